@@ -1,0 +1,49 @@
+/* The administrator's configuration file. */
+#ifndef SINGULARITY_CONFIG_H
+#define SINGULARITY_CONFIG_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "message.h"
+
+enum { CONFIG_SIZE_LIMIT = 1 << 20 };
+enum config_choice { CHOICE_NO = 0, CHOICE_YES = 1, CHOICE_TRY = 2, CHOICE_MINIMAL = 2, CHOICE_PREFERRED = 2,
+                     CHOICE_IFLIMITED = 2, CHOICE_FULL = 1, CHOICE_FILE = 2 };
+
+/* One value of a list key, and the line it stands on (for reasons and messages). */
+struct config_item {
+    const char *text;
+    uint32_t line;
+};
+
+struct config {
+    char path[PATH_MAX];
+#define CONFIG_BOOL(member, key, value) bool member;
+#define CONFIG_CHOICE(member, key, value, ...) enum config_choice member;
+#define CONFIG_NUMBER(member, key, value, maximum) uint64_t member;
+#define CONFIG_TEXT(member, key, value) const char *member;
+#define CONFIG_LIST(member, key, limit) struct config_item member[limit]; uint32_t member##_count;
+#define CONFIG_FOREIGN(key)
+#include "config.def"
+#undef CONFIG_BOOL
+#undef CONFIG_CHOICE
+#undef CONFIG_NUMBER
+#undef CONFIG_TEXT
+#undef CONFIG_LIST
+#undef CONFIG_FOREIGN
+    char text_store[CONFIG_SIZE_LIMIT + 1]; /* the file; values point into it */
+};
+
+/* Reads the file. `enforced` (SUID mode): the file and every directory above it must belong to root and be writable
+ * by root only, be a regular file with one link, and hold nothing unknown; otherwise an unknown key is a warning
+ * with file and line, and a missing file means the defaults. */
+bool config_read(const char *path, bool enforced, struct config *config, struct error *error);
+
+/* The same for bytes at hand (tests, fuzzing); `name` stands in messages. Copies `bytes`. */
+bool config_parse(const char *name, const char *bytes, size_t size, bool enforced, struct config *config,
+                  struct error *error);
+
+#endif

@@ -1,0 +1,49 @@
+/* What an image is: opened once, as the user, and described by descriptor, kind, offset and size in bytes. */
+#ifndef SINGULARITY_IMAGE_H
+#define SINGULARITY_IMAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "../message.h"
+
+enum image_format { FORMAT_DIRECTORY, FORMAT_SQUASHFS, FORMAT_EXT, FORMAT_SIF };
+enum filesystem { FILESYSTEM_DIRECTORY, FILESYSTEM_SQUASHFS, FILESYSTEM_EXT };
+enum { IMAGE_OVERLAYS = 16 };
+
+/* A file system inside the image file. */
+struct partition {
+    enum filesystem filesystem;
+    uint64_t offset; /* bytes from the start of the file */
+    uint64_t size;   /* bytes; 0 for a directory */
+};
+
+struct image {
+    int fd; /* directory: O_PATH | O_DIRECTORY; file: O_RDONLY, or O_RDWR when writable. Close-on-exec. The owner closes it. */
+    enum image_format format;
+    dev_t device;
+    ino_t inode;
+    uid_t owner;
+    gid_t group;
+    struct partition root;
+    struct partition overlays[IMAGE_OVERLAYS]; /* overlay partitions of a SIF, in file order */
+    uint32_t overlay_count;
+    char architecture[16]; /* of the root partition of a SIF ("amd64"), "" when unknown */
+};
+
+/* Opens as the current effective user and recognises by content. Files that are neither regular nor directories are
+ * refused without blocking. `writable` opens for writing. The architecture is reported here and judged by the plan. */
+bool image_open(const char *path, bool writable, struct image *image, struct error *error);
+
+/* Recognises an open regular file of `size` bytes; fills everything but fd, device, inode, owner and group.
+ * `name` stands in messages. Reads only what it must, never past `size`. */
+bool image_recognise(int fd, uint64_t size, const char *name, struct image *image, struct error *error);
+
+/* Each looks at one format, `offset` bytes into the file; false without an error: not this format. */
+enum verdict { VERDICT_OTHER, VERDICT_YES, VERDICT_BAD };
+enum verdict squashfs_recognise(int fd, uint64_t offset, uint64_t size, struct partition *partition, struct error *error);
+enum verdict ext_recognise(int fd, uint64_t offset, uint64_t size, struct partition *partition, struct error *error);
+enum verdict sif_recognise(int fd, uint64_t size, struct image *image, struct error *error);
+
+#endif

@@ -1,0 +1,51 @@
+/* What the program says: one line a message, on standard error, the same words and levels as the Python side. */
+#ifndef SINGULARITY_MESSAGE_H
+#define SINGULARITY_MESSAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Levels of the family: -s shows FATAL only, -q hides INFO, -v shows VERBOSE, -d everything in the audit format. */
+enum message_level {
+    LEVEL_FATAL = -4,
+    LEVEL_ERROR = -3,
+    LEVEL_WARNING = -2,
+    LEVEL_LOG = -1,
+    LEVEL_INFO = 1,
+    LEVEL_VERBOSE = 2,
+    LEVEL_DEBUG = 5
+};
+
+/* Statuses of our own failures; a program's own status passes through untouched. */
+enum exit_status { EXIT_USAGE = 1, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127, EXIT_OWN_FAILURE = 255 };
+
+/* Sets what is shown from here on. */
+void message_begin(int level, bool colour);
+int message_level_get(void);
+
+/* Also sends refusals, warnings and errors to syslog (LOG_AUTHPRIV), without ever failing for it. */
+void message_audit_open(void);
+
+void message_at(int level, const char *file, int line, const char *function, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+
+/* One line and the end, with `status`; `number` is an errno whose text is appended, or 0. */
+_Noreturn void stop_at(int status, int number, const char *file, int line, const char *function, const char *format, ...)
+    __attribute__((format(printf, 6, 7)));
+
+#define message_error(...) message_at(LEVEL_ERROR, __FILE__, __LINE__, __func__, __VA_ARGS__)
+#define message_warning(...) message_at(LEVEL_WARNING, __FILE__, __LINE__, __func__, __VA_ARGS__)
+#define message_info(...) message_at(LEVEL_INFO, __FILE__, __LINE__, __func__, __VA_ARGS__)
+#define message_verbose(...) message_at(LEVEL_VERBOSE, __FILE__, __LINE__, __func__, __VA_ARGS__)
+#define message_debug(...) message_at(LEVEL_DEBUG, __FILE__, __LINE__, __func__, __VA_ARGS__)
+#define stop(number, ...) stop_at(EXIT_OWN_FAILURE, (number), __FILE__, __LINE__, __func__, __VA_ARGS__)
+#define stop_with(status, number, ...) stop_at((status), (number), __FILE__, __LINE__, __func__, __VA_ARGS__)
+
+/* Errors of deciding code are values: the first one set stays. error_set always returns false. */
+struct error {
+    int number; /* errno, or 0 */
+    char text[1024];
+};
+bool error_set(struct error *error, int number, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,55 @@
+/* The launch request: a flat, typed, versioned record, handed from the front door to the starter in a sealed memfd.
+ *
+ * Layout, little-endian: "SGRQ", version u32, length of the whole u32, number of fields u32; then each field:
+ * tag u16, zero u16, length of the value u32, value. Fields stand in the order of request.def, a list as one
+ * field an entry: number u64, length of the first text u32, first text, second text. No text holds a NUL.
+ */
+#ifndef SINGULARITY_REQUEST_H
+#define SINGULARITY_REQUEST_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "message.h"
+
+enum { REQUEST_VERSION = 1, REQUEST_LIMIT = 1 << 20 };
+
+enum action { ACTION_EXEC, ACTION_RUN, ACTION_SHELL, ACTION_TEST, ACTION_COUNT };
+enum dry_run { DRY_RUN_NO, DRY_RUN_TEXT, DRY_RUN_JSON };
+enum bind_option { BIND_READONLY = 1 };
+enum overlay_option { OVERLAY_READONLY = 1 };
+
+struct request_entry {
+    const char *first;
+    const char *second; /* "" where the list has no second text */
+    uint64_t number;
+};
+
+struct request {
+#define REQUEST_FLAG(tag, member) bool member;
+#define REQUEST_NUMBER(tag, member) uint64_t member;
+#define REQUEST_TEXT(tag, member) const char *member; /* NULL: not given */
+#define REQUEST_LIST(tag, member, limit) struct request_entry member[limit]; uint32_t member##_count;
+#include "request.def"
+#undef REQUEST_FLAG
+#undef REQUEST_NUMBER
+#undef REQUEST_TEXT
+#undef REQUEST_LIST
+    char text_store[REQUEST_LIMIT]; /* the texts of a decoded request */
+};
+
+/* Bytes written, or 0 with the error set when a limit is passed. `size` is the room in `bytes`. */
+size_t request_encode(const struct request *request, uint8_t *bytes, size_t size, struct error *error);
+
+/* Fills `request` (whose texts then point into itself). Anything unknown, doubled, out of order or too long is refused. */
+bool request_decode(const uint8_t *bytes, size_t size, struct request *request, struct error *error);
+
+/* A sealed memfd, close-on-exec off, that holds the encoded request; -1 with the error set. */
+int request_send(const struct request *request, struct error *error);
+
+/* Reads one request from a descriptor and closes it. */
+bool request_receive(int fd, struct request *request, struct error *error);
+
+#endif
