@@ -23,8 +23,11 @@ enum exit_status { EXIT_USAGE = 1, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 1
 void message_begin(int level, bool colour);
 int message_level_get(void);
 
-/* Also sends refusals, warnings and errors to syslog (LOG_AUTHPRIV), without ever failing for it. */
-void message_audit_open(void);
+/* From here on errors and LOG lines go to syslog too (LOG_AUTHPRIV); a failed log neither blocks nor unlocks anything. */
+void message_syslog(bool on);
+
+/* One line for syslog alone: what was launched or refused. */
+void message_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 void message_at(int level, const char *file, int line, const char *function, const char *format, ...)
     __attribute__((format(printf, 5, 6)));

@@ -1,0 +1,194 @@
+#include "message.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { TEXT_LIMIT = 4096, LINE_LIMIT = 3 * TEXT_LIMIT, SYSLOG_ALERT = 80 + 1, SYSLOG_NOTICE = 80 + 5 };
+
+static int shown = LEVEL_INFO;
+static bool coloured;
+static bool logged;
+
+void message_begin(int level, bool colour)
+{
+    shown = level;
+    coloured = colour;
+}
+
+int message_level_get(void)
+{
+    return shown;
+}
+
+void message_syslog(bool on)
+{
+    logged = on;
+}
+
+static const char *level_name(int level)
+{
+    switch (level) {
+    case LEVEL_FATAL: return "FATAL";
+    case LEVEL_ERROR: return "ERROR";
+    case LEVEL_WARNING: return "WARNING";
+    case LEVEL_LOG: return "LOG";
+    case LEVEL_INFO: return "INFO";
+    case LEVEL_DEBUG: return "DEBUG";
+    default: return "VERBOSE";
+    }
+}
+
+static const char *level_colour(int level)
+{
+    if (!coloured || level >= LEVEL_INFO)
+        return "";
+    return level == LEVEL_WARNING ? "\033[33m" : "\033[31m";
+}
+
+/* Text may hold names from images and users: control characters are shown, not sent to the terminal. */
+static size_t append_escaped(char *line, size_t used, size_t size, const char *text)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (; *text != '\0' && used + 5 < size; text++) {
+        unsigned char byte = (unsigned char)*text;
+        if (byte >= 0x20 && byte != 0x7f) {
+            line[used++] = *text;
+            continue;
+        }
+        line[used++] = '\\';
+        line[used++] = 'x';
+        line[used++] = digits[byte >> 4];
+        line[used++] = digits[byte & 15];
+    }
+    return used;
+}
+
+static size_t append_header(char *line, size_t size, int level, const char *file, int number, const char *function)
+{
+    char word[16], ids[48], origin[256];
+    const char *slash = strrchr(file, '/');
+    int length;
+
+    if (shown < LEVEL_DEBUG) {
+        snprintf(word, sizeof word, "%s:", level_name(level));
+        length = snprintf(line, size, "%s%-9s%s", level_colour(level), word, *level_colour(level) ? "\033[0m" : "");
+    } else {
+        snprintf(ids, sizeof ids, "[U=%u,P=%d]", (unsigned)geteuid(), (int)getpid());
+        snprintf(origin, sizeof origin, "%s:%d:%s()", slash != NULL ? slash + 1 : file, number, function);
+        length = snprintf(line, size, "%-7s %-18s %-43s: ", level_name(level), ids, origin);
+    }
+    return length > 0 && (size_t)length < size ? (size_t)length : 0;
+}
+
+static void write_whole(int fd, const char *bytes, size_t size)
+{
+    while (size > 0) {
+        ssize_t written = write(fd, bytes, size);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return;
+        bytes += written;
+        size -= (size_t)written;
+    }
+}
+
+static void send_to_syslog(int priority, const char *text)
+{
+    static const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
+    char line[2048];
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return;
+    int length = snprintf(line, sizeof line, "<%d>singularity[%d]: (U=%u) ", priority, (int)getpid(),
+                          (unsigned)getuid());
+    if (length > 0) {
+        size_t size = append_escaped(line, (size_t)length, sizeof line, text);
+        (void)sendto(fd, line, size, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&address, sizeof address);
+    }
+    close(fd);
+}
+
+static void say(int level, const char *file, int number, const char *function, const char *text)
+{
+    char line[LINE_LIMIT];
+    int saved = errno;
+
+    if (level <= shown) {
+        size_t used = append_header(line, sizeof line, level, file, number, function);
+        used = append_escaped(line, used, sizeof line - 1, text);
+        line[used++] = '\n';
+        write_whole(STDERR_FILENO, line, used);
+    }
+    if (logged && level <= LEVEL_ERROR)
+        send_to_syslog(SYSLOG_ALERT, text);
+    errno = saved;
+}
+
+void message_at(int level, const char *file, int line, const char *function, const char *format, ...)
+{
+    char text[TEXT_LIMIT];
+    va_list arguments;
+
+    if (level > shown && !(logged && level <= LEVEL_ERROR))
+        return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    say(level, file, line, function, text);
+}
+
+void message_log(const char *format, ...)
+{
+    char text[TEXT_LIMIT];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    send_to_syslog(SYSLOG_NOTICE, text);
+}
+
+static void append_number(char *text, size_t size, int number)
+{
+    size_t used = strlen(text);
+
+    if (number != 0)
+        snprintf(text + used, size - used, ": %s", strerrordesc_np(number) != NULL ? strerrordesc_np(number) : "error");
+}
+
+_Noreturn void stop_at(int status, int number, const char *file, int line, const char *function, const char *format, ...)
+{
+    char text[TEXT_LIMIT];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    append_number(text, sizeof text, number);
+    say(LEVEL_FATAL, file, line, function, text);
+    _exit(status);
+}
+
+bool error_set(struct error *error, int number, const char *format, ...)
+{
+    va_list arguments;
+
+    if (error->text[0] != '\0')
+        return false;
+    error->number = number;
+    va_start(arguments, format);
+    vsnprintf(error->text, sizeof error->text, format, arguments);
+    va_end(arguments);
+    append_number(error->text, sizeof error->text, number);
+    return false;
+}
