@@ -1,0 +1,146 @@
+# Each target is one command and does its own set-up. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# ---- where things go -------------------------------------------------------------------------------------------------
+PREFIX = /usr/local
+DESTDIR =
+BUILD = build
+VERSION := $(or $(shell sed -n '/^\[project\]/,/^\[/s/^version *= *"\(.*\)"/\1/p' pyproject.toml 2>/dev/null),5.0.0)
+
+LIBEXECDIR = $(PREFIX)/libexec/singularity
+ifeq ($(PREFIX),/usr)
+SYSCONFDIR = /etc/singularity
+CONTAINER_DIR = /var/singularity/mnt
+else
+SYSCONFDIR = $(PREFIX)/etc/singularity
+CONTAINER_DIR = $(PREFIX)/var/singularity/mnt
+endif
+
+# ---- how C is compiled -----------------------------------------------------------------------------------------------
+# RELOCATABLE=yes leaves the absolute paths out: the programs find each other beside /proc/self/exe (`pip install`).
+# SANITIZE=yes, FUZZ=yes and ANALYZE=yes are other builds of the same sources; each needs a BUILD of its own.
+CC = gcc
+JOBS := $(shell nproc)
+WARNINGS = -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Werror
+HARDENING = -O2 -D_FORTIFY_SOURCE=3 -fstack-protector-strong
+LINKING = -static-pie -Wl,-z,relro,-z,now
+ifdef SANITIZE
+HARDENING = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+LINKING = -pie
+endif
+ifdef FUZZ
+CC = clang
+HARDENING = -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+LINKING = -pie -fsanitize=fuzzer
+endif
+ifdef ANALYZE
+HARDENING = -O2 -fanalyzer
+endif
+ifdef RELOCATABLE
+PATHS = -DCONTAINER_DIR='"/var/singularity/mnt"'
+else
+PATHS = -DLIBEXECDIR='"$(LIBEXECDIR)"' -DSYSCONFDIR='"$(SYSCONFDIR)"' -DCONFIG_PATH='"$(SYSCONFDIR)/singularity.conf"' \
+        -DCONTAINER_DIR='"$(CONTAINER_DIR)"' -DPYTHON_PATH='"$(LIBEXECDIR)/python/bin/python3"'
+endif
+COMPILE = $(CC) -std=gnu17 -fPIE -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(PATHS) -Ilauncher \
+          $(HARDENING) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
+LINK = $(CC) -fPIE $(HARDENING) $(LINKING) $(LDFLAGS)
+
+MAINS = launcher/singularity.c launcher/sexec.c
+SOURCES := $(filter-out $(MAINS),$(sort $(shell find launcher -name '*.c')))
+OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)
+ARCHIVE = $(BUILD)/liblauncher.a
+PROGRAMS = $(if $(wildcard launcher/singularity.c),$(BUILD)/singularity) \
+           $(if $(wildcard launcher/sexec.c),$(BUILD)/sexec $(BUILD)/sexec-suid)
+UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/launcher/*_test.c tests/launcher/*/*_test.c)))
+FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard fuzz/*_fuzz.c)))
+
+# The C that runs while privilege can still be raised: every line counts against the limit of docs/security.md.
+PRIVILEGED_SOURCES := $(filter-out launcher/payload.c launcher/options.c,$(SOURCES)) $(wildcard launcher/sexec.c)
+PRIVILEGED_LINES = 2000
+
+# ---- what the tests and the checks use -------------------------------------------------------------------------------
+VENV = build/venv
+PYTHON_IN_VENV = $(VENV)/bin/python
+PYTEST_ARGS =
+FUZZ_SECONDS = 20
+# SUID mode wants root's own directories all the way up, and ordinary users must reach it: not below this checkout.
+TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-0-$(shell pwd -P | sha256sum | cut -c1-8),$(CURDIR)/build/test/root)
+
+.PHONY: help setup build demo test test-install bench lint fuzz docs install uninstall clean FORCE \
+        launcher unit-tests fuzz-targets
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@echo; echo "PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)  BUILD=$(BUILD)  version $(VERSION)"
+
+setup: ## system packages (as root; otherwise names the missing ones) and the private environment build/venv
+	@scripts/setup-system build python images
+	@scripts/setup-python $(VENV)
+
+build: ## compile the launcher into build/
+	@scripts/setup-system build
+	@mkdir -p $(BUILD)
+	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher
+
+# ---- the launcher ----------------------------------------------------------------------------------------------------
+launcher: $(ARCHIVE) $(PROGRAMS)
+unit-tests: $(UNIT_TESTS)
+fuzz-targets: $(FUZZ_TARGETS)
+
+# Another PREFIX, compiler or version, or a source that came or went, makes everything anew.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@test -n "$(VERSION)" || { echo "no version in pyproject.toml" >&2; exit 1; }
+	@printf '%s\n' $(foreach word,$(COMPILE) $(LINK) $(OBJECTS),'$(subst ','\'',$(word))') > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  compile $<"
+	@$(COMPILE) -MMD -MP -c -o $@ $<
+
+$(BUILD)/launcher/sexec-suid.o: launcher/sexec.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  compile $< (setuid)"
+	@$(COMPILE) -DSETUID_STARTER -MMD -MP -c -o $@ $<
+
+$(ARCHIVE): $(OBJECTS) $(BUILD)/flags
+	@rm -f $@
+	@ar rcsD $@ $(OBJECTS)
+
+$(BUILD)/singularity $(BUILD)/sexec $(BUILD)/sexec-suid: $(BUILD)/%: $(BUILD)/launcher/%.o $(ARCHIVE)
+	@echo "  link $@"
+	@$(LINK) -o $@ $^
+
+$(UNIT_TESTS): %: %.o $(ARCHIVE)
+	@$(LINK) -o $@ $^
+
+# Under FUZZ=yes libFuzzer drives the targets; otherwise standalone.c runs them over the files it is given.
+$(FUZZ_TARGETS): %: %.o $(if $(FUZZ),,$(BUILD)/fuzz/standalone.o) $(ARCHIVE)
+	@$(LINK) -o $@ $^
+
+-include $(OBJECTS:.o=.d) $(UNIT_TESTS:%=%.d) $(FUZZ_TARGETS:%=%.d) \
+         $(BUILD)/launcher/singularity.d $(BUILD)/launcher/sexec.d $(BUILD)/launcher/sexec-suid.d $(BUILD)/fuzz/standalone.d
+
+# ---- tests -----------------------------------------------------------------------------------------------------------
+SANITIZED = BUILD=build/sanitize SANITIZE=yes
+
+test: setup build ## run every test: C units (plain and sanitized), fuzz corpora, pytest (PYTEST_ARGS=...)
+	@$(MAKE) -j$(JOBS) unit-tests
+	@scripts/run-unit-tests "C unit tests" $(UNIT_TESTS)
+	@$(MAKE) -j$(JOBS) $(SANITIZED) unit-tests fuzz-targets
+	@scripts/run-unit-tests "C unit tests, sanitized" $(UNIT_TESTS:$(BUILD)/%=build/sanitize/%)
+	@scripts/run-corpora $(FUZZ_TARGETS:$(BUILD)/%=build/sanitize/%)
+	@scripts/run-pytest $(TEST_PREFIX) $(PYTEST_ARGS)
+
+test-install: setup ## install this tree into TEST_PREFIX, for running pytest by hand
+	@rm -rf $(TEST_PREFIX)
+	@$(MAKE) install PREFIX=$(TEST_PREFIX) BUILD=build/test DESTDIR=
+
+clean: ## remove build/ and the installation that tests use
+	rm -rf build $(TEST_PREFIX)
