@@ -9,7 +9,12 @@
 
 #include "message.h"
 
-enum { CONFIG_SIZE_LIMIT = 1 << 20 };
+/* Where images are mounted when the file names no other directory; given by the build. */
+#ifndef CONTAINER_DIR
+#define CONTAINER_DIR "/usr/local/var/singularity/mnt"
+#endif
+
+enum { CONFIG_SIZE_LIMIT = 1 << 20, CONFIG_LINE_LIMIT = 4096 };
 enum config_choice { CHOICE_NO = 0, CHOICE_YES = 1, CHOICE_TRY = 2, CHOICE_MINIMAL = 2, CHOICE_PREFERRED = 2,
                      CHOICE_IFLIMITED = 2, CHOICE_FULL = 1, CHOICE_FILE = 2 };
 
@@ -19,27 +24,32 @@ struct config_item {
     uint32_t line;
 };
 
+/* More than 1 MiB: static storage, not the stack. */
 struct config {
     char path[PATH_MAX];
 #define CONFIG_BOOL(member, key, value) bool member;
 #define CONFIG_CHOICE(member, key, value, ...) enum config_choice member;
 #define CONFIG_NUMBER(member, key, value, maximum) uint64_t member;
-#define CONFIG_TEXT(member, key, value) const char *member;
+#define CONFIG_PATH(member, key, value) const char *member;
 #define CONFIG_LIST(member, key, limit) struct config_item member[limit]; uint32_t member##_count;
+#define CONFIG_PATHS(member, key, limit) CONFIG_LIST(member, key, limit)
 #define CONFIG_FOREIGN(key)
 #include "config.def"
 #undef CONFIG_BOOL
 #undef CONFIG_CHOICE
 #undef CONFIG_NUMBER
-#undef CONFIG_TEXT
+#undef CONFIG_PATH
 #undef CONFIG_LIST
+#undef CONFIG_PATHS
 #undef CONFIG_FOREIGN
     char text_store[CONFIG_SIZE_LIMIT + 1]; /* the file; values point into it */
 };
 
 /* Reads the file. `enforced` (SUID mode): the file and every directory above it must belong to root and be writable
- * by root only, be a regular file with one link, and hold nothing unknown; otherwise an unknown key is a warning
- * with file and line, and a missing file means the defaults. */
+ * by root only, none may be a symbolic link, the file must be a regular one with one link, and hold nothing unknown;
+ * otherwise an unknown key is a warning with file and line, and a missing file means the defaults. In both, a line
+ * that cannot be read, an empty value and a second, different value of one key are errors. A `bind path` entry is
+ * left whole ("source[:target]"), the blanks around its colons removed. */
 bool config_read(const char *path, bool enforced, struct config *config, struct error *error);
 
 /* The same for bytes at hand (tests, fuzzing); `name` stands in messages. Copies `bytes`. */
