@@ -1,0 +1,18 @@
+#include "caller.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "message.h"
+
+void caller_read(struct caller *caller)
+{
+    uid_t effective, saved;
+    gid_t effective_group, saved_group;
+
+    if (getresuid(&caller->uid, &effective, &saved) < 0 || getresgid(&caller->gid, &effective_group, &saved_group) < 0)
+        stop(errno, "the caller's ids");
+    caller->group_count = getgroups(CALLER_GROUPS, caller->groups);
+    if (caller->group_count < 0)
+        stop(errno, "the caller's groups");
+}

@@ -1,0 +1,34 @@
+/* Paths inside the container, resolved by descriptor and never out of its root. */
+#ifndef SINGULARITY_INSIDE_H
+#define SINGULARITY_INSIDE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Opens `path` below `root` as if `root` were the root directory: links, absolute ones too, stay inside.
+ * `flags` as for open(), O_CLOEXEC added. -1 and errno on failure. */
+int inside_open(int root, const char *path, int flags);
+
+/* The directory that holds the last component of `path`, and that component (pointing into `path`). */
+int inside_parent(int root, const char *path, const char **name);
+
+/* Makes a directory (and what is missing above it), or an empty file, as the user. 0, or -1 and errno. */
+int inside_make(int root, const char *path, bool directory, mode_t mode);
+
+/* The kernel's path of an open descriptor. False when there is none. */
+bool descriptor_path(int fd, char *path, size_t size);
+
+/* Where a path that does not exist (wholly) would be: the deepest existing directory, with no links in it, relative to
+ * the root and starting with '/', and what is missing below. False when it cannot be told (loop, not a directory). */
+struct missing {
+    char parent[4096];
+    char rest[4096];
+};
+bool inside_missing(int root, const char *path, struct missing *missing);
+
+/* /proc, opened once at the start and known to be the kernel's own. Stops the process when it is not. */
+void proc_open(void);
+int proc_fd(void);
+
+#endif

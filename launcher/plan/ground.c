@@ -1,0 +1,219 @@
+#include "plan.h"
+
+#include <sched.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "policy.h"
+
+static const char *text_append(struct plan *plan, const char *format, va_list arguments)
+{
+    char *text = plan->text + plan->text_used;
+    size_t room = sizeof plan->text - plan->text_used;
+    int length = vsnprintf(text, room, format, arguments);
+
+    if (length < 0 || (size_t)length >= room)
+        stop(0, "the plan of this launch is too long");
+    plan->text_used += (size_t)length + 1;
+    return text;
+}
+
+const char *plan_text(struct plan *plan, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    const char *text = text_append(plan, format, arguments);
+    va_end(arguments);
+    return text;
+}
+
+void plan_text_more(struct plan *plan, const char *format, ...)
+{
+    va_list arguments;
+
+    plan->text_used--;
+    va_start(arguments, format);
+    text_append(plan, format, arguments);
+    va_end(arguments);
+}
+
+/* ---- by which means each part is mounted ---- */
+
+static bool kernel_mounts(const struct config *config, enum filesystem filesystem)
+{
+    if (filesystem == FILESYSTEM_EXT)
+        return config->setuid_extfs;
+    if (config->setuid_squashfs != CHOICE_IFLIMITED)
+        return config->setuid_squashfs == CHOICE_YES;
+    return config->limit_container_owners_count + config->limit_container_groups_count +
+               config->limit_container_paths_count > 0;
+}
+
+static void part_add(struct plan *plan, const struct image *image, const struct partition *partition, bool writable,
+                     const char *source, const char *reason)
+{
+    if (plan->part_count == PLAN_PARTS)
+        stop(0, "more than %d images and overlays in one launch", PLAN_PARTS);
+    struct part *part = &plan->parts[plan->part_count++];
+    *part = (struct part){.partition = *partition, .fd = image->fd, .writable = writable, .source = source, .reason = reason};
+    part->way = partition->filesystem == FILESYSTEM_DIRECTORY ? WAY_BIND
+                : plan->mode == MODE_USERNS                   ? WAY_FUSE
+                                                              : WAY_KERNEL;
+}
+
+/* ---- which mode ---- */
+
+/* Why the kernel may not do for this user what the launch needs, or NULL. */
+static const char *setuid_obstacle(const struct plan_inputs *inputs)
+{
+    const struct config *config = inputs->config;
+    const struct image *image = inputs->image;
+
+    if (!config->allow_setuid)
+        return "\"allow setuid = no\" in the configuration";
+    if (image->format != FORMAT_DIRECTORY && !kernel_mounts(config, image->root.filesystem))
+        return image->root.filesystem == FILESYSTEM_EXT ? "\"allow setuid-mount extfs = no\" in the configuration"
+                                                        : "\"allow setuid-mount squashfs\" in the configuration";
+    if (image->overlay_count > 0 && !config->setuid_extfs)
+        return "the image's overlay partition: \"allow setuid-mount extfs = no\" in the configuration";
+    for (uint32_t i = 0; i < inputs->request->overlay_count; i++) {
+        const struct image *overlay = &inputs->overlays[i];
+        if (overlay->format == FORMAT_DIRECTORY && !(inputs->request->overlay[i].number & OVERLAY_READONLY))
+            return "a writable overlay directory";
+        if (overlay->format != FORMAT_DIRECTORY && !kernel_mounts(config, overlay->root.filesystem))
+            return "an overlay image that the configuration keeps from the kernel";
+    }
+    return NULL;
+}
+
+static void choose_mode(struct plan *plan, const struct plan_inputs *inputs)
+{
+    const struct request *request = inputs->request;
+    const char *obstacle;
+
+    plan->mode = MODE_USERNS;
+    if (request->fakeroot)
+        plan->mode_reason = "--fakeroot";
+    else if (request->userns)
+        plan->mode_reason = "--userns";
+    else if (inputs->setuid && (obstacle = setuid_obstacle(inputs)) != NULL)
+        plan->mode_reason = obstacle;
+    else if (inputs->setuid)
+        plan->mode = MODE_SETUID, plan->mode_reason = "the setuid starter is installed and allowed";
+    else if (inputs->caller->uid == 0)
+        plan->mode = MODE_ROOT, plan->mode_reason = "run by root";
+    else
+        plan->mode_reason = "started without the setuid starter";
+}
+
+static void choose_namespaces(struct plan *plan, const struct plan_inputs *inputs)
+{
+    const struct request *request = inputs->request;
+    const struct config *config = inputs->config;
+    const struct {
+        bool wanted, allowed;
+        uint64_t flag;
+        const char *name, *key;
+    } table[] = {
+        {plan->mode == MODE_USERNS, true, CLONE_NEWUSER, "user", ""},
+        {true, true, CLONE_NEWNS, "mount", ""},
+        {request->pid, config->allow_pid_ns, CLONE_NEWPID, "PID", "allow pid ns"},
+        {request->ipc, config->allow_ipc_ns, CLONE_NEWIPC, "IPC", "allow ipc ns"},
+        {request->uts, config->allow_uts_ns, CLONE_NEWUTS, "UTS", "allow uts ns"},
+        {request->net, true, CLONE_NEWNET, "network", ""},
+    };
+
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        if (table[i].wanted && !table[i].allowed)
+            message_warning("no %s namespace: not allowed here (\"%s = no\" in %s)", table[i].name, table[i].key,
+                            config->path);
+        else if (table[i].wanted)
+            plan->namespaces |= table[i].flag;
+    }
+    plan->init = (plan->namespaces & CLONE_NEWPID) && !request->no_init;
+    plan->hostname = plan->namespaces & CLONE_NEWUTS ? request->hostname : NULL;
+}
+
+/* ---- which file systems make the root ---- */
+
+static bool image_parts(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
+{
+    const struct request *request = inputs->request;
+    const struct image *image = inputs->image;
+    bool sif = image->format == FORMAT_SIF;
+
+    plan->image_writable = request->writable && !sif;
+    if (request->writable && image->format == FORMAT_SQUASHFS)
+        return error_set(error, 0, "%s: a squashfs image cannot be written (use --writable-tmpfs or --overlay)", request->image);
+    if (request->writable && sif && image->overlay_count == 0)
+        return error_set(error, 0, "no SIF writable overlay partition found in %s", request->image);
+    if (request->writable && (request->writable_tmpfs || request->overlay_count > 0))
+        return error_set(error, 0, "--writable does not go with --writable-tmpfs or --overlay");
+    part_add(plan, image, &image->root, plan->image_writable, request->image, "the image");
+    for (uint32_t i = 0; i < image->overlay_count; i++) {
+        bool writable = request->writable && i + 1 == image->overlay_count;
+        if (writable)
+            plan->writable_part = (int)plan->part_count;
+        part_add(plan, image, &image->overlays[i], writable, request->image, "overlay partition of the image");
+    }
+    return true;
+}
+
+static bool overlay_parts(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
+{
+    const struct request *request = inputs->request;
+
+    if (request->overlay_count > 0 && inputs->config->enable_overlay == CHOICE_NO)
+        return error_set(error, 0, "--overlay: not allowed here (\"enable overlay = no\" in %s)", inputs->config->path);
+    for (uint32_t i = request->overlay_count; i-- > 0;) { /* the first named is topmost */
+        const struct image *overlay = &inputs->overlays[i];
+        const struct partition *partition = overlay->overlay_count > 0 ? &overlay->overlays[0] : &overlay->root;
+        bool writable = !(request->overlay[i].number & OVERLAY_READONLY) && partition->filesystem != FILESYSTEM_SQUASHFS;
+        if (writable && (plan->writable_part > 0 || request->writable_tmpfs))
+            return error_set(error, 0, "overlay %s: only one overlay of a launch can be writable (append :ro to the others)",
+                             request->overlay[i].first);
+        if (writable)
+            plan->writable_part = (int)plan->part_count;
+        part_add(plan, overlay, partition, writable, request->overlay[i].first, "--overlay");
+    }
+    return true;
+}
+
+static void choose_rights(struct plan *plan, const struct plan_inputs *inputs)
+{
+    const struct request *request = inputs->request;
+    bool root = plan->mode == MODE_ROOT;
+
+    plan->no_new_privs = !root || request->no_privs;
+    plan->root_mapped = request->fakeroot;
+    if (request->fakeroot)
+        plan->keep_capabilities = UINT64_MAX & ~request->drop_caps;
+    else if (root && !request->no_privs && (request->keep_privs || inputs->config->root_capabilities != CHOICE_NO))
+        plan->keep_capabilities = UINT64_MAX & ~request->drop_caps;
+    if (root)
+        plan->keep_capabilities |= request->add_caps;
+    else if (request->add_caps != 0 && !request->fakeroot)
+        message_warning("--add-caps: only root can add capabilities");
+}
+
+bool plan_ground(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
+{
+    plan->writable_part = inputs->request->writable_tmpfs ? 0 : -1;
+    choose_mode(plan, inputs);
+    if (plan->mode == MODE_USERNS && !inputs->config->allow_user_ns)
+        return error_set(error, 0, "user namespaces are not allowed here (\"allow user ns = no\" in %s), and the setuid "
+                         "starter cannot run this: %s", inputs->config->path, plan->mode_reason);
+    if (!policy_image(inputs->image, inputs->config, plan->mode == MODE_SETUID, error))
+        return false;
+    if (!policy_architecture_runs(inputs->image->architecture))
+        return error_set(error, 0, "%s: the image's architecture (%s) could not run on the host's (%s)",
+                         inputs->request->image, inputs->image->architecture, policy_architecture());
+    choose_namespaces(plan, inputs);
+    choose_rights(plan, inputs);
+    plan->propagation_slave = inputs->config->mount_slave;
+    plan->container_dir = inputs->config->container_dir;
+    plan->session_size = inputs->config->sessiondir_max_size << 20;
+    return image_parts(plan, inputs, error) && overlay_parts(plan, inputs, error);
+}

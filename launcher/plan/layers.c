@@ -1,0 +1,141 @@
+#include "plan.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+/* Up to this many entries bound one by one an underlay is cheaper than an overlay, for the launch and for every
+ * later look-up in the container; measured in docs/performance.md. */
+enum { UNDERLAY_ENTRIES = 12 };
+
+static const char *skip_text(const struct step *step)
+{
+    return step->facts.source_error == 0 ? "not on the host" : strerrordesc_np(step->facts.source_error);
+}
+
+static bool judge_source(struct step *step, struct error *error)
+{
+    if (step->kind != STEP_BIND || step->facts.source_type != 0)
+        return true;
+    step->skipped = skip_text(step);
+    if (step->missing_source == LOSS_STOP)
+        return error_set(error, 0, "mount source %s doesn't exist or cannot be opened: %s (%s)", step->source,
+                         step->skipped, step->reason);
+    if (step->missing_source == LOSS_WARN)
+        message_warning("%s is not mounted: %s (%s)", step->source, step->skipped, step->reason);
+    return true;
+}
+
+static bool is_directory(const struct step *step)
+{
+    return step->kind == STEP_DIRECTORY || step->kind == STEP_FILESYSTEM || S_ISDIR(step->facts.source_type);
+}
+
+static bool judge_target(struct step *step, struct error *error)
+{
+    if (step->skipped != NULL || *step->target == '\0' || step->facts.covered || step->kind == STEP_LINK)
+        return true;
+    if (!step->facts.target_found) {
+        if (step->flags & STEP_ONLY_IF_FILE)
+            step->skipped = "not in the image";
+        return true;
+    }
+    if (S_ISDIR(step->facts.target_type) == is_directory(step))
+        return true;
+    step->skipped = is_directory(step) ? "the image has a file there" : "the image has a directory there";
+    if (step->missing_target == LOSS_STOP)
+        return error_set(error, 0, "%s cannot be mounted: %s (%s)", step->target, step->skipped, step->reason);
+    message_warning("%s is not mounted on %s: %s (%s)", step->source, step->target, step->skipped, step->reason);
+    return true;
+}
+
+static bool must_be_made(const struct step *step)
+{
+    return step->skipped == NULL && *step->target != '\0' && !step->facts.covered && !step->facts.target_found &&
+           step->kind != STEP_LINK && step->facts.parent != NULL;
+}
+
+static void underlay_add(struct plan *plan, const struct step *step)
+{
+    for (uint32_t i = 0; i < plan->layer_count; i++)
+        if (strcmp(plan->layers[i].target, step->facts.parent) == 0)
+            return;
+    if (plan->layer_count == PLAN_LAYERS)
+        stop(0, "bind points in more than %d directories that the image lacks (create some of them in the image)", PLAN_LAYERS);
+    struct step *layer = &plan->layers[plan->layer_count];
+    *layer = (struct step){.kind = STEP_DIRECTORY, .target = step->facts.parent, .reason = step->reason};
+    layer->source = plan_text(plan, "under/%u", plan->layer_count++);
+    layer->facts.parent_entries = step->facts.parent_entries;
+}
+
+/* Parents before what lies in them. */
+static void underlay_sort(struct plan *plan)
+{
+    for (uint32_t i = 1; i < plan->layer_count; i++) {
+        struct step layer = plan->layers[i];
+        uint32_t place = i;
+        for (; place > 0 && strcmp(plan->layers[place - 1].target, layer.target) > 0; place--)
+            plan->layers[place] = plan->layers[place - 1];
+        plan->layers[place] = layer;
+    }
+}
+
+static bool overlay_asked(const struct plan *plan)
+{
+    return plan->part_count > 1 || plan->writable_part >= 0;
+}
+
+static bool overlay_possible(const struct plan_inputs *inputs)
+{
+    return inputs->config->enable_overlay != CHOICE_NO && !inputs->overlay_refused && !inputs->request->underlay &&
+           !inputs->request->disable_overlay;
+}
+
+/* What must be made where; returns how many entries an underlay would bind. */
+static uint32_t collect(struct plan *plan)
+{
+    uint32_t entries = 0;
+
+    plan->layer_count = 0;
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        if (must_be_made(&plan->steps[i]))
+            underlay_add(plan, &plan->steps[i]);
+    for (uint32_t i = 0; i < plan->layer_count; i++)
+        entries += plan->layers[i].facts.parent_entries;
+    underlay_sort(plan);
+    return entries;
+}
+
+static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
+{
+    uint32_t entries = collect(plan);
+    bool overlay = overlay_possible(inputs);
+    bool underlay = inputs->config->enable_underlay != CHOICE_NO || inputs->request->underlay;
+    bool preferred = inputs->config->enable_underlay == CHOICE_PREFERRED || inputs->request->underlay;
+
+    if (overlay_asked(plan)) {
+        plan->layer = LAYER_OVERLAY;
+        plan->layer_reason = plan->writable_part == 0 ? "--writable-tmpfs" : "overlays were asked for";
+        if (inputs->overlay_refused)
+            return error_set(error, 0, "this kernel does not let users mount an overlay (Linux 5.11 or newer does): "
+                             "--overlay and --writable-tmpfs need one");
+        return inputs->config->enable_overlay != CHOICE_NO ||
+               error_set(error, 0, "overlays are not allowed here (\"enable overlay = no\" in %s)", inputs->config->path);
+    }
+    if (plan->layer_count == 0 || plan->image_writable)
+        plan->layer = LAYER_NONE, plan->layer_reason = plan->image_writable ? "--writable" : "the image has every mount point";
+    else if (underlay && (preferred || !overlay || entries <= UNDERLAY_ENTRIES))
+        plan->layer = LAYER_UNDERLAY, plan->layer_reason = "mount points that the image lacks";
+    else if (overlay)
+        plan->layer = LAYER_OVERLAY, plan->layer_reason = "mount points that the image lacks";
+    else
+        plan->layer = LAYER_NONE, plan->layer_reason = "overlay and underlay are off in the configuration";
+    return true;
+}
+
+bool plan_layers(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
+{
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        if (!judge_source(&plan->steps[i], error) || !judge_target(&plan->steps[i], error))
+            return false;
+    return choose_layer(plan, inputs, error);
+}

@@ -1,0 +1,165 @@
+/* The plan of a launch: what will be done, in order, each step with its reason. Data; nothing here acts.
+ *
+ * A launch is planned twice from the same inputs: first without facts (which mounts are wanted, from what), then, when
+ * the image is open to be looked into, with the facts that survey_*() found (what exists, what must be made).
+ */
+#ifndef SINGULARITY_PLAN_H
+#define SINGULARITY_PLAN_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "../caller.h"
+#include "../config.h"
+#include "../image/image.h"
+#include "../request.h"
+
+enum { PLAN_STEPS = 1024, PLAN_LAYERS = 32, PLAN_PARTS = 48, PLAN_TEXT = 1 << 20 };
+
+/* Where the right to mount comes from. */
+enum mode { MODE_ROOT, MODE_SETUID, MODE_USERNS };
+
+/* How the file system of an image becomes visible. */
+enum mount_way { WAY_BIND, WAY_KERNEL, WAY_FUSE };
+
+/* What stands beneath the program's root directory. */
+enum layer { LAYER_NONE, LAYER_OVERLAY, LAYER_OVERLAY_FUSE, LAYER_UNDERLAY };
+
+enum loss { LOSS_QUIET, LOSS_WARN, LOSS_STOP }; /* what a missing source or target means */
+
+enum step_kind {
+    STEP_BIND,       /* source: a path of the host, opened as the user */
+    STEP_DIRECTORY,  /* source: a directory of ours in the session directory, shown at the target */
+    STEP_FILE,       /* source: a file of ours in the session directory with `content`, shown read-only at the target */
+    STEP_FILESYSTEM, /* source: the type of a new file system, content: its options */
+    STEP_LINK,       /* source: the text of a symbolic link made at the target */
+};
+
+enum step_flag {
+    STEP_READONLY = 1 << 0,
+    STEP_NODEV = 1 << 1,
+    STEP_NOEXEC = 1 << 2,
+    STEP_UNLESS_SAME = 1 << 3,  /* skipped when the target already shows the source */
+    STEP_MAKE_SOURCE = 1 << 4,  /* the source directory is made, as the user, when missing */
+    STEP_ONLY_IF_FILE = 1 << 5, /* skipped when the image lacks the target */
+    STEP_PASSWD = 1 << 6,       /* the content is made from the image's own file */
+    STEP_GROUP = 1 << 7,
+    STEP_STICKY = 1 << 8,       /* a directory for all: mode 1777 */
+    STEP_SUID = 1 << 9,         /* without nosuid (root's --allow-setuid) */
+    STEP_RESOLVED = 1 << 10,    /* source may be a symbolic link that leads to a file: follow */
+    STEP_ROOT_OWNED = 1 << 11,  /* the source must belong to root (user bind control = no) */
+};
+
+/* What a look at the host and into the image found about one step. */
+struct step_facts {
+    int source_fd;          /* O_PATH, or -1 */
+    mode_t source_type;     /* S_IFDIR, S_IFREG, ... ; 0: missing */
+    int source_error;       /* errno of a missing source */
+    bool covered;           /* the target lies inside an earlier step's: looked at when its turn comes */
+    bool target_found;
+    mode_t target_type;
+    const char *parent;     /* the deepest directory of the target that exists in the image, without links */
+    const char *rest;       /* what is missing below it, without a leading slash */
+    uint32_t parent_entries;/* how many entries that directory has, counted up to a limit */
+};
+
+struct step {
+    enum step_kind kind;
+    const char *source;
+    const char *target;     /* in the container; "" for a directory that only other steps use */
+    const char *content;
+    uint32_t flags;
+    enum loss missing_source;
+    enum loss missing_target;
+    const char *reason;
+    const char *skipped;    /* why it is not done, or NULL */
+    struct step_facts facts;
+};
+
+/* A file system that becomes part of the root: the image itself, then overlays. */
+struct part {
+    struct partition partition;
+    enum mount_way way;
+    int fd;                 /* of the image file or directory; borrowed */
+    bool writable;
+    const char *source;     /* for messages */
+    const char *reason;
+};
+
+struct plan {
+    enum mode mode;
+    const char *mode_reason;
+    uint64_t namespaces;    /* CLONE_NEW* */
+    bool propagation_slave;
+    bool root_mapped;       /* --fakeroot: user id 0 inside */
+    bool init;              /* a PID namespace with an init of ours */
+    const char *container_dir;
+    uint64_t session_size;  /* bytes of the session's memory file system */
+    const char *hostname;   /* or NULL */
+
+    struct part parts[PLAN_PARTS]; /* [0] is the image */
+    uint32_t part_count;
+    bool image_writable;
+
+    enum layer layer;
+    const char *layer_reason;
+    int writable_part;      /* index of the part that takes the overlay's writes, -1: none, 0: memory */
+    struct step layers[PLAN_LAYERS]; /* directories of the image under which bind points are made (underlay) */
+    uint32_t layer_count;
+
+    struct step steps[PLAN_STEPS];
+    uint32_t step_count;
+
+    const char *home;       /* inside; "" none */
+    const char *directory;  /* where the program starts, first choice */
+    bool directory_asked;   /* --cwd: a failure is fatal */
+    const char *binds;      /* comma list of user bind targets */
+
+    uint64_t keep_capabilities;
+    bool no_new_privs;
+
+    size_t text_used;
+    char text[PLAN_TEXT];
+};
+
+struct plan_inputs {
+    const struct request *request;
+    const struct config *config;
+    const struct image *image;
+    const struct image *overlays; /* opened in the order of request->overlay */
+    const struct caller *caller;
+    bool setuid;            /* privilege can be raised */
+    bool overlay_refused;   /* the kernel refused the overlay: plan without */
+    bool kernel_overlay_on_fuse;
+};
+
+/* Text that lives as long as the plan; stops the process when the store is full. */
+const char *plan_text(struct plan *plan, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Appends to the text made last. */
+void plan_text_more(struct plan *plan, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* May this image be launched here, and by which means? Chooses the mode and how each part is mounted. */
+bool plan_ground(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
+
+/* Which mounts are wanted, in the order in which they will be made. */
+bool plan_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
+bool plan_user_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
+
+/* With the facts: what is skipped, and what the root must be layered with. */
+bool plan_layers(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
+
+/* The contents of /etc/passwd and /etc/group: the image's own text with the caller's entries. */
+const char *plan_passwd(struct plan *plan, const struct plan_inputs *inputs, const char *text);
+const char *plan_group(struct plan *plan, const struct plan_inputs *inputs, const char *text);
+
+/* Adds one step and returns it; stops the process when there are too many. */
+struct step *plan_add(struct plan *plan, enum step_kind kind, const char *source, const char *target, uint32_t flags,
+                      const char *reason);
+
+void plan_print(const struct plan *plan, const struct plan_inputs *inputs, bool json, FILE *file);
+
+#endif

@@ -1,0 +1,122 @@
+#include "policy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "../descriptor.h"
+#include "../perform/inside.h"
+
+/* Names and ids of the host's own files: the administrator writes either. */
+static bool id_matches(const char *file, const char *text, uint32_t id)
+{
+    char line[4096];
+    unsigned long number;
+    size_t length = strlen(text);
+    bool found = false;
+
+    if (text[strspn(text, "0123456789")] == '\0')
+        return sscanf(text, "%lu", &number) == 1 && number == id;
+    FILE *stream = fopen(file, "re");
+    while (stream != NULL && !found && fgets(line, sizeof line, stream) != NULL) {
+        char *rest = strchr(line, ':');
+        found = rest != NULL && (size_t)(rest - line) == length && memcmp(line, text, length) == 0 &&
+                (rest = strchr(rest + 1, ':')) != NULL && sscanf(rest, ":%lu", &number) == 1 && number == id;
+    }
+    if (stream != NULL)
+        fclose(stream);
+    return found;
+}
+
+static bool id_listed(const char *file, const struct config_item *items, uint32_t count, uint32_t id)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (id_matches(file, items[i].text, id))
+            return true;
+    return count == 0;
+}
+
+/* Both paths come from the kernel, for open descriptors: whole components, no links, nothing resolved twice. */
+static bool path_listed(const struct config *config, int image_fd)
+{
+    char image[PATH_MAX], limit[PATH_MAX];
+
+    if (config->limit_container_paths_count == 0)
+        return true;
+    if (!descriptor_path(image_fd, image, sizeof image))
+        return false;
+    for (uint32_t i = 0; i < config->limit_container_paths_count; i++) {
+        OWNED_FD fd = open(config->limit_container_paths[i].text, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || !descriptor_path(fd, limit, sizeof limit))
+            continue;
+        size_t length = strcmp(limit, "/") == 0 ? 0 : strlen(limit);
+        if (strncmp(image, limit, length) == 0 && (image[length] == '/' || image[length] == '\0'))
+            return true;
+    }
+    return false;
+}
+
+static bool format_allowed(const struct image *image, const struct config *config, struct error *error)
+{
+    static const char *const keys[] = {"dir", "squashfs", "extfs", "sif"};
+    const bool allowed[] = {config->allow_container_dir, config->allow_container_squashfs,
+                            config->allow_container_extfs, config->allow_container_sif};
+
+    return allowed[image->format] ||
+           error_set(error, 0, "images of this format are not allowed here (\"allow container %s = no\" in %s)",
+                     keys[image->format], config->path);
+}
+
+bool policy_image(const struct image *image, const struct config *config, bool enforced, struct error *error)
+{
+    if (!format_allowed(image, config, error))
+        return false;
+    if (!enforced)
+        return true;
+    if (!id_listed("/etc/passwd", config->limit_container_owners, config->limit_container_owners_count, image->owner))
+        return error_set(error, 0, "the image belongs to uid %u, whose images are not allowed here "
+                         "(\"limit container owners\" in %s)", (unsigned)image->owner, config->path);
+    if (!id_listed("/etc/group", config->limit_container_groups, config->limit_container_groups_count, image->group))
+        return error_set(error, 0, "the image belongs to gid %u, whose images are not allowed here "
+                         "(\"limit container groups\" in %s)", (unsigned)image->group, config->path);
+    return path_listed(config, image->fd) ||
+           error_set(error, 0, "images are not allowed in this place (\"limit container paths\" in %s)", config->path);
+}
+
+const char *policy_architecture(void)
+{
+    static const char *const names[][2] = {
+        {"x86_64", "amd64"}, {"aarch64", "arm64"}, {"i686", "386"}, {"armv7l", "arm"}, {"ppc64le", "ppc64le"},
+        {"ppc64", "ppc64"}, {"s390x", "s390x"}, {"riscv64", "riscv64"}, {"mips", "mips"}, {"mips64", "mips64"},
+        {"loongarch64", "loong64"},
+    };
+    static struct utsname host;
+
+    if (uname(&host) < 0)
+        return "";
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(host.machine, names[i][0]) == 0)
+            return names[i][1];
+    return "";
+}
+
+bool policy_architecture_runs(const char *architecture)
+{
+    static const char *const emulators[][2] = {{"arm64", "aarch64"}, {"amd64", "x86_64"}, {"386", "i386"}};
+    const char *host = policy_architecture();
+    const char *emulator = architecture;
+    char path[128];
+
+    if (*architecture == '\0' || strcmp(architecture, host) == 0 ||
+        (strcmp(host, "amd64") == 0 && strcmp(architecture, "386") == 0))
+        return true;
+    for (size_t i = 0; i < sizeof emulators / sizeof emulators[0]; i++)
+        if (strcmp(architecture, emulators[i][0]) == 0)
+            emulator = emulators[i][1];
+    snprintf(path, sizeof path, "/proc/sys/fs/binfmt_misc/qemu-%s", emulator);
+    return access(path, F_OK) == 0;
+}

@@ -1,0 +1,16 @@
+/* What the site's configuration says about an image. */
+#ifndef SINGULARITY_POLICY_H
+#define SINGULARITY_POLICY_H
+
+#include "plan.h"
+
+/* The rules on formats, for everyone; those on owners, groups and paths where they bind: in SUID mode, not for root. */
+bool policy_image(const struct image *image, const struct config *config, bool enforced, struct error *error);
+
+/* The host's architecture in the words of the SIF format, "" when it has none. */
+const char *policy_architecture(void);
+
+/* May an image of this architecture run here, natively or through binfmt_misc? */
+bool policy_architecture_runs(const char *architecture);
+
+#endif

@@ -1,0 +1,107 @@
+#include "plan.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+/* Targets of user binds in order, so that a bind comes before those that lie inside it; equal ones as they were named. */
+static void sort_by_target(struct step *steps, uint32_t count)
+{
+    for (uint32_t i = 1; i < count; i++) {
+        struct step step = steps[i];
+        uint32_t place = i;
+        for (; place > 0 && strcmp(steps[place - 1].target, step.target) > 0; place--)
+            steps[place] = steps[place - 1];
+        steps[place] = step;
+    }
+}
+
+static void add_binds(struct plan *plan, const struct request *request)
+{
+    uint32_t first = plan->step_count;
+
+    for (uint32_t i = 0; i < request->bind_count; i++) {
+        const struct request_entry *bind = &request->bind[i];
+        const char *target = *bind->second != '\0' ? bind->second : bind->first;
+        if (target[0] != '/')
+            target = plan_text(plan, "/%s", target);
+        struct step *step = plan_add(plan, STEP_BIND, bind->first, target,
+                                     STEP_NODEV | (bind->number & BIND_READONLY ? STEP_READONLY : 0), "--bind");
+        step->missing_source = LOSS_STOP;
+        if (strcmp(target, "/dev") == 0 || strncmp(target, "/dev/", 5) == 0)
+            step->flags &= ~(uint32_t)STEP_NODEV;
+    }
+    plan->binds = plan_text(plan, "%s", "");
+    for (uint32_t i = first; i < plan->step_count; i++)
+        plan_text_more(plan, "%s%s", i > first ? "," : "", plan->steps[i].target);
+    sort_by_target(plan->steps + first, plan->step_count - first);
+}
+
+static void add_libraries(struct plan *plan, const struct plan_inputs *inputs)
+{
+    const struct request *request = inputs->request;
+    uint32_t flags = STEP_READONLY | STEP_NODEV | (inputs->config->user_bind_control ? 0 : STEP_ROOT_OWNED);
+
+    if (request->library_count == 0)
+        return;
+    plan_add(plan, STEP_DIRECTORY, "libs", "/.singularity.d/libs", STEP_NODEV, "host libraries")->missing_target = LOSS_WARN;
+    for (uint32_t i = 0; i < request->library_count; i++)
+        plan_add(plan, STEP_BIND, request->library[i].first, request->library[i].second, flags, "--nv, --rocm");
+}
+
+/* The caller's directory, unless it is the system's own or already there. */
+static void add_cwd(struct plan *plan, const struct plan_inputs *inputs)
+{
+    static const char *const system[] = {"/", "/etc", "/bin", "/mnt", "/usr", "/var", "/opt", "/sbin", "/lib", "/lib64"};
+    static const char *const kernel[] = {"/sys", "/proc", "/dev"};
+    const struct request *request = inputs->request;
+    const char *cwd = request->cwd;
+
+    for (uint32_t i = 0; i < request->no_mount_count; i++)
+        if (strcmp(request->no_mount[i].first, "cwd") == 0)
+            return;
+    if (cwd == NULL || cwd[0] != '/' || request->contain)
+        return;
+    for (size_t i = 0; i < sizeof system / sizeof system[0]; i++)
+        if (strcmp(cwd, system[i]) == 0)
+            return;
+    for (size_t i = 0; i < sizeof kernel / sizeof kernel[0]; i++)
+        if (strncmp(cwd, kernel[i], strlen(kernel[i])) == 0 && strchr("/", cwd[strlen(kernel[i])]) != NULL)
+            return;
+    struct step *step = plan_add(plan, STEP_BIND, cwd, cwd, STEP_NODEV | STEP_UNLESS_SAME, "the current directory");
+    step->missing_source = step->missing_target = LOSS_QUIET;
+}
+
+static bool bind_control(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
+{
+    const struct request *request = inputs->request;
+    const char *path = inputs->config->path;
+
+    if (request->home_source != NULL)
+        return error_set(error, 0, "--home: not allowed here (\"user bind control = no\" in %s)", path);
+    if (request->workdir != NULL)
+        return error_set(error, 0, "--workdir: not allowed here (\"user bind control = no\" in %s)", path);
+    if (request->bind_count > 0)
+        message_warning("--bind: ignored, not allowed here (\"user bind control = no\" in %s)", path);
+    plan->binds = "";
+    return true;
+}
+
+static void choose_directory(struct plan *plan, const struct request *request)
+{
+    plan->directory_asked = request->target_cwd != NULL;
+    plan->directory = request->target_cwd != NULL                 ? request->target_cwd
+                      : request->contain && *plan->home != '\0' ? plan->home
+                      : request->cwd != NULL                      ? request->cwd
+                                                                  : "";
+}
+
+bool plan_user_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
+{
+    choose_directory(plan, inputs->request);
+    add_libraries(plan, inputs);
+    if (!inputs->config->user_bind_control && inputs->caller->uid != 0)
+        return bind_control(plan, inputs, error);
+    add_binds(plan, inputs->request);
+    add_cwd(plan, inputs);
+    return true;
+}

@@ -1,0 +1,187 @@
+#include "privilege.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <linux/securebits.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "message.h"
+
+static bool raisable;   /* root is our saved id */
+static bool raised;
+static uid_t user;      /* whom we are outside the brackets */
+
+#define CAPABILITY(name) (UINT64_C(1) << (name))
+static const uint64_t mount_set = CAPABILITY(CAP_SYS_ADMIN) | CAPABILITY(CAP_SYS_CHROOT);
+static const uint64_t overlay_set = CAPABILITY(CAP_SYS_ADMIN) | CAPABILITY(CAP_DAC_OVERRIDE) |
+                                    CAPABILITY(CAP_DAC_READ_SEARCH) | CAPABILITY(CAP_FOWNER) | CAPABILITY(CAP_CHOWN) |
+                                    CAPABILITY(CAP_FSETID) | CAPABILITY(CAP_MKNOD);
+static const uint64_t end_set = CAPABILITY(CAP_SETUID) | CAPABILITY(CAP_SETGID) | CAPABILITY(CAP_SETPCAP);
+
+static void capabilities_set(uint64_t effective, uint64_t permitted, uint64_t inheritable)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+
+    for (unsigned i = 0; i < 2; i++) {
+        data[i].effective = (uint32_t)(effective >> (32 * i));
+        data[i].permitted = (uint32_t)(permitted >> (32 * i));
+        data[i].inheritable = (uint32_t)(inheritable >> (32 * i));
+    }
+    if (syscall(SYS_capset, &header, data) < 0)
+        stop(errno, "set the capabilities");
+}
+
+static void capabilities_get(uint64_t *effective, uint64_t *permitted)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+
+    if (syscall(SYS_capget, &header, data) < 0)
+        stop(errno, "read the capabilities");
+    *effective = data[0].effective | (uint64_t)data[1].effective << 32;
+    *permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
+}
+
+/* Not for the debugger, not for /proc: again after each change of ids, which may reset it. */
+static void hide(void)
+{
+    if (prctl(PR_SET_DUMPABLE, 0) < 0)
+        stop(errno, "make the starter unreadable for others");
+}
+
+static void user_verify(void)
+{
+    uid_t real, effective, saved;
+    uint64_t caps, permitted;
+
+    capabilities_get(&caps, &permitted);
+    if (getresuid(&real, &effective, &saved) < 0 || real != user || effective != user || caps != 0)
+        stop(0, "privilege did not drop to uid %u", (unsigned)user);
+}
+
+static void begin(void)
+{
+    raisable = true;
+    capabilities_set(0, mount_set | overlay_set | end_set, 0);
+    hide();
+    user_verify();
+}
+
+bool privilege_begin(void)
+{
+    uid_t effective, saved;
+
+    if (getresuid(&user, &effective, &saved) < 0)
+        stop(errno, "the caller's ids");
+    if (effective == user)
+        return false;
+    if (effective != 0)
+        stop(0, "the starter is setuid, but not to root (reinstall it: owner root, mode 4755)");
+    if (setresgid(getgid(), getgid(), getgid()) < 0 || setresuid(user, user, 0) < 0)
+        stop(errno, "drop privilege");
+    begin();
+    return true;
+}
+
+void privilege_begin_for(uid_t uid, gid_t gid)
+{
+    user = uid;
+    if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, 0) < 0)
+        stop(errno, "become uid %u", (unsigned)uid);
+    begin();
+}
+
+void privilege_raise(const char *what, enum privilege privilege)
+{
+    if (raised)
+        stop(0, "privilege raised twice, for %s", what);
+    raised = true;
+    message_debug("Raising privilege (U=%u): %s", (unsigned)user, what);
+    if (!raisable)
+        return;
+    if (setresuid((uid_t)-1, 0, (uid_t)-1) < 0)
+        stop(errno, "raise privilege for %s", what);
+    hide();
+    uint64_t set = privilege == PRIVILEGE_OVERLAY ? overlay_set : mount_set;
+    capabilities_set(set, mount_set | overlay_set | end_set, 0);
+}
+
+void privilege_drop(void)
+{
+    if (!raised)
+        stop(0, "privilege dropped, but never raised");
+    raised = false;
+    if (raisable) {
+        if (setresuid((uid_t)-1, user, (uid_t)-1) < 0)
+            stop(errno, "drop privilege");
+        hide();
+        user_verify();
+    }
+    message_debug("Dropped privilege to UID=%u, confirmed", (unsigned)user);
+}
+
+static void bounding_drop(uint64_t keep)
+{
+    for (unsigned long capability = 0; capability < 64; capability++) {
+        if (keep & CAPABILITY(capability))
+            continue;
+        int held = prctl(PR_CAPBSET_READ, capability);
+        if (held < 0)
+            break;
+        if (held == 1 && prctl(PR_CAPBSET_DROP, capability) < 0)
+            stop(errno, "drop capability %lu for good", capability);
+    }
+}
+
+static void ids_end(const struct caller *caller)
+{
+    uid_t real, effective, saved;
+    gid_t groups[3];
+
+    if (raisable && (setresgid(caller->gid, caller->gid, caller->gid) < 0 || setresuid(user, user, user) < 0))
+        stop(errno, "drop privilege for good");
+    raisable = false;
+    if (getresuid(&real, &effective, &saved) < 0 || real != user || effective != user || saved != user ||
+        getresgid(&groups[0], &groups[1], &groups[2]) < 0 || groups[0] != groups[1] || groups[1] != groups[2])
+        stop(0, "privilege did not drop for good to uid %u", (unsigned)user);
+}
+
+static void no_new_privileges(void)
+{
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
+        stop(errno, "set no_new_privs");
+}
+
+void privilege_end(const struct caller *caller, uint64_t keep, bool no_new_privs)
+{
+    uint64_t effective, permitted;
+
+    if (raisable) {
+        if (setresuid((uid_t)-1, 0, (uid_t)-1) < 0)
+            stop(errno, "raise privilege to drop it for good");
+        capabilities_set(end_set, end_set, 0);
+    }
+    capabilities_get(&effective, &permitted);
+    if (effective & CAPABILITY(CAP_SETPCAP))
+        bounding_drop(keep);
+    ids_end(caller);
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL)
+        stop(errno, "clear the ambient capabilities");
+    capabilities_get(&effective, &permitted);
+    capabilities_set(permitted & keep, permitted & keep, permitted & keep);
+    if (no_new_privs)
+        no_new_privileges();
+    capabilities_get(&effective, &permitted);
+    if (((effective | permitted) & ~keep) != 0)
+        stop(0, "capabilities did not drop");
+    message_debug("Dropped privilege for good: UID=%u, capabilities %#llx", (unsigned)user, (unsigned long long)effective);
+}
+
+void privilege_forget(const struct caller *caller)
+{
+    privilege_end(caller, 0, true);
+}

@@ -1,0 +1,35 @@
+/* The one place where privilege is raised and dropped.
+ *
+ * In SUID mode (and when root launches for another user) the process is the caller from privilege_begin() on: effective,
+ * real and file system ids are the caller's, root is only the saved id. Each privileged system call stands in a bracket
+ * of privilege_raise() and privilege_drop() with nothing between but the call; `grep privilege_raise` is the whole list.
+ * In user-namespace mode, and for root itself, a bracket changes nothing and only leaves its audit lines.
+ */
+#ifndef SINGULARITY_PRIVILEGE_H
+#define SINGULARITY_PRIVILEGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "caller.h"
+
+/* What is raised: enough to mount; or also the rights over files that an overlay keeps of the one who mounts it. */
+enum privilege { PRIVILEGE_MOUNT, PRIVILEGE_OVERLAY };
+
+/* Becomes the caller, at the very start. True when privilege can be raised: a setuid root program run by a user. */
+bool privilege_begin(void);
+
+/* Real root launching for another user: from here on as if that user had called the setuid starter. */
+void privilege_begin_for(uid_t uid, gid_t gid);
+
+void privilege_raise(const char *what, enum privilege privilege);
+void privilege_drop(void);
+
+/* For good, verified: every id the caller's, every capability set empty but `keep` (a mask), no way back.
+ * `no_new_privs` is set and read back unless root keeps its rights. */
+void privilege_end(const struct caller *caller, uint64_t keep, bool no_new_privs);
+
+/* For good, for a process that only waits. */
+void privilege_forget(const struct caller *caller);
+
+#endif
