@@ -1,0 +1,94 @@
+"""What all tests share: a private home and cache, what the machine must have, and a word on everything skipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from typing import TYPE_CHECKING
+
+import machine
+from images import Images
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*names): what the machine must have (tests/machine.py); else skipped")
+    config.addinivalue_line("markers", "modes(*names): the launch modes of an end-to-end test: suid, userns, root")
+    config.addinivalue_line("markers", "formats(*names): the image formats of an end-to-end test")
+
+
+def pytest_report_header() -> list[str]:
+    there = [need for need in machine.MISSING if not machine.MISSING[need]]
+    lacking = [f"{need} ({machine.MISSING[need]})" for need in machine.MISSING if machine.MISSING[need]]
+    lines = [f"machine has: {', '.join(there)}"]
+    if lacking:
+        lines.append(f"machine lacks: {'; '.join(lacking)}")
+    lines.append(f"installation: {machine.prefix() or 'none'}")
+    return lines
+
+
+def require(*needs: str) -> None:
+    """Skips the test with a reason, or fails it where everything should be there."""
+    for need in needs:
+        if machine.MISSING[need]:
+            (pytest.fail if os.environ.get("TESTS_STRICT") else pytest.skip)(machine.MISSING[need])
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        require(*mark.args)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        if isinstance(report, pytest.TestReport) and isinstance(report.longrepr, tuple):
+            reason = report.longrepr[2].removeprefix("Skipped: ")
+            reasons[reason] = reasons.get(reason, 0) + 1
+    terminalreporter.section("skipped, and why")
+    if not reasons:
+        terminalreporter.write_line("nothing was skipped")
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"{count} skipped: {reason}")
+
+
+@pytest.fixture(scope="session")
+def storage() -> Iterator[Path]:
+    """A directory of the session that any user can enter; gone at the end."""
+    previous = os.umask(0o022)
+    directory = Path(tempfile.mkdtemp(prefix="singularity-tests-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+    os.umask(previous)
+
+
+@pytest.fixture(autouse=True)
+def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or writes the home, cache or settings of whoever runs it."""
+    home = tmp_path / "home-of-the-test"
+    home.mkdir(mode=0o700)
+    for name in [name for name in os.environ if name.startswith(("SINGULARITY", "APPTAINER"))]:
+        if name != "SINGULARITY_TEST_PREFIX":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("SINGULARITY_CACHEDIR", str(home / "cache"))
+    return home
+
+
+@pytest.fixture(scope="session")
+def images(storage: Path) -> Images:
+    require("busybox", "gcc", "mksquashfs", "mke2fs")
+    directory = storage / "images"
+    directory.mkdir(mode=0o755)
+    return Images(directory)

@@ -1,0 +1,121 @@
+"""Fixtures of the end-to-end tests: a launcher in each mode, and a look at what each test left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import machine
+import pytest
+from launching import Launcher, Mode
+from ordinary_user import ROOT, Account, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from images import Images
+
+# Its own for each session, so that sessions side by side do not see each other's processes as hers.
+UID = 100_000 + os.getpid() % 400_000
+
+NEEDS = {
+    Mode.SUID: ("installation", "root", "setuid"),
+    Mode.USERNS: ("installation", "userns"),
+    Mode.ROOT: ("installation", "root"),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "mode" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("modes")
+        modes = [Mode(name) for name in mark.args] if mark else list(Mode)
+        metafunc.parametrize("mode", modes, ids=[mode.value for mode in modes], indirect=True)
+    if "image" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("formats")
+        formats = mark.args if mark else ("sandbox",)
+        metafunc.parametrize("form", formats, indirect=True)
+
+
+def pytest_configure() -> None:
+    machine.adopt_orphans()
+
+
+@pytest.fixture
+def mode(request: pytest.FixtureRequest) -> Mode:
+    chosen: Mode = request.param
+    for need in NEEDS[chosen]:
+        if machine.MISSING[need]:
+            (pytest.fail if os.environ.get("TESTS_STRICT") else pytest.skip)(machine.MISSING[need])
+    return chosen
+
+
+@pytest.fixture
+def directory(storage: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The test's own directory, which any user can enter."""
+    place = storage / f"case-{abs(hash(request.node.nodeid)) % 10**12}"
+    place.mkdir(mode=0o755)
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture
+def alice() -> Account:
+    return Account(uid=UID, gid=UID, groups={"science": UID + 1, "storage": UID + 2})
+
+
+@pytest.fixture
+def home(directory: Path, alice: Account) -> Path:
+    """Her home directory, as this process sees it."""
+    place = directory / "home"
+    place.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(place, alice.uid, alice.gid)
+    return place
+
+
+@pytest.fixture
+def launch(mode: Mode, alice: Account, home: Path, directory: Path) -> Launcher:
+    prefix = machine.prefix()
+    assert prefix is not None
+    account = ROOT if mode is Mode.ROOT else alice
+    if mode is Mode.ROOT:
+        os.chown(home, 0, 0)
+    world = World(account=account, home=home) if os.geteuid() == 0 else None
+    return Launcher(prefix=prefix, mode=mode, world=world, home=home, directory=directory)
+
+
+@pytest.fixture
+def form(request: pytest.FixtureRequest) -> str:
+    """The format of the image of this case."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def image(form: str, images: Images, request: pytest.FixtureRequest) -> Path:
+    """The modern root file system, in the format of this case."""
+    mode = request.getfixturevalue("mode") if "mode" in request.fixturenames else None
+    if form != "sandbox" and mode is Mode.USERNS:
+        needs = ("fuse", "fuse2fs" if "ext3" in form or form == "2.x" else "squashfuse")
+        for need in needs:
+            if machine.MISSING[need]:
+                (pytest.fail if os.environ.get("TESTS_STRICT") else pytest.skip)(machine.MISSING[need])
+    return images.of_format(form)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(storage: Path) -> Iterator[None]:
+    """R-B1, R-I3: after each test no process of it lives and no loop device holds one of its files."""
+    before = machine.children()
+    yield
+    deadline = time.monotonic() + 5
+    while True:
+        left = [f"process {child}: {machine.command_of(child)}" for child in machine.children() - before]
+        left += machine.loops_of(storage)
+        if not left or time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    assert not left, f"left behind: {left}"

@@ -1,0 +1,195 @@
+"""What this machine has of what tests need: MISSING maps each need to "" or to the reason why it is not there."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+FIXTURES = CHECKOUT.parent / "shared" / "fixtures"
+
+
+def prefix() -> Path | None:
+    """The installation under test."""
+    name = os.environ.get("SINGULARITY_TEST_PREFIX")
+    return Path(name).absolute() if name else None
+
+
+def _in_child(action: str) -> str:
+    """Runs Python text in a child of its own; "" when it worked, else the last line it said."""
+    command = [sys.executable, "-c", action]
+    here = Path(__file__).parent
+    result = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=20, check=False)
+    return "" if result.returncode == 0 else (result.stderr.strip().splitlines() or ["no reason given"])[-1]
+
+
+def _program(name: str, package: str) -> str:
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    return "" if shutil.which(name, path=path) else f"{name} is not installed (package {package})"
+
+
+def _root() -> str:
+    return "" if os.geteuid() == 0 else "not root"
+
+
+def _userns() -> str:
+    if _root():
+        why = _in_child("import ordinary_user as o; o.unshare(0x10000000)")
+    else:
+        why = _in_child("import ordinary_user as o; o.unshare(0x10000000 | o.CLONE_NEWNS)")
+    return f"no user namespaces ({why})" if why else ""
+
+
+def _fuse() -> str:
+    if not Path("/dev/fuse").exists():
+        return "no /dev/fuse"
+    if _root() and not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "/dev/fuse cannot be opened"
+    return ""
+
+
+def _loop() -> str:
+    return _root() or ("" if Path("/dev/loop-control").exists() else "no /dev/loop-control")
+
+
+def _overlay() -> str:
+    known = Path("/proc/filesystems").read_text().split()
+    return "" if "overlay" in known else "the kernel has no overlay file system"
+
+
+def _busybox() -> str:
+    path = Path("/bin/busybox")
+    if not path.exists():
+        return "no /bin/busybox (package busybox-static)"
+    return "" if b"ld-linux" not in path.read_bytes()[:8192] else "busybox is not static (package busybox-static)"
+
+
+def _network() -> str:
+    """The distribution's mirror, as apt is set up on this machine."""
+    files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    words = (word for file in files if file.is_file() for word in file.read_text(errors="replace").split())
+    mirror = next((urllib.parse.urlsplit(word) for word in words if word.startswith(("http://", "https://"))), None)
+    if mirror is None or mirror.hostname is None:
+        return "apt knows no mirror"
+    proxy = urllib.request.getproxies().get(mirror.scheme)
+    place = urllib.parse.urlsplit(proxy) if proxy else mirror
+    port = place.port or (443 if place.scheme == "https" else 80)
+    try:
+        socket.create_connection((place.hostname or "", port), timeout=3).close()
+    except OSError as error:
+        return f"the distribution's mirror cannot be reached ({error})"
+    return ""
+
+
+def _installation() -> str:
+    place = prefix()
+    if place is None:
+        return "SINGULARITY_TEST_PREFIX names no installation (make test sets it)"
+    return "" if (place / "bin/singularity").exists() else f"no bin/singularity in {place}"
+
+
+def _setuid() -> str:
+    place = prefix()
+    if _installation() or place is None:
+        return _installation()
+    starter = place / "libexec/singularity/sexec-suid"
+    if not starter.exists():
+        return f"no sexec-suid in {starter.parent}"
+    status = starter.stat()
+    return "" if status.st_uid == 0 and status.st_mode & 0o4000 else f"{starter} is not setuid root"
+
+
+def _fixtures() -> str:
+    return "" if FIXTURES.is_dir() else "no ../shared/fixtures beside the checkout"
+
+
+CHECKS = {
+    "root": _root,
+    "userns": _userns,
+    "fuse": _fuse,
+    "loop": _loop,
+    "overlay": _overlay,
+    "busybox": _busybox,
+    "gcc": lambda: _program("gcc", "gcc"),
+    "squashfuse": lambda: _program("squashfuse", "squashfuse"),
+    "fuse2fs": lambda: _program("fuse2fs", "fuse2fs"),
+    "fuse-overlayfs": lambda: _program("fuse-overlayfs", "fuse-overlayfs"),
+    "mksquashfs": lambda: _program("mksquashfs", "squashfs-tools"),
+    "mke2fs": lambda: _program("mke2fs", "e2fsprogs"),
+    "xz": lambda: _program("xz", "xz-utils"),
+    "debootstrap": lambda: _program("debootstrap", "debootstrap"),
+    "network": _network,
+    "installation": _installation,
+    "setuid": _setuid,
+    "fixtures": _fixtures,
+}
+
+
+class _Missing(Mapping[str, str]):
+    """Each need is looked at once, when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+
+    def __getitem__(self, need: str) -> str:
+        if need not in self._known:
+            self._known[need] = CHECKS[need]()
+        return self._known[need]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(CHECKS)
+
+    def __len__(self) -> int:
+        return len(CHECKS)
+
+
+MISSING: Mapping[str, str] = _Missing()
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of whatever its children leave behind, so that it is seen."""
+    ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)
+
+
+def children() -> set[int]:
+    """The living children of this process; the dead ones among those adopted are buried on the way."""
+    alive = set()
+    for task in Path("/proc/self/task").iterdir():
+        for word in (task / "children").read_text().split():
+            try:
+                state = Path(f"/proc/{word}/stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if state != "Z":
+                alive.add(int(word))
+            else:
+                os.waitpid(int(word), os.WNOHANG)
+    return alive
+
+
+def command_of(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return "(gone)"
+
+
+def loops_of(directory: Path) -> list[str]:
+    """The loop devices whose backing file lies in this directory, also when it has been deleted."""
+    found = []
+    for device in sorted(Path("/sys/block").glob("loop*")):
+        try:
+            backing = (device / "loop/backing_file").read_text().strip()
+        except OSError:
+            continue
+        if str(directory) in backing:
+            found.append(f"{device.name}: {backing}")
+    return found
