@@ -9,7 +9,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PREFIX = /usr/local
 DESTDIR =
 BUILD = build
-VERSION := $(or $(shell sed -n '/^\[project\]/,/^\[/s/^version *= *"\(.*\)"/\1/p' pyproject.toml 2>/dev/null),5.0.0)
+VERSION := $(shell sed -n '/^\[project\]/,/^\[/s/^version *= *"\(.*\)"/\1/p' pyproject.toml)
 
 LIBEXECDIR = $(PREFIX)/libexec/singularity
 ifeq ($(PREFIX),/usr)
@@ -141,6 +141,20 @@ test: setup build ## run every test: C units (plain and sanitized), fuzz corpora
 test-install: setup ## install this tree into TEST_PREFIX, for running pytest by hand
 	@rm -rf $(TEST_PREFIX)
 	@$(MAKE) install PREFIX=$(TEST_PREFIX) BUILD=build/test DESTDIR=
+
+# ---- installing ------------------------------------------------------------------------------------------------------
+INSTALL = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BUILD='$(BUILD)' LIBEXECDIR='$(LIBEXECDIR)' SYSCONFDIR='$(SYSCONFDIR)' \
+          CONTAINER_DIR='$(CONTAINER_DIR)' APPTAINER_LINK='$(APPTAINER_LINK)' scripts/install
+
+install: ## install into PREFIX (below DESTDIR, for packagers); as root with the SUID starter; APPTAINER_LINK=yes
+	@scripts/setup-system build python
+	@mkdir -p $(BUILD)
+	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher
+	@scripts/stage-python build/python
+	@$(INSTALL) install
+
+uninstall: ## remove what install put into PREFIX; an edited configuration stays
+	@$(INSTALL) uninstall
 
 clean: ## remove build/ and the installation that tests use
 	rm -rf build $(TEST_PREFIX)

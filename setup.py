@@ -1,0 +1,74 @@
+"""Adds the launcher to the wheel: programs in bin/ and libexec/singularity/, the configuration in etc/singularity/.
+
+They come without setuid and find each other beside themselves, so they work wherever the environment is. The C is
+compiled by the Makefile, the one place that knows how. SINGULARITY_WITHOUT_LAUNCHER=1 makes a wheel of the Python side
+alone, which `make install` puts into its private environment.
+"""
+
+import os
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+
+from setuptools import Distribution, setup
+from setuptools.command.build_py import build_py
+from distutils.command.install_data import install_data  # isort: skip  setuptools brings it
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # setuptools before 70.1
+    from wheel.bdist_wheel import bdist_wheel
+
+WITH_LAUNCHER = "SINGULARITY_WITHOUT_LAUNCHER" not in os.environ
+COMPILED = Path("build/wheel")
+PROGRAMS = {"bin/singularity": "singularity", "bin/run-singularity": "singularity", "libexec/singularity/sexec": "sexec"}
+
+
+class Launcher(Distribution):
+    """A distribution that belongs to one platform, though no module of it is compiled."""
+
+    def has_ext_modules(self) -> bool:
+        return WITH_LAUNCHER
+
+
+class Modules(build_py):
+    """Starts from an empty directory: a module removed from the tree must not come back from an earlier build."""
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
+
+
+class Programs(install_data):
+    """Compiles the launcher and lays it out under the prefix."""
+
+    def run(self) -> None:
+        if not WITH_LAUNCHER:
+            return
+        subprocess.run(["make", "-j2", "launcher", "RELOCATABLE=yes", f"BUILD={COMPILED}"], check=True)
+        files = {target: (COMPILED / source, 0o755) for target, source in PROGRAMS.items()}
+        files |= {f"etc/singularity/{source.name}": (source, 0o644) for source in Path("etc").iterdir()}
+        for target, (source, mode) in files.items():
+            path = Path(self.install_dir, target)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, path)
+            path.chmod(mode)
+            self.outfiles.append(str(path))
+
+
+class Wheel(bdist_wheel):
+    """Any Python 3 on this platform: the programs do not link to Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        if not WITH_LAUNCHER:
+            return ("py3", "none", "any")
+        return ("py3", "none", sysconfig.get_platform().replace("-", "_").replace(".", "_"))
+
+
+setup(
+    distclass=Launcher,
+    cmdclass={"build_py": Modules, "install_data": Programs, "bdist_wheel": Wheel},
+    data_files=[("etc/singularity", [])] if WITH_LAUNCHER else [],
+)
