@@ -1,0 +1,130 @@
+"""What the verbs are made with: click commands that explain themselves with our pages and read our variables."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from singularity.cli.page import Option, Page, text
+from singularity.cli.verbs import VERBS
+from singularity.errors import UsageError
+
+PREFIXES = ("SINGULARITY_", "APPTAINER_")
+_TRUE, _FALSE = {"1", "t", "true", "y", "yes", "on"}, {"0", "f", "false", "n", "no", "off"}
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+
+
+class OptionalValue(click.Option):
+    """An option that takes a value only with `=`; alone it means `bare`."""
+
+    def __init__(self, *args: Any, bare: str, **more: Any) -> None:
+        self.bare = bare
+        super().__init__(*args, **more)
+
+
+class Explained(click.Command):
+    """A command whose help is a page."""
+
+    def __init__(
+        self, *args: Any, description: tuple[str, ...] = (), examples: tuple[str, ...] = (), **more: Any
+    ) -> None:
+        self.description = description
+        self.examples = examples
+        more.setdefault("context_settings", {})["help_option_names"] = ["-h", "--help"]
+        super().__init__(*args, **more)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Also takes `--flag=false`, and optional values."""
+        return super().parse_args(ctx, list(normalise(self.params, args)))
+
+    def get_help(self, ctx: click.Context) -> str:
+        """The page, for `VERB --help`."""
+        return text(self.page(typed(ctx))).rstrip("\n")
+
+    def page(self, path: str) -> Page:
+        """The page of this command, which is typed as `path`."""
+        top = VERBS.get(path)
+        return Page(
+            verb=path,
+            summary=top.summary if top else self.short_help or "",
+            usage=(self.usage_line(path),),
+            description=self.description,
+            options=tuple(
+                _described(each) for each in self.params if isinstance(each, click.Option) and not each.hidden
+            ),
+            examples=self.examples,
+        )
+
+    def usage_line(self, path: str) -> str:
+        """How the command, which is typed as `path`, is used."""
+        options = ["[options]"] if any(isinstance(each, click.Option) for each in self.params) else []
+        words = [placeholder(each) for each in self.params if isinstance(each, click.Argument)]
+        return " ".join(["singularity", path, *options, *words])
+
+
+class Verb(Explained):
+    """A verb that does one thing."""
+
+
+def typed(ctx: click.Context) -> str:
+    """The verb of a context, without the program's name: `sif list`."""
+    return ctx.command_path.partition(" ")[2]
+
+
+def placeholder(param: click.Parameter) -> str:
+    """What stands for a value in usage lines and messages."""
+    word = param.metavar or (param.name or "").upper().rstrip("_")
+    if isinstance(param, click.Argument):
+        word += "..." if param.nargs == -1 else ""
+        return word if param.required else f"[{word}]"
+    return word
+
+
+def _described(param: click.Option) -> Option:
+    metavar = "" if param.is_flag or param.count else placeholder(param)
+    variables = param.envvar if isinstance(param.envvar, list) else []
+    return Option(
+        names=tuple(param.opts),
+        metavar=f"[={metavar}]" if isinstance(param, OptionalValue) else metavar,
+        help=param.help or "",
+        variables=tuple(name for name in variables if name.startswith(PREFIXES[0])),
+    )
+
+
+def normalise(params: Sequence[click.Parameter], args: Sequence[str]) -> Iterator[str]:
+    """`args` in the two spellings that click lacks: `--flag=true|false`, and an optional value given as `--name`."""
+    by_name = {name: param for param in params if isinstance(param, click.Option) for name in param.opts}
+    for number, word in enumerate(args):
+        if word == "--":
+            yield from args[number:]
+            return
+        name, equals, value = word.partition("=")
+        param = by_name.get(name)
+        if isinstance(param, OptionalValue) and not equals:
+            yield f"{name}={param.bare}"
+        elif equals and param is not None and (param.is_flag or param.count):
+            if value.lower() not in _TRUE | _FALSE:
+                raise UsageError(f'"{word}": {name} is true or false, not "{value}"')
+            if truth(value):
+                yield name
+        else:
+            yield word
+
+
+def option(*names: str, variables: str = "", **more: Any) -> Callable[[_Decorated], _Decorated]:
+    """`click.option` that also reads each of `variables` (`"BIND BINDPATH"`) under both prefixes of the family."""
+    if variables:
+        more["envvar"] = [prefix + key for key in variables.split() for prefix in PREFIXES]
+    return click.option(*names, **more)
+
+
+def variable(key: str) -> str:
+    """The value of `SINGULARITY_<key>` or its twin; empty when unset or blank."""
+    values = (os.environ.get(prefix + key, "").strip() for prefix in PREFIXES)
+    return next((value for value in values if value), "")
+
+
+def truth(word: str) -> bool:
+    """Whether the text of a variable or of `--flag=` switches the option on."""
+    return word.lower() in _TRUE

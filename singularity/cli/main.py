@@ -1,0 +1,205 @@
+"""From the command line to one verb, and from every failure to one line and an exit status."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from singularity import __version__, console
+from singularity.cli.command import normalise, placeholder, truth, typed, variable
+from singularity.cli.options_table import Entry, Kind, entries
+from singularity.cli.verbs import VERBS
+from singularity.console import Level
+from singularity.errors import FileError, Interrupted, SingularityError, UsageError
+
+logger = logging.getLogger(__name__)
+
+
+class Verbs(click.Group):
+    """The program itself: knows all verbs by name and imports the one that is asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Also takes `--debug=false`."""
+        first = next((number for number, word in enumerate(args) if not word.startswith("-")), len(args))
+        return super().parse_args(ctx, [*normalise(self.params, args[:first]), *args[first:]])
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs that help names."""
+        del ctx
+        return [verb.name for verb in VERBS.values() if not verb.hidden]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command of a verb; None for a word that is none."""
+        del ctx
+        verb = VERBS.get(name)
+        if verb is None:
+            return None
+        if not verb.module:
+            raise UsageError(f"{name}: containers are launched by the program singularity, not by its Python half")
+        command: click.Command = import_module(f"singularity.cli.{verb.module}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that `args` begin with; `help VERB`, `VERB help` and `--help VERB` are the same."""
+        name = args[0]
+        if name not in VERBS:
+            raise unknown_verb(name)
+        asks = ctx.params.get("help") or args[1:] == ["help"] or (not VERBS[name].module and args[1:] in _HELP_OPTIONS)
+        if asks and name != "help":
+            args = ["help", name]
+        return super().resolve_command(ctx, args)
+
+
+_HELP_OPTIONS = (["-h"], ["--help"])
+
+
+def unknown_verb(name: str) -> UsageError:
+    """For a word that is no verb."""
+    shown = [verb.name for verb in VERBS.values() if not verb.hidden]
+    return UsageError(f'unknown command "{name}"', hint=suggestion(name, shown) or "see singularity help")
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """`did you mean "..."?` for the nearest known word, or nothing when none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, n=1)
+    return f'did you mean "{near[0]}"?' if near else ""
+
+
+def _program() -> Verbs:
+    return Verbs(
+        name="singularity",
+        callback=_begin,
+        params=[_global_option(entry) for entry in entries("global") if entry.names],
+        add_help_option=False,
+        invoke_without_command=True,
+        no_args_is_help=False,
+    )
+
+
+def _global_option(entry: Entry) -> click.Option:
+    names = [entry.identifier, *entry.spellings]
+    if entry.kind is Kind.COUNT:
+        return click.Option(names, count=True)
+    return click.Option(names, is_flag=entry.kind is Kind.FLAG)
+
+
+@click.pass_context
+def _begin(ctx: click.Context, /, *, verbose: int, **given: object) -> None:
+    """Sets what is said from here on, and answers what needs no verb."""
+    if given["config"] is not None:
+        raise UsageError("--config: the configuration file is fixed when the program is built")
+    asked = [
+        level
+        for on, level in (
+            (given["debug"] or given["shdebug"], Level.DEBUG),
+            (verbose, min(Level.INFO + verbose, Level.DEBUG)),
+            (given["quiet"], Level.LOG),
+            (given["silent"], Level.ERROR),
+        )
+        if on
+    ]
+    begin_messages(asked[0] if asked else None, colour=not given["nocolor"])
+    if given["version"]:
+        click.echo(f"singularity version {__version__}")
+        ctx.exit()
+    if ctx.invoked_subcommand is None:
+        from singularity.cli.help import general
+
+        click.echo(general(), nl=False)
+
+
+def begin_messages(asked: int | None, *, colour: bool) -> None:
+    """Message level: the option's, else the one a calling run handed down, else its variables', else INFO."""
+    by_variable = {"DEBUG": Level.DEBUG, "VERBOSE": Level.VERBOSE, "QUIET": Level.LOG, "SILENT": Level.ERROR}
+    inherited = variable("MESSAGELEVEL")
+    level: int
+    if asked is not None:
+        level = asked
+    elif inherited.removeprefix("-").isdecimal():
+        level = int(inherited)
+    else:
+        level = next((value for key, value in by_variable.items() if truth(variable(key))), Level.INFO)
+    os.environ["SINGULARITY_MESSAGELEVEL"] = str(int(level))
+    console.begin(level, colour=colour and not truth(variable("NOCOLOR")))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the verb that `arguments` ask for; returns the exit status of the process."""
+    begin_messages(None, colour=True)
+    try:
+        with _signals_raise():
+            status = _program().main(list(arguments), prog_name="singularity", standalone_mode=False)
+            sys.stdout.flush()
+            return status if isinstance(status, int) else 0
+    except Interrupted as interruption:
+        logger.info("Stopped by %s", signal.Signals(interruption.signal).name)
+        return 128 + interruption.signal
+    except BrokenPipeError:  # the reader of our output has left: nothing more to say to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except click.ClickException as error:
+        return _end(_as_usage_error(error))
+    except SingularityError as error:
+        return _end(error)
+    except OSError as error:
+        return _end(FileError.because(error.filename or "file", error))
+    except Exception as error:  # the one place where a fault of ours becomes a line
+        return _end(SingularityError(f"internal fault: {type(error).__name__}: {error}", hint="--debug shows where"))
+
+
+def _end(error: SingularityError) -> int:
+    logger.critical("%s", error)
+    if console.debugging():
+        console.show_traceback()
+    return error.exit_status
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Ctrl-C, TERM and HUP raise once, so that every `with` cleans up; while that goes on, further ones wait."""
+    stopping = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        del frame
+        for each in stopping:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    before = {each: signal.signal(each, stop) for each in stopping if signal.getsignal(each) is not signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _as_usage_error(error: click.ClickException) -> UsageError:
+    """click's own complaints in our form: one line that names the verb, and the way out."""
+    context = getattr(error, "ctx", None)
+    path = typed(context) if context else ""
+    about = f' for "{path}"' if path else ""
+    see = f"see singularity help {path}".rstrip()
+    if isinstance(error, click.NoSuchOption):
+        near = suggestion(error.option_name, _long_options(context))
+        return UsageError(f'unknown option "{error.option_name}"{about}', hint=near or see)
+    if isinstance(error, click.BadOptionUsage):
+        return UsageError(f'option "{error.option_name}"{about} needs a value', hint=see)
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        return UsageError(f"{path}: {placeholder(error.param)} is missing", hint=see)
+    return UsageError(f"{path}: {error.format_message()}".lstrip(": ").rstrip("."), hint=see)
+
+
+def _long_options(context: click.Context | None) -> list[str]:
+    params = context.command.params if context else []
+    return [name for param in params for name in param.opts if name.startswith("--")]

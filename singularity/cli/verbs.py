@@ -1,0 +1,33 @@
+"""The verbs: their names, one line about each, and where it is done."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """One word of the command line; `module` is below `singularity.cli`, empty for what the front door does itself."""
+
+    name: str
+    summary: str
+    group: str
+    module: str = ""
+    hidden: bool = False
+
+
+_LAUNCH, _IMAGES, _GENERAL = "Run programs in containers", "Make and explain images", "General"
+
+VERBS = {
+    verb.name: verb
+    for verb in (
+        Verb(name="exec", summary="Run a program in a container", group=_LAUNCH),
+        Verb(name="run", summary="Run the runscript of an image", group=_LAUNCH),
+        Verb(name="shell", summary="Open a shell in a container", group=_LAUNCH),
+        Verb(name="test", summary="Run the test that an image brings", group=_LAUNCH),
+        Verb(name="help", summary="Show this page, or the page of a verb", group=_GENERAL, module="help"),
+        Verb(name="version", summary="Print the version", group=_GENERAL, module="version"),
+        Verb(name="completion", summary="Print the completion script of a shell", group=_GENERAL, module="completion"),
+        Verb(name="launch", summary="Launch what is not an image file", group=_GENERAL, module="launch", hidden=True),
+    )
+}
+
+GROUPS = (_LAUNCH, _IMAGES, _GENERAL)

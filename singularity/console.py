@@ -1,0 +1,86 @@
+"""What the program says: one line a message, on standard error; the words, levels and columns of `launcher/message.c`.
+
+Modules log through `getLogger(__name__)`; results go to standard output and never through here.
+"""
+
+import logging
+import os
+import re
+import sys
+from enum import IntEnum
+from typing import TextIO
+
+VERBOSE = 15  # between logging's DEBUG and INFO: a decision and its reason
+
+
+class Level(IntEnum):
+    """Message levels of the family, as `SINGULARITY_MESSAGELEVEL` carries them to nested runs."""
+
+    FATAL = -4
+    ERROR = -3
+    WARNING = -2
+    LOG = -1
+    INFO = 1
+    VERBOSE = 2
+    DEBUG = 5
+
+
+_LOGGED = {  # the least severe message of `logging` that each level shows
+    Level.FATAL: logging.CRITICAL,
+    Level.ERROR: logging.ERROR,
+    Level.WARNING: logging.WARNING,
+    Level.LOG: logging.WARNING,
+    Level.INFO: logging.INFO,
+    Level.VERBOSE: VERBOSE,
+    Level.DEBUG: logging.DEBUG,
+}
+_NAMES = {logging.CRITICAL: "FATAL", VERBOSE: "VERBOSE"}
+_RED, _YELLOW, _PLAIN = "\033[31m", "\033[33m", "\033[0m"
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+def escape(text: str) -> str:
+    r"""`text` with control characters shown as `\x1b`: names from images and servers must not drive the terminal."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, level: int, *, colour: bool) -> None:
+        super().__init__()
+        self.audit = level >= Level.DEBUG
+        self.colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        name = _NAMES.get(record.levelno, record.levelname)
+        text = escape(record.getMessage())
+        if self.audit:
+            ids = f"[U={os.geteuid()},P={os.getpid()}]"
+            origin = f"{record.filename}:{record.lineno}:{record.funcName}()"
+            return f"{name:<7} {ids:<18} {origin:<43}: {text}"
+        word = f"{name + ':':<9}"
+        if self.colour and record.levelno >= logging.WARNING:
+            word = f"{_YELLOW if record.levelno == logging.WARNING else _RED}{word}{_PLAIN}"
+        return word + text
+
+
+def begin(level: int, *, colour: bool, stream: TextIO | None = None) -> None:
+    """Show messages of `level` and more important ones from here on; `colour` only takes effect on a terminal."""
+    stream = stream or sys.stderr
+    known = max((each for each in Level if each <= level), default=Level.FATAL)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Formatter(known, colour=colour and stream.isatty()))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(_LOGGED[known])
+
+
+def debugging() -> bool:
+    """Whether every step is shown."""
+    return logging.getLogger().isEnabledFor(logging.DEBUG)
+
+
+def show_traceback() -> None:
+    """Where the exception that is being handled came from, on standard error."""
+    import traceback
+
+    traceback.print_exc()

@@ -1,0 +1,65 @@
+"""The failures that a user can act on.
+
+SingularityError            255   anything below
+├── UsageError                1   the command line: unknown verb or option, a missing argument
+├── DefinitionError         255   a definition file: `file:line: what`
+├── ImageError              255   an image that is damaged, or not what it should be
+├── BuildError              255   a build that cannot go on: a failed section, a missing privilege
+├── FileError               255   a file that cannot be read, written or replaced
+└── ToolError               255   a program we rely on: missing, killed, or failed
+
+Only `cli/main.py` prints them and exits.
+"""
+
+
+class SingularityError(Exception):
+    """One line, `what (hint)`: what went wrong, where, and what to do about it."""
+
+    exit_status = 255
+
+    def __init__(self, what: str, *, hint: str = "") -> None:
+        super().__init__(f"{what} ({hint})" if hint else what)
+
+
+class UsageError(SingularityError):
+    """A command line that says nothing we understand."""
+
+    exit_status = 1
+
+
+class DefinitionError(SingularityError):
+    """A definition file that cannot be understood; the only exception that leaves the parser."""
+
+    def __init__(self, what: str, *, name: str = "", line: int = 0, hint: str = "") -> None:
+        self.line = line
+        place = f"{name}:{line}: " if name and line else f"{name}: " if name else ""
+        super().__init__(place + what, hint=hint)
+
+
+class ImageError(SingularityError):
+    """An image that is damaged, incomplete or of another kind; the only exception that leaves the image readers."""
+
+
+class BuildError(SingularityError):
+    """A build that cannot go on."""
+
+
+class FileError(SingularityError):
+    """A file or directory that the system does not let us read, write or replace."""
+
+    @classmethod
+    def because(cls, path: object, error: OSError) -> "FileError":
+        """The one line for an `OSError` about `path`."""
+        return cls(f"{path}: {error.strerror or error}")
+
+
+class ToolError(SingularityError):
+    """A program we rely on is missing, was killed, or ended with a status we did not expect."""
+
+
+class Interrupted(BaseException):
+    """A signal asked us to stop. No failure: it passes every `except Exception`, so that only clean-up sees it."""
+
+    def __init__(self, signal: int) -> None:
+        self.signal = signal
+        super().__init__(signal)

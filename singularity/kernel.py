@@ -1,0 +1,79 @@
+"""System calls that Python 3.11 has no function for, by their names in section 2 of the manual.
+
+Each raises OSError with the kernel's number. What follows from a failure is decided by the callers.
+"""
+
+import ctypes
+import errno
+import os
+import platform
+from pathlib import Path
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
+MNT_DETACH = 2
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
+RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 2, 16
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
+_PR_SET_PDEATHSIG = 1
+_SYS_OPENAT2 = 437  # one number on every architecture
+_SYS_PIVOT_ROOT = {"x86_64": 155, "i686": 217, "ppc64le": 203, "s390x": 217, "armv7l": 218}  # 41 where it is not here
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+
+
+def _checked(result: int, about: object) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), os.fspath(about) if isinstance(about, Path) else about)
+    return result
+
+
+def unshare(flags: int) -> None:
+    """New namespaces for this process, or, for CLONE_NEWPID, for its children."""
+    _checked(_libc.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    """mount(2); `target` may be `/proc/self/fd/N`."""
+    encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind, data)]
+    _checked(_libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3]), f"mount on {target}")
+
+
+def unmount(target: str, flags: int = 0) -> None:
+    """umount2(2)."""
+    _checked(_libc.umount2(os.fsencode(target), flags), target)
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2)."""
+    number = _SYS_PIVOT_ROOT.get(platform.machine(), 41)
+    _checked(_libc.syscall(ctypes.c_long(number), os.fsencode(new), os.fsencode(old)), "pivot_root")
+
+
+def openat2(directory: int, path: str, flags: int, mode: int, resolve: int) -> int:
+    """openat2(2), repeated when a rename elsewhere made the kernel give up."""
+    how = _OpenHow(flags | os.O_CLOEXEC, mode if flags & os.O_CREAT else 0, resolve)
+    while True:
+        try:
+            arguments = (ctypes.c_int(directory), os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(24))
+            return _checked(_libc.syscall(ctypes.c_long(_SYS_OPENAT2), *arguments), path)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EINTR):
+                raise
+
+
+def rename(source: Path, target: Path, flags: int) -> None:
+    """renameat2(2) of absolute paths: RENAME_NOREPLACE or RENAME_EXCHANGE."""
+    at_cwd = ctypes.c_int(-100)
+    result = _libc.renameat2(at_cwd, os.fsencode(source), at_cwd, os.fsencode(target), ctypes.c_uint(flags))
+    _checked(result, target)
+
+
+def die_with_parent(signal: int) -> None:
+    """The kernel sends `signal` to this process when its parent ends, however that ends."""
+    _checked(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl")
