@@ -34,6 +34,7 @@ LINKING = -pie
 endif
 ifdef FUZZ
 CC = clang
+WARNINGS =
 HARDENING = -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 LINKING = -pie -fsanitize=fuzzer
 endif
@@ -59,8 +60,9 @@ PROGRAMS = $(if $(wildcard launcher/singularity.c),$(BUILD)/singularity) \
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/launcher/*_test.c tests/launcher/*/*_test.c)))
 FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard fuzz/*_fuzz.c)))
 
-# The C that runs while privilege can still be raised: every line counts against the limit of docs/security.md.
-PRIVILEGED_SOURCES := $(filter-out launcher/payload.c launcher/options.c,$(SOURCES)) $(wildcard launcher/sexec.c)
+# The C that runs while privilege can still be raised: every line counts against the limit.
+PRIVILEGED_SOURCES := $(wildcard launcher/sexec.c) \
+                      $(filter-out launcher/front/% launcher/environment/% launcher/payload.c,$(SOURCES))
 PRIVILEGED_LINES = 2000
 
 # ---- what the tests and the checks use -------------------------------------------------------------------------------
@@ -72,14 +74,14 @@ FUZZ_SECONDS = 20
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-0-$(shell pwd -P | sha256sum | cut -c1-8),$(CURDIR)/build/test/root)
 
 .PHONY: help setup build demo test test-install bench lint fuzz docs install uninstall clean FORCE \
-        launcher unit-tests fuzz-targets
+        launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 	@echo; echo "PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)  BUILD=$(BUILD)  version $(VERSION)"
 
 setup: ## system packages (as root; otherwise names the missing ones) and the private environment build/venv
-	@scripts/setup-system build python images
+	@scripts/setup-system build python images tests
 	@scripts/setup-python $(VENV)
 
 build: ## compile the launcher into build/
@@ -127,6 +129,10 @@ $(FUZZ_TARGETS): %: %.o $(if $(FUZZ),,$(BUILD)/fuzz/standalone.o) $(ARCHIVE)
 -include $(OBJECTS:.o=.d) $(UNIT_TESTS:%=%.d) $(FUZZ_TARGETS:%=%.d) \
          $(BUILD)/launcher/singularity.d $(BUILD)/launcher/sexec.d $(BUILD)/launcher/sexec-suid.d $(BUILD)/fuzz/standalone.d
 
+demo: ## bootstrap Debian into build/demo/debian.sif and run programs in it as an ordinary user
+	@scripts/setup-system build python images
+	@scripts/demo
+
 # ---- tests -----------------------------------------------------------------------------------------------------------
 SANITIZED = BUILD=build/sanitize SANITIZE=yes
 
@@ -141,6 +147,38 @@ test: setup build ## run every test: C units (plain and sanitized), fuzz corpora
 test-install: setup ## install this tree into TEST_PREFIX, for running pytest by hand
 	@rm -rf $(TEST_PREFIX)
 	@$(MAKE) install PREFIX=$(TEST_PREFIX) BUILD=build/test DESTDIR=
+
+# ---- checks ----------------------------------------------------------------------------------------------------------
+ALL_C := $(SOURCES) $(wildcard $(MAINS)) $(sort $(wildcard tests/launcher/*_test.c fuzz/*.c))
+CLANG_ANALYZED = $(ALL_C:%=build/analyze/clang/%)
+
+lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number of privileged lines
+	@scripts/setup-system lint
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy --strict
+	@$(MAKE) -j$(JOBS) BUILD=build/analyze ANALYZE=yes launcher
+	@$(MAKE) -j$(JOBS) clang-analyzed
+	shellcheck .ci/run $(shell grep -l "^.!/bin/bash" scripts/*)
+	@scripts/count-privileged $(PRIVILEGED_LINES) $(PRIVILEGED_SOURCES)
+
+clang-analyzed: $(CLANG_ANALYZED)
+build/analyze/clang/%: % $(wildcard launcher/*.h launcher/*.def launcher/*/*.h) Makefile
+	@mkdir -p $(@D)
+	@echo "  analyze $<"
+	@clang --analyze --analyzer-output text -Xclang -analyzer-werror -std=gnu17 -D_GNU_SOURCE \
+	    -DVERSION='"$(VERSION)"' $(PATHS) -Ilauncher -o $@ $<
+	@touch $@
+
+fuzz: ## libFuzzer on each target for FUZZ_SECONDS (20)
+	@scripts/setup-system build fuzz
+	@$(MAKE) -j$(JOBS) BUILD=build/fuzz FUZZ=yes fuzz-targets
+	@scripts/run-fuzzers $(FUZZ_SECONDS) $(FUZZ_TARGETS:$(BUILD)/%=build/fuzz/%)
+
+docs: setup ## manual pages and completion into build/docs, and every link of the Markdown pages checked
+	@mkdir -p build/docs/man
+	@$(PYTHON_IN_VENV) -m singularity.cli.pages --man build/docs/man --completion build/docs/completion
+	@$(PYTHON_IN_VENV) scripts/check_links.py README.md CHANGELOG.md docs/*.md
+	@echo "Manual pages are in build/docs/man"
 
 # ---- installing ------------------------------------------------------------------------------------------------------
 INSTALL = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BUILD='$(BUILD)' LIBEXECDIR='$(LIBEXECDIR)' SYSCONFDIR='$(SYSCONFDIR)' \

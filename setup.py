@@ -13,6 +13,7 @@ from pathlib import Path
 
 from setuptools import Distribution, setup
 from setuptools.command.build_py import build_py
+
 from distutils.command.install_data import install_data  # isort: skip  setuptools brings it
 
 try:
@@ -22,13 +23,18 @@ except ImportError:  # setuptools before 70.1
 
 WITH_LAUNCHER = "SINGULARITY_WITHOUT_LAUNCHER" not in os.environ
 COMPILED = Path("build/wheel")
-PROGRAMS = {"bin/singularity": "singularity", "bin/run-singularity": "singularity", "libexec/singularity/sexec": "sexec"}
+PROGRAMS = {
+    "bin/singularity": "singularity",
+    "bin/run-singularity": "singularity",
+    "libexec/singularity/sexec": "sexec",
+}
 
 
 class Launcher(Distribution):
     """A distribution that belongs to one platform, though no module of it is compiled."""
 
     def has_ext_modules(self) -> bool:
+        """True: the wheel is for this platform."""
         return WITH_LAUNCHER
 
 
@@ -36,6 +42,7 @@ class Modules(build_py):
     """Starts from an empty directory: a module removed from the tree must not come back from an earlier build."""
 
     def run(self) -> None:
+        """Copies the modules."""
         if not self.editable_mode:
             shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
@@ -45,6 +52,7 @@ class Programs(install_data):
     """Compiles the launcher and lays it out under the prefix."""
 
     def run(self) -> None:
+        """Lays programs and configuration under `install_dir`."""
         if not WITH_LAUNCHER:
             return
         subprocess.run(["make", "-j2", "launcher", "RELOCATABLE=yes", f"BUILD={COMPILED}"], check=True)
@@ -62,6 +70,7 @@ class Wheel(bdist_wheel):
     """Any Python 3 on this platform: the programs do not link to Python."""
 
     def get_tag(self) -> tuple[str, str, str]:
+        """Interpreter, binary interface and platform, as in the name of the wheel."""
         if not WITH_LAUNCHER:
             return ("py3", "none", "any")
         return ("py3", "none", sysconfig.get_platform().replace("-", "_").replace(".", "_"))
