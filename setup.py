@@ -39,13 +39,21 @@ class Launcher(Distribution):
 
 
 class Modules(build_py):
-    """Starts from an empty directory: a module removed from the tree must not come back from an earlier build."""
+    """The modules, and the table of launch options, which is kept with the C.
+
+    Starts from an empty directory: a module removed from the tree must not come back from an earlier build.
+    """
 
     def run(self) -> None:
-        """Copies the modules."""
-        if not self.editable_mode:
-            shutil.rmtree(self.build_lib, ignore_errors=True)
+        """Copies modules and table."""
+        if self.editable_mode:
+            super().run()
+            return
+        shutil.rmtree(self.build_lib, ignore_errors=True)
         super().run()
+        data = Path(self.build_lib, "singularity", "data")
+        data.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile("launcher/options.def", data / "options.def")
 
 
 class Programs(install_data):
