@@ -142,6 +142,7 @@ test: setup build ## run every test: C units (plain and sanitized), fuzz corpora
 	@$(MAKE) -j$(JOBS) $(SANITIZED) unit-tests fuzz-targets
 	@scripts/run-unit-tests "C unit tests, sanitized" $(UNIT_TESTS:$(BUILD)/%=build/sanitize/%)
 	@scripts/run-corpora $(FUZZ_TARGETS:$(BUILD)/%=build/sanitize/%)
+	@scripts/check-installation
 	@scripts/run-pytest $(TEST_PREFIX) $(PYTEST_ARGS)
 
 test-install: setup ## install this tree into TEST_PREFIX, for running pytest by hand
@@ -181,14 +182,13 @@ docs: setup ## manual pages and completion into build/docs, and every link of th
 	@echo "Manual pages are in build/docs/man"
 
 # ---- installing ------------------------------------------------------------------------------------------------------
-INSTALL = PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BUILD='$(BUILD)' LIBEXECDIR='$(LIBEXECDIR)' SYSCONFDIR='$(SYSCONFDIR)' \
+INSTALL = mkdir -p build && flock build/install.lock env PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BUILD='$(BUILD)' LIBEXECDIR='$(LIBEXECDIR)' SYSCONFDIR='$(SYSCONFDIR)' \
           CONTAINER_DIR='$(CONTAINER_DIR)' APPTAINER_LINK='$(APPTAINER_LINK)' scripts/install
 
 install: ## install into PREFIX (below DESTDIR, for packagers); as root with the SUID starter; APPTAINER_LINK=yes
 	@scripts/setup-system build python
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher
-	@scripts/stage-python build/python
 	@$(INSTALL) install
 
 uninstall: ## remove what install put into PREFIX; an edited configuration stays
