@@ -33,17 +33,19 @@ struct image {
 };
 
 /* Opens as the current effective user and recognises by content. Files that are neither regular nor directories are
- * refused without blocking. `writable` opens for writing. The architecture is reported here and judged by the plan. */
+ * refused without blocking. On failure `fd` is -1. `writable` opens for writing. The architecture is reported here and judged by the plan. */
 bool image_open(const char *path, bool writable, struct image *image, struct error *error);
 
 /* Recognises an open regular file of `size` bytes; fills everything but fd, device, inode, owner and group.
  * `name` stands in messages. Reads only what it must, never past `size`. */
 bool image_recognise(int fd, uint64_t size, const char *name, struct image *image, struct error *error);
 
-/* Each looks at one format, `offset` bytes into the file; false without an error: not this format. */
+/* Each looks at one format in the `room` bytes of the file from `offset` on; a SIF is always the whole file.
+ * Other: not this format, no error set. Bad: this format, damaged or of a kind that cannot be launched; the error says
+ * what, without the name of the file. */
 enum verdict { VERDICT_OTHER, VERDICT_YES, VERDICT_BAD };
-enum verdict squashfs_recognise(int fd, uint64_t offset, uint64_t size, struct partition *partition, struct error *error);
-enum verdict ext_recognise(int fd, uint64_t offset, uint64_t size, struct partition *partition, struct error *error);
+enum verdict squashfs_recognise(int fd, uint64_t offset, uint64_t room, struct partition *partition, struct error *error);
+enum verdict ext_recognise(int fd, uint64_t offset, uint64_t room, struct partition *partition, struct error *error);
 enum verdict sif_recognise(int fd, uint64_t size, struct image *image, struct error *error);
 
 #endif

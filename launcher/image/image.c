@@ -1,0 +1,142 @@
+#include "image.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "../descriptor.h"
+#include "bytes.h"
+
+enum { LINE_LIMIT = 128, HEAD_SIZE = 512 };
+
+/* Where the file system begins: behind a first line `#!...`, as in images that run as programs, else at 0. */
+static uint64_t interpreter_line(const uint8_t *head, size_t size)
+{
+    const uint8_t *newline = memchr(head, '\n', size < LINE_LIMIT ? size : LINE_LIMIT);
+
+    return size >= 2 && memcmp(head, "#!", 2) == 0 && newline != NULL ? (uint64_t)(newline - head) + 1 : 0;
+}
+
+/* What people hand over instead of an image. */
+static bool explain_other(const uint8_t *head, size_t size, struct error *error)
+{
+    static const struct {
+        size_t at, length;
+        const char *magic, *what;
+    } others[] = {
+        {0, 2, "\x1f\x8b", "a gzip archive"},          {0, 3, "BZh", "a bzip2 archive"},
+        {0, 6, "\xfd" "7zXZ\0", "an xz archive"},      {0, 4, "\x28\xb5\x2f\xfd", "a zstd archive"},
+        {257, 5, "ustar", "a tar archive"},            {0, 5, "07070", "a cpio archive"},
+    };
+
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i].at + others[i].length <= size &&
+            memcmp(head + others[i].at, others[i].magic, others[i].length) == 0)
+            return error_set(error, 0, "%s, not an image (singularity build IMAGE ARCHIVE makes an image of it)",
+                             others[i].what);
+    if (size > 0 && head[0] == '<')
+        return error_set(error, 0, "a web page, not an image (the download went wrong: remove the file, pull again)");
+    return error_set(error, 0, "unknown format: not a directory, squashfs, ext3, SIF or 2.x image");
+}
+
+static bool recognise(int fd, uint64_t size, struct image *image, struct error *error)
+{
+    uint8_t head[HEAD_SIZE];
+    size_t length = size < sizeof head ? (size_t)size : sizeof head;
+
+    if (size == 0)
+        return error_set(error, 0, "an empty file, not an image (incomplete download? remove it, pull again)");
+    if (!bytes_read(fd, 0, size, 0, head, length))
+        return error_set(error, 0, "cannot be read to the end of its first block");
+    enum verdict verdict = sif_recognise(fd, size, image, error);
+    if (verdict != VERDICT_OTHER)
+        return verdict == VERDICT_YES;
+    uint64_t offset = interpreter_line(head, length);
+    image->format = FORMAT_SQUASHFS;
+    verdict = squashfs_recognise(fd, offset, size - offset, &image->root, error);
+    if (verdict != VERDICT_OTHER)
+        return verdict == VERDICT_YES;
+    image->format = FORMAT_EXT;
+    verdict = ext_recognise(fd, offset, size - offset, &image->root, error);
+    return verdict == VERDICT_YES || (verdict == VERDICT_OTHER && explain_other(head, length, error));
+}
+
+bool image_recognise(int fd, uint64_t size, const char *name, struct image *image, struct error *error)
+{
+    struct error reason = {0};
+
+    image->architecture[0] = '\0';
+    image->overlay_count = 0;
+    if (recognise(fd, size, image, &reason))
+        return true;
+    return error_set(error, 0, "%.500s: %s", name, reason.text);
+}
+
+static bool refuse_kind(mode_t mode, const char *path, struct error *error)
+{
+    const char *what = S_ISFIFO(mode) ? "a named pipe" : S_ISSOCK(mode) ? "a socket" : S_ISBLK(mode) ? "a block device" :
+                       S_ISCHR(mode) ? "a character device" : "neither file nor directory";
+
+    return error_set(error, 0, "%.500s: %s, not an image", path, what);
+}
+
+/* `refused` says what a missing permission means here. */
+static bool explain_open(int number, const char *path, const char *refused, struct error *error)
+{
+    if (number == ENOENT) {
+        error_set(error, 0, "%.500s: no such image", path);
+        error->number = number;
+        return false;
+    }
+    if (number == EACCES || number == EPERM || number == EROFS)
+        return error_set(error, number, "%.500s: %s", path, refused);
+    return error_set(error, number, "image %.500s", path);
+}
+
+static bool open_directory(int checked, const char *path, struct image *image, struct error *error)
+{
+    OWNED_FD fd = openat(checked, ".", O_PATH | O_DIRECTORY | O_CLOEXEC); /* asks for the right to enter it */
+
+    if (fd < 0)
+        return explain_open(errno, path, "you may not enter this directory", error);
+    image->format = FORMAT_DIRECTORY;
+    image->root = (struct partition){.filesystem = FILESYSTEM_DIRECTORY};
+    image->fd = fd_give(&fd);
+    return true;
+}
+
+static bool open_file(const char *path, bool writable, const struct stat *checked, struct image *image,
+                      struct error *error)
+{
+    OWNED_FD fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    struct stat status;
+
+    if (fd < 0 || fstat(fd, &status) < 0)
+        return explain_open(errno, path, writable ? "you may not write to it (it may run without --writable)" :
+                            "you may not read it", error);
+    if (status.st_dev != checked->st_dev || status.st_ino != checked->st_ino || !S_ISREG(status.st_mode))
+        return error_set(error, 0, "%.500s: replaced by another file while it was opened (try again)", path);
+    if (!image_recognise(fd, (uint64_t)status.st_size, path, image, error))
+        return false;
+    image->fd = fd_give(&fd);
+    return true;
+}
+
+bool image_open(const char *path, bool writable, struct image *image, struct error *error)
+{
+    struct stat status;
+
+    *image = (struct image){.fd = -1};
+    /* Without reading rights, so that no pipe waits and no device notices. */
+    OWNED_FD checked = open(path, O_PATH | O_CLOEXEC);
+    if (checked < 0 || fstat(checked, &status) < 0)
+        return explain_open(errno, path, "a directory above it is closed to you", error);
+    if (!S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode))
+        return refuse_kind(status.st_mode, path, error);
+    image->device = status.st_dev;
+    image->inode = status.st_ino;
+    image->owner = status.st_uid;
+    image->group = status.st_gid;
+    return S_ISDIR(status.st_mode) ? open_directory(checked, path, image, error)
+                                   : open_file(path, writable, &status, image, error);
+}

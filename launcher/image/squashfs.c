@@ -1,0 +1,44 @@
+#include <string.h>
+
+#include "bytes.h"
+#include "image.h"
+
+/* The superblock, squashfs 4.0: 96 bytes at the start. */
+enum { SUPERBLOCK_SIZE = 96, BLOCK_LOG_LEAST = 12, BLOCK_LOG_MOST = 20, COMPRESSIONS = 6, METADATA_SIZE = 8192 };
+
+enum verdict squashfs_recognise(int fd, uint64_t offset, uint64_t room, struct partition *partition, struct error *error)
+{
+    uint8_t block[SUPERBLOCK_SIZE];
+
+    if (!bytes_read(fd, offset, room, 0, block, 4) || memcmp(block, "hsqs", 4) != 0)
+        return VERDICT_OTHER;
+    if (!bytes_read(fd, offset, room, 0, block, sizeof block)) {
+        error_set(error, 0, "the squashfs ends within its superblock: incomplete download? (pull it again)");
+        return VERDICT_BAD;
+    }
+    uint32_t block_size = le32(block + 12);
+    uint16_t compression = le16(block + 20), block_log = le16(block + 22);
+    uint16_t major = le16(block + 28), minor = le16(block + 30);
+    uint64_t root = le64(block + 32), used = le64(block + 40);
+    uint64_t ids = le64(block + 48), inodes = le64(block + 64), directories = le64(block + 72);
+
+    if (major != 4 || minor != 0)
+        error_set(error, 0, "squashfs version %u.%u (only 4.0 can be mounted: make it again with today's mksquashfs)",
+                  major, minor);
+    else if (compression < 1 || compression > COMPRESSIONS)
+        error_set(error, 0, "squashfs with the unknown compression %u (damaged?)", compression);
+    else if (block_log < BLOCK_LOG_LEAST || block_log > BLOCK_LOG_MOST || block_size != UINT32_C(1) << block_log ||
+             le32(block + 4) == 0 || le16(block + 26) == 0)
+        error_set(error, 0, "damaged squashfs superblock");
+    else if (used > room)
+        error_set(error, 0, "the squashfs ends %llu bytes after the file: incomplete download? (pull it again)",
+                  (unsigned long long)(used - room));
+    else if (inodes < sizeof block || directories <= inodes || ids < directories || used <= ids ||
+             root >> 16 >= directories - inodes || (root & 0xffff) >= METADATA_SIZE)
+        error_set(error, 0, "damaged squashfs superblock: its tables lie in no possible place");
+    else {
+        *partition = (struct partition){.filesystem = FILESYSTEM_SQUASHFS, .offset = offset, .size = room};
+        return VERDICT_YES;
+    }
+    return VERDICT_BAD;
+}
