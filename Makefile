@@ -42,7 +42,7 @@ ifdef ANALYZE
 HARDENING = -O2 -fanalyzer
 endif
 ifdef RELOCATABLE
-PATHS = -DCONTAINER_DIR='"/var/singularity/mnt"'
+PATHS = -DCONTAINER_DIR='"/var/singularity/mnt"' -DLIBEXECDIR='"/usr/libexec/singularity"'
 else
 PATHS = -DLIBEXECDIR='"$(LIBEXECDIR)"' -DSYSCONFDIR='"$(SYSCONFDIR)"' -DCONFIG_PATH='"$(SYSCONFDIR)/singularity.conf"' \
         -DCONTAINER_DIR='"$(CONTAINER_DIR)"' -DPYTHON_PATH='"$(LIBEXECDIR)/python/bin/python3"'
@@ -182,7 +182,8 @@ docs: setup ## manual pages and completion into build/docs, and every link of th
 	@echo "Manual pages are in build/docs/man"
 
 # ---- installing ------------------------------------------------------------------------------------------------------
-INSTALL = mkdir -p build && flock build/install.lock env PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BUILD='$(BUILD)' LIBEXECDIR='$(LIBEXECDIR)' SYSCONFDIR='$(SYSCONFDIR)' \
+INSTALL = mkdir -p build && flock build/install.lock env \
+          PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BUILD='$(BUILD)' LIBEXECDIR='$(LIBEXECDIR)' SYSCONFDIR='$(SYSCONFDIR)' \
           CONTAINER_DIR='$(CONTAINER_DIR)' APPTAINER_LINK='$(APPTAINER_LINK)' scripts/install
 
 install: ## install into PREFIX (below DESTDIR, for packagers); as root with the SUID starter; APPTAINER_LINK=yes
