@@ -1,6 +1,5 @@
 """What the verbs are made with: click commands that explain themselves with our pages and read our variables."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -9,9 +8,8 @@ import click
 from singularity.cli.page import Option, Page, text
 from singularity.cli.verbs import VERBS
 from singularity.errors import UsageError
+from singularity.variables import FALSE, PREFIXES, TRUE, truth
 
-PREFIXES = ("SINGULARITY_", "APPTAINER_")
-_TRUE, _FALSE = {"1", "t", "true", "y", "yes", "on"}, {"0", "f", "false", "n", "no", "off"}
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 
@@ -104,7 +102,7 @@ def normalise(params: Sequence[click.Parameter], args: Sequence[str]) -> Iterato
         if isinstance(param, OptionalValue) and not equals:
             yield f"{name}={param.bare}"
         elif equals and param is not None and (param.is_flag or param.count):
-            if value.lower() not in _TRUE | _FALSE:
+            if value.lower() not in TRUE | FALSE:
                 raise UsageError(f'"{word}": {name} is true or false, not "{value}"')
             if truth(value):
                 yield name
@@ -117,14 +115,3 @@ def option(*names: str, variables: str = "", **more: Any) -> Callable[[_Decorate
     if variables:
         more["envvar"] = [prefix + key for key in variables.split() for prefix in PREFIXES]
     return click.option(*names, **more)
-
-
-def variable(key: str) -> str:
-    """The value of `SINGULARITY_<key>` or its twin; empty when unset or blank."""
-    values = (os.environ.get(prefix + key, "").strip() for prefix in PREFIXES)
-    return next((value for value in values if value), "")
-
-
-def truth(word: str) -> bool:
-    """Whether the text of a variable or of `--flag=` switches the option on."""
-    return word.lower() in _TRUE

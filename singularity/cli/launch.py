@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import click
 
-from singularity.cli.command import Verb, variable
+from singularity.cli.command import Verb
 from singularity.cli.options_table import Entry, entries
 from singularity.errors import ImageError, UsageError
+from singularity.variables import variable
 
 REGISTRIES = ("docker", "docker-daemon", "docker-archive", "oci", "oci-archive", "oras", "library", "shub")
 _NEXT = "build an image from a definition file, and launch that"

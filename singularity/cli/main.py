@@ -13,11 +13,12 @@ from typing import NoReturn
 import click
 
 from singularity import __version__, console
-from singularity.cli.command import normalise, placeholder, truth, typed, variable
+from singularity.cli.command import normalise, placeholder, typed
 from singularity.cli.options_table import Entry, Kind, entries
 from singularity.cli.verbs import VERBS
 from singularity.console import Level
 from singularity.errors import FileError, Interrupted, SingularityError, UsageError
+from singularity.variables import truth, variable
 
 logger = logging.getLogger(__name__)
 

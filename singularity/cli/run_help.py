@@ -1,0 +1,24 @@
+"""`singularity run-help IMAGE`: the help text that an image brings."""
+
+from pathlib import Path
+
+import click
+
+from singularity import paths
+from singularity.cli.command import Verb, option
+from singularity.cli.inspect import printable
+from singularity.errors import ImageError
+from singularity.image import metadata as meta
+from singularity.image.identify import identify
+
+
+@click.command(cls=Verb, name="run-help", examples=("singularity run-help debian.sif",))
+@option("--app", default="", variables="APP APPNAME", metavar="NAME", help="The help text of this application (SCIF)")
+@click.argument("image", type=click.Path(path_type=Path))
+def command(image: Path, app: str) -> None:
+    """Prints the help text on standard output."""
+    metadata = meta.read(identify(image), paths.temporary())
+    scripts = metadata.apps.get(app) if app else metadata
+    if scripts is None:
+        raise ImageError(f"{image}: no application {app}")
+    click.echo(printable(scripts.helpfile) if scripts.helpfile else "No help sections were defined for this image")

@@ -1,0 +1,209 @@
+"""Files that are whole or absent, and directories that leave nothing behind."""
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from singularity.errors import FileError
+
+_PREFIX = "singularity-"
+_LOCK = ".lock"
+_SETTLED = 60.0  # seconds after which a directory without a lock on it can be nobody's that is just being made
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file that has no name yet, or a temporary one where the file system wants names."""
+
+    fd: int
+    name: str  # in the target's directory; empty while nameless
+
+    @property
+    def path(self) -> str:
+        """By which a tool that inherits `fd` opens the file."""
+        return f"/proc/self/fd/{self.fd}"
+
+
+@contextmanager
+def replacing(target: Path, *, overwrite: bool, mode: int = 0o666) -> Iterator[NewFile]:
+    """A new file beside `target`; at the end fsync, its name, fsync of the directory.
+
+    On any exception `target` is as it was and the new file is gone; on file systems that have nameless files it is gone
+    after SIGKILL too. `mode` is cut by the umask. Raises FileError: the target exists and may not be overwritten, is no
+    regular file, or the system refuses.
+    """
+    refuse_target(target, overwrite=overwrite)
+    try:
+        directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise FileError.because(target.parent, error) from error
+    try:
+        new = _create(directory, target)
+        try:
+            yield new
+            os.fchmod(new.fd, mode & ~_umask())
+            _give_to_sudo_user(new.fd)
+            os.fsync(new.fd)
+            _give_name(directory, new, target, overwrite=overwrite)
+            os.fsync(directory)
+        except OSError as error:
+            raise FileError.because(error.filename or target, error) from error
+        finally:
+            os.close(new.fd)
+            if new.name:
+                with suppress(FileNotFoundError):
+                    os.unlink(new.name, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def refuse_target(target: Path, *, overwrite: bool) -> None:
+    """Raises FileError where an image must not be written: over something we may not replace, or through a link."""
+    try:
+        status = target.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise FileError.because(target, error) from error
+    if stat.S_ISLNK(status.st_mode) and not target.exists():
+        raise FileError(f"{target}: a link to nothing", hint="remove it, or name another file")
+    if not overwrite:
+        raise FileError(f"{target}: exists", hint="--force replaces it")
+
+
+def _create(directory: int, target: Path) -> NewFile:
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        return NewFile(os.open(".", flags | os.O_TMPFILE, 0o600, dir_fd=directory), "")
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL):
+            raise FileError.because(target, error) from error
+    name = _beside(target)
+    try:
+        return NewFile(os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory), name)
+    except OSError as error:
+        raise FileError.because(target, error) from error
+
+
+def _give_name(directory: int, new: NewFile, target: Path, *, overwrite: bool) -> None:
+    if not overwrite:
+        _link(new.name or new.path, target.name, directory, named=bool(new.name))
+        return
+    name = new.name or _beside(target)
+    if not new.name:
+        _link(new.path, name, directory, named=False)
+    try:
+        os.rename(name, target.name, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError:
+        os.unlink(name, dir_fd=directory)
+        raise
+
+
+def _link(source: str, name: str, directory: int, *, named: bool) -> None:
+    """A link to a file in `directory`, or, through /proc, to one that has no name."""
+    try:
+        os.link(source, name, src_dir_fd=directory if named else None, dst_dir_fd=directory)
+    except FileExistsError as error:
+        raise FileError(f"{name}: exists, since a moment ago", hint="--force replaces it") from error
+
+
+def _beside(target: Path) -> str:
+    return f".{target.name[:200]}.{os.urandom(6).hex()}"
+
+
+def _give_to_sudo_user(fd: int) -> None:
+    """What root makes through sudo belongs to the user who asked for it."""
+    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    if os.geteuid() == 0 and uid.isdecimal() and gid.isdecimal():
+        os.fchown(fd, int(uid), int(gid))
+
+
+def _umask() -> int:
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+@contextmanager
+def temporary_directory(parent: Path, *, keep: bool = False) -> Iterator[Path]:
+    """A private directory below `parent`, removed at the end with all that is in it, unless `keep`.
+
+    Directories that killed runs of this user left there are removed at the start: they are those whose lock is free.
+    """
+    _reap(parent)
+    path = parent / f"{_PREFIX}{os.urandom(6).hex()}"
+    try:
+        path.mkdir(mode=0o700)
+    except OSError as error:
+        raise FileError.because(parent, error) from error
+    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield path
+    finally:
+        if keep:
+            (path / _LOCK).unlink(missing_ok=True)
+        else:
+            remove_tree(path)
+        os.close(lock)
+
+
+def _reap(parent: Path) -> None:
+    for path in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError, FileError):
+            status = path.lstat()
+            if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):
+                continue
+            if time.time() - status.st_mtime > _SETTLED and _is_abandoned(path):
+                remove_tree(path)
+
+
+def _is_abandoned(path: Path) -> bool:
+    try:
+        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(lock)
+    return True
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a directory with all that is in it: by descriptor, never through a link, never into another mount."""
+    with suppress(FileNotFoundError):
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            device = os.stat(path.name, dir_fd=parent, follow_symlinks=False).st_dev
+            _remove(parent, path.name, device)
+        except OSError as error:
+            raise FileError.because(path, error) from error
+        finally:
+            os.close(parent)
+
+
+def _remove(parent: int, name: str, device: int) -> None:
+    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if not stat.S_ISDIR(status.st_mode):
+        os.unlink(name, dir_fd=parent)
+        return
+    if status.st_dev != device:
+        raise OSError(errno.EXDEV, "something is mounted there", name)
+    if status.st_mode & 0o700 != 0o700 and os.geteuid() != 0:
+        os.chmod(name, 0o700, dir_fd=parent)
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        for each in os.listdir(fd):
+            _remove(fd, each, device)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=parent)

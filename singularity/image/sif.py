@@ -1,0 +1,386 @@
+"""The SIF format, version 01: a header, a table of descriptors, and the objects they describe.
+
+All numbers are little-endian and packed. Everything here is between bytes and frozen values; `ImageError` is the only
+exception that bytes can raise, whatever they hold.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from itertools import pairwise
+from typing import BinaryIO
+from uuid import UUID
+
+from singularity.errors import ImageError
+
+LAUNCH_LINE = b"#!/usr/bin/env run-singularity\n"
+MAGIC, MAGIC_OFFSET = b"SIF_MAGIC\0", 32
+VERSION = b"01\0"
+PARTITION_ALIGNMENT = 4096
+NO_TIME = -62135596800  # 0001-01-01 UTC: what reproducible files carry
+NO_ID = UUID(int=0)
+
+_HEADER = struct.Struct("<32s10s3s3s16sqqQQQQQQ")
+_DESCRIPTOR = struct.Struct("<iBIIIQQQqqqq128s384s")
+_TABLE_OFFSET, _TABLE_ENTRIES = 4096, 48
+_ENTRIES_LIMIT = 4096
+_GROUP = 0xF0000000
+
+
+class DataType(IntEnum):
+    """What an object is."""
+
+    DEFINITION = 0x4001
+    ENVIRONMENT = 0x4002
+    LABELS = 0x4003
+    PARTITION = 0x4004
+    SIGNATURE = 0x4005
+    GENERIC_JSON = 0x4006
+    GENERIC = 0x4007
+    CRYPTOGRAPHIC_MESSAGE = 0x4008
+    SBOM = 0x4009
+    OCI_ROOT_INDEX = 0x400A
+    OCI_BLOB = 0x400B
+
+
+class Filesystem(IntEnum):
+    """What a partition holds."""
+
+    SQUASHFS = 1
+    EXT3 = 2
+    ARCHIVE = 3
+    RAW = 4
+    ENCRYPTED_SQUASHFS = 5
+    GOCRYPTFS_SQUASHFS = 6
+
+
+class PartitionType(IntEnum):
+    """What a partition is for; a file has at most one PRIMARY."""
+
+    SYSTEM = 1
+    PRIMARY = 2
+    DATA = 3
+    OVERLAY = 4
+
+
+ARCHITECTURES = {
+    "386": b"01\0",
+    "amd64": b"02\0",
+    "arm": b"03\0",
+    "arm64": b"04\0",
+    "ppc64": b"05\0",
+    "ppc64le": b"06\0",
+    "mips": b"07\0",
+    "mipsle": b"08\0",
+    "mips64": b"09\0",
+    "mips64le": b"10\0",
+    "s390x": b"11\0",
+    "riscv64": b"12\0",
+    "loong64": b"13\0",
+}
+_ARCHITECTURE_NAMES = {code: name for name, code in ARCHITECTURES.items()}
+_NO_ARCHITECTURE = b"00\0"
+
+
+def architecture_name(code: bytes) -> str:
+    """The architecture that a code stands for; "unknown" for any other."""
+    return _ARCHITECTURE_NAMES.get(code, "unknown")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The global header; offsets and sizes in bytes, times in seconds since 1970, UTC."""
+
+    launch: bytes = LAUNCH_LINE
+    version: bytes = VERSION
+    architecture: bytes = _NO_ARCHITECTURE  # of the primary partition
+    id: UUID
+    created: int
+    modified: int
+    free: int
+    total: int = _TABLE_ENTRIES
+    table_offset: int = _TABLE_OFFSET
+    table_size: int = _TABLE_ENTRIES * _DESCRIPTOR.size
+    data_offset: int = _TABLE_OFFSET + _TABLE_ENTRIES * _DESCRIPTOR.size
+    data_size: int  # to the end of the last object, padding included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """The further fields of a PARTITION object; numbers that no enum knows are kept as they are."""
+
+    filesystem: int
+    type: int
+    architecture: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptor:
+    """One object: where it is, what it is, and what it belongs to."""
+
+    type: int
+    id: int
+    group: int  # 0: none
+    link: int = 0  # id of an object, or of a group when `links_group`; 0: none
+    links_group: bool = False
+    offset: int
+    size: int
+    padded_size: int  # with the padding before it
+    created: int
+    modified: int
+    uid: int = 0
+    gid: int = 0
+    name: bytes = b""
+    extra: bytes = b""  # by type, without trailing NULs
+
+    @property
+    def end(self) -> int:
+        """The first byte after the object."""
+        return self.offset + self.size
+
+    @property
+    def partition(self) -> Partition | None:
+        """What the object says about itself when it is a partition."""
+        if self.type != DataType.PARTITION:
+            return None
+        filesystem, kind, architecture = struct.unpack_from("<ii3s", self.extra.ljust(11, b"\0"))
+        return Partition(filesystem=filesystem, type=kind, architecture=architecture)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sif:
+    """What a SIF file says about its content."""
+
+    header: Header
+    descriptors: tuple[Descriptor, ...]  # those in use, in the order of the table
+
+    def primary(self) -> Descriptor | None:
+        """The partition that containers are made from."""
+        return next(
+            (each for each in self.descriptors if each.partition and each.partition.type == PartitionType.PRIMARY), None
+        )
+
+    def find(self, kind: DataType, name: bytes | None = None) -> Descriptor | None:
+        """The first object of a type, and of a name when one is given."""
+        return next((each for each in self.descriptors if each.type == kind and name in (None, each.name)), None)
+
+
+def read(file: BinaryIO, name: str) -> Sif:
+    """The header and the used descriptors of a SIF file; `name` stands in messages.
+
+    Raises ImageError when this is no SIF file of version 01, when the table or an object reaches past the end of the
+    file, or when two of them overlap.
+    """
+    size = file.seek(0, 2)
+    header = _read_header(file, size, name)
+    file.seek(header.table_offset)
+    table = file.read(header.table_size)
+    if len(table) != header.table_size:
+        raise ImageError(f"{name}: the table of objects is cut short", hint="incomplete download?")
+    rows = [table[start : start + _DESCRIPTOR.size] for start in range(0, len(table), _DESCRIPTOR.size)]
+    descriptors = tuple(decode_descriptor(row) for row in rows if row[4])
+    _check_places(header, descriptors, size, name)
+    return Sif(header=header, descriptors=descriptors)
+
+
+def read_object(file: BinaryIO, descriptor: Descriptor, *, limit: int = 16 << 20) -> bytes:
+    """The bytes of one object. Raises ImageError when it is larger than `limit` or the file ends within it."""
+    if descriptor.size > limit:
+        raise ImageError(
+            f"object {descriptor.id} has {descriptor.size} bytes, more than the {limit} that are read at once"
+        )
+    file.seek(descriptor.offset)
+    data = file.read(descriptor.size)
+    if len(data) != descriptor.size:
+        raise ImageError(f"object {descriptor.id} is cut short")
+    return data
+
+
+def _read_header(file: BinaryIO, size: int, name: str) -> Header:
+    file.seek(0)
+    head = file.read(_HEADER.size)
+    if len(head) < _HEADER.size or head[MAGIC_OFFSET : MAGIC_OFFSET + len(MAGIC)] != MAGIC:
+        raise ImageError(f"{name}: not a SIF file")
+    header = decode_header(head)
+    if header.version != VERSION:
+        raise ImageError(f"{name}: SIF version {header.version.rstrip(bytes(1))!r} is not known", hint="only 01 is")
+    if header.total > _ENTRIES_LIMIT or header.table_size != header.total * _DESCRIPTOR.size:
+        raise ImageError(f"{name}: the header speaks of {header.total} objects in {header.table_size} bytes: damaged")
+    if header.table_offset < _HEADER.size or header.table_offset + header.table_size > size:
+        raise ImageError(f"{name}: the table of objects lies outside the file", hint="incomplete download?")
+    return header
+
+
+def _check_places(header: Header, descriptors: Sequence[Descriptor], size: int, name: str) -> None:
+    places = [
+        (0, _HEADER.size, "the header"),
+        (header.table_offset, header.table_offset + header.table_size, "the table"),
+    ]
+    for each in descriptors:
+        if each.end > size:
+            missing = each.end - size
+            raise ImageError(
+                f"{name}: object {each.id} ends {missing} bytes after the file", hint="incomplete download?"
+            )
+        if each.size:
+            places.append((each.offset, each.end, f"object {each.id}"))
+    places.sort()
+    for (_, end, one), (start, _, other) in pairwise(places):
+        if start < end:
+            raise ImageError(f"{name}: {one} and {other} overlap: damaged")
+
+
+def decode_header(data: bytes) -> Header:
+    """A header from its bytes; unchecked."""
+    launch, _, version, architecture, identity, *numbers = _HEADER.unpack_from(data)
+    created, modified, free, total, table_offset, table_size, data_offset, data_size = numbers
+    return Header(
+        launch=launch.rstrip(b"\0"),
+        version=version,
+        architecture=architecture,
+        id=UUID(bytes=identity),
+        created=created,
+        modified=modified,
+        free=free,
+        total=total,
+        table_offset=table_offset,
+        table_size=table_size,
+        data_offset=data_offset,
+        data_size=data_size,
+    )
+
+
+def encode_header(header: Header) -> bytes:
+    """The bytes of a header."""
+    return _HEADER.pack(
+        header.launch,
+        MAGIC,
+        header.version,
+        header.architecture,
+        header.id.bytes,
+        header.created,
+        header.modified,
+        header.free,
+        header.total,
+        header.table_offset,
+        header.table_size,
+        header.data_offset,
+        header.data_size,
+    )
+
+
+def decode_descriptor(data: bytes) -> Descriptor:
+    """A used descriptor from its bytes; unchecked."""
+    kind, _, identity, group, link, *numbers, name, extra = _DESCRIPTOR.unpack(data)
+    offset, size, padded_size, created, modified, uid, gid = numbers
+    return Descriptor(
+        type=kind,
+        id=identity,
+        group=group & ~_GROUP,
+        link=link & ~_GROUP,
+        links_group=link & _GROUP == _GROUP,
+        offset=offset,
+        size=size,
+        padded_size=padded_size,
+        created=created,
+        modified=modified,
+        uid=uid,
+        gid=gid,
+        name=name.rstrip(b"\0"),
+        extra=extra.rstrip(b"\0"),
+    )
+
+
+def encode_descriptor(descriptor: Descriptor) -> bytes:
+    """The bytes of a used descriptor. Raises ImageError when the name is longer than the 128 bytes there are."""
+    if len(descriptor.name) > 128:
+        raise ImageError(f"object name of {len(descriptor.name)} bytes: at most 128 fit into a SIF file")
+    return _DESCRIPTOR.pack(
+        descriptor.type,
+        1,
+        descriptor.id,
+        descriptor.group | _GROUP,
+        descriptor.link | (_GROUP if descriptor.links_group else 0),
+        descriptor.offset,
+        descriptor.size,
+        descriptor.padded_size,
+        descriptor.created,
+        descriptor.modified,
+        descriptor.uid,
+        descriptor.gid,
+        descriptor.name,
+        descriptor.extra,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewObject:
+    """An object of a file to be written; all of them belong to group 1."""
+
+    type: DataType
+    data: bytes
+    name: bytes = b""
+
+
+def partition_offset(objects: Sequence[NewObject]) -> int:
+    """Where the primary partition of a new file begins: behind `objects`, aligned."""
+    end = _TABLE_OFFSET + _TABLE_ENTRIES * _DESCRIPTOR.size + sum(len(each.data) for each in objects)
+    return -(-end // PARTITION_ALIGNMENT) * PARTITION_ALIGNMENT
+
+
+def encode_head(
+    objects: Sequence[NewObject],
+    *,
+    partition_size: int,
+    filesystem: Filesystem,
+    architecture: str,
+    id: UUID,  # noqa: A002 - the format's own word
+    time: int,
+) -> bytes:
+    """All of a new file that comes before its primary partition: header, table, `objects`, padding.
+
+    `partition_size` bytes of `filesystem` are to follow. `architecture` is a key of ARCHITECTURES.
+    """
+    code = ARCHITECTURES[architecture]
+    start = partition_offset(objects)
+    descriptors = list(_place(objects, time))
+    last = descriptors[-1].end if descriptors else _TABLE_OFFSET + _TABLE_ENTRIES * _DESCRIPTOR.size
+    descriptors.append(
+        Descriptor(
+            type=DataType.PARTITION,
+            id=len(descriptors) + 1,
+            group=1,
+            offset=start,
+            size=partition_size,
+            padded_size=start - last + partition_size,
+            created=time,
+            modified=time,
+            extra=struct.pack("<ii3s", filesystem, PartitionType.PRIMARY, code),
+        )
+    )
+    header = Header(
+        architecture=code, id=id, created=time, modified=time, free=_TABLE_ENTRIES - len(descriptors), data_size=0
+    )
+    header = replace(header, data_size=start + partition_size - header.data_offset)
+    table = b"".join(map(encode_descriptor, descriptors)).ljust(header.table_size, b"\0")
+    head = encode_header(header).ljust(header.table_offset, b"\0") + table
+    return (head + b"".join(each.data for each in objects)).ljust(start, b"\0")
+
+
+def _place(objects: Sequence[NewObject], time: int) -> Iterator[Descriptor]:
+    offset = _TABLE_OFFSET + _TABLE_ENTRIES * _DESCRIPTOR.size
+    for number, each in enumerate(objects, 1):
+        size = len(each.data)
+        yield Descriptor(
+            type=each.type,
+            id=number,
+            group=1,
+            offset=offset,
+            size=size,
+            padded_size=size,
+            created=time,
+            modified=time,
+            name=each.name,
+        )
+        offset += size

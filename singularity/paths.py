@@ -1,0 +1,54 @@
+"""Where files of this program and its users are."""
+
+import os
+import stat
+from pathlib import Path
+
+from singularity.errors import FileError
+from singularity.variables import variable
+
+
+def temporary(option: str = "") -> Path:
+    """Where temporary files go: the option, our variable, TMPDIR, else /tmp, or /var/tmp where /tmp is memory."""
+    named = option or variable("TMPDIR") or os.environ.get("TMPDIR", "").strip()
+    if named:
+        return Path(named).absolute()
+    return Path("/var/tmp" if _in_memory("/tmp") else "/tmp")  # noqa: S108 - only private directories are made in it
+
+
+def _in_memory(path: str) -> bool:
+    """Whether a path is on tmpfs, as the mount table says; False where there is none."""
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+            kinds = [line.split()[2] for line in mounts if line.split()[1] == path]
+    except OSError:
+        return False
+    return bool(kinds) and kinds[-1] == "tmpfs"
+
+
+def user_directory() -> Path:
+    """The user's own files, `~/.singularity` unless CONFIGDIR names another; made, and kept for the user alone.
+
+    Raises FileError when it is somebody else's.
+    """
+    return private(Path(variable("CONFIGDIR") or Path.home() / ".singularity"))
+
+
+def cache_directory() -> Path:
+    """Where downloads are kept, `cache` below CACHEDIR or the user's directory; made, and kept for the user alone."""
+    parent = variable("CACHEDIR")
+    return private(Path(parent) / "cache" if parent else user_directory() / "cache")
+
+
+def private(path: Path) -> Path:
+    """The directory, made where it is missing, of mode 0700 and the caller's. Raises FileError when it is another's."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.stat()
+        if status.st_uid != os.geteuid():
+            raise FileError(f"{path}: belongs to user {status.st_uid}, not to you", hint="name another with CACHEDIR")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            path.chmod(0o700)
+    except OSError as error:
+        raise FileError.because(path, error) from error
+    return path

@@ -1,0 +1,17 @@
+"""The environment variables of the family: each option's, under our prefix and under its twin's."""
+
+import os
+
+PREFIXES = ("SINGULARITY_", "APPTAINER_")
+TRUE, FALSE = frozenset({"1", "t", "true", "y", "yes", "on"}), frozenset({"0", "f", "false", "n", "no", "off"})
+
+
+def variable(key: str) -> str:
+    """The value of `SINGULARITY_<key>` or its twin; empty when unset or blank."""
+    values = (os.environ.get(prefix + key, "").strip() for prefix in PREFIXES)
+    return next((value for value in values if value), "")
+
+
+def truth(word: str) -> bool:
+    """Whether the text of a variable or of `--flag=` switches the option on."""
+    return word.lower() in TRUE
