@@ -42,7 +42,7 @@ ifdef ANALYZE
 HARDENING = -O2 -fanalyzer
 endif
 ifdef RELOCATABLE
-PATHS = -DCONTAINER_DIR='"/var/singularity/mnt"' -DLIBEXECDIR='"/usr/libexec/singularity"'
+PATHS = -DCONTAINER_DIR='"/var/singularity/mnt"'
 else
 PATHS = -DLIBEXECDIR='"$(LIBEXECDIR)"' -DSYSCONFDIR='"$(SYSCONFDIR)"' -DCONFIG_PATH='"$(SYSCONFDIR)/singularity.conf"' \
         -DCONTAINER_DIR='"$(CONTAINER_DIR)"' -DPYTHON_PATH='"$(LIBEXECDIR)/python/bin/python3"'
@@ -56,7 +56,7 @@ SOURCES := $(filter-out $(MAINS),$(sort $(shell find launcher -name '*.c')))
 OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)
 ARCHIVE = $(BUILD)/liblauncher.a
 PROGRAMS = $(if $(wildcard launcher/singularity.c),$(BUILD)/singularity) \
-           $(if $(wildcard launcher/sexec.c),$(BUILD)/sexec $(BUILD)/sexec-suid)
+           $(if $(wildcard launcher/sexec.c),$(BUILD)/sexec)
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/launcher/*_test.c tests/launcher/*/*_test.c)))
 FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard fuzz/*_fuzz.c)))
 
@@ -106,16 +106,11 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	@echo "  compile $<"
 	@$(COMPILE) -MMD -MP -c -o $@ $<
 
-$(BUILD)/launcher/sexec-suid.o: launcher/sexec.c $(BUILD)/flags
-	@mkdir -p $(@D)
-	@echo "  compile $< (setuid)"
-	@$(COMPILE) -DSETUID_STARTER -MMD -MP -c -o $@ $<
-
 $(ARCHIVE): $(OBJECTS) $(BUILD)/flags
 	@rm -f $@
 	@ar rcsD $@ $(OBJECTS)
 
-$(BUILD)/singularity $(BUILD)/sexec $(BUILD)/sexec-suid: $(BUILD)/%: $(BUILD)/launcher/%.o $(ARCHIVE)
+$(BUILD)/singularity $(BUILD)/sexec: $(BUILD)/%: $(BUILD)/launcher/%.o $(ARCHIVE)
 	@echo "  link $@"
 	@$(LINK) -o $@ $^
 
@@ -127,7 +122,7 @@ $(FUZZ_TARGETS): %: %.o $(if $(FUZZ),,$(BUILD)/fuzz/standalone.o) $(ARCHIVE)
 	@$(LINK) -o $@ $^
 
 -include $(OBJECTS:.o=.d) $(UNIT_TESTS:%=%.d) $(FUZZ_TARGETS:%=%.d) \
-         $(BUILD)/launcher/singularity.d $(BUILD)/launcher/sexec.d $(BUILD)/launcher/sexec-suid.d $(BUILD)/fuzz/standalone.d
+         $(BUILD)/launcher/singularity.d $(BUILD)/launcher/sexec.d $(BUILD)/fuzz/standalone.d
 
 demo: ## bootstrap Debian into build/demo/debian.sif and run programs in it as an ordinary user
 	@scripts/setup-system build python images
