@@ -214,6 +214,8 @@ bool plan_ground(struct plan *plan, const struct plan_inputs *inputs, struct err
     choose_rights(plan, inputs);
     plan->propagation_slave = inputs->config->mount_slave;
     plan->container_dir = inputs->config->container_dir;
+    plan->loops_shared = inputs->config->shared_loop_devices;
+    plan->loop_devices = (uint32_t)inputs->config->max_loop_devices;
     plan->session_size = inputs->config->sessiondir_max_size << 20;
     return image_parts(plan, inputs, error) && overlay_parts(plan, inputs, error);
 }

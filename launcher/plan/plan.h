@@ -96,9 +96,12 @@ struct plan {
     bool propagation_slave;
     bool root_mapped;       /* --fakeroot: user id 0 inside */
     bool init;              /* a PID namespace with an init of ours */
+    int report_fd;          /* in it: where the program's wait status goes; -1 */
     const char *container_dir;
     uint64_t session_size;  /* bytes of the session's memory file system */
     const char *hostname;   /* or NULL */
+    bool loops_shared;
+    uint32_t loop_devices;
 
     struct part parts[PLAN_PARTS]; /* [0] is the image */
     uint32_t part_count;

@@ -1,0 +1,133 @@
+#include "inherited.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "descriptor.h"
+#include "perform/inside.h"
+
+static const int signal_numbers[INHERITED_SIGNALS] = {SIGCHLD, SIGPIPE, SIGALRM, SIGVTALRM, SIGPROF, SIGXFSZ, SIGUSR1, SIGUSR2};
+static const int timer_numbers[3] = {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF};
+
+static void open_standard_streams(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) != fd)
+            _exit(EXIT_OWN_FAILURE);
+}
+
+void inherited_take(struct inherited *inherited)
+{
+    static char *none[] = {NULL};
+    static const struct rlimit no_core = {0, 0};
+    static const struct itimerval no_timer;
+    struct sigaction known = {0};
+
+    open_standard_streams();
+    inherited->environment = environ;
+    environ = none;
+    inherited->mask = umask(077);
+    for (int i = 0; i < INHERITED_SIGNALS; i++) {
+        known.sa_handler = signal_numbers[i] == SIGCHLD ? SIG_DFL : SIG_IGN;
+        if (sigaction(signal_numbers[i], &known, &inherited->signals[i]) < 0)
+            stop(errno, "signals");
+    }
+    for (int i = 0; i < 3; i++)
+        if (setitimer((__itimer_which_t)timer_numbers[i], &no_timer, &inherited->timers[i]) < 0)
+            stop(errno, "timers");
+    if (getrlimit(RLIMIT_CORE, &inherited->core) < 0 || setrlimit(RLIMIT_CORE, &(struct rlimit){no_core.rlim_cur, inherited->core.rlim_max}) < 0)
+        stop(errno, "limits");
+}
+
+static bool kept(const struct request *request, unsigned fd)
+{
+    for (uint32_t i = 0; i < request->keep_fd_count; i++)
+        if (request->keep_fd[i].number == fd)
+            return true;
+    return false;
+}
+
+/* No directory may lead out of the container. */
+static void check_descriptor(unsigned fd)
+{
+    struct stat status;
+
+    if (fstat((int)fd, &status) < 0)
+        stop(errno, "descriptor %u cannot be kept", fd);
+    if (S_ISDIR(status.st_mode) || (fcntl((int)fd, F_GETFL) & O_PATH))
+        stop(0, "descriptor %u cannot be kept: it is a directory of the host", fd);
+}
+
+/* Kernels before 5.9: what is open, as /proc has it. */
+static void close_listed(const struct request *request)
+{
+    OWNED_FD fd = openat(proc_fd(), "self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+    struct dirent *entry;
+
+    if (directory == NULL)
+        stop(errno, "close the launcher's descriptors");
+    fd = -1;
+    while ((entry = readdir(directory)) != NULL) {
+        unsigned number = (unsigned)atoi(entry->d_name);
+        if (number > 2 && (int)number != dirfd(directory) && !kept(request, number))
+            (void)close((int)number);
+    }
+    closedir(directory);
+}
+
+static void close_others(const struct request *request)
+{
+    unsigned first = 3;
+
+    for (;;) {
+        unsigned next = ~0U;
+        for (uint32_t i = 0; i < request->keep_fd_count; i++)
+            if (request->keep_fd[i].number >= first && request->keep_fd[i].number < next)
+                next = (unsigned)request->keep_fd[i].number;
+        if (next > first && syscall(SYS_close_range, first, next == ~0U ? ~0U : next - 1, 0) < 0) {
+            close_listed(request);
+            return;
+        }
+        if (next == ~0U)
+            return;
+        check_descriptor(next);
+        first = next + 1;
+    }
+}
+
+static void restore_stack(const struct request *request)
+{
+    struct rlimit stack;
+
+    if (request->stack_soft == 0 || getrlimit(RLIMIT_STACK, &stack) < 0)
+        return;
+    stack.rlim_cur = request->stack_soft - 1;
+    if (stack.rlim_cur > stack.rlim_max)
+        stack.rlim_cur = stack.rlim_max;
+    if (setrlimit(RLIMIT_STACK, &stack) < 0)
+        stop(errno, "restore the stack limit");
+}
+
+void inherited_restore(const struct inherited *inherited, const struct request *request)
+{
+    struct stat status;
+
+    for (int fd = 0; fd < 3; fd++)
+        if (fstat(fd, &status) == 0 && S_ISDIR(status.st_mode))
+            stop(0, "standard stream %d is a directory of the host", fd);
+    close_others(request);
+    restore_stack(request);
+    (void)umask(request->no_umask ? 022 : inherited->mask);
+    if (setrlimit(RLIMIT_CORE, &inherited->core) < 0)
+        stop(errno, "limits");
+    for (int i = 0; i < 3; i++)
+        (void)setitimer((__itimer_which_t)timer_numbers[i], &inherited->timers[i], NULL);
+    for (int i = 0; i < INHERITED_SIGNALS; i++)
+        (void)sigaction(signal_numbers[i], &inherited->signals[i], NULL);
+}

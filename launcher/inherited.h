@@ -1,0 +1,28 @@
+/* What a process inherits besides arguments: made harmless at the start, given to the program at the end. */
+#ifndef SINGULARITY_INHERITED_H
+#define SINGULARITY_INHERITED_H
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <sys/types.h>
+
+#include "request.h"
+
+enum { INHERITED_SIGNALS = 8 };
+
+struct inherited {
+    char **environment;
+    mode_t mask;
+    struct sigaction signals[INHERITED_SIGNALS];
+    struct itimerval timers[3];
+    struct rlimit core;
+};
+
+/* Descriptors 0 to 2 open, an empty environment, a private umask, known signals, no timers, no core file. */
+void inherited_take(struct inherited *inherited);
+
+/* Everything as the caller had it, and only the descriptors that were asked for. */
+void inherited_restore(const struct inherited *inherited, const struct request *request);
+
+#endif

@@ -1,0 +1,25 @@
+/* File systems served by a program: what the kernel may not mount for a user.
+ *
+ * The server is started from outside the container's mount namespace, gets the image and the device by descriptor, has
+ * no capability, no terminal and no other descriptor, and ends by itself when the container's mount is gone.
+ */
+#ifndef SINGULARITY_FUSE_H
+#define SINGULARITY_FUSE_H
+
+#include "../plan/plan.h"
+#include "mount.h"
+
+struct fuse {
+    int device;   /* /dev/fuse */
+    int go;       /* a byte written here starts the server; closing it instead ends it */
+    int namespace; /* where a server that mounts by itself does so; -1 for others */
+};
+
+/* Inside the user namespace, before the mount namespace is made. Stops the process on failure. */
+void fuse_prepare(const struct part *part, struct fuse *fuse);
+
+/* Inside the mount namespace: the mounted tree, with its server started. Stops the process on failure. */
+int fuse_mount(const struct session *session, const struct part *part, struct fuse *fuse, const struct caller *caller,
+               bool root_mapped);
+
+#endif

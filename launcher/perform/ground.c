@@ -1,0 +1,227 @@
+#include "perform.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../descriptor.h"
+#include "inside.h"
+#include "loop.h"
+
+/* ---- namespaces ---- */
+
+static int privileged_unshare(int flags)
+{
+    privilege_raise("unshare", PRIVILEGE_MOUNT);
+    int result = unshare(flags);
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return result;
+}
+
+static int privileged_sethostname(const char *name)
+{
+    privilege_raise("sethostname", PRIVILEGE_MOUNT);
+    int result = sethostname(name, strlen(name));
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return result;
+}
+
+static void write_map(const char *name, const char *text)
+{
+    char path[32];
+
+    snprintf(path, sizeof path, "self/%s", name);
+    OWNED_FD file = openat(proc_fd(), path, O_WRONLY | O_CLOEXEC);
+    if (file < 0 || write(file, text, strlen(text)) != (ssize_t)strlen(text))
+        stop(errno, "map the user into the namespace (%s)", name);
+}
+
+static void unshare_explained(int flags)
+{
+    if (privileged_unshare(flags) == 0)
+        return;
+    if (!(flags & CLONE_NEWUSER))
+        stop(errno, "make the container's namespaces");
+    stop(errno, "make a user namespace (install the setuid starter, or have user namespaces allowed: sysctl "
+         "user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)");
+}
+
+static void map_user(const struct plan *plan, const struct caller *caller)
+{
+    char line[64];
+
+    write_map("setgroups", "deny");
+    snprintf(line, sizeof line, "%u %u 1", plan->root_mapped ? 0 : (unsigned)caller->uid, (unsigned)caller->uid);
+    write_map("uid_map", line);
+    snprintf(line, sizeof line, "%u %u 1", plan->root_mapped ? 0 : (unsigned)caller->gid, (unsigned)caller->gid);
+    write_map("gid_map", line);
+}
+
+static bool any_fuse(const struct plan *plan)
+{
+    for (uint32_t i = 0; i < plan->part_count; i++)
+        if (plan->parts[i].way == WAY_FUSE)
+            return true;
+    return false;
+}
+
+/* File system servers must be in the user namespace but not in the mount namespace: they start in between. */
+static void enter_namespaces(const struct plan *plan, const struct caller *caller, struct fuse *servers)
+{
+    int user = (int)(plan->namespaces & CLONE_NEWUSER), others = (int)plan->namespaces & ~CLONE_NEWUSER;
+
+    if (user != 0 && !any_fuse(plan)) {
+        unshare_explained(user | others);
+        map_user(plan, caller);
+    } else {
+        if (user != 0) {
+            unshare_explained(user);
+            map_user(plan, caller);
+        }
+        for (uint32_t i = 0; i < plan->part_count; i++)
+            if (plan->parts[i].way == WAY_FUSE)
+                fuse_prepare(&plan->parts[i], &servers[i]);
+        unshare_explained(others);
+    }
+    if (mount_propagation(plan->propagation_slave) < 0)
+        stop(errno, "separate the container's mounts from the host's");
+    if (plan->hostname != NULL && privileged_sethostname(plan->hostname) < 0)
+        stop(errno, "set the host name %s", plan->hostname);
+}
+
+/* ---- the session directory ---- */
+
+/* The configured directory. Without an installation the root directory: what is mounted over it is not in the way of
+ * a process that stands below, and nothing of the host is hidden. */
+static int session_place(const struct plan *plan, const char *otherwise)
+{
+    int place = open(plan->container_dir, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (place < 0 && plan->mode != MODE_SETUID)
+        place = open(otherwise, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (place < 0)
+        stop(errno, "container dir %s (make it, owned by root)", plan->container_dir);
+    return place;
+}
+
+static void mount_session(const struct plan *plan, struct stage *stage, const struct caller *caller)
+{
+    char options[128];
+    bool mapped = plan->root_mapped;
+    struct new_filesystem filesystem = {.type = "tmpfs", .source = "singularity", .options = options,
+                                        .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+    OWNED_FD place = session_place(plan, "/");
+
+    snprintf(options, sizeof options, "mode=0755,uid=%u,gid=%u,size=%llu", mapped ? 0 : (unsigned)caller->uid,
+             mapped ? 0 : (unsigned)caller->gid, (unsigned long long)plan->session_size);
+    stage->session.fd = mount_new(&stage->session, &filesystem);
+    if (stage->session.fd < 0 && errno == ENOSYS) {
+        OWNED_FD visible = session_place(plan, "/mnt");
+        stage->session.fd = mount_first(visible, &filesystem);
+    } else if (stage->session.fd >= 0 && mount_attach(stage->session.fd, place) < 0)
+        stop(errno, "attach the session directory to %s", plan->container_dir);
+    if (stage->session.fd < 0 || fchdir(stage->session.fd) < 0)
+        stop(errno, "mount the session directory");
+}
+
+/* ---- the parts ---- */
+
+static int mount_kernel(const struct plan *plan, const struct stage *stage, const struct part *part)
+{
+    bool ext = part->partition.filesystem == FILESYSTEM_EXT;
+    struct loop_request request = {.file = part->fd, .offset = part->partition.offset, .size = part->partition.size,
+                                   .writable = part->writable, .shared = plan->loops_shared, .devices = plan->loop_devices};
+    struct loop loop;
+
+    if (!loop_attach(&request, &loop))
+        stop(errno, "attach %s to a loop device", part->source);
+    OWNED_FD device = loop.fd;
+    struct new_filesystem filesystem = {.type = ext ? "ext4" : "squashfs", .source = loop.path,
+                                        .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+    filesystem.options = ext ? (part->writable ? "errors=remount-ro" : "ro,errors=remount-ro,noload") : "ro,errors=continue";
+    if (!part->writable)
+        filesystem.attributes |= MOUNT_ATTR_RDONLY;
+    int tree = mount_new(&stage->session, &filesystem);
+    if (tree < 0 && errno == EINVAL && !ext) { /* before Linux 5.17 squashfs knows no "errors" */
+        filesystem.options = "ro";
+        tree = mount_new(&stage->session, &filesystem);
+    }
+    if (tree < 0)
+        stop(errno, "mount %s (damaged, or compressed in a way that this kernel does not read?)", part->source);
+    struct stat root, block;
+    if (fstat(tree, &root) < 0 || fstat(device, &block) < 0 || root.st_dev != block.st_rdev)
+        stop(0, "%s: the kernel mounted another device", part->source);
+    return tree;
+}
+
+/* The directory was opened before the mount namespace was made; the current directory moved into it with us. */
+static int mount_bind(const struct stage *stage, const struct part *part, int here)
+{
+    int tree = mount_clone(&stage->session, here, true);
+    uint64_t attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (part->writable ? 0 : MOUNT_ATTR_RDONLY);
+
+    if (tree < 0 || mount_restrict(tree, attributes) < 0)
+        stop(errno, "mount the directory %s", part->source);
+    return tree;
+}
+
+/* Opens a directory part again in the new namespace, and makes sure that it is the one that was judged. */
+static int reopen(const struct part *part)
+{
+    struct stat before, now;
+    int fd = open(part->source, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0 || fstat(fd, &now) < 0 || fstat(part->fd, &before) < 0 || before.st_dev != now.st_dev ||
+        before.st_ino != now.st_ino)
+        stop(errno, "%s changed while it was being opened", part->source);
+    return fd;
+}
+
+static int part_place(const struct stage *stage, uint32_t number)
+{
+    char name[32];
+
+    snprintf(name, sizeof name, "part%u", number);
+    if (mkdirat(stage->session.fd, name, 0755) < 0)
+        stop(errno, "session directory");
+    int place = openat(stage->session.fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (place < 0)
+        stop(errno, "session directory");
+    return place;
+}
+
+void perform_ground(struct plan *plan, struct stage *stage, const struct caller *caller)
+{
+    struct fuse servers[PLAN_PARTS];
+    OWNED_FD here = -1;
+
+    stage->session.fd = stage->root = -1;
+    if (plan->parts[0].way == WAY_BIND && fchdir(plan->parts[0].fd) < 0)
+        stop(errno, "%s", plan->parts[0].source);
+    enter_namespaces(plan, caller, servers);
+    perform_fork(plan, caller);
+    if (plan->parts[0].way == WAY_BIND && (here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
+        stop(errno, "%s", plan->parts[0].source);
+    mount_session(plan, stage, caller);
+    for (uint32_t i = 0; i < plan->part_count; i++) {
+        const struct part *part = &plan->parts[i];
+        OWNED_FD again = part->way == WAY_BIND && i > 0 ? reopen(part) : -1;
+        int tree = part->way == WAY_BIND     ? mount_bind(stage, part, i > 0 ? again : here)
+                   : part->way == WAY_KERNEL ? mount_kernel(plan, stage, part)
+                                             : fuse_mount(&stage->session, part, &servers[i], caller, plan->root_mapped);
+        OWNED_FD place = part_place(stage, i);
+        if (mount_attach(tree, place) < 0)
+            stop(errno, "attach %s", part->source);
+        stage->parts[i] = tree;
+    }
+    stage->root = stage->parts[0];
+}

@@ -1,0 +1,164 @@
+#include "perform.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../descriptor.h"
+
+/* Every signal waits to be taken by sigwaitinfo; the caller's mask comes back in `before`. */
+static void signals_hold(sigset_t *before)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    if (sigprocmask(SIG_BLOCK, &all, before) < 0)
+        stop(errno, "hold signals");
+}
+
+/* A terminal sends to the whole foreground group, the program has those already; others sent to us alone pass on. */
+static void forward(pid_t child, const siginfo_t *info)
+{
+    bool stops = info->si_signo == SIGTSTP || info->si_signo == SIGTTIN || info->si_signo == SIGTTOU;
+
+    if (info->si_code <= 0)
+        (void)kill(child, info->si_signo);
+    if (stops && getpid() != 1)
+        (void)kill(getpid(), SIGSTOP);
+}
+
+/* Takes signals until `child` has ended; reaps everything else that ends meanwhile. Returns its wait status. */
+static int wait_for(pid_t child)
+{
+    sigset_t all;
+    siginfo_t info;
+
+    sigfillset(&all);
+    for (;;) {
+        int status;
+        pid_t ended;
+        while ((ended = waitpid(-1, &status, WNOHANG)) > 0)
+            if (ended == child)
+                return status;
+        if (ended < 0 && errno == ECHILD)
+            return W_EXITCODE(EXIT_OWN_FAILURE, 0);
+        if (sigwaitinfo(&all, &info) > 0 && info.si_signo != SIGCHLD)
+            forward(child, &info);
+    }
+}
+
+/* Ends as the program ended: with its status, or by its signal. */
+static _Noreturn void end_like(int status)
+{
+    static const struct rlimit no_core = {0, 0};
+    sigset_t one;
+
+    if (WIFEXITED(status))
+        _exit(WEXITSTATUS(status));
+    int number = WTERMSIG(status);
+    (void)setrlimit(RLIMIT_CORE, &no_core);
+    (void)signal(number, SIG_DFL);
+    (void)kill(getpid(), number);
+    sigemptyset(&one);
+    sigaddset(&one, number);
+    (void)sigprocmask(SIG_UNBLOCK, &one, NULL);
+    _exit(128 + number);
+}
+
+static void close_all(int first)
+{
+    if (syscall(SYS_close_range, first, ~0U, 0) == 0)
+        return;
+    for (int fd = first; fd < 1024; fd++)
+        (void)close(fd);
+}
+
+/* The launcher's own process: the one that the caller waits for. */
+static _Noreturn void wait_outside(pid_t child, int report, const struct caller *caller)
+{
+    int status, inner;
+
+    privilege_forget(caller);
+    if (report != 3) {
+        (void)dup2(report, 3);
+        (void)fcntl(3, F_SETFD, FD_CLOEXEC);
+    }
+    close_all(4);
+    status = wait_for(child);
+    if (read(3, &inner, sizeof inner) == (ssize_t)sizeof inner)
+        status = inner;
+    end_like(status);
+}
+
+static void die_with_parent(int alive)
+{
+    char byte;
+
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        stop(errno, "follow the launcher's end");
+    if (read(alive, &byte, 1) != 1)
+        _exit(EXIT_OWN_FAILURE);
+    close(alive);
+}
+
+void perform_fork(struct plan *plan, const struct caller *caller)
+{
+    int report[2], alive[2];
+    sigset_t before;
+
+    if (!(plan->namespaces & CLONE_NEWPID))
+        return;
+    if (pipe2(report, O_CLOEXEC) < 0 || pipe2(alive, O_CLOEXEC) < 0)
+        stop(errno, "start the first process of the PID namespace");
+    signals_hold(&before);
+    pid_t child = fork();
+    if (child < 0)
+        stop(errno, "start the first process of the PID namespace");
+    if (child > 0) {
+        (void)!write(alive[1], "", 1);
+        wait_outside(child, report[0], caller);
+    }
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
+    close(report[0]);
+    close(alive[1]);
+    die_with_parent(alive[0]);
+    plan->report_fd = report[1];
+}
+
+/* The kernel forgets the wish to die with the parent when ids change. */
+void perform_follow(const struct plan *plan)
+{
+    if ((plan->namespaces & CLONE_NEWPID) && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        stop(errno, "follow the launcher's end");
+}
+
+void perform_init(const struct plan *plan)
+{
+    sigset_t before;
+
+    if (!plan->init)
+        return;
+    signals_hold(&before);
+    pid_t child = fork();
+    if (child < 0)
+        stop(errno, "start the program");
+    if (child == 0) {
+        (void)sigprocmask(SIG_SETMASK, &before, NULL);
+        return;
+    }
+    int report = fcntl(plan->report_fd, F_DUPFD_CLOEXEC, 64);
+    int status = 0;
+    for (int fd = 0; fd < 64; fd++)
+        (void)close(fd);
+    (void)syscall(SYS_close_range, 64, report - 1, 0);
+    (void)syscall(SYS_close_range, report + 1, ~0U, 0);
+    status = wait_for(child);
+    (void)!write(report, &status, sizeof status);
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}

@@ -1,0 +1,176 @@
+#include "loop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../descriptor.h"
+#include "../message.h"
+#include "../privilege.h"
+
+enum { TRIES = 64 };
+
+static int privileged_open(const char *path, int flags)
+{
+    privilege_raise("open", PRIVILEGE_MOUNT);
+    int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW);
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return fd;
+}
+
+static int privileged_ioctl(int fd, unsigned long command, void *argument)
+{
+    privilege_raise("ioctl of a loop device", PRIVILEGE_MOUNT);
+    int result = ioctl(fd, command, argument);
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return result;
+}
+
+/* LOOP_CTL_* take a number where others take a pointer. */
+static int privileged_control(int fd, unsigned long command, long argument)
+{
+    privilege_raise("ioctl of the loop control", PRIVILEGE_MOUNT);
+    int result = ioctl(fd, command, argument);
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return result;
+}
+
+static bool is_loop_device(int fd)
+{
+    struct stat status;
+
+    return fstat(fd, &status) == 0 && S_ISBLK(status.st_mode) && status.st_rdev >> 8 == 7;
+}
+
+/* Is this device backed by our very file, in the same place? */
+static bool shows(int device, const struct loop_request *request)
+{
+    struct loop_info64 info;
+    struct stat file;
+
+    if (fstat(request->file, &file) < 0 || privileged_ioctl(device, LOOP_GET_STATUS64, &info) < 0)
+        return false;
+    bool readonly = (info.lo_flags & LO_FLAGS_READ_ONLY) != 0;
+    return info.lo_device == file.st_dev && info.lo_inode == file.st_ino && info.lo_offset == request->offset &&
+           info.lo_sizelimit == request->size && readonly == !request->writable && (info.lo_flags & LO_FLAGS_AUTOCLEAR);
+}
+
+static int configure_old(int device, const struct loop_config *config)
+{
+    struct loop_info64 info = config->info;
+
+    privilege_raise("LOOP_SET_FD", PRIVILEGE_MOUNT);
+    int result = ioctl(device, LOOP_SET_FD, (long)config->fd);
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    if (result < 0 || privileged_ioctl(device, LOOP_SET_STATUS64, &info) == 0)
+        return result;
+    number = errno;
+    (void)privileged_control(device, LOOP_CLR_FD, 0);
+    errno = number;
+    return -1;
+}
+
+static int configure(int device, const struct loop_request *request)
+{
+    struct loop_config config = {.fd = (uint32_t)request->file};
+
+    config.info.lo_offset = request->offset;
+    config.info.lo_sizelimit = request->size;
+    config.info.lo_flags = LO_FLAGS_AUTOCLEAR | (request->writable ? 0 : LO_FLAGS_READ_ONLY);
+    int result = privileged_ioctl(device, LOOP_CONFIGURE, &config);
+    if (result < 0 && (errno == EINVAL || errno == ENOTTY)) /* before Linux 5.8 */
+        return configure_old(device, &config);
+    return result;
+}
+
+/* Launches of one image look at the same number first, so that they meet without a register of devices. */
+static uint32_t first_number(const struct loop_request *request)
+{
+    struct stat file;
+
+    if (!request->shared || fstat(request->file, &file) < 0)
+        return 0;
+    uint64_t mixed = (file.st_ino * UINT64_C(0x9e3779b97f4a7c15)) ^ (file.st_dev << 7) ^ (request->offset << 1);
+    return (uint32_t)((mixed >> 32) % request->devices);
+}
+
+/* 1: this device is ours now, 0: somebody else's, -1: errno. */
+static int try_number(int control, uint32_t number, const struct loop_request *request, struct loop *loop)
+{
+    snprintf(loop->path, sizeof loop->path, "/dev/loop%u", number);
+    OWNED_FD device = privileged_open(loop->path, request->writable ? O_RDWR : O_RDONLY);
+    if (device < 0 && errno == ENOENT) {
+        if (privileged_control(control, LOOP_CTL_ADD, (long)number) < 0 && errno != EEXIST)
+            return -1;
+        device = privileged_open(loop->path, request->writable ? O_RDWR : O_RDONLY);
+    }
+    if (device < 0)
+        return errno == ENXIO || errno == EBUSY ? 0 : -1;
+    if (!is_loop_device(device)) {
+        errno = ENOTBLK;
+        return -1;
+    }
+    if (request->shared && shows(device, request)) {
+        loop->fd = fd_give(&device);
+        return 1;
+    }
+    if (configure(device, request) < 0) {
+        if (errno == EBUSY && request->shared && shows(device, request)) {
+            loop->fd = fd_give(&device);
+            return 1;
+        }
+        return errno == EBUSY ? 0 : -1;
+    }
+    if (!shows(device, request)) {
+        errno = EBADF;
+        return -1;
+    }
+    loop->fd = fd_give(&device);
+    return 1;
+}
+
+bool loop_attach(const struct loop_request *request, struct loop *loop)
+{
+    OWNED_FD control = privileged_open("/dev/loop-control", O_RDWR);
+    uint32_t number = first_number(request);
+
+    if (control < 0)
+        return false;
+    for (uint32_t tries = 0; tries < TRIES || tries < request->devices; tries++) {
+        int result = request->shared && tries < 4
+                         ? try_number(control, (number + tries) % request->devices, request, loop)
+                         : 0;
+        if (result == 0 && (!request->shared || tries >= 4)) {
+            int free_number = privileged_control(control, LOOP_CTL_GET_FREE, 0);
+            if (free_number < 0)
+                return false;
+            if ((uint32_t)free_number >= request->devices) {
+                errno = ENOSPC;
+                return false;
+            }
+            result = try_number(control, (uint32_t)free_number, request, loop);
+        }
+        if (result != 0)
+            return result > 0;
+        if (tries > 8) { /* a crowd at the door: step back for a moment, each for another time */
+            struct timespec pause = {.tv_nsec = 100000L * (1 + getpid() % 16)};
+            (void)nanosleep(&pause, NULL);
+        }
+    }
+    errno = EBUSY;
+    return false;
+}

@@ -1,0 +1,316 @@
+#include "mount.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/mount.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../descriptor.h"
+#include "../message.h"
+#include "inside.h"
+
+/* mount(2) flags, from <sys/mount.h>, which does not go with <linux/mount.h>. */
+int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
+int umount2(const char *target, int flags);
+enum { UNMOUNT_DETACH = 2, FILE_PATH = 64 };
+
+/* ---- privileged calls ---- */
+
+static int privileged_open_tree(int source)
+{
+    privilege_raise("open_tree", PRIVILEGE_MOUNT);
+    long result = syscall(SYS_open_tree, source, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return (int)result;
+}
+
+static int privileged_move_mount(int tree, int target)
+{
+    privilege_raise("move_mount", PRIVILEGE_MOUNT);
+    long result = syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return (int)result;
+}
+
+static int privileged_mount_setattr(int tree, const struct mount_attr *attributes, unsigned flags)
+{
+    privilege_raise("mount_setattr", PRIVILEGE_MOUNT);
+    long result = syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | flags, attributes, sizeof *attributes);
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return (int)result;
+}
+
+static int privileged_fsopen(const struct new_filesystem *filesystem)
+{
+    privilege_raise("fsopen", filesystem->privilege);
+    long result = syscall(SYS_fsopen, filesystem->type, FSOPEN_CLOEXEC);
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return (int)result;
+}
+
+static int privileged_fsconfig(const struct new_filesystem *filesystem, int fd, unsigned command, const char *key,
+                               const char *value)
+{
+    privilege_raise("fsconfig", filesystem->privilege);
+    long result = syscall(SYS_fsconfig, fd, command, key, value, 0);
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return (int)result;
+}
+
+static int privileged_fsmount(int fd, uint64_t attributes)
+{
+    privilege_raise("fsmount", PRIVILEGE_MOUNT);
+    long result = syscall(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attributes);
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return (int)result;
+}
+
+static int privileged_mount(const char *source, const char *target, const char *type, unsigned long flags,
+                            const char *data, enum privilege privilege)
+{
+    privilege_raise("mount", privilege);
+    int result = mount(source, target, type, flags, data);
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return result;
+}
+
+static int privileged_pivot_root(void)
+{
+    privilege_raise("pivot_root", PRIVILEGE_MOUNT);
+    long result = syscall(SYS_pivot_root, ".", ".");
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return (int)result;
+}
+
+static int privileged_detach(const char *path)
+{
+    privilege_raise("umount", PRIVILEGE_MOUNT);
+    int result = umount2(path, UNMOUNT_DETACH);
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return result;
+}
+
+/* ---- kernels without the descriptor calls ---- */
+
+static const char *file_path(char path[FILE_PATH], int fd)
+{
+    snprintf(path, FILE_PATH, "/proc/self/fd/%d", fd);
+    return path;
+}
+
+static unsigned long old_flags(uint64_t attributes)
+{
+    return (attributes & MOUNT_ATTR_RDONLY ? MS_RDONLY : 0) | (attributes & MOUNT_ATTR_NOSUID ? MS_NOSUID : 0) |
+           (attributes & MOUNT_ATTR_NODEV ? MS_NODEV : 0) | (attributes & MOUNT_ATTR_NOEXEC ? MS_NOEXEC : 0);
+}
+
+/* A mount point in the session directory for one tree at a time. */
+static const char *stage_name(const struct session *session, bool directory)
+{
+    const char *name = directory ? "stage" : "stage-file";
+
+    if (directory)
+        (void)mkdirat(session->fd, name, 0700);
+    else {
+        OWNED_FD file = openat(session->fd, name, O_CREAT | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0600);
+    }
+    return name;
+}
+
+static int staged_clone(const struct session *session, int source, bool directory)
+{
+    char path[FILE_PATH];
+    const char *stage = stage_name(session, directory);
+
+    if (fchdir(session->fd) < 0 ||
+        privileged_mount(file_path(path, source), stage, NULL, MS_BIND | MS_REC, NULL, PRIVILEGE_MOUNT) < 0)
+        return -1;
+    return openat(session->fd, stage, O_PATH | O_CLOEXEC);
+}
+
+static int staged_new(const struct session *session, const struct new_filesystem *filesystem)
+{
+    const char *stage = stage_name(session, true);
+
+    if (fchdir(session->fd) < 0 ||
+        privileged_mount(filesystem->source, stage, filesystem->type, old_flags(filesystem->attributes),
+                         filesystem->options, filesystem->privilege) < 0)
+        return -1;
+    return openat(session->fd, stage, O_PATH | O_CLOEXEC);
+}
+
+/* What the mount has already stays: a user namespace may not take it off. */
+static int remount(int tree, uint64_t attributes)
+{
+    char path[FILE_PATH];
+    struct statvfs status;
+
+    if (fstatvfs(tree, &status) < 0)
+        return -1;
+    unsigned long kept = status.f_flag & (ST_RDONLY | ST_NOSUID | ST_NODEV | ST_NOEXEC | ST_NOATIME | ST_NODIRATIME | ST_RELATIME);
+    unsigned long flags = (kept & ST_RDONLY ? MS_RDONLY : 0) | (kept & ST_NOSUID ? MS_NOSUID : 0) |
+                          (kept & ST_NODEV ? MS_NODEV : 0) | (kept & ST_NOEXEC ? MS_NOEXEC : 0) |
+                          (kept & ST_NOATIME ? MS_NOATIME : 0) | (kept & ST_NODIRATIME ? MS_NODIRATIME : 0) |
+                          (kept & ST_RELATIME ? MS_RELATIME : 0);
+    return privileged_mount(NULL, file_path(path, tree), NULL, MS_REMOUNT | MS_BIND | flags | old_flags(attributes), NULL,
+                            PRIVILEGE_MOUNT);
+}
+
+/* "\040" and the like, as mountinfo writes blanks. */
+static void unescape(char *text)
+{
+    char *out = text;
+
+    for (; *text != '\0'; text++) {
+        unsigned value;
+        if (text[0] == '\\' && sscanf(text + 1, "%3o", &value) == 1 && strspn(text + 1, "01234567") >= 3) {
+            *out++ = (char)value;
+            text += 3;
+        } else {
+            *out++ = *text;
+        }
+    }
+    *out = '\0';
+}
+
+/* Every mount below the tree's root too. */
+static int remount_all(int tree, uint64_t attributes)
+{
+    char base[PATH_MAX], line[3 * PATH_MAX], path[PATH_MAX];
+    OWNED_FD info = openat(proc_fd(), "self/mountinfo", O_RDONLY | O_CLOEXEC);
+    FILE *stream = info >= 0 && descriptor_path(tree, base, sizeof base) ? fdopen(fd_give(&info), "r") : NULL;
+    int result = remount(tree, attributes);
+
+    while (stream != NULL && result == 0 && fgets(line, sizeof line, stream) != NULL) {
+        if (sscanf(line, "%*s %*s %*s %*s %4095s", path) != 1)
+            continue;
+        unescape(path);
+        if (strncmp(path, base, strlen(base)) != 0 || path[strlen(base)] != '/')
+            continue;
+        OWNED_FD below = inside_open(tree, path + strlen(base), O_PATH);
+        if (below >= 0)
+            result = remount(below, attributes);
+    }
+    if (stream != NULL)
+        fclose(stream);
+    return result;
+}
+
+/* ---- the calls of the header ---- */
+
+int mount_clone(const struct session *session, int source, bool directory)
+{
+    int tree = privileged_open_tree(source);
+
+    if (tree < 0 && errno == ENOSYS)
+        return staged_clone(session, source, directory);
+    return tree;
+}
+
+static int configure(const struct new_filesystem *filesystem, int fd)
+{
+    char key[64], value[4096];
+    const char *option = filesystem->options;
+
+    if (filesystem->source != NULL &&
+        privileged_fsconfig(filesystem, fd, FSCONFIG_SET_STRING, "source", filesystem->source) < 0)
+        return -1;
+    while (*option != '\0') {
+        size_t length = strcspn(option, ","), name = strcspn(option, ",=");
+        if (name >= sizeof key || length - name >= sizeof value) {
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        snprintf(key, sizeof key, "%.*s", (int)name, option);
+        snprintf(value, sizeof value, "%.*s", (int)(length - name), option + name);
+        if (privileged_fsconfig(filesystem, fd, *value != '\0' ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key,
+                                *value != '\0' ? value + 1 : NULL) < 0)
+            return -1;
+        option += length + (option[length] == ',' ? 1 : 0);
+    }
+    return privileged_fsconfig(filesystem, fd, FSCONFIG_CMD_CREATE, NULL, NULL);
+}
+
+int mount_new(const struct session *session, const struct new_filesystem *filesystem)
+{
+    OWNED_FD fd = privileged_fsopen(filesystem);
+
+    if (fd < 0 && errno == ENOSYS && session->fd >= 0)
+        return staged_new(session, filesystem);
+    if (fd < 0 || configure(filesystem, fd) < 0)
+        return -1;
+    return privileged_fsmount(fd, filesystem->attributes);
+}
+
+int mount_first(int place, const struct new_filesystem *filesystem)
+{
+    char path[PATH_MAX], target[FILE_PATH];
+
+    if (privileged_mount(filesystem->source, file_path(target, place), filesystem->type, old_flags(filesystem->attributes),
+                         filesystem->options, filesystem->privilege) < 0 ||
+        !descriptor_path(place, path, sizeof path))
+        return -1;
+    return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+int mount_restrict(int tree, uint64_t attributes)
+{
+    struct mount_attr change = {.attr_set = attributes};
+    int result = privileged_mount_setattr(tree, &change, AT_RECURSIVE);
+
+    if (result < 0 && errno == ENOSYS)
+        return remount_all(tree, attributes);
+    return result;
+}
+
+int mount_attach(int tree, int target)
+{
+    char source[FILE_PATH], place[FILE_PATH];
+    int result = privileged_move_mount(tree, target);
+
+    if (result < 0 && errno == ENOSYS)
+        return privileged_mount(file_path(source, tree), file_path(place, target), NULL, MS_MOVE, NULL, PRIVILEGE_MOUNT);
+    return result;
+}
+
+int mount_propagation(bool slave)
+{
+    return privileged_mount(NULL, "/", NULL, MS_REC | (slave ? MS_SLAVE : MS_PRIVATE), NULL, PRIVILEGE_MOUNT);
+}
+
+int mount_pivot(int root)
+{
+    OWNED_FD old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int detached = 0;
+
+    if (old < 0 || fchdir(root) < 0 || privileged_pivot_root() < 0 || fchdir(old) < 0)
+        return -1;
+    /* the old root now lies over the new one, and the session directory may lie over the old root: off with all of it */
+    while (privileged_detach(".") == 0)
+        detached++;
+    return detached > 0 && errno == EINVAL ? fchdir(root) : -1;
+}

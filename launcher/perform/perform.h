@@ -1,0 +1,43 @@
+/* Performs a plan. The only code that runs with raised privilege; it holds no policy, and any failure ends the process:
+ * a half-built container never runs, and the kernel cleans up behind us.
+ */
+#ifndef SINGULARITY_PERFORM_H
+#define SINGULARITY_PERFORM_H
+
+#include "../plan/plan.h"
+#include "fuse.h"
+#include "mount.h"
+
+/* Where the container stands while it is put together. */
+struct stage {
+    struct session session;
+    int parts[PLAN_PARTS]; /* mounted trees, in the order of plan->parts */
+    int root;              /* what becomes the root directory */
+};
+
+/* Namespaces, the session directory, the file systems of the image and its overlays. */
+void perform_ground(struct plan *plan, struct stage *stage, const struct caller *caller);
+
+/* What the layer is made of, on top of the parts; false when the kernel refuses the overlay, with nothing done. */
+bool perform_layer(const struct plan *plan, struct stage *stage);
+
+/* Each step that is not skipped, in order. */
+void perform_steps(const struct plan *plan, struct stage *stage);
+
+/* The root becomes the root, and the process stands in its first directory. */
+void perform_root(const struct plan *plan, struct stage *stage);
+
+/* Looks at the sources on the host and the targets in the image, as the user; fills the facts of the steps. */
+void survey(struct plan *plan, const struct plan_inputs *inputs, const struct stage *stage);
+
+/* In a PID namespace: returns in the process that goes on inside; the launcher's own waits outside, forwards signals and
+ * passes the status on. */
+void perform_fork(struct plan *plan, const struct caller *caller);
+
+/* After the last change of ids: nothing inside outlives the launcher. */
+void perform_follow(const struct plan *plan);
+
+/* Returns in the process that becomes the program; process 1 stays behind as the init. */
+void perform_init(const struct plan *plan);
+
+#endif

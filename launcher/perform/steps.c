@@ -1,0 +1,169 @@
+#include "perform.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../descriptor.h"
+#include "inside.h"
+
+static uint64_t attributes_of(const struct step *step)
+{
+    return (step->flags & STEP_SUID ? 0 : MOUNT_ATTR_NOSUID) | (step->flags & STEP_NODEV ? MOUNT_ATTR_NODEV : 0) |
+           (step->flags & STEP_NOEXEC ? MOUNT_ATTR_NOEXEC : 0) | (step->flags & STEP_READONLY ? MOUNT_ATTR_RDONLY : 0);
+}
+
+static void lost(const struct step *step, int number)
+{
+    const char *what = step->kind == STEP_BIND ? step->source : step->target;
+
+    if (step->missing_target == LOSS_STOP)
+        stop(number, "%s cannot be mounted on %s (%s)", what, step->target, step->reason);
+    if (step->missing_target == LOSS_WARN)
+        message_warning("%s is not mounted on %s: %s (%s)", what, step->target, strerrordesc_np(number), step->reason);
+    else
+        message_verbose("%s is not mounted on %s: %s (%s)", what, step->target, strerrordesc_np(number), step->reason);
+}
+
+/* The mount point; one that an earlier mount hides is made now, by the user and with his rights, or not at all. */
+static int open_target(const struct stage *stage, const struct step *step, bool directory)
+{
+    struct stat status;
+    int fd = inside_open(stage->root, step->target, O_PATH);
+
+    if (fd < 0 && errno == ENOENT && inside_make(stage->root, step->target, directory, 0755) == 0)
+        fd = inside_open(stage->root, step->target, O_PATH);
+    if (fd < 0)
+        return -1;
+    if (fstat(fd, &status) < 0 || S_ISDIR(status.st_mode) != directory) {
+        close(fd);
+        errno = directory ? ENOTDIR : EISDIR;
+        return -1;
+    }
+    return fd;
+}
+
+static bool same_file(int one, int other)
+{
+    struct stat a, b;
+
+    return fstat(one, &a) == 0 && fstat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* Shows an open file or directory at the step's target. */
+static void show(const struct stage *stage, const struct step *step, int source, bool directory)
+{
+    OWNED_FD target = open_target(stage, step, directory);
+
+    if (target < 0) {
+        lost(step, errno);
+        return;
+    }
+    if ((step->flags & STEP_UNLESS_SAME) && same_file(source, target))
+        return;
+    OWNED_FD tree = mount_clone(&stage->session, source, directory);
+    if (tree < 0 || mount_restrict(tree, attributes_of(step)) < 0)
+        stop(errno, "mount %s (%s)", step->source, step->reason);
+    if (mount_attach(tree, target) < 0)
+        stop(errno, "mount %s on %s (%s)", step->source, step->target, step->reason);
+    message_verbose("Binding '%s' to '%s' (%s)", step->source, step->target, step->reason);
+}
+
+static void perform_bind(const struct stage *stage, const struct step *step)
+{
+    show(stage, step, step->facts.source_fd, S_ISDIR(step->facts.source_type));
+}
+
+static int session_entry(const struct stage *stage, const struct step *step, bool directory)
+{
+    if (inside_make(stage->session.fd, step->source, directory, 0755) < 0 && errno != EEXIST)
+        stop(errno, "make %s in the session directory", step->source);
+    int fd = inside_open(stage->session.fd, step->source, directory ? O_RDONLY | O_DIRECTORY : O_RDWR | O_NOFOLLOW);
+    if (fd < 0)
+        stop(errno, "session directory: %s", step->source);
+    return fd;
+}
+
+static void perform_directory(const struct stage *stage, const struct step *step)
+{
+    OWNED_FD made = session_entry(stage, step, true);
+
+    if ((step->flags & STEP_STICKY) && fchmod(made, 01777) < 0)
+        stop(errno, "session directory: %s", step->source);
+    if (*step->target != '\0')
+        show(stage, step, made, true);
+}
+
+static void perform_file(const struct stage *stage, const struct step *step)
+{
+    OWNED_FD made = session_entry(stage, step, false);
+    size_t size = strlen(step->content);
+
+    if (fchmod(made, 0644) < 0 || write(made, step->content, size) != (ssize_t)size)
+        stop(errno, "write %s for the container (larger \"sessiondir max size\"?)", step->target);
+    show(stage, step, made, false);
+}
+
+static void perform_filesystem(const struct stage *stage, const struct step *step)
+{
+    struct new_filesystem filesystem = {.type = step->source, .source = step->source, .options = step->content,
+                                        .attributes = attributes_of(step)};
+    OWNED_FD target = open_target(stage, step, true);
+
+    if (target < 0) {
+        lost(step, errno);
+        return;
+    }
+    OWNED_FD tree = mount_new(&stage->session, &filesystem);
+    if (tree < 0) { /* a sandbox around us may forbid new kernel file systems */
+        lost(step, errno);
+        return;
+    }
+    if (mount_attach(tree, target) < 0)
+        stop(errno, "mount %s on %s (%s)", step->source, step->target, step->reason);
+    message_verbose("Mounting %s on '%s' (%s)", step->source, step->target, step->reason);
+}
+
+static void perform_link(const struct stage *stage, const struct step *step)
+{
+    const char *name;
+    OWNED_FD parent = inside_parent(stage->root, step->target, &name);
+
+    if (parent < 0 || (symlinkat(step->source, parent, name) < 0 && errno != EEXIST))
+        lost(step, errno);
+}
+
+void perform_steps(const struct plan *plan, struct stage *stage)
+{
+    static void (*const performers[])(const struct stage *, const struct step *) = {
+        [STEP_BIND] = perform_bind,           [STEP_DIRECTORY] = perform_directory, [STEP_FILE] = perform_file,
+        [STEP_FILESYSTEM] = perform_filesystem, [STEP_LINK] = perform_link,
+    };
+
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        if (plan->steps[i].skipped == NULL)
+            performers[plan->steps[i].kind](stage, &plan->steps[i]);
+}
+
+/* ---- the root, and where the program starts ---- */
+
+static void enter_directory(const struct plan *plan)
+{
+    if (*plan->directory != '\0' && chdir(plan->directory) == 0)
+        return;
+    if (plan->directory_asked)
+        stop(errno, "the working directory %s cannot be entered in the container (--cwd)", plan->directory);
+    const char *second = *plan->home != '\0' && chdir(plan->home) == 0 ? plan->home : "/";
+    message_warning("the current directory is not in the container, starting in %s", second);
+}
+
+void perform_root(const struct plan *plan, struct stage *stage)
+{
+    if (mount_pivot(stage->root) < 0)
+        stop(errno, "make the container's root directory the root");
+    enter_directory(plan);
+}

@@ -1,0 +1,150 @@
+#include "plan.h"
+
+#include <sched.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char *const mode_names[] = {[MODE_ROOT] = "root", [MODE_SETUID] = "setuid", [MODE_USERNS] = "user namespace"};
+static const char *const way_names[] = {[WAY_BIND] = "bind", [WAY_KERNEL] = "kernel", [WAY_FUSE] = "FUSE"};
+static const char *const layer_names[] = {[LAYER_NONE] = "none", [LAYER_OVERLAY] = "overlay",
+                                          [LAYER_OVERLAY_FUSE] = "overlay (FUSE)", [LAYER_UNDERLAY] = "underlay"};
+static const char *const step_names[] = {[STEP_BIND] = "bind", [STEP_DIRECTORY] = "directory", [STEP_FILE] = "file",
+                                         [STEP_FILESYSTEM] = "mount", [STEP_LINK] = "link"};
+static const char *const filesystem_names[] = {[FILESYSTEM_DIRECTORY] = "directory", [FILESYSTEM_SQUASHFS] = "squashfs",
+                                               [FILESYSTEM_EXT] = "ext"};
+static const struct {
+    uint64_t flag;
+    const char *name;
+} namespace_names[] = {{CLONE_NEWUSER, "user"}, {CLONE_NEWNS, "mount"}, {CLONE_NEWPID, "pid"},
+                       {CLONE_NEWIPC, "ipc"},   {CLONE_NEWUTS, "uts"},  {CLONE_NEWNET, "net"}};
+
+enum { NAMESPACES = sizeof namespace_names / sizeof namespace_names[0] };
+
+static const char *options_of(const struct step *step, char text[64])
+{
+    snprintf(text, 64, "%s,nosuid%s%s", step->flags & STEP_READONLY ? "ro" : "rw", step->flags & STEP_NODEV ? ",nodev" : "",
+             step->flags & STEP_NOEXEC ? ",noexec" : "");
+    return text;
+}
+
+/* ---- for people ---- */
+
+static void print_text(const struct plan *plan, const struct plan_inputs *inputs, FILE *file)
+{
+    char options[64];
+
+    fprintf(file, "mode: %s (%s)\nnamespaces:", mode_names[plan->mode], plan->mode_reason);
+    for (size_t i = 0; i < NAMESPACES; i++)
+        if (plan->namespaces & namespace_names[i].flag)
+            fprintf(file, " %s", namespace_names[i].name);
+    fprintf(file, "\n");
+    for (uint32_t i = 0; i < plan->part_count; i++)
+        fprintf(file, "root: %s %s, offset %llu, %s, by %s (%s)\n", filesystem_names[plan->parts[i].partition.filesystem],
+                plan->parts[i].source, (unsigned long long)plan->parts[i].partition.offset,
+                plan->parts[i].writable ? "writable" : "read-only", way_names[plan->parts[i].way], plan->parts[i].reason);
+    fprintf(file, "layer: %s (%s)\n", layer_names[plan->layer], plan->layer_reason);
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        const struct step *step = &plan->steps[i];
+        fprintf(file, "%s: %s -> %s [%s] (%s)%s%s\n", step->skipped != NULL ? "skip" : step_names[step->kind], step->source,
+                *step->target != '\0' ? step->target : "-", options_of(step, options), step->reason,
+                step->skipped != NULL ? ": " : "", step->skipped != NULL ? step->skipped : "");
+    }
+    fprintf(file, "directory: %s\nhome: %s\nidentity: uid %u, gid %u, no_new_privs %s\n", plan->directory, plan->home,
+            plan->root_mapped ? 0 : (unsigned)inputs->caller->uid, plan->root_mapped ? 0 : (unsigned)inputs->caller->gid,
+            plan->no_new_privs ? "on" : "off");
+}
+
+/* ---- for programs ---- */
+
+/* Bytes that are no UTF-8 are shown as their Latin-1 characters: JSON has no others. */
+static void json_text(FILE *file, const char *text)
+{
+    fputc('"', file);
+    for (const unsigned char *byte = (const unsigned char *)text; *byte != '\0'; byte++) {
+        if (*byte == '"' || *byte == '\\')
+            fprintf(file, "\\%c", *byte);
+        else if (*byte < 0x20 || *byte >= 0x7f)
+            fprintf(file, "\\u%04x", *byte);
+        else
+            fputc(*byte, file);
+    }
+    fputc('"', file);
+}
+
+static void json_member(FILE *file, const char *name, const char *text, const char *end)
+{
+    json_text(file, name);
+    fputs(": ", file);
+    if (text != NULL)
+        json_text(file, text);
+    else
+        fputs("null", file);
+    fputs(end, file);
+}
+
+static void json_step(const struct step *step, FILE *file)
+{
+    char options[64];
+
+    fputs("    {", file);
+    json_member(file, "step", step_names[step->kind], ", ");
+    json_member(file, "source", step->source, ", ");
+    json_member(file, "target", step->target, ", ");
+    json_member(file, "options", options_of(step, options), ", ");
+    json_member(file, "reason", step->reason, ", ");
+    json_member(file, "skipped", step->skipped, "}");
+}
+
+static void json_parts(const struct plan *plan, FILE *file)
+{
+    fputs("  \"root\": [\n", file);
+    for (uint32_t i = 0; i < plan->part_count; i++) {
+        const struct part *part = &plan->parts[i];
+        fputs("    {", file);
+        json_member(file, "source", part->source, ", ");
+        json_member(file, "filesystem", filesystem_names[part->partition.filesystem], ", ");
+        json_member(file, "by", way_names[part->way], ", ");
+        json_member(file, "reason", part->reason, ", ");
+        fprintf(file, "\"offset\": %llu, \"size\": %llu, \"writable\": %s}%s\n", (unsigned long long)part->partition.offset,
+                (unsigned long long)part->partition.size, part->writable ? "true" : "false", i + 1 < plan->part_count ? "," : "");
+    }
+    fputs("  ],\n", file);
+}
+
+static void print_json(const struct plan *plan, const struct plan_inputs *inputs, FILE *file)
+{
+    const char *separator = "";
+
+    fputs("{\n  ", file);
+    json_member(file, "mode", mode_names[plan->mode], ",\n  ");
+    json_member(file, "mode_reason", plan->mode_reason, ",\n  \"namespaces\": [");
+    for (size_t i = 0; i < NAMESPACES; i++)
+        if (plan->namespaces & namespace_names[i].flag) {
+            fprintf(file, "%s\"%s\"", separator, namespace_names[i].name);
+            separator = ", ";
+        }
+    fputs("],\n", file);
+    json_parts(plan, file);
+    fputs("  ", file);
+    json_member(file, "layer", layer_names[plan->layer], ",\n  ");
+    json_member(file, "layer_reason", plan->layer_reason, ",\n  ");
+    json_member(file, "directory", plan->directory, ",\n  ");
+    json_member(file, "home", plan->home, ",\n  ");
+    fprintf(file, "\"uid\": %u,\n  \"gid\": %u,\n  \"no_new_privs\": %s,\n  \"steps\": [\n",
+            plan->root_mapped ? 0 : (unsigned)inputs->caller->uid, plan->root_mapped ? 0 : (unsigned)inputs->caller->gid,
+            plan->no_new_privs ? "true" : "false");
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        json_step(&plan->steps[i], file);
+        fputs(i + 1 < plan->step_count ? ",\n" : "\n", file);
+    }
+    fputs("  ]\n}\n", file);
+}
+
+void plan_print(const struct plan *plan, const struct plan_inputs *inputs, bool json, FILE *file)
+{
+    if (json)
+        print_json(plan, inputs, file);
+    else
+        print_text(plan, inputs, file);
+    fflush(file);
+}

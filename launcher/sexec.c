@@ -1,0 +1,215 @@
+/* The starter: one launch, from the request to the program. Installed as sexec, and setuid root as sexec-suid. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "caller.h"
+#include "config.h"
+#include "descriptor.h"
+#include "inherited.h"
+#include "location.h"
+#include "payload.h"
+#include "perform/inside.h"
+#include "perform/perform.h"
+#include "plan/plan.h"
+
+enum { IMAGES = 32, LOCK_TRIES = 20 };
+
+/* Static, since the stack of the caller may be small; untouched pages cost nothing. */
+static struct request request;
+static struct config config;
+static struct caller caller;
+static struct plan plan;
+static struct image image;
+static struct image overlays[IMAGES];
+static struct inherited inherited;
+
+/* ---- what was asked ---- */
+
+static int request_descriptor(int argc, char **argv)
+{
+    char *end;
+
+    if (argc < 2 || argv[1][0] < '0' || argv[1][0] > '9')
+        stop_with(EXIT_USAGE, 0, "this is the starter of singularity containers: run singularity instead");
+    errno = 0;
+    unsigned long number = strtoul(argv[1], &end, 10);
+    if (errno != 0 || *end != '\0' || number < 3 || number > 1 << 20)
+        stop_with(EXIT_USAGE, 0, "this is the starter of singularity containers: run singularity instead");
+    return (int)number;
+}
+
+/* Returns a second descriptor of the request, for the starter of the other mode. */
+static int receive(int argc, char **argv)
+{
+    struct error error = {0};
+    int number = request_descriptor(argc, argv);
+    int again = fcntl(number, F_DUPFD_CLOEXEC, 3);
+
+    if (!request_receive(number, &request, &error))
+        stop(0, "%s", error.text);
+    message_begin((int)(request.level % 64) - 16, request.colour);
+    if (request.image == NULL || request.image[0] != '/')
+        stop(0, "launch request without an image");
+    return again;
+}
+
+/* Real root may launch for another user, as batch systems do. */
+static bool become_target(void)
+{
+    if ((request.target_uid == 0) != (request.target_gid == 0))
+        stop(0, "SINGULARITY_TARGET_UID and SINGULARITY_TARGET_GID go together");
+    if (request.target_uid == 0 || caller.uid != 0)
+        return false;
+    if (request.target_uid - 1 < 500 || request.target_gid - 1 < 500 || request.target_uid > UINT32_MAX - 1 ||
+        request.target_gid > UINT32_MAX - 1)
+        stop(0, "SINGULARITY_TARGET_UID and SINGULARITY_TARGET_GID: ids of users are 500 and above");
+    privilege_begin_for((uid_t)(request.target_uid - 1), (gid_t)(request.target_gid - 1));
+    caller_read(&caller);
+    return true;
+}
+
+/* ---- the image ---- */
+
+/* Writers alone, readers together; the open file carries the lock as long as the kernel or a server has it. */
+static void lock(const struct image *opened, const char *path, bool writable)
+{
+    const struct timespec pause = {.tv_nsec = 25000000};
+    bool ext = opened->root.filesystem == FILESYSTEM_EXT || opened->overlay_count > 0;
+
+    if (!ext)
+        return;
+    for (int tries = 0; flock(opened->fd, (writable ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0; tries++) {
+        if (errno != EWOULDBLOCK && !writable)
+            return; /* a file system without locks: nobody can lock it for writing either */
+        if (errno != EWOULDBLOCK)
+            stop(errno, "%s cannot be locked for writing (is it on a network file system?)", path);
+        if (tries == LOCK_TRIES)
+            stop(0, writable ? "%s is in use: it can be written by one container at a time, and only when none reads it"
+                             : "%s is being written by another container", path);
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+static void open_image(const char *path, bool writable, struct image *opened)
+{
+    struct error error = {0};
+
+    if (!image_open(path, writable, opened, &error))
+        stop(0, "%s", error.text);
+    lock(opened, path, writable);
+}
+
+static void open_images(void)
+{
+    struct stat root;
+
+    open_image(request.image, request.writable, &image);
+    if (stat("/", &root) < 0 || (root.st_dev == image.device && root.st_ino == image.inode))
+        stop(0, "%s is the host's root directory: it cannot be a container", request.image);
+    if (request.overlay_count > IMAGES)
+        stop(0, "more than %d overlays", IMAGES);
+    for (uint32_t i = 0; i < request.overlay_count; i++)
+        open_image(request.overlay[i].first, !(request.overlay[i].number & OVERLAY_READONLY), &overlays[i]);
+}
+
+/* ---- the other mode ---- */
+
+/* What needs a user namespace runs without any privilege of ours: the plain starter, with the same request. */
+static _Noreturn void hand_over(char **argv, int request_fd)
+{
+    char number[16];
+    const char *path = location_starter();
+
+    message_verbose("no privilege is used: %s", plan.mode_reason);
+    snprintf(number, sizeof number, "%d", request_fd);
+    privilege_end(&caller, 0, true);
+    (void)fcntl(request_fd, F_SETFD, 0);
+    argv[1] = number;
+    (void)umask(inherited.mask);
+    execve(path, argv, inherited.environment);
+    stop(errno, "%s", path);
+}
+
+/* ---- from plan to root directory ---- */
+
+static void plan_or_stop(bool (*stage)(struct plan *, const struct plan_inputs *, struct error *),
+                         const struct plan_inputs *inputs)
+{
+    struct error error = {0};
+
+    if (!stage(&plan, inputs, &error)) {
+        message_log("refused uid=%u gid=%u image=%.1024s: %s", (unsigned)caller.uid, (unsigned)caller.gid, request.image,
+                    error.text);
+        stop(0, "%s", error.text);
+    }
+}
+
+static void build_root(struct plan_inputs *inputs, struct stage *stage)
+{
+    survey(&plan, inputs, stage);
+    plan_or_stop(plan_layers, inputs);
+    if (request.dry_run != DRY_RUN_NO) {
+        plan_print(&plan, inputs, request.dry_run == DRY_RUN_JSON, stdout);
+        _exit(0);
+    }
+    if (!perform_layer(&plan, stage)) {
+        inputs->overlay_refused = true;
+        plan_or_stop(plan_layers, inputs);
+        if (!perform_layer(&plan, stage))
+            stop(0, "the root directory cannot be layered");
+    }
+    perform_steps(&plan, stage);
+    perform_root(&plan, stage);
+}
+
+static _Noreturn void become_program(char **argv)
+{
+    const struct payload payload = {.request = &request, .caller_environment = inherited.environment, .arguments = argv + 2,
+                                    .binds = plan.binds, .home = plan.home, .image = request.image};
+
+    privilege_end(&caller, plan.keep_capabilities, plan.no_new_privs);
+    perform_follow(&plan);
+    perform_init(&plan);
+    if (request.new_session && setsid() < 0)
+        message_warning("--new-session: this process leads its group already, it keeps its session");
+    inherited_restore(&inherited, &request);
+    payload_execute(&payload);
+}
+
+int main(int argc, char **argv)
+{
+    struct error error = {0};
+    struct stage stage = {0};
+
+    inherited_take(&inherited);
+    bool setuid_mode = privilege_begin();
+    message_syslog(setuid_mode);
+    proc_open();
+    caller_read(&caller);
+    int request_fd = receive(argc, argv);
+    setuid_mode = become_target() || setuid_mode;
+    if (!config_read(location_config(), setuid_mode, &config, &error))
+        stop(0, "%s", error.text);
+    open_images();
+    struct plan_inputs inputs = {.request = &request, .config = &config, .image = &image, .overlays = overlays,
+                                 .caller = &caller, .setuid = setuid_mode};
+    plan_or_stop(plan_ground, &inputs);
+    if (setuid_mode && plan.mode == MODE_USERNS)
+        hand_over(argv, request_fd);
+    fd_close(&request_fd);
+    plan_or_stop(plan_steps, &inputs);
+    if (config.audit_log)
+        message_log("launch uid=%u gid=%u image=%.1024s file=%llu:%llu", (unsigned)caller.uid, (unsigned)caller.gid,
+                    request.image, (unsigned long long)image.device, (unsigned long long)image.inode);
+    perform_ground(&plan, &stage, &caller);
+    message_syslog(false);
+    build_root(&inputs, &stage);
+    become_program(argv);
+}
