@@ -155,6 +155,7 @@ lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number o
 	@$(MAKE) -j$(JOBS) BUILD=build/analyze ANALYZE=yes launcher
 	@$(MAKE) -j$(JOBS) clang-analyzed
 	shellcheck .ci/run $(shell grep -l "^.!/bin/bash" scripts/*)
+	@scripts/check-privileged
 	@scripts/count-privileged $(PRIVILEGED_LINES) $(PRIVILEGED_SOURCES)
 
 clang-analyzed: $(CLANG_ANALYZED)
