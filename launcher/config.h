@@ -30,18 +30,11 @@ struct config {
 #define CONFIG_BOOL(member, key, value) bool member;
 #define CONFIG_CHOICE(member, key, value, ...) enum config_choice member;
 #define CONFIG_NUMBER(member, key, value, maximum) uint64_t member;
-#define CONFIG_PATH(member, key, value) const char *member;
+#define CONFIG_PLACE(member, key, value) const char *member;
 #define CONFIG_LIST(member, key, limit) struct config_item member[limit]; uint32_t member##_count;
-#define CONFIG_PATHS(member, key, limit) CONFIG_LIST(member, key, limit)
+#define CONFIG_PLACES(member, key, limit) CONFIG_LIST(member, key, limit)
 #define CONFIG_FOREIGN(key)
 #include "config.def"
-#undef CONFIG_BOOL
-#undef CONFIG_CHOICE
-#undef CONFIG_NUMBER
-#undef CONFIG_PATH
-#undef CONFIG_LIST
-#undef CONFIG_PATHS
-#undef CONFIG_FOREIGN
     char text_store[CONFIG_SIZE_LIMIT + 1]; /* the file; values point into it */
 };
 
