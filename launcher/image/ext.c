@@ -23,7 +23,7 @@ enum verdict ext_recognise(int fd, uint64_t offset, uint64_t room, struct partit
         return VERDICT_OTHER;
     uint32_t block_log = le32(block + 24), incompatible = le32(block + 96);
     if (block_log > BLOCK_LOG_MOST) {
-        error_set(error, 0, "damaged ext3 superblock");
+        error_set(error, 0, "damaged ext3 superblock (pull or build it again)");
         return VERDICT_BAD;
     }
     uint32_t block_size = UINT32_C(1024) << block_log;
@@ -33,9 +33,9 @@ enum verdict ext_recognise(int fd, uint64_t offset, uint64_t room, struct partit
 
     /* The file may be longer: `expand` of 2.2 left a stray byte behind the last block. */
     if (__builtin_mul_overflow(blocks, (uint64_t)block_size, &end) || !superblock_sane(block, block_size, blocks))
-        error_set(error, 0, "damaged ext3 superblock");
+        error_set(error, 0, "damaged ext3 superblock (pull or build it again)");
     else if (end > room)
-        error_set(error, 0, "the ext3 file system ends %llu bytes after the file: incomplete download? (pull it again)",
+        error_set(error, 0, "the ext3 file system lacks its last %llu bytes: incomplete download? (pull it again)",
                   (unsigned long long)(end - room));
     else if ((incompatible & INCOMPATIBLE_JOURNAL_DEVICE) != 0)
         error_set(error, 0, "an ext3 journal, not a file system");

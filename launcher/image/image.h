@@ -15,8 +15,9 @@ enum { IMAGE_OVERLAYS = 16 };
 /* A file system inside the image file. */
 struct partition {
     enum filesystem filesystem;
-    uint64_t offset; /* bytes from the start of the file */
-    uint64_t size;   /* bytes; 0 for a directory */
+    uint64_t offset;       /* bytes from the start of the file */
+    uint64_t size;         /* bytes; 0 for a directory */
+    const char *no_kernel; /* why the kernel cannot mount it and FUSE can, in a few words; NULL: nothing known */
 };
 
 struct image {

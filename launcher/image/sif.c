@@ -43,7 +43,8 @@ static bool header_read(struct survey *survey, const uint8_t *header)
         return error_set(survey->error, 0, "a SIF of an unknown version (made by a newer program?)");
     if (objects > DESCRIPTOR_LIMIT || survey->table_size > TABLE_LIMIT || objects * DESCRIPTOR_SIZE > survey->table_size)
         return error_set(survey->error, 0, "SIF with an impossible table of %llu objects", (unsigned long long)objects);
-    if (survey->table < HEADER_SIZE || __builtin_add_overflow(survey->table, survey->table_size, &end))
+    if (survey->table < HEADER_SIZE || __builtin_add_overflow(survey->table, survey->table_size, &end) ||
+        end > INT64_MAX)
         return error_set(survey->error, 0, "SIF whose table of objects lies in no possible place");
     if (end > survey->size)
         return error_set(survey->error, 0, "the table of objects ends %llu bytes after the file: incomplete download? "
@@ -57,7 +58,7 @@ static bool range_add(struct survey *survey, uint32_t object, uint64_t begin, ui
 {
     uint64_t end;
 
-    if (__builtin_add_overflow(begin, size, &end))
+    if (__builtin_add_overflow(begin, size, &end) || end > INT64_MAX)
         return error_set(survey->error, 0, "data object %u lies in no possible place", object);
     if (end > survey->size)
         return error_set(survey->error, 0, "data object %u ends %llu bytes after the file: incomplete download? "

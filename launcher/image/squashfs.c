@@ -4,7 +4,15 @@
 #include "image.h"
 
 /* The superblock, squashfs 4.0: 96 bytes at the start. */
-enum { SUPERBLOCK_SIZE = 96, BLOCK_LOG_LEAST = 12, BLOCK_LOG_MOST = 20, COMPRESSIONS = 6, METADATA_SIZE = 8192 };
+enum { SUPERBLOCK_SIZE = 96, BLOCK_LOG_LEAST = 12, BLOCK_LOG_MOST = 20, METADATA_SIZE = 8192 };
+enum { COMPRESSION_LZMA = 2, COMPRESSIONS = 6, SECTOR = 512 };
+
+static const char *kernel_refuses(uint16_t compression, uint64_t used, uint64_t room)
+{
+    if (compression == COMPRESSION_LZMA)
+        return "the kernel does not know lzma";
+    return used > room - room % SECTOR ? "its end is not padded to whole sectors" : NULL;
+}
 
 enum verdict squashfs_recognise(int fd, uint64_t offset, uint64_t room, struct partition *partition, struct error *error)
 {
@@ -28,16 +36,17 @@ enum verdict squashfs_recognise(int fd, uint64_t offset, uint64_t room, struct p
     else if (compression < 1 || compression > COMPRESSIONS)
         error_set(error, 0, "squashfs with the unknown compression %u (damaged?)", compression);
     else if (block_log < BLOCK_LOG_LEAST || block_log > BLOCK_LOG_MOST || block_size != UINT32_C(1) << block_log ||
-             le32(block + 4) == 0 || le16(block + 26) == 0)
-        error_set(error, 0, "damaged squashfs superblock");
+             le32(block + 4) == 0 || le16(block + 26) == 0 || used > INT64_MAX)
+        error_set(error, 0, "damaged squashfs superblock (pull or build it again)");
     else if (used > room)
-        error_set(error, 0, "the squashfs ends %llu bytes after the file: incomplete download? (pull it again)",
+        error_set(error, 0, "the squashfs lacks its last %llu bytes: incomplete download? (pull it again)",
                   (unsigned long long)(used - room));
     else if (inodes < sizeof block || directories <= inodes || ids < directories || used <= ids ||
              root >> 16 >= directories - inodes || (root & 0xffff) >= METADATA_SIZE)
-        error_set(error, 0, "damaged squashfs superblock: its tables lie in no possible place");
+        error_set(error, 0, "damaged squashfs superblock: its tables lie in no possible place (pull or build it again)");
     else {
-        *partition = (struct partition){.filesystem = FILESYSTEM_SQUASHFS, .offset = offset, .size = room};
+        *partition = (struct partition){.filesystem = FILESYSTEM_SQUASHFS, .offset = offset, .size = room,
+                                        .no_kernel = kernel_refuses(compression, used, room)};
         return VERDICT_YES;
     }
     return VERDICT_BAD;
