@@ -1,0 +1,220 @@
+#include "bind.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "csv.h"
+
+enum { BIND_PARTS = 3, BIND_LIMIT = sizeof((struct request *)NULL)->bind / sizeof(struct request_entry) };
+
+static bool same(const struct request_entry *a, const struct request_entry *b)
+{
+    return a->number == b->number && strcmp(a->first, b->first) == 0 && strcmp(a->second, b->second) == 0;
+}
+
+static bool add(struct request *request, const struct request_entry *bind, struct error *error)
+{
+    for (uint32_t i = 0; i < request->bind_count; i++)
+        if (same(&request->bind[i], bind))
+            return true;
+    if (request->bind_count == BIND_LIMIT)
+        return error_set(error, 0, "more than %d binds (bind a directory above them)", (int)BIND_LIMIT);
+    request->bind[request->bind_count++] = *bind;
+    return true;
+}
+
+/* `source` and `target` as written; an empty target is the source's path. */
+static bool add_paths(struct request *request, struct text_store *store, const char *cwd, const char *source,
+                      const char *target, uint64_t options, struct error *error)
+{
+    struct request_entry bind = {.number = options};
+
+    if (source[0] != '/' && cwd == NULL)
+        return error_set(error, 0, "bind %s: a relative path, and the current directory is gone", source);
+    bind.first = text_path(store, cwd, source, strlen(source));
+    bind.second = *target != '\0' ? text_target(store, "/", target, strlen(target))
+                                  : text_target(store, cwd, source, strlen(source));
+    if (bind.first == NULL || bind.second == NULL)
+        return error_set(error, 0, "binds: too many long paths");
+    if (strlen(bind.first) >= PATH_MAX || strlen(bind.second) >= PATH_MAX)
+        return error_set(error, ENAMETOOLONG, "bind %.60s...", source);
+    return add(request, &bind, error);
+}
+
+static bool option_foreign(const char *option)
+{
+    return strncmp(option, "image-src=", 10) == 0 || strncmp(option, "id=", 3) == 0;
+}
+
+static bool option_known(const char *option)
+{
+    return strcmp(option, "ro") == 0 || strcmp(option, "rw") == 0;
+}
+
+static bool option_take(const char *option, uint64_t *options, struct error *error)
+{
+    if (option_foreign(option))
+        return error_set(error, 0, "bind option %s: binding from inside an image is not supported here "
+                                   "(use --overlay, or bind a directory)", option);
+    if (strcmp(option, "nonested") == 0)
+        return error_set(error, 0, "bind option nonested is not supported here (ro and rw are)");
+    if (!option_known(option))
+        return error_set(error, 0, "\"%.60s\" is not a valid bind option (ro and rw are)", option);
+    *options = strcmp(option, "ro") == 0 ? *options | BIND_READONLY : *options & ~(uint64_t)BIND_READONLY;
+    return true;
+}
+
+/* ---- SOURCE[:TARGET[:OPTIONS]] ---- */
+
+/* Copies one part without its escapes; the character that ended it is left in `end`, '\0' at the end of the text. */
+static char *read_part(struct text_store *store, const char **text, char *end)
+{
+    const char *from = *text;
+    char *copy = text_copy(store, from, strlen(from));
+    char *out = copy;
+
+    if (copy == NULL)
+        return NULL;
+    while (*from != '\0' && *from != ':' && *from != ',') {
+        if (*from == '\\' && (from[1] == ':' || from[1] == ','))
+            from++;
+        *out++ = *from++;
+    }
+    *out = '\0';
+    text_give_back(store, out + 1);
+    *end = *from;
+    *text = from + (*from != '\0');
+    return copy;
+}
+
+/* In "a:b:ro,rw" what follows the comma is an option, not a source. */
+static bool options_go_on(struct text_store *store, const char *text)
+{
+    struct text_store peek = *store;
+    char end;
+    const char *part = read_part(&peek, &text, &end);
+
+    return part != NULL && end != ':' && (option_known(part) || option_foreign(part));
+}
+
+static bool read_bind(struct text_store *store, const char **text, const char *parts[BIND_PARTS], uint64_t *options,
+                      struct error *error)
+{
+    const char *whole = *text;
+    char end = ':';
+
+    for (int i = 0; end == ':'; i++) {
+        if (i == BIND_PARTS)
+            return error_set(error, 0, "bind %.200s: more than two colons (SOURCE[:TARGET[:OPTIONS]], a colon in a path is "
+                                       "written \"\\:\")", whole);
+        parts[i] = read_part(store, text, &end);
+        if (parts[i] == NULL)
+            return error_set(error, 0, "binds: too many long paths");
+    }
+    if (parts[2] == NULL)
+        return true;
+    if (!option_take(parts[2], options, error))
+        return false;
+    while (end == ',' && options_go_on(store, *text))
+        if (!option_take(read_part(store, text, &end), options, error))
+            return false;
+    return true;
+}
+
+bool bind_take(struct request *request, struct text_store *store, const char *cwd, const char *text,
+               struct error *error)
+{
+    while (*text != '\0') {
+        const char *parts[BIND_PARTS] = {NULL, NULL, NULL};
+        const char *whole = text;
+        uint64_t options = 0;
+        if (!read_bind(store, &text, parts, &options, error))
+            return false;
+        if (*parts[0] == '\0' && parts[1] == NULL)
+            continue;
+        if (*parts[0] == '\0')
+            return error_set(error, 0, "bind %.200s: no source before the colon", whole);
+        if (!add_paths(request, store, cwd, parts[0], parts[1] != NULL ? parts[1] : "", options, error))
+            return false;
+    }
+    return true;
+}
+
+/* ---- type=bind,source=S,target=T ---- */
+
+struct mount {
+    const char *type;
+    const char *source;
+    const char *target;
+    uint64_t options;
+};
+
+static bool read_switch(const char *key, const char *value, uint64_t *options, struct error *error)
+{
+    bool on = strcmp(value, "") == 0 || strcmp(value, "true") == 0 || strcmp(value, "1") == 0;
+
+    if (!on && strcmp(value, "false") != 0 && strcmp(value, "0") != 0)
+        return error_set(error, 0, "mount: %s=%.60s is neither true nor false", key, value);
+    *options = on ? *options | BIND_READONLY : *options & ~(uint64_t)BIND_READONLY;
+    return true;
+}
+
+static bool read_key(struct mount *mount, char *key, struct error *error)
+{
+    char *equals = strchr(key, '=');
+    const char *value = equals != NULL ? equals + 1 : "";
+
+    if (equals != NULL)
+        *equals = '\0';
+    if (strcmp(key, "type") == 0)
+        mount->type = value;
+    else if (strcmp(key, "source") == 0 || strcmp(key, "src") == 0)
+        mount->source = value;
+    else if (strcmp(key, "target") == 0 || strcmp(key, "destination") == 0 || strcmp(key, "dst") == 0)
+        mount->target = value;
+    else if (strcmp(key, "ro") == 0 || strcmp(key, "readonly") == 0)
+        return read_switch(key, value, &mount->options, error);
+    else if (strcmp(key, "bind-propagation") == 0 || strcmp(key, "nonested") == 0)
+        return error_set(error, 0, "mount: %s is not supported here", key);
+    else if (strcmp(key, "image-src") == 0 || strcmp(key, "id") == 0)
+        return error_set(error, 0, "mount: %s: binding from inside an image is not supported here (use --overlay, or bind a "
+                                   "directory)", key);
+    else
+        return error_set(error, 0, "invalid key \"%.60s\" in mount specification (type, source, target, readonly)", key);
+    return true;
+}
+
+static bool mount_line(struct request *request, struct text_store *store, const char *cwd, const char *line,
+                       struct error *error)
+{
+    struct csv csv = {.next = line, .store = store};
+    struct mount mount = {NULL, NULL, NULL, 0};
+    enum csv_outcome outcome;
+    char *field;
+
+    while ((outcome = csv_read(&csv, &field)) == CSV_FIELD)
+        if (!read_key(&mount, field, error))
+            return false;
+    if (outcome != CSV_END)
+        return error_set(error, 0, "mount %.200s: %s", line, outcome == CSV_FULL ? "too long" : "a quote is not closed");
+    if (mount.type == NULL || strcmp(mount.type, "bind") != 0)
+        return error_set(error, 0, "mount %.200s: unsupported mount type (\"type=bind\" is the only one)", line);
+    if (mount.source == NULL || *mount.source == '\0' || mount.target == NULL || *mount.target == '\0')
+        return error_set(error, 0, "mount %.200s: source and target are both needed", line);
+    return add_paths(request, store, cwd, mount.source, mount.target, mount.options, error);
+}
+
+bool mount_take(struct request *request, struct text_store *store, const char *cwd, const char *text,
+                struct error *error)
+{
+    while (*text != '\0') {
+        size_t length = strcspn(text, "\n");
+        const char *line = text_copy(store, text, length);
+        if (line == NULL)
+            return error_set(error, 0, "mounts: too long");
+        if (line[strspn(line, " \t")] != '\0' && !mount_line(request, store, cwd, line, error))
+            return false;
+        text += length + (text[length] == '\n');
+    }
+    return true;
+}

@@ -1,0 +1,96 @@
+#include "descriptors.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { KEEP_LIMIT = sizeof((struct request *)NULL)->keep_fd / sizeof(struct request_entry) };
+
+void descriptors_begin(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR | O_NOCTTY) != fd)
+            stop(errno, "/dev/null, in place of a closed standard stream");
+}
+
+static bool number_read(const char *text, int *number)
+{
+    int value = 0;
+
+    if (*text == '\0' || strlen(text) > 9)
+        return false;
+    for (; *text != '\0'; text++) {
+        if (*text < '0' || *text > '9')
+            return false;
+        value = value * 10 + (*text - '0');
+    }
+    *number = value;
+    return true;
+}
+
+static bool add(struct request *request, int fd, struct error *error)
+{
+    for (uint32_t i = 0; i < request->keep_fd_count; i++)
+        if (request->keep_fd[i].number == (uint64_t)fd)
+            return true;
+    if (request->keep_fd_count == KEEP_LIMIT)
+        return error_set(error, 0, "--keep-fd: more than %d descriptors", (int)KEEP_LIMIT);
+    request->keep_fd[request->keep_fd_count++] = (struct request_entry){.number = (uint64_t)fd};
+    return true;
+}
+
+static bool keep_all(struct request *request, struct error *error)
+{
+    DIR *stream = opendir("/proc/self/fd");
+    struct dirent *entry;
+    struct stat status;
+    bool fits = true;
+    int fd;
+
+    if (stream == NULL)
+        return error_set(error, errno, "--keep-fd=all: /proc/self/fd");
+    while (fits && (entry = readdir(stream)) != NULL) {
+        if (!number_read(entry->d_name, &fd) || fd <= STDERR_FILENO || (fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0)
+            continue;
+        if (fstat(fd, &status) == 0 && S_ISDIR(status.st_mode))
+            message_warning("--keep-fd=all: %d is a directory, which would lead out of the container: left out", fd);
+        else
+            fits = add(request, fd, error);
+    }
+    closedir(stream);
+    return fits;
+}
+
+bool descriptor_keep(struct request *request, const char *text, struct error *error)
+{
+    struct stat status;
+    int fd;
+
+    if (strcmp(text, "all") == 0)
+        return keep_all(request, error);
+    if (!number_read(text, &fd))
+        return error_set(error, 0, "--keep-fd: \"%.60s\" is no descriptor (numbers, or \"all\")", text);
+    if (fd <= STDERR_FILENO)
+        return true;
+    if (fstat(fd, &status) < 0)
+        return error_set(error, errno, "--keep-fd: descriptor %d", fd);
+    if (S_ISDIR(status.st_mode))
+        return error_set(error, 0, "--keep-fd: %d is a directory, which would lead out of the container", fd);
+    return add(request, fd, error);
+}
+
+void descriptor_keep_pmi(struct request *request, const char *value)
+{
+    struct error ignored = {.number = 0};
+    struct stat status;
+    int fd;
+
+    if (value == NULL || !number_read(value, &fd) || fd <= STDERR_FILENO || fstat(fd, &status) < 0)
+        return;
+    if (S_ISSOCK(status.st_mode) || S_ISFIFO(status.st_mode))
+        add(request, fd, &ignored);
+}

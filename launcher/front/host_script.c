@@ -1,0 +1,172 @@
+#include "host_script.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "../descriptor.h"
+#include "environment/script.h"
+
+enum { DUMP_LIMIT = 8 << 20 };
+
+bool host_script_own_variable(const char *name, size_t length)
+{
+    static const char *const names[] = {"PWD", "OLDPWD", "SHLVL", "_"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strlen(names[i]) == length && memcmp(names[i], name, length) == 0)
+            return true;
+    return false;
+}
+
+/* Everything up to the end, in the arena; NULL with the error set. */
+static char *read_whole(int fd, const char *name, size_t limit, struct arena *arena, size_t *size, struct error *error)
+{
+    char *bytes = NULL;
+    size_t room = 0;
+    ssize_t got = 1;
+
+    for (*size = 0; got != 0; *size += got > 0 ? (size_t)got : 0) {
+        if (*size == room) {
+            size_t more = room == 0 ? 4096 : 4 * room;
+            bytes = arena_grow(arena, bytes, room, more);
+            room = more;
+        }
+        if (bytes == NULL || *size > limit) {
+            error_set(error, 0, "%s: longer than %zu bytes", name, limit);
+            return NULL;
+        }
+        got = read(fd, bytes + *size, room - *size);
+        if (got < 0 && errno != EINTR) {
+            error_set(error, errno, "%s", name);
+            return NULL;
+        }
+    }
+    return bytes;
+}
+
+static bool adopt(struct variables *variables, char *const *environment)
+{
+    for (; *environment != NULL; environment++) {
+        size_t length = strcspn(*environment, "=");
+        if ((*environment)[length] != '=' || !variable_name_valid(*environment, length))
+            continue;
+        if (!variables_adopt(variables, *environment, length, strlen(*environment + length + 1)) ||
+            !variables_export(variables, *environment, length))
+            return false;
+    }
+    return true;
+}
+
+/* ---- a shell for live code ---- */
+
+static int script_in_memory(const char *text, size_t size)
+{
+    OWNED_FD fd = memfd_create("script", MFD_CLOEXEC);
+
+    while (fd >= 0 && size > 0) {
+        ssize_t written = write(fd, text, size);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return -1;
+        text += written;
+        size -= (size_t)written;
+    }
+    return fd_give(&fd);
+}
+
+static pid_t shell_start(int script, int dump, char *const *environment, char *const *words)
+{
+    posix_spawn_file_actions_t actions;
+    pid_t child = -1;
+
+    if (posix_spawn_file_actions_init(&actions) != 0)
+        return -1;
+    int failed = posix_spawn_file_actions_adddup2(&actions, script, STDIN_FILENO);
+    failed |= posix_spawn_file_actions_adddup2(&actions, dump, STDOUT_FILENO);
+    if (failed == 0)
+        failed = posix_spawn(&child, "/bin/sh", &actions, NULL, words, environment);
+    posix_spawn_file_actions_destroy(&actions);
+    errno = failed;
+    return failed == 0 ? child : -1;
+}
+
+/* What the script prints goes to standard error, so that only the dump comes through the pipe. */
+#define SHELL_BEFORE "exec 9<&0 8>&1 </dev/null >&2; "
+#define SHELL_SCRIPT ". /dev/fd/9; export -p >&8"
+
+static char **shell_words(bool keep_all, char *const *arguments, struct arena *arena)
+{
+    static char sh[] = "sh", c[] = "-c";
+    static char plain[] = SHELL_BEFORE SHELL_SCRIPT, all[] = SHELL_BEFORE "set -a; " SHELL_SCRIPT;
+    size_t count = 0;
+
+    while (arguments[count] != NULL)
+        count++;
+    char **words = arena_take(arena, (count + 5) * sizeof *words);
+    if (words == NULL)
+        return NULL;
+    words[0] = sh;
+    words[1] = c;
+    words[2] = keep_all ? all : plain;
+    words[3] = sh;
+    memcpy(words + 4, arguments, (count + 1) * sizeof *words);
+    return words;
+}
+
+static bool shell_evaluate(const char *path, int script, char *const *environment, char *const *words,
+                           struct variables *variables, struct error *error)
+{
+    struct script_result result;
+    int ends[2], status = 0;
+    size_t size;
+
+    if (script < 0 || words == NULL || pipe2(ends, O_CLOEXEC) < 0)
+        return error_set(error, errno, "%s: no way to start /bin/sh for it", path);
+    OWNED_FD reading = ends[0];
+    OWNED_FD writing = ends[1];
+    pid_t child = shell_start(script, writing, environment, words);
+    if (child < 0)
+        return error_set(error, errno, "%s: /bin/sh, needed to evaluate it", path);
+    fd_close(&writing);
+    const char *dump = read_whole(reading, path, DUMP_LIMIT, variables->arena, &size, error);
+    fd_close(&reading);
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        continue;
+    if (dump == NULL)
+        return false;
+    if (status != 0)
+        return error_set(error, 0, "%s: /bin/sh could not evaluate it (status %d)", path,
+                         WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+    return script_read_dump(dump, size, variables, &result) ||
+           error_set(error, 0, "%s: /bin/sh printed no variables after it", path);
+}
+
+bool host_script_evaluate(const char *path, char *const *environment, char *const *arguments, bool keep_all,
+                          struct variables *variables, struct error *error)
+{
+    OWNED_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    struct script_result result;
+    struct stat status;
+    size_t size;
+
+    if (fd < 0)
+        return error_set(error, errno, "%s", path);
+    if (fstat(fd, &status) == 0 && S_ISDIR(status.st_mode))
+        return error_set(error, EISDIR, "%s", path);
+    const char *text = read_whole(fd, path, SCRIPT_LIMIT, variables->arena, &size, error);
+    if (text == NULL)
+        return false;
+    if (!adopt(variables, environment))
+        return error_set(error, ENOMEM, "%s", path);
+    if (script_evaluate(path, text, size, variables, &result) == SCRIPT_APPLIED)
+        return true;
+    message_verbose("%s:%u: %s: evaluated by /bin/sh", path, result.line, result.why);
+    variables_begin(variables, variables->arena);
+    OWNED_FD script = script_in_memory(text, size);
+    return shell_evaluate(path, script, environment, shell_words(keep_all, arguments, variables->arena), variables, error);
+}

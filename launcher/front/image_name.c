@@ -1,0 +1,70 @@
+#include "image_name.h"
+
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* RFC 3986: a letter, then letters, digits, "+", "-" and "." */
+static size_t scheme_length(const char *name)
+{
+    size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.");
+    return *name >= 'A' && name[length] == ':' ? length : 0;
+}
+
+static bool is_reference(const char *name)
+{
+    static const char *const bare[] = {"docker-daemon", "docker-archive", "oci-archive", "oci"};
+    size_t length = scheme_length(name);
+
+    if (length > 0 && strncmp(name + length, "://", 3) == 0)
+        return true;
+    for (size_t i = 0; i < sizeof bare / sizeof bare[0]; i++)
+        if (strlen(bare[i]) == length && strncmp(name, bare[i], length) == 0)
+            return true;
+    return false;
+}
+
+static bool named_as_archive(const char *name)
+{
+    static const char *const suffixes[] = {".tar",     ".tar.gz", ".tgz",     ".tar.bz",  ".tbz",  ".tar.bz2", ".tbz2",
+                                           ".tar.xz",  ".txz",    ".tar.zst", ".tzst",    ".cpio", ".cpio.gz", ".cpioz",
+                                           ".vnfs"};
+    size_t length = strlen(name);
+
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
+        size_t size = strlen(suffixes[i]);
+        if (length > size && strcmp(name + length - size, suffixes[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool image_name_resolved_elsewhere(const char *name)
+{
+    struct stat status;
+
+    if (is_reference(name))
+        return true;
+    return named_as_archive(name) && stat(name, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+static bool clean(const char *path)
+{
+    if (path == NULL || path[0] != '/' || strlen(path) >= PATH_MAX)
+        return false;
+    for (const char *slash = path; slash != NULL; slash = strchr(slash + 1, '/'))
+        if (slash[1] == '.' && (slash[2] == '/' || slash[2] == '\0' ||
+                                (slash[2] == '.' && (slash[3] == '/' || slash[3] == '\0'))))
+            return false;
+    return true;
+}
+
+const char *current_directory(const char *named, char path[PATH_MAX])
+{
+    struct stat here, there;
+
+    if (clean(named) && stat(".", &here) == 0 && stat(named, &there) == 0 && here.st_dev == there.st_dev &&
+        here.st_ino == there.st_ino && here.st_nlink > 0)
+        return named;
+    return getcwd(path, PATH_MAX) != NULL && path[0] == '/' ? path : NULL;
+}

@@ -1,0 +1,86 @@
+#include "init_script.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "environment/variables.h"
+#include "host_script.h"
+
+static const char library_path[] = "LD_LIBRARY_PATH";
+static const char injection[] = "SINGULARITYENV_LD_LIBRARY_PATH=";
+
+/* What a script cannot change: names that no shell takes in, and its own. */
+static bool beyond(const char *entry, size_t length)
+{
+    return entry[length] != '=' || !variable_name_valid(entry, length) || host_script_own_variable(entry, length);
+}
+
+static const char *before(char *const *environment, const char *name, size_t length)
+{
+    for (; *environment != NULL; environment++)
+        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
+            return *environment + length + 1;
+    return NULL;
+}
+
+/* The host's library path never enters a container by itself; the one of these scripts is meant to. */
+static char *injected_library_path(const struct variables *after, char *const *environment, struct arena *arena)
+{
+    const char *value = variables_get(after, library_path);
+    const char *old = before(environment, library_path, sizeof library_path - 1);
+
+    if (value == NULL || (old != NULL && strcmp(value, old) == 0) ||
+        before(environment, "SINGULARITYENV_LD_LIBRARY_PATH", sizeof injection - 2) != NULL ||
+        before(environment, "APPTAINERENV_LD_LIBRARY_PATH", sizeof "APPTAINERENV_LD_LIBRARY_PATH" - 1) != NULL)
+        return NULL;
+    char *entry = arena_take(arena, sizeof injection + strlen(value));
+    if (entry != NULL) {
+        memcpy(entry, injection, sizeof injection - 1);
+        memcpy(entry + sizeof injection - 1, value, strlen(value) + 1);
+    }
+    return entry;
+}
+
+static char **rewrite(const struct variables *after, char **environment, struct arena *arena)
+{
+    size_t count = 0, used = 0;
+
+    while (environment[count] != NULL)
+        count++;
+    char **result = arena_take(arena, (count + after->count + 2) * sizeof *result);
+    if (result == NULL)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        if (beyond(environment[i], strcspn(environment[i], "=")))
+            result[used++] = environment[i];
+    for (uint32_t i = 0; i < after->count; i++) {
+        const struct variable *variable = &after->entries[i];
+        if (variable->set && variable->exported && !beyond(variable->text, variable->name_length))
+            result[used++] = (char *)(uintptr_t)variable->text;
+    }
+    result[used] = injected_library_path(after, environment, arena);
+    used += result[used] != NULL;
+    result[used] = NULL;
+    return result;
+}
+
+char **init_script_apply(const char *path, char **environment, struct arena *arena, struct error *error)
+{
+    static char *const no_arguments[] = {NULL};
+    struct error reason = {.number = 0};
+    struct variables after;
+
+    variables_begin(&after, arena);
+    if (!host_script_evaluate(path, environment, no_arguments, false, &after, &reason)) {
+        if (reason.number == ENOENT || reason.number == ENOTDIR)
+            return environment;
+        error_set(error, 0, "init script %s", reason.text);
+        return NULL;
+    }
+    message_verbose("variables set by %s", path);
+    char **result = rewrite(&after, environment, arena);
+    if (result == NULL)
+        error_set(error, 0, "init script %s: no memory left", path);
+    return result;
+}

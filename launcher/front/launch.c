@@ -1,0 +1,145 @@
+#include "launch.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "csv.h"
+#include "option_values.h"
+
+void launch_begin(struct launch *launch, struct arena *arena, const char *cwd, bool root)
+{
+    memset(&launch->request, 0, offsetof(struct request, text_store));
+    launch->store = (struct text_store){launch->request.text_store, sizeof launch->request.text_store};
+    launch->cwd = cwd;
+    launch->root = root;
+    injection_begin(&launch->injection, arena);
+}
+
+/* ---- flags ---- */
+
+static const struct {
+    enum option_id id;
+    size_t member;
+} flags[] = {
+#define SAME_NAME(name) {OPTION_##name, offsetof(struct request, name)}
+    SAME_NAME(userns),         SAME_NAME(pid),      SAME_NAME(ipc),        SAME_NAME(net),      SAME_NAME(uts),
+    SAME_NAME(no_init),        SAME_NAME(writable), SAME_NAME(writable_tmpfs), SAME_NAME(contain), SAME_NAME(cleanenv),
+    SAME_NAME(no_home),        SAME_NAME(no_eval),  SAME_NAME(no_umask),   SAME_NAME(fakeroot), SAME_NAME(keep_privs),
+    SAME_NAME(no_privs),       SAME_NAME(allow_setuid), SAME_NAME(underlay), SAME_NAME(nv),     SAME_NAME(rocm),
+    SAME_NAME(new_session),    {OPTION_disable_overlayfs, offsetof(struct request, disable_overlay)},
+#undef SAME_NAME
+};
+
+static void take_flags(struct request *request, const struct options *options)
+{
+    bool compat = options_flag(options, OPTION_compat);
+    bool containall = compat || options_flag(options, OPTION_containall);
+
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
+        *(bool *)((char *)request + flags[i].member) = options_flag(options, flags[i].id);
+    request->contain |= containall;
+    request->cleanenv |= containall;
+    request->ipc |= containall;
+    request->pid = (request->pid || containall) && !options_flag(options, OPTION_no_pid);
+    request->no_init |= compat;
+    request->no_umask |= compat;
+    request->no_eval |= compat;
+    request->writable_tmpfs |= compat;
+    request->nv &= !options_flag(options, OPTION_no_nv);
+    request->rocm &= !options_flag(options, OPTION_no_rocm);
+}
+
+/* ---- uses ---- */
+
+static bool take_list(struct launch *launch, const struct option_value *use, struct error *error)
+{
+    struct csv csv = {.next = use->text, .store = &launch->store, .trim = use->from_variable};
+    enum csv_outcome outcome;
+    char *field;
+
+    while ((outcome = csv_read(&csv, &field)) == CSV_FIELD)
+        if (*field != '\0' && !option_takers[use->id](launch, use, field, error))
+            return false;
+    if (outcome == CSV_UNCLOSED)
+        return error_set(error, 0, "%.*s %.200s: a quote is not closed", OPTION_NAME(use), use->text);
+    return outcome == CSV_END || request_full(error);
+}
+
+static bool take_use(struct launch *launch, const struct option_value *use, struct error *error)
+{
+    message_debug("%s %.*s = '%s'", use->from_variable ? "variable" : "option", OPTION_NAME(use),
+                  use->text != NULL ? use->text : "");
+    if (option_takers[use->id] == NULL)
+        return true;
+    if (option_table[use->id].kind == KIND_LIST_CSV)
+        return take_list(launch, use, error);
+    return option_takers[use->id](launch, use, use->text, error);
+}
+
+/* Those of variables first: of two mounts on one target the later one shows, and the command line goes before. */
+static bool take_uses(struct launch *launch, unsigned scope, const struct options *options, bool from_variable,
+                      struct error *error)
+{
+    for (uint32_t i = 0; i < options->count; i++) {
+        const struct option_value *use = &options->values[i];
+        if (use->from_variable == from_variable && (option_table[use->id].scopes & scope) != 0 &&
+            !take_use(launch, use, error))
+            return false;
+    }
+    return true;
+}
+
+static uint64_t action_of(unsigned scope)
+{
+    return scope == SCOPE_EXEC ? ACTION_EXEC : scope == SCOPE_RUN ? ACTION_RUN : scope == SCOPE_SHELL ? ACTION_SHELL : ACTION_TEST;
+}
+
+bool launch_take_options(struct launch *launch, unsigned scope, const struct options *options, struct error *error)
+{
+    struct request *request = &launch->request;
+
+    request->action = action_of(scope);
+    take_flags(request, options);
+    if (!take_uses(launch, scope, options, true, error) || !take_uses(launch, scope, options, false, error))
+        return false;
+    if ((request->target_uid != 0) != (request->target_gid != 0))
+        return error_set(error, 0, "SINGULARITY_TARGET_UID and SINGULARITY_TARGET_GID go together: only one is set");
+    return true;
+}
+
+bool launch_take_image(struct launch *launch, const char *image, struct error *error)
+{
+    struct request *request = &launch->request;
+
+    if (*image == '\0')
+        return error_set(error, 0, "the name of the image is empty");
+    if (image[0] != '/' && launch->cwd == NULL)
+        return error_set(error, 0, "image %.200s: a relative path, and the current directory is gone", image);
+    request->image = text_path(&launch->store, launch->cwd, image, strlen(image));
+    if (request->image != NULL && strlen(request->image) >= PATH_MAX)
+        return error_set(error, ENAMETOOLONG, "image %.60s...", image);
+    return request->image != NULL || request_full(error);
+}
+
+bool options_level(const struct options *options, int *level, struct error *error)
+{
+    const char *text = options_text(options, OPTION_messagelevel);
+    int times = options_times(options, OPTION_verbose);
+
+    if (options_flag(options, OPTION_debug) || options_flag(options, OPTION_shdebug) || times > 3)
+        *level = LEVEL_DEBUG;
+    else if (times > 0)
+        *level = LEVEL_DEBUG - 1;
+    else if (options_flag(options, OPTION_quiet))
+        *level = LEVEL_LOG;
+    else if (options_flag(options, OPTION_silent))
+        *level = LEVEL_ERROR;
+    else if (text == NULL)
+        *level = LEVEL_INFO;
+    else if (text[strspn(text, "0123456789")] != '\0' && *text != '-')
+        return error_set(error, 0, "variable SINGULARITY_MESSAGELEVEL: \"%.60s\" is no number", text);
+    else
+        *level = *text == '-' || *text == '0' ? LEVEL_INFO : text[1] != '\0' || *text > '5' ? LEVEL_DEBUG : *text - '0';
+    return true;
+}

@@ -1,0 +1,32 @@
+/* From options to the launch request. */
+#ifndef SINGULARITY_FRONT_LAUNCH_H
+#define SINGULARITY_FRONT_LAUNCH_H
+
+#include <stdbool.h>
+
+#include "../request.h"
+#include "injection.h"
+#include "options.h"
+#include "text_store.h"
+
+struct launch {
+    struct request request;
+    struct injection injection; /* variables for the container travel in the environment, not in the request */
+    struct text_store store;    /* room for the request's texts, in its own text_store */
+    const char *cwd;            /* NULL: deleted */
+    bool root;
+};
+
+/* An empty request; `arena` is for the variables of the container. Clears what was there, but for the text store. */
+void launch_begin(struct launch *launch, struct arena *arena, const char *cwd, bool root);
+
+/* Fills in what the options say. Opens nothing. False with the error set: a value that cannot be meant. */
+bool launch_take_options(struct launch *launch, unsigned scope, const struct options *options, struct error *error);
+
+/* Sets the image: a path, made absolute. */
+bool launch_take_image(struct launch *launch, const char *image, struct error *error);
+
+/* The message level that options and variables ask for. False with the error set: MESSAGELEVEL is no number. */
+bool options_level(const struct options *options, int *level, struct error *error);
+
+#endif

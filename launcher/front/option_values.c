@@ -1,0 +1,280 @@
+#include "option_values.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+
+#include "bind.h"
+#include "capabilities.h"
+#include "descriptors.h"
+#include "suggest.h"
+
+enum { HOSTNAME_LIMIT = 64, DNS_LIMIT = 512 };
+#define LIST_LIMIT(list) (sizeof((struct request *)NULL)->list / sizeof(struct request_entry))
+
+bool request_full(struct error *error)
+{
+    return error_set(error, 0, "the options of this launch are longer than %d bytes together", REQUEST_LIMIT);
+}
+
+/* A path of the host, into `member`. */
+static bool host_path(struct launch *launch, const struct option_value *use, const char *text, size_t length,
+                      const char **member, struct error *error)
+{
+    if (text[0] != '/' && launch->cwd == NULL)
+        return error_set(error, 0, "%.*s %.60s: a relative path, and the current directory is gone", OPTION_NAME(use), text);
+    *member = text_path(&launch->store, launch->cwd, text, length);
+    if (*member != NULL && strlen(*member) >= PATH_MAX)
+        return error_set(error, ENAMETOOLONG, "%.*s %.60s...", OPTION_NAME(use), text);
+    return *member != NULL || request_full(error);
+}
+
+/* A path of the container, into `member`; a relative one starts at `base`. */
+static bool container_path(struct launch *launch, const struct option_value *use, const char *base, const char *text,
+                           const char **member, struct error *error)
+{
+    *member = text_target(&launch->store, base, text, strlen(text));
+    if (*member != NULL && strlen(*member) >= PATH_MAX)
+        return error_set(error, ENAMETOOLONG, "%.*s %.60s...", OPTION_NAME(use), text);
+    return *member != NULL || request_full(error);
+}
+
+static bool list_add(struct request_entry *list, uint32_t *count, size_t limit, struct request_entry entry,
+                     const struct option_value *use, struct error *error)
+{
+    if (*count == limit)
+        return error_set(error, 0, "%.*s: more than %zu times", OPTION_NAME(use), limit);
+    list[(*count)++] = entry;
+    return true;
+}
+
+static bool take_bind(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    (void)use;
+    return bind_take(&launch->request, &launch->store, launch->cwd, text, error);
+}
+
+static bool take_mount(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    (void)use;
+    return mount_take(&launch->request, &launch->store, launch->cwd, text, error);
+}
+
+static bool take_env(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    (void)use;
+    return injection_take(&launch->injection, text, error);
+}
+
+static bool take_env_file(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    (void)use;
+    return injection_take_file(&launch->injection, text, error);
+}
+
+static bool take_home(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    struct request *request = &launch->request;
+    size_t length = strcspn(text, ":");
+
+    if (length == 0 || (text[length] == ':' && (text[length + 1] == '\0' || strchr(text + length + 1, ':') != NULL)))
+        return error_set(error, 0, "%.*s %.200s: SOURCE or SOURCE:TARGET is wanted", OPTION_NAME(use), text);
+    if (text[length] == ':' && text[length + 1] != '/')
+        return error_set(error, 0, "%.*s %.200s: the path in the container must begin with \"/\"", OPTION_NAME(use), text);
+    return host_path(launch, use, text, length, &request->home_source, error) &&
+           (text[length] == '\0' || container_path(launch, use, "/", text + length + 1, &request->home_target, error));
+}
+
+static bool take_workdir(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    return host_path(launch, use, text, strlen(text), &launch->request.workdir, error);
+}
+
+static bool take_cwd(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    return container_path(launch, use, launch->cwd != NULL ? launch->cwd : "/", text, &launch->request.target_cwd, error);
+}
+
+static bool take_scratch(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    struct request *request = &launch->request;
+    struct request_entry entry = {.second = ""};
+
+    return container_path(launch, use, "/", text, &entry.first, error) &&
+           list_add(request->scratch, &request->scratch_count, LIST_LIMIT(scratch), entry, use, error);
+}
+
+static bool take_overlay(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    struct request *request = &launch->request;
+    size_t length = strlen(text);
+    const char *suffix = length > 3 ? text + length - 3 : "";
+    struct request_entry entry = {.second = "", .number = strcmp(suffix, ":ro") == 0 ? OVERLAY_READONLY : 0};
+
+    if (entry.number != 0 || strcmp(suffix, ":rw") == 0)
+        length -= 3;
+    return host_path(launch, use, text, length, &entry.first, error) &&
+           list_add(request->overlay, &request->overlay_count, LIST_LIMIT(overlay), entry, use, error);
+}
+
+static bool take_no_mount(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    static const char words[] = "proc,sys,dev,devpts,home,tmp,hostfs,cwd,bind-paths";
+    struct request *request = &launch->request;
+    struct request_entry entry = {.second = ""};
+    struct suggestion nearest = {.word = text, .length = strlen(text)};
+
+    if (text[0] != '/' && !name_listed(words, text, strlen(text), NULL)) {
+        suggest_from_list(&nearest, words);
+        message_warning("%.*s: \"%.60s\" is no mount of ours%s%.*s%s", OPTION_NAME(use), text,
+                        nearest.found_length > 0 ? " (did you mean " : "", (int)nearest.found_length,
+                        nearest.found != NULL ? nearest.found : "", nearest.found_length > 0 ? "?)" : "");
+        return true;
+    }
+    if (text[0] == '/' && !container_path(launch, use, "/", text, &entry.first, error))
+        return false;
+    if (text[0] != '/' && (entry.first = text_copy(&launch->store, text, strlen(text))) == NULL)
+        return request_full(error);
+    return list_add(request->no_mount, &request->no_mount_count, LIST_LIMIT(no_mount), entry, use, error);
+}
+
+static bool take_network(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    if (strcmp(text, "none") != 0)
+        return error_set(error, 0, "%.*s %.60s: not available here (\"none\", a loopback interface only, is; without "
+                                   "--network and --net the host's network is used)", OPTION_NAME(use), text);
+    launch->request.net = true;
+    return true;
+}
+
+/* RFC 952 and 1123: labels of letters, digits and inner hyphens, up to what the kernel holds. */
+static bool hostname_valid(const char *name)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+
+    if (strlen(name) > HOSTNAME_LIMIT)
+        return false;
+    for (;;) {
+        size_t length = strcspn(name, ".");
+        if (length == 0 || strchr(letters, name[0]) == NULL || strchr(letters, name[length - 1]) == NULL)
+            return false;
+        for (size_t i = 0; i < length; i++)
+            if (name[i] != '-' && strchr(letters, name[i]) == NULL)
+                return false;
+        if (name[length] == '\0')
+            return true;
+        name += length + 1;
+    }
+}
+
+static bool take_hostname(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    if (!hostname_valid(text))
+        return error_set(error, 0, "%.*s %.80s: no host name (letters, digits, hyphens and dots, at most %d)",
+                         OPTION_NAME(use), text, HOSTNAME_LIMIT);
+    launch->request.hostname = text;
+    launch->request.uts = true;
+    return true;
+}
+
+static bool take_dns(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    struct request *request = &launch->request;
+    const char *before = request->dns != NULL ? request->dns : "";
+    size_t used = strlen(before), size = strlen(text);
+    unsigned char address[sizeof(struct in6_addr)];
+    char list[DNS_LIMIT];
+
+    if (inet_pton(AF_INET, text, address) != 1 && inet_pton(AF_INET6, text, address) != 1)
+        return error_set(error, 0, "%.*s: \"%.60s\" is no IP address", OPTION_NAME(use), text);
+    if (used + size + 2 > sizeof list)
+        return error_set(error, 0, "%.*s: too many addresses", OPTION_NAME(use));
+    memcpy(list, before, used);
+    if (used > 0)
+        list[used++] = ',';
+    memcpy(list + used, text, size);
+    request->dns = text_copy(&launch->store, list, used + size);
+    return request->dns != NULL || request_full(error);
+}
+
+static bool take_shell(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    (void)error;
+    (void)use;
+    launch->request.shell = text;
+    return true;
+}
+
+static bool take_app(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    if (strchr(text, '/') != NULL || text[0] == '.')
+        return error_set(error, 0, "%.*s %.60s: no name of an application", OPTION_NAME(use), text);
+    launch->request.app = text;
+    return true;
+}
+
+static bool take_add_caps(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    (void)use;
+    return capability_take(text, &launch->request.add_caps, error);
+}
+
+static bool take_drop_caps(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    (void)use;
+    return capability_take(text, &launch->request.drop_caps, error);
+}
+
+static bool take_keep_fd(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    (void)use;
+    return descriptor_keep(&launch->request, text, error);
+}
+
+static bool take_dry_run(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    bool truth = true;
+
+    if (text == NULL || strcmp(text, "text") == 0)
+        launch->request.dry_run = DRY_RUN_TEXT;
+    else if (strcmp(text, "json") == 0)
+        launch->request.dry_run = DRY_RUN_JSON;
+    else if (boolean_parse(text, &truth))
+        launch->request.dry_run = truth ? DRY_RUN_TEXT : DRY_RUN_NO;
+    else
+        return error_set(error, 0, "%.*s=%.60s: \"text\" or \"json\" is wanted", OPTION_NAME(use), text);
+    return true;
+}
+
+/* Digits only; the largest number stands for "none" in the kernel. */
+static bool take_id(const struct option_value *use, const char *text, uint64_t *member, struct error *error)
+{
+    uint64_t value = 0;
+
+    for (const char *digit = text; *digit != '\0'; digit++) {
+        if (*digit < '0' || *digit > '9' || (value = value * 10 + (uint64_t)(*digit - '0')) >= UINT32_MAX)
+            return error_set(error, 0, "variable %.*s: \"%.60s\" is no user or group number", OPTION_NAME(use), text);
+    }
+    *member = value + 1;
+    return true;
+}
+
+static bool take_target_uid(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    return !launch->root || take_id(use, text, &launch->request.target_uid, error);
+}
+
+static bool take_target_gid(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    return !launch->root || take_id(use, text, &launch->request.target_gid, error);
+}
+
+take_value *const option_takers[OPTION_COUNT] = {
+    [OPTION_bind] = take_bind,           [OPTION_mount] = take_mount,           [OPTION_home] = take_home,
+    [OPTION_workdir] = take_workdir,     [OPTION_scratch] = take_scratch,       [OPTION_overlay] = take_overlay,
+    [OPTION_no_mount] = take_no_mount,   [OPTION_network] = take_network,       [OPTION_hostname] = take_hostname,
+    [OPTION_dns] = take_dns,             [OPTION_env] = take_env,               [OPTION_env_file] = take_env_file,
+    [OPTION_cwd] = take_cwd,             [OPTION_app] = take_app,               [OPTION_shell] = take_shell,
+    [OPTION_add_caps] = take_add_caps,   [OPTION_drop_caps] = take_drop_caps,   [OPTION_keep_fd] = take_keep_fd,
+    [OPTION_dry_run] = take_dry_run,     [OPTION_target_uid] = take_target_uid, [OPTION_target_gid] = take_target_gid,
+};

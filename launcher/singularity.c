@@ -1,0 +1,350 @@
+/* The front door: argv and SINGULARITY_* variables become a launch request, and this program becomes the starter. Every
+ * verb that is no launch, and every image that is no path yet, is Python's. Never privileged. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "environment/arena.h"
+#include "front/account.h"
+#include "front/descriptors.h"
+#include "front/gpu.h"
+#include "front/image_name.h"
+#include "front/init_script.h"
+#include "front/installation.h"
+#include "front/launch.h"
+#include "front/option_variables.h"
+#include "front/options.h"
+#include "request.h"
+
+#ifndef VERSION
+#define VERSION "5.0.0"
+#endif
+
+enum { GROUPS = 65536, LEVEL_BIAS = 16 };
+
+/* What this process was started with. */
+struct start {
+    const char *name;    /* of the program, without directories */
+    char *const *words;  /* after the name, as if it were "singularity" */
+    char **environment;
+    struct installation installation;
+    struct arena arena;
+};
+
+static _Noreturn void stop_usage(const struct error *error)
+{
+    message_error("%s", error->text);
+    _exit(EXIT_USAGE);
+}
+
+static _Noreturn void stop_error(const struct error *error)
+{
+    stop(0, "%s", error->text);
+}
+
+/* `first`, then `more`; all NULL-terminated. */
+static char **words_join(struct arena *arena, char *const *first, char *const *more)
+{
+    size_t a = 0, b = 0;
+
+    while (first[a] != NULL)
+        a++;
+    while (more[b] != NULL)
+        b++;
+    char **words = arena_take(arena, (a + b + 1) * sizeof *words);
+    if (words == NULL)
+        stop(ENOMEM, "%zu words of a command line", a + b);
+    memcpy(words, first, a * sizeof *words);
+    memcpy(words + a, more, (b + 1) * sizeof *words);
+    return words;
+}
+
+static void start_read(int argc, char **argv, char **environment, struct start *start)
+{
+    static char *const nothing[] = {NULL};
+    static char quiet[] = "--quiet", run[] = "run";
+    static char *const direct[] = {quiet, run, NULL};
+    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+    struct error error = {.number = 0};
+
+    start->name = argc == 0 ? "" : slash != NULL ? slash + 1 : argv[0];
+    start->words = argc > 0 ? argv + 1 : nothing;
+    start->environment = environment;
+    arena_begin(&start->arena, ARENA_LIMIT);
+    if (strcmp(start->name, "run-singularity") == 0)
+        start->words = words_join(&start->arena, direct, start->words);
+    if (!installation_find(&start->installation, &error))
+        stop_error(&error);
+}
+
+/* ---- what Python does ---- */
+
+static _Noreturn void become_python(struct start *start, char *const *first, char *const *more)
+{
+    static char isolated[] = "-I", module[] = "-m", package[] = "singularity";
+    char *const python[] = {start->installation.python, isolated, module, package, NULL};
+    char **words = words_join(&start->arena, words_join(&start->arena, python, first), more);
+
+    execve(words[0], words, start->environment);
+    if (errno == E2BIG)
+        stop(0, "the words of the command line and the environment are longer than the system allows together");
+    stop(errno, "%s, needed for everything but starting containers (is this installation complete?)", words[0]);
+}
+
+/* The global options once more, in the words of the table. */
+static char **global_words(const struct options *options)
+{
+    static char debug[] = "--debug", verbose[] = "--verbose", quiet[] = "--quiet", silent[] = "--silent",
+                nocolor[] = "--nocolor";
+    static char *words[OPTION_VALUES + 1];
+    uint32_t used = 0;
+
+    if (options_flag(options, OPTION_debug) || options_flag(options, OPTION_shdebug))
+        words[used++] = debug;
+    for (int times = options_times(options, OPTION_verbose); times > 0 && used < OPTION_VALUES - 4; times--)
+        words[used++] = verbose;
+    if (options_flag(options, OPTION_quiet))
+        words[used++] = quiet;
+    if (options_flag(options, OPTION_silent))
+        words[used++] = silent;
+    if (options_flag(options, OPTION_nocolor))
+        words[used++] = nocolor;
+    words[used] = NULL;
+    return words;
+}
+
+static _Noreturn void become_help(struct start *start, const struct command_line *line)
+{
+    static char help[] = "help";
+    char *const words[] = {help, line->scope != 0 ? line->rest[0] : NULL, NULL};
+    char **first = words_join(&start->arena, global_words(&line->options), words);
+    char *const nothing[] = {NULL};
+
+    become_python(start, first, line->scope != 0 ? nothing : line->rest);
+}
+
+static void version_print(const struct start *start, const struct options *options)
+{
+    const char *name = strcmp(start->name, "apptainer") == 0 ? "apptainer" : "singularity";
+    struct error error = {.number = 0};
+    char starter[PATH_MAX];
+    const char *why = "";
+
+    if (dprintf(STDOUT_FILENO, "%s version %s\n", name, VERSION) < 0)
+        stop(errno, "standard output");
+    if (options_times(options, OPTION_verbose) == 0 ||
+        !installation_starter(&start->installation, false, starter, &why, &error))
+        return;
+    dprintf(STDOUT_FILENO, "starter: %s (%s)\nconfiguration: %s/singularity.conf\npython: %s\n", starter, why,
+            start->installation.configuration, start->installation.python);
+}
+
+/* ---- a launch ---- */
+
+static const char *variable(char *const *environment, const char *name)
+{
+    size_t length = strlen(name);
+
+    for (; *environment != NULL; environment++)
+        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
+            return *environment + length + 1;
+    return NULL;
+}
+
+static bool colour_wanted(const struct options *options, char *const *environment)
+{
+    const char *none = variable(environment, "NO_COLOR");
+
+    return !options_flag(options, OPTION_nocolor) && (none == NULL || *none == '\0') && isatty(STDERR_FILENO) == 1;
+}
+
+static void messages_begin(const struct options *options, char *const *environment)
+{
+    struct error error = {.number = 0};
+    int level = LEVEL_INFO;
+
+    if (!options_level(options, &level, &error))
+        stop_error(&error);
+    message_begin(level, colour_wanted(options, environment));
+}
+
+static char **init_scripts_apply(struct start *start)
+{
+    const char *home = variable(start->environment, "HOME");
+    struct error error = {.number = 0};
+    char path[PATH_MAX];
+    char **environment = start->environment;
+
+    if (installation_file(&start->installation, "init", path))
+        environment = init_script_apply(path, environment, &start->arena, &error);
+    if (environment != NULL && home != NULL && *home == '/' &&
+        (size_t)snprintf(path, sizeof path, "%s/.singularity-init", home) < sizeof path)
+        environment = init_script_apply(path, environment, &start->arena, &error);
+    if (environment == NULL)
+        stop_error(&error);
+    return environment;
+}
+
+static void take_variables(struct command_line *line, char *const *environment)
+{
+    static struct option_variables variables;
+    struct error error = {.number = 0};
+
+    option_variables_read(environment, &variables);
+    if (!option_variables_apply(&variables, SCOPE_GLOBAL, &line->options, &error))
+        stop_error(&error);
+    messages_begin(&line->options, environment);
+    if (!option_variables_apply(&variables, line->scope, &line->options, &error))
+        stop_error(&error);
+}
+
+/* Which word is the image. With SINGULARITY_IMAGE set none is, except that scripts of today which keep the path in a
+ * variable of this name give it a second time. `rest` is left at the program's words. */
+static const char *choose_image(const struct command_line *line, char *const **rest)
+{
+    const char *image = options_text(&line->options, OPTION_image);
+    const char *verb = scope_verb(line->scope);
+    struct error error = {.number = 0};
+
+    *rest = line->rest;
+    if (image == NULL || (**rest != NULL && strcmp(image, **rest) == 0)) {
+        image = **rest;
+        *rest += image != NULL;
+    } else {
+        message_verbose("the image is %s, from the variable SINGULARITY_IMAGE", image);
+    }
+    if (image == NULL)
+        error_set(&error, 0, "%s: no image given (usage: singularity %s [options] IMAGE %s; see: singularity help %s)", verb,
+                  verb, line->scope == SCOPE_EXEC ? "COMMAND [ARGUMENT...]" : "[ARGUMENT...]", verb);
+    else if (line->scope == SCOPE_EXEC && **rest == NULL)
+        error_set(&error, 0, "exec: no command given (usage: singularity exec [options] %.200s COMMAND [ARGUMENT...])", image);
+    if (error.text[0] != '\0')
+        stop_usage(&error);
+    return image;
+}
+
+static void take_identity(struct launch *launch)
+{
+    static gid_t gids[GROUPS + 1];
+    struct request *request = &launch->request;
+    uid_t uid = getuid();
+    uint32_t count = 1;
+
+    gids[0] = getgid();
+    if (request->target_uid != 0) {
+        uid = (uid_t)(request->target_uid - 1);
+        gids[0] = (gid_t)(request->target_gid - 1);
+    } else {
+        int others = getgroups(GROUPS, gids + 1);
+        for (int i = 0; i < others; i++)
+            if (gids[i + 1] != gids[0])
+                gids[count++] = gids[i + 1];
+    }
+    account_read(&account_sources_usual, uid, gids, count, request, &launch->store);
+}
+
+static void take_driver(struct launch *launch, const struct start *start, const char *path, const char *kind)
+{
+    char file[32], list[PATH_MAX];
+    struct gpu_sources sources = {.list = list, .cache = "/etc/ld.so.cache", .inherited = "/.singularity.d/libs", .path = path};
+
+    snprintf(file, sizeof file, "%sliblist.conf", kind);
+    if (!installation_file(&start->installation, file, list) || !gpu_take(&sources, &launch->request, &launch->store))
+        message_warning("Could not find any %s files on this host", kind);
+}
+
+/* What the kernel and the caller's process say beside the options. */
+static void take_surroundings(struct launch *launch, const struct start *start, const struct options *options)
+{
+    struct request *request = &launch->request;
+    struct rlimit stack;
+
+    request->level = (uint64_t)(message_level_get() + LEVEL_BIAS);
+    request->colour = colour_wanted(options, start->environment);
+    request->cwd = launch->cwd;
+    if (getrlimit(RLIMIT_STACK, &stack) == 0)
+        request->stack_soft = stack.rlim_cur == RLIM_INFINITY ? UINT64_MAX : stack.rlim_cur + 1;
+    descriptor_keep_pmi(request, variable(start->environment, "PMI_FD"));
+    take_identity(launch);
+    if (request->nv)
+        take_driver(launch, start, variable(start->environment, "PATH"), "nv");
+    if (request->rocm)
+        take_driver(launch, start, variable(start->environment, "PATH"), "rocm");
+}
+
+static _Noreturn void become_starter(const struct start *start, struct launch *launch, char *const *program)
+{
+    static char name[] = "sexec";
+    static char number[16];
+    static char *const first[] = {name, number, NULL};
+    struct error error = {.number = 0};
+    char starter[PATH_MAX];
+    const char *why = "";
+    struct arena arena = start->arena;
+
+    if (!installation_starter(&start->installation, launch->request.userns, starter, &why, &error))
+        stop_error(&error);
+    int fd = request_send(&launch->request, &error);
+    if (fd < 0)
+        stop_error(&error);
+    snprintf(number, sizeof number, "%d", fd);
+    message_verbose("starting %s: %s", starter, why);
+    execve(starter, words_join(&arena, first, program), start->environment);
+    if (errno == E2BIG)
+        stop(0, "the words of the command line and the environment are longer than the system allows together");
+    stop(errno, "%s, the starter of containers (is this installation complete?)", starter);
+}
+
+static _Noreturn void launch_image(struct start *start, struct command_line *line)
+{
+    static struct launch launch;
+    static char launch_word[] = "launch";
+    static char *const hand_over[] = {launch_word, NULL};
+    static char directory[PATH_MAX];
+    struct error error = {.number = 0};
+    char *const *program;
+    char **original = start->environment;
+
+    messages_begin(&line->options, original);
+    start->environment = init_scripts_apply(start);
+    take_variables(line, start->environment);
+    const char *image = choose_image(line, &program);
+    if (image_name_resolved_elsewhere(image)) {
+        start->environment = original; /* this program comes back, and applies the init scripts then */
+        become_python(start, hand_over, start->words);
+    }
+    launch_begin(&launch, &start->arena, current_directory(variable(original, "PWD"), directory), getuid() == 0);
+    if (!launch_take_options(&launch, line->scope, &line->options, &error) || !launch_take_image(&launch, image, &error))
+        stop_error(&error);
+    take_surroundings(&launch, start, &line->options);
+    start->environment = injection_finish(&launch.injection, start->environment, program, &error);
+    if (start->environment == NULL)
+        stop_error(&error);
+    become_starter(start, &launch, program);
+}
+
+int main(int argc, char **argv, char **environment)
+{
+    static struct command_line line;
+    static struct start start;
+    struct error error = {.number = 0};
+
+    descriptors_begin();
+    start_read(argc, argv, environment, &start);
+    if (!command_line_parse(start.words, &line, &error))
+        stop_usage(&error);
+    if (line.kind == LINE_LAUNCH)
+        launch_image(&start, &line);
+    if (line.kind == LINE_HELP)
+        become_help(&start, &line);
+    if (line.kind == LINE_OTHER)
+        become_python(&start, global_words(&line.options), line.rest);
+    if (line.kind == LINE_VERSION)
+        version_print(&start, &line.options);
+    else if (dprintf(STDOUT_FILENO, "%s\n", VERSION) < 0)
+        stop(errno, "standard output");
+    return 0;
+}
