@@ -208,6 +208,7 @@ int main(int argc, char **argv)
     if (config.audit_log)
         message_log("launch uid=%u gid=%u image=%.1024s file=%llu:%llu", (unsigned)caller.uid, (unsigned)caller.gid,
                     request.image, (unsigned long long)image.device, (unsigned long long)image.inode);
+    (void)umask(022); /* what is made from here on is the container's: directories that the program passes through */
     perform_ground(&plan, &stage, &caller);
     message_syslog(false);
     build_root(&inputs, &stage);

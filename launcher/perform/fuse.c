@@ -106,8 +106,6 @@ static _Noreturn void server_run(const struct part *part, const struct server *s
     if (server->mounts_itself)
         snprintf(options + length, sizeof options - (size_t)length, ",allow_other,fakeroot%s",
                  part->writable ? "" : ",norecovery");
-    else
-        snprintf(options + length, sizeof options - (size_t)length, ",uid=%u,gid=%u", (unsigned)getuid(), (unsigned)getgid());
     char *const arguments[] = {(char *)server->program, "-f", "-o", options, image,
                                server->mounts_itself ? (char *)mount_place : device, NULL};
     execve(path, arguments, environment);
@@ -124,7 +122,8 @@ static _Noreturn void server_process(const struct part *part, const struct serve
     for (int signal_number = 1; signal_number < 32; signal_number++)
         (void)signal(signal_number, SIG_DFL);
     if (server->mounts_itself &&
-        (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0))
+        (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+         mount("none", mount_place, "tmpfs", 0, "size=4k") < 0)) /* libfuse wants an empty directory */
         stop(errno, "a mount namespace for %s", server->program);
     OWNED_FD namespace = openat(proc_fd(), "self/ns/mnt", O_RDONLY | O_CLOEXEC);
     char pid[16];
@@ -219,6 +218,9 @@ static int mount_by_device(const struct session *session, const struct part *par
     if (tree < 0)
         stop(errno, "mount %s through FUSE", part->source);
     start(fuse);
+    OWNED_FD answer = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (answer < 0)
+        stop(errno, "%s: its file system server ended (--debug shows what it said)", part->source);
     return tree;
 }
 
@@ -258,7 +260,8 @@ static int mount_by_server(const struct session *session, const struct part *par
     int tree = place < 0 ? -1 : mount_clone(session, place, true);
     if (tree < 0 || umount2(mount_place, 2) < 0)
         stop(errno, "take over the mount of %s", part->source);
-    if (setns(own, CLONE_NEWNS) < 0)
+    uint64_t attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (part->writable ? 0 : MOUNT_ATTR_RDONLY);
+    if (setns(own, CLONE_NEWNS) < 0 || mount_restrict(tree, attributes) < 0)
         stop(errno, "return to the container's mount namespace");
     return tree;
 }
