@@ -1,0 +1,1 @@
+"""Definition files: the model, the parser, and the templates in them."""
