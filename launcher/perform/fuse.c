@@ -248,7 +248,7 @@ static void wait_for_mount(const char *source)
 }
 
 /* The server's mount is taken over into the container and goes from the server's own namespace. */
-static int mount_by_server(const struct session *session, const struct part *part, const struct fuse *fuse)
+static int mount_by_server(const struct part *part, const struct fuse *fuse)
 {
     OWNED_FD own = openat(proc_fd(), "self/ns/mnt", O_RDONLY | O_CLOEXEC);
 
@@ -257,11 +257,10 @@ static int mount_by_server(const struct session *session, const struct part *par
         stop(errno, "enter the mount namespace of the file system server");
     wait_for_mount(part->source);
     OWNED_FD place = open(mount_place, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    int tree = place < 0 ? -1 : mount_clone(session, place, true);
+    int tree = place < 0 ? -1 : mount_take(place);
     if (tree < 0 || umount2(mount_place, 2) < 0)
-        stop(errno, "take over the mount of %s", part->source);
-    uint64_t attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (part->writable ? 0 : MOUNT_ATTR_RDONLY);
-    if (setns(own, CLONE_NEWNS) < 0 || mount_restrict(tree, attributes) < 0)
+        stop(errno, "take over the mount of %s (an ext image without privilege needs Linux 5.2 or newer)", part->source);
+    if (setns(own, CLONE_NEWNS) < 0)
         stop(errno, "return to the container's mount namespace");
     return tree;
 }
@@ -269,7 +268,7 @@ static int mount_by_server(const struct session *session, const struct part *par
 int fuse_mount(const struct session *session, const struct part *part, struct fuse *fuse, const struct caller *caller,
                bool root_mapped)
 {
-    int tree = fuse->namespace >= 0 ? mount_by_server(session, part, fuse)
+    int tree = fuse->namespace >= 0 ? mount_by_server(part, fuse)
                                     : mount_by_device(session, part, fuse, caller, root_mapped);
 
     close(fuse->go);

@@ -135,6 +135,11 @@ static void mount_session(const struct plan *plan, struct stage *stage, const st
 
 /* ---- the parts ---- */
 
+static uint64_t part_attributes(const struct part *part)
+{
+    return MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (part->writable ? 0 : MOUNT_ATTR_RDONLY);
+}
+
 static int mount_kernel(const struct plan *plan, const struct stage *stage, const struct part *part)
 {
     bool ext = part->partition.filesystem == FILESYSTEM_EXT;
@@ -146,10 +151,8 @@ static int mount_kernel(const struct plan *plan, const struct stage *stage, cons
         stop(errno, "attach %s to a loop device", part->source);
     OWNED_FD device = loop.fd;
     struct new_filesystem filesystem = {.type = ext ? "ext4" : "squashfs", .source = loop.path,
-                                        .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+                                        .attributes = part_attributes(part)};
     filesystem.options = ext ? (part->writable ? "errors=remount-ro" : "ro,errors=remount-ro,noload") : "ro,errors=continue";
-    if (!part->writable)
-        filesystem.attributes |= MOUNT_ATTR_RDONLY;
     int tree = mount_new(&stage->session, &filesystem);
     if (tree < 0 && errno == EINVAL && !ext) { /* before Linux 5.17 squashfs knows no "errors" */
         filesystem.options = "ro";
@@ -167,9 +170,8 @@ static int mount_kernel(const struct plan *plan, const struct stage *stage, cons
 static int mount_bind(const struct stage *stage, const struct part *part, int here)
 {
     int tree = mount_clone(&stage->session, here, true);
-    uint64_t attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (part->writable ? 0 : MOUNT_ATTR_RDONLY);
 
-    if (tree < 0 || mount_restrict(tree, attributes) < 0)
+    if (tree < 0 || mount_restrict(tree, part_attributes(part)) < 0)
         stop(errno, "mount the directory %s", part->source);
     return tree;
 }
@@ -204,7 +206,7 @@ void perform_ground(struct plan *plan, struct stage *stage, const struct caller 
     struct fuse servers[PLAN_PARTS];
     OWNED_FD here = -1;
 
-    stage->session.fd = stage->root = -1;
+    session_begin(&stage->session);
     if (plan->parts[0].way == WAY_BIND && fchdir(plan->parts[0].fd) < 0)
         stop(errno, "%s", plan->parts[0].source);
     enter_namespaces(plan, caller, servers);
@@ -219,7 +221,7 @@ void perform_ground(struct plan *plan, struct stage *stage, const struct caller 
                    : part->way == WAY_KERNEL ? mount_kernel(plan, stage, part)
                                              : fuse_mount(&stage->session, part, &servers[i], caller, plan->root_mapped);
         OWNED_FD place = part_place(stage, i);
-        if (mount_attach(tree, place) < 0)
+        if (mount_attach(tree, place) < 0 || (part->way == WAY_FUSE && mount_restrict(tree, part_attributes(part)) < 0))
             stop(errno, "attach %s", part->source);
         stage->parts[i] = tree;
     }

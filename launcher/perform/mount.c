@@ -222,13 +222,22 @@ static int remount_all(int tree, uint64_t attributes)
 
 /* ---- the calls of the header ---- */
 
+void session_begin(struct session *session)
+{
+    session->fd = -1;
+    session->staged = syscall(SYS_mount_setattr, -1, "", 0, NULL, 0) < 0 && errno == ENOSYS;
+}
+
 int mount_clone(const struct session *session, int source, bool directory)
 {
-    int tree = privileged_open_tree(source);
-
-    if (tree < 0 && errno == ENOSYS)
+    if (session->staged)
         return staged_clone(session, source, directory);
-    return tree;
+    return privileged_open_tree(source);
+}
+
+int mount_take(int source)
+{
+    return privileged_open_tree(source);
 }
 
 static int configure(const struct new_filesystem *filesystem, int fd)

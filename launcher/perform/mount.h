@@ -14,11 +14,16 @@
 
 /* The directory in memory that holds what a launch makes; the current directory while the root is put together. */
 struct session {
-    int fd; /* -1 until it is mounted */
+    int fd;      /* -1 until it is mounted */
+    bool staged; /* the kernel cannot restrict a detached tree: before Linux 5.12 */
 };
+void session_begin(struct session *session);
 
 /* A copy of the mounts at an open file or directory; O_PATH descriptor of its root. */
 int mount_clone(const struct session *session, int source, bool directory);
+
+/* The same, always detached: for mounts of another namespace that this process is visiting. From Linux 5.2 on. */
+int mount_take(int source);
 
 /* A new file system. `options` is a comma list of KEY or KEY=VALUE, `attributes` MOUNT_ATTR_*. */
 struct new_filesystem {
