@@ -92,6 +92,7 @@ class World:
     refusals: tuple[syscalls.Refusal, ...] = ()
     shared: bool = True  # mount propagation as systemd sets it up: a leak from the container would be seen
     cwd: Path | None = None  # None: the home directory
+    cwd_as_root: bool = False  # she stands in `cwd` whether or not she could go there
     become: bool = True  # False: stay root, with the account's machine around
     before: Sequence[Callable[[], None]] = ()  # called in this order just before the command, as the user
     as_root: Sequence[Callable[[], None]] = ()  # called while still root, with the machine made
@@ -162,12 +163,15 @@ class World:
         refusals = (*self.refusals, *(() if self.user_namespaces else syscalls.without_user_namespaces()))
         if refusals:
             syscalls.refuse(refusals)
+        if self.cwd_as_root and self.cwd is not None:
+            os.chdir(self.cwd)
         if self.become:
             account = self.account
             os.setgroups([*account.groups.values(), *account.nameless_groups])
             os.setresgid(account.gid, account.gid, account.gid)
             os.setresuid(account.uid, account.uid, account.uid)
-        os.chdir(self.cwd or self.account.home)
+        if not self.cwd_as_root:
+            os.chdir(self.cwd or self.account.home)
         for action in self.before:
             action()
 

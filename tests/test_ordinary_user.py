@@ -13,6 +13,7 @@ from ordinary_user import STAGE
 
 pytestmark = pytest.mark.needs("root")
 SCRIPT = Path(__file__).parent / "ordinary_user.py"
+LOOP_CHANGE_FD = 0x4C06
 
 
 def run(*argv: str) -> subprocess.CompletedProcess[str]:
@@ -21,9 +22,8 @@ def run(*argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_user_has_her_ids_groups_name_and_home() -> None:
-    result = run(
-        "--cwd", str(STAGE / "alice"), "--", "sh", "-c", "id -u; id -G; id -un; pwd; touch file; stat -c %U file"
-    )
+    script = "id -u; id -G; id -un; pwd; touch file; stat -c %U file"
+    result = run("--cwd", str(STAGE / "alice"), "--", "sh", "-c", script)
     assert result.stdout.split() == ["10001", "10001", "10002", "10003", "alice", str(STAGE / "alice"), "alice"]
 
 
@@ -80,9 +80,9 @@ def test_a_refused_call_answers_with_its_error_and_others_go_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_number", "expected"), [(syscalls.LOOP_CONFIGURE, errno.EINVAL), (0x4C05, errno.EBADF)]
+    ("command", "expected"), [(syscalls.LOOP_CONFIGURE, errno.EINVAL), (LOOP_CHANGE_FD, errno.EBADF)]
 )
-def test_a_refusal_can_look_at_an_argument(request_number: int, expected: int) -> None:
+def test_a_refusal_can_look_at_an_argument(command: int, expected: int) -> None:
     child = os.fork()
     if child == 0:
         number = 0
@@ -90,7 +90,7 @@ def test_a_refusal_can_look_at_an_argument(request_number: int, expected: int) -
             import fcntl
 
             syscalls.refuse([syscalls.without_loop_configure()])
-            fcntl.ioctl(1023, request_number, 0)
+            fcntl.ioctl(1023, command, 0)
         except OSError as error:
             number = error.errno or 0
         os._exit(number)

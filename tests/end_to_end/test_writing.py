@@ -1,0 +1,289 @@
+"""Writing: into the image, into memory, into overlays; and what keeps two writers apart."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from images import Images, extfs, squashfs, tool
+from launching import Launcher, Mode
+
+pytestmark = pytest.mark.needs("mke2fs")
+
+
+def give(path: Path, launch: Launcher) -> Path:
+    """Hands a file or tree to the user of this mode."""
+    if os.geteuid() == 0:
+        for place in (path, *path.rglob("*")):
+            os.chown(place, launch.account.uid, launch.account.gid, follow_symlinks=False)
+    return path
+
+
+@pytest.fixture
+def own_sandbox(launch: Launcher, images: Images, directory: Path) -> Path:
+    return give(images.modern_tree(directory / "sandbox"), launch)
+
+
+@pytest.fixture
+def own_ext3(launch: Launcher, images: Images, directory: Path) -> Path:
+    """A 2.x image whose files belong to the user."""
+    tree = give(images.old_tree(directory / "tree"), launch)
+    return give(extfs(tree, directory / "own.img", line=True, mebibytes=16), launch)
+
+
+def check_clean(image: Path, offset: int) -> None:
+    """The file system in the image is whole."""
+    plain = image.with_suffix(".plain")
+    plain.write_bytes(image.read_bytes()[offset:])
+    tool("e2fsck", "-fn", plain)
+    plain.unlink()
+
+
+@pytest.mark.parametrize("option", ["-w", "--writable"])
+def test_a_sandbox_can_be_written(launch: Launcher, own_sandbox: Path, option: str) -> None:
+    launch("exec", option, own_sandbox, "sh", "-c", "echo x > /made; rm /opt/data").ok()
+    assert (own_sandbox / "made").read_text() == "x\n"
+    assert (own_sandbox / "made").stat().st_uid == launch.account.uid
+    assert not (own_sandbox / "opt/data").exists()
+
+
+@pytest.mark.needs("fuse", "fuse2fs")
+def test_an_ext3_image_can_be_written(launch: Launcher, own_ext3: Path) -> None:
+    launch("exec", "--writable", own_ext3, "sh", "-c", "echo x > /made; sync").ok()
+    assert launch("exec", own_ext3, "cat", "/made").ok().out == "x\n"
+    check_clean(own_ext3, 31)
+
+
+@pytest.mark.modes("suid")
+def test_an_ext3_image_can_be_written_through_the_kernel(launch: Launcher, own_ext3: Path) -> None:
+    allowed = launch.configured("allow setuid-mount extfs = yes\n")
+    allowed("exec", "--writable", own_ext3, "sh", "-c", "echo x > /made").ok()
+    assert allowed("exec", own_ext3, "cat", "/made").ok().out == "x\n"
+    check_clean(own_ext3, 31)
+
+
+@pytest.mark.parametrize("form", ["squashfs", "sif"])
+def test_what_cannot_be_written_says_so(launch: Launcher, images: Images, form: str) -> None:
+    launch("exec", "-w", images.of_format(form), "true").refused()
+
+
+@pytest.mark.needs("root")
+@pytest.mark.modes("suid", "userns")
+def test_an_image_that_the_user_may_not_write_is_refused(launch: Launcher, images: Images) -> None:
+    """R-I2."""
+    launch("exec", "-w", images.extfs(), "touch", "/made").refused("bare.ext3")
+    result = launch("exec", "-w", images.sandbox, "touch", "/made")
+    assert result.status != 0
+    assert not (images.sandbox / "made").exists()
+
+
+@pytest.mark.needs("fuse", "fuse2fs")
+def test_a_writer_keeps_others_out(launch: Launcher, own_ext3: Path) -> None:
+    """R-I2: a clear error within a second, or one file system for all; data is never lost."""
+    hold = launch.argv("exec", "-w", own_ext3, "sh", "-c", "echo one > /one; echo ready; read line; echo two > /two")
+    with launch.start(*hold, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        second = launch("exec", "-w", own_ext3, "sh", "-c", "echo three > /three", timeout=10)
+        reader = launch("exec", own_ext3, "true", timeout=10)
+        process.communicate(b"\n", timeout=20)
+    assert process.returncode == 0
+    for result in (second, reader):
+        if result.status != 0:
+            result.refused("own.img")
+    names = ["/one", "/two", *(["/three"] if second.status == 0 else [])]
+    assert len(launch("exec", own_ext3, "cat", *names).ok().lines) == len(names)
+    check_clean(own_ext3, 31)
+
+
+@pytest.mark.needs("fuse", "fuse2fs")
+def test_readers_keep_a_writer_out_and_not_each_other(launch: Launcher, own_ext3: Path) -> None:
+    """R-I2."""
+    hold = launch.argv("exec", own_ext3, "sh", "-c", "echo ready; read line")
+    with launch.start(*hold, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        launch("exec", own_ext3, "true").ok()
+        writer = launch("exec", "-w", own_ext3, "sh", "-c", "echo x > /made", timeout=10)
+        process.communicate(b"\n", timeout=20)
+    if writer.status != 0:
+        writer.refused("own.img")
+    launch("exec", "-w", own_ext3, "sh", "-c", "echo x > /made").ok()
+    check_clean(own_ext3, 31)
+
+
+@pytest.mark.needs("overlay")
+@pytest.mark.formats("sandbox", "squashfs", "sif", "ext3")
+def test_writable_tmpfs_takes_writes_and_forgets_them(launch: Launcher, image: Path) -> None:
+    script = "echo x > /home/made && echo y > /tmp/../opt/made; cat /opt/made; rm /opt/script; ls /opt"
+    result = launch("exec", "--writable-tmpfs", image, "sh", "-c", "echo y > /made; cat /made")
+    if launch.mode is Mode.ROOT:
+        assert result.ok().out == "y\n"
+        assert "script" not in launch("exec", "--writable-tmpfs", image, "sh", "-c", script).out
+    assert launch("exec", image, "ls", "/").ok().out.count("made") == 0
+
+
+@pytest.mark.needs("overlay")
+@pytest.mark.modes("suid", "userns")
+def test_writable_tmpfs_is_the_users_where_the_image_is(launch: Launcher, own_sandbox: Path) -> None:
+    result = launch(
+        "exec", "--writable-tmpfs", own_sandbox, "sh", "-c", "echo x > /made; rm /opt/data; cat /made; ls /opt"
+    ).ok()
+    assert result.lines[0] == "x"
+    assert "data" not in result.lines
+    assert not (own_sandbox / "made").exists()
+    assert (own_sandbox / "opt/data").exists()
+
+
+@pytest.mark.needs("overlay")
+def test_the_memory_for_writes_is_bounded(launch: Launcher, own_sandbox: Path) -> None:
+    configured = launch.configured("sessiondir max size = 2\n")
+    script = "dd if=/dev/zero of=/made bs=1M count=4"
+    result = configured("exec", "--writable-tmpfs", own_sandbox, "sh", "-c", script)
+    assert result.status == 1, str(result)
+    assert "No space left" in result.err
+
+
+def layer(directory: Path, name: str, launch: Launcher) -> Path:
+    place = directory / name
+    (place / "upper").mkdir(parents=True)
+    (place / "work").mkdir()
+    (place / "upper/who").write_text(f"{name}\n")
+    return give(place, launch)
+
+
+@pytest.mark.needs("overlay", "userns")
+@pytest.mark.formats("sandbox", "squashfs", "sif")
+def test_an_overlay_directory_keeps_what_is_written(launch: Launcher, image: Path, directory: Path) -> None:
+    over = directory / "over"
+    over.mkdir()
+    give(over, launch)
+    for _ in range(2):
+        script = "mkdir -p /kept 2>/dev/null; echo x >> /kept/lines; wc -l < /kept/lines"
+        result = launch("exec", "--overlay", over, image, "sh", "-c", script)
+        assert result.status == 0, str(result)
+    assert result.out == "2\n"
+    assert (over / "upper/kept/lines").read_text() == "x\nx\n"
+
+
+@pytest.mark.needs("overlay")
+@pytest.mark.formats("sandbox", "sif")
+def test_a_read_only_overlay_directory_is_not_written(launch: Launcher, image: Path, directory: Path) -> None:
+    over = layer(directory, "over", launch)
+    result = launch("exec", "--overlay", f"{over}:ro", image, "sh", "-c", "cat /who; probe open /who w").ok()
+    assert result.lines[0] == "over"
+    assert result.lines[1] in {"EROFS", "EACCES"}
+    assert (over / "upper/who").read_text() == "over\n"
+
+
+@pytest.mark.needs("overlay")
+@pytest.mark.formats("sandbox", "sif")
+def test_the_first_of_several_overlays_is_on_top(launch: Launcher, image: Path, directory: Path) -> None:
+    over = [layer(directory, name, launch) for name in ("one", "two", "three")]
+    (over[2] / "upper/only-three").write_text("three\n")
+    words = [f"--overlay={over[0]}:ro", f"--overlay={over[1]}:ro,{over[2]}:ro"]
+    assert launch("exec", *words, image, "cat", "/who", "/only-three").ok().lines == ["one", "three"]
+
+
+@pytest.mark.needs("overlay", "fuse", "squashfuse", "fuse2fs")
+@pytest.mark.parametrize("kind", ["squashfs", "ext3"])
+@pytest.mark.formats("sandbox", "sif")
+def test_an_overlay_may_be_an_image(launch: Launcher, image: Path, directory: Path, kind: str) -> None:
+    tree = directory / "tree"
+    if kind == "squashfs":
+        tree.mkdir()
+        (tree / "who").write_text("overlay image\n")
+        over = squashfs(tree, directory / "over.squashfs")
+    else:
+        layer(directory, "tree", launch)
+        (tree / "upper/who").write_text("overlay image\n")
+        over = give(extfs(tree, directory / "over.ext3", mebibytes=8), launch)
+    assert launch("exec", "--overlay", f"{over}:ro", image, "cat", "/who").ok().out == "overlay image\n"
+
+
+@pytest.mark.needs("overlay", "fuse", "squashfuse", "fuse2fs", "userns")
+@pytest.mark.formats("sandbox", "squashfs", "sif")
+def test_an_overlay_image_keeps_what_is_written(launch: Launcher, image: Path, directory: Path) -> None:
+    layer(directory, "tree", launch)
+    over = give(extfs(directory / "tree", directory / "over.ext3", mebibytes=8), launch)
+    for count in (1, 2):
+        result = launch("exec", "--overlay", over, image, "sh", "-c", "echo x >> /who; wc -l < /who")
+        assert result.ok().out == f"{count + 1}\n"
+    check_clean(over, 0)
+
+
+@pytest.mark.needs("overlay")
+def test_two_writable_overlays_are_refused(launch: Launcher, images: Images, directory: Path) -> None:
+    one, two = layer(directory, "one", launch), layer(directory, "two", launch)
+    launch("exec", "--overlay", f"{one},{two}", images.sandbox, "true").refused("overlay", "writable")
+    launch("exec", "--overlay", one, "--writable-tmpfs", images.sandbox, "true").refused("overlay")
+
+
+def test_writable_does_not_go_with_an_overlay(launch: Launcher, own_sandbox: Path, directory: Path) -> None:
+    over = layer(directory, "over", launch)
+    launch("exec", "-w", "--overlay", over, own_sandbox, "true").refused("--writable", "--overlay")
+
+
+def test_a_missing_overlay_is_named(launch: Launcher, images: Images, directory: Path) -> None:
+    launch("exec", "--overlay", directory / "missing", images.sandbox, "true").refused("missing")
+
+
+@pytest.mark.needs("overlay", "fuse", "squashfuse", "fuse2fs")
+def test_the_overlay_partition_of_a_sif_can_be_written(launch: Launcher, images: Images, directory: Path) -> None:
+    image = directory / "own.sif"
+    shutil.copy(images.sif_with_overlay, image)
+    give(image, launch)
+    launch("exec", "-w", image, "sh", "-c", "echo x > /made").ok()
+    assert launch("exec", image, "cat", "/made").ok().out == "x\n"
+
+
+@pytest.mark.needs("root")
+@pytest.mark.modes("suid", "userns")
+@pytest.mark.formats("sandbox", "sif")
+def test_an_underlay_can_be_asked_for(launch: Launcher, image: Path, directory: Path) -> None:
+    (directory / "file").write_text("seen\n")
+    script = "cat /data/file; cat /etc/image-name; grep -c '^overlay' /proc/mounts"
+    result = launch("exec", "--underlay", "-B", f"{directory}:/data", image, "sh", "-c", script)
+    assert result.lines == ["seen", "busybox of the tests", "0"], str(result)
+
+
+@pytest.mark.parametrize("text", ["enable overlay = no\n", "enable underlay = preferred\n"])
+@pytest.mark.formats("sandbox", "sif")
+def test_bind_points_are_made_without_an_overlay(launch: Launcher, image: Path, directory: Path, text: str) -> None:
+    (directory / "file").write_text("seen\n")
+    words = ["-B", f"{directory}:/data/deep/er", "-B", f"{directory}/file:/etc/new"]
+    result = launch.configured(text)(
+        "exec", *words, image, "cat", "/data/deep/er/file", "/etc/new", "/etc/image-name"
+    ).ok()
+    assert result.lines == ["seen", "seen", "busybox of the tests"]
+
+
+def test_an_underlay_keeps_links_and_permissions(launch: Launcher, images: Images, directory: Path) -> None:
+    configured = launch.configured("enable overlay = no\n")
+    words = ["-B", f"{directory}:/newdir", "-B", f"{directory}:/bin/newdir"]
+    result = configured(
+        "exec", *words, images.sandbox, "sh", "-c", "readlink /bin/sh; stat -c '%a %n' /tmp /bin; ls /bin | wc -l"
+    ).ok()
+    assert result.lines[0] == "busybox"
+    assert result.lines[1:3] == ["1777 /tmp", "755 /bin"]
+    assert int(result.lines[3]) == len(list((images.sandbox / "bin").iterdir())) + 1
+
+
+def test_without_overlay_and_underlay_a_missing_point_is_a_warning(
+    launch: Launcher, images: Images, directory: Path
+) -> None:
+    configured = launch.configured("enable overlay = no\nenable underlay = no\n")
+    world = configured.changed(cwd=Path("/")) if configured.world is not None else configured
+    (directory / "file").write_text("seen\n")
+    result = world("exec", "--no-home", "-B", f"{directory}:/data", images.sandbox, "cat", "/etc/image-name")
+    assert (result.status, result.out) == (0, "busybox of the tests\n"), str(result)
+    assert [line for line in result.err.splitlines() if "/data" in line and line.startswith("WARNING: ")], str(result)
+
+
+def test_an_overlay_can_be_switched_off_by_variable(launch: Launcher, images: Images, directory: Path) -> None:
+    env = {"SINGULARITY_DISABLE_OVERLAYFS": "1"}
+    result = launch(
+        "exec", "-B", f"{directory}:/data", images.sandbox, "grep", "-c", "^overlay", "/proc/mounts", env=env
+    )
+    assert result.out == "0\n", str(result)
