@@ -57,7 +57,7 @@ OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)
 ARCHIVE = $(BUILD)/liblauncher.a
 PROGRAMS = $(if $(wildcard launcher/singularity.c),$(BUILD)/singularity) \
            $(if $(wildcard launcher/sexec.c),$(BUILD)/sexec)
-UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/launcher/*_test.c tests/launcher/*/*_test.c)))
+UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(shell find tests/launcher -name '*.c')))
 FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard fuzz/*_fuzz.c)))
 
 # The C that runs while privilege can still be raised: every line counts against the limit.
@@ -128,15 +128,12 @@ demo: ## bootstrap Debian into build/demo/debian.sif and run programs in it as a
 	@scripts/setup-system build python images
 	@scripts/demo
 
-# ---- tests -----------------------------------------------------------------------------------------------------------
+# ---- tests: pytest runs them all, the programs that make builds here too -----------------------------------------------
 SANITIZED = BUILD=build/sanitize SANITIZE=yes
 
-test: setup build ## run every test: C units (plain and sanitized), fuzz corpora, pytest (PYTEST_ARGS=...)
+test: setup build ## run every test, the C units and fuzz corpora with sanitizers too (PYTEST_ARGS=...)
 	@$(MAKE) -j$(JOBS) unit-tests
-	@scripts/run-unit-tests "C unit tests" $(UNIT_TESTS)
 	@$(MAKE) -j$(JOBS) $(SANITIZED) unit-tests fuzz-targets
-	@scripts/run-unit-tests "C unit tests, sanitized" $(UNIT_TESTS:$(BUILD)/%=build/sanitize/%)
-	@scripts/run-corpora $(FUZZ_TARGETS:$(BUILD)/%=build/sanitize/%)
 	@scripts/check-installation
 	@scripts/run-pytest $(TEST_PREFIX) $(PYTEST_ARGS)
 
@@ -145,7 +142,7 @@ test-install: setup ## install this tree into TEST_PREFIX, for running pytest by
 	@$(MAKE) install PREFIX=$(TEST_PREFIX) BUILD=build/test DESTDIR=
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
-ALL_C := $(SOURCES) $(wildcard $(MAINS)) $(sort $(wildcard tests/launcher/*_test.c fuzz/*.c))
+ALL_C := $(SOURCES) $(wildcard $(MAINS)) $(sort $(shell find tests/launcher fuzz -name '*.c'))
 CLANG_ANALYZED = $(ALL_C:%=build/analyze/clang/%)
 
 lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number of privileged lines
