@@ -9,7 +9,6 @@
 
 void launch_begin(struct launch *launch, struct arena *arena, const char *cwd, bool root)
 {
-    memset(&launch->request, 0, offsetof(struct request, text_store));
     launch->store = (struct text_store){launch->request.text_store, sizeof launch->request.text_store};
     launch->cwd = cwd;
     launch->root = root;

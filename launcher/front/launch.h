@@ -17,7 +17,8 @@ struct launch {
     bool root;
 };
 
-/* An empty request; `arena` is for the variables of the container. Clears what was there, but for the text store. */
+/* An empty request, in a `launch` that is all zero (it is large: fresh memory is not touched more than needed). `arena` is
+ * for the variables of the container. */
 void launch_begin(struct launch *launch, struct arena *arena, const char *cwd, bool root);
 
 /* Fills in what the options say. Opens nothing. False with the error set: a value that cannot be meant. */

@@ -1,0 +1,364 @@
+/* From options to the launch request: what each option asks for, and which values are refused. */
+#include "front/launch.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "front/bind.h"
+#include "front/image_name.h"
+#include "front/option_variables.h"
+
+enum { TEXT = 4096, WORDS = 64 };
+
+static struct launch *launch;
+static struct command_line line;
+static struct arena arena;
+static struct error error;
+static const char *cwd = "/here";
+static bool root;
+
+/* Words separated by "|"; `environment` likewise, may be NULL. */
+static char **cut(char *copy, char **list)
+{
+    size_t count = 0;
+
+    for (char *word = strtok(copy, "|"); word != NULL; word = strtok(NULL, "|"))
+        list[count++] = word;
+    list[count] = NULL;
+    return list;
+}
+
+static bool fill(const char *words, const char *environment)
+{
+    static struct option_variables variables;
+    static char word_copy[TEXT], environment_copy[TEXT];
+    static char *word_list[WORDS], *environment_list[WORDS];
+
+    memset(&variables, 0, sizeof variables);
+    memset(&line, 0, sizeof line);
+    memset(launch, 0, sizeof *launch);
+    error = (struct error){.number = 0};
+    snprintf(word_copy, sizeof word_copy, "%s", words);
+    snprintf(environment_copy, sizeof environment_copy, "%s", environment != NULL ? environment : "");
+    if (!command_line_parse(cut(word_copy, word_list), &line, &error))
+        return false;
+    option_variables_read(cut(environment_copy, environment_list), &variables);
+    if (!option_variables_apply(&variables, line.scope, &line.options, &error))
+        return false;
+    launch_begin(launch, &arena, cwd, root);
+    return launch_take_options(launch, line.scope, &line.options, &error);
+}
+
+static void refused(const char *words, const char *sentence)
+{
+    bool accepted = fill(words, NULL);
+
+    CHECK(!accepted && strcmp(error.text, sentence) == 0, "\"%s\" is refused: %s%s%s", words, sentence,
+          strcmp(error.text, sentence) == 0 ? "" : " ; got: ", strcmp(error.text, sentence) == 0 ? "" : error.text);
+}
+
+/* Entries as "first>second" and "(number)" where it is not 0, one blank between. */
+static const char *listed(const struct request_entry *list, uint32_t count)
+{
+    static char text[TEXT];
+    size_t used = 0;
+
+    text[0] = '\0';
+    for (uint32_t i = 0; i < count; i++) {
+        const char *second = list[i].second != NULL ? list[i].second : "";
+        int length = snprintf(text + used, sizeof text - used, "%s%s%s%s", i > 0 ? " " : "", list[i].first,
+                              *second != '\0' ? ">" : "", second);
+        used += (size_t)length;
+        if (list[i].number != 0)
+            used += (size_t)snprintf(text + used, sizeof text - used, "(%llu)", (unsigned long long)list[i].number);
+    }
+    return text;
+}
+
+static void binds(const char *words, const char *wanted)
+{
+    bool accepted = fill(words, NULL);
+    const char *got = accepted ? listed(launch->request.bind, launch->request.bind_count) : error.text;
+
+    CHECK(accepted && strcmp(got, wanted) == 0, "\"%s\" binds \"%s\"%s%s", words, wanted,
+          strcmp(got, wanted) == 0 ? "" : " and not ", strcmp(got, wanted) == 0 ? "" : got);
+}
+
+static void test_binds(void)
+{
+    binds("exec|-B|/a|i", "/a>/a");
+    binds("exec|-B|/a:/b|i", "/a>/b");
+    binds("exec|-B|/a:/b:ro|i", "/a>/b(1)");
+    binds("exec|-B|/a:/b:rw|i", "/a>/b");
+    binds("exec|-B|/a:/b:ro,/c:/d,/e|i", "/a>/b(1) /c>/d /e>/e");
+    binds("exec|-B|/a:/b:ro,rw,/c|i", "/a>/b /c>/c");
+    binds("exec|-B|/a:/b:ro,ro:/x|i", "/a>/b(1) /here/ro>/x");
+    binds("exec|-B|/a\\:b\\,c:/d\\:e|i", "/a:b,c>/d:e");
+    binds("exec|-B|/a\\b|i", "/a\\b>/a\\b");
+    binds("exec|-B|/opt,|i", "/opt>/opt");
+    binds("exec|-B|,,|i", "");
+    binds("exec|-B|/a::ro|i", "/a>/a(1)");
+    binds("exec|-B|data:/d|i", "/here/data>/d");
+    binds("exec|-B|.|i", "/here>/here");
+    binds("exec|-B|./x//y/./z/|i", "/here/x/y/z>/here/x/y/z");
+    binds("exec|-B|../x|i", "/here/../x>/x");
+    binds("exec|-B|/a:b|i", "/a>/b");
+    binds("exec|-B|/a:/b/../../c/|i", "/a>/c");
+    binds("exec|-B|/:/host|i", "/>/host");
+    binds("exec|-B|/a:/b|-B|/a:/b|-B|/a:/b:ro|i", "/a>/b /a>/b(1)");
+    binds("exec|--mount|type=bind,source=/a,target=/b|i", "/a>/b");
+    binds("exec|--mount=type=bind,src=/a,dst=/b,ro|--mount|readonly,type=bind,destination=/d,source=/c|i",
+          "/a>/b(1) /c>/d(1)");
+    binds("exec|--mount=type=bind,\"source=/a, \"\"b\"\"\",target=/c|i", "/a, \"b\">/c");
+    binds("exec|--mount=type=bind,source=/a:x,target=/c,readonly=false|i", "/a:x>/c");
+    CHECK(fill("exec|i", "SINGULARITY_MOUNT=type=bind,source=/a,target=/b\ntype=bind,source=/c,target=/d\n") &&
+              strcmp(listed(launch->request.bind, launch->request.bind_count), "/a>/b /c>/d") == 0,
+          "a variable may hold several mounts, one a line");
+}
+
+static void test_bind_refusals(void)
+{
+    refused("exec|-B|/a:/b:ro:x|i",
+            "bind /a:/b:ro:x: more than two colons (SOURCE[:TARGET[:OPTIONS]], a colon in a path is written \"\\:\")");
+    refused("exec|-B|/a:/b:rx|i", "\"rx\" is not a valid bind option (ro and rw are)");
+    refused("exec|-B|:/b|i", "bind :/b: no source before the colon");
+    refused("exec|-B|/a:/b:image-src=/|i", "bind option image-src=/: binding from inside an image is not supported here "
+                                           "(use --overlay, or bind a directory)");
+    refused("exec|-B|/a:/b:ro,id=2|i", "bind option id=2: binding from inside an image is not supported here "
+                                       "(use --overlay, or bind a directory)");
+    refused("exec|--mount|type=tmpfs,target=/x|i",
+            "mount type=tmpfs,target=/x: unsupported mount type (\"type=bind\" is the only one)");
+    refused("exec|--mount|type=bind,source=/x|i", "mount type=bind,source=/x: source and target are both needed");
+    refused("exec|--mount|type=bind,bind-propagation=shared|i", "mount: bind-propagation is not supported here");
+    refused("exec|--mount|type=bind,size=3|i",
+            "invalid key \"size\" in mount specification (type, source, target, readonly)");
+    refused("exec|--mount|type=bind,\"source=/a|i", "mount type=bind,\"source=/a: a quote is not closed");
+}
+
+static void test_limits_of_binds(void)
+{
+    static char words[8192];
+    size_t used = (size_t)snprintf(words, sizeof words, "/0");
+    struct text_store store;
+
+    for (int i = 1; i < 256; i++)
+        used += (size_t)snprintf(words + used, sizeof words - used, ",/%d", i);
+    memset(launch, 0, sizeof *launch);
+    error = (struct error){.number = 0};
+    launch_begin(launch, &arena, cwd, false);
+    CHECK(bind_take(&launch->request, &launch->store, cwd, words, &error) && launch->request.bind_count == 256,
+          "256 binds fit");
+    CHECK(!bind_take(&launch->request, &launch->store, cwd, "/more", &error) &&
+              strcmp(error.text, "more than 256 binds (bind a directory above them)") == 0,
+          "one more is refused");
+    memset(words, 'x', sizeof words - 1);
+    words[0] = '/';
+    words[5000] = '\0';
+    error = (struct error){.number = 0};
+    launch->request.bind_count = 0;
+    CHECK(!bind_take(&launch->request, &launch->store, cwd, words, &error) && strstr(error.text, "File name too long") != NULL,
+          "a path of 5000 bytes is refused, not cut");
+    store = (struct text_store){words, 4};
+    CHECK(text_copy(&store, "abc", 3) != NULL && text_copy(&store, "", 0) == NULL, "a full store says so");
+}
+
+static void test_lists_and_paths(void)
+{
+    struct request *request = &launch->request;
+
+    CHECK(fill("exec|-S|/a,b/../c|-S|\"/x,y\"|i", NULL) &&
+              strcmp(listed(request->scratch, request->scratch_count), "/a /c /x,y") == 0,
+          "scratch directories add up, from the container's root, quoted as CSV");
+    CHECK(fill("exec|-o|up|-o|/img.sqfs:ro,/d:rw|i", NULL) &&
+              strcmp(listed(request->overlay, request->overlay_count), "/here/up /img.sqfs(1) /d") == 0,
+          "overlays keep their order, with :ro");
+    message_begin(LEVEL_FATAL, false);
+    CHECK(fill("exec|--no-mount|tmp,/etc/hosts,hostfss|i", NULL) &&
+              strcmp(listed(request->no_mount, request->no_mount_count), "tmp /etc/hosts") == 0,
+          "an unknown word of --no-mount is left out");
+    CHECK(fill("exec|-H|git|-W|w|--cwd|sub|i", NULL) && strcmp(request->home_source, "/here/git") == 0 &&
+              request->home_target == NULL && strcmp(request->workdir, "/here/w") == 0 &&
+              strcmp(request->target_cwd, "/here/sub") == 0,
+          "home, workdir and cwd are made absolute");
+    CHECK(fill("exec|-H|/a:/home/me|i", NULL) && strcmp(request->home_source, "/a") == 0 &&
+              strcmp(request->home_target, "/home/me") == 0,
+          "home has a source and a target");
+    CHECK(fill("exec|--dns|1.2.3.4|--dns|::1,8.8.8.8|i", NULL) && strcmp(request->dns, "1.2.3.4,::1,8.8.8.8") == 0,
+          "name servers add up");
+    CHECK(fill("exec|-B|/cl:/x|i", "SINGULARITY_BINDPATH=/v:/x") &&
+              strcmp(listed(request->bind, request->bind_count), "/v>/x /cl>/x") == 0,
+          "binds of a variable come first, so that those of the command line show");
+    CHECK(fill("exec|i", "SINGULARITY_SCRATCH=/a , /b") &&
+              strcmp(listed(request->scratch, request->scratch_count), "/a /b") == 0,
+          "blanks around commas of a variable do not count");
+}
+
+static void test_flags(void)
+{
+    struct request *request = &launch->request;
+
+    CHECK(fill("exec|-C|i", NULL) && request->contain && request->pid && request->ipc && request->cleanenv &&
+              !request->no_init,
+          "--containall is contain, pid, ipc and cleanenv");
+    CHECK(fill("exec|--compat|i", NULL) && request->contain && request->pid && request->no_init && request->no_umask &&
+              request->no_eval && request->writable_tmpfs,
+          "--compat is containall, no-init, no-umask, no-eval and writable-tmpfs");
+    CHECK(fill("exec|-C|--no-pid|i", NULL) && request->contain && !request->pid, "--no-pid takes the PID namespace of -C away");
+    CHECK(fill("exec|--nv|--no-nv|--rocm|i", NULL) && !request->nv && request->rocm, "--no-nv takes --nv away");
+    CHECK(fill("exec|--hostname|node-1.site|i", NULL) && request->uts && strcmp(request->hostname, "node-1.site") == 0,
+          "--hostname implies a UTS namespace");
+    CHECK(fill("exec|--network|none|i", NULL) && request->net, "--network none implies a network namespace");
+    CHECK(fill("exec|i", "SINGULARITY_DISABLE_OVERLAYFS=1|SINGULARITY_WRITABLE=1") && request->disable_overlay &&
+              request->writable,
+          "variables without an option work");
+    CHECK(fill("run|--dry-run|i", NULL) && request->dry_run == DRY_RUN_TEXT && request->action == ACTION_RUN &&
+              fill("test|--dry-run=json|i", NULL) && request->dry_run == DRY_RUN_JSON && request->action == ACTION_TEST,
+          "--dry-run prints text, or JSON");
+    CHECK(fill("exec|--add-caps|CAP_NET_RAW,sys_admin|--drop-caps|chown|i", NULL) &&
+              request->add_caps == (UINT64_C(1) << 13 | UINT64_C(1) << 21) && request->drop_caps == 1,
+          "capabilities by name, in any case");
+    CHECK(fill("exec|--add-caps|all|i", NULL) && request->add_caps == (UINT64_C(1) << 41) - 1, "all capabilities");
+}
+
+static void test_value_refusals(void)
+{
+    refused("exec|--network|bridge|i", "--network bridge: not available here (\"none\", a loopback interface only, is; "
+                                       "without --network and --net the host's network is used)");
+    refused("exec|--dns|1.2.3|i", "--dns: \"1.2.3\" is no IP address");
+    refused("exec|--hostname|-a|i", "--hostname -a: no host name (letters, digits, hyphens and dots, at most 64)");
+    refused("exec|--hostname|a..b|i", "--hostname a..b: no host name (letters, digits, hyphens and dots, at most 64)");
+    refused("exec|--hostname|a b|i", "--hostname a b: no host name (letters, digits, hyphens and dots, at most 64)");
+    refused("exec|-H|a:b:c|i", "--home a:b:c: SOURCE or SOURCE:TARGET is wanted");
+    refused("exec|-H|/a:b|i", "--home /a:b: the path in the container must begin with \"/\"");
+    refused("exec|--app|../x|i", "--app ../x: no name of an application");
+    refused("exec|--dry-run=xml|i", "--dry-run=xml: \"text\" or \"json\" is wanted");
+    refused("exec|--add-caps|net_rw|i", "unknown capability \"net_rw\" (did you mean cap_net_raw?)");
+    refused("exec|--drop-caps|xyzzy|i", "unknown capability \"xyzzy\" (see: man 7 capabilities)");
+    refused("exec|--keep-fd|x|i", "--keep-fd: \"x\" is no descriptor (numbers, or \"all\")");
+    refused("exec|--keep-fd|987654|i", "--keep-fd: descriptor 987654: Bad file descriptor");
+    refused("exec|-S|\"/a|i", "--scratch \"/a: a quote is not closed");
+    refused("exec|--env|novalue|i", "--env: \"novalue\" is no NAME=VALUE (a value with a comma is quoted: '\"NAME=a,b\"')");
+    refused("exec|--env|1X=a|i", "--env: \"1X\" is no name of a variable");
+}
+
+static void test_targets(void)
+{
+    struct request *request = &launch->request;
+
+    root = true;
+    CHECK(fill("exec|i", "SINGULARITY_TARGET_UID=1000|SINGULARITY_TARGET_GID=100") && request->target_uid == 1001 &&
+              request->target_gid == 101,
+          "root may name the ids of the program");
+    CHECK(!fill("exec|i", "SINGULARITY_TARGET_UID=1000") &&
+              strcmp(error.text, "SINGULARITY_TARGET_UID and SINGULARITY_TARGET_GID go together: only one is set") == 0,
+          "one id without the other is refused");
+    CHECK(!fill("exec|i", "SINGULARITY_TARGET_UID=4294967295|SINGULARITY_TARGET_GID=1"), "the id that means none is refused");
+    CHECK(!fill("exec|i", "SINGULARITY_TARGET_UID=+5|SINGULARITY_TARGET_GID=1"), "a sign is refused");
+    root = false;
+    CHECK(fill("exec|i", "SINGULARITY_TARGET_UID=1000") && request->target_uid == 0, "for others these variables do nothing");
+}
+
+static void test_images(void)
+{
+    struct request *request = &launch->request;
+
+    fill("exec|i", NULL);
+    CHECK(launch_take_image(launch, "./a//b/", &error) && strcmp(request->image, "/here/a/b") == 0,
+          "the image is made absolute, without a slash at its end");
+    CHECK(launch_take_image(launch, "/", &error) && strcmp(request->image, "/") == 0, "the root stays the root");
+    CHECK(launch_take_image(launch, "/a/../b", &error) && strcmp(request->image, "/a/../b") == 0,
+          "a parent directory is left to the kernel, which knows the links");
+    CHECK(!launch_take_image(launch, "", &error), "an empty name is refused");
+    cwd = NULL;
+    fill("exec|i", NULL);
+    CHECK(!launch_take_image(launch, "a", &error) &&
+              strcmp(error.text, "image a: a relative path, and the current directory is gone") == 0,
+          "a relative image in a deleted directory is refused");
+    refused("exec|-B|x|i", "bind x: a relative path, and the current directory is gone");
+    refused("exec|-W|x|i", "--workdir x: a relative path, and the current directory is gone");
+    CHECK(fill("exec|-B|/x|-W|/w|i", NULL) && launch_take_image(launch, "/a", &error),
+          "absolute paths need no current directory");
+    cwd = "/here";
+    CHECK(image_name_resolved_elsewhere("docker://x") && image_name_resolved_elsewhere("instance://x") &&
+              image_name_resolved_elsewhere("oci:dir") && image_name_resolved_elsewhere("docker-archive:x.tar") &&
+              image_name_resolved_elsewhere("https://h/x"),
+          "references go elsewhere");
+    CHECK(!image_name_resolved_elsewhere("a.sif") && !image_name_resolved_elsewhere("a:b") &&
+              !image_name_resolved_elsewhere("./docker://x") && !image_name_resolved_elsewhere("://x") &&
+              !image_name_resolved_elsewhere("no/such.tar"),
+          "paths do not, nor do names that are no files");
+}
+
+static void test_directory(void)
+{
+    char path[PATH_MAX], link[] = "/tmp/launch_test.XXXXXX", name[64];
+
+    CHECK(mkdtemp(link) != NULL && chdir(link) == 0, "a directory to be in");
+    snprintf(name, sizeof name, "%s-link", link);
+    CHECK(symlink(link, name) == 0, "and a link to it");
+    CHECK(strcmp(current_directory(name, path), name) == 0, "the caller's name of the directory is kept");
+    CHECK(strcmp(current_directory("/", path), link) == 0, "unless it is the name of another");
+    CHECK(strcmp(current_directory(NULL, path), link) == 0, "or there is none");
+    snprintf(name, sizeof name, "%s/../%s", link, link + 5);
+    CHECK(strcmp(current_directory(name, path), link) == 0, "or it has a detour");
+    CHECK(rmdir(link) == 0 && current_directory(link, path) == NULL, "a deleted directory has no name");
+    snprintf(name, sizeof name, "%s-link", link);
+    unlink(name);
+}
+
+static int level_of(const char *words, const char *environment)
+{
+    static struct option_variables variables;
+    static char environment_copy[TEXT];
+    static char *environment_list[WORDS];
+    int level = -99;
+
+    fill(words, NULL);
+    memset(&variables, 0, sizeof variables);
+    snprintf(environment_copy, sizeof environment_copy, "%s", environment);
+    option_variables_read(cut(environment_copy, environment_list), &variables);
+    if (!option_variables_apply(&variables, SCOPE_GLOBAL, &line.options, &error) ||
+        !options_level(&line.options, &level, &error))
+        return -99;
+    return level;
+}
+
+static void test_levels(void)
+{
+    CHECK(level_of("exec|i", "") == 1 && level_of("-v|exec|i", "") == 4 && level_of("-vvv|exec|i", "") == 4 &&
+              level_of("-vvvv|exec|i", "") == 5 && level_of("-d|exec|i", "") == 5 && level_of("-x|exec|i", "") == 5 &&
+              level_of("-q|exec|i", "") == -1 && level_of("-s|exec|i", "") == -3,
+          "each option has its level");
+    CHECK(level_of("-q|-d|exec|i", "") == 5 && level_of("-s|-v|exec|i", "") == 4 && level_of("-s|-q|exec|i", "") == -1,
+          "the more talkative one wins");
+    CHECK(level_of("exec|i", "SINGULARITY_MESSAGELEVEL=3") == 3 && level_of("exec|i", "APPTAINER_MESSAGELEVEL=9") == 5 &&
+              level_of("exec|i", "SINGULARITY_MESSAGELEVEL=-3") == 1 &&
+              level_of("-q|exec|i", "SINGULARITY_MESSAGELEVEL=5") == -1,
+          "MESSAGELEVEL counts when no option does, and never hides what is usual");
+    CHECK(level_of("exec|i", "SINGULARITY_MESSAGELEVEL=loud") == -99, "a word is no level");
+    CHECK(level_of("exec|i", "SINGULARITY_QUIET=yes") == -1, "levels have variables too");
+}
+
+int main(void)
+{
+    launch = calloc(1, sizeof *launch);
+    if (launch == NULL)
+        return 1;
+    arena_begin(&arena, ARENA_LIMIT);
+    message_begin(LEVEL_FATAL, false);
+    test_binds();
+    test_bind_refusals();
+    test_limits_of_binds();
+    test_lists_and_paths();
+    test_flags();
+    test_value_refusals();
+    test_targets();
+    test_images();
+    test_directory();
+    test_levels();
+    arena_end(&arena);
+    free(launch);
+    return checks_end();
+}
