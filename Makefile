@@ -71,7 +71,8 @@ PYTHON_IN_VENV = $(VENV)/bin/python
 PYTEST_ARGS =
 FUZZ_SECONDS = 20
 # SUID mode wants root's own directories all the way up, and ordinary users must reach it: not below this checkout.
-TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-0-$(shell pwd -P | sha256sum | cut -c1-8),$(CURDIR)/build/test/root)
+CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
+TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
 .PHONY: help setup build demo test test-install bench lint fuzz docs install uninstall clean FORCE \
         launcher unit-tests fuzz-targets clang-analyzed
@@ -128,7 +129,7 @@ demo: ## bootstrap Debian into build/demo/debian.sif and run programs in it as a
 	@scripts/setup-system build python images
 	@scripts/demo
 
-# ---- tests: pytest runs them all, the programs that make builds here too -----------------------------------------------
+# ---- tests: pytest runs them all, the programs that make builds here too ----------------------------------------------
 SANITIZED = BUILD=build/sanitize SANITIZE=yes
 
 test: setup build ## run every test, the C units and fuzz corpora with sanitizers too (PYTEST_ARGS=...)
@@ -176,7 +177,8 @@ docs: setup ## manual pages and completion into build/docs, and every link of th
 
 # ---- installing ------------------------------------------------------------------------------------------------------
 INSTALL = mkdir -p build && flock build/install.lock env \
-          PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BUILD='$(BUILD)' LIBEXECDIR='$(LIBEXECDIR)' SYSCONFDIR='$(SYSCONFDIR)' \
+          PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BUILD='$(BUILD)' \
+          LIBEXECDIR='$(LIBEXECDIR)' SYSCONFDIR='$(SYSCONFDIR)' \
           CONTAINER_DIR='$(CONTAINER_DIR)' APPTAINER_LINK='$(APPTAINER_LINK)' scripts/install
 
 install: ## install into PREFIX (below DESTDIR, for packagers); as root with the SUID starter; APPTAINER_LINK=yes
