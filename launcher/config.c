@@ -26,7 +26,7 @@ struct key {
     const char *name;
     enum kind kind;
     struct value initial;
-    uint64_t limit;       /* of a number, or of entries */
+    uint32_t limit;       /* of a number, or of entries */
     const char *wanted;   /* what the value must be, for the message */
     const char *words[4]; /* the value is the index */
     size_t items, count;  /* where a list lies in struct config */
@@ -142,10 +142,11 @@ static bool number_read(const struct key *key, const char *text, uint64_t *numbe
 {
     uint64_t value = 0;
 
-    for (; *text >= '0' && *text <= '9'; text++)
-        if (__builtin_mul_overflow(value, 10, &value) ||
-            __builtin_add_overflow(value, (uint64_t)(*text - '0'), &value) || value > key->limit)
+    for (; *text >= '0' && *text <= '9'; text++) {
+        value = value * 10 + (uint64_t)(*text - '0'); /* no overflow: at most ten times the limit, a 32 bit number */
+        if (value > key->limit)
             return false;
+    }
     *number = value;
     return *text == '\0';
 }

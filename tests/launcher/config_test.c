@@ -286,6 +286,7 @@ static void test_enforced_file(void)
     enforced_case(true, "/tmp/etc/a.conf", "", "root's own file");
     CHECK(!config.mount_proc, "its values count");
     enforced_case(true, "//tmp///etc/a.conf", "", "slashes too many");
+    enforced_case(false, "tmp/etc/a.conf", "Invalid argument", "a path that is not absolute");
     CHECK(chmod("/tmp/etc/a.conf", 0664) == 0, "made writable for the group");
     enforced_case(false, "/tmp/etc/a.conf", "/tmp/etc/a.conf: writable by others", "a file that the group may write");
     CHECK(chmod("/tmp/etc/a.conf", 0646) == 0, "made writable for others");

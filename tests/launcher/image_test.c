@@ -214,7 +214,7 @@ static void test_replaced(void)
 
     if (child == 0)
         replace_forever();
-    for (int i = 0; i < 3000; i++) {
+    for (int i = 0; i < 30000; i++) {
         if (open_image(inside("changing"), false)) {
             opened++;
             wrong += fstat(image.fd, &status) < 0 || status.st_ino != image.inode || !S_ISREG(status.st_mode);
