@@ -1,47 +1,23 @@
 #include "environment/script.h"
-
-#include <string.h>
-
-static bool text_add(struct arena *arena, char **text, size_t *size, size_t *room, const char *bytes, size_t length)
-{
-    if (length > *room - *size) {
-        size_t larger = 2 * *room > *size + length ? 2 * *room : *size + length;
-        *text = arena_grow(arena, *text, *size, larger);
-        if (*text == NULL)
-            return false;
-        *room = larger;
-    }
-    memcpy(*text + *size, bytes, length);
-    *size += length;
-    return true;
-}
+#include "environment/text.h"
 
 char *script_write_dump(const struct variables *variables, size_t *size)
 {
-    struct arena *arena = variables->arena;
-    size_t room = 4096;
-    char *text = arena_take(arena, room);
-    bool added = text != NULL;
+    struct text dump = {.arena = variables->arena};
 
-    *size = 0;
-    for (uint32_t at = 0; added && at < variables->count; at++) {
+    text_add_string(&dump, "");
+    for (uint32_t at = 0; at < variables->count; at++) {
         const struct variable *entry = &variables->entries[at];
-        const char *value = variable_value(entry);
         if (!entry->set && !entry->exported)
             continue;
-        added = (!entry->exported || text_add(arena, &text, size, &room, "export ", 7)) &&
-                text_add(arena, &text, size, &room, entry->text, entry->name_length);
+        text_add_string(&dump, entry->exported ? "export " : "");
+        text_add(&dump, entry->text, entry->name_length);
         if (entry->set) {
-            added = added && text_add(arena, &text, size, &room, "='", 2);
-            for (const char *quote = strchr(value, '\''); added && quote != NULL; quote = strchr(value, '\'')) {
-                added = text_add(arena, &text, size, &room, value, (size_t)(quote - value)) &&
-                        text_add(arena, &text, size, &room, "'\"'\"'", 5);
-                value = quote + 1;
-            }
-            added = added && text_add(arena, &text, size, &room, value, strlen(value)) &&
-                    text_add(arena, &text, size, &room, "'", 1);
+            text_add_string(&dump, "=");
+            text_add_quoted(&dump, variable_value(entry));
         }
-        added = added && text_add(arena, &text, size, &room, "\n", 1);
+        text_add_string(&dump, "\n");
     }
-    return added ? text : NULL;
+    *size = dump.length;
+    return dump.short_of_memory ? NULL : dump.bytes;
 }

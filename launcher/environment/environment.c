@@ -1,0 +1,349 @@
+#include "environment/environment.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "environment/host.h"
+#include "environment/live.h"
+#include "environment/path.h"
+#include "environment/script.h"
+#include "environment/scripts.h"
+#include "environment/source.h"
+#include "environment/text.h"
+
+static const char prompt[] = "Singularity> ";
+
+/* One launch's worth of variables on their way in. */
+struct entry {
+    const struct payload *payload;
+    struct variables host;
+    struct variables injected;
+    struct scripts scripts;
+    struct variables *variables;
+    const char *shell;   /* of the image, once it was looked for and is there */
+    bool path_changed;   /* by the image's own script */
+    int mask;            /* -1: as it is */
+};
+
+static void put(struct variables *variables, const char *name, const char *value)
+{
+    environment_need(variables_put(variables, name, value));
+}
+
+/* SINGULARITY_NAME and its twin. */
+static void put_both(struct variables *variables, const char *name, const char *value)
+{
+    static const char *const prefixes[] = {"SINGULARITY_", "APPTAINER_"};
+
+    for (size_t at = 0; at < sizeof prefixes / sizeof *prefixes; at++) {
+        struct text whole = {.arena = variables->arena};
+        text_add_strings(&whole, prefixes[at], name, NULL);
+        environment_need(!whole.short_of_memory);
+        put(variables, whole.bytes, value);
+    }
+}
+
+/* ---- what the scripts start with ---- */
+
+/* The name that the caller uses for the current directory, if it is true here too. */
+static bool names_current_directory(const char *path)
+{
+    struct stat named, current;
+
+    return path != NULL && path[0] == '/' && stat(path, &named) == 0 && stat(".", &current) == 0 &&
+           named.st_dev == current.st_dev && named.st_ino == current.st_ino;
+}
+
+static void put_current_directory(const struct request *request, struct variables *variables)
+{
+    static const size_t size = 4096 + 1;
+    char *path;
+
+    if (names_current_directory(request->target_cwd)) {
+        put(variables, "PWD", request->target_cwd);
+    } else if (names_current_directory(request->cwd)) {
+        put(variables, "PWD", request->cwd);
+    } else {
+        path = arena_take(variables->arena, size);
+        environment_need(path != NULL);
+        if (getcwd(path, size) != NULL && path[0] == '/')
+            put(variables, "PWD", path);
+    }
+}
+
+static void put_number(struct variables *variables, const char *name, unsigned number)
+{
+    char digits[16];
+
+    snprintf(digits, sizeof digits, "%u", number);
+    environment_need(variables_set(variables, name, digits));
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? path : slash + 1;
+}
+
+/* PATH is not among them: it gets its default after the script that has a Docker image's own. */
+static void begin(const struct entry *entry)
+{
+    const struct payload *payload = entry->payload;
+    struct variables *variables = entry->variables;
+    const char *name = base_name(payload->image);
+
+    variables_begin(variables, entry->host.arena);
+    put_current_directory(payload->request, variables);
+    if (payload->home != NULL && payload->home[0] != '\0')
+        put(variables, "HOME", payload->home);
+    put_number(variables, "UID", getuid());
+    put_number(variables, "GID", getgid());
+    put_both(variables, "NAME", name);
+    put_both(variables, "CONTAINER", entry->scripts.modern ? payload->image : name);
+    if (payload->request->app != NULL)
+        put_both(variables, "APPNAME", payload->request->app);
+    if (payload->request->shell != NULL)
+        put_both(variables, "SHELL", payload->request->shell);
+}
+
+/* ---- scripts and injected values, without a shell ---- */
+
+/* Whether the evaluation goes on here: it does when the image has no shell either, and says what is left out. */
+static bool goes_on(struct entry *entry, const struct script_result *result)
+{
+    entry->shell = live_shell();
+    if (entry->shell != NULL) {
+        message_verbose("%s line %u has %s: %s evaluates the environment", result->file, result->line, result->why,
+                        entry->shell);
+        return false;
+    }
+    message_warning("%s line %u has %s, which needs a shell that the image lacks: %s is left out", result->file,
+                    result->line, result->why, result->file);
+    return true;
+}
+
+static bool evaluate_script(struct entry *entry, const char *path)
+{
+    struct script_result result = {.line = 1, .why = "more than 1 MiB of text"};
+    enum script_outcome outcome = SCRIPT_LIVE;
+    size_t size;
+    char *text = source_read(AT_FDCWD, path, entry->variables->arena, &size);
+
+    if (text != NULL) {
+        outcome = script_evaluate(path, text, size, entry->variables, &result);
+    } else if (errno == EFBIG) {
+        memcpy(result.file, path, strnlen(path, sizeof result.file - 1));
+    } else {
+        if (errno != ENOENT && errno != ENOTDIR && errno != EISDIR)
+            message_warning("%s cannot be read, its variables are missing: %s", path, strerror(errno));
+        return true;
+    }
+    if (outcome == SCRIPT_LIVE)
+        return goes_on(entry, &result);
+    message_debug("evaluated %s", path);
+    entry->mask = result.mask >= 0 ? result.mask : entry->mask;
+    entry->path_changed = entry->path_changed || strcmp(path, SCRIPTS_DIRECTORY "/99-runtimevars.sh") == 0;
+    return true;
+}
+
+static bool inject_one(struct entry *entry, const struct variable *injected)
+{
+    const char *value = variable_value(injected), *expanded = value;
+    struct variables *variables = entry->variables;
+    struct script_result result;
+
+    if (!entry->payload->request->no_eval && strpbrk(value, "$`\\") != NULL) {
+        if (!live_value_complete(value)) {
+            message_warning("SINGULARITYENV_%.*s has a $ or ` without its end: taken literally", (int)injected->name_length,
+                            injected->text);
+        } else if (script_expand(value, variables, &expanded, &result) == SCRIPT_LIVE) {
+            expanded = value;
+            if (entry->shell == NULL)
+                entry->shell = live_shell();
+            if (entry->shell != NULL)
+                return false;
+            message_warning("SINGULARITYENV_%.*s has %s, which needs a shell that the image lacks: taken literally",
+                            (int)injected->name_length, injected->text, result.why);
+        }
+    }
+    if (expanded == value) {
+        environment_need(variables_adopt(variables, injected->text, injected->name_length, injected->value_length));
+    } else {
+        struct text text = {.arena = variables->arena};
+        text_add(&text, injected->text, (size_t)injected->name_length + 1);
+        text_add_string(&text, expanded);
+        environment_need(!text.short_of_memory && variables_adopt(variables, text.bytes, injected->name_length,
+                                                                  text.length - injected->name_length - 1));
+    }
+    environment_need(variables_export(variables, injected->text, injected->name_length));
+    return true;
+}
+
+static bool inject(struct entry *entry)
+{
+    for (uint32_t at = 0; at < entry->injected.count; at++)
+        if (!inject_one(entry, &entry->injected.entries[at]))
+            return false;
+    return true;
+}
+
+/* False: the image's shell must do it. */
+static bool evaluate(struct entry *entry)
+{
+    struct variables *variables = entry->variables;
+    bool injected = false;
+
+    for (size_t at = 0; at < entry->scripts.count; at++) {
+        enum script_kind kind = script_kind(entry->scripts.paths[at]);
+        if (kind == SCRIPT_LATE && !injected) {
+            if (!inject(entry))
+                return false;
+            injected = true;
+        }
+        if (kind != SCRIPT_FIRST && kind != SCRIPT_DOCKER)
+            path_begin(variables);
+        if (!evaluate_script(entry, entry->scripts.paths[at]))
+            return false;
+        if (kind == SCRIPT_DOCKER || !entry->scripts.modern)
+            path_complete(variables);
+    }
+    return injected || inject(entry);
+}
+
+static void evaluate_live(struct entry *entry)
+{
+    const struct payload *payload = entry->payload;
+    const struct live live = {.shell = entry->shell, .arguments = payload->arguments, .scripts = &entry->scripts,
+                              .injected = &entry->injected, .host = &entry->host,
+                              .no_eval = payload->request->no_eval};
+    mode_t mask = umask(0);
+
+    (void)umask(mask);
+    begin(entry);
+    entry->mask = live_evaluate(&live, entry->variables);
+    entry->mask = (mode_t)entry->mask == mask ? -1 : entry->mask;
+    for (size_t at = 0; at < entry->scripts.count; at++)
+        if (strcmp(entry->scripts.paths[at], SCRIPTS_DIRECTORY "/99-runtimevars.sh") == 0)
+            entry->path_changed = true;
+}
+
+/* ---- what the program finds besides ---- */
+
+static void drop_unless_exported(struct variables *variables, const char *name)
+{
+    const struct variable *found = variables_find(variables, name, strlen(name));
+    if (found != NULL && !found->exported)
+        variables_unset(variables, name, strlen(name));
+}
+
+/* Variables of the host that nothing has set; one that is set to nothing is what its absence is to a program. */
+static void restore_host(struct entry *entry)
+{
+    struct variables *variables = entry->variables;
+
+    for (uint32_t at = 0; at < entry->host.count; at++) {
+        const struct variable *host = &entry->host.entries[at];
+        const struct variable *found = variables_find(variables, host->text, host->name_length);
+        if (found == NULL) {
+            environment_need(variables_adopt(variables, host->text, host->name_length, host->value_length) &&
+                             variables_export(variables, host->text, host->name_length));
+        } else if (found->value_length == 0 && variables_find(&entry->injected, host->text, host->name_length) == NULL) {
+            variables_unset(variables, host->text, host->name_length);
+        }
+    }
+}
+
+static void put_base(struct entry *entry)
+{
+    static const char *const actions[ACTION_COUNT] = {[ACTION_EXEC] = "exec", [ACTION_RUN] = "run", [ACTION_SHELL] = "shell",
+                                                      [ACTION_TEST] = "test"};
+    const struct payload *payload = entry->payload;
+    const struct request *request = payload->request;
+    struct variables *variables = entry->variables;
+
+    put_both(variables, "CONTAINER", payload->image);
+    put_both(variables, "NAME", base_name(payload->image));
+    put_both(variables, "COMMAND", request->action < ACTION_COUNT ? actions[request->action] : "");
+    put_both(variables, "ENVIRONMENT", SCRIPTS_DIRECTORY "/91-environment.sh");
+    put_both(variables, "BIND", payload->binds == NULL ? "" : payload->binds);
+    put_both(variables, "APPNAME", request->app == NULL ? "" : request->app);
+    if (request->no_eval)
+        put_both(variables, "NO_EVAL", "1");
+    put_current_directory(request, variables);
+}
+
+static void add_escaped(struct text *text, const char *value)
+{
+    for (; *value != '\0'; value++) {
+        if (strchr("\\\"$`", *value) != NULL)
+            text_add_string(text, "\\");
+        text_add(text, value, 1);
+    }
+}
+
+/* bash sets a prompt of its own from its start-up files; this one is set after them. */
+static void put_prompt(struct variables *variables)
+{
+    const char *ps1 = variables_get(variables, "PS1");
+    const char *before = variables_get(variables, "PROMPT_COMMAND");
+    struct text command = {.arena = variables->arena};
+
+    if (ps1 == NULL || *ps1 == '\0') {
+        put(variables, "PS1", prompt);
+        ps1 = prompt;
+    }
+    text_add_string(&command, "PS1=\"");
+    add_escaped(&command, ps1);
+    if (before == NULL || *before == '\0') {
+        text_add_string(&command, "\"; unset PROMPT_COMMAND");
+    } else {
+        text_add_string(&command, "\"; PROMPT_COMMAND=");
+        text_add_quoted(&command, before);
+        text_add_string(&command, "; eval \"$PROMPT_COMMAND\"");
+    }
+    environment_need(!command.short_of_memory);
+    put(variables, "PROMPT_COMMAND", command.bytes);
+}
+
+static bool has_library_directory(const struct entry *entry)
+{
+    return entry->scripts.modern || entry->payload->request->library_count > 0 || access("/.singularity.d", F_OK) == 0;
+}
+
+static void finish(struct entry *entry)
+{
+    struct variables *variables = entry->variables;
+
+    drop_unless_exported(variables, "UID");
+    drop_unless_exported(variables, "GID");
+    path_begin(variables);
+    if (!entry->path_changed)
+        path_change(variables);
+    path_changes_drop(variables);
+    restore_host(entry);
+    put_base(entry);
+    if (has_library_directory(entry))
+        library_path_complete(variables);
+    put_prompt(variables);
+    if (entry->mask >= 0)
+        (void)umask((mode_t)entry->mask);
+}
+
+void environment_make(const struct payload *payload, struct variables *variables)
+{
+    struct entry entry = {.payload = payload, .variables = variables, .mask = -1};
+    struct arena *arena = variables->arena;
+
+    variables_begin(&entry.host, arena);
+    variables_begin(&entry.injected, arena);
+    host_variables(payload->caller_environment, payload->request->cleanenv, &entry.host);
+    host_injected(payload->caller_environment, &entry.injected);
+    scripts_list(arena, &entry.scripts);
+    begin(&entry);
+    if (!evaluate(&entry))
+        evaluate_live(&entry);
+    finish(&entry);
+}

@@ -1,0 +1,23 @@
+/* What the program finds in its environment: host < image < what the caller injects. */
+#ifndef SINGULARITY_ENVIRONMENT_H
+#define SINGULARITY_ENVIRONMENT_H
+
+#include <errno.h>
+#include <stdbool.h>
+
+#include "environment/variables.h"
+#include "message.h"
+#include "payload.h"
+
+/* Fills `variables`, whose arena must be ready, with all that the program gets, exported; sets the umask that a script
+ * asks for. Reads the image's scripts and starts its shell if one of them is live code. Stops the process when a script
+ * ends the launch, or memory is short. */
+void environment_make(const struct payload *payload, struct variables *variables);
+
+static inline void environment_need(bool done)
+{
+    if (!done)
+        stop(ENOMEM, "the environment of the container");
+}
+
+#endif

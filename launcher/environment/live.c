@@ -1,0 +1,434 @@
+#include "environment/live.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "descriptor.h"
+#include "environment/environment.h"
+#include "environment/path.h"
+#include "environment/script.h"
+#include "environment/text.h"
+
+enum {
+    RESULT_FD = 9,             /* the highest that every shell can redirect */
+    RESULT_LIMIT = 4 << 20,
+    PIECE = 96 << 10,          /* of the text in one argument: the kernel takes 128 KiB */
+    PIECES = 256,
+    PATIENCE = 60 * 1000,      /* milliseconds until we say what we wait for */
+};
+
+const char *live_shell(void)
+{
+    static const char *const shells[] = {"/bin/bash", "/bin/sh"};
+
+    for (size_t at = 0; at < sizeof shells / sizeof *shells; at++)
+        if (access(shells[at], X_OK) == 0)
+            return shells[at];
+    return NULL;
+}
+
+/* ---- the text that the shell runs ---- */
+
+/* The } that ends ${ at `at`; NULL: there is none. */
+static const char *braces_end(const char *at)
+{
+    unsigned depth = 0;
+
+    for (; *at != '\0'; at++) {
+        if (*at == '\\' && at[1] != '\0')
+            at++;
+        else if (*at == '$' && at[1] == '{')
+            depth++;
+        else if (*at == '}' && --depth == 0)
+            return at;
+    }
+    return NULL;
+}
+
+/* The ) that ends $( at `at`, quotes within it respected; NULL: there is none. */
+static const char *substitution_end(const char *at)
+{
+    unsigned depth = 0;
+    char quote = '\0';
+
+    for (; *at != '\0'; at++) {
+        if (*at == '\\' && quote != '\'' && at[1] != '\0')
+            at++;
+        else if (quote != '\0')
+            quote = *at == quote ? '\0' : quote;
+        else if (*at == '\'' || *at == '"')
+            quote = *at;
+        else if (*at == '(')
+            depth++;
+        else if (*at == ')' && --depth == 0)
+            return at;
+    }
+    return NULL;
+}
+
+/* The end of what begins at `at`, one character or one substitution, to be kept as it is in double quotes; NULL: it has
+ * no end. */
+static const char *part_end(const char *at)
+{
+    if (*at == '\\' && at[1] != '\0')
+        return at + 2;
+    if (*at == '$' && at[1] == '(') {
+        at = substitution_end(at + 1);
+        return at == NULL ? NULL : at + 1;
+    }
+    if (*at == '$' && at[1] == '{') {
+        at = braces_end(at);
+        return at == NULL ? NULL : at + 1;
+    }
+    if (*at == '`') {
+        for (at++; *at != '`'; at++)
+            if (*at == '\0' || (*at == '\\' && *++at == '\0'))
+                return NULL;
+        return at + 1;
+    }
+    return at + 1;
+}
+
+bool live_value_complete(const char *value)
+{
+    while (value != NULL && *value != '\0')
+        value = part_end(value);
+    return value != NULL;
+}
+
+/* A $ counts before a name, a { and a (, as in script_expand. */
+static bool dollar_counts(char next)
+{
+    return next == '{' || next == '(' || variable_name_valid(&next, 1);
+}
+
+static void add_double_quoted(struct text *text, const char *value)
+{
+    text_add_string(text, "\"");
+    while (*value != '\0') {
+        const char *end = part_end(value);
+        bool lone = (*value == '$' && !dollar_counts(value[1])) || (*value == '\\' && value[1] == '\0');
+        if (lone || *value == '"')
+            text_add_string(text, "\\");
+        text_add(text, value, (size_t)(end - value));
+        value = end;
+    }
+    text_add_string(text, "\"");
+}
+
+static void add_injected(struct text *text, const struct live *live)
+{
+    for (uint32_t at = 0; at < live->injected->count; at++) {
+        const struct variable *entry = &live->injected->entries[at];
+        const char *value = variable_value(entry);
+        text_add_string(text, "export ");
+        text_add(text, entry->text, (size_t)entry->name_length + 1);
+        if (live->no_eval || !live_value_complete(value))
+            text_add_quoted(text, value);
+        else
+            add_double_quoted(text, value);
+        text_add_string(text, "\n");
+    }
+}
+
+/* The text of path_complete. */
+static void add_path_complete(struct text *text)
+{
+    for (const char *part = PATH_DEFAULT; *part != '\0';) {
+        int length = (int)strcspn(part, ":");
+        char line[256];
+        snprintf(line, sizeof line, "case \":$PATH:\" in *:%.*s:*) ;; *) PATH=\"${PATH:+$PATH:}%.*s\" ;; esac\n", length, part,
+                 length, part);
+        text_add_string(text, line);
+        part += length + (part[length] == ':' ? 1 : 0);
+    }
+    text_add_string(text, "export PATH\n");
+}
+
+static void add_scripts(struct text *text, const struct live *live)
+{
+    bool injected = false;
+
+    for (size_t at = 0; at < live->scripts->count; at++) {
+        const char *path = live->scripts->paths[at];
+        enum script_kind kind = script_kind(path);
+        if (kind == SCRIPT_LATE && !injected) {
+            add_injected(text, live);
+            injected = true;
+        }
+        if (kind != SCRIPT_FIRST && kind != SCRIPT_DOCKER)
+            text_add_string(text, "[ -n \"${PATH+x}\" ] || export PATH='" PATH_DEFAULT "'\n");
+        text_add_string(text, "if [ -f ");
+        text_add_quoted(text, path);
+        text_add_string(text, " ] && [ -r ");
+        text_add_quoted(text, path);
+        text_add_string(text, " ]; then . ");
+        text_add_quoted(text, path);
+        text_add_string(text, " 9>&-; fi\n");
+        if (kind == SCRIPT_DOCKER || !live->scripts->modern)
+            add_path_complete(text);
+    }
+    if (!injected)
+        add_injected(text, live);
+}
+
+/* A line of the result: `word` and those names of the host's variables that have a value now. */
+static void add_names(struct text *text, const struct variables *host, const char *word)
+{
+    text_add_strings(text, "echo \"", word, NULL);
+    for (uint32_t at = 0; at < host->count; at++) {
+        int length = (int)host->entries[at].name_length;
+        const char *name = host->entries[at].text;
+        text_add_string(text, "${");
+        text_add(text, name, (size_t)length);
+        text_add_string(text, "+ ");
+        text_add(text, name, (size_t)length);
+        text_add_string(text, "}");
+    }
+    text_add_string(text, "\" >&9\n");
+}
+
+/* Variables that the scripts see and programs do not: UID and GID. */
+static void add_hidden(struct text *text, const struct variables *variables)
+{
+    for (uint32_t at = 0; at < variables->count; at++) {
+        const struct variable *entry = &variables->entries[at];
+        if (!entry->set || entry->exported)
+            continue;
+        text_add_string(text, "[ -n \"${");
+        text_add(text, entry->text, entry->name_length);
+        text_add_string(text, "+x}\" ] || ");
+        text_add(text, entry->text, (size_t)entry->name_length + 1);
+        text_add_quoted(text, variable_value(entry));
+        text_add_string(text, "\n");
+    }
+}
+
+static void write_text(struct text *text, const struct live *live, const struct variables *variables)
+{
+    text_add_string(text, "unset PS1\n");
+    if (variables_get(variables, "PATH") == NULL)
+        text_add_string(text, "unset PATH\n");
+    add_hidden(text, variables);
+    add_names(text, live->host, "before");
+    add_scripts(text, live);
+    add_names(text, live->host, "after");
+    text_add_string(text, "umask >&9\necho variables >&9\nexport -p >&9\n");
+    environment_need(!text->short_of_memory);
+}
+
+/* ---- the child ---- */
+
+/* The words of the shell: a loader, the text in pieces that the loader joins, and then the program's arguments, which
+ * are what $1 and so on stand for once the text has shifted the pieces away. */
+static char **shell_words(const struct live *live, struct arena *arena, const struct text *body)
+{
+    char shift[32];
+    struct text loader = {.arena = arena}, text = {.arena = arena};
+    size_t pieces = body->length / PIECE + 1, count = 0;
+    char **words;
+
+    while (live->arguments[count] != NULL)
+        count++;
+    words = arena_take(arena, (count + pieces + 5) * sizeof *words);
+    snprintf(shift, sizeof shift, "shift %zu\n", pieces);
+    text_add_strings(&text, shift, body->bytes, NULL);
+    text_add_string(&loader, "eval \"");
+    if (words == NULL || text.short_of_memory || pieces > PIECES)
+        stop(E2BIG, "the environment scripts of the image cannot be handed to %s", live->shell);
+    words[0] = (char *)(uintptr_t)live->shell;
+    words[1] = (char *)(uintptr_t)"-c";
+    words[3] = words[0];
+    for (size_t at = 0; at < pieces; at++) {
+        struct text piece = {.arena = arena};
+        size_t start = at * text.length / pieces, end = (at + 1) * text.length / pieces;
+        char name[32];
+        snprintf(name, sizeof name, "${%zu}", at + 1);
+        text_add_string(&loader, name);
+        text_add(&piece, text.bytes + start, end - start);
+        environment_need(!piece.short_of_memory);
+        words[4 + at] = piece.bytes;
+    }
+    text_add_string(&loader, "\"");
+    environment_need(!loader.short_of_memory);
+    words[2] = loader.bytes;
+    memcpy(words + 4 + pieces, live->arguments, (count + 1) * sizeof *words);
+    return words;
+}
+
+/* In the child: nothing to read, the result on its own descriptor, everything else as the program will have it. */
+static _Noreturn void become_shell(char **words, char **environment, int empty, int result, pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(EXIT_OWN_FAILURE);
+    if (dup2(empty, STDIN_FILENO) >= 0 && (result == RESULT_FD ? fcntl(result, F_SETFD, 0) : dup2(result, RESULT_FD)) >= 0)
+        execve(words[0], words, environment);
+    dprintf(result, "refused %d\n", errno);
+    _exit(EXIT_OWN_FAILURE);
+}
+
+/* A child of the kind that sends no signal when it ends: the program must not find a SIGCHLD of ours pending, and it
+ * does not matter if the caller ignores that signal. */
+static pid_t start_shell(char **words, char **environment, int *result)
+{
+    int empty[2], output[2];
+    pid_t parent = getpid();
+    pid_t child;
+
+    if (pipe2(empty, O_CLOEXEC) < 0 || pipe2(output, O_CLOEXEC) < 0)
+        stop(errno, "a pipe for the environment scripts of the image");
+    close(empty[1]);
+    child = (pid_t)syscall(SYS_clone, 0UL, NULL, NULL, NULL, NULL);
+    if (child < 0)
+        stop(errno, "start %s for the environment scripts of the image", words[0]);
+    if (child == 0)
+        become_shell(words, environment, empty[0], output[1], parent);
+    close(empty[0]);
+    close(output[1]);
+    *result = output[0];
+    return child;
+}
+
+static void wait_for_more(int result, const char *shell)
+{
+    struct pollfd event = {.fd = result, .events = POLLIN};
+    int got;
+
+    do
+        got = poll(&event, 1, PATIENCE);
+    while (got < 0 && errno == EINTR);
+    if (got == 0)
+        message_warning("the environment scripts of the image still run in %s after a minute", shell);
+}
+
+static char *read_result(int result, const char *shell, struct arena *arena)
+{
+    size_t room = 64 << 10, size = 0;
+    char *bytes = arena_take(arena, room);
+
+    for (bool patient = true;; ) {
+        ssize_t got;
+        environment_need(bytes != NULL);
+        if (patient)
+            wait_for_more(result, shell);
+        patient = false;
+        got = read(result, bytes + size, room - 1 - size);
+        if (got < 0 && errno != EINTR)
+            stop(errno, "the result of the environment scripts of the image");
+        if (got == 0)
+            break;
+        size += got > 0 ? (size_t)got : 0;
+        if (size > RESULT_LIMIT)
+            stop(0, "the environment scripts of the image make more than %d MiB of variables", RESULT_LIMIT >> 20);
+        if (size == room - 1) {
+            bytes = arena_grow(arena, bytes, room, 2 * room);
+            room *= 2;
+        }
+    }
+    bytes[size] = '\0';
+    return bytes;
+}
+
+/* ---- its result ---- */
+
+/* The rest of the line at *at if it begins with `word`, ended by a NUL; *at goes to the next line. NULL: it does not. */
+static char *take_line(char **at, const char *word)
+{
+    size_t length = strlen(word);
+    char *line = *at, *end = strchr(line, '\n');
+
+    if (end == NULL || strncmp(line, word, length) != 0)
+        return NULL;
+    *end = '\0';
+    *at = end + 1;
+    return line + length;
+}
+
+/* Gives those of the names in a line of the result that `known` lacks a value in `variables`. */
+static void mark_names(const char *names, const struct variables *known, struct variables *variables)
+{
+    while (*names == ' ') {
+        size_t length = strcspn(++names, " ");
+        struct text text = {.arena = variables->arena};
+        if (variables_find(known, names, length) == NULL && variables_find(variables, names, length) == NULL) {
+            text_add(&text, names, length);
+            text_add_string(&text, "=x");
+            environment_need(!text.short_of_memory && variables_adopt(variables, text.bytes, length, 1));
+        }
+        names += length;
+    }
+}
+
+/* Host variables that a script gave a value without exporting it: they count as set, and the program has them not. */
+static void keep_unexported(const char *before, const char *after, struct variables *variables)
+{
+    struct variables early;
+
+    variables_begin(&early, variables->arena);
+    mark_names(before, &early, &early);
+    mark_names(after, &early, variables);
+}
+
+static void end_of_shell(pid_t child, const char *shell, bool finished)
+{
+    int status;
+
+    while (waitpid(child, &status, __WALL) < 0)
+        if (errno != EINTR)
+            stop(errno, "the environment scripts of the image");
+    if (WIFSIGNALED(status))
+        stop_with(128 + WTERMSIG(status), 0, "signal %d ended the environment scripts of the image in %s", WTERMSIG(status),
+                  shell);
+    if (WEXITSTATUS(status) != 0)
+        stop_with(WEXITSTATUS(status), 0, "the environment scripts of the image ended the launch with status %d",
+                  WEXITSTATUS(status));
+    if (!finished)
+        stop(0, "the environment scripts of the image ended the launch before the program");
+}
+
+static void own_variables_drop(struct variables *variables)
+{
+    static const char *const names[] = {"_", "SHLVL", "OLDPWD"};
+
+    for (size_t at = 0; at < sizeof names / sizeof *names; at++)
+        variables_unset(variables, names[at], strlen(names[at]));
+}
+
+int live_evaluate(const struct live *live, struct variables *variables)
+{
+    struct arena *arena = variables->arena;
+    struct text text = {.arena = arena};
+    char **environment = variables_environment(variables);
+    char *at, *before, *after, *mask, *refused;
+    struct script_result result;
+    int output;
+    pid_t child;
+
+    environment_need(environment != NULL);
+    write_text(&text, live, variables);
+    child = start_shell(shell_words(live, arena, &text), environment, &output);
+    at = read_result(output, live->shell, arena);
+    close(output);
+    refused = take_line(&at, "refused ");
+    if (refused != NULL)
+        stop((int)strtol(refused, NULL, 10), "start %s for the environment scripts of the image", live->shell);
+    before = take_line(&at, "before");
+    after = take_line(&at, "after");
+    mask = take_line(&at, "");
+    end_of_shell(child, live->shell, before != NULL && after != NULL && mask != NULL && take_line(&at, "variables") != NULL);
+    variables_begin(variables, arena);
+    if (!script_read_dump(at, strlen(at), variables, &result))
+        stop(0, "line %u of what %s exports cannot be read: %s", result.line, live->shell, result.why);
+    own_variables_drop(variables);
+    keep_unexported(before, after, variables);
+    return (int)strtol(mask, NULL, 8) & 0777;
+}

@@ -1,0 +1,96 @@
+#include "environment/path.h"
+
+#include <string.h>
+
+#include "environment/environment.h"
+#include "environment/text.h"
+
+static const char prepend_name[] = "SING_USER_DEFINED_PREPEND_PATH";
+static const char append_name[] = "SING_USER_DEFINED_APPEND_PATH";
+static const char replace_name[] = "SING_USER_DEFINED_PATH";
+
+static const char *value_or_empty(const struct variables *variables, const char *name)
+{
+    const char *value = variables_get(variables, name);
+    return value == NULL ? "" : value;
+}
+
+static void put(struct variables *variables, const char *name, const struct text *value)
+{
+    environment_need(!value->short_of_memory && variables_put(variables, name, value->bytes));
+}
+
+bool path_has(const char *list, const char *directory, size_t length)
+{
+    for (;;) {
+        size_t part = strcspn(list, ":");
+        if (part == length && memcmp(list, directory, length) == 0)
+            return true;
+        if (list[part] == '\0')
+            return false;
+        list += part + 1;
+    }
+}
+
+void path_begin(struct variables *variables)
+{
+    if (variables_get(variables, "PATH") == NULL)
+        environment_need(variables_put(variables, "PATH", PATH_DEFAULT));
+    else
+        environment_need(variables_export(variables, "PATH", strlen("PATH")));
+}
+
+void path_complete(struct variables *variables)
+{
+    const char *path = value_or_empty(variables, "PATH");
+    struct text whole = {.arena = variables->arena};
+    const char *part = PATH_DEFAULT;
+
+    text_add_string(&whole, path);
+    for (;;) {
+        size_t length = strcspn(part, ":");
+        if (!path_has(path, part, length)) {
+            text_add_string(&whole, whole.length > 0 ? ":" : "");
+            text_add(&whole, part, length);
+        }
+        if (part[length] == '\0')
+            break;
+        part += length + 1;
+    }
+    put(variables, "PATH", &whole);
+}
+
+void path_change(struct variables *variables)
+{
+    const char *path = value_or_empty(variables, "PATH");
+    const char *prepend = value_or_empty(variables, prepend_name);
+    const char *append = value_or_empty(variables, append_name);
+    const char *replace = value_or_empty(variables, replace_name);
+    struct text whole = {.arena = variables->arena};
+
+    if (*prepend == '\0' && *append == '\0' && *replace == '\0')
+        return;
+    if (*replace != '\0')
+        text_add_string(&whole, replace);
+    else
+        text_add_strings(&whole, prepend, *prepend == '\0' ? "" : ":", path, *append == '\0' ? "" : ":", append, NULL);
+    put(variables, "PATH", &whole);
+}
+
+void path_changes_drop(struct variables *variables)
+{
+    variables_unset(variables, prepend_name, strlen(prepend_name));
+    variables_unset(variables, append_name, strlen(append_name));
+    variables_unset(variables, replace_name, strlen(replace_name));
+}
+
+void library_path_complete(struct variables *variables)
+{
+    const char *list = value_or_empty(variables, "LD_LIBRARY_PATH");
+    struct text whole = {.arena = variables->arena};
+
+    text_add_string(&whole, list);
+    if (!path_has(list, LIBRARY_DIRECTORY, strlen(LIBRARY_DIRECTORY)))
+        text_add_strings(&whole, *list == '\0' ? "" : ":", LIBRARY_DIRECTORY, NULL);
+    put(variables, "LD_LIBRARY_PATH", &whole);
+}

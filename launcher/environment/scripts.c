@@ -1,0 +1,100 @@
+#include "environment/scripts.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "descriptor.h"
+#include "environment/environment.h"
+#include "environment/text.h"
+
+enum { ENTRIES_SIZE = 4096 };
+
+static bool is_script(const struct dirent64 *entry)
+{
+    size_t length = strlen(entry->d_name);
+    bool kind = entry->d_type == DT_REG || entry->d_type == DT_LNK || entry->d_type == DT_UNKNOWN;
+
+    return kind && entry->d_name[0] != '.' && length > 3 && strcmp(entry->d_name + length - 3, ".sh") == 0;
+}
+
+static void path_insert(struct arena *arena, struct scripts *scripts, size_t *room, const char *name)
+{
+    struct text path = {.arena = arena};
+    size_t at = scripts->count;
+
+    text_add_strings(&path, SCRIPTS_DIRECTORY "/", name, NULL);
+    environment_need(!path.short_of_memory);
+    if (scripts->count == *room) {
+        size_t larger = *room == 0 ? 16 : 2 * *room;
+        scripts->paths = arena_grow(arena, scripts->paths, *room * sizeof *scripts->paths, larger * sizeof *scripts->paths);
+        environment_need(scripts->paths != NULL);
+        *room = larger;
+    }
+    for (; at > 0 && strcmp(scripts->paths[at - 1], path.bytes) > 0; at--)
+        scripts->paths[at] = scripts->paths[at - 1];
+    scripts->paths[at] = path.bytes;
+    scripts->count++;
+}
+
+/* getdents64 and not readdir, which would take 32 KiB to read ten names. */
+static void directory_list(int directory, struct arena *arena, struct scripts *scripts)
+{
+    union {
+        struct dirent64 entry;
+        char bytes[ENTRIES_SIZE];
+    } buffer;
+    size_t room = 0;
+
+    for (;;) {
+        long got = syscall(SYS_getdents64, directory, &buffer, sizeof buffer);
+        if (got < 0)
+            message_warning(SCRIPTS_DIRECTORY " cannot be read, the variables of the image are missing: %s",
+                            strerror(errno));
+        if (got <= 0)
+            return;
+        for (long at = 0; at < got;) {
+            const struct dirent64 *entry = (const void *)(buffer.bytes + at);
+            if (is_script(entry))
+                path_insert(arena, scripts, &room, entry->d_name);
+            at += entry->d_reclen;
+        }
+    }
+}
+
+void scripts_list(struct arena *arena, struct scripts *scripts)
+{
+    OWNED_FD directory = open(SCRIPTS_DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    *scripts = (struct scripts){.modern = directory >= 0};
+    if (directory >= 0) {
+        directory_list(directory, arena, scripts);
+        return;
+    }
+    if (errno != ENOENT && errno != ENOTDIR) {
+        message_warning(SCRIPTS_DIRECTORY " cannot be read, the variables of the image are missing: %s", strerror(errno));
+        return;
+    }
+    scripts->paths = arena_take(arena, sizeof *scripts->paths);
+    environment_need(scripts->paths != NULL);
+    scripts->paths[0] = "/environment";
+    scripts->count = 1;
+}
+
+enum script_kind script_kind(const char *path)
+{
+    static const char base[] = SCRIPTS_DIRECTORY "/01-base.sh";
+    static const char docker[] = SCRIPTS_DIRECTORY "/10-docker";
+    static const char last[] = SCRIPTS_DIRECTORY "/99-base.sh";
+
+    if (strcmp(path, base) == 0)
+        return SCRIPT_FIRST;
+    if (strncmp(path, docker, sizeof docker - 1) == 0)
+        return SCRIPT_DOCKER;
+    return strncmp(path, SCRIPTS_DIRECTORY, sizeof SCRIPTS_DIRECTORY - 1) == 0 && strcmp(path, last) > 0 ? SCRIPT_LATE
+                                                                                                          : SCRIPT_OWN;
+}
