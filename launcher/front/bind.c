@@ -204,7 +204,7 @@ static bool mount_line(struct request *request, struct text_store *store, const 
     return add_paths(request, store, cwd, mount.source, mount.target, mount.options, error);
 }
 
-bool mount_take(struct request *request, struct text_store *store, const char *cwd, const char *text,
+bool mount_value_take(struct request *request, struct text_store *store, const char *cwd, const char *text,
                 struct error *error)
 {
     while (*text != '\0') {

@@ -14,7 +14,7 @@ bool bind_take(struct request *request, struct text_store *store, const char *cw
                struct error *error);
 
 /* The same for "type=bind,source=S,target=T[,readonly]", one or several separated by newlines. */
-bool mount_take(struct request *request, struct text_store *store, const char *cwd, const char *text,
+bool mount_value_take(struct request *request, struct text_store *store, const char *cwd, const char *text,
                 struct error *error);
 
 #endif

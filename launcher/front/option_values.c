@@ -57,7 +57,7 @@ static bool take_bind(struct launch *launch, const struct option_value *use, con
 static bool take_mount(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
 {
     (void)use;
-    return mount_take(&launch->request, &launch->store, launch->cwd, text, error);
+    return mount_value_take(&launch->request, &launch->store, launch->cwd, text, error);
 }
 
 static bool take_env(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
