@@ -107,7 +107,7 @@ static void restore_stack(const struct request *request)
 
     if (request->stack_soft == 0 || getrlimit(RLIMIT_STACK, &stack) < 0)
         return;
-    stack.rlim_cur = request->stack_soft - 1;
+    stack.rlim_cur = request->stack_soft == UINT64_MAX ? RLIM_INFINITY : request->stack_soft - 1;
     if (stack.rlim_cur > stack.rlim_max)
         stack.rlim_cur = stack.rlim_max;
     if (setrlimit(RLIMIT_STACK, &stack) < 0)
