@@ -1,0 +1,400 @@
+"""The front door as it is started, with a starter and a Python that only print what they were given."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import resource
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+ROOT = Path(__file__).parents[2]
+NOBODY = 54321  # has no passwd entry
+COMPILE = ["gcc", "-std=gnu17", "-D_GNU_SOURCE", '-DVERSION="5.0.0"', "-Ilauncher", "-O1", "-fPIE", "-static-pie"]
+PYTHON = '#!/bin/sh\nfor word; do echo "python $word"; done\n'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a run of the front door ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+@dataclass(frozen=True, slots=True)
+class FrontDoor:
+    """An installation that can be moved: bin/singularity, libexec/singularity/sexec, etc/singularity."""
+
+    place: Path
+
+    def __call__(
+        self, *words: str | Path, name: str = "singularity", env: Mapping[str, str] | None = None, **how: object
+    ) -> Ended:
+        argv = [name, *map(str, words)]
+        result = subprocess.run(
+            argv,
+            executable=self.place / "bin" / "singularity",
+            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            **how,  # type: ignore[call-overload]
+        )
+        return Ended(status=result.returncode, out=result.stdout, err=result.stderr)
+
+    def launched(self, *words: str | Path, **how: object) -> list[str]:
+        """What the starter was given, one thing a line; nothing else was said."""
+        ended = self(*words, **how)  # type: ignore[arg-type]
+        assert (ended.status, ended.err) == (0, ""), ended
+        return ended.lines
+
+
+def run(argv: Sequence[str | Path]) -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+    }
+    result = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.fixture(scope="session")
+def built(storage: Path) -> Path:
+    """The two programs, linked against the archive of the launcher but for the paths that are compiled in."""
+    place = storage / "front-door-built"
+    place.mkdir()
+    run(["flock", "build/lock", "make", "-s", "build/liblauncher.a"])
+    archive = ROOT / "build/liblauncher.a"
+    door = ["launcher/singularity.c", "launcher/front/installation.c"]
+    run([*COMPILE, "-o", place / "singularity", *door, archive])
+    run([*COMPILE, "-o", place / "sexec", "tests/launcher/request_print.c", archive])
+    return place
+
+
+@pytest.fixture
+def door(built: Path, storage: Path, request: pytest.FixtureRequest) -> Iterator[FrontDoor]:
+    place = storage / f"front-door-{abs(hash(request.node.nodeid))}"
+    for directory in ("bin", "libexec/singularity", "etc/singularity"):
+        (place / directory).mkdir(parents=True)
+    shutil.copy(built / "singularity", place / "bin")
+    shutil.copy(built / "sexec", place / "libexec/singularity")
+    (place / "bin/python3").write_text(PYTHON)
+    (place / "bin/python3").chmod(0o755)
+    yield FrontDoor(place)
+    shutil.rmtree(place)
+
+
+as_root = pytest.mark.needs("root")
+
+
+def test_a_launch_says_who_where_and_what(door: FrontDoor, tmp_path: Path) -> None:
+    lines = door.launched("exec", "-B", "/a:/b:ro", "img.sif", "ls", "", "--x", cwd=tmp_path)
+    assert f"image {tmp_path}/img.sif" in lines
+    assert f"cwd {tmp_path}" in lines
+    assert "bind /a|/b|1" in lines
+    assert "level 17" in lines
+    assert [line for line in lines if line.startswith("argument")] == ["argument ls", "argument ", "argument --x"]
+
+
+def test_the_directory_has_the_callers_name(door: FrontDoor, tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir()
+    link.symlink_to(real)
+    assert f"cwd {link}" in door.launched("exec", "/i", "x", cwd=real, env={"PWD": str(link)})
+    assert f"cwd {real}" in door.launched("exec", "/i", "x", cwd=real, env={"PWD": "/"})
+
+
+def test_a_deleted_directory_is_no_directory(door: FrontDoor, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    lines = door.launched("exec", "/i", "x", cwd=gone, env={"PWD": str(gone)}, preexec_fn=gone.rmdir)
+    assert not any(line.startswith("cwd ") for line in lines)
+
+
+def test_an_executable_image_runs_quietly(door: FrontDoor) -> None:
+    lines = door.launched("/images/x.img", "--bind", "-v", name="/usr/bin/run-singularity")
+    assert {"action 1", "level 15", "image /images/x.img", "argument --bind", "argument -v"} <= set(lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("singularity", "singularity"), ("apptainer", "apptainer"), ("/x/apptainer", "apptainer"), ("", "singularity")],
+)
+def test_the_version_has_the_name_it_was_started_under(door: FrontDoor, name: str, shown: str) -> None:
+    assert door("--version", name=name) == Ended(status=0, out=f"{shown} version 5.0.0\n", err="")
+    assert door("version", name=name) == Ended(status=0, out="5.0.0\n", err="")
+
+
+def test_the_version_says_how_containers_are_started_when_asked(door: FrontDoor) -> None:
+    lines = door("-v", "--version").lines
+    assert lines[0] == "singularity version 5.0.0"
+    assert lines[1].startswith("starter: ")
+    assert "sexec (" in lines[1]
+
+
+def test_a_version_that_cannot_be_written_is_a_failure(door: FrontDoor) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [door.place / "bin/singularity", "--version"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert result.returncode == 255
+    assert result.stderr == b"FATAL:   standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ([], ["help"]),
+        (["help"], ["help"]),
+        (["--help"], ["help"]),
+        (["-h", "build"], ["help", "build"]),
+        (["help", "exec"], ["help", "exec"]),
+        (["exec", "--help"], ["help", "exec"]),
+        (["exec", "-ch", "img"], ["help", "exec"]),
+        (["run", "help"], ["help", "run"]),
+        (["build", "--sandbox", "x", "y z"], ["build", "--sandbox", "x", "y z"]),
+        (["-dq", "--nocolor", "sif", "list", "x"], ["--debug", "--quiet", "--nocolor", "sif", "list", "x"]),
+        (["-x", "-vv", "frobnicate"], ["--debug", "--verbose", "--verbose", "frobnicate"]),
+        (["exec", "-C", "docker://x", "ls", "-l"], ["launch", "exec", "-C", "docker://x", "ls", "-l"]),
+        (["-d", "run", "instance://x"], ["launch", "-d", "run", "instance://x"]),
+    ],
+)
+def test_what_python_is_asked(door: FrontDoor, words: list[str], wanted: list[str]) -> None:
+    ended = door(*words)
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.lines == [f"python {word}" for word in ["-I", "-m", "singularity", *wanted]]
+
+
+def test_an_archive_goes_to_python_and_a_directory_of_that_name_does_not(door: FrontDoor, tmp_path: Path) -> None:
+    archive, directory = tmp_path / "a.tar.bz2", tmp_path / "d.tar"
+    archive.touch()
+    directory.mkdir()
+    assert door("run", archive).lines[-3:] == ["python launch", "python run", f"python {archive}"]
+    assert f"image {directory}" in door.launched("run", directory)
+    assert door("--quiet", "run", archive).lines[3:5] == ["python launch", "python --quiet"]
+    assert door(archive, "x", name="run-singularity").lines[3:] == [
+        f"python {word}" for word in ["launch", "--quiet", "run", archive, "x"]
+    ]
+
+
+def test_a_missing_part_of_the_installation_is_named(door: FrontDoor) -> None:
+    (door.place / "bin/python3").unlink()
+    (door.place / "libexec/singularity/sexec").unlink()
+    ended = door("build", "x", "y")
+    assert (ended.status, len(ended.err.splitlines())) == (255, 1)
+    assert ended.err.startswith("FATAL:   ")
+    assert "python3" in ended.err
+    ended = door("exec", "/i", "x", user=None if os.geteuid() else NOBODY)
+    assert (ended.status, len(ended.err.splitlines())) == (255, 1)
+    assert "sexec" in ended.err
+
+
+def test_the_variable_image_stands_for_the_word(door: FrontDoor) -> None:
+    env = {"SINGULARITY_IMAGE": "/preset.img"}
+    lines = door.launched("exec", "ls", "-l", env=env)
+    assert {"image /preset.img", "argument ls", "argument -l"} <= set(lines)
+    lines = door.launched("exec", "/preset.img", "ls", env=env)
+    assert {"image /preset.img", "argument ls"} <= set(lines)
+    assert "argument /preset.img" not in lines
+    assert "image /preset.img" in door.launched("run", env=env)
+    assert door("exec", env=env).status == 1
+
+
+@pytest.mark.parametrize("words", [["exec"], ["exec", "-c"], ["exec", "/i"], ["run"], ["shell", "-C"], ["test"]])
+def test_missing_words_are_wrong_usage(door: FrontDoor, words: list[str]) -> None:
+    ended = door(*words)
+    assert (ended.status, ended.out, len(ended.err.splitlines())) == (1, "", 1)
+    assert ended.err.startswith("ERROR:   ")
+    assert f"singularity {words[0]}" in ended.err
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_closed_standard_streams_are_opened_on_nothing(
+    door: FrontDoor, tmp_path: Path, closed: tuple[int, ...]
+) -> None:
+    starter = door.place / "libexec/singularity/sexec"
+    starter.write_text(f'#!/bin/sh\nseen=$(cd /proc/$$/fd; readlink 0 1 2)\necho "$seen" > {tmp_path}/streams\n')
+
+    def close() -> None:
+        for number in closed:
+            os.close(number)
+
+    door("exec", "/i", "x", preexec_fn=close)
+    streams = (tmp_path / "streams").read_text().splitlines()
+    assert [streams[number] for number in closed] == ["/dev/null"] * len(closed)
+
+
+def test_descriptors_that_were_asked_for_are_kept(door: FrontDoor) -> None:
+    one, other = socket.socketpair()
+    with one, other, Path("/dev/null").open() as file:
+        numbers = [one.fileno(), file.fileno()]
+        lines = door.launched("exec", f"--keep-fd={numbers[0]},{numbers[1]}", "/i", "x", pass_fds=numbers)
+        assert [line for line in lines if line.startswith("keep_fd")] == [f"keep_fd ||{number}" for number in numbers]
+        lines = door.launched("exec", "--keep-fd", "all", "/i", "x", pass_fds=numbers)
+        assert {f"keep_fd ||{number}" for number in numbers} == {line for line in lines if line.startswith("keep_fd")}
+        env = {"PMI_FD": str(one.fileno())}
+        assert f"keep_fd ||{one.fileno()}" in door.launched("exec", "/i", "x", pass_fds=numbers, env=env)
+        env = {"PMI_FD": str(file.fileno())}
+        assert "keep_fd" not in "".join(door.launched("exec", "/i", "x", pass_fds=numbers, env=env))
+    directory = os.open("/", os.O_RDONLY)
+    ended = door("exec", f"--keep-fd={directory}", "/i", "x", pass_fds=[directory])
+    os.close(directory)
+    assert (ended.status, len(ended.err.splitlines())) == (255, 1)
+    assert "directory" in ended.err
+
+
+def test_the_stack_limit_is_carried(door: FrontDoor) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+
+    def limited(soft: int) -> list[str]:
+        return door.launched(
+            "exec", "/i", "x", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
+        )
+
+    assert "stack_soft 4194305" in limited(4 << 20)
+    if hard == resource.RLIM_INFINITY:
+        assert f"stack_soft {2**64 - 1}" in limited(resource.RLIM_INFINITY)
+
+
+def test_many_words_pass_and_too_many_are_one_line(door: FrontDoor, tmp_path: Path) -> None:
+    words = ["y" * 1000] * 1500
+    assert door.launched("exec", "/i", *words).count(f"argument {words[0]}") == 1500
+    file = tmp_path / "file.env"
+    file.write_text("".join(f"V{number}={'z' * 100_000}\n" for number in range(6)))
+
+    def quarter_of_a_mebibyte() -> None:
+        resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+
+    ended = door("exec", "--env-file", file, "/i", "x", preexec_fn=quarter_of_a_mebibyte)
+    assert (ended.status, len(ended.err.splitlines())) == (255, 1)
+    assert "longer than the system allows" in ended.err
+
+
+@as_root
+def test_the_starter_is_chosen(door: FrontDoor) -> None:
+    starters = door.place / "libexec/singularity"
+    shutil.copy(starters / "sexec", starters / "sexec-suid")
+
+    def chosen(*words: str, user: int = NOBODY, env: Mapping[str, str] | None = None) -> str:
+        ended = door("-v", "exec", *words, "/i", "x", user=user, group=user, env=env)
+        return ended.err.split(": ")[1].removeprefix(" " * 2).split("/")[-1]
+
+    assert chosen() == "sexec", "a starter without the setuid bit"
+    (starters / "sexec-suid").chmod(0o4755)
+    assert chosen() == "sexec-suid"
+    assert chosen(user=0) == "sexec"
+    assert chosen("-u") == "sexec"
+    assert chosen("--userns=false") == "sexec-suid"
+    assert chosen(env={"SINGULARITY_NOSUID": "1"}) == "sexec"
+    os.chown(starters / "sexec-suid", NOBODY, 0)
+    (starters / "sexec-suid").chmod(0o4755)
+    assert chosen() == "sexec", "a setuid starter of another owner than root"
+
+
+@as_root
+def test_no_new_privs_leaves_the_setuid_starter_alone(door: FrontDoor) -> None:
+    starters = door.place / "libexec/singularity"
+    shutil.copy(starters / "sexec", starters / "sexec-suid")
+    (starters / "sexec-suid").chmod(0o4755)
+    words: list[str | Path] = ["setpriv", "--no-new-privs", door.place / "bin/singularity", "-v", "exec", "/i", "x"]
+    result = subprocess.run(words, capture_output=True, text=True, check=False, user=NOBODY, group=NOBODY)
+    assert "no_new_privs" in result.stderr
+    assert "sexec-suid" not in result.stderr
+
+
+@as_root
+def test_a_user_without_an_account_is_nobody_in_particular(door: FrontDoor) -> None:
+    lines = door.launched("exec", "/i", "x", user=NOBODY, group=NOBODY, extra_groups=[])
+    assert not any(line.startswith(("account_", "group ")) for line in lines)
+
+
+@as_root
+def test_groups_have_their_names_in_the_callers_order(door: FrontDoor) -> None:
+    lines = door.launched("exec", "/i", "x", user=NOBODY, group=4, extra_groups=[2, 4, NOBODY])
+    names = [f"group {grp.getgrgid(number).gr_name}||{number}" for number in (4, 2)]
+    assert [line for line in lines if line.startswith("group ")] == names
+
+
+@as_root
+def test_root_may_launch_for_another_user(door: FrontDoor) -> None:
+    env = {"SINGULARITY_TARGET_UID": "1", "SINGULARITY_TARGET_GID": "4"}
+    lines = door.launched("exec", "/i", "x", env=env)
+    names = {f"account_name {pwd.getpwuid(1).pw_name}", f"group {grp.getgrgid(4).gr_name}||4"}
+    assert {"target_uid 2", "target_gid 5", *names} <= set(lines)
+    assert sum(line.startswith("group ") for line in lines) == 1
+    assert not any(line.startswith("target_") for line in door.launched("exec", "/i", "x", env=env, user=NOBODY))
+
+
+def test_init_scripts_come_before_everything(door: FrontDoor, tmp_path: Path) -> None:
+    (door.place / "etc/singularity/init").write_text("export TEST_SITE=1 SINGULARITY_BINDPATH=/global\n")
+    script = 'export TEST_USER="$TEST_SITE+1"\nLD_LIBRARY_PATH=/opt/cuda; export LD_LIBRARY_PATH\n'
+    (tmp_path / ".singularity-init").write_text(script)
+    lines = door.launched("exec", "/i", "x", env={"HOME": str(tmp_path)})
+    assert {
+        "bind /global|/global|0",
+        "environment TEST_SITE=1",
+        "environment TEST_USER=1+1",
+        "environment SINGULARITYENV_LD_LIBRARY_PATH=/opt/cuda",
+    } <= set(lines)
+
+
+def test_variables_of_the_options_reach_the_starter(door: FrontDoor, tmp_path: Path) -> None:
+    file = tmp_path / "file.env"
+    file.write_text("A=file\nB=file\n")
+    ended = door("exec", "--env-file", file, "--env", "B=option", "/i", "x", env={"APPTAINERENV_A": "caller"})
+    assert ended.err == "WARNING: variable B is set by --env and by --env-file: --env counts\n"
+    assert sorted(line for line in ended.lines if line.startswith("environment")) == [
+        "environment SINGULARITYENV_A=file",
+        "environment SINGULARITYENV_B=option",
+    ]
+
+
+def test_the_debug_level_is_an_audit_trail(door: FrontDoor) -> None:
+    ended = door("-d", "exec", "--pid", "/i", "x", env={"SINGULARITY_BINDPATH": "/opt,"})
+    assert "level 21" in ended.lines
+    assert "variable SINGULARITY_BINDPATH = '/opt,'" in ended.err
+    assert "option --pid = ''" in ended.err
+    assert all(line.startswith(("DEBUG", "VERBOSE")) and "[U=" in line for line in ended.err.splitlines())
+
+
+def test_drivers_that_are_not_there_are_one_warning(door: FrontDoor) -> None:
+    (door.place / "etc/singularity/nvliblist.conf").write_text("libsurely-not-here.so\n")
+    ended = door("exec", "--nv", "/i", "x")
+    assert ended.err == "WARNING: Could not find any nv files on this host\n"
+    assert "nv" in ended.lines
+
+
+def test_libraries_of_the_host_are_found(door: FrontDoor) -> None:
+    (door.place / "etc/singularity/nvliblist.conf").write_text("libc.so\nsh\n/etc/passwd\n")
+    lines = door.launched("exec", "--nv", "/i", "x")
+    libraries = [line for line in lines if line.startswith("library ")]
+    assert any(line.endswith("|/.singularity.d/libs/libc.so.6|0") for line in libraries)
+    assert any(line.endswith("|/usr/bin/sh|0") for line in libraries)
+    assert "library /etc/passwd|/etc/passwd|0" in libraries
+
+
+def test_the_version_is_answered_at_once(door: FrontDoor) -> None:
+    program = door.place / "bin/singularity"
+    best = 1.0
+    for _ in range(30):
+        begin = time.perf_counter()
+        subprocess.run([program, "--version"], stdout=subprocess.DEVNULL, check=True)
+        best = min(best, time.perf_counter() - begin)
+    assert best < 0.05, "no interpreter is started for it"
