@@ -221,9 +221,10 @@ const char *program_find(const char *name, const char *search, struct arena *are
         size_t length = strcspn(search, ":");
         const struct arena mark = *arena;
         const char *path = length == 0 ? joined(".", 1, name, arena) : joined(search, length, name, arena);
+        errno = 0;
         if (program_usable(path))
             return path;
-        if (unusable == NULL && access(path, F_OK) == 0)
+        if (unusable == NULL && errno != ENOENT && access(path, F_OK) == 0)
             unusable = path;
         else
             arena_return(arena, &mark);

@@ -23,9 +23,10 @@ struct entry {
     struct variables injected;
     struct scripts scripts;
     struct variables *variables;
-    const char *shell;   /* of the image, once it was looked for and is there */
-    bool path_changed;   /* by the image's own script */
-    int mask;            /* -1: as it is */
+    const char *directory; /* the current one; NULL: without a name here */
+    const char *shell;     /* of the image, once it was looked for and is there */
+    bool path_changed;     /* by the image's own script */
+    int mask;              /* -1: as it is */
 };
 
 static void put(struct variables *variables, const char *name, const char *value)
@@ -57,21 +58,26 @@ static bool names_current_directory(const char *path)
            named.st_dev == current.st_dev && named.st_ino == current.st_ino;
 }
 
-static void put_current_directory(const struct request *request, struct variables *variables)
+/* NULL: it has no name in the container. */
+static const char *current_directory(const struct request *request, struct arena *arena)
 {
-    static const size_t size = 4096 + 1;
     char *path;
 
-    if (names_current_directory(request->target_cwd)) {
-        put(variables, "PWD", request->target_cwd);
-    } else if (names_current_directory(request->cwd)) {
-        put(variables, "PWD", request->cwd);
-    } else {
-        path = arena_take(variables->arena, size);
-        environment_need(path != NULL);
-        if (getcwd(path, size) != NULL && path[0] == '/')
-            put(variables, "PWD", path);
-    }
+    if (names_current_directory(request->target_cwd))
+        return request->target_cwd;
+    if (names_current_directory(request->cwd))
+        return request->cwd;
+    path = arena_take(arena, PATH_MAX + 1);
+    environment_need(path != NULL);
+    return getcwd(path, PATH_MAX + 1) != NULL && path[0] == '/' ? path : NULL;
+}
+
+static void put_directory(const struct entry *entry)
+{
+    if (entry->directory != NULL)
+        put(entry->variables, "PWD", entry->directory);
+    else
+        variables_unset(entry->variables, "PWD", strlen("PWD"));
 }
 
 static void put_number(struct variables *variables, const char *name, unsigned number)
@@ -96,7 +102,7 @@ static void begin(const struct entry *entry)
     const char *name = base_name(payload->image);
 
     variables_begin(variables, entry->host.arena);
-    put_current_directory(payload->request, variables);
+    put_directory(entry);
     if (payload->home != NULL && payload->home[0] != '\0')
         put(variables, "HOME", payload->home);
     put_number(variables, "UID", getuid());
@@ -272,7 +278,7 @@ static void put_base(struct entry *entry)
     put_both(variables, "APPNAME", request->app == NULL ? "" : request->app);
     if (request->no_eval)
         put_both(variables, "NO_EVAL", "1");
-    put_current_directory(request, variables);
+    put_directory(entry);
 }
 
 static void add_escaped(struct text *text, const char *value)
@@ -342,6 +348,7 @@ void environment_make(const struct payload *payload, struct variables *variables
     host_variables(payload->caller_environment, payload->request->cleanenv, &entry.host);
     host_injected(payload->caller_environment, &entry.injected);
     scripts_list(arena, &entry.scripts);
+    entry.directory = current_directory(payload->request, arena);
     begin(&entry);
     if (!evaluate(&entry))
         evaluate_live(&entry);
