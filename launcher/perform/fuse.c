@@ -28,14 +28,22 @@ static const char mount_place[] = "/tmp"; /* in the server's own mount namespace
 struct server {
     const char *program;
     const char *package;
-    bool mounts_itself; /* built on libfuse 2, which takes no open device */
+    bool mounts_itself;  /* built on libfuse 2, which takes no open device */
+    const char *source;  /* for messages */
+    int image;           /* SERVER_IMAGE in the server; -1: it works on the current directory */
+    char options[4096];
 };
 
 static struct server server_for(const struct part *part)
 {
-    if (part->partition.filesystem == FILESYSTEM_EXT)
-        return (struct server){"fuse2fs", "fuse2fs", true};
-    return (struct server){"squashfuse_ll", "squashfuse", false};
+    bool ext = part->partition.filesystem == FILESYSTEM_EXT;
+    struct server server = {.program = ext ? "fuse2fs" : "squashfuse_ll", .package = ext ? "fuse2fs" : "squashfuse",
+                            .mounts_itself = ext, .source = part->source, .image = part->fd};
+
+    snprintf(server.options, sizeof server.options, "%s,offset=%llu%s", part->writable ? "rw" : "ro",
+             (unsigned long long)part->partition.offset,
+             !ext ? "" : part->writable ? ",allow_other,fakeroot" : ",allow_other,fakeroot,norecovery");
+    return server;
 }
 
 static bool find_program(const char *name, char path[PATH_MAX])
@@ -59,19 +67,19 @@ static void move_descriptor(int from, int to)
         stop(errno, "hand a descriptor to the file system server");
 }
 
+/* Only the device and the image stay open; what the server says is seen with --debug. */
 static void own_descriptors(int device, int image)
 {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    int high_device = fcntl(device, F_DUPFD, 16), high_image = fcntl(image, F_DUPFD, 16);
+    int high_device = fcntl(device >= 0 ? device : null, F_DUPFD, 16), high_image = fcntl(image >= 0 ? image : null, F_DUPFD, 16);
 
-    if (null < 0 || high_image < 0 || (device >= 0 && high_device < 0))
+    if (null < 0 || high_image < 0 || high_device < 0)
         stop(errno, "start the file system server");
     for (int fd = 0; fd < 3; fd++)
         if (fd < 2 || message_level_get() < LEVEL_DEBUG)
             move_descriptor(null, fd);
     move_descriptor(high_image, SERVER_IMAGE);
-    if (device >= 0)
-        move_descriptor(high_device, SERVER_DEVICE);
+    move_descriptor(high_device, SERVER_DEVICE);
     for (int fd = SERVER_IMAGE + 1; fd < 1024; fd++)
         close(fd);
     (void)syscall(SYS_close_range, SERVER_IMAGE + 1, ~0U, 0);
@@ -94,56 +102,71 @@ static void server_rights(bool mounts_itself)
         stop(errno, "take the rights of the file system server");
 }
 
-static _Noreturn void server_run(const struct part *part, const struct server *server, const char *path)
+static _Noreturn void server_run(const struct server *server, const char *path)
 {
-    char options[128], image[32], device[32];
+    char image[32], device[32];
     static char *const environment[] = {"PATH=/usr/bin:/bin", NULL};
-    const char *mode = part->writable ? "rw" : "ro";
-    int length = snprintf(options, sizeof options, "%s,offset=%llu", mode, (unsigned long long)part->partition.offset);
+    char *arguments[8] = {(char *)server->program, "-f", "-o", (char *)server->options};
+    int count = 4;
 
     snprintf(image, sizeof image, "/proc/self/fd/%d", SERVER_IMAGE);
     snprintf(device, sizeof device, "/dev/fd/%d", SERVER_DEVICE);
-    if (server->mounts_itself)
-        snprintf(options + length, sizeof options - (size_t)length, ",allow_other,fakeroot%s",
-                 part->writable ? "" : ",norecovery");
-    char *const arguments[] = {(char *)server->program, "-f", "-o", options, image,
-                               server->mounts_itself ? (char *)mount_place : device, NULL};
+    if (server->image >= 0)
+        arguments[count++] = image;
+    arguments[count] = server->mounts_itself ? (char *)mount_place : device;
     execve(path, arguments, environment);
     stop(errno, "%s", path);
 }
 
-/* Waits for the word to start; the launcher's end closes the pipe, and then there is nothing to serve. */
-static _Noreturn void server_process(const struct part *part, const struct server *server, const char *path, int device,
-                                     int go, int ready)
+/* A mount namespace of its own: to mount in, or, for an overlay, to see its layers without holding the container's. */
+static void server_namespace_own(const struct server *server)
+{
+    if (!server->mounts_itself && server->image >= 0)
+        return;
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        (server->mounts_itself && mount("none", mount_place, "tmpfs", 0, "size=4k") < 0)) /* libfuse wants it empty */
+        stop(errno, "a mount namespace for %s", server->program);
+}
+
+/* Beside a server that mounts by itself: when the launcher has become the program, or is gone, the server's own mount goes
+ * too, so that the container's is the only one and the server ends with it. */
+static _Noreturn void let_go(int go)
 {
     char byte;
+
+    while (read(go, &byte, 1) > 0)
+        continue;
+    _exit(umount2(mount_place, 2) < 0 ? EXIT_OWN_FAILURE : 0);
+}
+
+/* Waits for the word to start; the launcher's end closes the pipe, and then there is nothing to serve. */
+static _Noreturn void server_process(const struct server *server, const char *path, int device, int go, int ready)
+{
+    char byte, pid[16];
 
     (void)setsid();
     for (int signal_number = 1; signal_number < 32; signal_number++)
         (void)signal(signal_number, SIG_DFL);
-    if (server->mounts_itself &&
-        (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-         mount("none", mount_place, "tmpfs", 0, "size=4k") < 0)) /* libfuse wants an empty directory */
-        stop(errno, "a mount namespace for %s", server->program);
-    OWNED_FD namespace = openat(proc_fd(), "self/ns/mnt", O_RDONLY | O_CLOEXEC);
-    char pid[16];
+    server_namespace_own(server);
     snprintf(pid, sizeof pid, "%d", (int)getpid());
-    if (write(ready, pid, strlen(pid)) < 0 || read(go, &byte, 1) != 1)
+    if ((server->mounts_itself && write(ready, pid, strlen(pid)) < 0) || read(go, &byte, 1) != 1)
         _exit(EXIT_OWN_FAILURE);
-    own_descriptors(device, part->fd);
+    if (server->mounts_itself && fork() != 0)
+        let_go(go);
+    own_descriptors(device, server->image);
     server_rights(server->mounts_itself);
-    server_run(part, server, path);
+    server_run(server, path);
 }
 
 /* ---- in the launcher's process ---- */
 
-static int open_device(const struct part *part)
+static int open_device(const char *source)
 {
     int device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 
     if (device < 0)
         stop(errno, "%s cannot be mounted without privilege: /dev/fuse (ask the administrator for access to it, or "
-             "unpack the image with \"singularity build --sandbox\")", part->source);
+             "unpack the image with \"singularity build --sandbox\")", source);
     return device;
 }
 
@@ -162,15 +185,15 @@ static int server_namespace(int ready)
     return fd;
 }
 
-void fuse_prepare(const struct part *part, struct fuse *fuse)
+static void server_start(const struct server *server, struct fuse *fuse)
 {
-    struct server server = server_for(part);
     char path[PATH_MAX];
     int go[2], ready[2];
 
-    if (!find_program(server.program, path))
-        stop(0, "%s not found, needed to mount %s without privilege (install %s)", server.program, part->source, server.package);
-    OWNED_FD device = open_device(part);
+    if (!find_program(server->program, path))
+        stop(0, "%s not found, needed to mount %s without privilege (install %s)", server->program, server->source,
+             server->package);
+    OWNED_FD device = open_device(server->source);
     if (pipe2(go, O_CLOEXEC) < 0 || pipe2(ready, O_CLOEXEC) < 0)
         stop(errno, "start the file system server");
     pid_t child = fork();
@@ -182,19 +205,25 @@ void fuse_prepare(const struct part *part, struct fuse *fuse)
         pid_t server_id = fork(); /* a grandchild: never a child of the program in the container */
         if (server_id != 0)
             _exit(server_id < 0 ? EXIT_OWN_FAILURE : 0);
-        server_process(part, &server, path, server.mounts_itself ? -1 : device, go[0], ready[1]);
+        server_process(server, path, server->mounts_itself ? -1 : device, go[0], ready[1]);
     }
-    int status;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+    while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
         continue;
     close(go[0]);
     close(ready[1]);
-    fuse->go = go[1];
-    fuse->namespace = server_namespace(ready[0]);
+    *fuse = (struct fuse){.go = go[1], .namespace = -1, .device = -1};
+    if (server->mounts_itself)
+        fuse->namespace = server_namespace(ready[0]);
+    else
+        fuse->device = fd_give(&device);
     close(ready[0]);
-    fuse->device = server.mounts_itself ? -1 : fd_give(&device);
-    if (!server.mounts_itself)
-        fd_close(&fuse->namespace);
+}
+
+void fuse_prepare(const struct part *part, struct fuse *fuse)
+{
+    const struct server server = server_for(part);
+
+    server_start(&server, fuse);
 }
 
 static void start(const struct fuse *fuse)
@@ -203,24 +232,23 @@ static void start(const struct fuse *fuse)
         stop(errno, "start the file system server");
 }
 
-static int mount_by_device(const struct session *session, const struct part *part, const struct fuse *fuse,
-                           const struct caller *caller, bool root_mapped)
+static int mount_by_device(const struct session *session, const char *source, const char *type, struct fuse *fuse,
+                           uint64_t attributes)
 {
     char options[256];
-    struct new_filesystem filesystem = {.type = "fuse", .source = "squashfuse", .options = options,
-                                        .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+    struct new_filesystem filesystem = {.type = "fuse", .source = type, .options = options,
+                                        .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | attributes};
 
     snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%u,group_id=%u,allow_other,default_permissions",
-             fuse->device, root_mapped ? 0 : (unsigned)caller->uid, root_mapped ? 0 : (unsigned)caller->gid);
-    if (!part->writable)
-        filesystem.attributes |= MOUNT_ATTR_RDONLY;
+             fuse->device, (unsigned)getuid(), (unsigned)getgid());
     int tree = mount_new(session, &filesystem);
     if (tree < 0)
-        stop(errno, "mount %s through FUSE", part->source);
+        stop(errno, "mount %s through FUSE", source);
     start(fuse);
+    fd_close(&fuse->device); /* or nobody would notice that the server ended */
     OWNED_FD answer = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (answer < 0)
-        stop(errno, "%s: its file system server ended (--debug shows what it said)", part->source);
+        stop(errno, "%s: its file system server ended (--debug shows what it said)", source);
     return tree;
 }
 
@@ -247,7 +275,7 @@ static void wait_for_mount(const char *source)
     stop(0, "%s: its file system server did not mount it (--debug shows what it said)", source);
 }
 
-/* The server's mount is taken over into the container and goes from the server's own namespace. */
+/* The server's mount is taken over into the container. */
 static int mount_by_server(const struct part *part, const struct fuse *fuse)
 {
     OWNED_FD own = openat(proc_fd(), "self/ns/mnt", O_RDONLY | O_CLOEXEC);
@@ -258,21 +286,38 @@ static int mount_by_server(const struct part *part, const struct fuse *fuse)
     wait_for_mount(part->source);
     OWNED_FD place = open(mount_place, O_PATH | O_DIRECTORY | O_CLOEXEC);
     int tree = place < 0 ? -1 : mount_take(place);
-    if (tree < 0 || umount2(mount_place, 2) < 0)
+    if (tree < 0)
         stop(errno, "take over the mount of %s (an ext image without privilege needs Linux 5.2 or newer)", part->source);
     if (setns(own, CLONE_NEWNS) < 0)
         stop(errno, "return to the container's mount namespace");
     return tree;
 }
 
-int fuse_mount(const struct session *session, const struct part *part, struct fuse *fuse, const struct caller *caller,
-               bool root_mapped)
+/* `go` stays open until the launcher becomes the program: it is close-on-exec. */
+static void fuse_close(struct fuse *fuse)
 {
-    int tree = fuse->namespace >= 0 ? mount_by_server(part, fuse)
-                                    : mount_by_device(session, part, fuse, caller, root_mapped);
-
-    close(fuse->go);
     fd_close(&fuse->device);
     fd_close(&fuse->namespace);
+}
+
+int fuse_mount(const struct session *session, const struct part *part, struct fuse *fuse)
+{
+    int tree = fuse->namespace >= 0
+                   ? mount_by_server(part, fuse)
+                   : mount_by_device(session, part->source, "squashfuse", fuse, part->writable ? 0 : MOUNT_ATTR_RDONLY);
+
+    fuse_close(fuse);
+    return tree;
+}
+
+int fuse_overlay(const struct session *session, const char *options)
+{
+    struct server server = {.program = "fuse-overlayfs", .package = "fuse-overlayfs", .source = "the overlay", .image = -1};
+    struct fuse fuse;
+
+    snprintf(server.options, sizeof server.options, "%s,noacl", options); /* images made by mke2fs keep no ACLs */
+    server_start(&server, &fuse);
+    int tree = mount_by_device(session, server.source, "fuse-overlayfs", &fuse, 0);
+    fuse_close(&fuse);
     return tree;
 }

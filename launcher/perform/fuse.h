@@ -19,7 +19,10 @@ struct fuse {
 void fuse_prepare(const struct part *part, struct fuse *fuse);
 
 /* Inside the mount namespace: the mounted tree, with its server started. Stops the process on failure. */
-int fuse_mount(const struct session *session, const struct part *part, struct fuse *fuse, const struct caller *caller,
-               bool root_mapped);
+int fuse_mount(const struct session *session, const struct part *part, struct fuse *fuse);
+
+/* An overlay whose writable layer the kernel's own overlay does not take, as it is served by a program itself. The paths
+ * in `options` are relative to the current directory. Stops the process on failure. */
+int fuse_overlay(const struct session *session, const char *options);
 
 #endif

@@ -219,7 +219,7 @@ void perform_ground(struct plan *plan, struct stage *stage, const struct caller 
         OWNED_FD again = part->way == WAY_BIND && i > 0 ? reopen(part) : -1;
         int tree = part->way == WAY_BIND     ? mount_bind(stage, part, i > 0 ? again : here)
                    : part->way == WAY_KERNEL ? mount_kernel(plan, stage, part)
-                                             : fuse_mount(&stage->session, part, &servers[i], caller, plan->root_mapped);
+                                             : fuse_mount(&stage->session, part, &servers[i]);
         OWNED_FD place = part_place(stage, i);
         if (mount_attach(tree, place) < 0 || (part->way == WAY_FUSE && mount_restrict(tree, part_attributes(part)) < 0))
             stop(errno, "attach %s", part->source);

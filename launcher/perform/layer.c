@@ -100,7 +100,7 @@ static void overlay_options(const struct plan *plan, const struct stage *stage, 
         append(options, size, ",upperdir=part%d/upper", plan->writable_part);
         append(options, size, ",workdir=part%d/work", plan->writable_part);
     }
-    if (plan->writable_part >= 0 && plan->mode == MODE_USERNS)
+    if (plan->writable_part >= 0 && plan->mode == MODE_USERNS && plan->layer == LAYER_OVERLAY)
         append(options, size, ",userxattr");
 }
 
@@ -124,7 +124,8 @@ static bool overlay(const struct plan *plan, struct stage *stage)
     overlay_options(plan, stage, options, sizeof options);
     if (fchdir(stage->session.fd) < 0)
         stop(errno, "session directory");
-    int tree = mount_new(&stage->session, &filesystem);
+    int tree = plan->layer == LAYER_OVERLAY_FUSE ? fuse_overlay(&stage->session, options)
+                                                 : mount_new(&stage->session, &filesystem);
     if (tree < 0) {
         message_verbose("the kernel refused the overlay: %s", strerrordesc_np(errno));
         return false;
@@ -211,7 +212,7 @@ static void underlay_all(const struct plan *plan, struct stage *stage)
 bool perform_layer(const struct plan *plan, struct stage *stage)
 {
     message_debug("Layer: %s", plan->layer_reason);
-    if (plan->layer == LAYER_OVERLAY)
+    if (plan->layer == LAYER_OVERLAY || plan->layer == LAYER_OVERLAY_FUSE)
         return overlay(plan, stage);
     if (plan->layer == LAYER_UNDERLAY)
         underlay_all(plan, stage);

@@ -225,7 +225,8 @@ static int remount_all(int tree, uint64_t attributes)
 void session_begin(struct session *session)
 {
     session->fd = -1;
-    session->staged = syscall(SYS_mount_setattr, -1, "", 0, NULL, 0) < 0 && errno == ENOSYS;
+    session->staged = (syscall(SYS_mount_setattr, -1, "", 0, NULL, 0) < 0 && errno == ENOSYS) ||
+                      (syscall(SYS_open_tree, -1, "", 0) < 0 && errno == ENOSYS);
 }
 
 int mount_clone(const struct session *session, int source, bool directory)

@@ -113,7 +113,8 @@ static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, st
     bool preferred = inputs->config->enable_underlay == CHOICE_PREFERRED || inputs->request->underlay;
 
     if (overlay_asked(plan)) {
-        plan->layer = LAYER_OVERLAY;
+        bool served = plan->writable_part > 0 && plan->parts[plan->writable_part].way == WAY_FUSE;
+        plan->layer = served ? LAYER_OVERLAY_FUSE : LAYER_OVERLAY;
         plan->layer_reason = plan->writable_part == 0 ? "--writable-tmpfs" : "overlays were asked for";
         if (inputs->overlay_refused)
             return error_set(error, 0, "this kernel does not let users mount an overlay (Linux 5.11 or newer does): "
