@@ -28,6 +28,7 @@ enum { GROUPS = 65536, LEVEL_BIAS = 16 };
 /* What this process was started with. */
 struct start {
     const char *name;    /* of the program, without directories */
+    bool direct;         /* an executable image: its path is the first word */
     char *const *words;  /* after the name, as if it were "singularity" */
     char **environment;
     struct installation installation;
@@ -74,7 +75,8 @@ static void start_read(int argc, char **argv, char **environment, struct start *
     start->words = argc > 0 ? argv + 1 : nothing;
     start->environment = environment;
     arena_begin(&start->arena, ARENA_LIMIT);
-    if (strcmp(start->name, "run-singularity") == 0)
+    start->direct = strcmp(start->name, "run-singularity") == 0;
+    if (start->direct)
         start->words = words_join(&start->arena, direct, start->words);
     if (!installation_find(&start->installation, &error))
         stop_error(&error);
@@ -179,10 +181,10 @@ static char **init_scripts_apply(struct start *start)
     char **environment = start->environment;
 
     if (installation_file(&start->installation, "init", path))
-        environment = init_script_apply(path, environment, &start->arena, &error);
+        environment = init_script_apply(path, false, environment, &start->arena, &error);
     if (environment != NULL && home != NULL && *home == '/' &&
         (size_t)snprintf(path, sizeof path, "%s/.singularity-init", home) < sizeof path)
-        environment = init_script_apply(path, environment, &start->arena, &error);
+        environment = init_script_apply(path, true, environment, &start->arena, &error);
     if (environment == NULL)
         stop_error(&error);
     return environment;
@@ -202,10 +204,11 @@ static void take_variables(struct command_line *line, char *const *environment)
 }
 
 /* Which word is the image. With SINGULARITY_IMAGE set none is, except that scripts of today which keep the path in a
- * variable of this name give it a second time. `rest` is left at the program's words. */
-static const char *choose_image(const struct command_line *line, char *const **rest)
+ * variable of this name give it a second time, and that an executable image is itself. `rest` is left at the program's
+ * words. */
+static const char *choose_image(const struct start *start, const struct command_line *line, char *const **rest)
 {
-    const char *image = options_text(&line->options, OPTION_image);
+    const char *image = start->direct ? NULL : options_text(&line->options, OPTION_image);
     const char *verb = scope_verb(line->scope);
     struct error error = {.number = 0};
 
@@ -311,7 +314,7 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     messages_begin(&line->options, original);
     start->environment = init_scripts_apply(start);
     take_variables(line, start->environment);
-    const char *image = choose_image(line, &program);
+    const char *image = choose_image(start, line, &program);
     if (image_name_resolved_elsewhere(image)) {
         start->environment = original; /* this program comes back, and applies the init scripts then */
         become_python(start, hand_over, start->words);

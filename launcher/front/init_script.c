@@ -1,8 +1,9 @@
 #include "init_script.h"
 
-#include <errno.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "environment/variables.h"
 #include "host_script.h"
@@ -65,16 +66,26 @@ static char **rewrite(const struct variables *after, char **environment, struct 
     return result;
 }
 
-char **init_script_apply(const char *path, char **environment, struct arena *arena, struct error *error)
+/* HOME is often another user's after su and sudo, and what that user wrote is not for this one to run. */
+static bool foreign(const char *path, const struct stat *status)
+{
+    if (status->st_uid == 0 || status->st_uid == getuid())
+        return false;
+    message_warning("%s: not read, it belongs to uid %u", path, status->st_uid);
+    return true;
+}
+
+char **init_script_apply(const char *path, bool of_home, char **environment, struct arena *arena, struct error *error)
 {
     static char *const no_arguments[] = {NULL};
     struct error reason = {.number = 0};
     struct variables after;
+    struct stat status;
 
+    if (stat(path, &status) < 0 || (of_home && foreign(path, &status)))
+        return environment;
     variables_begin(&after, arena);
     if (!host_script_evaluate(path, environment, no_arguments, false, &after, &reason)) {
-        if (reason.number == ENOENT || reason.number == ENOTDIR)
-            return environment;
         error_set(error, 0, "init script %s", reason.text);
         return NULL;
     }

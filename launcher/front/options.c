@@ -217,6 +217,15 @@ static bool refuse_unknown_letter(const struct parse *parse, const char *word, c
                      help_hint(parse->scope));
 }
 
+/* The help sentence says what it would be; its first word loses its capital, unless it is an abbreviation. */
+static bool refuse_unavailable(const struct parse *parse, const struct option_value *use)
+{
+    const char *help = option_table[use->id].help;
+    char first = help[1] >= 'A' && help[1] <= 'Z' ? help[0] : (char)(help[0] | 0x20);
+
+    return error_set(parse->error, 0, "option %.*s is not available here (%c%s)", OPTION_NAME(use), first, help + 1);
+}
+
 /* One use by the command line; `value` NULL: none stands with it. `name` ends at its "=" or ",". */
 static bool take(const struct parse *parse, enum option_id id, const char *name, const char *value)
 {
@@ -225,7 +234,7 @@ static bool take(const struct parse *parse, enum option_id id, const char *name,
     bool truth;
 
     if (option->kind == KIND_NONE_HERE)
-        return error_set(parse->error, 0, "option %.*s is not available here: %s", OPTION_NAME(&use), option->help);
+        return refuse_unavailable(parse, &use);
     if (value != NULL && (option->kind == KIND_FLAG || option->kind == KIND_COUNT) && !boolean_parse(value, &truth))
         return error_set(parse->error, 0, "option %.*s: \"%.60s\" is neither true nor false", OPTION_NAME(&use), value);
     if ((value == NULL || *value == '\0') && !takes_no_word(option->kind))

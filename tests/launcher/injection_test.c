@@ -144,7 +144,7 @@ static const char *init_gives(const char *script, char *const *before)
 {
     write_text(first_file, script);
     error = (struct error){.number = 0};
-    char **after = init_script_apply(first_file, (char **)(uintptr_t)before, &arena, &error);
+    char **after = init_script_apply(first_file, true, (char **)(uintptr_t)before, &arena, &error);
     return after != NULL ? joined(after) : error.text;
 }
 
@@ -167,7 +167,7 @@ static void test_init(void)
                  "BASH_ENV=y La=a Lb=b PATH=/bin odd-name=1") == 0,
           "live code runs in a shell with the caller's environment");
     unlink(first_file);
-    CHECK(strcmp(joined(init_script_apply(first_file, (char **)(uintptr_t)before, &arena, &error)), joined(before)) == 0,
+    CHECK(strcmp(joined(init_script_apply(first_file, true, (char **)(uintptr_t)before, &arena, &error)), joined(before)) == 0,
           "without the script nothing changes");
 }
 

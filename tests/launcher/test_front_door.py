@@ -215,6 +215,8 @@ def test_the_variable_image_stands_for_the_word(door: FrontDoor) -> None:
     assert "argument /preset.img" not in lines
     assert "image /preset.img" in door.launched("run", env=env)
     assert door("exec", env=env).status == 1
+    lines = door.launched("/x.img", "a", env=env, name="run-singularity")
+    assert {"image /x.img", "argument a"} <= set(lines), "an executable image is itself"
 
 
 @pytest.mark.parametrize("words", [["exec"], ["exec", "-c"], ["exec", "/i"], ["run"], ["shell", "-C"], ["test"]])
@@ -353,6 +355,16 @@ def test_init_scripts_come_before_everything(door: FrontDoor, tmp_path: Path) ->
         "environment TEST_USER=1+1",
         "environment SINGULARITYENV_LD_LIBRARY_PATH=/opt/cuda",
     } <= set(lines)
+
+
+@as_root
+def test_the_init_script_of_another_user_is_left_out(door: FrontDoor, tmp_path: Path) -> None:
+    script = tmp_path / ".singularity-init"
+    script.write_text("export TEST_USER=1\n")
+    os.chown(script, NOBODY, NOBODY)
+    ended = door("exec", "/i", "x", env={"HOME": str(tmp_path)})
+    assert ended.err == f"WARNING: {script}: not read, it belongs to uid {NOBODY}\n"
+    assert "environment TEST_USER=1" not in ended.lines
 
 
 def test_variables_of_the_options_reach_the_starter(door: FrontDoor, tmp_path: Path) -> None:
