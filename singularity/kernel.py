@@ -77,3 +77,12 @@ def rename(source: Path, target: Path, flags: int) -> None:
 def die_with_parent(signal: int) -> None:
     """The kernel sends `signal` to this process when its parent ends, however that ends."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl")
+
+
+def is_initial_user_namespace() -> bool:
+    """Whether root here is root of the machine: every id is mapped to itself."""
+    try:
+        words = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+    except OSError:
+        return True  # a kernel without user namespaces
+    return words == ["0", "0", "4294967295"]

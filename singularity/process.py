@@ -103,7 +103,7 @@ def _die_with_parent() -> None:
     kernel.die_with_parent(signal.SIGKILL)
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
+def _end(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
     """Ends the tool and all it started, which share its process group."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
@@ -129,3 +129,23 @@ def telling_line(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith("E: ") or "error" in line.lower() or "fatal" in line.lower()]
     return (telling or lines or [""])[-1]
+
+
+def attached(argv: Sequence[str | Path], *, environment: Mapping[str, str]) -> int:
+    """Runs a script of the user's to its end, its output going where ours goes; returns its exit status.
+
+    Death by a signal is 128 and its number. An exception, or our own death, takes the script along.
+    """
+    process = subprocess.Popen(
+        [str(word) for word in argv],
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        process_group=0,
+        preexec_fn=_die_with_parent,
+    )
+    try:
+        status = process.wait()
+    except BaseException:
+        _end(process)
+        raise
+    return status if status >= 0 else 128 - status

@@ -33,7 +33,7 @@ _SECTION_LINE = re.compile(r"(\s*)%(\w+)(.*)", re.DOTALL)
 _STAGE_LINE = re.compile(r"bootstrap[ \t]*:", re.IGNORECASE)
 _HEADER_LINE = re.compile(r"\s*([A-Za-z][\w-]*)\s*:(.*)", re.DOTALL)
 _VERSION_1 = re.compile(r"DistType\s")
-_APP_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+APP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(slots=True)
@@ -228,7 +228,7 @@ class _Parser:
         for block in blocks:
             if block.name in APP_SECTIONS:
                 name, _, block.arguments = block.arguments.partition(" ")
-                if not _APP_NAME.fullmatch(name):
+                if not APP_NAME.fullmatch(name):
                     raise self.fail(block.line, f'%{block.name} needs the name of an application, not "{name}"')
                 by_name.setdefault(name, []).append(block)
         for name, own in by_name.items():

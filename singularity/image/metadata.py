@@ -78,16 +78,26 @@ def from_root(root: Root) -> Metadata:
     """The metadata of a root file system; what is missing or unreadable is absent."""
     names = [name for name in root.names(APPS) if root.is_directory(f"{APPS}/{name}")]
     scripts = _scripts(root, DIRECTORY)
-    environment = _text(root, "/environment") if not root.is_directory(DIRECTORY) else ""
+    if not root.is_directory(DIRECTORY):
+        scripts = _scripts_of_version_2(root)
     return Metadata(
-        environment={"/environment": environment} if environment else scripts.environment,
+        environment=scripts.environment,
         labels=scripts.labels,
-        runscript=scripts.runscript or _text(root, "/singularity"),
+        runscript=scripts.runscript,
         startscript=scripts.startscript,
-        test=scripts.test or _text(root, "/.test"),
+        test=scripts.test,
         helpfile=scripts.helpfile,
         deffile=_text(root, f"{DIRECTORY}/Singularity"),
         apps={name: _scripts(root, f"{APPS}/{name}/scif") for name in names},
+    )
+
+
+def _scripts_of_version_2(root: Root) -> Scripts:
+    environment = _text(root, "/environment")
+    return Scripts(
+        environment={"/environment": environment} if environment else {},
+        runscript=_text(root, "/singularity"),
+        test=_text(root, "/.test"),
     )
 
 
@@ -99,7 +109,7 @@ def _scripts(root: Root, directory: str) -> Scripts:
     }
     return Scripts(
         environment=environment,
-        labels=_labels(root, f"{directory}/labels.json"),
+        labels=read_labels(root, f"{directory}/labels.json"),
         runscript=_text(root, f"{directory}/runscript"),
         startscript=_text(root, f"{directory}/startscript"),
         test=_text(root, f"{directory}/test"),
@@ -120,7 +130,8 @@ def _text(root: Root, path: str) -> str:
         return ""
 
 
-def _labels(root: Root, path: str) -> dict[str, str]:
+def read_labels(root: Root, path: str) -> dict[str, str]:
+    """The labels in a file of the root file system; none where it is missing or damaged, with a warning."""
     text = _text(root, path)
     if not text:
         return {}

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from singularity import kernel
 
@@ -95,24 +95,29 @@ class Root:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
         return data
 
-    def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
-        """The file, new: what was at `path`, a link too, is replaced and not written through."""
+    @contextmanager
+    def create(self, path: str, mode: int = 0o644) -> Iterator[BinaryIO]:
+        """A new file to be written: what was at `path`, a link too, is replaced and not written through."""
         self.remove(path)
         with self.parent(path) as (fd, name):
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             with open(os.open(name, flags, 0o600, dir_fd=fd), "wb") as file:
-                file.write(data)
+                yield file
                 os.fchmod(file.fileno(), mode)
 
+    def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """A new file with this content, in place of whatever file or link was there."""
+        with self.create(path, mode) as file:
+            file.write(data)
+
     def make_directory(self, path: str, mode: int = 0o755) -> None:
-        """The directory with its parents, where they are missing; what exists is left as it is."""
-        for part in reversed((PurePosixPath("/", path), *PurePosixPath("/", path).parents)):
-            if part == PurePosixPath("/"):
-                continue
+        """The directory, of this mode where it is missing; missing parents are of mode 0755."""
+        last = PurePosixPath("/", path)
+        for part in reversed((last, *last.parents[:-1])):
             if self.status(str(part)) is None:
                 with self.parent(str(part)) as (fd, name), suppress(FileExistsError):
                     os.mkdir(name, dir_fd=fd)
-                    os.chmod(name, mode, dir_fd=fd)
+                    os.chmod(name, mode if part == last else 0o755, dir_fd=fd)
 
     def make_file(self, path: str) -> None:
         """An empty file where there is nothing; through a dangling link, its target inside the root."""
@@ -129,6 +134,26 @@ class Root:
         """Removes a file or link where there is one."""
         with suppress(FileNotFoundError), self.parent(path) as (fd, name):
             os.unlink(name, dir_fd=fd)
+
+    def real_path(self, path: str) -> str | None:
+        """The path of what is there after all links, beginning with `/`; None where there is nothing.
+
+        Only a name: by the time it is used, something else may be there.
+        """
+        try:
+            fd = self.open(path, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            root, found = (os.readlink(f"/proc/self/fd/{each}") for each in (self.fd, fd))
+        finally:
+            os.close(fd)
+        return f"/{found.removeprefix(root).lstrip('/')}"
+
+    def link_text(self, path: str) -> str:
+        """The text of the symbolic link at `path`."""
+        with self.parent(path) as (fd, name):
+            return os.readlink(name, dir_fd=fd)
 
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted; none where there is no directory."""
