@@ -327,43 +327,38 @@ static int open_enforced(const char *path, struct error *error)
     return -1;
 }
 
-/* Into the text store, with a NUL behind it. Returns the size, or -1 with the error set. */
-static ssize_t file_load(int fd, bool enforced, struct config *config, struct error *error)
+/* Into the text store, with a NUL behind it. */
+static bool file_load(int fd, bool enforced, struct config *config, size_t *size, struct error *error)
 {
     struct stat status;
-    ssize_t size = 0, got;
+    ssize_t got;
 
-    if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode)) {
-        error_set(error, 0, "%.400s: not a regular file", config->path);
-        return -1;
-    }
-    if (enforced && status.st_nlink != 1) {
-        error_set(error, 0, "%.400s: has a second hard link: no SUID mode with it (make a copy)", config->path);
-        return -1;
-    }
+    if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
+        return error_set(error, 0, "%.400s: not a regular file", config->path);
+    if (enforced && status.st_nlink != 1)
+        return error_set(error, 0, "%.400s: has a second hard link: no SUID mode with it (make a copy)", config->path);
     do {
-        got = read(fd, config->text_store + size, sizeof config->text_store - (size_t)size);
-        size += got;
-    } while (got > 0 && size <= CONFIG_SIZE_LIMIT);
-    if (got != 0) {
-        error_set(error, got < 0 ? errno : EFBIG, "%.400s", config->path);
-        return -1;
-    }
-    config->text_store[size] = '\0';
-    return size;
+        got = read(fd, config->text_store + *size, sizeof config->text_store - *size);
+        *size += got > 0 ? (size_t)got : 0;
+    } while (got > 0 && *size <= CONFIG_SIZE_LIMIT);
+    if (got != 0)
+        return error_set(error, got < 0 ? errno : EFBIG, "%.400s", config->path);
+    config->text_store[*size] = '\0';
+    return true;
 }
 
 bool config_read(const char *path, bool enforced, struct config *config, struct error *error)
 {
+    size_t size = 0;
+
     if (!config_begin(path, config, error))
         return false;
     OWNED_FD fd = enforced ? open_enforced(path, error) : open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (fd < 0 && !enforced && (errno == ENOENT || errno == ENOTDIR)) {
+    if (fd < 0 && !enforced && (errno == ENOENT || errno == ENOTDIR))
         message_verbose("%s: no such file, the defaults hold", path);
-        return lines_read(config, 0, enforced, error);
-    }
-    if (fd < 0)
+    else if (fd < 0)
         return error_set(error, errno, "%.400s", path);
-    ssize_t size = file_load(fd, enforced, config, error);
-    return size >= 0 && lines_read(config, (size_t)size, enforced, error);
+    else if (!file_load(fd, enforced, config, &size, error))
+        return false;
+    return lines_read(config, size, enforced, error);
 }
