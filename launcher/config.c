@@ -10,8 +10,6 @@
 #include "descriptor.h"
 #include "front/suggest.h"
 
-static const char blanks[] = " \t\r";
-
 /* ---- the table of keys ---- */
 
 enum kind { KIND_WORD, KIND_NUMBER, KIND_PLACE, KIND_LIST, KIND_PLACES, KIND_FOREIGN };
@@ -62,10 +60,16 @@ static void values_give(const struct value *value, struct config *config)
 
 /* ---- words ---- */
 
+static bool is_blank(char letter)
+{
+    return letter == ' ' || letter == '\t' || letter == '\r';
+}
+
 static char *trimmed(char *text)
 {
-    text += strspn(text, blanks);
-    for (size_t length = strlen(text); length > 0 && strchr(blanks, text[length - 1]) != NULL; length--)
+    while (is_blank(*text))
+        text++;
+    for (size_t length = strlen(text); length > 0 && is_blank(text[length - 1]); length--)
         text[length - 1] = '\0';
     return text;
 }
@@ -76,7 +80,9 @@ static void blanks_tidy(char *text, bool join)
     char *out = text;
 
     for (const char *in = text; *in != '\0'; in++) {
-        const char *next = in + strspn(in, blanks);
+        const char *next = in;
+        while (is_blank(*next))
+            next++;
         if (*next == ':' || (out > text && out[-1] == ':'))
             in = next;
         else if (join && next > in)
