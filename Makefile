@@ -150,17 +150,19 @@ lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number o
 	@scripts/setup-system lint
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy --strict
-	@$(MAKE) -j$(JOBS) BUILD=build/analyze ANALYZE=yes launcher
-	@$(MAKE) -j$(JOBS) clang-analyzed
+	@$(MAKE) -k -j$(JOBS) BUILD=build/analyze ANALYZE=yes launcher
+	@$(MAKE) -k -j$(JOBS) clang-analyzed
 	shellcheck .ci/run $(shell grep -l "^.!/bin/bash" scripts/*)
 	@scripts/check-privileged
 	@scripts/count-privileged $(PRIVILEGED_LINES) $(PRIVILEGED_SOURCES)
 
+# Dead stores: clang does not see what the cleanup attribute of an OWNED_FD reads.
 clang-analyzed: $(CLANG_ANALYZED)
 build/analyze/clang/%: % $(wildcard launcher/*.h launcher/*.def launcher/*/*.h) Makefile
 	@mkdir -p $(@D)
 	@echo "  analyze $<"
-	@clang --analyze --analyzer-output text -Xclang -analyzer-werror -std=gnu17 -D_GNU_SOURCE \
+	@clang --analyze --analyzer-output text -Xclang -analyzer-werror \
+	    -Xclang -analyzer-disable-checker=deadcode.DeadStores -std=gnu17 -D_GNU_SOURCE \
 	    -DVERSION='"$(VERSION)"' $(PATHS) -Ilauncher -o $@ $<
 	@touch $@
 
