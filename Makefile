@@ -143,8 +143,7 @@ test-install: setup ## install this tree into TEST_PREFIX, for running pytest by
 	@$(MAKE) install PREFIX=$(TEST_PREFIX) BUILD=build/test DESTDIR=
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
-ALL_C := $(SOURCES) $(wildcard $(MAINS)) $(sort $(shell find tests/launcher fuzz -name '*.c'))
-CLANG_ANALYZED = $(ALL_C:%=build/analyze/clang/%)
+CLANG_ANALYZED = $(SOURCES:%=build/analyze/clang/%) $(patsubst %,build/analyze/clang/%,$(wildcard $(MAINS)))
 
 lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number of privileged lines
 	@scripts/setup-system lint
