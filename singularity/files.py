@@ -12,7 +12,7 @@ from pathlib import Path
 
 from singularity.errors import FileError
 
-_PREFIX = "singularity-"
+_PREFIX = "singularity-work-"
 _LOCK = ".lock"
 _SETTLED = 60.0  # seconds after which a directory without a lock on it can be nobody's that is just being made
 

@@ -81,8 +81,17 @@ def die_with_parent(signal: int) -> None:
 
 def is_initial_user_namespace() -> bool:
     """Whether root here is root of the machine: every id is mapped to itself."""
+    return _id_map() in ([], [0, 0, 0xFFFFFFFF])
+
+
+def maps_one_id() -> bool:
+    """Whether there is only one user here: a user namespace made without subordinate ids."""
+    return _id_map()[2::3] == [1]
+
+
+def _id_map() -> list[int]:
+    """The words of this process's uid map; none on a kernel without user namespaces."""
     try:
-        words = Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+        return [int(word) for word in Path("/proc/self/uid_map").read_text(encoding="ascii").split()]
     except OSError:
-        return True  # a kernel without user namespaces
-    return words == ["0", "0", "4294967295"]
+        return []

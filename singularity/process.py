@@ -1,5 +1,6 @@
 """The one place that starts the programs we rely on: argument lists, an environment built from nothing, empty stdin."""
 
+import errno
 import logging
 import os
 import shlex
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from singularity import kernel
@@ -45,6 +47,24 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {"PATH": search_path(), "LC_ALL": "C.UTF-8", **(extra or {})}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """How a tool ended: its status (negative: the signal that killed it) and what it wrote."""
+
+    name: str
+    status: int
+    output: str
+    complaints: str  # stderr; empty when the lines were followed, since they are in `output` then
+
+    def failure(self, purpose: str) -> ToolError:
+        """The error for a tool that could not do what it was started for."""
+        if self.status < 0:
+            reason = f"killed by {signal.Signals(-self.status).name}"
+        else:
+            reason = telling_line(self.complaints.strip() or self.output) or f"exit status {self.status}"
+        return ToolError(f"{self.name} could not {purpose}: {reason}", hint="--debug shows the command")
+
+
 def run(
     argv: Sequence[str | Path],
     *,
@@ -52,14 +72,30 @@ def run(
     environment: Mapping[str, str] | None = None,
     accept: Collection[int] = (0,),
     keep: Collection[int] = (),
-    directory: Path | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> str:
-    """Run one tool to its end; return its stdout, as text.
+    """Run one tool to its end; return its stdout. Raises ToolError: missing, killed, or a status not in `accept`.
+
+    The rest is as for `call`.
+    """
+    finished = call(argv, purpose=purpose, environment=environment, keep=keep, on_line=on_line)
+    if finished.status not in accept:
+        raise finished.failure(purpose)
+    return finished.output
+
+
+def call(
+    argv: Sequence[str | Path],
+    *,
+    purpose: str,
+    environment: Mapping[str, str] | None = None,
+    keep: Collection[int] = (),
+    on_line: Callable[[str], None] | None = None,
+) -> Finished:
+    """Run one tool to its end, for callers that judge by themselves. Raises ToolError when it is missing.
 
     `keep` are descriptors the tool inherits. `on_line` sees each line of output, stderr included, as it comes.
     However this ends, the tool has ended: an exception, or our own death, takes it along.
-    Raises ToolError: missing, killed, or a status not in `accept`.
     """
     words = [str(word) for word in argv]
     program = find(words[0], purpose=purpose)
@@ -68,7 +104,6 @@ def run(
         words,
         executable=program,
         env=clean_environment(environment),
-        cwd=directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if on_line else subprocess.PIPE,
@@ -85,9 +120,7 @@ def run(
         raise
     for line in complaints.splitlines():
         logger.debug("%s: %s", words[0], line)
-    if process.returncode in accept:
-        return output
-    raise _failure(words[0], purpose, process.returncode, complaints.strip() or output)
+    return Finished(name=words[0], status=process.returncode, output=output, complaints=complaints)
 
 
 def _follow(process: "subprocess.Popen[str]", on_line: Callable[[str], None]) -> tuple[str, str]:
@@ -116,17 +149,12 @@ def _end(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _failure(name: str, purpose: str, status: int, output: str) -> ToolError:
-    if status < 0:
-        reason = f"killed by {signal.Signals(-status).name}"
-    else:
-        reason = telling_line(output) or f"exit status {status}"
-    return ToolError(f"{name} could not {purpose}: {reason}", hint="--debug shows the command")
-
-
 def telling_line(output: str) -> str:
     """The line of a failed tool's output that says most: the last that speaks of an error, else the last of all."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
+    full = os.strerror(errno.ENOSPC)
+    if any(full in line for line in lines):
+        return full
     telling = [line for line in lines if line.startswith("E: ") or "error" in line.lower() or "fatal" in line.lower()]
     return (telling or lines or [""])[-1]
 

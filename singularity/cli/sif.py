@@ -154,7 +154,11 @@ def dump(id_: int, file: Path) -> None:
 def _opened(file: Path) -> Iterator[tuple[BinaryIO, Sif]]:
     try:
         with file.open("rb") as stream:
-            yield stream, sif.read(stream, str(file))
+            try:
+                content = sif.read(stream)
+            except ImageError as error:
+                raise ImageError(f"{file}: {error}") from error
+            yield stream, content
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -5,7 +5,6 @@ The C half has its own recognisers, in `launcher/image/`; both are given the sam
 
 import os
 import stat
-import struct
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import BinaryIO
 
 from singularity.errors import FileError, ImageError
 from singularity.image import sif
+from singularity.image.superblock import is_ext, is_squashfs
 
-_LINE_LIMIT = 512  # bytes of an interpreter line before a file system
+_LINE_LIMIT, _HEAD_SIZE = 128, 512  # bytes of an interpreter line, and of what is looked at first
 
 
 class Format(Enum):
@@ -35,14 +35,22 @@ class Format(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Partition:
+    """A file system in an image; offset and size in bytes."""
+
+    format: Format
+    offset: int = 0
+    size: int = 0  # 0 for a directory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A recognised image; `root_*` say where its root file system lies, in bytes from the start of the file."""
+    """A recognised image."""
 
     path: Path
     format: Format
-    root_format: Format
-    root_offset: int = 0
-    root_size: int = 0  # 0 for a directory
+    root: Partition
+    overlays: tuple[Partition, ...] = ()  # overlay partitions of a SIF file, in file order
     architecture: str = ""  # as SIF names it, where the image says
     content: sif.Sif | None = None  # of a SIF file
 
@@ -56,7 +64,7 @@ def identify(path: Path) -> Image:
     try:
         mode = os.fstat(fd).st_mode
         if stat.S_ISDIR(mode):
-            return Image(path=path, format=Format.DIRECTORY, root_format=Format.DIRECTORY)
+            return Image(path=path, format=Format.DIRECTORY, root=Partition(format=Format.DIRECTORY))
         if not stat.S_ISREG(mode):
             raise ImageError(f"{path}: neither a file nor a directory")
         with open(fd, "rb", closefd=False) as file:
@@ -67,74 +75,78 @@ def identify(path: Path) -> Image:
 
 def recognise(file: BinaryIO, path: Path) -> Image:
     """Recognises an open image file, which `path` stands for in messages. Raises ImageError."""
+    try:
+        return _recognise(file, path)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def _recognise(file: BinaryIO, path: Path) -> Image:
     size = file.seek(0, os.SEEK_END)
-    head = _at(file, 0, _LINE_LIMIT)
+    file.seek(0)
+    head = file.read(_HEAD_SIZE)
+    if not head:
+        raise ImageError("an empty file, not an image", hint="incomplete download? remove it, pull again")
     if head[sif.MAGIC_OFFSET : sif.MAGIC_OFFSET + len(sif.MAGIC)] == sif.MAGIC:
         return _sif(file, path)
-    for offset in (_line_length(head), 0):
-        for kind, find in ((Format.SQUASHFS, _squashfs_size), (Format.EXT, _ext_size)):
-            found = find(file, offset, size, path)
-            if found is not None:
-                return Image(path=path, format=kind, root_format=kind, root_offset=offset, root_size=found)
-    archive = _archive(head)
-    if archive:
-        return Image(path=path, format=archive, root_format=archive, root_size=size)
-    raise ImageError(f"{path}: not an image", hint="known are SIF, squashfs, ext3 and archive files, and directories")
+    offset = _interpreter_line(head)
+    for kind, there in ((Format.SQUASHFS, is_squashfs), (Format.EXT, is_ext)):
+        if there(file, offset, size - offset):
+            return Image(path=path, format=kind, root=Partition(format=kind, offset=offset, size=size - offset))
+    for at, magic, kind in _ARCHIVES:
+        if head[at : at + len(magic)] == magic:
+            return Image(path=path, format=kind, root=Partition(format=kind, size=size))
+    if head.startswith(b"<"):
+        raise ImageError("a web page, not an image", hint="the download went wrong: remove the file, pull again")
+    raise ImageError("unknown format", hint="known are directories, SIF, squashfs, ext3 and archive files")
 
 
-def _at(file: BinaryIO, offset: int, size: int) -> bytes:
-    file.seek(offset)
-    return file.read(size)
-
-
-def _line_length(head: bytes) -> int:
-    return head.find(b"\n") + 1 if head.startswith(b"#!") else 0
+def _interpreter_line(head: bytes) -> int:
+    """Where a file system begins: behind a first line `#!...`, as in images that run as programs, else at 0."""
+    return head.find(b"\n", 0, _LINE_LIMIT) + 1 if head.startswith(b"#!") else 0
 
 
 def _sif(file: BinaryIO, path: Path) -> Image:
-    content = sif.read(file, str(path))
+    content = sif.read(file)
     primary = content.primary()
-    if primary is None or primary.partition is None:
-        raise ImageError(f"{path}: a SIF file without a root file system")
-    kinds = {sif.Filesystem.SQUASHFS: Format.SQUASHFS, sif.Filesystem.EXT3: Format.EXT}
-    for filesystem, kind in kinds.items():
-        if primary.partition.filesystem == filesystem:
-            return Image(
-                path=path,
-                format=Format.SIF,
-                root_format=kind,
-                root_offset=primary.offset,
-                root_size=primary.size,
-                architecture=sif.architecture_name(primary.partition.architecture),
-                content=content,
-            )
-    raise ImageError(
-        f"{path}: root file system of kind {primary.partition.filesystem}", hint="squashfs and ext3 are known"
+    if primary is None:
+        if content.find(sif.DataType.OCI_ROOT_INDEX):
+            raise ImageError("an OCI-SIF: it has no root file system of its own")
+        raise ImageError("SIF without a primary system partition: data only, nothing to launch")
+    overlays = [each for each in content.overlays() if each.group == primary.group]
+    partition = primary.partition
+    return Image(
+        path=path,
+        format=Format.SIF,
+        root=_confirmed(file, primary),
+        overlays=tuple(_confirmed(file, each) for each in overlays),
+        architecture=sif.architecture_name(partition.architecture) if partition else "",
+        content=content,
     )
 
 
-_SQUASHFS = struct.Struct("<4s24xHH8xQ")  # magic, major, minor, bytes used
+def _confirmed(file: BinaryIO, descriptor: sif.Descriptor) -> Partition:
+    """The partition that a descriptor speaks of, when a file system of the kind it says is there."""
+    kind = descriptor.partition.filesystem if descriptor.partition else 0
+    known = {
+        sif.Filesystem.SQUASHFS: (Format.SQUASHFS, is_squashfs, "squashfs"),
+        sif.Filesystem.EXT3: (Format.EXT, is_ext, "ext3"),
+    }
+    for number, (found, there, name) in known.items():
+        if number == kind:
+            if not there(file, descriptor.offset, descriptor.size):
+                raise ImageError(f"no {name} at byte {descriptor.offset}, where the SIF says there is one")
+            return Partition(format=found, offset=descriptor.offset, size=descriptor.size)
+    name = _OTHER_FILESYSTEMS.get(kind, "unknown file system")
+    raise ImageError(f"the root file system is of a kind that cannot be used: {name}")
 
 
-def _squashfs_size(file: BinaryIO, offset: int, size: int, path: Path) -> int | None:
-    head = _at(file, offset, _SQUASHFS.size)
-    if len(head) < _SQUASHFS.size or not head.startswith(b"hsqs"):
-        return None
-    _, major, minor, used = _SQUASHFS.unpack(head)
-    if major != 4:
-        raise ImageError(f"{path}: squashfs version {major}.{minor} is not known", hint="only 4 is")
-    if used > size - offset:
-        raise ImageError(
-            f"{path}: the file system ends {used - size + offset} bytes after the file", hint="incomplete?"
-        )
-    return size - offset
-
-
-def _ext_size(file: BinaryIO, offset: int, size: int, path: Path) -> int | None:
-    del path
-    return size - offset if _at(file, offset + 1024 + 56, 2) == b"\x53\xef" else None
-
-
+_OTHER_FILESYSTEMS: dict[int, str] = {
+    sif.Filesystem.ARCHIVE: "archive",
+    sif.Filesystem.RAW: "raw data",
+    sif.Filesystem.ENCRYPTED_SQUASHFS: "encrypted squashfs",
+    sif.Filesystem.GOCRYPTFS_SQUASHFS: "encrypted squashfs (gocryptfs)",
+}
 _ARCHIVES = (
     (0, b"\x1f\x8b", Format.COMPRESSED),
     (0, b"BZh", Format.COMPRESSED),
@@ -145,7 +157,3 @@ _ARCHIVES = (
     (0, b"\x71\xc7", Format.CPIO),
     (257, b"ustar", Format.TAR),
 )
-
-
-def _archive(head: bytes) -> Format | None:
-    return next((kind for offset, magic, kind in _ARCHIVES if head[offset : offset + len(magic)] == magic), None)

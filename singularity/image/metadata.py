@@ -57,19 +57,19 @@ def read(image: Image, temporary: Path) -> Metadata:
         if found is not None:
             with image.path.open("rb") as file:
                 return from_json(sif.read_object(file, found), str(image.path))
-    if image.root_format is Format.DIRECTORY:
+    if image.root.format is Format.DIRECTORY:
         with Root(image.path) as root:
             return from_root(root)
     from singularity.image import ext, squashfs  # what starts programs is slow to import, and seldom needed here
 
     with files.temporary_directory(temporary) as place:
         purpose = f"read {image.path}"
-        if image.root_format is Format.SQUASHFS:
-            squashfs.unpack(image.path, image.root_offset, place / "root", (*_FILES, _APP_FILES), purpose=purpose)
-        elif image.root_format is Format.EXT:  # images older than applications
-            ext.unpack(image.path, image.root_offset, place / "root", _FILES, purpose=purpose)
+        if image.root.format is Format.SQUASHFS:
+            squashfs.unpack(image.path, image.root.offset, place / "root", (*_FILES, _APP_FILES), purpose=purpose)
+        elif image.root.format is Format.EXT:  # images older than applications
+            ext.unpack(image.path, image.root.offset, place / "root", _FILES, purpose=purpose)
         else:
-            raise ImageError(f"{image.path}: a {image.root_format.value} says nothing about itself", hint="unpack it")
+            raise ImageError(f"{image.path}: a {image.root.format.value} says nothing about itself", hint="unpack it")
         with Root(place / "root") as root:
             return from_root(root)
 

@@ -24,7 +24,9 @@ NO_ID = UUID(int=0)
 _HEADER = struct.Struct("<32s10s3s3s16sqqQQQQQQ")
 _DESCRIPTOR = struct.Struct("<iBIIIQQQqqqq128s384s")
 _TABLE_OFFSET, _TABLE_ENTRIES = 4096, 48
-_ENTRIES_LIMIT = 4096
+_ENTRIES_LIMIT, _TABLE_LIMIT, _OVERLAYS_LIMIT = 4096, 1 << 20, 16
+_INT64_LIMIT = 1 << 63
+_INCOMPLETE = "pull it again"
 _GROUP = 0xF0000000
 
 
@@ -161,27 +163,39 @@ class Sif:
             (each for each in self.descriptors if each.partition and each.partition.type == PartitionType.PRIMARY), None
         )
 
+    def overlays(self) -> list[Descriptor]:
+        """The overlay partitions with a file system that overlays are made of, in file order."""
+        kinds = (Filesystem.SQUASHFS, Filesystem.EXT3)
+        partitions = [(each, each.partition) for each in self.descriptors]
+        return [each for each, p in partitions if p and p.type == PartitionType.OVERLAY and p.filesystem in kinds]
+
     def find(self, kind: DataType, name: bytes | None = None) -> Descriptor | None:
         """The first object of a type, and of a name when one is given."""
         return next((each for each in self.descriptors if each.type == kind and name in (None, each.name)), None)
 
 
-def read(file: BinaryIO, name: str) -> Sif:
-    """The header and the used descriptors of a SIF file; `name` stands in messages.
+def read(file: BinaryIO) -> Sif:
+    """The header and the used descriptors of a SIF file.
 
     Raises ImageError when this is no SIF file of version 01, when the table or an object reaches past the end of the
-    file, or when two of them overlap.
+    file, when two of them overlap, or when there are more primary or overlay partitions than can be.
     """
     size = file.seek(0, 2)
-    header = _read_header(file, size, name)
+    header = _read_header(file, size)
     file.seek(header.table_offset)
-    table = file.read(header.table_size)
-    if len(table) != header.table_size:
-        raise ImageError(f"{name}: the table of objects is cut short", hint="incomplete download?")
+    table = file.read(header.total * _DESCRIPTOR.size)
+    if len(table) != header.total * _DESCRIPTOR.size:
+        raise ImageError("the table of objects of the SIF cannot be read")
     rows = [table[start : start + _DESCRIPTOR.size] for start in range(0, len(table), _DESCRIPTOR.size)]
-    descriptors = tuple(decode_descriptor(row) for row in rows if row[4])
-    _check_places(header, descriptors, size, name)
-    return Sif(header=header, descriptors=descriptors)
+    used = [(number, decode_descriptor(row)) for number, row in enumerate(rows, 1) if row[4]]
+    _check_places(header, used, size)
+    content = Sif(header=header, descriptors=tuple(descriptor for _, descriptor in used))
+    uses = [each.partition.type for each in content.descriptors if each.partition]
+    if uses.count(PartitionType.PRIMARY) > 1:
+        raise ImageError("SIF with two primary system partitions", hint="damaged?")
+    if len(content.overlays()) > _OVERLAYS_LIMIT:
+        raise ImageError(f"SIF with more than {_OVERLAYS_LIMIT} overlay partitions")
+    return content
 
 
 def read_object(file: BinaryIO, descriptor: Descriptor, *, limit: int = 16 << 20) -> bytes:
@@ -197,38 +211,44 @@ def read_object(file: BinaryIO, descriptor: Descriptor, *, limit: int = 16 << 20
     return data
 
 
-def _read_header(file: BinaryIO, size: int, name: str) -> Header:
+def _read_header(file: BinaryIO, size: int) -> Header:
     file.seek(0)
     head = file.read(_HEADER.size)
-    if len(head) < _HEADER.size or head[MAGIC_OFFSET : MAGIC_OFFSET + len(MAGIC)] != MAGIC:
-        raise ImageError(f"{name}: not a SIF file")
+    if head[MAGIC_OFFSET : MAGIC_OFFSET + len(MAGIC)] != MAGIC:
+        raise ImageError("not a SIF file")
+    if len(head) < _HEADER.size:
+        raise ImageError("the SIF ends within its header: incomplete download?", hint=_INCOMPLETE)
     header = decode_header(head)
     if header.version != VERSION:
-        raise ImageError(f"{name}: SIF version {header.version.rstrip(bytes(1))!r} is not known", hint="only 01 is")
-    if header.total > _ENTRIES_LIMIT or header.table_size != header.total * _DESCRIPTOR.size:
-        raise ImageError(f"{name}: the header speaks of {header.total} objects in {header.table_size} bytes: damaged")
-    if header.table_offset < _HEADER.size or header.table_offset + header.table_size > size:
-        raise ImageError(f"{name}: the table of objects lies outside the file", hint="incomplete download?")
+        raise ImageError("a SIF of an unknown version", hint="made by a newer program?")
+    too_many = header.total > _ENTRIES_LIMIT or header.table_size > _TABLE_LIMIT
+    if too_many or header.total * _DESCRIPTOR.size > header.table_size:
+        raise ImageError(f"SIF with an impossible table of {header.total} objects")
+    end = header.table_offset + header.table_size
+    if header.table_offset < _HEADER.size or end >= _INT64_LIMIT:
+        raise ImageError("SIF whose table of objects lies in no possible place")
+    if end > size:
+        what = f"the table of objects ends {end - size} bytes after the file: incomplete download?"
+        raise ImageError(what, hint=_INCOMPLETE)
     return header
 
 
-def _check_places(header: Header, descriptors: Sequence[Descriptor], size: int, name: str) -> None:
-    places = [
-        (0, _HEADER.size, "the header"),
-        (header.table_offset, header.table_offset + header.table_size, "the table"),
-    ]
-    for each in descriptors:
+def _check_places(header: Header, used: Sequence[tuple[int, Descriptor]], size: int) -> None:
+    """Every object lies inside the file, clear of the header, of the table and of every other object."""
+    table_end = header.table_offset + header.table_size
+    for number, each in used:
+        if each.end >= _INT64_LIMIT:
+            raise ImageError(f"data object {number} lies in no possible place")
         if each.end > size:
-            missing = each.end - size
-            raise ImageError(
-                f"{name}: object {each.id} ends {missing} bytes after the file", hint="incomplete download?"
-            )
-        if each.size:
-            places.append((each.offset, each.end, f"object {each.id}"))
-    places.sort()
+            what = f"data object {number} ends {each.end - size} bytes after the file: incomplete download?"
+            raise ImageError(what, hint=_INCOMPLETE)
+        over_table = each.offset < table_end and each.end > header.table_offset
+        if each.size and (each.offset < _HEADER.size or over_table):
+            raise ImageError(f"data object {number} lies over the header of the SIF")
+    places = sorted((each.offset, each.end, number) for number, each in used if each.size)
     for (_, end, one), (start, _, other) in pairwise(places):
         if start < end:
-            raise ImageError(f"{name}: {one} and {other} overlap: damaged")
+            raise ImageError(f"data objects {min(one, other)} and {max(one, other)} overlap")
 
 
 def decode_header(data: bytes) -> Header:

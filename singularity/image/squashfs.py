@@ -1,10 +1,18 @@
 """squashfs through squashfs-tools: whole or in parts out of a file, and into one."""
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from singularity.process import run
+from singularity import kernel
+from singularity.process import call, run
+
+logger = logging.getLogger(__name__)
+
+_NOT_ALL = 2  # unsquashfs: everything is there, but not with every attribute
+_OWNER = re.compile(r"failed to change uid and gids? on ")
+_DEVICE = re.compile(r"failed to create (character|block) device ")
 
 
 def unpack(image: Path, offset: int, target: Path, names: Sequence[str] = (), *, purpose: str) -> None:
@@ -14,10 +22,32 @@ def unpack(image: Path, offset: int, target: Path, names: Sequence[str] = (), *,
     owners. Raises ToolError.
     """
     target.mkdir()
-    run(
-        ["unsquashfs", "-no-progress", "-quiet", "-force", "-offset", str(offset), "-dest", target, image, *names],
-        purpose=purpose,
-    )
+    argv: list[str | Path] = [
+        "unsquashfs",
+        "-no-progress",
+        "-quiet",
+        "-force",
+        "-offset",
+        str(offset),
+        "-dest",
+        target,
+        image,
+        *names,
+    ]
+    finished = call(argv, purpose=purpose)
+    if finished.status == 0:
+        return
+    lines = finished.complaints.splitlines()
+    owners = [line for line in lines if _OWNER.search(line)] if kernel.maps_one_id() else []
+    devices = [line for line in lines if _DEVICE.search(line)] if not kernel.is_initial_user_namespace() else []
+    if finished.status != _NOT_ALL or len(owners) + len(devices) < len(lines):
+        raise finished.failure(purpose)
+    if owners:
+        logger.warning(
+            "%s: %d files belong to others there, and now to root: you have no ids for others", image, len(owners)
+        )
+    if devices:
+        logger.warning("%s: %d device nodes are left out: only root makes them", image, len(devices))
 
 
 def compressors(*, purpose: str) -> frozenset[str]:
