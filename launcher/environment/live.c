@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -264,6 +263,29 @@ static char **shell_words(const struct live *live, struct arena *arena, const st
     return words;
 }
 
+/* The caller may ignore or block SIGCHLD: then the status would be lost, or the program find our signal pending. */
+struct children {
+    struct sigaction action;
+    sigset_t mask;
+};
+
+static void children_begin(struct children *caller)
+{
+    const struct sigaction plain = {.sa_handler = SIG_DFL};
+    sigset_t only;
+
+    sigemptyset(&only);
+    sigaddset(&only, SIGCHLD);
+    if (sigaction(SIGCHLD, &plain, &caller->action) < 0 || sigprocmask(SIG_UNBLOCK, &only, &caller->mask) < 0)
+        stop(errno, "SIGCHLD");
+}
+
+static void children_end(const struct children *caller)
+{
+    if (sigaction(SIGCHLD, &caller->action, NULL) < 0 || sigprocmask(SIG_SETMASK, &caller->mask, NULL) < 0)
+        stop(errno, "SIGCHLD");
+}
+
 /* In the child: nothing to read, the result on its own descriptor, everything else as the program will have it. */
 static _Noreturn void become_shell(char **words, char **environment, int empty, int result, pid_t parent)
 {
@@ -276,9 +298,7 @@ static _Noreturn void become_shell(char **words, char **environment, int empty, 
     _exit(EXIT_OWN_FAILURE);
 }
 
-/* A child of the kind that sends no signal when it ends: the program must not find a SIGCHLD of ours pending, and it
- * does not matter if the caller ignores that signal. */
-static pid_t start_shell(char **words, char **environment, int *result)
+static pid_t start_shell(char **words, char **environment, const struct children *caller, int *result)
 {
     int empty[2], output[2];
     pid_t parent = getpid();
@@ -287,11 +307,13 @@ static pid_t start_shell(char **words, char **environment, int *result)
     if (pipe2(empty, O_CLOEXEC) < 0 || pipe2(output, O_CLOEXEC) < 0)
         stop(errno, "a pipe for the environment scripts of the image");
     close(empty[1]);
-    child = (pid_t)syscall(SYS_clone, 0UL, NULL, NULL, NULL, NULL);
+    child = fork();
     if (child < 0)
         stop(errno, "start %s for the environment scripts of the image", words[0]);
-    if (child == 0)
+    if (child == 0) {
+        (void)sigprocmask(SIG_SETMASK, &caller->mask, NULL);
         become_shell(words, environment, empty[0], output[1], parent);
+    }
     close(empty[0]);
     close(output[1]);
     *result = output[0];
@@ -382,7 +404,7 @@ static void end_of_shell(pid_t child, const char *shell, bool finished)
 {
     int status;
 
-    while (waitpid(child, &status, __WALL) < 0)
+    while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
             stop(errno, "the environment scripts of the image");
     if (WIFSIGNALED(status))
@@ -410,12 +432,14 @@ int live_evaluate(const struct live *live, struct variables *variables)
     char **environment = variables_environment(variables);
     char *at, *before, *after, *mask, *refused;
     struct script_result result;
+    struct children caller;
     int output;
     pid_t child;
 
     environment_need(environment != NULL);
     write_text(&text, live, variables);
-    child = start_shell(shell_words(live, arena, &text), environment, &output);
+    children_begin(&caller);
+    child = start_shell(shell_words(live, arena, &text), environment, &caller, &output);
     at = read_result(output, live->shell, arena);
     close(output);
     refused = take_line(&at, "refused ");
@@ -425,6 +449,7 @@ int live_evaluate(const struct live *live, struct variables *variables)
     after = take_line(&at, "after");
     mask = take_line(&at, "");
     end_of_shell(child, live->shell, before != NULL && after != NULL && mask != NULL && take_line(&at, "variables") != NULL);
+    children_end(&caller);
     variables_begin(variables, arena);
     if (!script_read_dump(at, strlen(at), variables, &result))
         stop(0, "line %u of what %s exports cannot be read: %s", result.line, live->shell, result.why);
