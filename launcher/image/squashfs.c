@@ -10,8 +10,8 @@ enum { COMPRESSION_LZMA = 2, COMPRESSIONS = 6, SECTOR = 512 };
 static const char *kernel_refuses(uint16_t compression, uint64_t used, uint64_t room)
 {
     if (compression == COMPRESSION_LZMA)
-        return "the kernel does not know lzma";
-    return used > room - room % SECTOR ? "its end is not padded to whole sectors" : NULL;
+        return "the kernel cannot read lzma";
+    return used > room - room % SECTOR ? "the squashfs is not padded to whole sectors" : NULL;
 }
 
 enum verdict squashfs_recognise(int fd, uint64_t offset, uint64_t room, struct partition *partition, struct error *error)

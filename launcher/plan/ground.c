@@ -76,6 +76,8 @@ static const char *setuid_obstacle(const struct plan_inputs *inputs)
     if (image->format != FORMAT_DIRECTORY && !kernel_mounts(config, image->root.filesystem))
         return image->root.filesystem == FILESYSTEM_EXT ? "\"allow setuid-mount extfs = no\" in the configuration"
                                                         : "\"allow setuid-mount squashfs\" in the configuration";
+    if (image->root.no_kernel != NULL)
+        return image->root.no_kernel;
     if (image->overlay_count > 0 && !config->setuid_extfs)
         return "the image's overlay partition: \"allow setuid-mount extfs = no\" in the configuration";
     for (uint32_t i = 0; i < inputs->request->overlay_count; i++) {
