@@ -1,0 +1,56 @@
+"""Bootstrap agents: each fills an empty directory with the root file system that a header asks for."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from singularity.build.workspace import Workspace
+from singularity.definition.model import Stage
+from singularity.errors import DefinitionError
+
+AGENTS = {
+    "debootstrap": "Debian, Ubuntu and their relatives, from a mirror",
+    "localimage": "an image file or a directory",
+    "scratch": "nothing",
+}
+_LATER = frozenset({
+    "arch", "buildkit", "busybox", "dnf", "docker", "docker-archive", "docker-daemon", "dockerfile", "library", "oci",
+    "oci-archive", "oras", "shub", "yum", "zypper",
+})  # fmt: skip
+
+
+class Agent(Protocol):
+    """A module of this package."""
+
+    def check(self, stage: Stage, name: str) -> None:
+        """Raises DefinitionError when the header lacks something; `name` is the definition file's, for messages."""
+
+    def bootstrap(self, stage: Stage, root: Path, workspace: Workspace) -> None:
+        """Fills `root`, an empty directory. Raises SingularityError."""
+
+
+def find(stage: Stage, name: str) -> Agent:
+    """The agent of a stage, its header checked; `name` is the definition file's. Raises DefinitionError."""
+    from difflib import get_close_matches
+
+    field = stage.header["bootstrap"]
+    if stage.agent not in AGENTS:
+        known = f"known are {', '.join(AGENTS)}"
+        if stage.agent in _LATER:
+            what = f'bootstrap agent "{field.value}" is not supported by this version'
+            raise DefinitionError(what, name=name, line=field.line, hint=known)
+        near = get_close_matches(stage.agent, list(AGENTS), n=1)
+        hint = f'did you mean "{near[0]}"?' if near else known
+        raise DefinitionError(f'unknown bootstrap agent "{field.value}"', name=name, line=field.line, hint=hint)
+    agent = cast("Agent", import_module(f"{__name__}.{stage.agent}"))
+    agent.check(stage, name)
+    return agent
+
+
+def require(stage: Stage, keyword: str, name: str, hint: str) -> str:
+    """The value of a header keyword that the agent cannot do without. Raises DefinitionError."""
+    value = stage.value(keyword.lower())
+    if not value:
+        line = stage.header["bootstrap"].line
+        raise DefinitionError(f"bootstrap agent {stage.agent} needs {keyword}", name=name, line=line, hint=hint)
+    return value

@@ -1,0 +1,116 @@
+"""Scripts inside the root file system that is being built: as its root, with nothing of the host but the network."""
+
+import errno
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from singularity import kernel
+from singularity.build.namespaces import isolated
+from singularity.errors import BuildError
+from singularity.image.root import Root
+
+logger = logging.getLogger(__name__)
+
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
+_SAFE = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """A file of the host that stands in for one of the image while a script runs; the image keeps its own."""
+
+    source: Path
+    target: str  # in the image
+
+
+def run(root: Path, argv: Sequence[str], *, environment: Mapping[str, str], binds: Sequence[Bind] = ()) -> int:
+    """Runs a program in the root file system `root`, as its root, from `/`; returns its exit status.
+
+    Output goes where ours goes, input is empty. Raises BuildError when it cannot be started.
+    """
+
+    def start() -> NoReturn:
+        _enter(root, binds)
+        os.umask(0o022)
+        with suppress(PermissionError):  # a user namespace with one id only
+            os.setgroups([])
+        try:
+            os.execvpe(argv[0], list(argv), dict(environment))  # noqa: S606 - a list of words, without a shell
+        except OSError as error:
+            raise BuildError(f"{argv[0]} in the image: {error.strerror}", hint="scripts need it") from error
+
+    logger.debug("Running %s in %s", list(argv), root)
+    return isolated(start)
+
+
+def _enter(path: Path, binds: Sequence[Bind]) -> None:
+    """Makes `path` the root of this process, which has a mount namespace of its own, and detaches the host's."""
+    kernel.mount(str(path), str(path), None, kernel.MS_BIND | kernel.MS_REC)
+    with Root(path) as root:
+        _mount_proc(root)
+        _mount_sys(root)
+        _mount_dev(root)
+        for bind in binds:
+            _mount(root, bind.target, str(bind.source), None, kernel.MS_BIND)
+        os.fchdir(root.fd)
+    kernel.pivot_root(".", ".")  # the old root comes to lie over the new one, and is then taken off it
+    kernel.unmount(".", kernel.MNT_DETACH)
+    os.chdir("/")
+
+
+def _mount(root: Root, target: str, source: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    try:
+        fd = root.open(target, os.O_PATH)
+    except OSError as error:
+        raise BuildError(f"{target} in the image: {error.strerror}", hint="the build mounts there") from error
+    try:
+        kernel.mount(source, f"/proc/self/fd/{fd}", kind, flags, data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"mount on {target} of the image") from error
+    finally:
+        os.close(fd)
+
+
+def _mount_proc(root: Root) -> None:
+    try:
+        _mount(root, "/proc", "proc", "proc", _SAFE)
+    except OSError as error:  # EPERM in a user namespace whose host hides parts of its own /proc
+        if error.errno != errno.EPERM:
+            raise
+        _mount(root, "/proc", "/proc", None, kernel.MS_BIND | kernel.MS_REC)
+
+
+def _mount_sys(root: Root) -> None:
+    try:
+        _mount(root, "/sys", "sysfs", "sysfs", _SAFE | kernel.MS_RDONLY)
+    except OSError as error:  # EPERM in a user namespace that shares the host's network
+        if error.errno != errno.EPERM:
+            raise
+        _mount(root, "/sys", "/sys", None, kernel.MS_BIND | kernel.MS_REC)
+
+
+def _mount_dev(root: Root) -> None:
+    """A minimal /dev: the host's disks are not for scripts."""
+    _mount(root, "/dev", "tmpfs", "tmpfs", kernel.MS_NOSUID | kernel.MS_NOEXEC, "mode=755")
+    for name in _DEVICES:
+        if os.path.exists(f"/dev/{name}"):
+            root.make_file(f"/dev/{name}")
+            _mount(root, f"/dev/{name}", f"/dev/{name}", None, kernel.MS_BIND)
+    for name, text in _DEVICE_LINKS.items():
+        root.link(f"/dev/{name}", text)
+    root.make_directory("/dev/shm", 0o1777)  # noqa: S108 - a mount point in the image
+    _mount(root, "/dev/shm", "tmpfs", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777")  # noqa: S108
+    root.make_directory("/dev/pts")
+    options = "newinstance,ptmxmode=0666,mode=0620"
+    try:
+        _mount(root, "/dev/pts", "devpts", "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, f"{options},gid=5")
+    except OSError as error:  # EINVAL where group 5 (tty) is not mapped
+        if error.errno != errno.EINVAL:
+            raise
+        _mount(root, "/dev/pts", "devpts", "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, options)

@@ -1,0 +1,112 @@
+"""Builds by ordinary users: the process becomes root of a user namespace, and the build goes on as if by root.
+
+With a range of subordinate ids (`/etc/subuid`, `/etc/subgid`) every owner in the image is as root's build would have
+it. Without one, only the user's own id is mapped, to root; programs that change owners then fail.
+"""
+
+import logging
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from singularity import kernel, process
+from singularity.console import VERBOSE
+from singularity.errors import BuildError, ToolError
+
+logger = logging.getLogger(__name__)
+
+_PURPOSE = "map the ids of the image to those given to you"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdRange:
+    """A range of ids that `/etc/subuid` or `/etc/subgid` gives to a user."""
+
+    start: int
+    count: int
+
+
+def subordinate(text: str, names: frozenset[str]) -> IdRange | None:
+    """The first range that a file of lines `user:start:count` gives to one of `names`: a user's name and number."""
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) == 3 and fields[0] in names and fields[1].isdecimal() and fields[2].isdecimal():
+            return IdRange(start=int(fields[1]), count=int(fields[2]))
+    return None
+
+
+def become_root() -> None:
+    """Enters a user namespace in which this process, which has one thread, is root.
+
+    Raises BuildError where there are no user namespaces, ToolError where ids cannot be mapped.
+    """
+    uid, gid = os.getuid(), os.getgid()
+    ranges = _ranges(uid)
+    go_read, go_write = os.pipe2(os.O_CLOEXEC)
+    pid = os.getpid()
+    helper = os.fork() if ranges else 0
+    if ranges and helper == 0:  # stays outside: only there may the setuid programs map ids for us
+        os.close(go_write)
+        _map_ranges(go_read, pid, uid, gid, *ranges)
+    try:
+        kernel.unshare(kernel.CLONE_NEWUSER)
+    except OSError as error:
+        what = f"only root can build here, since there are no user namespaces: {error.strerror}"
+        raise BuildError(what, hint="build with sudo") from error
+    os.close(go_read)
+    if ranges:
+        os.write(go_write, b"1")
+        _, status = os.waitpid(helper, 0)
+        if os.waitstatus_to_exitcode(status):
+            raise ToolError(f"newuidmap and newgidmap could not {_PURPOSE}", hint="see /etc/subuid and /etc/subgid")
+    else:
+        _map_own(uid, gid)
+    os.close(go_write)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    for name in ("SUDO_UID", "SUDO_GID"):  # ids of another namespace
+        os.environ.pop(name, None)
+
+
+def _ranges(uid: int) -> tuple[IdRange, IdRange] | None:
+    try:
+        names = frozenset({str(uid), pwd.getpwuid(uid).pw_name})
+    except KeyError:
+        names = frozenset({str(uid)})
+    found = []
+    for place in ("/etc/subuid", "/etc/subgid"):
+        try:
+            found.append(subordinate(Path(place).read_text(encoding="utf-8", errors="replace"), names))
+        except OSError:
+            found.append(None)
+    if found[0] is None or found[1] is None:
+        logger.log(VERBOSE, "No subordinate ids for user %s: only your own id is mapped, to root", uid)
+        return None
+    try:
+        for tool in ("newuidmap", "newgidmap"):
+            process.find(tool, purpose=_PURPOSE)
+    except ToolError as error:
+        logger.info("%s: only your own id is mapped, to root", error)
+        return None
+    return found[0], found[1]
+
+
+def _map_ranges(go: int, pid: int, uid: int, gid: int, uids: IdRange, gids: IdRange) -> NoReturn:
+    status = 1
+    try:
+        if os.read(go, 1):
+            for tool, own, ids in (("newuidmap", uid, uids), ("newgidmap", gid, gids)):
+                words = [tool, str(pid), "0", str(own), "1", "1", str(ids.start), str(ids.count)]
+                process.run(words, purpose=_PURPOSE)
+            status = 0
+    except ToolError as error:
+        logger.warning("%s", error)
+    finally:
+        os._exit(status)
+
+
+def _map_own(uid: int, gid: int) -> None:
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        Path(f"/proc/self/{name}").write_text(text, encoding="ascii")

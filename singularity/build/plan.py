@@ -1,0 +1,102 @@
+"""From a request and a definition to the steps of a build; nothing is done here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from singularity.build.request import BuildRequest
+from singularity.definition.model import Copy, Definition, Script, Stage
+from singularity.errors import DefinitionError
+
+
+class Action(Enum):
+    """The kinds of steps."""
+
+    HOST_SCRIPT = "run on the host"
+    BOOTSTRAP = "bootstrap"
+    PREPARE = "make what launches and scripts expect"
+    COPY = "copy files"
+    SCRIPT = "run in the image"
+    METADATA = "write /.singularity.d"
+    TEST = "test"
+    PACK = "pack"
+    PLACE = "put in place"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing to be done, and why."""
+
+    action: Action
+    what: str  # for people, after the action
+    reason: str
+    stage: int  # index of the stage that it belongs to
+    script: Script | None = None
+    copies: tuple[Copy, ...] = ()
+    app: str = ""  # the application whose script or files these are
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A whole build."""
+
+    request: BuildRequest
+    definition: Definition
+    steps: tuple[Step, ...]
+
+
+def plan(request: BuildRequest, definition: Definition) -> Plan:
+    """The steps of a build, in order. Raises DefinitionError when stages are named that come later, or not at all."""
+    steps: list[Step] = []
+    for index, stage in enumerate(definition.stages):
+        _check_stages(definition, index)
+        steps += _stage_steps(request, definition, index, stage)
+    last = len(definition.stages) - 1
+    if request.sandbox:
+        steps.append(Step(action=Action.PLACE, what=str(request.target), reason="--sandbox: a directory", stage=last))
+    else:
+        steps.append(Step(action=Action.PACK, what=str(request.target), reason="default: a SIF file", stage=last))
+    return Plan(request=request, definition=definition, steps=tuple(steps))
+
+
+def _check_stages(definition: Definition, index: int) -> None:
+    earlier = [stage.name for stage in definition.stages[:index] if stage.name]
+    for copy in definition.stages[index].files:
+        if copy.stage and copy.stage not in earlier:
+            what = f'%files: no earlier stage "{copy.stage}"'
+            hint = f"earlier stages: {', '.join(earlier)}" if earlier else "a stage is named with a line Stage: NAME"
+            raise DefinitionError(what, name=definition.name, line=copy.line, hint=hint)
+
+
+def _stage_steps(request: BuildRequest, definition: Definition, index: int, stage: Stage) -> Iterator[Step]:
+    """The order is that of the family: later steps see what earlier ones left."""
+    wanted = request.sections
+
+    def where(line: int) -> str:
+        return f"{definition.name}:{line}"
+
+    def script(section: str, action: Action, name: str, body: Script | None, app: str = "") -> Iterator[Step]:
+        if body and section in wanted:
+            yield Step(action=action, what=name, reason=where(body.line), stage=index, script=body, app=app)
+
+    def copy(name: str, copies: tuple[Copy, ...], app: str = "") -> Iterator[Step]:
+        if copies and "files" in wanted:
+            reason = where(copies[0].line)
+            yield Step(action=Action.COPY, what=name, reason=reason, stage=index, copies=copies, app=app)
+
+    def always(action: Action, what: str = "", reason: str = "default") -> Step:
+        return Step(action=action, what=what, reason=reason, stage=index)
+
+    yield from script("setup", Action.HOST_SCRIPT, "%pre", stage.pre)
+    yield always(Action.BOOTSTRAP, f"with {stage.agent}", where(stage.header["bootstrap"].line))
+    yield always(Action.PREPARE)
+    yield from copy("%files from stages", tuple(each for each in stage.files if each.stage))
+    yield from script("setup", Action.HOST_SCRIPT, "%setup", stage.setup)
+    yield from copy("%files", tuple(each for each in stage.files if not each.stage))
+    for app in stage.apps:
+        yield from copy(f"%appfiles {app.name}", app.files, app.name)
+    yield from script("post", Action.SCRIPT, "%post", stage.post)
+    for app in stage.apps:
+        yield from script("post", Action.SCRIPT, f"%appinstall {app.name}", app.install, app.name)
+    yield always(Action.METADATA)
+    yield from script("test", Action.TEST, "%test", stage.test)
