@@ -85,8 +85,8 @@ void *arena_grow(struct arena *arena, void *bytes, size_t size, size_t new_size)
         return start;
     }
     moved = arena_take(arena, new_size);
-    if (moved != NULL && size > 0)
-        memcpy(moved, bytes, size);
+    if (moved != NULL && start != NULL)
+        memcpy(moved, start, size);
     return moved;
 }
 

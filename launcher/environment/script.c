@@ -314,7 +314,7 @@ static bool evaluate_command(struct evaluation *evaluation, const struct word *n
         read = read_source_words(evaluation, &file, &words, &count);
     else
         read = read_words(evaluation, command == NULL ? WORD_ARGUMENT : command->use, &words, &count);
-    if (!read || !evaluation->execute)
+    if (!read || !evaluation->execute || command == NULL)
         return read;
     evaluation->status = 0;
     return command->run(evaluation, words, count);

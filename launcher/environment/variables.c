@@ -55,7 +55,7 @@ static bool room_make(struct variables *variables, uint32_t room)
     if (larger.entries == NULL || larger.slots == NULL)
         return false;
     memset(larger.slots, 0, 2 * (size_t)room * sizeof *larger.slots);
-    for (uint32_t at = 0; at < variables->count; at++) {
+    for (uint32_t at = 0; variables->entries != NULL && at < variables->count; at++) {
         const struct variable *entry = &variables->entries[at];
         larger.entries[at] = *entry;
         *slot_of(&larger, entry->text, entry->name_length, entry->hash) = at + 1;
@@ -100,6 +100,8 @@ static struct variable *entry_make(struct variables *variables, const char *text
         return entry;
     if (variables->count == variables->room &&
         (variables->room > UINT32_MAX / 4 || !room_make(variables, variables->room == 0 ? FIRST_ROOM : 2 * variables->room)))
+        return NULL;
+    if (variables->entries == NULL)
         return NULL;
     *slot_of(variables, text, length, hash) = variables->count + 1;
     entry = &variables->entries[variables->count++];
