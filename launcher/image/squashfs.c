@@ -7,13 +7,6 @@
 enum { SUPERBLOCK_SIZE = 96, BLOCK_LOG_LEAST = 12, BLOCK_LOG_MOST = 20, METADATA_SIZE = 8192 };
 enum { COMPRESSION_LZMA = 2, COMPRESSIONS = 6, SECTOR = 512 };
 
-static const char *kernel_refuses(uint16_t compression, uint64_t used, uint64_t room)
-{
-    if (compression == COMPRESSION_LZMA)
-        return "the kernel cannot read lzma";
-    return used > room - room % SECTOR ? "the squashfs is not padded to whole sectors" : NULL;
-}
-
 enum verdict squashfs_recognise(int fd, uint64_t offset, uint64_t room, struct partition *partition, struct error *error)
 {
     uint8_t block[SUPERBLOCK_SIZE];
@@ -29,12 +22,16 @@ enum verdict squashfs_recognise(int fd, uint64_t offset, uint64_t room, struct p
     uint16_t major = le16(block + 28), minor = le16(block + 30);
     uint64_t root = le64(block + 32), used = le64(block + 40);
     uint64_t ids = le64(block + 48), inodes = le64(block + 64), directories = le64(block + 72);
+    bool whole_sectors = used <= room - room % SECTOR; /* a loop device has no others */
 
     if (major != 4 || minor != 0)
         error_set(error, 0, "squashfs version %u.%u (only 4.0 can be mounted: make it again with today's mksquashfs)",
                   major, minor);
     else if (compression < 1 || compression > COMPRESSIONS)
         error_set(error, 0, "squashfs with the unknown compression %u (damaged?)", compression);
+    else if (compression == COMPRESSION_LZMA)
+        error_set(error, 0, "squashfs with lzma, which neither the kernel nor squashfuse reads (unsquashfs it and pack it "
+                  "again with mksquashfs -comp xz)");
     else if (block_log < BLOCK_LOG_LEAST || block_log > BLOCK_LOG_MOST || block_size != UINT32_C(1) << block_log ||
              le32(block + 4) == 0 || le16(block + 26) == 0 || used > INT64_MAX)
         error_set(error, 0, "damaged squashfs superblock (pull or build it again)");
@@ -46,7 +43,7 @@ enum verdict squashfs_recognise(int fd, uint64_t offset, uint64_t room, struct p
         error_set(error, 0, "damaged squashfs superblock: its tables lie in no possible place (pull or build it again)");
     else {
         *partition = (struct partition){.filesystem = FILESYSTEM_SQUASHFS, .offset = offset, .size = room,
-                                        .no_kernel = kernel_refuses(compression, used, room)};
+                                        .no_kernel = whole_sectors ? NULL : "the squashfs is not padded to whole sectors"};
         return VERDICT_YES;
     }
     return VERDICT_BAD;

@@ -59,8 +59,8 @@ static void part_add(struct plan *plan, const struct image *image, const struct 
     struct part *part = &plan->parts[plan->part_count++];
     *part = (struct part){.partition = *partition, .fd = image->fd, .writable = writable, .source = source, .reason = reason};
     part->way = partition->filesystem == FILESYSTEM_DIRECTORY ? WAY_BIND
-                : plan->mode == MODE_USERNS                   ? WAY_FUSE
-                                                              : WAY_KERNEL;
+                : plan->mode == MODE_USERNS || (plan->mode == MODE_ROOT && partition->no_kernel != NULL) ? WAY_FUSE
+                                                                                                         : WAY_KERNEL;
 }
 
 /* ---- which mode ---- */
@@ -86,6 +86,8 @@ static const char *setuid_obstacle(const struct plan_inputs *inputs)
             return "a writable overlay directory";
         if (overlay->format != FORMAT_DIRECTORY && !kernel_mounts(config, overlay->root.filesystem))
             return "an overlay image that the configuration keeps from the kernel";
+        if (overlay->root.no_kernel != NULL)
+            return overlay->root.no_kernel;
     }
     return NULL;
 }

@@ -11,6 +11,7 @@ from singularity.errors import ImageError
 _SQUASHFS = struct.Struct("<4sI4xI4xHH2xHHHQQQ8xQQ8x8x")
 _SQUASHFS_SIZE = 96
 _COMPRESSIONS = range(1, 7)  # gzip, lzma, lzo, xz, lz4, zstd
+_LZMA = 2  # known neither to the kernel nor to squashfuse
 _METADATA_SIZE = 8192
 _INT64_LIMIT = 1 << 63
 
@@ -38,6 +39,8 @@ def is_squashfs(file: BinaryIO, offset: int, room: int) -> bool:
         raise ImageError(f"squashfs version {major}.{minor}", hint="only 4.0 is known: make it again")
     if compression not in _COMPRESSIONS:
         raise ImageError(f"squashfs with the unknown compression {compression}", hint="damaged?")
+    if compression == _LZMA:
+        raise ImageError("squashfs with lzma, which nothing mounts", hint="unsquashfs and mksquashfs -comp xz help")
     if not 12 <= log <= 20 or block_size != 1 << log or not inode_count or not id_count or used >= _INT64_LIMIT:
         raise ImageError(_DAMAGED_SQUASHFS, hint=_AGAIN)
     if used > room:
