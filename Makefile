@@ -191,5 +191,5 @@ install: ## install into PREFIX (below DESTDIR, for packagers); as root with the
 uninstall: ## remove what install put into PREFIX; an edited configuration stays
 	@$(INSTALL) uninstall
 
-clean: ## remove build/ and the installation that tests use
-	rm -rf build $(TEST_PREFIX)
+clean: ## remove build/ and what tests and demo installed
+	rm -rf build $(TEST_PREFIX) $(if $(filter 0,$(shell id -u)),/opt/singularity-demo)
