@@ -268,6 +268,7 @@ int main(void)
     image.fd = -1;
     if (mkdtemp(directory) == NULL || !run("python3", "tests/vectors/make.py", directory)) {
         CHECK(false, "python3 tests/vectors/make.py makes the images");
+        run("rm", "-rf", directory);
         return checks_end();
     }
     test_verdicts();
