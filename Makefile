@@ -170,6 +170,10 @@ fuzz: ## libFuzzer on each target for FUZZ_SECONDS (20)
 	@$(MAKE) -j$(JOBS) BUILD=build/fuzz FUZZ=yes fuzz-targets
 	@scripts/run-fuzzers $(FUZZ_SECONDS) $(FUZZ_TARGETS:$(BUILD)/%=build/fuzz/%)
 
+bench: setup build ## time and memory of a launch beside the peers, in one run
+	@scripts/setup-system bench || echo "measuring without them"
+	@$(PYTHON_IN_VENV) -m bench
+
 docs: setup ## manual pages and completion into build/docs, and every link of the Markdown pages checked
 	@mkdir -p build/docs/man
 	@$(PYTHON_IN_VENV) -m singularity.cli.pages --man build/docs/man --completion build/docs/completion
