@@ -41,7 +41,7 @@ def needs(data: bytes) -> Needs | None:
         )
         libraries = tuple(_libraries(data, segments, wide=wide, order=order))
         return Needs(loader=loader.rstrip(b"\0").decode(), libraries=libraries)
-    except (struct.error, ValueError, IndexError):
+    except (struct.error, ValueError, IndexError, OverflowError):
         return None
 
 
@@ -64,8 +64,11 @@ def _libraries(data: bytes, segments: list[_Segment], *, wide: bool, order: str)
     if dynamic is None:
         return
     entries = list(entry.iter_unpack(data[dynamic.offset : dynamic.offset + dynamic.size // entry.size * entry.size]))
-    address = next(value for tag, value in entries if tag == _DT_STRTAB)
-    table = next(each for each in segments if each.type == _PT_LOAD and 0 <= address - each.address < each.size)
+    address = next((value for tag, value in entries if tag == _DT_STRTAB), -1)
+    loaded = (each for each in segments if each.type == _PT_LOAD and 0 <= address - each.address < each.size)
+    table = next(loaded, None)
+    if table is None:
+        return
     strings = address - table.address + table.offset
     for _, value in [each for each in entries if each[0] == _DT_NEEDED][:_LIMIT]:
         start = strings + value

@@ -111,7 +111,7 @@ def _sif(file: BinaryIO, path: Path) -> Image:
     primary = content.primary()
     if primary is None:
         if content.find(sif.DataType.OCI_ROOT_INDEX):
-            raise ImageError("an OCI-SIF: it has no root file system of its own")
+            raise ImageError("an OCI-SIF: cannot be used", hint="it has no root file system of its own")
         raise ImageError("SIF without a primary system partition: data only, nothing to launch")
     overlays = [each for each in content.overlays() if each.group == primary.group]
     partition = primary.partition

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from singularity.definition.model import Stage
 from singularity.definition.parse import APP_SECTIONS, KEYWORDS, SECTIONS, SIZE_LIMIT, parse
 from singularity.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from singularity.definition.model import Stage
 
 WHOLE = """\
 # A comment before anything
@@ -117,8 +121,8 @@ def test_applications_come_in_the_order_of_their_first_mention() -> None:
 
 
 def test_a_further_bootstrap_line_begins_a_further_stage() -> None:
-    text = "OSVersion: stable\nBootstrap: debootstrap\nStage: build\n%post\n  make\nBootstrap: scratch\n%files from build\n /x\n"
-    first, second = parse(text, "x.def").stages
+    build = "OSVersion: stable\nBootstrap: debootstrap\nStage: build\n%post\n  make\n"
+    first, second = parse(build + "Bootstrap: scratch\n%files from build\n /x\n", "x.def").stages
     assert (first.agent, first.name, second.agent, second.name) == ("debootstrap", "build", "scratch", "")
     assert second.files[0].stage == "build"
     assert second.line == 6
@@ -152,7 +156,7 @@ BAD = {
     "Bootstrap: x\nno header\n": 'x.def:2: "no header" is no header line (expected Keyword: value, or %section)',
     "From: x\n%post\n": "x.def:1: no bootstrap agent (a definition file begins with a line Bootstrap: AGENT)",
     "Bootstrap:\n": "x.def:1: no bootstrap agent (a definition file begins with a line Bootstrap: AGENT)",
-    'DistType "debian"\nSetup\n': "x.def:1: a definition of the first format (DistType) (write Bootstrap: and sections)",
+    'DistType "debian"\n': "x.def:1: a definition of the first format (DistType) (write Bootstrap: and sections)",
     "Bootstrap: x\n%files\n  a b c\n": "x.def:3: %files: 3 words (SOURCE [TARGET]; quote names with blanks)",
     "Bootstrap: x\n%files\n  'a\n": "x.def:3: no closing quotation",
     "Bootstrap: x\n%files of y\n  a\n": "x.def:2: %files of y: not understood (%files, or %files from STAGE)",
@@ -173,7 +177,9 @@ def test_what_is_wrong_is_one_line_with_file_and_line_number(text: str) -> None:
 words = st.one_of(
     st.sampled_from([f"%{name}" for name in SECTIONS + APP_SECTIONS]),
     st.sampled_from([f"{word}:" for word in KEYWORDS]),
-    st.sampled_from(["\n", "\n", "\n", " ", "#", "\\\n", "from", "hello", "'", '"', "{{ A }}", "A=1", "\0", "%", "\r\n"]),
+    st.sampled_from(
+        ["\n", "\n", "\n", " ", "#", "\\\n", "from", "hello", "'", '"', "{{ A }}", "A=1", "\0", "%", "\r\n"]
+    ),
     st.text(max_size=8),
 )
 

@@ -1,0 +1,39 @@
+"""What a program needs to start, as its headers say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from singularity.image import elf
+
+SELF = Path(sys.executable).resolve().read_bytes()
+
+
+@pytest.mark.needs("gcc")
+def test_the_loader_and_the_libraries_of_a_program(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    source = tmp_path / "program.c"
+    source.write_text("#include <math.h>\nint main(int argc, char **argv) { (void)argv; return (int)cos(argc); }\n")
+    subprocess.run(["gcc", "-fno-builtin", "-o", program, source, "-lm"], check=True)
+    found = elf.needs(program.read_bytes())
+    assert found is not None
+    assert found.loader.startswith("/lib")
+    assert {name.split(".so")[0] for name in found.libraries} == {"libm", "libc"}
+
+
+def test_what_is_no_elf_file_needs_nothing() -> None:
+    assert elf.needs(b"#!/bin/sh\n") is None
+    assert elf.needs(b"") is None
+
+
+@given(st.integers(0, 64), st.binary(max_size=16), st.integers(0, 4096))
+def test_damaged_files_are_no_elf_files(place: int, new: bytes, size: int) -> None:
+    data = bytearray(SELF[:4096])
+    data[place : place + len(new)] = new
+    elf.needs(bytes(data[:size]))
