@@ -54,7 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct script_result result;
     const char *expanded;
     size_t before_size, after_size;
-    char *before, *after, value[4096];
+    char *before, *after, **words, value[4096];
+    size_t count;
     enum script_outcome outcome;
 
     arena_begin(&arena, ARENA_LIMIT);
@@ -75,6 +76,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         after = script_write_dump(&variables, &after_size);
         if (script_expand(value, &variables, &expanded, &result) == SCRIPT_APPLIED)
             assert(strpbrk(value, "$\\") != NULL || strcmp(value, expanded) == 0);
+        if (script_split(value, &variables, &words, &count, &result) == SCRIPT_APPLIED)
+            assert(words[count] == NULL && count <= size);
         before = script_write_dump(&variables, &before_size);
         assert(before_size == after_size && memcmp(before, after, after_size) == 0);
     }

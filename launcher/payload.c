@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "environment/environment.h"
+#include "environment/oci_command.h"
 #include "environment/text.h"
 #include "program.h"
 
@@ -108,6 +109,19 @@ static _Noreturn void act_shell(const struct ending *ending)
     become_shell(ending, "/bin/sh", NULL);
 }
 
+/* The runscript of an image from a registry, when there is no shell for it. */
+static void become_oci_command(const struct ending *ending, const char *runscript)
+{
+    const struct payload *payload = ending->payload;
+    char *const *words;
+
+    if (program_usable("/bin/sh"))
+        return;
+    words = oci_command(runscript, payload->arguments, payload->request->no_eval, ending->variables);
+    if (words != NULL)
+        become(ending, program_find(words[0], search_path(ending), ending->arena), words);
+}
+
 static _Noreturn void act_run(const struct ending *ending)
 {
     static const char *const files[] = {"/.singularity.d/runscript", "/singularity", NULL};
@@ -116,6 +130,8 @@ static _Noreturn void act_run(const struct ending *ending)
 
     if (app != NULL && !program_usable(path))
         stop_with(EXIT_USAGE, 0, "no runscript for the container application: %s", app);
+    if (app == NULL && path != NULL)
+        become_oci_command(ending, path);
     if (path != NULL)
         become(ending, path, words_make(ending, path, NULL, ending->payload->arguments));
     if (!program_usable("/bin/sh"))

@@ -543,3 +543,32 @@ enum script_outcome script_expand(const char *value, struct variables *variables
     *expanded = word.bytes;
     return SCRIPT_APPLIED;
 }
+
+static bool split(struct evaluation *evaluation, char ***words, size_t *count)
+{
+    struct word *first;
+    size_t used = 0;
+
+    if (!read_words(evaluation, WORD_ARGUMENT, &first, count))
+        return false;
+    if (evaluation_peek(evaluation) >= 0)
+        return evaluation_live(evaluation, "a special character");
+    *words = arena_take(evaluation->variables->arena, (*count + 1) * sizeof **words);
+    if (*words == NULL)
+        return evaluation_live(evaluation, "too many words");
+    for (; first != NULL; first = first->next)
+        (*words)[used++] = first->bytes;
+    (*words)[used] = NULL;
+    return true;
+}
+
+enum script_outcome script_split(const char *command, struct variables *variables, char ***words, size_t *count,
+                                 struct script_result *result)
+{
+    struct evaluation evaluation;
+
+    evaluation_begin(&evaluation, variables, result);
+    evaluation.value = true;
+    evaluation.cursor = (struct cursor){.at = command, .end = command + strlen(command), .line = 1, .file = ""};
+    return split(&evaluation, words, count) ? SCRIPT_APPLIED : SCRIPT_LIVE;
+}

@@ -43,4 +43,8 @@ char *script_write_dump(const struct variables *variables, size_t *size);
 enum script_outcome script_expand(const char *value, struct variables *variables, const char **expanded,
                                   struct script_result *result);
 
+/* The words of one command, in the table's arena and ended by NULL, as the command would find them. */
+enum script_outcome script_split(const char *command, struct variables *variables, char ***words, size_t *count,
+                                 struct script_result *result);
+
 #endif

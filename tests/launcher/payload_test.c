@@ -307,6 +307,40 @@ static void check_without_shell(void)
     CHECK(ended(127, "", "FATAL:   \"true\": executable file not found in $PATH\n"), "no shell: the line that cwltool looks for");
 }
 
+/* The form of runscript that builds of today make from a registry's image. */
+static void make_oci_runscript(const char *entry, const char *command)
+{
+    char text[1024];
+
+    snprintf(text, sizeof text, "#!/bin/sh\nOCI_ENTRYPOINT='%s'\nOCI_CMD='%s'\n\nfor arg in \"$@\"; do :; done\n"
+             "eval \"set ${SINGULARITY_OCI_RUN}\"\nexec \"$@\"\n", entry, command);
+    make_file("/.singularity.d/runscript", 0755, text);
+}
+
+static void check_oci_without_shell(void)
+{
+    char *const words[] = {"more", "$SINGULARITY_NAME \"q\"", "$(no)", NULL};
+
+    make_oci_runscript("\"/bin/echo\" \"a  \\\"b\\\"\"", "\"default\" $SINGULARITY_COMMAND");
+    act(ACTION_RUN, nothing);
+    CHECK(ended(0, "a  \"b\" default run\n", ""), "no shell: entry point and default arguments");
+    act(ACTION_RUN, words);
+    CHECK(ended(0, "a  \"b\" more test.sif \"q\" $(no)\n", ""), "no shell: entry point and arguments");
+    request.no_eval = true;
+    launch(NULL);
+    CHECK(ended(0, "a  \"b\" more $SINGULARITY_NAME \"q\" $(no)\n", ""), "no shell: arguments to the letter");
+    make_oci_runscript("", "\"echo\" \"it\"");
+    act(ACTION_RUN, nothing);
+    CHECK(ended(0, "it\n", ""), "no shell: a command alone, found on PATH");
+    act(ACTION_RUN, words + 1);
+    CHECK(ended(127, "", "FATAL:   \"test.sif \"q\"\": executable file not found in $PATH\n"),
+          "no shell: arguments take the place of a command alone");
+    make_oci_runscript("\"/bin/echo\" `x`", "");
+    act(ACTION_RUN, nothing);
+    CHECK(ended(127, "", "FATAL:   \"/.singularity.d/runscript\" needs the interpreter /bin/sh, which the image lacks\n"),
+          "no shell: an entry point that needs one");
+}
+
 int main(void)
 {
     static const char *const programs[] = {"/bin/sh", "/bin/echo", NULL};
@@ -323,6 +357,7 @@ int main(void)
     check_test();
     check_app();
     check_without_shell();
+    check_oci_without_shell();
     remove_tree("");
     return checks_end();
 }
