@@ -3,7 +3,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -44,12 +46,12 @@ void inherited_take(struct inherited *inherited)
         stop(errno, "limits");
 }
 
-static bool kept(const struct request *request, unsigned fd)
+static bool kept(const struct request *request, unsigned fd, int also)
 {
     for (uint32_t i = 0; i < request->keep_fd_count; i++)
         if (request->keep_fd[i].number == fd)
             return true;
-    return false;
+    return also >= 0 && fd == (unsigned)also;
 }
 
 /* No directory may lead out of the container. */
@@ -64,7 +66,7 @@ static void check_descriptor(unsigned fd)
 }
 
 /* Kernels before 5.9: what is open, as /proc has it. */
-static void close_listed(const struct request *request)
+static void close_listed(const struct request *request, int also)
 {
     OWNED_FD fd = openat(proc_fd(), "self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
@@ -75,30 +77,46 @@ static void close_listed(const struct request *request)
     fd = -1;
     while ((entry = readdir(directory)) != NULL) {
         unsigned number = (unsigned)atoi(entry->d_name);
-        if (number > 2 && (int)number != dirfd(directory) && !kept(request, number))
+        if (number > 2 && (int)number != dirfd(directory) && !kept(request, number, also))
             (void)close((int)number);
     }
     closedir(directory);
 }
 
-static void close_others(const struct request *request)
+/* The lowest descriptor from `first` on that stays; UINT_MAX: none. */
+static unsigned next_kept(const struct request *request, int also, unsigned first)
 {
-    unsigned first = 3;
+    unsigned next = also >= 0 && (unsigned)also >= first ? (unsigned)also : UINT_MAX;
 
-    for (;;) {
-        unsigned next = ~0U;
-        for (uint32_t i = 0; i < request->keep_fd_count; i++)
-            if (request->keep_fd[i].number >= first && request->keep_fd[i].number < next)
-                next = (unsigned)request->keep_fd[i].number;
-        if (next > first && syscall(SYS_close_range, first, next == ~0U ? ~0U : next - 1, 0) < 0) {
-            close_listed(request);
+    for (uint32_t i = 0; i < request->keep_fd_count; i++)
+        if (request->keep_fd[i].number >= first && request->keep_fd[i].number < next)
+            next = (unsigned)request->keep_fd[i].number;
+    return next;
+}
+
+static void close_others(const struct request *request, int also)
+{
+    for (unsigned first = 3;;) {
+        unsigned next = next_kept(request, also, first);
+        if (next > first && syscall(SYS_close_range, first, next == UINT_MAX ? UINT_MAX : next - 1, 0) < 0) {
+            close_listed(request, also);
             return;
         }
-        if (next == ~0U)
+        if (next == UINT_MAX)
             return;
         check_descriptor(next);
         first = next + 1;
     }
+}
+
+/* In place: an entry under the prefix stands for the variable that was taken away. */
+static void restore_carried(char **environment)
+{
+    const size_t length = strlen(INHERITED_CARRIED);
+
+    for (; *environment != NULL; environment++)
+        if (strncmp(*environment, INHERITED_CARRIED, length) == 0)
+            *environment += length;
 }
 
 static void restore_stack(const struct request *request)
@@ -114,14 +132,15 @@ static void restore_stack(const struct request *request)
         stop(errno, "restore the stack limit");
 }
 
-void inherited_restore(const struct inherited *inherited, const struct request *request)
+void inherited_restore(const struct inherited *inherited, const struct request *request, int also)
 {
     struct stat status;
 
     for (int fd = 0; fd < 3; fd++)
         if (fstat(fd, &status) == 0 && S_ISDIR(status.st_mode))
             stop(0, "standard stream %d is a directory of the host", fd);
-    close_others(request);
+    close_others(request, also);
+    restore_carried(inherited->environment);
     restore_stack(request);
     (void)umask(request->no_umask ? 022 : inherited->mask);
     if (setrlimit(RLIMIT_CORE, &inherited->core) < 0)

@@ -22,7 +22,10 @@ struct inherited {
 /* Descriptors 0 to 2 open, an empty environment, a private umask, known signals, no timers, no core file. */
 void inherited_take(struct inherited *inherited);
 
-/* Everything as the caller had it, and only the descriptors that were asked for. */
-void inherited_restore(const struct inherited *inherited, const struct request *request);
+/* The C library takes variables like TMPDIR from a setuid program: the front door sends them under this prefix too. */
+#define INHERITED_CARRIED "SINGULARITY_CARRIED_"
+
+/* Everything as the caller had it, and only the descriptors that were asked for, and `also` when it is not -1. */
+void inherited_restore(const struct inherited *inherited, const struct request *request, int also);
 
 #endif

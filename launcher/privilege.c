@@ -19,6 +19,7 @@ static const uint64_t mount_set = CAPABILITY(CAP_SYS_ADMIN) | CAPABILITY(CAP_SYS
 static const uint64_t overlay_set = CAPABILITY(CAP_SYS_ADMIN) | CAPABILITY(CAP_DAC_OVERRIDE) |
                                     CAPABILITY(CAP_DAC_READ_SEARCH) | CAPABILITY(CAP_FOWNER) | CAPABILITY(CAP_CHOWN) |
                                     CAPABILITY(CAP_FSETID) | CAPABILITY(CAP_MKNOD);
+static const uint64_t network_set = CAPABILITY(CAP_NET_ADMIN);
 static const uint64_t end_set = CAPABILITY(CAP_SETUID) | CAPABILITY(CAP_SETGID) | CAPABILITY(CAP_SETPCAP);
 
 static void capabilities_set(uint64_t effective, uint64_t permitted, uint64_t inheritable)
@@ -66,7 +67,7 @@ static void user_verify(void)
 static void begin(void)
 {
     raisable = true;
-    capabilities_set(0, mount_set | overlay_set | end_set, 0);
+    capabilities_set(0, mount_set | overlay_set | network_set | end_set, 0);
     hide();
     user_verify();
 }
@@ -95,6 +96,11 @@ void privilege_begin_for(uid_t uid, gid_t gid)
     begin();
 }
 
+void privilege_mapped_to_root(void)
+{
+    user = 0;
+}
+
 void privilege_raise(const char *what, enum privilege privilege)
 {
     if (raised)
@@ -106,8 +112,8 @@ void privilege_raise(const char *what, enum privilege privilege)
     if (setresuid((uid_t)-1, 0, (uid_t)-1) < 0)
         stop(errno, "raise privilege for %s", what);
     hide();
-    uint64_t set = privilege == PRIVILEGE_OVERLAY ? overlay_set : mount_set;
-    capabilities_set(set, mount_set | overlay_set | end_set, 0);
+    uint64_t set = privilege == PRIVILEGE_OVERLAY ? overlay_set : privilege == PRIVILEGE_NETWORK ? network_set : mount_set;
+    capabilities_set(set, mount_set | overlay_set | network_set | end_set, 0);
 }
 
 void privilege_drop(void)

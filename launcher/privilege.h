@@ -13,14 +13,18 @@
 
 #include "caller.h"
 
-/* What is raised: enough to mount; or also the rights over files that an overlay keeps of the one who mounts it. */
-enum privilege { PRIVILEGE_MOUNT, PRIVILEGE_OVERLAY };
+/* What is raised: enough to mount; the rights over files that an overlay keeps of the one who mounts it; or enough for
+ * the loopback interface of a new network namespace. */
+enum privilege { PRIVILEGE_MOUNT, PRIVILEGE_OVERLAY, PRIVILEGE_NETWORK };
 
 /* Becomes the caller, at the very start. True when privilege can be raised: a setuid root program run by a user. */
 bool privilege_begin(void);
 
 /* Real root launching for another user: from here on as if that user had called the setuid starter. */
 void privilege_begin_for(uid_t uid, gid_t gid);
+
+/* The user is mapped to root in the user namespace just entered. */
+void privilege_mapped_to_root(void);
 
 void privilege_raise(const char *what, enum privilege privilege);
 void privilege_drop(void);

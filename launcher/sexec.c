@@ -15,6 +15,7 @@
 #include "inherited.h"
 #include "location.h"
 #include "payload.h"
+#include "perform/host_mounts.h"
 #include "perform/inside.h"
 #include "perform/perform.h"
 #include "plan/plan.h"
@@ -45,19 +46,15 @@ static int request_descriptor(int argc, char **argv)
     return (int)number;
 }
 
-/* Returns a second descriptor of the request, for the starter of the other mode. */
-static int receive(int argc, char **argv)
+static void receive(int argc, char **argv)
 {
     struct error error = {0};
-    int number = request_descriptor(argc, argv);
-    int again = fcntl(number, F_DUPFD_CLOEXEC, 3);
 
-    if (!request_receive(number, &request, &error))
+    if (!request_receive(request_descriptor(argc, argv), &request, &error))
         stop(0, "%s", error.text);
     message_begin((int)(request.level % 64) - 16, request.colour);
     if (request.image == NULL || request.image[0] != '/')
         stop(0, "launch request without an image");
-    return again;
 }
 
 /* Real root may launch for another user, as batch systems do. */
@@ -122,17 +119,22 @@ static void open_images(void)
 /* ---- the other mode ---- */
 
 /* What needs a user namespace runs without any privilege of ours: the plain starter, with the same request. */
-static _Noreturn void hand_over(char **argv, int request_fd)
+static _Noreturn void hand_over(char **argv)
 {
     char number[16];
+    struct error error = {0};
     const char *path = location_starter();
 
     message_verbose("no privilege is used: %s", plan.mode_reason);
-    snprintf(number, sizeof number, "%d", request_fd);
     privilege_end(&caller, 0, true);
-    (void)fcntl(request_fd, F_SETFD, 0);
+    request.userns = true;
+    request.userns_reason = plan.mode_reason;
+    int request_fd = request_send(&request, &error);
+    if (request_fd < 0)
+        stop(0, "%s", error.text);
+    snprintf(number, sizeof number, "%d", request_fd);
     argv[1] = number;
-    (void)umask(inherited.mask);
+    inherited_restore(&inherited, &request, request_fd);
     execve(path, argv, inherited.environment);
     stop(errno, "%s", path);
 }
@@ -177,9 +179,9 @@ static _Noreturn void become_program(char **argv)
     privilege_end(&caller, plan.keep_capabilities, plan.no_new_privs);
     perform_follow(&plan);
     perform_init(&plan);
-    if (request.new_session && setsid() < 0)
-        message_warning("--new-session: this process leads its group already, it keeps its session");
-    inherited_restore(&inherited, &request);
+    if (request.new_session)
+        perform_session();
+    inherited_restore(&inherited, &request, -1);
     payload_execute(&payload);
 }
 
@@ -193,7 +195,7 @@ int main(int argc, char **argv)
     message_syslog(setuid_mode);
     proc_open();
     caller_read(&caller);
-    int request_fd = receive(argc, argv);
+    receive(argc, argv);
     setuid_mode = become_target() || setuid_mode;
     if (!config_read(location_config(), setuid_mode, &config, &error))
         stop(0, "%s", error.text);
@@ -202,8 +204,8 @@ int main(int argc, char **argv)
                                  .caller = &caller, .setuid = setuid_mode};
     plan_or_stop(plan_ground, &inputs);
     if (setuid_mode && plan.mode == MODE_USERNS)
-        hand_over(argv, request_fd);
-    fd_close(&request_fd);
+        hand_over(argv);
+    inputs.host_mounts = config.mount_hostfs ? host_mounts(&plan) : NULL;
     plan_or_stop(plan_steps, &inputs);
     if (config.audit_log)
         message_log("launch uid=%u gid=%u image=%.1024s file=%llu:%llu", (unsigned)caller.uid, (unsigned)caller.gid,

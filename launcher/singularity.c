@@ -9,6 +9,7 @@
 
 #include "environment/arena.h"
 #include "front/account.h"
+#include "front/carry.h"
 #include "front/descriptors.h"
 #include "front/gpu.h"
 #include "front/image_name.h"
@@ -295,7 +296,8 @@ static _Noreturn void become_starter(const struct start *start, struct launch *l
         stop_error(&error);
     snprintf(number, sizeof number, "%d", fd);
     message_verbose("starting %s: %s", starter, why);
-    execve(starter, words_join(&arena, first, program), start->environment);
+    char **environment = carry_variables(&arena, start->environment);
+    execve(starter, words_join(&arena, first, program), environment);
     if (errno == E2BIG)
         stop(0, "the words of the command line and the environment are longer than the system allows together");
     stop(errno, "%s, the starter of containers (is this installation complete?)", starter);

@@ -3,9 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,6 +38,26 @@ static int privileged_sethostname(const char *name)
     return result;
 }
 
+static int privileged_interface_up(int network, struct ifreq *interface)
+{
+    privilege_raise("SIOCSIFFLAGS", PRIVILEGE_NETWORK);
+    int result = ioctl(network, SIOCSIFFLAGS, interface);
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return result;
+}
+
+/* A new network namespace has a loopback interface that is down. */
+static void loopback_up(void)
+{
+    struct ifreq interface = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    OWNED_FD network = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    if (network < 0 || privileged_interface_up(network, &interface) < 0)
+        message_warning("the loopback interface stays down: %s", strerrordesc_np(errno));
+}
+
 static void write_map(const char *name, const char *text)
 {
     char path[32];
@@ -45,14 +68,14 @@ static void write_map(const char *name, const char *text)
         stop(errno, "map the user into the namespace (%s)", name);
 }
 
-static void unshare_explained(int flags)
+static void unshare_explained(const struct plan *plan, int flags)
 {
     if (privileged_unshare(flags) == 0)
         return;
     if (!(flags & CLONE_NEWUSER))
         stop(errno, "make the container's namespaces");
-    stop(errno, "make a user namespace (install the setuid starter, or have user namespaces allowed: sysctl "
-         "user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)");
+    stop(errno, "make a user namespace, needed here: %s (install or allow the setuid starter, or have user namespaces "
+         "allowed: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)", plan->mode_reason);
 }
 
 static void map_user(const struct plan *plan, const struct caller *caller)
@@ -64,6 +87,8 @@ static void map_user(const struct plan *plan, const struct caller *caller)
     write_map("uid_map", line);
     snprintf(line, sizeof line, "%u %u 1", plan->root_mapped ? 0 : (unsigned)caller->gid, (unsigned)caller->gid);
     write_map("gid_map", line);
+    if (plan->root_mapped)
+        privilege_mapped_to_root();
 }
 
 static bool any_fuse(const struct plan *plan)
@@ -80,20 +105,22 @@ static void enter_namespaces(const struct plan *plan, const struct caller *calle
     int user = (int)(plan->namespaces & CLONE_NEWUSER), others = (int)plan->namespaces & ~CLONE_NEWUSER;
 
     if (user != 0 && !any_fuse(plan)) {
-        unshare_explained(user | others);
+        unshare_explained(plan, user | others);
         map_user(plan, caller);
     } else {
         if (user != 0) {
-            unshare_explained(user);
+            unshare_explained(plan, user);
             map_user(plan, caller);
         }
         for (uint32_t i = 0; i < plan->part_count; i++)
             if (plan->parts[i].way == WAY_FUSE)
                 fuse_prepare(&plan->parts[i], &servers[i]);
-        unshare_explained(others);
+        unshare_explained(plan, others);
     }
     if (mount_propagation(plan->propagation_slave) < 0)
         stop(errno, "separate the container's mounts from the host's");
+    if (plan->namespaces & CLONE_NEWNET)
+        loopback_up();
     if (plan->hostname != NULL && privileged_sethostname(plan->hostname) < 0)
         stop(errno, "set the host name %s", plan->hostname);
 }
@@ -135,9 +162,9 @@ static void mount_session(const struct plan *plan, struct stage *stage, const st
 
 /* ---- the parts ---- */
 
-static uint64_t part_attributes(const struct part *part)
+static uint64_t part_attributes(const struct plan *plan, const struct part *part)
 {
-    return MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (part->writable ? 0 : MOUNT_ATTR_RDONLY);
+    return (plan->suid ? 0 : MOUNT_ATTR_NOSUID) | MOUNT_ATTR_NODEV | (part->writable ? 0 : MOUNT_ATTR_RDONLY);
 }
 
 static int mount_kernel(const struct plan *plan, const struct stage *stage, const struct part *part)
@@ -148,10 +175,11 @@ static int mount_kernel(const struct plan *plan, const struct stage *stage, cons
     struct loop loop;
 
     if (!loop_attach(&request, &loop))
-        stop(errno, "attach %s to a loop device", part->source);
+        stop(errno, "attach %s to a loop device%s", part->source,
+             errno == ENOSPC ? " (\"max loop devices\" in the configuration)" : "");
     OWNED_FD device = loop.fd;
     struct new_filesystem filesystem = {.type = ext ? "ext4" : "squashfs", .source = loop.path,
-                                        .attributes = part_attributes(part)};
+                                        .attributes = part_attributes(plan, part)};
     filesystem.options = ext ? (part->writable ? "errors=remount-ro" : "ro,errors=remount-ro,noload") : "ro,errors=continue";
     int tree = mount_new(&stage->session, &filesystem);
     if (tree < 0 && errno == EINVAL && !ext) { /* before Linux 5.17 squashfs knows no "errors" */
@@ -167,11 +195,11 @@ static int mount_kernel(const struct plan *plan, const struct stage *stage, cons
 }
 
 /* The directory was opened before the mount namespace was made; the current directory moved into it with us. */
-static int mount_bind(const struct stage *stage, const struct part *part, int here)
+static int mount_bind(const struct plan *plan, const struct stage *stage, const struct part *part, int here)
 {
     int tree = mount_clone(&stage->session, here, true);
 
-    if (tree < 0 || mount_restrict(tree, part_attributes(part)) < 0)
+    if (tree < 0 || mount_restrict(tree, part_attributes(plan, part)) < 0)
         stop(errno, "mount the directory %s", part->source);
     return tree;
 }
@@ -217,13 +245,14 @@ void perform_ground(struct plan *plan, struct stage *stage, const struct caller 
     for (uint32_t i = 0; i < plan->part_count; i++) {
         const struct part *part = &plan->parts[i];
         OWNED_FD again = part->way == WAY_BIND && i > 0 ? reopen(part) : -1;
-        int tree = part->way == WAY_BIND     ? mount_bind(stage, part, i > 0 ? again : here)
+        int tree = part->way == WAY_BIND     ? mount_bind(plan, stage, part, i > 0 ? again : here)
                    : part->way == WAY_KERNEL ? mount_kernel(plan, stage, part)
                                              : fuse_mount(&stage->session, part, &servers[i]);
         OWNED_FD place = part_place(stage, i);
-        if (mount_attach(tree, place) < 0 || (part->way == WAY_FUSE && mount_restrict(tree, part_attributes(part)) < 0))
+        if (mount_attach(tree, place) < 0 || (part->way == WAY_FUSE && mount_restrict(tree, part_attributes(plan, part)) < 0))
             stop(errno, "attach %s", part->source);
         stage->parts[i] = tree;
     }
     stage->root = stage->parts[0];
+    stage->image_writable = plan->image_writable;
 }

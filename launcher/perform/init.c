@@ -22,19 +22,19 @@ static void signals_hold(sigset_t *before)
         stop(errno, "hold signals");
 }
 
-/* A terminal sends to the whole foreground group, the program has those already; others sent to us alone pass on. */
-static void forward(pid_t child, const siginfo_t *info)
+/* A terminal sends to the whole foreground group: a program in the group has those already, one in another session not. */
+static void forward(pid_t child, const siginfo_t *info, bool other_session)
 {
     bool stops = info->si_signo == SIGTSTP || info->si_signo == SIGTTIN || info->si_signo == SIGTTOU;
 
-    if (info->si_code <= 0)
+    if (info->si_code <= 0 || other_session)
         (void)kill(child, info->si_signo);
     if (stops && getpid() != 1)
         (void)kill(getpid(), SIGSTOP);
 }
 
 /* Takes signals until `child` has ended; reaps everything else that ends meanwhile. Returns its wait status. */
-static int wait_for(pid_t child)
+static int wait_for(pid_t child, bool other_session)
 {
     sigset_t all;
     siginfo_t info;
@@ -49,7 +49,7 @@ static int wait_for(pid_t child)
         if (ended < 0 && errno == ECHILD)
             return W_EXITCODE(EXIT_OWN_FAILURE, 0);
         if (sigwaitinfo(&all, &info) > 0 && info.si_signo != SIGCHLD)
-            forward(child, &info);
+            forward(child, &info, other_session);
     }
 }
 
@@ -90,7 +90,7 @@ static _Noreturn void wait_outside(pid_t child, int report, const struct caller 
         (void)fcntl(3, F_SETFD, FD_CLOEXEC);
     }
     close_all(4);
-    status = wait_for(child);
+    status = wait_for(child, false);
     if (read(3, &inner, sizeof inner) == (ssize_t)sizeof inner)
         status = inner;
     end_like(status);
@@ -138,6 +138,25 @@ void perform_follow(const struct plan *plan)
         stop(errno, "follow the launcher's end");
 }
 
+void perform_session(void)
+{
+    sigset_t before;
+
+    if (setsid() >= 0)
+        return;
+    signals_hold(&before);
+    pid_t child = fork();
+    if (child < 0)
+        stop(errno, "start the program in a session of its own");
+    if (child > 0) {
+        close_all(3);
+        end_like(wait_for(child, true));
+    }
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || setsid() < 0)
+        stop(errno, "a session of its own");
+}
+
 void perform_init(const struct plan *plan)
 {
     sigset_t before;
@@ -158,7 +177,7 @@ void perform_init(const struct plan *plan)
         (void)close(fd);
     (void)syscall(SYS_close_range, 64, report - 1, 0);
     (void)syscall(SYS_close_range, report + 1, ~0U, 0);
-    status = wait_for(child);
+    status = wait_for(child, false);
     (void)!write(report, &status, sizeof status);
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }

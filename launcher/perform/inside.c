@@ -45,6 +45,22 @@ bool descriptor_path(int fd, char *path, size_t size)
     return true;
 }
 
+void mountinfo_unescape(char *text)
+{
+    char *out = text;
+
+    for (; *text != '\0'; text++) {
+        unsigned value;
+        if (text[0] == '\\' && sscanf(text + 1, "%3o", &value) == 1 && strspn(text + 1, "01234567") >= 3) {
+            *out++ = (char)value;
+            text += 3;
+        } else {
+            *out++ = *text;
+        }
+    }
+    *out = '\0';
+}
+
 /* ---- without openat2: component by component ---- */
 
 /* The directories walked through, so that ".." never leads above the root. */
@@ -159,7 +175,7 @@ int inside_open(int root, const char *path, int flags)
     do
         fd = syscall(SYS_openat2, root, *path != '\0' ? path : ".", &how, sizeof how);
     while (fd < 0 && (errno == EINTR || errno == EAGAIN));
-    if (fd < 0 && errno == ENOSYS)
+    if (fd < 0 && (errno == ENOSYS || errno == EPERM)) /* old kernels, and filters written for them */
         return walk_open(root, path, flags);
     return (int)fd;
 }

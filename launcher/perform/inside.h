@@ -27,6 +27,9 @@ struct missing {
 };
 bool inside_missing(int root, const char *path, struct missing *missing);
 
+/* In place: "\040" and the like, as mountinfo writes blanks. */
+void mountinfo_unescape(char *text);
+
 /* /proc, opened once at the start and known to be the kernel's own. Stops the process when it is not. */
 void proc_open(void);
 int proc_fd(void);

@@ -108,7 +108,8 @@ static bool overlay(const struct plan *plan, struct stage *stage)
 {
     char options[64 * PLAN_PARTS];
     struct new_filesystem filesystem = {.type = "overlay", .source = "overlay", .options = options,
-                                        .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, .privilege = PRIVILEGE_OVERLAY};
+                                        .attributes = (plan->suid ? 0 : MOUNT_ATTR_NOSUID) | MOUNT_ATTR_NODEV,
+                                        .privilege = PRIVILEGE_OVERLAY};
 
     session_make(stage, "root", true);
     session_make(stage, "layer", true);

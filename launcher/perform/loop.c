@@ -146,10 +146,12 @@ static int try_number(int control, uint32_t number, const struct loop_request *r
 bool loop_attach(const struct loop_request *request, struct loop *loop)
 {
     OWNED_FD control = privileged_open("/dev/loop-control", O_RDWR);
-    uint32_t number = first_number(request);
+    uint32_t number = request->devices > 0 ? first_number(request) : 0;
 
-    if (control < 0)
+    if (control < 0 || request->devices == 0) {
+        errno = control < 0 ? errno : ENOSPC;
         return false;
+    }
     for (uint32_t tries = 0; tries < TRIES || tries < request->devices; tries++) {
         int result = request->shared && tries < 4
                          ? try_number(control, (number + tries) % request->devices, request, loop)

@@ -180,23 +180,6 @@ static int remount(int tree, uint64_t attributes)
                             PRIVILEGE_MOUNT);
 }
 
-/* "\040" and the like, as mountinfo writes blanks. */
-static void unescape(char *text)
-{
-    char *out = text;
-
-    for (; *text != '\0'; text++) {
-        unsigned value;
-        if (text[0] == '\\' && sscanf(text + 1, "%3o", &value) == 1 && strspn(text + 1, "01234567") >= 3) {
-            *out++ = (char)value;
-            text += 3;
-        } else {
-            *out++ = *text;
-        }
-    }
-    *out = '\0';
-}
-
 /* Every mount below the tree's root too. */
 static int remount_all(int tree, uint64_t attributes)
 {
@@ -208,7 +191,7 @@ static int remount_all(int tree, uint64_t attributes)
     while (stream != NULL && result == 0 && fgets(line, sizeof line, stream) != NULL) {
         if (sscanf(line, "%*s %*s %*s %*s %4095s", path) != 1)
             continue;
-        unescape(path);
+        mountinfo_unescape(path);
         if (strncmp(path, base, strlen(base)) != 0 || path[strlen(base)] != '/')
             continue;
         OWNED_FD below = inside_open(tree, path + strlen(base), O_PATH);

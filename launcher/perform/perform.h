@@ -13,6 +13,7 @@ struct stage {
     struct session session;
     int parts[PLAN_PARTS]; /* mounted trees, in the order of plan->parts */
     int root;              /* what becomes the root directory */
+    bool image_writable;
 };
 
 /* Namespaces, the session directory, the file systems of the image and its overlays. */
@@ -36,6 +37,9 @@ void perform_fork(struct plan *plan, const struct caller *caller);
 
 /* After the last change of ids: nothing inside outlives the launcher. */
 void perform_follow(const struct plan *plan);
+
+/* A session of its own, without the caller's terminal; where this process leads its group, in a child of it. */
+void perform_session(void);
 
 /* Returns in the process that becomes the program; process 1 stays behind as the init. */
 void perform_init(const struct plan *plan);

@@ -29,29 +29,30 @@ static void lost(const struct step *step, int number)
         message_verbose("%s is not mounted on %s: %s (%s)", what, step->target, strerrordesc_np(number), step->reason);
 }
 
-/* The mount point; one that an earlier mount hides is made now, by the user and with his rights, or not at all. */
-static int open_target(const struct stage *stage, const struct step *step, bool directory)
-{
-    struct stat status;
-    int fd = inside_open(stage->root, step->target, O_PATH);
-
-    if (fd < 0 && errno == ENOENT && inside_make(stage->root, step->target, directory, 0755) == 0)
-        fd = inside_open(stage->root, step->target, O_PATH);
-    if (fd < 0)
-        return -1;
-    if (fstat(fd, &status) < 0 || S_ISDIR(status.st_mode) != directory) {
-        close(fd);
-        errno = directory ? ENOTDIR : EISDIR;
-        return -1;
-    }
-    return fd;
-}
-
 static bool same_file(int one, int other)
 {
     struct stat a, b;
 
     return fstat(one, &a) == 0 && fstat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* The mount point. One that lies in what an earlier step has mounted, by its name and not through a link of the image,
+ * is made now, by the user and with his rights; so is one in an image that is being written. */
+static int open_target(const struct stage *stage, const struct step *step, bool directory)
+{
+    struct stat status;
+    OWNED_FD fd = inside_open(stage->root, step->target, O_PATH);
+
+    if (fd < 0 && errno == ENOENT && (step->facts.covered || stage->image_writable) &&
+        inside_make(stage->root, step->target, directory, 0755) == 0)
+        fd = inside_open(stage->root, step->target, O_PATH);
+    if (fd < 0 || fstat(fd, &status) < 0)
+        return -1;
+    if (S_ISDIR(status.st_mode) != directory || same_file(fd, stage->root)) {
+        errno = same_file(fd, stage->root) ? EBUSY : directory ? ENOTDIR : EISDIR; /* nothing hides the root itself */
+        return -1;
+    }
+    return fd_give(&fd);
 }
 
 /* Shows an open file or directory at the step's target. */

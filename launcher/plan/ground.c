@@ -101,7 +101,7 @@ static void choose_mode(struct plan *plan, const struct plan_inputs *inputs)
     if (request->fakeroot)
         plan->mode_reason = "--fakeroot";
     else if (request->userns)
-        plan->mode_reason = "--userns";
+        plan->mode_reason = request->userns_reason != NULL ? request->userns_reason : "--userns";
     else if (inputs->setuid && (obstacle = setuid_obstacle(inputs)) != NULL)
         plan->mode_reason = obstacle;
     else if (inputs->setuid)
@@ -192,6 +192,9 @@ static void choose_rights(struct plan *plan, const struct plan_inputs *inputs)
 
     plan->no_new_privs = !root || request->no_privs;
     plan->root_mapped = request->fakeroot;
+    plan->suid = root && request->allow_setuid;
+    if (request->allow_setuid && !root)
+        message_warning("--allow-setuid: only root can allow this");
     if (request->fakeroot)
         plan->keep_capabilities = UINT64_MAX & ~request->drop_caps;
     else if (root && !request->no_privs && (request->keep_privs || inputs->config->root_capabilities != CHOICE_NO))
@@ -211,6 +214,9 @@ bool plan_ground(struct plan *plan, const struct plan_inputs *inputs, struct err
                          "starter cannot run this: %s", inputs->config->path, plan->mode_reason);
     if (!policy_image(inputs->image, inputs->config, plan->mode == MODE_SETUID, error))
         return false;
+    for (uint32_t i = 0; i < inputs->request->overlay_count; i++)
+        if (!policy_image(&inputs->overlays[i], inputs->config, plan->mode == MODE_SETUID, error))
+            return false;
     if (!policy_architecture_runs(inputs->image->architecture))
         return error_set(error, 0, "%s: the image's architecture (%s) could not run on the host's (%s)",
                          inputs->request->image, inputs->image->architecture, policy_architecture());

@@ -106,6 +106,7 @@ struct plan {
     struct part parts[PLAN_PARTS]; /* [0] is the image */
     uint32_t part_count;
     bool image_writable;
+    bool suid;              /* root's --allow-setuid: mounts without nosuid */
 
     enum layer layer;
     const char *layer_reason;
@@ -134,9 +135,9 @@ struct plan_inputs {
     const struct image *image;
     const struct image *overlays; /* opened in the order of request->overlay */
     const struct caller *caller;
+    const char *const *host_mounts; /* for "mount hostfs", or NULL */
     bool setuid;            /* privilege can be raised */
     bool overlay_refused;   /* the kernel refused the overlay: plan without */
-    bool kernel_overlay_on_fuse;
 };
 
 /* Text that lives as long as the plan; stops the process when the store is full. */

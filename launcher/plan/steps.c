@@ -10,7 +10,8 @@ struct step *plan_add(struct plan *plan, enum step_kind kind, const char *source
     if (plan->step_count == PLAN_STEPS)
         stop(0, "more than %d mounts in one launch", PLAN_STEPS);
     struct step *step = &plan->steps[plan->step_count++];
-    *step = (struct step){.kind = kind, .source = source, .target = target, .flags = flags, .reason = reason,
+    *step = (struct step){.kind = kind, .source = source, .target = target, .reason = reason,
+                          .flags = flags | (plan->suid ? STEP_SUID : 0),
                           .missing_source = LOSS_WARN, .missing_target = LOSS_WARN, .facts = {.source_fd = -1}};
     return step;
 }
@@ -94,7 +95,19 @@ static void add_kernel_filesystems(struct plan *plan, const struct plan_inputs *
         plan_add(plan, STEP_BIND, "/sys", "/sys", STEP_NODEV | STEP_NOEXEC, "default (mount sys)");
 }
 
-/* ---- bind path ---- */
+/* ---- file systems of the host, bind path ---- */
+
+static void add_host_mounts(struct plan *plan, const struct plan_inputs *inputs)
+{
+    const char *const *mounts = inputs->host_mounts;
+
+    if (mounts == NULL || inputs->request->contain || kept_out(inputs->request, "hostfs"))
+        return;
+    for (; *mounts != NULL; mounts++) {
+        struct step *step = plan_add(plan, STEP_BIND, *mounts, *mounts, STEP_NODEV, "mount hostfs");
+        step->missing_source = step->missing_target = LOSS_QUIET;
+    }
+}
 
 static bool kept_with_contain(const char *source)
 {
@@ -236,6 +249,7 @@ static void add_files(struct plan *plan, const struct plan_inputs *inputs)
 bool plan_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
     add_dev(plan, inputs);
+    add_host_mounts(plan, inputs);
     add_kernel_filesystems(plan, inputs);
     add_config_binds(plan, inputs);
     add_tmp(plan, inputs);

@@ -22,8 +22,6 @@ static void add_binds(struct plan *plan, const struct request *request)
     for (uint32_t i = 0; i < request->bind_count; i++) {
         const struct request_entry *bind = &request->bind[i];
         const char *target = *bind->second != '\0' ? bind->second : bind->first;
-        if (target[0] != '/')
-            target = plan_text(plan, "/%s", target);
         struct step *step = plan_add(plan, STEP_BIND, bind->first, target,
                                      STEP_NODEV | (bind->number & BIND_READONLY ? STEP_READONLY : 0), "--bind");
         step->missing_source = LOSS_STOP;
@@ -95,13 +93,32 @@ static void choose_directory(struct plan *plan, const struct request *request)
                                                                   : "";
 }
 
+static bool climbs(const char *path)
+{
+    for (const char *at = path; (at = strstr(at, "..")) != NULL; at += 2)
+        if ((at == path || at[-1] == '/') && (at[2] == '/' || at[2] == '\0'))
+            return true;
+    return false;
+}
+
+static bool targets_plain(const struct plan *plan, struct error *error)
+{
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        const char *target = plan->steps[i].target;
+        if (*target != '\0' && (target[0] != '/' || climbs(target) || target[strspn(target, "/")] == '\0'))
+            return error_set(error, 0, "mount point %s: a path in the container is absolute, without \"..\", and not the "
+                             "root itself (%s)", target, plan->steps[i].reason);
+    }
+    return true;
+}
+
 bool plan_user_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
     choose_directory(plan, inputs->request);
     add_libraries(plan, inputs);
     if (!inputs->config->user_bind_control && inputs->caller->uid != 0)
-        return bind_control(plan, inputs, error);
+        return bind_control(plan, inputs, error) && targets_plain(plan, error);
     add_binds(plan, inputs->request);
     add_cwd(plan, inputs);
-    return true;
+    return targets_plain(plan, error);
 }

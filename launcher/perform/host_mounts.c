@@ -1,0 +1,45 @@
+#include "host_mounts.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#include "../descriptor.h"
+#include "inside.h"
+
+enum { MOUNTS_LIMIT = 256 };
+
+static bool left_out(const char *path)
+{
+    static const char *const trees[] = {"/proc", "/sys", "/dev", "/run", "/boot", "/var"};
+
+    for (size_t i = 0; i < sizeof trees / sizeof trees[0]; i++) {
+        size_t length = strlen(trees[i]);
+        if (strncmp(path, trees[i], length) == 0 && (path[length] == '/' || path[length] == '\0'))
+            return true;
+    }
+    return strcmp(path, "/") == 0;
+}
+
+const char *const *host_mounts(struct plan *plan)
+{
+    static const char *found[MOUNTS_LIMIT + 1];
+    char line[3 * PATH_MAX], path[PATH_MAX];
+    OWNED_FD info = openat(proc_fd(), "self/mountinfo", O_RDONLY | O_CLOEXEC);
+    FILE *stream = info >= 0 ? fdopen(fd_give(&info), "r") : NULL;
+    uint32_t count = 0;
+
+    while (stream != NULL && count < MOUNTS_LIMIT && fgets(line, sizeof line, stream) != NULL) {
+        if (sscanf(line, "%*s %*s %*s %*s %4095s", path) != 1)
+            continue;
+        mountinfo_unescape(path);
+        bool known = left_out(path);
+        for (uint32_t i = 0; i < count && !known; i++)
+            known = strcmp(found[i], path) == 0;
+        if (!known)
+            found[count++] = plan_text(plan, "%s", path);
+    }
+    if (stream != NULL)
+        fclose(stream);
+    found[count] = NULL;
+    return found;
+}
