@@ -63,8 +63,11 @@ def replacing(target: Path, *, overwrite: bool, mode: int = 0o666) -> Iterator[N
         os.close(directory)
 
 
-def refuse_target(target: Path, *, overwrite: bool) -> None:
-    """Raises FileError where an image must not be written: over something we may not replace, or through a link."""
+def refuse_target(target: Path, *, overwrite: bool, directory: bool = False) -> None:
+    """Raises FileError where an image, a `directory` or a file, must not be written.
+
+    That is over something that may not be replaced, and through a link to nothing.
+    """
     try:
         status = target.lstat()
     except FileNotFoundError:
@@ -75,6 +78,8 @@ def refuse_target(target: Path, *, overwrite: bool) -> None:
         raise FileError(f"{target}: a link to nothing", hint="remove it, or name another file")
     if not overwrite:
         raise FileError(f"{target}: exists", hint="--force replaces it")
+    if stat.S_ISDIR(status.st_mode) and not directory:
+        raise FileError(f"{target}: a directory", hint="name a file, or use --sandbox")
 
 
 def _create(directory: int, target: Path) -> NewFile:

@@ -30,7 +30,7 @@ _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts")
 def perform(plan: Plan) -> None:
     """Builds the image. The target is whole or as it was, and nothing else is left. Raises SingularityError."""
     request, definition = plan.request, plan.definition
-    files.refuse_target(request.target, overwrite=request.overwrite)
+    files.refuse_target(request.target, overwrite=request.overwrite, directory=request.sandbox)
     for stage in definition.stages:
         agents.find(stage, definition.name)
     with ExitStack() as stack:

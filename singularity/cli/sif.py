@@ -225,9 +225,10 @@ def _table(*rows: tuple[str, str]) -> None:
 
 def _time(seconds: int) -> str:
     try:
-        return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S} +0000 UTC"
+        time = _EPOCH + timedelta(seconds=seconds)
     except OverflowError:
         return f"{seconds} seconds since 1970"
+    return f"{time.isoformat(' ', 'seconds').removesuffix('+00:00')} +0000 UTC"
 
 
 def _size(size: int) -> str:

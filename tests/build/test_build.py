@@ -1,0 +1,626 @@
+"""`singularity build`, from a definition file to an image, and back to what was there when something goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import machine
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builds import Build
+
+pytestmark = pytest.mark.needs("busybox", "mksquashfs")
+Definition = Callable[[str], Path]
+
+WHOLE = """\
+%environment
+    export GREETING="hello"
+
+%post
+    echo "post in $PWD as $(id -u)"
+    echo 'export POSTED=yes' >>$SINGULARITY_ENVIRONMENT
+    echo 'Posted by the script' >>$SINGULARITY_LABELS
+    touch /made
+
+%runscript
+    echo "runscript got $# arguments: $*"
+
+%startscript -e
+    exec sleep 600
+
+%test
+    test -e /made
+    test "$GREETING $POSTED" = "hello yes"
+
+%labels
+    Maintainer Somebody Else
+
+%help
+    What this is for.
+"""
+
+
+def inspect(build: Build, image: str) -> dict[str, object]:
+    document: dict[str, object] = json.loads(build.ok("inspect", "--all", image).stdout)["data"]["attributes"]
+    return document
+
+
+def test_an_image_holds_what_its_definition_says(build: Build, definition: Definition) -> None:
+    done = build.ok("build", "x.sif", definition(WHOLE))
+    infos = [line for line in done.stderr.splitlines() if line.startswith("INFO:")]
+    assert infos == [
+        "INFO:    Bootstrapping with localimage",
+        "INFO:    Running %post",
+        "INFO:    Running %test",
+        "INFO:    Writing x.sif",
+        "INFO:    Build complete: x.sif",
+    ]
+    assert "post in / as 0" in done.stdout
+    assert "+ touch /made" in done.stderr
+    assert "+ test -e /made" in done.stderr
+    about = inspect(build, "x.sif")
+    assert about["runscript"] == '#!/bin/sh\n\n    echo "runscript got $# arguments: $*"'
+    assert about["startscript"] == "#!/bin/sh -e\n\n    exec sleep 600"
+    assert about["helpfile"] == "    What this is for."
+    assert about["deffile"] == f"Bootstrap: localimage\nFrom: base\n{WHOLE}".rstrip()
+    labels = about["labels"]
+    assert isinstance(labels, dict)
+    assert labels["Maintainer"] == "Somebody Else"
+    assert labels["Posted"] == "by the script"
+    assert labels["org.label-schema.usage.singularity.deffile.from"] == "base"
+    assert re.fullmatch(
+        r"[A-Z][a-z]+day_\d\d_[A-Z][a-z]+_\d{4}_\d\d:\d\d:\d\d_UTC", labels["org.label-schema.build-date"]
+    )
+    assert build.leftovers() == []
+
+
+def test_the_root_file_system_is_ready_for_launching(build: Build, definition: Definition) -> None:
+    build.ok("build", "x.sif", definition(WHOLE))
+    root = build.root_of("x.sif")
+    for directory in ("dev", "proc", "root", "var/tmp", "tmp", "etc", "sys", "home", "mnt", ".singularity.d/libs"):
+        assert (root / directory).is_dir(), directory
+    for name in ("hosts", "resolv.conf", "localtime"):
+        assert (root / "etc" / name).read_bytes() == b""
+    links = {
+        "singularity": ".singularity.d/runscript",
+        "environment": ".singularity.d/env/90-environment.sh",
+        ".exec": ".singularity.d/actions/exec",
+    }
+    assert {name: os.readlink(root / name) for name in links} == links
+    assert not (root / ".post.script").exists()
+    assert not (root / ".build.labels").exists()
+    for script in (".singularity.d/runscript", ".singularity.d/env/91-environment.sh", ".singularity.d/actions/run"):
+        assert stat.S_IMODE((root / script).stat().st_mode) == 0o755
+        subprocess.run(["/bin/sh", "-n", root / script], check=True)
+    assert stat.S_IMODE((root / "tmp").stat().st_mode) == 0o1777
+    assert stat.S_IMODE(root.stat().st_mode) == 0o755
+
+
+def test_the_file_is_executable_as_the_umask_allows(build: Build, definition: Definition) -> None:
+    path = definition("")
+    umask = os.umask(0o027)
+    try:
+        build.ok("build", "x.sif", path)
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE((build.directory / "x.sif").stat().st_mode) == 0o750
+    assert stat.S_IMODE(build.root_of("x.sif").stat().st_mode) == 0o755
+
+
+def test_scripts_in_the_image_have_a_clean_world(build: Build, definition: Definition) -> None:
+    script = """\
+%post
+    env >/env
+    mount >/mounts
+    ls /dev >/devices
+    cat /etc/resolv.conf >/seen
+    echo changed >/etc/hosts
+    ls /proc >/processes
+"""
+    build.write("base/etc/resolv.conf", "# of the image\n")
+    build.write("base/etc/hosts", "# of the image\n")
+    hosts = Path("/etc/hosts").read_bytes()
+    build.ok("build", "x.sif", definition(script), SECRET="of the host", http_proxy="http://proxy.example")
+    root = build.root_of("x.sif")
+    variables = dict(line.split("=", 1) for line in (root / "env").read_text().splitlines())
+    assert "SECRET" not in variables
+    assert variables["HOME"] == "/root"
+    assert variables["http_proxy"] == "http://proxy.example"
+    assert (
+        variables["APPTAINER_ENVIRONMENT"]
+        == variables["SINGULARITY_ENVIRONMENT"]
+        == "/.singularity.d/env/91-environment.sh"
+    )
+    assert {"null", "zero", "urandom", "shm", "pts", "fd"} <= set((root / "devices").read_text().split())
+    assert not any(name.startswith(("sd", "vd", "loop", "nvme")) for name in (root / "devices").read_text().split())
+    assert str(build.directory) not in "".join(
+        line
+        for line in (root / "mounts").read_text().splitlines(keepends=True)
+        if "/etc/" not in line and " / " not in line
+    )
+    assert len([name for name in (root / "processes").read_text().split() if name.isdecimal()]) <= 4
+    assert (root / "seen").read_bytes() == Path("/etc/resolv.conf").read_bytes()
+    assert (root / "etc" / "resolv.conf").read_text() == (root / "etc" / "hosts").read_text() == "# of the image\n"
+    assert Path("/etc/hosts").read_bytes() == hosts
+
+
+def test_another_shell_runs_the_post_script_when_asked(build: Build, definition: Definition) -> None:
+    build.write("base/bin/shout", '#!/bin/sh\necho "shout got $1"\n').chmod(0o755)
+    done = build.ok("build", "x.sif", definition("%post -c /bin/shout\n    nothing a shell knows\n"))
+    assert "shout got /.post.script" in done.stdout
+
+
+def test_an_own_interpreter_runs_the_test(build: Build, definition: Definition) -> None:
+    build.write("base/bin/check", '#!/bin/sh\necho "check got $1"\n').chmod(0o755)
+    done = build.ok("build", "x.sif", definition("%test\n#!/bin/check\n"))
+    assert "check got /.singularity.d/test" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ("%post\n    true\n    exit 3\n", "x.def:3: %post failed with status 3"),
+        ("%post\n    kill -9 $$\n", "x.def:3: %post was killed by signal 9"),
+        ("%test\n    false\n", "x.def:3: %test failed with status 1"),
+        ("%setup\n    false\n", "x.def:3: %setup failed with status 1"),
+        ("%pre\n    exit 7\n", "x.def:3: %pre failed with status 7"),
+        ("%post -c /bin/nowhere\n    true\n", "/bin/nowhere in the image: No such file or directory (scripts need it)"),
+        ("%files\n    nowhere\n", "x.def:4: %files: nowhere: no such file"),
+        (
+            "%files from other\n    x\n",
+            'x.def:4: %files: no earlier stage "other" (a stage is named with a line Stage: NAME)',
+        ),
+        ("%pots\n", 'x.def:3: unknown section "%pots" (did you mean "%post"?)'),
+    ],
+)
+def test_a_failure_is_one_line_and_leaves_nothing(
+    build: Build, definition: Definition, sections: str, message: str
+) -> None:
+    path = definition(sections)
+    before = sorted(build.directory.iterdir())
+    assert build.fails("build", "x.sif", path.name) == message
+    assert build.leftovers() == []
+    assert sorted(build.directory.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (
+            "Bootstrap: docker\nFrom: x\n",
+            '"docker" is not supported by this version (known are debootstrap, localimage, scratch)',
+        ),
+        ("Bootstrap: debotstrap\n", 'unknown bootstrap agent "debotstrap" (did you mean "debootstrap"?)'),
+        ("Bootstrap: debootstrap\n", "bootstrap agent debootstrap needs OSVersion"),
+        ("Bootstrap: debootstrap\nOSVersion: --foo\n", 'OSVersion: "--foo" is none'),
+        ("Bootstrap: debootstrap\nOSVersion: stable\nMirrorURL: -x\n", 'MirrorURL: "-x" is none'),
+        ("Bootstrap: localimage\n", "bootstrap agent localimage needs From"),
+        ("Bootstrap: localimage\nFrom: nowhere\n", "nowhere: No such file or directory"),
+        ("Bootstrap: localimage\nFrom: x.def\n", "x.def: unknown format"),
+        ("Bootstrap: scratch\n%post\n    true\n", "/bin/sh in the image: No such file or directory"),
+    ],
+)
+def test_a_header_that_cannot_be_is_one_line(build: Build, header: str, message: str) -> None:
+    build.write("x.def", header)
+    assert message in build.fails("build", "x.sif", "x.def")
+    assert build.leftovers() == []
+
+
+def test_sources_that_are_no_definition(build: Build) -> None:
+    assert build.fails("build", "x.sif", "nowhere.def") == "nowhere.def: No such file or directory"
+    assert "images from registries are not supported" in build.fails("build", "x.sif", "docker://alpine")
+    build.write("damaged", "Bootstrap: x\0")
+    assert "unknown format" in build.fails("build", "x.sif", "damaged")
+
+
+def test_the_same_definition_makes_the_same_file(build: Build, definition: Definition) -> None:
+    """SOURCE_DATE_EPOCH: identity, times and labels are those of the epoch."""
+    path = definition(WHOLE)
+    for name in ("a.sif", "b.sif"):
+        build.ok("build", name, path, SOURCE_DATE_EPOCH="1700000000")
+        time.sleep(1.1)
+    first, second = (build.directory / name for name in ("a.sif", "b.sif"))
+    assert first.read_bytes() == second.read_bytes()
+    header = build.ok("sif", "header", "a.sif").stdout
+    assert "00000000-0000-0000-0000-000000000000" in header
+    assert "0001-01-01 00:00:00 +0000 UTC" in header
+    assert "Tuesday_14_November_2023_22:13:20_UTC" in build.ok("inspect", "a.sif").stdout
+    message = build.fails("build", "c.sif", path, SOURCE_DATE_EPOCH="yesterday")
+    assert message == 'SOURCE_DATE_EPOCH is "yesterday": not seconds since 1970'
+
+
+def test_an_existing_target_is_replaced_only_by_force(build: Build, definition: Definition) -> None:
+    path = definition("")
+    for options, old in (([], build.write("x.sif", "old")), (["--sandbox"], build.write("x/old", "old").parent)):
+        message = build.fails("build", *options, old.name, path)
+        assert message == f"{old.name}: exists (--force replaces it)"
+        build.ok("build", "--force", *options, old.name, path)
+    assert (build.directory / "x" / "bin" / "busybox").exists()
+    assert not (build.directory / "x" / "old").exists()
+    assert "Def.FILE" in build.ok("sif", "list", "x.sif").stdout
+    (build.directory / "link.sif").symlink_to("nothing")
+    message = build.fails("build", "--force", "link.sif", path)
+    assert message == "link.sif: a link to nothing (remove it, or name another file)"
+    assert build.fails("build", "--force", "base", path) == "base: a directory (name a file, or use --sandbox)"
+    assert build.fails("build", "nowhere/x.sif", path) == "nowhere: No such file or directory"
+    assert build.leftovers() == []
+
+
+def test_a_sandbox_is_a_directory_and_goes_into_an_empty_one(build: Build, definition: Definition) -> None:
+    """What container engines do: an empty directory that they made, and --force."""
+    (build.directory / "empty").mkdir()
+    build.ok("build", "--force", "--sandbox", "empty", definition("%post\n    touch /made\n"))
+    assert (build.directory / "empty" / "made").exists()
+    assert build.leftovers() == []
+
+
+def test_images_are_made_from_images_as_they_are(build: Build, definition: Definition) -> None:
+    build.ok("build", "x.sif", definition(WHOLE))
+    build.ok("build", "--sandbox", "sandbox", "x.sif")
+    build.ok("build", "again.sif", "sandbox")
+    first, last = (inspect(build, name) for name in ("x.sif", "again.sif"))
+    for part in ("runscript", "test", "helpfile", "environment"):
+        assert first[part] == last[part]
+    history = build.root_of("again.sif") / ".singularity.d" / "bootstrap_history"
+    assert [path.name for path in sorted(history.iterdir())] == ["Singularity0", "Singularity1"]
+
+
+def test_labels_and_help_of_the_image_below_stay_unless_forced(build: Build, definition: Definition) -> None:
+    build.ok("build", "x.sif", definition(WHOLE))
+    build.write("y.def", "Bootstrap: localimage\nFrom: x.sif\n%labels\n  Maintainer New\n  More yes\n%help\n  New.\n")
+    done = build.ok("build", "y.sif", "y.def")
+    assert "WARNING: Label Maintainer of the image that this one is built on stays (--force replaces it)" in done.stderr
+    labels = build.ok("inspect", "y.sif").stdout
+    assert "Maintainer: Somebody Else" in labels
+    assert "More: yes" in labels
+    assert inspect(build, "y.sif")["helpfile"] == "    What this is for."
+    build.ok("build", "--force", "y.sif", "y.def")
+    assert "Maintainer: New" in build.ok("inspect", "y.sif").stdout
+    assert inspect(build, "y.sif")["helpfile"] == "  New."
+
+
+def test_only_the_chosen_sections_are_used(build: Build, definition: Definition) -> None:
+    path = definition("%setup\n    touch setup-ran\n%post\n    touch /posted\n%test\n    false\n%labels\n    A b\n")
+    build.ok("build", "--notest", "a.sif", path)
+    assert (build.directory / "setup-ran").exists()
+    build.ok("build", "--section", "post,labels", "b.sif", path)
+    build.ok("build", "--section", "none", "c.sif", path)
+    assert "A: b" in build.ok("inspect", "b.sif").stdout
+    assert (build.root_of("b.sif") / "posted").exists()
+    assert not (build.root_of("c.sif") / "posted").exists()
+    assert build.fails("build", "--section", "posts", "d.sif", path, status=1).startswith("--section: posts")
+    assert (
+        build.fails("build", "--section", "all,post", "d.sif", path, status=1) == "--section: all and none stand alone"
+    )
+
+
+def test_stages_hand_files_on(build: Build, base: Path) -> None:
+    del base
+    text = """\
+Bootstrap: localimage
+From: base
+Stage: one
+%post
+    mkdir -p /opt/tool/bin
+    echo made >/opt/tool/bin/tool
+    ln -s tool /opt/tool/bin/link
+    ln -s /etc/passwd /opt/tool/absolute
+
+Bootstrap: scratch
+%files from one
+    /opt/tool
+    /opt/tool/absolute /accounts
+    /opt/tool/bin/* /flat
+"""
+    build.write("x.def", text)
+    build.ok("build", "x.sif", "x.def")
+    root = build.root_of("x.sif")
+    assert (root / "opt/tool/bin/tool").read_text() == "made\n"
+    assert os.readlink(root / "opt/tool/bin/link") == "tool"
+    assert (root / "accounts").read_text() == "root:x:0:0:root:/root:/bin/sh\n"
+    assert sorted(path.name for path in (root / "flat").iterdir()) == ["link", "tool"]
+    assert not (root / "bin").exists()
+
+
+def test_applications_have_a_place_and_an_environment_of_their_own(build: Build, definition: Definition) -> None:
+    sections = """\
+%appinstall tool
+    echo "#!/bin/sh" >bin/tool
+    chmod +x bin/tool
+    echo "installed in $SCIF_APPROOT" >where
+%appfiles tool
+    x.def deep/er/copy.def
+%apprun tool
+    exec tool "$@"
+%appenv tool
+    export TOOL=yes
+%applabels tool
+    Kind example
+%apphelp tool
+    Helps.
+%apptest tool
+    true
+"""
+    build.ok("build", "x.sif", definition(sections))
+    root = build.root_of("x.sif")
+    assert (root / "scif/apps/tool/where").read_text() == "installed in /scif/apps/tool\n"
+    assert (root / "scif/apps/tool/deep/er/copy.def").exists()
+    assert json.loads((root / "scif/apps/tool/scif/labels.json").read_text()) == {
+        "Kind": "example",
+        "SCIF_APP_NAME": "tool",
+    }
+    assert build.ok("inspect", "--list-apps", "x.sif").stdout == "tool\n"
+    assert build.ok("run-help", "--app", "tool", "x.sif").stdout == "    Helps.\n"
+    shell = f". {root}/.singularity.d/env/94-appsbase.sh; echo $SCIF_APPRUN_tool"
+    assert subprocess.check_output(["/bin/sh", "-c", shell], text=True) == "/scif/apps/tool/scif/runscript\n"
+
+
+def test_links_in_a_base_image_never_reach_the_host(build: Build, base: Path, definition: Definition) -> None:
+    """R-B6: bind points, platform files, %files and the network files resolve inside the root."""
+    outside = build.directory / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("of the host\n")
+    (base / ".singularity.d").symlink_to(outside)
+    (base / "tmp").symlink_to(outside)
+    (base / "etc" / "hosts").symlink_to(outside / "file")
+    (base / "etc" / "resolv.conf").symlink_to(f"../../../../../../..{outside}/file")
+    (base / "opt").symlink_to(outside)
+    build("build", "x.sif", definition(WHOLE + "%files\n    x.def /opt/copied\n"))
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("file", "of the host\n")]
+
+
+def test_templates_are_filled_in_from_the_command_line_and_files(build: Build, base: Path) -> None:
+    del base
+    build.write("x.def", "Bootstrap: {{ AGENT }}\nFrom: base\n%arguments\n  WHAT=default\n%labels\n  What {{ WHAT }}\n")
+    build.write("values", "AGENT=localimage\n")
+    build.ok("build", "--build-arg-file", "values", "x.sif", "x.def")
+    assert "What: default" in build.ok("inspect", "x.sif").stdout
+    build.ok("build", "--force", "--build-arg-file", "values", "--build-arg", "WHAT=given", "x.sif", "x.def")
+    assert "What: given" in build.ok("inspect", "x.sif").stdout
+    assert "Bootstrap: localimage" in build.ok("inspect", "--deffile", "x.sif").stdout
+    message = build.fails("build", "y.sif", "x.def")
+    assert message.startswith("x.def:1: {{ AGENT }} has no value")
+    words = ["--build-arg-file", "values", "--build-arg", "OTHER=1"]
+    assert "no {{ OTHER }} in it, but a value was given" in build.fails("build", *words, "y.sif", "x.def")
+    done = build.ok("build", *words, "--warn-unused-build-args", "y.sif", "x.def")
+    assert "WARNING: x.def: no {{ OTHER }} in it, but a value was given" in done.stderr
+
+
+def test_mksquashfs_gets_further_arguments(build: Build, definition: Definition) -> None:
+    build.ok("build", "--mksquashfs-args", "-comp gzip", "x.sif", definition(""))
+    with (build.directory / "x.sif").open("rb") as file:
+        data = file.read()
+    place = data.index(b"hsqs")
+    assert int.from_bytes(data[place + 20 : place + 22], "little") == 1
+    message = build.fails("build", "--mksquashfs-args", "-no-such-option", "y.sif", definition(""))
+    assert message.startswith("mksquashfs could not write y.sif: ")
+    assert build.leftovers() == []
+
+
+def test_a_plan_is_printed_and_nothing_done(build: Build, definition: Definition) -> None:
+    path = definition("%setup\n    touch /nowhere/x\n%files\n    a b\n%post\n    false\n%test\n    false\n")
+    assert build.ok("build", "--dry-run", "x.sif", path.name).stdout == (
+        " 1. bootstrap with localimage  (x.def:1)\n"
+        " 2. make what launches and scripts expect  (default)\n"
+        " 3. run on the host %setup  (x.def:3)\n"
+        " 4. copy files %files  (x.def:6)\n"
+        " 5. run in the image %post  (x.def:7)\n"
+        " 6. write /.singularity.d  (default)\n"
+        " 7. test %test  (x.def:9)\n"
+        " 8. pack x.sif  (default: a SIF file)\n"
+    )
+    document = json.loads(build.ok("build", "--dry-run=json", "--sandbox", "x", path.name).stdout)
+    assert document["target"] == "x"
+    last = {"stage": 1, "do": "place", "what": "x", "reason": "--sandbox: a directory"}
+    assert document["steps"][-1] == last
+    assert build.leftovers() == []
+
+
+# What happens when a build is stopped.
+
+WAITING = "%post\n    echo waiting\n    sleep 300 &\n    sleep 301\n"
+
+
+@contextmanager
+def waiting(build: Build, *words: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """A build that has come to its %post, which waits."""
+    process = subprocess.Popen(
+        build.argv("build", *words),
+        cwd=build.directory,
+        env=build.env(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n", process.communicate()
+        yield process
+
+
+def inside(number: int) -> list[int]:
+    """The processes that wait in a %post."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = place.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[:2] == [b"sleep", str(number).encode()]:
+            found.append(int(place.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_the_build_and_takes_everything_along(
+    build: Build, definition: Definition, number: signal.Signals
+) -> None:
+    """R-B1, R-F3."""
+    build.write("x.sif", "old")
+    with waiting(build, "--force", "x.sif", definition(WAITING)) as process:
+        start = time.monotonic()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+        assert time.monotonic() - start < 2
+    assert process.returncode == 128 + number
+    assert "FATAL" not in errors
+    assert inside(300) == inside(301) == []
+    assert (build.directory / "x.sif").read_text() == "old"
+    assert build.leftovers() == []
+
+
+def test_ctrl_c_in_a_terminal_ends_the_build_once(build: Build, definition: Definition) -> None:
+    """The whole process group gets the signal, as from a terminal."""
+    with waiting(build, "x.sif", definition(WAITING)) as process:
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGINT
+    assert inside(301) == []
+    assert build.leftovers() == []
+
+
+@pytest.mark.parametrize("options", [[], ["--sandbox"]])
+def test_a_killed_build_leaves_a_directory_that_the_next_one_removes(
+    build: Build, definition: Definition, options: list[str]
+) -> None:
+    """R-F1, R-F3: processes and mounts are gone at once; the target is as it was."""
+    path = definition(WAITING)
+    with waiting(build, *options, "x", path) as process:
+        process.kill()
+        process.communicate(timeout=20)
+    deadline = time.monotonic() + 5
+    while inside(301) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert inside(300) == inside(301) == []
+    assert not (build.directory / "x").exists()
+    places = [*build.temporary.iterdir(), *build.directory.glob("singularity-work-*")]
+    assert len(places) == 1 + len(options)
+    for place in places:
+        os.utime(place, (0, 0))
+    build.ok("build", *options, "y", definition(""))
+    assert build.leftovers() == []
+
+
+def test_a_build_that_goes_on_keeps_its_directory(build: Build, definition: Definition) -> None:
+    with waiting(build, "x.sif", definition(WAITING)) as process:
+        (place,) = build.temporary.iterdir()
+        os.utime(place, (0, 0))
+        build.write("y.def", "Bootstrap: scratch\n")
+        build.ok("build", "y.sif", "y.def")
+        assert place.exists()
+        process.terminate()
+        process.communicate(timeout=20)
+    assert build.leftovers() == []
+
+
+def test_the_working_directory_stays_when_asked(build: Build, definition: Definition) -> None:
+    done = build.ok("build", "--no-cleanup", "x.sif", definition(""))
+    (place,) = build.temporary.iterdir()
+    assert f"INFO:    Working directory: {place}" in done.stderr
+    assert (place / "root" / "bin" / "busybox").exists()
+    os.utime(place, (0, 0))
+    build.ok("build", "--force", "x.sif", definition(""))
+    assert place.exists()
+    shutil.rmtree(place)
+
+
+@pytest.fixture
+def mounts(build: Build) -> Iterator[Path]:
+    """A file system with room for 400 KiB."""
+    place = build.directory / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.needs("root")
+def test_a_full_disk_is_one_line_and_leaves_nothing(build: Build, definition: Definition, mounts: Path) -> None:
+    """R-F4: where the image goes, and where the working directory is."""
+    (mounts / "x.sif").write_text("old")
+    message = build.fails("build", "--force", "small/x.sif", definition(""))
+    assert message.startswith("mksquashfs could not write small/x.sif: No space left on device")
+    message = build.fails("build", "--sandbox", "small/x", definition(""))
+    assert "No space left on device" in message
+    message = build.fails("build", "--tmpdir", "small", "y.sif", definition(""))
+    assert "No space left on device" in message
+    assert [path.name for path in mounts.iterdir()] == ["x.sif"]
+    assert (mounts / "x.sif").read_text() == "old"
+    assert build.leftovers() == []
+
+
+# Ordinary users.
+
+
+def as_user(build: Build, *words: str) -> subprocess.CompletedProcess[str]:
+    """The installed program, as a user without an account and without subordinate ids."""
+    prefix = machine.prefix()
+    assert prefix is not None
+    for path in (build.directory, *build.directory.rglob("*")):
+        os.chown(path, 4321, 4321, follow_symlinks=False)
+    for path in build.directory.parents:
+        if path.owner() == "root" and path.stat().st_mode & 0o001 == 0:
+            path.chmod(path.stat().st_mode | 0o011)
+    return subprocess.run(
+        [prefix / "bin" / "singularity", *words],
+        cwd=build.directory,
+        env={"TMPDIR": str(build.temporary), "HOME": str(build.directory), "PATH": "/usr/bin:/bin:/usr/sbin"},
+        user=4321,
+        group=4321,
+        extra_groups=[],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.needs("root", "userns", "installation")
+def test_an_ordinary_user_builds_in_a_user_namespace(build: Build, definition: Definition) -> None:
+    definition(WHOLE)
+    done = as_user(build, "build", "x.sif", "x.def")
+    assert done.returncode == 0, done.stderr
+    assert "post in / as 0" in done.stdout
+    path = build.directory / "x.sif"
+    assert path.stat().st_uid == 4321
+    root = build.root_of("x.sif")
+    assert {each.lstat().st_uid for each in root.rglob("*")} == {0}
+    assert build.leftovers() == [".singularity"]
+
+
+@pytest.mark.needs("root", "userns", "installation")
+def test_debootstrap_tells_an_ordinary_user_what_it_needs(build: Build) -> None:
+    build.write("x.def", "Bootstrap: debootstrap\nOSVersion: stable\n")
+    done = as_user(build, "build", "x.sif", "x.def")
+    assert done.returncode == 255
+    last = done.stderr.splitlines()[-1]
+    assert last == "FATAL:   debootstrap needs root, since it makes device nodes (build with sudo)"
+
+
+@pytest.mark.needs("root", "network", "debootstrap")
+def test_a_debian_system_from_its_mirror(build: Build) -> None:
+    example = machine.CHECKOUT / "examples" / "debian.def"
+    done = build.ok("build", "debian.sif", example)
+    assert "Hello from inside the container" in done.stdout
+    root = build.root_of("debian.sif")
+    assert "ID=debian" in (root / "etc" / "os-release").read_text()
+    assert sorted(path.name for path in (root / "dev").iterdir() if not path.is_dir()) == []
+    size = (build.directory / "debian.sif").stat().st_size
+    assert 20 << 20 < size < 120 << 20
+    assert build.leftovers() == []
