@@ -51,6 +51,18 @@ fi
 PS1="Singularity> "
 export LD_LIBRARY_PATH PS1
 """
+APPS = """\
+#!/bin/sh
+if [ -n "$SINGULARITY_APPNAME" ]; then
+    SCIF_APPNAME="$SINGULARITY_APPNAME"
+    SCIF_APPROOT="/scif/apps/$SCIF_APPNAME"
+    PATH="$SCIF_APPROOT/bin:$PATH"
+    export SCIF_APPNAME SCIF_APPROOT PATH
+    if [ -f "$SCIF_APPROOT/scif/env/90-environment.sh" ]; then
+        . "$SCIF_APPROOT/scif/env/90-environment.sh"
+    fi
+fi
+"""
 LIVE_ENVIRONMENT = """\
 #!/bin/sh
 if [ -d /etc ]; then
@@ -217,10 +229,12 @@ def squashfs(tree: Path, target: Path, *, compression: str = "gzip", line: bool 
     return target
 
 
-def extfs(tree: Path | None, target: Path, *, kind: str = "ext3", mebibytes: int = 24, line: bool = False) -> Path:
+def extfs(tree: Path, target: Path, *, kind: str = "ext3", mebibytes: int = 24, line: bool = False) -> Path:
+    """The tree with its owners, that of its root too."""
     plain = target.with_name(target.name + ".part")
-    source = ["-d", str(tree)] if tree is not None else []
-    tool("mke2fs", "-q", "-F", "-t", kind, *source, plain, f"{mebibytes}M")
+    owner = tree.stat()
+    root = ["-E", f"root_owner={owner.st_uid}:{owner.st_gid}"]
+    tool("mke2fs", "-q", "-F", "-t", kind, *root, "-d", tree, plain, f"{mebibytes}M")
     with target.open("wb") as file:
         file.write(LAUNCH_LINE if line else b"")
         file.flush()
@@ -285,6 +299,7 @@ class Images:
         write(meta / "env/01-base.sh", BASE_ENVIRONMENT, 0o755)
         write(meta / "env/90-environment.sh", environment, 0o755)
         write(meta / "env/91-environment.sh", BASE_ENVIRONMENT, 0o755)
+        write(meta / "env/95-apps.sh", APPS, 0o755)
         write(meta / "env/99-base.sh", BASE_END, 0o755)
         write(meta / "runscript", RUNSCRIPT, 0o755)
         write(meta / "test", TESTSCRIPT, 0o755)
@@ -441,7 +456,7 @@ class Images:
             "sif-root-size-past-the-end": sif[: root + 25] + far + sif[root + 33 :],
             "sif-root-size-negative": sif[: root + 25] + b"\xff" * 8 + sif[root + 33 :],
             "sif-root-over-the-table": sif[: root + 17] + struct.pack("<Q", 4096) + sif[root + 25 :],
-            "sif-root-is-not-squashfs": sif[:36864] + bytes(4096) + sif[40960:],
+            "sif-root-is-not-squashfs": sif[:32768] + bytes(4096) + sif[36864:],
         }
         paths = {}
         for name, octets in cases.items():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from images import Images
 
 # Its own for each session, so that sessions side by side do not see each other's processes as hers.
-UID = 100_000 + os.getpid() % 400_000
+UID = 20_000 + os.getpid() % 40_000
 
 NEEDS = {
     Mode.SUID: ("installation", "root", "setuid"),
@@ -33,7 +33,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         mark = metafunc.definition.get_closest_marker("modes")
         modes = [Mode(name) for name in mark.args] if mark else list(Mode)
         metafunc.parametrize("mode", modes, ids=[mode.value for mode in modes], indirect=True)
-    if "image" in metafunc.fixturenames:
+    if "form" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("formats")
         formats = mark.args if mark else ("sandbox",)
         metafunc.parametrize("form", formats, indirect=True)

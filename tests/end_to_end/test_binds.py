@@ -165,7 +165,7 @@ def test_odd_characters_in_paths(launch: Launcher, images: Images, directory: Pa
     place = directory / name
     place.mkdir()
     (place / "file").write_text("seen\n")
-    escaped = str(place).replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")
+    escaped = str(place).replace(",", "\\,").replace(":", "\\:")
     result = launch("exec", "-B", f"{escaped}:/opt", images.sandbox, "cat", "/opt/file")
     assert result.ok().out == "seen\n"
 
@@ -175,7 +175,7 @@ def test_odd_characters_in_paths(launch: Launcher, images: Images, directory: Pa
     [
         "type=bind,source={source},target=/opt",
         "type=bind,src={source},destination=/opt",
-        "src={source},dst=/opt",
+        "dst=/opt,type=bind,src={source}",
         'type=bind,"source={source}",target=/opt',
     ],
 )

@@ -36,6 +36,7 @@ def test_an_older_kernel_launches_the_same_container(
     launch: Launcher, image: Path, directory: Path, lacking: str
 ) -> None:
     (directory / "file").write_text("seen\n")
+    (directory / "file").chmod(0o666)
     words = [
         "-B",
         f"{directory}:/data",

@@ -148,7 +148,7 @@ def test_closed_standard_streams_do_not_matter(
     assert set(targets) == {"0", "1", "2"}
     for number in closed:
         if number != 1:
-            assert targets[str(number)] == "/dev/null", targets
+            assert targets[str(number)] in {"/dev/null", "/null"}, targets
 
 
 def test_no_descriptor_beyond_the_standard_streams_is_inside(launch: Launcher, images: Images, directory: Path) -> None:
@@ -207,9 +207,8 @@ def test_the_shell_can_be_chosen_by_variable(launch: Launcher, images: Images) -
 
 
 def test_a_chosen_shell_that_is_missing_is_named(launch: Launcher, images: Images) -> None:
-    result = launch("shell", "-s", "/bin/no-such-shell", images.sandbox, stdin=b"exit 0\n")
-    assert result.status != 0, str(result)
-    assert "/bin/no-such-shell" in result.err
+    result = launch("shell", "-s", "/bin/no-such-shell", images.sandbox, stdin=b"echo here\n")
+    assert result.warned("/bin/no-such-shell").out == "here\n"
 
 
 @pytest.mark.formats("sandbox", "sif")
@@ -346,9 +345,12 @@ def test_the_program_starts_in_the_callers_session_and_group(launch: Launcher, i
 
 def test_a_new_session_can_be_asked_for(launch: Launcher, images: Images) -> None:
     """R-L14."""
-    result = launch("exec", "--new-session", images.sandbox, "sh", "-c", "cut -d' ' -f 6 /proc/self/stat; echo $$")
-    lines = result.ok().lines
-    assert lines[0] == lines[1], str(result)
+    argv = launch.argv("exec", "--new-session", images.sandbox, "sh", "-c", "cut -d' ' -f 6 /proc/self/stat; echo $$")
+    session, process = launch.command(*argv).ok().lines
+    assert session == process
+    inner = " ".join(f"'{word}'" if " " in word else word for word in argv[:-1])
+    lines = launch.command("sh", "-c", f"{inner} 'cut -d\" \" -f 6 /proc/self/stat; echo $$'; true").ok().lines
+    assert lines[0] == lines[1]
 
 
 def test_stopping_and_continuing_works(launch: Launcher, images: Images) -> None:

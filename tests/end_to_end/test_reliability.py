@@ -12,6 +12,7 @@ import machine
 import pytest
 from images import Images
 from launching import Launcher, Mode
+from ordinary_user import bind, mount
 
 FORMATS = ("sandbox", "squashfs", "sif", "ext3")
 
@@ -47,20 +48,31 @@ def test_the_hosts_mount_table_never_changes(launch: Launcher, image: Path, dire
     assert (report / "seen").read_text() == "never changed, same at the end\n"
 
 
+@pytest.mark.needs("root")
 @pytest.mark.formats(*FORMATS)
 def test_no_file_of_ours_is_left(launch: Launcher, image: Path) -> None:
-    """R-F1: no session directory, no mount point, no temporary file."""
-    places = [Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/run"), launch.home, launch.prefix / "var"]
+    """R-F1: no session directory, no mount point, no temporary file. The places for them are empty to begin with."""
+    places = ("/tmp", "/var/tmp", "/dev/shm", "/run")
+    name = Path("/srv", image.name)
 
-    def listing() -> set[str]:
-        found = {str(path) for place in places if place.exists() for path in place.iterdir()}
-        return found | {str(path) for path in (launch.prefix / "var").rglob("*")}
+    def empty_places() -> None:
+        mount("tmpfs", "/srv", "tmpfs", data="mode=0755")
+        if image.is_dir():
+            name.mkdir()
+        else:
+            name.touch()
+        bind(image, name)
+        for place in places:
+            mount("tmpfs", place, "tmpfs", data="mode=1777")
 
-    launch("exec", image, "true").ok()
-    before = listing()
-    for options in ([], ["-c", "-S", "/scratch"], ["-p"], ["--writable-tmpfs"]):
-        launch("exec", *options, image, "true").ok()
-    assert listing() - before == set()
+    launches = [
+        " ".join(launch.argv("exec", *options, name, "true"))
+        for options in ([], ["-c", "-S", "/scratch"], ["-p"], ["-B", "/opt:/data"])
+    ]
+    look = f"find {' '.join(places)} {launch.prefix}/var {launch.home_inside} -mindepth 1"
+    there = launch.changed(as_root=[empty_places])
+    script = f"{look} > ~/before; {'; '.join(launches)}; {look} | diff ~/before -"
+    there.command("sh", "-c", script).ok()
 
 
 @pytest.mark.formats("sif")
@@ -188,7 +200,6 @@ def test_a_launch_on_a_full_disk(launch: Launcher, images: Images) -> None:
     """R-F4: a launch writes nothing on the host."""
     if launch.world is None:
         pytest.skip("not root")
-    from ordinary_user import mount
 
     def fill() -> None:
         mount("tmpfs", "/tmp", "tmpfs", data="size=4k,mode=1777")

@@ -34,7 +34,7 @@ def test_a_missing_argument_is_wrong_usage(launch: Launcher, words: list[str], i
 
 @pytest.mark.parametrize("words", [["-B"], ["--bind"], ["-W"], ["--env"], ["-s"]])
 def test_an_option_without_its_value_is_wrong_usage(launch: Launcher, words: list[str]) -> None:
-    launch("shell", *words).misused(words[0].lstrip("-")[0])
+    launch("shell", *words).misused("needs a value")
 
 
 def test_a_flag_refuses_a_value_that_is_no_boolean(launch: Launcher, images: Images) -> None:

@@ -1,12 +1,11 @@
 """Writing: into the image, into memory, into overlays; and what keeps two writers apart."""
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from images import Images, extfs, squashfs, tool
+from images import Images, Partition, extfs, squashfs, tool, write_sif
 from launching import Launcher, Mode
 
 pytestmark = pytest.mark.needs("mke2fs")
@@ -63,9 +62,9 @@ def test_an_ext3_image_can_be_written_through_the_kernel(launch: Launcher, own_e
     check_clean(own_ext3, 31)
 
 
-@pytest.mark.parametrize("form", ["squashfs", "sif"])
-def test_what_cannot_be_written_says_so(launch: Launcher, images: Images, form: str) -> None:
-    launch("exec", "-w", images.of_format(form), "true").refused()
+@pytest.mark.formats("squashfs", "sif")
+def test_what_cannot_be_written_says_so(launch: Launcher, image: Path) -> None:
+    launch("exec", "-w", image, "true").refused()
 
 
 @pytest.mark.needs("root")
@@ -231,9 +230,11 @@ def test_a_missing_overlay_is_named(launch: Launcher, images: Images, directory:
 
 @pytest.mark.needs("overlay", "fuse", "squashfuse", "fuse2fs")
 def test_the_overlay_partition_of_a_sif_can_be_written(launch: Launcher, images: Images, directory: Path) -> None:
-    image = directory / "own.sif"
-    shutil.copy(images.sif_with_overlay, image)
-    give(image, launch)
+    layer(directory, "tree", launch)
+    over = extfs(directory / "tree", directory / "over.ext3", mebibytes=8)
+    root = Partition(data=images.squashfs().read_bytes())
+    parts = [root, Partition(data=over.read_bytes(), filesystem=2, kind=4)]
+    image = give(write_sif(directory / "own.sif", parts), launch)
     launch("exec", "-w", image, "sh", "-c", "echo x > /made").ok()
     assert launch("exec", image, "cat", "/made").ok().out == "x\n"
 
