@@ -75,7 +75,8 @@ def _busybox() -> str:
 def _network() -> str:
     """The distribution's mirror, as apt is set up on this machine."""
     files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
-    words = (word for file in files if file.is_file() for word in file.read_text(errors="replace").split())
+    lines = [line for file in files if file.is_file() for line in file.read_text(errors="replace").splitlines()]
+    words = (word for line in lines if not line.lstrip().startswith("#") for word in line.split())
     mirror = next((urllib.parse.urlsplit(word) for word in words if word.startswith(("http://", "https://"))), None)
     if mirror is None or mirror.hostname is None:
         return "apt knows no mirror"
