@@ -197,7 +197,7 @@ static void choose_rights(struct plan *plan, const struct plan_inputs *inputs)
         message_warning("--allow-setuid: only root can allow this");
     if (request->fakeroot)
         plan->keep_capabilities = UINT64_MAX & ~request->drop_caps;
-    else if (root && !request->no_privs && (request->keep_privs || inputs->config->root_capabilities != CHOICE_NO))
+    else if (root && !request->no_privs && (request->keep_privs || inputs->config->root_capabilities == CHOICE_FULL))
         plan->keep_capabilities = UINT64_MAX & ~request->drop_caps;
     if (root)
         plan->keep_capabilities |= request->add_caps;
