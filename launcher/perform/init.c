@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -79,32 +80,34 @@ static void close_all(int first)
         (void)close(fd);
 }
 
-/* The launcher's own process: the one that the caller waits for. */
-static _Noreturn void wait_outside(pid_t child, int report, const struct caller *caller)
+enum { OUTSIDE_REPORT = 3, OUTSIDE_ALIVE = 4 };
+
+/* The launcher's own process: the one that the caller waits for. While it lives it holds its end of `alive`. */
+static _Noreturn void wait_outside(pid_t child, int report, int alive, const struct caller *caller)
 {
     int status, inner;
 
     privilege_forget(caller);
-    if (report != 3) {
-        (void)dup2(report, 3);
-        (void)fcntl(3, F_SETFD, FD_CLOEXEC);
-    }
-    close_all(4);
+    report = fcntl(report, F_DUPFD_CLOEXEC, 16);
+    alive = fcntl(alive, F_DUPFD_CLOEXEC, 16);
+    if (dup3(report, OUTSIDE_REPORT, O_CLOEXEC) < 0 || dup3(alive, OUTSIDE_ALIVE, O_CLOEXEC) < 0)
+        stop(errno, "wait for the container");
+    close_all(OUTSIDE_ALIVE + 1);
     status = wait_for(child, false);
-    if (read(3, &inner, sizeof inner) == (ssize_t)sizeof inner)
+    if (read(OUTSIDE_REPORT, &inner, sizeof inner) == (ssize_t)sizeof inner)
         status = inner;
     end_like(status);
 }
 
-static void die_with_parent(int alive)
+/* The kernel forgets this wish whenever ids change, and does not grant it for a parent that is gone already. */
+static void follow(int alive)
 {
-    char byte;
+    struct pollfd parent = {.fd = alive};
 
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || poll(&parent, 1, 0) < 0)
         stop(errno, "follow the launcher's end");
-    if (read(alive, &byte, 1) != 1)
+    if (parent.revents & (POLLHUP | POLLERR))
         _exit(EXIT_OWN_FAILURE);
-    close(alive);
 }
 
 void perform_fork(struct plan *plan, const struct caller *caller)
@@ -120,22 +123,20 @@ void perform_fork(struct plan *plan, const struct caller *caller)
     pid_t child = fork();
     if (child < 0)
         stop(errno, "start the first process of the PID namespace");
-    if (child > 0) {
-        (void)!write(alive[1], "", 1);
-        wait_outside(child, report[0], caller);
-    }
+    if (child > 0)
+        wait_outside(child, report[0], alive[1], caller);
     (void)sigprocmask(SIG_SETMASK, &before, NULL);
     close(report[0]);
     close(alive[1]);
-    die_with_parent(alive[0]);
+    follow(alive[0]);
     plan->report_fd = report[1];
+    plan->alive_fd = alive[0];
 }
 
-/* The kernel forgets the wish to die with the parent when ids change. */
 void perform_follow(const struct plan *plan)
 {
-    if ((plan->namespaces & CLONE_NEWPID) && prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-        stop(errno, "follow the launcher's end");
+    if (plan->namespaces & CLONE_NEWPID)
+        follow(plan->alive_fd);
 }
 
 void perform_session(void)

@@ -70,6 +70,9 @@ static void overlay_directories(const struct stage *stage, uint32_t number, cons
     if ((inside_make(stage->session.fd, upper, true, 0755) < 0 && errno != EEXIST) ||
         (inside_make(stage->session.fd, work, true, 0755) < 0 && errno != EEXIST))
         stop(errno, "overlay %s: cannot be written (append :ro to use it read-only)", source);
+    if (faccessat(stage->session.fd, upper, W_OK, 0) < 0 || faccessat(stage->session.fd, work, W_OK, 0) < 0)
+        stop(errno, "overlay %s: its upper/ or work/ belongs to somebody else (use it as root, with --fakeroot or read-only)",
+             source);
 }
 
 __attribute__((format(printf, 3, 4))) static void append(char *options, size_t size, const char *format, ...)

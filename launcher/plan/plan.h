@@ -96,7 +96,8 @@ struct plan {
     bool propagation_slave;
     bool root_mapped;       /* --fakeroot: user id 0 inside */
     bool init;              /* a PID namespace with an init of ours */
-    int report_fd;          /* in it: where the program's wait status goes; -1 */
+    int report_fd;          /* in it: where the program's wait status goes */
+    int alive_fd;           /* in it: hangs up when the launcher is gone */
     const char *container_dir;
     uint64_t session_size;  /* bytes of the session's memory file system */
     const char *hostname;   /* or NULL */
