@@ -74,7 +74,7 @@ FUZZ_SECONDS = 20
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
-.PHONY: help setup build demo test test-install bench lint fuzz docs install uninstall clean FORCE \
+.PHONY: help setup build demo test test-install bench lint fuzz docs install uninstall deb clean FORCE \
         launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
@@ -151,7 +151,7 @@ lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number o
 	$(VENV)/bin/mypy --strict
 	@$(MAKE) -k -j$(JOBS) BUILD=build/analyze ANALYZE=yes launcher
 	@$(MAKE) -k -j$(JOBS) clang-analyzed
-	shellcheck .ci/run $(shell grep -l "^.!/bin/bash" scripts/*)
+	shellcheck .ci/run packaging/deb $(shell grep -l "^.!/bin/bash" scripts/*)
 	@scripts/check-privileged
 	@scripts/count-privileged $(PRIVILEGED_LINES) $(PRIVILEGED_SOURCES)
 
@@ -194,6 +194,9 @@ install: ## install into PREFIX (below DESTDIR, for packagers); as root with the
 
 uninstall: ## remove what install put into PREFIX; an edited configuration stays
 	@$(INSTALL) uninstall
+
+deb: ## a Debian package, build/singularity_VERSION_ARCHITECTURE.deb (as root or under fakeroot)
+	@packaging/deb
 
 clean: ## remove build/ and what tests and demo installed
 	rm -rf build $(TEST_PREFIX) $(if $(filter 0,$(shell id -u)),/opt/singularity-demo)
