@@ -146,11 +146,8 @@ static void plan_or_stop(bool (*stage)(struct plan *, const struct plan_inputs *
 {
     struct error error = {0};
 
-    if (!stage(&plan, inputs, &error)) {
-        message_log("refused uid=%u gid=%u image=%.1024s: %s", (unsigned)caller.uid, (unsigned)caller.gid, request.image,
-                    error.text);
+    if (!stage(&plan, inputs, &error))
         stop(0, "%s", error.text);
-    }
 }
 
 static void build_root(struct plan_inputs *inputs, struct stage *stage)

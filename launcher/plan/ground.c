@@ -220,6 +220,8 @@ bool plan_ground(struct plan *plan, const struct plan_inputs *inputs, struct err
     if (!policy_architecture_runs(inputs->image->architecture))
         return error_set(error, 0, "%s: the image's architecture (%s) could not run on the host's (%s)",
                          inputs->request->image, inputs->image->architecture, policy_architecture());
+    if (*inputs->config->sessiondir_prefix != '\0')
+        message_verbose("\"sessiondir prefix\" has no use: what a launch needs is kept in memory");
     choose_namespaces(plan, inputs);
     choose_rights(plan, inputs);
     plan->propagation_slave = inputs->config->mount_slave;
