@@ -37,6 +37,7 @@ static void check_exec(void)
     char *const words[] = {"say", "a b", "*", "$HOME", "", NULL};
     char *const path[] = {"/opt/bin/say", "-x", NULL};
     char *const caller[] = {"SINGULARITYENV_PREPEND_PATH=/opt/none:/opt/plain:/opt/bin", NULL};
+    char *const unusable[] = {"SINGULARITYENV_APPEND_PATH=/opt/plain:/opt/none", NULL};
     char *const status[] = {"sh", "-c", "exit 42", NULL};
     char *const killed[] = {"sh", "-c", "kill -15 $$", NULL};
 
@@ -47,6 +48,9 @@ static void check_exec(void)
     payload.caller_environment = caller;
     launch(NULL);
     CHECK(ended(0, "/opt/bin/say[/opt/bin/say][4] a b * $HOME \n", ""), "a program is found on the container's PATH");
+    payload.caller_environment = unusable;
+    launch(NULL);
+    CHECK(ended(126, "", "FATAL:   \"/opt/plain/say\": permission denied\n"), "one that is there and not executable is named");
     act(ACTION_EXEC, path);
     CHECK(ended(0, "/opt/bin/say[/opt/bin/say][1] -x\n", ""), "or named by its path");
     act(ACTION_EXEC, status);
