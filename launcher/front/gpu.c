@@ -218,3 +218,34 @@ bool gpu_take(const struct gpu_sources *sources, struct request *request, struct
     cache_read(&wanted, sources->cache);
     return request->library_count > wanted.before;
 }
+
+/* ---- devices ---- */
+
+static void device_take(struct request *request, struct text_store *store, const char *name)
+{
+    char file[PATH_MAX];
+    int length = snprintf(file, sizeof file, "/dev/%s", name);
+
+    if (length < 0 || (size_t)length >= sizeof file || access(file, F_OK) < 0 || request->library_count == LIBRARY_LIMIT)
+        return;
+    const char *path = text_copy(store, file, (size_t)length);
+    if (path != NULL)
+        request->library[request->library_count++] = (struct request_entry){.first = path, .second = path};
+}
+
+void gpu_devices(const char *kind, struct request *request, struct text_store *store)
+{
+    struct dirent *entry;
+
+    if (strcmp(kind, "rocm") == 0) {
+        device_take(request, store, "kfd");
+        device_take(request, store, "dri");
+        return;
+    }
+    DIR *devices = opendir("/dev");
+    while (devices != NULL && (entry = readdir(devices)) != NULL)
+        if (strncmp(entry->d_name, "nvidia", strlen("nvidia")) == 0)
+            device_take(request, store, entry->d_name);
+    if (devices != NULL)
+        closedir(devices);
+}

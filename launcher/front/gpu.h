@@ -20,6 +20,9 @@ struct gpu_sources {
 /* Adds to the request's libraries what `list` names and the host has. False: nothing of it was found. */
 bool gpu_take(const struct gpu_sources *sources, struct request *request, struct text_store *store);
 
+/* Adds the device nodes of the kind ("nv", "rocm"), for containers with a /dev of their own. */
+void gpu_devices(const char *kind, struct request *request, struct text_store *store);
+
 /* Calls `found` with name and path of each library of this machine's kind in the bytes of an ld.so.cache. Anything that
  * points outside the bytes is passed over. */
 typedef void library_found(void *context, const char *name, const char *path);

@@ -107,6 +107,7 @@ struct plan {
     struct part parts[PLAN_PARTS]; /* [0] is the image */
     uint32_t part_count;
     bool image_writable;
+    bool dev_staged;        /* /dev is one of ours, with only the nodes that the steps name */
     bool suid;              /* root's --allow-setuid: mounts without nosuid */
 
     enum layer layer;

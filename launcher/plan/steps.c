@@ -50,6 +50,7 @@ static void add_staged_dev(struct plan *plan, const struct plan_inputs *inputs, 
     static const char *const links[][2] = {{"/proc/self/fd", "/dev/fd"}, {"/proc/self/fd/0", "/dev/stdin"},
                                            {"/proc/self/fd/1", "/dev/stdout"}, {"/proc/self/fd/2", "/dev/stderr"}};
 
+    plan->dev_staged = true;
     plan_add(plan, STEP_DIRECTORY, "dev", "/dev", STEP_NOEXEC, reason);
     for (size_t i = 0; i < sizeof nodes / sizeof nodes[0]; i++)
         plan_add(plan, STEP_BIND, nodes[i], nodes[i], STEP_NOEXEC, reason);

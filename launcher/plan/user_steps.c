@@ -42,8 +42,14 @@ static void add_libraries(struct plan *plan, const struct plan_inputs *inputs)
     if (request->library_count == 0)
         return;
     plan_add(plan, STEP_DIRECTORY, "libs", "/.singularity.d/libs", STEP_NODEV, "host libraries")->missing_target = LOSS_WARN;
-    for (uint32_t i = 0; i < request->library_count; i++)
-        plan_add(plan, STEP_BIND, request->library[i].first, request->library[i].second, flags, "--nv, --rocm");
+    for (uint32_t i = 0; i < request->library_count; i++) {
+        const char *target = request->library[i].second;
+        bool device = strncmp(target, "/dev/", strlen("/dev/")) == 0;
+        if (!device)
+            plan_add(plan, STEP_BIND, request->library[i].first, target, flags, "--nv, --rocm");
+        else if (plan->dev_staged)
+            plan_add(plan, STEP_BIND, request->library[i].first, target, STEP_NOEXEC, "--nv, --rocm");
+    }
 }
 
 /* The caller's directory, unless it is the system's own or already there. */

@@ -1,0 +1,38 @@
+#include "site.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../descriptor.h"
+
+enum { CONFIGURATION_SIZE = 256 << 10 };
+
+/* A line of the file that says yes to this key, as the starter reads it. */
+static bool says_yes(const char *text, const char *key)
+{
+    for (const char *at = text; (at = strstr(at, key)) != NULL; at += strlen(key)) {
+        const char *line = at;
+        while (line > text && (line[-1] == ' ' || line[-1] == '\t'))
+            line--;
+        const char *value = at + strlen(key);
+        value += strspn(value, " \t");
+        if ((line > text && line[-1] != '\n') || *value != '=')
+            continue;
+        value += 1 + strspn(value + 1, " \t");
+        return *value == '1' || *value == 'y' || *value == 'Y';
+    }
+    return false;
+}
+
+void site_read(const struct installation *installation, struct site *site)
+{
+    static char text[CONFIGURATION_SIZE];
+    char path[PATH_MAX];
+    OWNED_FD fd = installation_file(installation, "singularity.conf", path) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    ssize_t size = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
+
+    text[size > 0 ? size : 0] = '\0';
+    site->always_nv = says_yes(text, "always use nv");
+    site->always_rocm = says_yes(text, "always use rocm");
+}
