@@ -185,15 +185,17 @@ def _is_abandoned(path: Path) -> bool:
 
 def remove_tree(path: Path) -> None:
     """Removes a directory with all that is in it: by descriptor, never through a link, never into another mount."""
-    with suppress(FileNotFoundError):
+    try:
         parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             device = os.stat(path.name, dir_fd=parent, follow_symlinks=False).st_dev
             _remove(parent, path.name, device)
-        except OSError as error:
-            raise FileError.because(path, error) from error
         finally:
             os.close(parent)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise FileError.because(path, error) from error
 
 
 def _remove(parent: int, name: str, device: int) -> None:

@@ -63,7 +63,10 @@ def _programs(root: Root) -> Iterator[str]:
 def _closure(root: Root, program: str) -> Iterator[str]:
     """The program, its loader and its libraries, as paths without links; nothing for what is not there."""
     todo, seen = [program], set()
-    directories = list(_LIBRARY_DIRECTORIES)
+    directories = [
+        f"{each}/{name}" for each in _LIBRARY_DIRECTORIES[:2] for name in root.names(each) if "-linux-" in name
+    ]
+    directories = [*_LIBRARY_DIRECTORIES, *directories]
     while todo:
         path = _real(root, todo.pop(0))
         if path is None or path in seen:

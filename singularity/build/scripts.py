@@ -15,7 +15,7 @@ BASE = f"{_SHELL}# The environment of this image: the files beside this one, in 
 
 LAST = f"""{_SHELL}# What a launch brings in from the host is found after the image's own.
 LD_LIBRARY_PATH="${{LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}}/.singularity.d/libs"
-PS1="${{PS1:-Singularity> }}"
+PS1="Singularity> "
 export LD_LIBRARY_PATH PS1
 """
 

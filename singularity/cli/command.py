@@ -34,7 +34,11 @@ class Explained(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Also takes `--flag=false`, and optional values."""
-        return super().parse_args(ctx, list(normalise(self.params, args)))
+        try:
+            return super().parse_args(ctx, list(normalise(self.params, args)))
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # the parser leaves it out where a value is missing
+            raise
 
     def get_help(self, ctx: click.Context) -> str:
         """The page, for `VERB --help`."""

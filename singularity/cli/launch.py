@@ -1,6 +1,7 @@
 """`singularity launch ARGV...`: where the front door sends a launch of what is not an image that it can start."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -27,7 +28,11 @@ def command(argv: tuple[str, ...]) -> None:
         raise ImageError(f"{image}: images from registries are not supported by this version", hint=_NEXT)
     if colon and scheme == "instance":
         raise ImageError(f"{image}: instances are not supported by this version", hint="name the image")
-    raise ImageError(f"{image}: not an image that can be launched", hint=_NEXT)
+    from singularity.image.identify import identify
+
+    found = identify(Path(image))
+    what = f"{image}: a {found.root.format.value} is not launched by this version"
+    raise ImageError(what, hint="unpack it, and launch the directory" if found.format.is_archive else _NEXT)
 
 
 def image_of(argv: Sequence[str]) -> str:

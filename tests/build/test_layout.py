@@ -1,0 +1,78 @@
+"""Which files are stored uncompressed: what programs start with, whatever the image's links say."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from singularity.build import layout
+from singularity.image.root import Root
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A root file system with one dynamic program and what it needs, as merged-usr systems lay it out."""
+    libraries = tmp_path / "usr" / "lib" / "x"
+    libraries.mkdir(parents=True)
+    (tmp_path / "usr" / "bin").mkdir()
+    (tmp_path / "lib").symlink_to("usr/lib")
+    (tmp_path / "bin").symlink_to("usr/bin")
+    output = subprocess.check_output(["ldd", "/bin/ls"], text=True)
+    for word in {word for word in output.split() if word.startswith("/")}:
+        target = tmp_path / word.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(word, target)
+    shutil.copy("/bin/ls", tmp_path / "usr" / "bin" / "true")
+    (tmp_path / "usr" / "bin" / "sh").symlink_to("/bin/true")
+    return tmp_path
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("ldd"), reason="no ldd (package libc-bin)")
+def test_the_shell_with_its_loader_and_libraries_always(image: Path) -> None:
+    with Root(image) as root:
+        found = layout.uncompressed(root, 0)
+    assert "usr/bin/true" in found
+    assert "usr/bin/sh" not in found
+    names = {path.rpartition("/")[2].split(".so")[0] for path in found}
+    assert {"libc", "libselinux"} <= names or "libc" in names
+    assert any(name.startswith("ld-linux") for name in names)
+    assert all((image / path).is_file() and not (image / path).is_symlink() for path in found)
+
+
+def test_further_programs_only_as_far_as_the_size_allows(image: Path) -> None:
+    (image / "usr" / "bin" / "cat").write_bytes(b"#!/bin/sh\n" + b"compresses well" * 10_000)
+    with Root(image) as root:
+        assert "usr/bin/cat" not in layout.uncompressed(root, 1 << 20)
+        assert "usr/bin/cat" in layout.uncompressed(root, 1 << 30)
+
+
+def test_the_interpreter_that_the_runscript_names_comes_before_others(tmp_path: Path) -> None:
+    for path in ("opt/python", "usr/bin/tool", "bin/cat"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"compresses well" * 1000)
+    (tmp_path / ".singularity.d").mkdir()
+    (tmp_path / ".singularity.d/runscript").write_text("#!/opt/python -u\n")
+    (tmp_path / ".singularity.d/test").write_text("#!/usr/bin/env tool\n")
+    with Root(tmp_path) as root:
+        assert layout.uncompressed(root, 1_600_000) == ["opt/python"]
+        assert layout.uncompressed(root, 1 << 30) == ["opt/python", "usr/bin/tool", "bin/cat"]
+
+
+def test_names_that_mksquashfs_would_misread_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sh)||name(*").write_bytes(b"x")
+    (tmp_path / "bin" / "sh").symlink_to("sh)||name(*")
+    with Root(tmp_path) as root:
+        assert layout.uncompressed(root, 1 << 30) == []
+
+
+def test_an_image_without_programs_is_packed_all_the_same(tmp_path: Path) -> None:
+    with Root(tmp_path) as root:
+        assert layout.uncompressed(root, 0) == []
