@@ -42,8 +42,14 @@ bool word_add(struct evaluation *evaluation, struct word *word, const char *byte
 static bool add_character(struct evaluation *evaluation, struct word *word, int character)
 {
     char byte = (char)character;
+
     word->field = true;
-    return word_add(evaluation, word, &byte, 1);
+    if (word->length + 2 > word->room || evaluation->work == 0)
+        return word_add(evaluation, word, &byte, 1);
+    evaluation->work--;
+    word->bytes[word->length++] = byte;
+    word->bytes[word->length] = '\0';
+    return true;
 }
 
 /* Unquoted bytes that a value or the word of ${ } brings in. */
