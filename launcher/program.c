@@ -126,8 +126,8 @@ static _Noreturn void stop_wrong_format(const char *path, const struct head *hea
     if (!head_begins(head, ELFMAG))
         stop_with(EXIT_NOT_EXECUTABLE, 0, "\"%s\" is neither a program nor a script", path);
     if (uname(&machine) == 0 && strcmp(machine.machine, target) != 0)
-        stop_with(EXIT_NOT_EXECUTABLE, 0, "\"%s\" is built for %s, and this machine is %s (use an image for %s)", path, target,
-                  machine.machine, machine.machine);
+        stop_with(EXIT_NOT_EXECUTABLE, 0, "\"%s\" is built for %s, and this machine is %s (use an image for %s)", path,
+                  target, machine.machine, machine.machine);
     stop_with(EXIT_NOT_EXECUTABLE, 0, "\"%s\" is a damaged program", path);
 }
 
@@ -154,8 +154,8 @@ static _Noreturn void stop_too_long(const char *path, char *const *words, char *
     if (argument != NULL)
         stop_with(EXIT_NOT_EXECUTABLE, 0, "\"%s\": an argument is longer than the 128 KiB that the kernel passes on", path);
     stop_with(EXIT_NOT_EXECUTABLE, 0,
-              "\"%s\": %zu arguments and %zu variables of %zu KiB together are more than the kernel passes on (limit: a quarter "
-              "of `ulimit -s`)", path, arguments, variables, total >> 10);
+              "\"%s\": %zu arguments and %zu variables of %zu KiB together are more than the kernel passes on "
+              "(limit: a quarter of `ulimit -s`)", path, arguments, variables, total >> 10);
 }
 
 static _Noreturn void stop_not_permitted(const char *path)

@@ -8,6 +8,7 @@
 
 #include "environment/host.h"
 #include "environment/live.h"
+#include "environment/live_text.h"
 #include "environment/path.h"
 #include "environment/script.h"
 #include "environment/scripts.h"

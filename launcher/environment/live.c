@@ -12,9 +12,8 @@
 
 #include "descriptor.h"
 #include "environment/environment.h"
-#include "environment/path.h"
+#include "environment/live_text.h"
 #include "environment/script.h"
-#include "environment/text.h"
 
 enum {
     RESULT_FD = 9,             /* the highest that every shell can redirect */
@@ -32,196 +31,6 @@ const char *live_shell(void)
         if (access(shells[at], X_OK) == 0)
             return shells[at];
     return NULL;
-}
-
-/* ---- the text that the shell runs ---- */
-
-/* The } that ends ${ at `at`; NULL: there is none. */
-static const char *braces_end(const char *at)
-{
-    unsigned depth = 0;
-
-    for (; *at != '\0'; at++) {
-        if (*at == '\\' && at[1] != '\0')
-            at++;
-        else if (*at == '$' && at[1] == '{')
-            depth++;
-        else if (*at == '}' && --depth == 0)
-            return at;
-    }
-    return NULL;
-}
-
-/* The ) that ends $( at `at`, quotes within it respected; NULL: there is none. */
-static const char *substitution_end(const char *at)
-{
-    unsigned depth = 0;
-    char quote = '\0';
-
-    for (; *at != '\0'; at++) {
-        if (*at == '\\' && quote != '\'' && at[1] != '\0')
-            at++;
-        else if (quote != '\0')
-            quote = *at == quote ? '\0' : quote;
-        else if (*at == '\'' || *at == '"')
-            quote = *at;
-        else if (*at == '(')
-            depth++;
-        else if (*at == ')' && --depth == 0)
-            return at;
-    }
-    return NULL;
-}
-
-/* The end of what begins at `at`, one character or one substitution, to be kept as it is in double quotes; NULL: it has
- * no end. */
-static const char *part_end(const char *at)
-{
-    if (*at == '\\' && at[1] != '\0')
-        return at + 2;
-    if (*at == '$' && at[1] == '(') {
-        at = substitution_end(at + 1);
-        return at == NULL ? NULL : at + 1;
-    }
-    if (*at == '$' && at[1] == '{') {
-        at = braces_end(at);
-        return at == NULL ? NULL : at + 1;
-    }
-    if (*at == '`') {
-        for (at++; *at != '`'; at++)
-            if (*at == '\0' || (*at == '\\' && *++at == '\0'))
-                return NULL;
-        return at + 1;
-    }
-    return at + 1;
-}
-
-bool live_value_complete(const char *value)
-{
-    while (value != NULL && *value != '\0')
-        value = part_end(value);
-    return value != NULL;
-}
-
-/* A $ counts before a name, a { and a (, as in script_expand. */
-static bool dollar_counts(char next)
-{
-    return next == '{' || next == '(' || variable_name_valid(&next, 1);
-}
-
-static void add_double_quoted(struct text *text, const char *value)
-{
-    text_add_string(text, "\"");
-    while (*value != '\0') {
-        const char *end = part_end(value);
-        bool lone = (*value == '$' && !dollar_counts(value[1])) || (*value == '\\' && value[1] == '\0');
-        if (lone || *value == '"')
-            text_add_string(text, "\\");
-        text_add(text, value, (size_t)(end - value));
-        value = end;
-    }
-    text_add_string(text, "\"");
-}
-
-static void add_injected(struct text *text, const struct live *live)
-{
-    for (uint32_t at = 0; at < live->injected->count; at++) {
-        const struct variable *entry = &live->injected->entries[at];
-        const char *value = variable_value(entry);
-        text_add_string(text, "export ");
-        text_add(text, entry->text, (size_t)entry->name_length + 1);
-        if (live->no_eval || !live_value_complete(value))
-            text_add_quoted(text, value);
-        else
-            add_double_quoted(text, value);
-        text_add_string(text, "\n");
-    }
-}
-
-/* The text of path_complete. */
-static void add_path_complete(struct text *text)
-{
-    for (const char *part = PATH_DEFAULT; *part != '\0';) {
-        int length = (int)strcspn(part, ":");
-        char line[256];
-        snprintf(line, sizeof line, "case \":$PATH:\" in *:%.*s:*) ;; *) PATH=\"${PATH:+$PATH:}%.*s\" ;; esac\n", length, part,
-                 length, part);
-        text_add_string(text, line);
-        part += length + (part[length] == ':' ? 1 : 0);
-    }
-    text_add_string(text, "export PATH\n");
-}
-
-static void add_scripts(struct text *text, const struct live *live)
-{
-    bool injected = false;
-
-    for (size_t at = 0; at < live->scripts->count; at++) {
-        const char *path = live->scripts->paths[at];
-        enum script_kind kind = script_kind(path);
-        if (kind == SCRIPT_LATE && !injected) {
-            add_injected(text, live);
-            injected = true;
-        }
-        if (kind != SCRIPT_FIRST && kind != SCRIPT_DOCKER)
-            text_add_string(text, "[ -n \"${PATH+x}\" ] || export PATH='" PATH_DEFAULT "'\n");
-        text_add_string(text, "if [ -f ");
-        text_add_quoted(text, path);
-        text_add_string(text, " ] && [ -r ");
-        text_add_quoted(text, path);
-        text_add_string(text, " ]; then . ");
-        text_add_quoted(text, path);
-        text_add_string(text, " 9>&-; fi\n");
-        if (kind == SCRIPT_DOCKER || !live->scripts->modern)
-            add_path_complete(text);
-    }
-    if (!injected)
-        add_injected(text, live);
-}
-
-/* A line of the result: `word` and those names of the host's variables that have a value now. */
-static void add_names(struct text *text, const struct variables *host, const char *word)
-{
-    text_add_strings(text, "echo \"", word, NULL);
-    for (uint32_t at = 0; at < host->count; at++) {
-        int length = (int)host->entries[at].name_length;
-        const char *name = host->entries[at].text;
-        text_add_string(text, "${");
-        text_add(text, name, (size_t)length);
-        text_add_string(text, "+ ");
-        text_add(text, name, (size_t)length);
-        text_add_string(text, "}");
-    }
-    text_add_string(text, "\" >&9\n");
-}
-
-/* Variables that the scripts see and programs do not: UID and GID. */
-static void add_hidden(struct text *text, const struct variables *variables)
-{
-    for (uint32_t at = 0; at < variables->count; at++) {
-        const struct variable *entry = &variables->entries[at];
-        if (!entry->set || entry->exported)
-            continue;
-        text_add_string(text, "[ -n \"${");
-        text_add(text, entry->text, entry->name_length);
-        text_add_string(text, "+x}\" ] || ");
-        text_add(text, entry->text, (size_t)entry->name_length + 1);
-        text_add_quoted(text, variable_value(entry));
-        text_add_string(text, "\n");
-    }
-}
-
-static void write_text(struct text *text, const struct live *live, const struct variables *variables)
-{
-    text_add_string(text, "unset PS1\n");
-    if (variables_get(variables, "PATH") == NULL)
-        text_add_string(text, "unset PATH\n");
-    add_hidden(text, variables);
-    add_names(text, live->host, "before");
-    add_scripts(text, live);
-    add_names(text, live->host, "after");
-    text_add_string(text, "umask >&9\necho variables >&9\nexport -p >&9\n");
-    environment_need(!text->short_of_memory);
 }
 
 /* ---- the child ---- */
@@ -437,7 +246,7 @@ int live_evaluate(const struct live *live, struct variables *variables)
     pid_t child;
 
     environment_need(environment != NULL);
-    write_text(&text, live, variables);
+    live_text_write(live, variables, &text);
     children_begin(&caller);
     child = start_shell(shell_words(live, arena, &text), environment, &caller, &output);
     at = read_result(output, live->shell, arena);

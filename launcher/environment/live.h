@@ -18,9 +18,6 @@ struct live {
  * NULL: the image has neither. */
 const char *live_shell(void);
 
-/* Whether a value that is live code is complete, so that it cannot break the text it is put into. */
-bool live_value_complete(const char *value);
-
 /* Replaces `variables`, which the shell starts with, by those that it has in the end; returns the umask that it has.
  * Stops the process with the shell's status when a script ends it. */
 int live_evaluate(const struct live *live, struct variables *variables);
