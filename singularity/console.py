@@ -7,6 +7,8 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import TextIO
 
@@ -36,6 +38,7 @@ _LOGGED = {  # the least severe message of `logging` that each level shows
 }
 _NAMES = {logging.CRITICAL: "FATAL", VERBOSE: "VERBOSE"}
 _RED, _YELLOW, _PLAIN = "\033[31m", "\033[33m", "\033[0m"
+_CLEAR = "\r\033[K"  # to the first column, and all after it gone
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
@@ -63,11 +66,52 @@ class _Formatter(logging.Formatter):
         return word + text
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Takes a progress line off the terminal before a message is written."""
+
+    progress = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.clear()
+        super().emit(record)
+
+    def show(self, text: str) -> None:
+        """A line that the next one replaces."""
+        width = os.get_terminal_size(self.stream.fileno()).columns or 80
+        self.stream.write(_CLEAR + escape(text)[: width - 1])
+        self.stream.flush()
+        self.progress = True
+
+    def clear(self) -> None:
+        if self.progress:
+            self.stream.write(_CLEAR)
+            self.stream.flush()
+            self.progress = False
+
+
+def _nothing(text: str) -> None:
+    del text
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Shows what a long step is at, in one line of a terminal; nowhere else, and only at the usual level."""
+    (handler,) = logging.getLogger().handlers or [logging.NullHandler()]
+    level = logging.getLogger().level
+    if not isinstance(handler, _Handler) or level != logging.INFO or not handler.stream.isatty():
+        yield _nothing
+        return
+    try:
+        yield handler.show
+    finally:
+        handler.clear()
+
+
 def begin(level: int, *, colour: bool, stream: TextIO | None = None) -> None:
     """Show messages of `level` and more important ones from here on; `colour` only takes effect on a terminal."""
     stream = stream or sys.stderr
     known = max((each for each in Level if each <= level), default=Level.FATAL)
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     handler.setFormatter(_Formatter(known, colour=colour and stream.isatty()))
     root = logging.getLogger()
     root.handlers[:] = [handler]

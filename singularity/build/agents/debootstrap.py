@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import NoReturn
 
-from singularity import kernel, process
+from singularity import console, kernel, process
 from singularity.build.agents import require
 from singularity.build.namespaces import isolated
 from singularity.build.workspace import Workspace, network_environment
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _EXCLUDED = "openssl,udev,debconf-i18n,e2fsprogs"  # what a container has no use for
 _WORDS = {"OSVersion": re.compile(r"[A-Za-z0-9][\w.-]*"), "MirrorURL": re.compile(r"[a-z]+:/\S+|/\S+")}
+_DETAIL = re.compile(r"(Retrieving|Validating|Extracting|Unpacking|Configuring) ")
 _PURPOSE = "bootstrap a Debian system"
 
 
@@ -51,10 +52,13 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
 
     def on_line(line: str) -> None:
         lines.append(line)
-        logger.log(VERBOSE, "debootstrap: %s", line)
+        text = line.removeprefix("I: ").strip()
+        show(f"debootstrap: {text}")
+        logger.log(VERBOSE if _DETAIL.match(text) else logging.INFO, "debootstrap: %s", text)
 
     logger.debug("Running %s", argv)
-    status = isolated(start, on_line=on_line)
+    with console.progress() as show:
+        status = isolated(start, on_line=on_line)
     if status:
         reason = process.telling_line("\n".join(lines)) or f"exit status {status}"
         raise BuildError(f"debootstrap could not {_PURPOSE}: {reason}", hint="-v shows its output")
