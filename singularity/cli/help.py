@@ -57,6 +57,6 @@ def page(name: str, *below: str) -> Page:
     for word in below:
         found = found.commands.get(word) if isinstance(found, click.Group) else None
         if found is None:
-            raise UsageError(f'unknown command "{" ".join((name, *below))}"', hint=f"see singularity help {name}")
+            raise UsageError(f"unknown command {' '.join((name, *below))}", hint=f"see: singularity help {name}")
     result: Page = found.page(" ".join((name, *below)))
     return result

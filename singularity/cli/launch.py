@@ -52,7 +52,7 @@ def image_of(argv: Sequence[str]) -> str:
             return next(words, "")
         if _takes_next(word, by_name):
             next(words, None)
-    raise UsageError(f"{verb or 'launch'}: IMAGE is missing", hint=f"see singularity help {verb}".rstrip())
+    raise UsageError(f"{verb or 'launch'}: IMAGE is missing", hint=f"see: singularity help {verb}".rstrip())
 
 
 def _takes_next(word: str, by_name: dict[str, Entry]) -> bool:

@@ -60,21 +60,22 @@ class Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
 
+_VERBOSE_LIMIT = 3  # of -v; more of them are --debug
 _HELP_OPTIONS = (["-h"], ["--help"])
 
 
 def unknown_verb(name: str) -> UsageError:
     """For a word that is no verb."""
     shown = [verb.name for verb in VERBS.values() if not verb.hidden]
-    return UsageError(f'unknown command "{name}"', hint=suggestion(name, shown) or "see singularity help")
+    return UsageError(f"unknown command {name}", hint=suggestion(name, shown) or "see: singularity help")
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
-    """`did you mean "..."?` for the nearest known word, or nothing when none is near."""
+    """`did you mean ...?` for the nearest known word, or nothing when none is near."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, known, n=1)
-    return f'did you mean "{near[0]}"?' if near else ""
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def _program() -> Verbs:
@@ -104,7 +105,8 @@ def _begin(ctx: click.Context, /, *, verbose: int, **given: object) -> None:
         level
         for on, level in (
             (given["debug"] or given["shdebug"], Level.DEBUG),
-            (verbose, min(Level.INFO + verbose, Level.DEBUG)),
+            (verbose > _VERBOSE_LIMIT, Level.DEBUG),
+            (verbose, Level.DEBUG - 1),
             (given["quiet"], Level.LOG),
             (given["silent"], Level.ERROR),
         )
@@ -128,7 +130,7 @@ def begin_messages(asked: int | None, *, colour: bool) -> None:
     if asked is not None:
         level = asked
     elif inherited.removeprefix("-").isdecimal():
-        level = int(inherited)
+        level = max(Level.INFO, min(int(inherited), Level.DEBUG))  # only an option makes it quieter
     else:
         level = next((value for key, value in by_variable.items() if truth(variable(key))), Level.INFO)
     os.environ["SINGULARITY_MESSAGELEVEL"] = str(int(level))
@@ -160,7 +162,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _end(error: SingularityError) -> int:
-    logger.critical("%s", error)
+    level = logging.ERROR if isinstance(error, UsageError) else logging.CRITICAL  # as the front door does
+    logger.log(level, "%s", error)
     if console.debugging():
         console.show_traceback()
     return error.exit_status
@@ -189,13 +192,16 @@ def _as_usage_error(error: click.ClickException) -> UsageError:
     """click's own complaints in our form: one line that names the verb, and the way out."""
     context = getattr(error, "ctx", None)
     path = typed(context) if context else ""
-    about = f' for "{path}"' if path else ""
-    see = f"see singularity help {path}".rstrip()
+    about = f" for {path}" if path else ""
+    see = f"see: singularity help {path}".rstrip()
     if isinstance(error, click.NoSuchOption):
+        if path and error.option_name in (name for entry in entries("global") for name in entry.spellings):
+            what = f"option {error.option_name} goes before the verb"
+            return UsageError(what, hint="singularity [global options] VERB")
         near = suggestion(error.option_name, _long_options(context))
-        return UsageError(f'unknown option "{error.option_name}"{about}', hint=near or see)
+        return UsageError(f"unknown option {error.option_name}{about}", hint=near or see)
     if isinstance(error, click.BadOptionUsage):
-        return UsageError(f'option "{error.option_name}"{about} needs a value', hint=see)
+        return UsageError(f"option {error.option_name}{about} needs a value", hint=see)
     if isinstance(error, click.MissingParameter) and error.param is not None:
         return UsageError(f"{path}: {placeholder(error.param)} is missing", hint=see)
     return UsageError(f"{path}: {error.format_message()}".lstrip(": ").rstrip("."), hint=see)

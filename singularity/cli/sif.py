@@ -51,8 +51,8 @@ class Commands(click.Group):
         """The command that `args` begin with."""
         if args[0] not in self.commands:
             raise UsageError(
-                f'unknown command "sif {args[0]}"',
-                hint=suggestion(args[0], list(_COMMANDS)) or "see singularity help sif",
+                f"unknown command sif {args[0]}",
+                hint=suggestion(args[0], list(_COMMANDS)) or "see: singularity help sif",
             )
         return super().resolve_command(ctx, args)
 

@@ -50,13 +50,14 @@ class Build:
         return done
 
     def fails(self, *words: str | Path, status: int = 255, **env: str) -> str:
-        """The one FATAL line of a command that ends with `status`, without its first word."""
+        """The one FATAL (for wrong usage: ERROR) line of a command that ends with `status`, without its first word."""
         done = self(*words, **env)
         assert done.returncode == status, done.stderr
-        lines = [line for line in done.stderr.splitlines() if line.startswith("FATAL:   ")]
+        word = "ERROR:   " if status == 1 else "FATAL:   "
+        lines = [line for line in done.stderr.splitlines() if line.startswith(word)]
         assert len(lines) == 1, done.stderr
         assert "Traceback" not in done.stderr
-        return lines[0].removeprefix("FATAL:   ")
+        return lines[0].removeprefix(word)
 
     def write(self, name: str, text: str) -> Path:
         path = self.directory / name

@@ -97,19 +97,20 @@ def test_pages_below_a_verb(said: Said) -> None:
 
 
 USAGE = {
-    ("bulid", "x", "y"): 'unknown command "bulid" (did you mean "build"?)',
-    ("frobnicate",): 'unknown command "frobnicate" (see singularity help)',
-    ("help", "exce"): 'unknown command "exce" (did you mean "exec"?)',
-    ("sif", "lst"): 'unknown command "sif lst" (did you mean "list"?)',
-    ("help", "sif", "lst"): 'unknown command "sif lst" (see singularity help sif)',
-    ("--quite", "help"): 'unknown option "--quite" (did you mean "--quiet"?)',
-    ("-Z",): 'unknown option "-Z" (see singularity help)',
-    ("inspect", "--labls", "x"): 'unknown option "--labls" for "inspect" (did you mean "--labels"?)',
-    ("inspect",): "inspect: IMAGE is missing (see singularity help inspect)",
-    ("inspect", "--app"): 'option "--app" for "inspect" needs a value (see singularity help inspect)',
-    ("inspect", "a", "b"): "inspect: Got unexpected extra argument (b) (see singularity help inspect)",
+    ("bulid", "x", "y"): "unknown command bulid (did you mean build?)",
+    ("frobnicate",): "unknown command frobnicate (see: singularity help)",
+    ("help", "exce"): "unknown command exce (did you mean exec?)",
+    ("sif", "lst"): "unknown command sif lst (did you mean list?)",
+    ("help", "sif", "lst"): "unknown command sif lst (see: singularity help sif)",
+    ("--quite", "help"): "unknown option --quite (did you mean --quiet?)",
+    ("inspect", "--debug", "x"): "option --debug goes before the verb (singularity [global options] VERB)",
+    ("-Z",): "unknown option -Z (see: singularity help)",
+    ("inspect", "--labls", "x"): "unknown option --labls for inspect (did you mean --labels?)",
+    ("inspect",): "inspect: IMAGE is missing (see: singularity help inspect)",
+    ("inspect", "--app"): "option --app for inspect needs a value (see: singularity help inspect)",
+    ("inspect", "a", "b"): "inspect: Got unexpected extra argument (b) (see: singularity help inspect)",
     ("inspect", "--json=maybe", "x"): '"--json=maybe": --json is true or false, not "maybe"',
-    ("build", "x"): "build: DEFINITION is missing (see singularity help build)",
+    ("build", "x"): "build: DEFINITION is missing (see: singularity help build)",
     ("build", "--dry-run=html", "x", "y"): '--dry-run=html: "text" or "json"',
     ("sif", "info", "one", "x"): "'one' is not a valid integer",
     ("completion", "csh"): "'csh' is not 'bash'",
@@ -122,7 +123,7 @@ USAGE = {
 def test_wrong_usage_is_one_line_and_status_1(said: Said, words: Sequence[str]) -> None:
     status, out, err = said(*words)
     assert (status, out) == (1, "")
-    assert err.startswith("FATAL:   ")
+    assert err.startswith("ERROR:   ")
     assert err.count("\n") == 1
     assert USAGE[tuple(words)] in err
 
@@ -155,7 +156,7 @@ def test_control_characters_in_messages_are_shown_and_not_obeyed(said: Said) -> 
 
 
 def test_the_level_is_handed_to_nested_runs(said: Said) -> None:
-    expected = {("-d",): "5", ("-v",): "2", ("-vv",): "3", ("-vvvvvv",): "5", ("-q",): "-1", ("-s",): "-3", (): "1"}
+    expected = {("-d",): "5", ("-v",): "4", ("-vvv",): "4", ("-vvvv",): "5", ("-q",): "-1", ("-s",): "-3", (): "1"}
     for words, level in {**expected, ("-q", "-d"): "5"}.items():
         said(*words, "version")
         assert os.environ["SINGULARITY_MESSAGELEVEL"] == level, words
