@@ -146,8 +146,12 @@ static void plan_or_stop(bool (*stage)(struct plan *, const struct plan_inputs *
 {
     struct error error = {0};
 
-    if (!stage(&plan, inputs, &error))
+    if (!stage(&plan, inputs, &error)) {
+        message_log("refused uid=%u gid=%u image=%.1024s file=%llu:%llu: %s", (unsigned)caller.uid, (unsigned)caller.gid,
+                    request.image, (unsigned long long)image.device, (unsigned long long)image.inode, error.text);
+        message_syslog(false);
         stop(0, "%s", error.text);
+    }
 }
 
 static void build_root(struct plan_inputs *inputs, struct stage *stage)

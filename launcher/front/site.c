@@ -29,7 +29,7 @@ void site_read(const struct installation *installation, struct site *site)
 {
     static char text[CONFIGURATION_SIZE];
     char path[PATH_MAX];
-    OWNED_FD fd = installation_file(installation, "singularity.conf", path) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    OWNED_FD fd = installation_file(installation, "singularity.conf", path) ? open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC) : -1;
     ssize_t size = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
 
     text[size > 0 ? size : 0] = '\0';

@@ -130,11 +130,13 @@ static void survey_accounts(struct plan *plan, const struct plan_inputs *inputs,
 {
     for (uint32_t i = 0; i < plan->step_count; i++) {
         struct step *step = &plan->steps[i];
-        if (!(step->flags & (STEP_PASSWD | STEP_GROUP)) || !step->facts.target_found)
+        if (!(step->flags & (STEP_PASSWD | STEP_GROUP)))
             continue;
-        const char *text = read_account_file(plan, root, step->target);
-        if (text == NULL)
-            step->skipped = "the image's file cannot be read";
+        const char *text = step->facts.target_found ? read_account_file(plan, root, step->target) : NULL;
+        if (step->facts.covered)
+            step->skipped = "another mount shows its own";
+        else if (text == NULL)
+            step->skipped = step->facts.target_found ? "the image's file cannot be read" : "not in the image";
         else
             step->content = step->flags & STEP_PASSWD ? plan_passwd(plan, inputs, text) : plan_group(plan, inputs, text);
     }

@@ -34,11 +34,8 @@ static bool judge_target(struct step *step, struct error *error)
 {
     if (step->skipped != NULL || *step->target == '\0' || step->facts.covered || step->kind == STEP_LINK)
         return true;
-    if (!step->facts.target_found) {
-        if (step->flags & STEP_ONLY_IF_FILE)
-            step->skipped = "not in the image";
+    if (!step->facts.target_found)
         return true;
-    }
     if (S_ISDIR(step->facts.target_type) == is_directory(step))
         return true;
     step->skipped = is_directory(step) ? "the image has a file there" : "the image has a directory there";

@@ -104,6 +104,7 @@ def test_missing_points_are_not_made_as_root_in_a_users_directory(
     for path in (tree, *tree.rglob("*")):
         os.chown(path, launch.account.uid, launch.account.gid, follow_symlinks=False)
     (tree / "out").symlink_to("../../../../../../../../etc")
+    os.chown(tree / "out", launch.account.uid, launch.account.gid, follow_symlinks=False)
     for options in ([], ["--writable"]):
         launch("exec", *options, "-B", f"{marked}:/out/made-by-bind", tree, "true")
         launch("exec", *options, "-B", f"{marked}/mark:/out/made-too", tree, "true")

@@ -247,7 +247,7 @@ def test_root_can_let_setuid_programs_work(launch: Launcher, images: Images) -> 
 @pytest.mark.modes("root")
 def test_a_batch_system_can_launch_as_a_user(launch: Launcher, images: Images, alice: Account) -> None:
     env = {"SINGULARITY_TARGET_UID": str(alice.uid), "SINGULARITY_TARGET_GID": str(alice.gid)}
-    result = launch("exec", images.sandbox, "cat", "/proc/self/status", env=env).ok()
+    result = launch.changed(cwd=Path("/"))("exec", images.sandbox, "cat", "/proc/self/status", env=env).ok()
     fields = status_fields(result.out)
     assert fields["Uid"].split() == [str(alice.uid)] * 4
     assert fields["Gid"].split() == [str(alice.gid)] * 4

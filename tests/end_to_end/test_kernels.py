@@ -52,7 +52,11 @@ def test_an_older_kernel_launches_the_same_container(
         "probe open /mnt/file w; probe open /etc/new w; probe root; probe fds | wc -l; pwd; "
         "grep -c ' /mnt ro' /proc/self/mountinfo; grep ' /data ' /proc/self/mountinfo | cut -d' ' -f6"
     )
-    result = launch.changed(refusals=LACKING[lacking])("exec", *words, image, "sh", "-c", script).ok()
+    result = launch.changed(refusals=LACKING[lacking])("exec", *words, image, "sh", "-c", script)
+    if image.suffix == ".ext3" and launch.mode is not Mode.ROOT and lacking in {"open_tree", "mount-api", "linux-4.18"}:
+        result.refused("needs Linux 5.2 or newer")  # the server's mount cannot be taken over by descriptor
+        return
+    result.ok()
     assert result.lines[:3] == ["busybox of the tests", "seen", "seen"]
     assert result.lines[3:6] == ["EROFS", "EROFS", "closed"]
     assert result.lines[6:9] == ["3", str(launch.home_inside), "1"]
