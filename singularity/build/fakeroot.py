@@ -18,6 +18,7 @@ from singularity.errors import BuildError, ToolError
 logger = logging.getLogger(__name__)
 
 _PURPOSE = "map the ids of the image to those given to you"
+_ALL, _NOTHING, _HALF = range(3)  # of the two maps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +59,11 @@ def become_root() -> None:
     os.close(go_read)
     if ranges:
         os.write(go_write, b"1")
-        _, status = os.waitpid(helper, 0)
-        if os.waitstatus_to_exitcode(status):
-            raise ToolError(f"newuidmap and newgidmap could not {_PURPOSE}", hint="see /etc/subuid and /etc/subgid")
+        done = os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1])
+        if done == _HALF:
+            raise ToolError(f"newgidmap could not {_PURPOSE}", hint="see /etc/subgid")
+        if done == _NOTHING:
+            _map_own(uid, gid)
     else:
         _map_own(uid, gid)
     os.close(go_write)
@@ -74,7 +77,8 @@ def _ranges(uid: int) -> tuple[IdRange, IdRange] | None:
     try:
         names = frozenset({str(uid), pwd.getpwuid(uid).pw_name})
     except KeyError:
-        names = frozenset({str(uid)})
+        logger.log(VERBOSE, "User %s has no account: only your own id is mapped, to root", uid)
+        return None
     found = []
     for place in ("/etc/subuid", "/etc/subgid"):
         try:
@@ -94,13 +98,14 @@ def _ranges(uid: int) -> tuple[IdRange, IdRange] | None:
 
 
 def _map_ranges(go: int, pid: int, uid: int, gid: int, uids: IdRange, gids: IdRange) -> NoReturn:
-    status = 1
+    """The helper's part; its status says how far it came."""
+    status = _NOTHING
     try:
         if os.read(go, 1):
             for tool, own, ids in (("newuidmap", uid, uids), ("newgidmap", gid, gids)):
                 words = [tool, str(pid), "0", str(own), "1", "1", str(ids.start), str(ids.count)]
                 process.run(words, purpose=_PURPOSE)
-            status = 0
+                status = _HALF if tool == "newuidmap" else _ALL
     except ToolError as error:
         logger.warning("%s", error)
     finally:

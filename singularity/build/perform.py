@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from singularity import files, kernel, paths, process
+from singularity import files, kernel, process
 from singularity.build import agents, architecture, container, copies, pack, platform_files, scripts
 from singularity.build.container import Bind
 from singularity.build.plan import Action, Plan, Step
@@ -44,7 +44,7 @@ def perform(plan: Plan) -> None:
             directory=directory,
             final_root=final / "root",
             architecture=architecture.host(),
-            cache=paths.cache_directory() if request.cache else None,
+            cache=request.cache,
         )
         build = _Build(request, definition, workspace)
         for step in plan.steps:

@@ -21,7 +21,7 @@ class Workspace:
     directory: Path
     final_root: Path  # of the last stage; the others are in `directory`
     architecture: Architecture
-    cache: Path | None  # where downloads are kept
+    cache: bool  # whether downloads are kept
 
     def script(self, name: str, text: str) -> Path:
         """A file with a script for the host."""

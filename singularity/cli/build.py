@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
     description=(
         "DEFINITION is a definition file, or an image file or directory to make an image from as it is.",
         "TARGET becomes a SIF file, or a directory with --sandbox; it is whole or as it was before, whatever happens.",
-        "Ordinary users build in a user namespace; the bootstrap agent debootstrap needs root.",
+        "Ordinary users build in a user namespace; the agent debootstrap wants root, or subordinate ids (/etc/subuid).",
     ),
     examples=(
         "sudo singularity build debian.sif debian.def",

@@ -568,22 +568,31 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(build: Build, definition: De
 # Ordinary users.
 
 
-def as_user(build: Build, *words: str) -> subprocess.CompletedProcess[str]:
-    """The installed program, as a user without an account and without subordinate ids."""
+USER = 4321
+AS_USER = """
+for file in subuid subgid passwd; do mount --bind "$1/$file" "/etc/$file" || exit; done
+shift
+exec setpriv --reuid "$@"
+"""
+
+
+def as_user(build: Build, *words: str, ids: str = "") -> subprocess.CompletedProcess[str]:
+    """The installed program, as a user; with `ids` as one who has an account and subordinate ids."""
     prefix = machine.prefix()
     assert prefix is not None
+    account = f"user:x:{USER}:{USER}::/:/bin/sh\n" if ids else ""
+    for name, text in (("subuid", ids), ("subgid", ids), ("passwd", Path("/etc/passwd").read_text() + account)):
+        build.write(f"accounts/{name}", text)
     for path in (build.directory, *build.directory.rglob("*")):
-        os.chown(path, 4321, 4321, follow_symlinks=False)
+        os.chown(path, USER, USER, follow_symlinks=False)
     for path in build.directory.parents:
         if path.owner() == "root" and path.stat().st_mode & 0o001 == 0:
             path.chmod(path.stat().st_mode | 0o011)
+    become = [build.directory / "accounts", str(USER), "--regid", str(USER), "--clear-groups"]
     return subprocess.run(
-        [prefix / "bin" / "singularity", *words],
+        ["unshare", "--mount", "sh", "-c", AS_USER, "sh", *become, prefix / "bin" / "singularity", *words],
         cwd=build.directory,
         env={"TMPDIR": str(build.temporary), "HOME": str(build.directory), "PATH": "/usr/bin:/bin:/usr/sbin"},
-        user=4321,
-        group=4321,
-        extra_groups=[],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -598,10 +607,27 @@ def test_an_ordinary_user_builds_in_a_user_namespace(build: Build, definition: D
     assert done.returncode == 0, done.stderr
     assert "post in / as 0" in done.stdout
     path = build.directory / "x.sif"
-    assert path.stat().st_uid == 4321
+    assert path.stat().st_uid == USER
     root = build.root_of("x.sif")
     assert {each.lstat().st_uid for each in root.rglob("*")} == {0}
-    assert build.leftovers() == [".singularity"]
+    assert build.leftovers() == []
+
+
+@pytest.mark.needs("root", "userns", "installation")
+@pytest.mark.skipif(not shutil.which("newuidmap"), reason="newuidmap is not installed (package uidmap)")
+def test_with_ids_of_their_own_users_build_images_with_many_owners(build: Build, definition: Definition) -> None:
+    definition("%post\n    chown 33:34 /made /etc/passwd\n%files\n    x.def /made\n")
+    build.write("base/bin/chown", "").unlink()
+    (build.directory / "base/bin/chown").symlink_to("busybox")
+    done = as_user(build, "build", "x.sif", "x.def", ids="user:500000:65536\n")
+    assert done.returncode == 0, done.stderr
+    status = (build.root_of("x.sif") / "made").stat()
+    assert (status.st_uid, status.st_gid) == (33, 34)
+    assert (build.directory / "x.sif").stat().st_uid == USER
+    assert build.leftovers() == []
+    done = as_user(build, "build", "y.sif", "x.sif")
+    assert done.returncode == 0, done.stderr
+    assert "WARNING: x.sif: 2 files belong to others there, and now to root: you have no ids for others" in done.stderr
 
 
 @pytest.mark.needs("root", "userns", "installation")
@@ -610,7 +636,9 @@ def test_debootstrap_tells_an_ordinary_user_what_it_needs(build: Build) -> None:
     done = as_user(build, "build", "x.sif", "x.def")
     assert done.returncode == 255
     last = done.stderr.splitlines()[-1]
-    assert last == "FATAL:   debootstrap needs root, since it makes device nodes (build with sudo)"
+    hint = "build with sudo, or ask for a range of ids in /etc/subuid and /etc/subgid"
+    assert last == f"FATAL:   debootstrap needs root, or more ids than your own ({hint})"
+    assert build.leftovers() == []
 
 
 @pytest.mark.needs("root", "network", "debootstrap")

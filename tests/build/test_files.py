@@ -164,3 +164,33 @@ def test_subordinate_ids_are_read_by_name_and_by_number() -> None:
     assert fakeroot.subordinate(text, frozenset({"4321"})) == IdRange(start=200000, count=10)
     assert fakeroot.subordinate(text, frozenset({"alice", "7"})) == IdRange(start=100000, count=65536)
     assert fakeroot.subordinate(text, frozenset({"bob"})) is None
+
+
+WITHOUT_NAMELESS_FILES = """
+import errno, os, platform, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import syscalls
+syscalls.NUMBERS[platform.machine()]["openat"] = {"x86_64": 257, "aarch64": 56}[platform.machine()]
+syscalls.refuse([syscalls.Refusal("openat", errno.EOPNOTSUPP, argument=2, any_bit=0o20000000)])
+from singularity import files
+target = Path(sys.argv[2])
+for text, overwrite in (("first", False), ("second", True)):
+    with files.replacing(target, overwrite=overwrite) as new:
+        assert new.name, "the filter had no effect"
+        os.write(new.fd, text.encode())
+        print(len(list(target.parent.iterdir())), end=" ")
+try:
+    with files.replacing(target, overwrite=True) as new:
+        raise RuntimeError
+except RuntimeError:
+    print(target.read_text(), *[path.name for path in target.parent.iterdir()])
+"""
+
+
+def test_file_systems_without_nameless_files_get_temporary_names(place: Path) -> None:
+    """As on NFS: the kernel refuses O_TMPFILE."""
+    tests = Path(__file__).resolve().parent.parent
+    argv = [sys.executable, "-c", WITHOUT_NAMELESS_FILES, str(tests), str(place / "x")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 2 second x\n"

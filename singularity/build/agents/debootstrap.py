@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import NoReturn
 
-from singularity import console, kernel, process
+from singularity import console, kernel, paths, process
 from singularity.build.agents import require
 from singularity.build.namespaces import isolated
 from singularity.build.workspace import Workspace, network_environment
@@ -38,11 +38,14 @@ def check(stage: Stage, name: str) -> None:
 
 def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
     """Installs the suite and the packages that `Include` adds. Raises BuildError and ToolError."""
-    if not kernel.is_initial_user_namespace() or os.geteuid() != 0:
-        raise BuildError("debootstrap needs root, since it makes device nodes", hint="build with sudo")
+    if kernel.maps_one_id():
+        hint = "build with sudo, or ask for a range of ids in /etc/subuid and /etc/subgid"
+        raise BuildError("debootstrap needs root, or more ids than your own", hint=hint)
     argv = command(stage, root, workspace)
     program = process.find(argv[0], purpose=_PURPOSE)
     environment = process.clean_environment({"DEBIAN_FRONTEND": "noninteractive", **network_environment()})
+    if not kernel.is_initial_user_namespace():
+        environment["container"] = "lxc"  # by which debootstrap knows that it must bind devices, not make them
     lines: list[str] = []
 
     def start() -> NoReturn:
@@ -71,9 +74,7 @@ def command(stage: Stage, root: Path, workspace: Workspace) -> list[str]:
     argv = ["debootstrap", "--variant=minbase", f"--exclude={_EXCLUDED}", f"--include={included}"]
     argv.append(f"--arch={workspace.architecture.debian}")
     if workspace.cache:
-        packages = workspace.cache / "debootstrap"
-        packages.mkdir(mode=0o700, exist_ok=True)
-        argv.append(f"--cache-dir={packages}")
+        argv.append(f"--cache-dir={paths.private(paths.cache_directory() / 'debootstrap')}")
     argv += [stage.value("osversion"), str(root)]
     mirror = stage.value("mirrorurl")
     return [*argv, mirror] if mirror else argv
