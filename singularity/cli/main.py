@@ -139,6 +139,7 @@ def begin_messages(asked: int | None, *, colour: bool) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the verb that `arguments` ask for; returns the exit status of the process."""
+    _mend_inheritance()
     begin_messages(None, colour=True)
     try:
         with _signals_raise():
@@ -159,6 +160,16 @@ def main(arguments: Sequence[str]) -> int:
         return _end(FileError.because(error.filename or "file", error))
     except Exception as error:  # the one place where a fault of ours becomes a line
         return _end(SingularityError(f"internal fault: {type(error).__name__}: {error}", hint="--debug shows where"))
+
+
+def _mend_inheritance() -> None:
+    """What a careless caller hands down: closed standard streams, and SIGCHLD ignored, which hides how tools end."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # each gets the lowest number that is free
+        if getattr(sys, name) is None:
+            fd = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(fd, True)
+            setattr(sys, name, open(fd, mode))  # noqa: SIM115 - to the end of the process
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _end(error: SingularityError) -> int:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -195,6 +196,26 @@ def test_a_failure_is_one_line_and_leaves_nothing(
     assert build.fails("build", "x.sif", path.name) == message
     assert build.leftovers() == []
     assert sorted(build.directory.iterdir()) == before
+
+
+def test_a_caller_that_ignores_its_children_hides_no_failure(build: Build, definition: Definition) -> None:
+    path = definition("%post\n    exit 3\n")
+    script = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    argv = [sys.executable, "-c", script, *build.argv("build", "x.sif", path)]
+    done = subprocess.run(argv, cwd=build.directory, env=build.env(), capture_output=True, text=True, check=False)
+    assert done.returncode == 255
+    assert "FATAL:   x.def:3: %post failed with status 3" in done.stderr.replace(str(build.directory) + "/", "")
+    assert not (build.directory / "x.sif").exists()
+
+
+def test_closed_standard_streams_do_no_harm(build: Build, definition: Definition) -> None:
+    path = definition("%post\n    echo out\n    echo err >&2\n")
+    script = '"$@" <&- >&- 2>&-'
+    argv = ["sh", "-c", script, "sh", *build.argv("build", "x.sif", path)]
+    assert subprocess.run(argv, cwd=build.directory, env=build.env(), check=False).returncode == 0
+    assert "Def.FILE" in build.ok("sif", "list", "x.sif").stdout
 
 
 @pytest.mark.parametrize(
