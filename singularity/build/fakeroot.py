@@ -47,8 +47,8 @@ def become_root() -> None:
     ranges = _ranges(uid)
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
     pid = os.getpid()
-    helper = os.fork() if ranges else 0
-    if ranges and helper == 0:  # stays outside: only there may the setuid programs map ids for us
+    mapper = os.fork() if ranges else 0
+    if ranges and mapper == 0:  # stays outside: only there may the setuid programs map ids for us
         os.close(go_write)
         _map_ranges(go_read, pid, uid, gid, *ranges)
     try:
@@ -59,7 +59,7 @@ def become_root() -> None:
     os.close(go_read)
     if ranges:
         os.write(go_write, b"1")
-        done = os.waitstatus_to_exitcode(os.waitpid(helper, 0)[1])
+        done = os.waitstatus_to_exitcode(os.waitpid(mapper, 0)[1])
         if done == _HALF:
             raise ToolError(f"newgidmap could not {_PURPOSE}", hint="see /etc/subgid")
         if done == _NOTHING:
@@ -98,7 +98,7 @@ def _ranges(uid: int) -> tuple[IdRange, IdRange] | None:
 
 
 def _map_ranges(go: int, pid: int, uid: int, gid: int, uids: IdRange, gids: IdRange) -> NoReturn:
-    """The helper's part; its status says how far it came."""
+    """The mapper's part; its status says how far it came."""
     status = _NOTHING
     try:
         if os.read(go, 1):

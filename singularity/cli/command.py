@@ -61,7 +61,7 @@ class Explained(click.Command):
     def usage_line(self, path: str) -> str:
         """How the command, which is typed as `path`, is used."""
         options = ["[options]"] if any(isinstance(each, click.Option) for each in self.params) else []
-        words = [placeholder(each) for each in self.params if isinstance(each, click.Argument)]
+        words = [stand_in(each) for each in self.params if isinstance(each, click.Argument)]
         return " ".join(["singularity", path, *options, *words])
 
 
@@ -74,7 +74,7 @@ def typed(ctx: click.Context) -> str:
     return ctx.command_path.partition(" ")[2]
 
 
-def placeholder(param: click.Parameter) -> str:
+def stand_in(param: click.Parameter) -> str:
     """What stands for a value in usage lines and messages."""
     word = param.metavar or (param.name or "").upper().rstrip("_")
     if isinstance(param, click.Argument):
@@ -84,7 +84,7 @@ def placeholder(param: click.Parameter) -> str:
 
 
 def _described(param: click.Option) -> Option:
-    metavar = "" if param.is_flag or param.count else placeholder(param)
+    metavar = "" if param.is_flag or param.count else stand_in(param)
     variables = param.envvar if isinstance(param.envvar, list) else []
     return Option(
         names=tuple(param.opts),

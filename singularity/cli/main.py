@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from singularity import __version__, console
-from singularity.cli.command import normalise, placeholder, typed
+from singularity.cli.command import normalise, stand_in, typed
 from singularity.cli.options_table import Entry, Kind, entries
 from singularity.cli.verbs import VERBS
 from singularity.console import Level
@@ -214,7 +214,7 @@ def _as_usage_error(error: click.ClickException) -> UsageError:
     if isinstance(error, click.BadOptionUsage):
         return UsageError(f"option {error.option_name}{about} needs a value", hint=see)
     if isinstance(error, click.MissingParameter) and error.param is not None:
-        return UsageError(f"{path}: {placeholder(error.param)} is missing", hint=see)
+        return UsageError(f"{path}: {stand_in(error.param)} is missing", hint=see)
     return UsageError(f"{path}: {error.format_message()}".lstrip(": ").rstrip("."), hint=see)
 
 
