@@ -252,24 +252,34 @@ static int mount_by_device(const struct session *session, const char *source, co
     return tree;
 }
 
+/* Whether a line of mountinfo shows a FUSE mount at the server's place. */
+static bool mount_seen(int info)
+{
+    char line[4096];
+    bool seen = false;
+    OWNED_FD copy = lseek(info, 0, SEEK_SET) == 0 ? fcntl(info, F_DUPFD_CLOEXEC, 3) : -1;
+    FILE *stream = copy >= 0 ? fdopen(copy, "r") : NULL;
+
+    if (stream == NULL)
+        return false;
+    copy = -1;
+    while (!seen && fgets(line, sizeof line, stream) != NULL)
+        seen = strstr(line, " /tmp ") != NULL && strstr(line, " - fuse") != NULL;
+    fclose(stream);
+    return seen;
+}
+
 /* The kernel wakes pollers of mountinfo when a mount appears in that namespace. */
 static void wait_for_mount(const char *source)
 {
-    char line[4096];
     OWNED_FD info = openat(proc_fd(), "thread-self/mountinfo", O_RDONLY | O_CLOEXEC);
-    FILE *stream = info >= 0 ? fdopen(info, "r") : NULL;
 
-    if (stream == NULL)
+    if (info < 0)
         stop(errno, "mountinfo");
     for (int waited = 0; waited < WAIT_MILLISECONDS; waited += 100) {
-        rewind(stream);
-        while (fgets(line, sizeof line, stream) != NULL)
-            if (strstr(line, " /tmp ") != NULL && strstr(line, " - fuse") != NULL) {
-                info = -1;
-                fclose(stream);
-                return;
-            }
-        struct pollfd change = {.fd = fileno(stream), .events = POLLPRI};
+        struct pollfd change = {.fd = info, .events = POLLPRI};
+        if (mount_seen(info))
+            return;
         (void)poll(&change, 1, 100);
     }
     stop(0, "%s: its file system server did not mount it (--debug shows what it said)", source);
