@@ -22,7 +22,7 @@
 int umount2(const char *target, int flags);
 int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
 
-enum { SERVER_DEVICE = 3, SERVER_IMAGE = 4, WAIT_MILLISECONDS = 10000 };
+enum { SERVER_DEVICE = 3, SERVER_IMAGE = 4, SERVER_ALIVE = 5, WAIT_MILLISECONDS = 10000 };
 static const char mount_place[] = "/tmp"; /* in the server's own mount namespace, seen by nobody else */
 
 struct server {
@@ -67,22 +67,34 @@ static void move_descriptor(int from, int to)
         stop(errno, "hand a descriptor to the file system server");
 }
 
-/* Only the device and the image stay open; what the server says is seen with --debug. */
-static void own_descriptors(int device, int image)
+static int high(int fd)
+{
+    int moved = fcntl(fd, F_DUPFD, 16);
+
+    if (moved < 0)
+        stop(errno, "hand a descriptor to the file system server");
+    return moved;
+}
+
+/* The device, the image and `alive`, whose end tells of the server's, stay open; what it says is seen with --debug. */
+static void own_descriptors(int device, int image, int alive)
 {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    int high_device = fcntl(device >= 0 ? device : null, F_DUPFD, 16), high_image = fcntl(image >= 0 ? image : null, F_DUPFD, 16);
 
-    if (null < 0 || high_image < 0 || high_device < 0)
+    if (null < 0)
         stop(errno, "start the file system server");
+    device = high(device >= 0 ? device : null);
+    image = high(image >= 0 ? image : null);
+    alive = high(alive);
     for (int fd = 0; fd < 3; fd++)
         if (fd < 2 || message_level_get() < LEVEL_DEBUG)
             move_descriptor(null, fd);
-    move_descriptor(high_image, SERVER_IMAGE);
-    move_descriptor(high_device, SERVER_DEVICE);
-    for (int fd = SERVER_IMAGE + 1; fd < 1024; fd++)
-        close(fd);
-    (void)syscall(SYS_close_range, SERVER_IMAGE + 1, ~0U, 0);
+    move_descriptor(device, SERVER_DEVICE);
+    move_descriptor(image, SERVER_IMAGE);
+    move_descriptor(alive, SERVER_ALIVE);
+    if (syscall(SYS_close_range, SERVER_ALIVE + 1, ~0U, 0) < 0)
+        for (int fd = SERVER_ALIVE + 1; fd < 1024; fd++)
+            close(fd);
 }
 
 /* A server that mounts by itself needs the right to, in the user namespace and its own mount namespace; no other. */
@@ -151,9 +163,11 @@ static _Noreturn void server_process(const struct server *server, const char *pa
     snprintf(pid, sizeof pid, "%d", (int)getpid());
     if ((server->mounts_itself && write(ready, pid, strlen(pid)) < 0) || read(go, &byte, 1) != 1)
         _exit(EXIT_OWN_FAILURE);
-    if (server->mounts_itself && fork() != 0)
+    if (server->mounts_itself && fork() != 0) {
+        close(ready);
         let_go(go);
-    own_descriptors(device, server->image);
+    }
+    own_descriptors(device, server->image, ready);
     server_rights(server->mounts_itself);
     server_run(server, path);
 }
@@ -211,12 +225,11 @@ static void server_start(const struct server *server, struct fuse *fuse)
         continue;
     close(go[0]);
     close(ready[1]);
-    *fuse = (struct fuse){.go = go[1], .namespace = -1, .device = -1};
+    *fuse = (struct fuse){.go = go[1], .alive = ready[0], .namespace = -1, .device = -1};
     if (server->mounts_itself)
         fuse->namespace = server_namespace(ready[0]);
     else
         fuse->device = fd_give(&device);
-    close(ready[0]);
 }
 
 void fuse_prepare(const struct part *part, struct fuse *fuse)
@@ -247,7 +260,7 @@ static int mount_by_device(const struct session *session, const char *source, co
     start(fuse);
     fd_close(&fuse->device); /* or nobody would notice that the server ended */
     OWNED_FD answer = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (answer < 0)
+    if (answer < 0 && errno != EACCES)
         stop(errno, "%s: its file system server ended (--debug shows what it said)", source);
     return tree;
 }
@@ -270,19 +283,21 @@ static bool mount_seen(int info)
 }
 
 /* The kernel wakes pollers of mountinfo when a mount appears in that namespace. */
-static void wait_for_mount(const char *source)
+static void wait_for_mount(const char *source, int alive)
 {
     OWNED_FD info = openat(proc_fd(), "thread-self/mountinfo", O_RDONLY | O_CLOEXEC);
 
     if (info < 0)
         stop(errno, "mountinfo");
     for (int waited = 0; waited < WAIT_MILLISECONDS; waited += 100) {
-        struct pollfd change = {.fd = info, .events = POLLPRI};
+        struct pollfd changes[] = {{.fd = info, .events = POLLPRI}, {.fd = alive}};
         if (mount_seen(info))
             return;
-        (void)poll(&change, 1, 100);
+        (void)poll(changes, 2, 100);
+        if ((changes[1].revents & POLLHUP) && !mount_seen(info))
+            stop(0, "%s: its file system server could not mount it: damaged? (--debug shows what it said)", source);
     }
-    stop(0, "%s: its file system server did not mount it (--debug shows what it said)", source);
+    stop(0, "%s: its file system server did not mount it within %d s", source, WAIT_MILLISECONDS / 1000);
 }
 
 /* The server's mount is taken over into the container. */
@@ -293,7 +308,7 @@ static int mount_by_server(const struct part *part, const struct fuse *fuse)
     start(fuse);
     if (own < 0 || setns(fuse->namespace, CLONE_NEWNS) < 0)
         stop(errno, "enter the mount namespace of the file system server");
-    wait_for_mount(part->source);
+    wait_for_mount(part->source, fuse->alive);
     OWNED_FD place = open(mount_place, O_PATH | O_DIRECTORY | O_CLOEXEC);
     int tree = place < 0 ? -1 : mount_take(place);
     if (tree < 0)
@@ -308,6 +323,7 @@ static void fuse_close(struct fuse *fuse)
 {
     fd_close(&fuse->device);
     fd_close(&fuse->namespace);
+    fd_close(&fuse->alive);
 }
 
 int fuse_mount(const struct session *session, const struct part *part, struct fuse *fuse)

@@ -12,6 +12,7 @@
 struct fuse {
     int device;   /* /dev/fuse */
     int go;       /* a byte written here starts the server; closing it instead ends it */
+    int alive;    /* hangs up when the server ends */
     int namespace; /* where a server that mounts by itself does so; -1 for others */
 };
 

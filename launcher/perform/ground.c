@@ -229,6 +229,15 @@ static int part_place(const struct stage *stage, uint32_t number)
     return place;
 }
 
+/* A damaged image is told once, here, and not by every mount that it lacks. */
+static void check_readable(int tree, const char *source)
+{
+    OWNED_FD directory = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (directory < 0 && errno != EACCES)
+        stop(errno, "%s: its root directory cannot be read: damaged?", source);
+}
+
 void perform_ground(struct plan *plan, struct stage *stage, const struct caller *caller)
 {
     struct fuse servers[PLAN_PARTS];
@@ -251,6 +260,7 @@ void perform_ground(struct plan *plan, struct stage *stage, const struct caller 
         OWNED_FD place = part_place(stage, i);
         if (mount_attach(tree, place) < 0 || (part->way == WAY_FUSE && mount_restrict(tree, part_attributes(plan, part)) < 0))
             stop(errno, "attach %s", part->source);
+        check_readable(tree, part->source);
         stage->parts[i] = tree;
     }
     stage->root = stage->parts[0];
