@@ -31,7 +31,7 @@ def pack(root: Path, target: Path, *, architecture: Architecture, arguments: Seq
     """
     with Root(root) as opened:
         about = metadata.from_root(opened)
-        kept = layout.uncompressed(opened, _size(root))
+        kept = [*layout.uncompressed(opened, _size(root)), *layout.read_by_launches(opened)]
     objects = _objects(about)
     with files.replacing(target, overwrite=overwrite, mode=0o777) as new:
         offset = sif.partition_offset(objects)
@@ -78,7 +78,7 @@ def _make_squashfs(
         argv.append("-noI")
     if kept:
         tests = "||".join(f"pathname({path})" for path in kept)
-        argv += ["-action", f"uncompressed@{tests}"]
+        argv += ["-action", f"uncompressed@{tests}", "-action", f"no-fragments@{tests}"]
         logger.log(VERBOSE, "Stored uncompressed: %s", ", ".join(kept))
     epoch = source_date_epoch()
     environment = {} if epoch is None else {"SOURCE_DATE_EPOCH": str(epoch)}

@@ -5,6 +5,7 @@ Every path is resolved inside the root: whatever links an image holds, nothing i
 
 import json
 import logging
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -62,6 +63,7 @@ def prepare(root: Root) -> None:
     for path in _FILES:
         if root.status(path) is None:
             root.make_file(path)
+    _local_time(root)
     for name in ("actions", "env", "libs"):
         root.make_directory(f"{DIRECTORY}/{name}")
     old = {"/singularity": f"{DIRECTORY}/runscript", "/environment": ENVIRONMENT, "/.test": f"{DIRECTORY}/test"}
@@ -70,6 +72,16 @@ def prepare(root: Root) -> None:
         if status is not None and root.is_file(path) and status.st_size and not root.is_file(today):
             data = root.read(path)
             root.write(today, data if data.startswith(b"#!") else b"#!/bin/sh\n" + data, _PROGRAM)
+
+
+def _local_time(root: Root) -> None:
+    """A file in place of a link: launches mount the host's on it, and need not look it up below /usr each time."""
+    path = "/etc/localtime"
+    status = root.status(path, follow=False)
+    if status is not None and stat.S_ISLNK(status.st_mode) and root.is_file(path):
+        data = root.read(path)
+        root.remove(path)
+        root.write(path, data)
 
 
 def write(root: Root, definition: Definition, stage: Stage, facts: Facts) -> None:

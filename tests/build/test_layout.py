@@ -76,3 +76,14 @@ def test_names_that_mksquashfs_would_misread_are_left_alone(tmp_path: Path) -> N
 def test_an_image_without_programs_is_packed_all_the_same(tmp_path: Path) -> None:
     with Root(tmp_path) as root:
         assert layout.uncompressed(root, 0) == []
+
+
+def test_what_launches_read_stays_out_of_shared_blocks(tmp_path: Path) -> None:
+    own = [".singularity.d/env/90-environment.sh", ".singularity.d/runscript"]
+    for path in ("etc/passwd", "usr/share/zoneinfo/UTC", *own):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x\n")
+    (tmp_path / "etc" / "localtime").symlink_to("/usr/share/zoneinfo/UTC")
+    with Root(tmp_path) as root:
+        found = layout.read_by_launches(root)
+    assert found == ["etc/passwd", "usr/share/zoneinfo/UTC", *own]

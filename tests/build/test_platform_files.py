@@ -163,3 +163,13 @@ def test_labels_that_only_builds_make_are_always_the_last_build_s() -> None:
     assert kept == ["A"]
     result, kept = labels.merged(before, {"A": "new"}, automatic, overwrite=True)
     assert (result["A"], kept) == ("new", [])
+
+
+def test_the_time_zone_is_a_file_that_launches_mount_on(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "zone").write_bytes(b"TZif2")
+    (tmp_path / "etc" / "localtime").symlink_to("/zone")
+    with Root(tmp_path) as root:
+        platform_files.prepare(root)
+    assert not (tmp_path / "etc" / "localtime").is_symlink()
+    assert (tmp_path / "etc" / "localtime").read_bytes() == b"TZif2"
