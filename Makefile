@@ -71,6 +71,7 @@ VENV = build/venv
 PYTHON_IN_VENV = $(VENV)/bin/python
 PYTEST_ARGS =
 FUZZ_SECONDS = 20
+BENCH_RUNS = 100
 # SUID mode wants root's own directories all the way up, and ordinary users must reach it: not below this checkout.
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
@@ -171,9 +172,9 @@ fuzz: ## libFuzzer on each target for FUZZ_SECONDS (20)
 	@$(MAKE) -j$(JOBS) BUILD=build/fuzz FUZZ=yes fuzz-targets
 	@scripts/run-fuzzers $(FUZZ_SECONDS) $(FUZZ_TARGETS:$(BUILD)/%=build/fuzz/%)
 
-bench: setup build ## time and memory of a launch beside the peers, in one run
+bench: setup ## time and memory of a launch beside the peers, in one run (BENCH_RUNS=100)
 	@scripts/setup-system bench || echo "measuring without them"
-	@$(PYTHON_IN_VENV) -m bench
+	@bench/run $(TEST_PREFIX)-bench $(BENCH_RUNS)
 
 docs: setup ## manual pages and completion into build/docs, and every link of the Markdown pages checked
 	@mkdir -p build/docs/man

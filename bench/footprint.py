@@ -1,0 +1,180 @@
+"""What a launch opens, and what of it stays while the program runs or after it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cases import Case
+    from place import Place
+
+STARTED = 20.0  # seconds
+CALL = re.compile(r"^(?P<pid>\d+) +(?P<name>\w+)(?P<rest>.*?) += (?P<result>-?\d+)")
+DIRECTORY = re.compile(r"^\((?:AT_FDCWD(?:<[^>]*>)?|(?P<fd>\d+)<(?P<at>[^>]*)>), \"(?P<path>[^\"]*)\"")
+DESCRIPTOR = re.compile(r"^\(\d+<(?P<path>[^>]*)>")
+UNFINISHED = re.compile(r"^(?P<pid>\d+) +(?P<name>\w+)(?P<rest>\(.*) <unfinished \.\.\.>$")
+RESUMED = re.compile(r"^(?P<pid>\d+) +<\.\.\. (?P<name>\w+) resumed>(?P<rest>.*)$")
+OPENING = ("open", "openat", "openat2", "open_tree")
+READING = ("read", "pread64", "readv")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residents:
+    """What is there beside the program while it runs; `memory` is their proportional share in KiB."""
+
+    processes: int
+    threads: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """System calls up to the program's execution, and files of the host among what they opened."""
+
+    calls: int
+    processes: int
+    executed: tuple[str, ...]
+    opened: tuple[str, ...]
+    read: int  # bytes
+
+    @property
+    def python_files(self) -> tuple[str, ...]:
+        """Those that only a Python would open."""
+        paths = (*self.opened, *self.executed)
+        return tuple(path for path in paths if "python" in path or path.endswith((".py", ".pyc")))
+
+
+def residents(place: Place, case: Case) -> Residents:
+    """Launches a case whose program waits for the end of its input. Orphans must be this process's to adopt."""
+    with place.start(case.one(), stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        if len(process.stdout.read(8)) != 8:
+            process.kill()
+            raise RuntimeError(f"{case.name}: the program did not start")
+        time.sleep(0.2)
+        found = [each for each in descendants() if not _is_program(each)]
+        threads = sum(len(list(Path(f"/proc/{each}/task").iterdir())) for each in found)
+        memory = sum(_proportional(each) for each in found)
+        process.stdin.close()
+        try:
+            process.wait(STARTED)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+    return Residents(processes=len(found), threads=threads, memory=memory)
+
+
+def trace(place: Place, case: Case) -> Trace:
+    """The launch under strace, which root runs so that the setuid bit counts."""
+    file = place.directory / "trace"
+    user = place.account.name
+    shown = str(place.shown(file.name))
+    words = ["strace", "-f", "-qq", "-y", "-s", "300", "-u", user, "-o", shown]
+    place.run([*words, *case.one()], timeout=60, become=False)
+    text = file.read_text(errors="replace")
+    file.unlink()
+    return read_trace(text, str(place.shown("root")))
+
+
+def read_trace(text: str, root: str) -> Trace:
+    """What is in a trace of `strace -f -y`, up to the last execution, which is the program's."""
+    lines = list(_whole_lines(text))
+    executions = [number for number, line in enumerate(lines) if re.match(r"^\d+ +execve(at)?\(.* = 0", line)]
+    before = lines[: executions[-1]]
+    opened, executed, read = [], [], 0
+    for line in before:
+        found = CALL.match(line)
+        if not found or int(found["result"]) < 0:
+            continue
+        if found["name"] in OPENING:
+            path = _host_path(found["name"], found["rest"], root)
+            opened += [path] if path else []
+        elif found["name"] in READING:
+            read += int(found["result"]) if _is_file(found["rest"]) else 0
+        elif found["name"] == "execve":
+            executed.append(found["rest"].split('"')[1])
+    processes = {line.split()[0] for line in before}
+    return Trace(
+        calls=len(before), processes=len(processes), executed=tuple(executed), opened=tuple(opened), read=read
+    )
+
+
+def _whole_lines(text: str) -> Iterator[str]:
+    """Lines of calls that another process's lines cut in two are put together, where they ended."""
+    begun: dict[tuple[str, str], str] = {}
+    for line in text.splitlines():
+        if found := UNFINISHED.match(line):
+            begun[found["pid"], found["name"]] = found["rest"]
+        elif found := RESUMED.match(line):
+            yield f"{found['pid']} {found['name']}{begun.pop((found['pid'], found['name']), '(')}{found['rest']}"
+        elif not re.match(r"^\d+ +(\+\+\+|---)", line):
+            yield line
+
+
+def _host_path(name: str, rest: str, root: str) -> str | None:
+    """The path that a call opened, when it is one of the host: absolute, or below a directory of /proc."""
+    if name == "open":
+        path = rest.split('"')[1]
+    elif found := DIRECTORY.match(rest):
+        path, at = found["path"], found["at"]
+        if found["fd"] is not None and not path.startswith("/"):
+            if at != "/proc" and not str(at).startswith("/proc/"):
+                return None
+            path = f"{at}/{path}"
+    else:
+        return None
+    inside = path in ("", ".", "..", "/") or path.startswith((root, "/newroot", "/oldroot"))
+    return None if inside else path
+
+
+def _is_file(rest: str) -> bool:
+    found = DESCRIPTOR.match(rest)
+    return bool(found and found["path"].startswith("/") and not found["path"].startswith(("/dev/", "/memfd:")))
+
+
+def _parents() -> Mapping[int, int]:
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            except OSError:
+                continue
+            if state != "Z":
+                found[int(entry.name)] = int(parent)
+    return found
+
+
+def descendants() -> list[int]:
+    """Every living process that this one started, orphans too."""
+    parents = _parents()
+    found: list[int] = []
+    todo = [os.getpid()]
+    while todo:
+        parent = todo.pop()
+        children = [child for child, its in parents.items() if its == parent]
+        found += children
+        todo += children
+    return found
+
+
+def _is_program(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/comm").read_text().strip() == "instant"
+    except OSError:
+        return True
+
+
+def _proportional(process: int) -> int:
+    text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    found = re.search(r"^Pss: +(\d+) kB$", text, re.MULTILINE)
+    return int(found[1]) if found else 0
