@@ -262,7 +262,7 @@ static void shuffle(int order[CASES])
 static void measure_latency(int rounds, int warmup)
 {
     struct result result;
-    int order[CASES];
+    int order[CASES] = {0};
 
     for (int round = 0; round < warmup + rounds; round++) {
         shuffle(order);
