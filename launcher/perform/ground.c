@@ -118,7 +118,7 @@ static void enter_namespaces(const struct plan *plan, const struct caller *calle
         unshare_explained(plan, others);
     }
     if (mount_propagation(plan->propagation_slave) < 0)
-        stop(errno, "separate the container's mounts from the host's");
+        stop(errno, "separate the container's mounts from the host's (the root directory here is no mount: a chroot?)");
     if (plan->namespaces & CLONE_NEWNET)
         loopback_up();
     if (plan->hostname != NULL && privileged_sethostname(plan->hostname) < 0)

@@ -114,6 +114,16 @@ static int privileged_detach(const char *path)
     return result;
 }
 
+static int privileged_chroot_here(void)
+{
+    privilege_raise("chroot", PRIVILEGE_MOUNT);
+    int result = chroot(".");
+    int number = errno;
+    privilege_drop();
+    errno = number;
+    return result;
+}
+
 /* ---- kernels without the descriptor calls ---- */
 
 static const char *file_path(char path[FILE_PATH], int fd)
@@ -295,12 +305,25 @@ int mount_propagation(bool slave)
     return privileged_mount(NULL, "/", NULL, MS_REC | (slave ? MS_SLAVE : MS_PRIVATE), NULL, PRIVILEGE_MOUNT);
 }
 
+/* Where "/" is no mount of its own (a node that runs from its initramfs, a chroot): the tree moves over it instead, and
+ * what it hides can be reached by nobody without the right to unmount. */
+static int move_over_root(int root, int old)
+{
+    if (privileged_move_mount(root, old) < 0 || fchdir(root) < 0)
+        return -1;
+    return privileged_chroot_here();
+}
+
 int mount_pivot(int root)
 {
     OWNED_FD old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     int detached = 0;
 
-    if (old < 0 || fchdir(root) < 0 || privileged_pivot_root() < 0 || fchdir(old) < 0)
+    if (old < 0 || fchdir(root) < 0)
+        return -1;
+    if (privileged_pivot_root() < 0)
+        return errno == EINVAL ? move_over_root(root, old) : -1;
+    if (fchdir(old) < 0)
         return -1;
     /* the old root now lies over the new one, and the session directory may lie over the old root: off with all of it */
     while (privileged_detach(".") == 0)

@@ -194,6 +194,10 @@ static void add_scratch(struct plan *plan, const struct plan_inputs *inputs)
 {
     const struct request *request = inputs->request;
 
+    if (request->scratch_count > 0 && !inputs->config->user_bind_control && inputs->caller->uid != 0) {
+        message_warning("--scratch: ignored, not allowed here (\"user bind control = no\" in %s)", inputs->config->path);
+        return;
+    }
     for (uint32_t i = 0; i < request->scratch_count; i++) {
         const char *target = request->scratch[i].first;
         const char *name = target + strspn(target, "/");

@@ -26,6 +26,7 @@ LACKING = {
     "statx": (Refusal("statx"),),
     "pidfd_open": (Refusal("pidfd_open"),),
     "listmount": (Refusal("statmount"), Refusal("listmount")),
+    "initramfs": (Refusal("pivot_root", errno.EINVAL),),
     "linux-4.18": syscalls.before_5_6(),
 }
 
