@@ -76,7 +76,7 @@ BENCH_RUNS = 100
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
-.PHONY: help setup build demo test test-install bench lint fuzz docs install uninstall deb clean FORCE \
+.PHONY: help setup build demo test test-install test-sanitized bench lint fuzz docs install uninstall deb clean FORCE \
         launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
@@ -133,12 +133,17 @@ demo: ## bootstrap Debian into build/demo/debian.sif and run programs in it as a
 
 # ---- tests: pytest runs them all, the programs that make builds here too --------------------------------------------
 SANITIZED = BUILD=build/sanitize SANITIZE=yes
+SANITIZED_TESTS = $(addprefix tests/end_to_end/test_,starter.py environment.py configuration.py writing.py home_and_directory.py)
 
 test: setup build ## run every test, the C units and fuzz corpora with sanitizers too (PYTEST_ARGS=...)
 	@$(MAKE) -j$(JOBS) unit-tests
 	@$(MAKE) -j$(JOBS) $(SANITIZED) unit-tests fuzz-targets
 	@scripts/check-installation
+	@SANITIZE=yes scripts/run-pytest $(TEST_PREFIX)-sanitized $(SANITIZED_TESTS)
 	@scripts/run-pytest $(TEST_PREFIX) $(PYTEST_ARGS)
+
+test-sanitized: setup ## run every end-to-end test against programs built with the sanitizers
+	@SANITIZE=yes scripts/run-pytest $(TEST_PREFIX)-sanitized tests/end_to_end $(PYTEST_ARGS)
 
 test-install: setup ## install this tree into TEST_PREFIX, for running pytest by hand
 	@rm -rf $(TEST_PREFIX)

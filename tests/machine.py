@@ -131,6 +131,7 @@ CHECKS = {
     "installation": _installation,
     "setuid": _setuid,
     "fixtures": _fixtures,
+    "unsanitized": lambda: "a build with sanitizers needs more memory, and /proc" if os.environ.get("SANITIZE") else "",
 }
 
 

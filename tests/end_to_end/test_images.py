@@ -272,7 +272,7 @@ def test_an_image_can_be_read_only_and_a_link(launch: Launcher, images: Images, 
     assert launch("exec", directory / "name.sif", "echo", "here").ok().out == "here\n"
 
 
-@pytest.mark.needs("mke2fs")
+@pytest.mark.needs("mke2fs", "unsanitized")
 @pytest.mark.modes("suid", "root")
 def test_a_launch_needs_little_memory(launch: Launcher, images: Images, directory: Path) -> None:
     """R-I7: also for an image that says it is large."""

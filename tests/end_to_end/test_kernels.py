@@ -177,6 +177,7 @@ def test_a_mount_table_of_thousands_of_lines_does_not_matter(launch: Launcher, i
     launch.changed(as_root=[make])("exec", images.sandbox, "echo", "here").ok()
 
 
+@pytest.mark.needs("unsanitized")
 def test_without_proc_one_line_says_so(launch: Launcher, images: Images) -> None:
     """R-L9, R-L3: a missing /proc fails loudly or not at all."""
 
