@@ -49,7 +49,6 @@ enum step_flag {
     STEP_GROUP = 1 << 7,
     STEP_STICKY = 1 << 8,       /* a directory for all: mode 1777 */
     STEP_SUID = 1 << 9,         /* without nosuid (root's --allow-setuid) */
-    STEP_RESOLVED = 1 << 10,    /* source may be a symbolic link that leads to a file: follow */
     STEP_ROOT_OWNED = 1 << 11,  /* the source must belong to root (user bind control = no) */
 };
 

@@ -61,14 +61,14 @@ def _pairs(entry: Copy, source: Source, target: Root, name: str, below: str) -> 
 def _alternatives(pattern: str) -> list[str]:
     """`a{b,c}` is `ab` and `ac`, also nested."""
     done: list[str] = []
-    todo = [pattern]
-    while todo:
-        one = todo.pop(0)
+    pending = [pattern]
+    while pending:
+        one = pending.pop(0)
         match = _BRACES.search(one)
-        if match is None or len(todo) + len(done) > _ALTERNATIVES_LIMIT:
+        if match is None or len(pending) + len(done) > _ALTERNATIVES_LIMIT:
             done.append(one)
         else:
-            todo += [one[: match.start()] + part + one[match.end() :] for part in match[1].split(",")]
+            pending += [one[: match.start()] + part + one[match.end() :] for part in match[1].split(",")]
     return done
 
 

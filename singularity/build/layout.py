@@ -73,13 +73,13 @@ def _programs(root: Root) -> Iterator[str]:
 
 def _closure(root: Root, program: str) -> Iterator[str]:
     """The program, its loader and its libraries, as paths without links; nothing for what is not there."""
-    todo, seen = [program], set()
+    pending, seen = [program], set()
     directories = [
         f"{each}/{name}" for each in _LIBRARY_DIRECTORIES[:2] for name in root.names(each) if "-linux-" in name
     ]
     directories = [*_LIBRARY_DIRECTORIES, *directories]
-    while todo:
-        path = _real(root, todo.pop(0))
+    while pending:
+        path = _real(root, pending.pop(0))
         if path is None or path in seen:
             continue
         seen.add(path)
@@ -90,8 +90,8 @@ def _closure(root: Root, program: str) -> Iterator[str]:
         if found.loader:
             loader = _real(root, found.loader)
             directories += [f"/{loader.rpartition('/')[0]}"] if loader else []
-            todo.append(found.loader)
-        todo += [place for name in found.libraries for place in _places(root, name, directories)][: 1 << 10]
+            pending.append(found.loader)
+        pending += [place for name in found.libraries for place in _places(root, name, directories)][: 1 << 10]
 
 
 def _places(root: Root, name: str, directories: list[str]) -> Iterator[str]:
