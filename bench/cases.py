@@ -68,7 +68,7 @@ def _reference(place: Place, program: Sequence[str]) -> list[Case]:
         _case("the program alone", REFERENCE, NONE, *program),
         _case("floor", DIRECTORY_USERNS, FLOOR, place.shown("floor"), root, *binds, "--", *program),
         _case(
-            "floor, squashfs of build",
+            "floor, our squashfs",
             IMAGE_SUID,
             FLOOR,
             place.shown("state/floor-suid"),
@@ -84,8 +84,8 @@ def _ours(place: Place, program: Sequence[str]) -> list[Case]:
     images = {
         "SIF": "debian.sif",
         "squashfs": "debian.sqfs",
-        "squashfs, mksquashfs -comp zstd": "zstd.sqfs",
-        "squashfs, mksquashfs": "gzip.sqfs",
+        "squashfs, plain zstd": "zstd.sqfs",
+        "squashfs, plain gzip": "gzip.sqfs",
     }
     absent = ("--bind", "/usr/share:/absent")
 
@@ -145,9 +145,9 @@ def _charliecloud(place: Place, program: Sequence[str]) -> list[Case]:
 
     return [
         launch("charliecloud", DIRECTORY_USERNS, "root", many=True),
-        launch("charliecloud, squashfs of build", IMAGE_USERNS, "debian.sqfs", many=True),
-        launch("charliecloud, squashfs, mksquashfs -comp zstd", IMAGE_USERNS, "zstd.sqfs"),
-        launch("charliecloud, squashfs, mksquashfs", IMAGE_USERNS, "gzip.sqfs"),
+        launch("charliecloud, our squashfs", IMAGE_USERNS, "debian.sqfs", many=True),
+        launch("charliecloud, plain zstd", IMAGE_USERNS, "zstd.sqfs"),
+        launch("charliecloud, plain gzip", IMAGE_USERNS, "gzip.sqfs"),
     ]
 
 

@@ -38,7 +38,7 @@ class Residents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """System calls up to the program's execution, and files of the host among what they opened."""
+    """System calls up to the program's execution, and what they opened and read outside the image."""
 
     calls: int
     processes: int
@@ -82,26 +82,39 @@ def trace(place: Place, case: Case) -> Trace:
     place.run([*words, *case.one()], timeout=60, become=False)
     text = file.read_text(errors="replace")
     file.unlink()
-    return read_trace(text, str(place.shown("root")))
+    images = [str(place.shown(name)) for name in ("root", "debian.", "zstd.", "gzip.")]
+    return read_trace(text, (*images, f"{place.prefix}/var/singularity/mnt/", "/newroot"))
 
 
-def read_trace(text: str, root: str) -> Trace:
-    """What is in a trace of `strace -f -y`, up to the last execution, which is the program's."""
+def read_trace(text: str, inside: tuple[str, ...]) -> Trace:
+    """What is in a trace of `strace -f -y`, up to the last execution, which is the program's.
+
+    Paths that begin with one of `inside` are the image's, and so are all that a process names after its change of root,
+    but for what bubblewrap keeps of the host below /oldroot.
+    """
     lines = list(_whole_lines(text))
     executions = [number for number, line in enumerate(lines) if re.match(r"^\d+ +execve(at)?\(.* = 0", line)]
     before = lines[: executions[-1]]
     opened, executed, read = [], [], 0
-    for line in before:
-        found = CALL.match(line)
-        if not found or int(found["result"]) < 0:
+    entered: set[str] = set()
+    for found in filter(None, map(CALL.match, before)):
+        if int(found["result"]) < 0:
             continue
+        path = None
         if found["name"] in OPENING:
-            path = _host_path(found["name"], found["rest"], root)
-            opened += [path] if path else []
+            path = _opened_path(found["name"], found["rest"])
         elif found["name"] in READING:
-            read += int(found["result"]) if _is_file(found["rest"]) else 0
+            path = _read_path(found["rest"])
+        elif found["name"] in ("pivot_root", "chroot"):
+            entered.add(found["pid"])
         elif found["name"] == "execve":
             executed.append(found["rest"].split('"')[1])
+        if path is None or path.startswith(inside) or (found["pid"] in entered and not path.startswith("/oldroot")):
+            continue
+        if found["name"] in OPENING:
+            opened.append(path)
+        else:
+            read += int(found["result"])
     processes = {line.split()[0] for line in before}
     return Trace(
         calls=len(before), processes=len(processes), executed=tuple(executed), opened=tuple(opened), read=read
@@ -120,8 +133,8 @@ def _whole_lines(text: str) -> Iterator[str]:
             yield line
 
 
-def _host_path(name: str, rest: str, root: str) -> str | None:
-    """The path that a call opened, when it is one of the host: absolute, or below a directory of /proc."""
+def _opened_path(name: str, rest: str) -> str | None:
+    """The path that a call opened, if absolute or below a directory of /proc: other descriptors are the image's."""
     if name == "open":
         path = rest.split('"')[1]
     elif found := DIRECTORY.match(rest):
@@ -132,13 +145,14 @@ def _host_path(name: str, rest: str, root: str) -> str | None:
             path = f"{at}/{path}"
     else:
         return None
-    inside = path in ("", ".", "..", "/") or path.startswith((root, "/newroot", "/oldroot"))
-    return None if inside else path
+    return None if path in ("", ".", "..", "/") else path
 
 
-def _is_file(rest: str) -> bool:
+def _read_path(rest: str) -> str | None:
     found = DESCRIPTOR.match(rest)
-    return bool(found and found["path"].startswith("/") and not found["path"].startswith(("/dev/", "/memfd:")))
+    if not found or not found["path"].startswith("/") or found["path"].startswith(("/dev/", "/memfd:")):
+        return None
+    return found["path"]
 
 
 def _parents() -> Mapping[int, int]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 WIDTH, LABELS, ROW = 960, 380, 22
 COLOURS = {OURS: "#2a6fbb", NONE: "#888888", FLOOR: "#888888"}
 PEER_COLOUR = "#d98032"
-LEGEND = "milliseconds: until the program begins (dark), until it has ended (light); median, 10 % to 90 %"
+LEGEND = "ms until the program begins (dark) and has ended (light), 10 % to 90 %; singularity blue, peers orange"
 COLUMNS = (
     "whole",
     "10 %",
@@ -117,8 +117,8 @@ def _latency_targets(rows: dict[str, Row]) -> list[Target]:
     for name in ("SIF", "squashfs", "ext3"):
         set_up(f"{name}, SUID: set-up over that of a directory", name, "directory", 1.5)
         ratio(f"{name}, SUID: of a directory", name, "directory", 2.0)
-    ratio("SIF -u, of charliecloud with the same squashfs", "SIF -u", "charliecloud, squashfs of build", 0.5)
-    ratio("SIF -u, of charliecloud with what mksquashfs makes", "SIF -u", "charliecloud, squashfs, mksquashfs", 0.5)
+    ratio("SIF -u, of charliecloud with the squashfs that its tools make", "SIF -u", "charliecloud, plain gzip", 0.5)
+    ratio("SIF -u, of charliecloud with our squashfs", "SIF -u", "charliecloud, our squashfs", 0.5)
     return found
 
 
