@@ -29,7 +29,8 @@ NEEDS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "mode" in metafunc.fixturenames:
+    chosen = {str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")}
+    if "mode" in metafunc.fixturenames and not any("mode" in names for names in chosen):
         mark = metafunc.definition.get_closest_marker("modes")
         modes = [Mode(name) for name in mark.args] if mark else list(Mode)
         metafunc.parametrize("mode", modes, ids=[mode.value for mode in modes], indirect=True)
@@ -45,7 +46,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture
 def mode(request: pytest.FixtureRequest) -> Mode:
-    chosen: Mode = request.param
+    chosen = Mode(request.param)
     for need in NEEDS[chosen]:
         if machine.MISSING[need]:
             (pytest.fail if os.environ.get("TESTS_STRICT") else pytest.skip)(machine.MISSING[need])

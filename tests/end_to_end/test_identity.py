@@ -202,6 +202,17 @@ def test_root_stays_root(launch: Launcher, images: Images) -> None:
 
 
 @pytest.mark.modes("root")
+def test_root_by_way_of_sudo_is_root(launch: Launcher, images: Images, alice: Account, directory: Path) -> None:
+    """In the directory of the user who called sudo, with what sudo leaves in the environment."""
+    os.chown(directory, alice.uid, alice.gid)
+    directory.chmod(0o700)
+    sudo = {"SUDO_UID": str(alice.uid), "SUDO_GID": str(alice.gid), "SUDO_USER": alice.name, "SUDO_COMMAND": "x"}
+    result = launch.changed(cwd=directory)("exec", images.sandbox, "sh", "-c", "id -u; pwd; touch made", env=sudo).ok()
+    assert result.lines == ["0", str(directory)]
+    assert (directory / "made").stat().st_uid == 0
+
+
+@pytest.mark.modes("root")
 def test_root_can_give_its_privileges_up(launch: Launcher, images: Images) -> None:
     fields = status_fields(launch("exec", "--no-privs", images.sandbox, "cat", "/proc/self/status").ok().out)
     assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0

@@ -317,19 +317,21 @@ def test_no_umask_gives_the_usual_one(launch: Launcher, images: Images) -> None:
     assert launch.command(*argv, before=[lambda: os.umask(0o077) and None]).ok().lines[0] == "umask 022"
 
 
-def test_signal_dispositions_are_the_callers_and_timers_are_not(launch: Launcher, images: Images) -> None:
-    """R-L12: an alarm set by the caller must not end the set-up; blocked and ignored signals pass to the program."""
+def test_signal_dispositions_and_timers_are_the_callers(launch: Launcher, images: Images) -> None:
+    """R-L12: none disturbs the set-up, and the program has them as if it had been started natively."""
 
     def set_state() -> None:
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGCHLD])
+        signal.setitimer(signal.ITIMER_REAL, 500)
 
     result = launch.command(*launch.argv("exec", images.sandbox, "probe", "state"), before=[set_state]).ok()
     fields = dict(line.partition(" ")[::2] for line in result.lines)
     assert str(int(signal.SIGUSR2)) in fields["ignored"].split()
     assert str(int(signal.SIGPIPE)) not in fields["ignored"].split()
     assert {str(int(signal.SIGUSR1)), str(int(signal.SIGCHLD))} <= set(fields["blocked"].split())
+    assert 400 < int(fields["timer"]) <= 500
 
 
 def test_the_program_starts_in_the_callers_session_and_group(launch: Launcher, images: Images) -> None:
