@@ -73,6 +73,11 @@ def residents(place: Place, case: Case) -> Residents:
     return Residents(processes=len(found), threads=threads, memory=memory)
 
 
+def mounts(place: Place, case: Case) -> int:
+    """Mounts that the program sees, of a case whose program prints its mount table."""
+    return len(place.run(case.one(), timeout=60).splitlines())
+
+
 def trace(place: Place, case: Case) -> Trace:
     """The launch under strace, which root runs so that the setuid bit counts."""
     file = place.directory / "trace"
@@ -139,7 +144,7 @@ def _opened_path(name: str, rest: str) -> str | None:
         path = rest.split('"')[1]
     elif found := DIRECTORY.match(rest):
         path, at = found["path"], found["at"]
-        if found["fd"] is not None and not path.startswith("/"):
+        if found["fd"] is not None and (not path.startswith("/") or "RESOLVE_IN_ROOT" in rest):
             if at != "/proc" and not str(at).startswith("/proc/"):
                 return None
             path = f"{at}/{path}"

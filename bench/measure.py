@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import timing
 from cases import FLOOR, NONE, OURS, cases
-from footprint import descendants, residents, trace
+from footprint import descendants, mounts, residents, trace
 from formats import make_images
 from machine import adopt_orphans, children, loops_of
 from place import make_place
@@ -84,6 +84,7 @@ def measure(place: Place, runs: int, only: Sequence[str]) -> list[Row]:
 
     instant = str(place.home / "instant")
     whole, bare, waiting = chosen(["/bin/true"]), chosen([instant]), chosen([instant, "wait"])
+    tables = chosen(["/bin/cat", "/proc/self/mountinfo"])
     warmup = min(10, runs)
     print(f"Launching: {len(whole)} rows, {runs} times", flush=True)
     whole_times = timing.latency(place, whole, runs, warmup)
@@ -94,7 +95,7 @@ def measure(place: Place, runs: int, only: Sequence[str]) -> list[Row]:
     many = launch_many(place, [case for case in whole if case.many and case.name in good])
     print("Looking at what a launch opens and leaves", flush=True)
     rows = []
-    for case, long_case in zip(bare, waiting, strict=True):
+    for case, long_case, table_case in zip(bare, waiting, tables, strict=True):
         contained = case.who not in (NONE, FLOOR) and case.name in good
         rows.append(
             Row(
@@ -107,6 +108,7 @@ def measure(place: Place, runs: int, only: Sequence[str]) -> list[Row]:
                 server_peak=peaks[case.name][1],
                 residents=residents(place, long_case) if contained else None,
                 trace=trace(place, case) if contained else None,
+                mounts=mounts(place, table_case) if case.name in good else 0,
                 many=many.get(case.name),
             )
         )

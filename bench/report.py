@@ -31,6 +31,7 @@ COLUMNS = (
     "files",
     "bytes",
     "calls",
+    "mounts",
     "per s",
 )
 
@@ -58,6 +59,7 @@ class Row:
     server_peak: int
     residents: Residents | None
     trace: Trace | None
+    mounts: int  # that the program sees
     many: Many | None
 
     @property
@@ -173,6 +175,7 @@ def _cells(row: Row, floor: float) -> list[str]:
         f"{len(row.trace.opened)}" if row.trace else "",
         f"{row.trace.read}" if row.trace else "",
         f"{row.trace.calls}" if row.trace else "",
+        f"{row.mounts}",
         f"{row.many.per_second:.0f}" if row.many else "",
     ]
 
