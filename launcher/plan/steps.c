@@ -162,7 +162,7 @@ static void add_home(struct plan *plan, const struct plan_inputs *inputs)
                  "--contain, --workdir")->missing_source = LOSS_STOP;
     else if (request->home_source == NULL && request->contain)
         plan_add(plan, STEP_DIRECTORY, "home", home, STEP_NODEV, "--contain");
-    else {
+    else if (source != NULL) { /* --fakeroot without an account: nothing to show as /root */
         step = plan_add(plan, STEP_BIND, source, home, STEP_NODEV,
                         request->home_source != NULL ? "--home" : "default (mount home)");
         step->missing_source = request->home_source != NULL ? LOSS_STOP : LOSS_WARN;
