@@ -37,16 +37,9 @@ def pytest_report_header() -> list[str]:
     return lines
 
 
-def require(*needs: str) -> None:
-    """Skips the test with a reason, or fails it where everything should be there."""
-    for need in needs:
-        if machine.MISSING[need]:
-            (pytest.fail if os.environ.get("TESTS_STRICT") else pytest.skip)(machine.MISSING[need])
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
-        require(*mark.args)
+        machine.require(*mark.args)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -88,7 +81,7 @@ def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def images(storage: Path) -> Images:
-    require("busybox", "gcc", "mksquashfs", "mke2fs")
+    machine.require("busybox", "gcc", "mksquashfs", "mke2fs")
     directory = storage / "images"
     directory.mkdir(mode=0o755)
     return Images(directory)

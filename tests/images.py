@@ -235,12 +235,13 @@ def extfs(tree: Path, target: Path, *, kind: str = "ext3", mebibytes: int = 24, 
     owner = tree.stat()
     root = ["-E", f"root_owner={owner.st_uid}:{owner.st_gid}"]
     tool("mke2fs", "-q", "-F", "-t", kind, *root, "-d", tree, plain, f"{mebibytes}M")
-    with target.open("wb") as file:
-        file.write(LAUNCH_LINE if line else b"")
-        file.flush()
-        with plain.open("rb") as body:
+    if line:
+        with target.open("wb") as file, plain.open("rb") as body:
+            file.write(LAUNCH_LINE)
             shutil.copyfileobj(body, file, MEBIBYTE)
-    plain.unlink()
+        plain.unlink()
+    else:
+        plain.rename(target)  # which keeps it sparse
     target.chmod(0o755)
     return target
 

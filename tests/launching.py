@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ordinary_user import Account, World
+import machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    from ordinary_user import Account, World
 
 LAUNCH_VERBS = ("exec", "run", "shell", "test")
 TIMEOUT = 30.0
@@ -94,20 +96,18 @@ def decode(status: int, argv: Sequence[str], stdout: bytes, stderr: bytes) -> Re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launcher:
-    """Types commands in one mode on one machine. Without root there is no machine of our own: `world` is None."""
+    """Types commands in one mode on one machine, a private one where root runs the tests."""
 
     prefix: Path
     mode: Mode
-    world: World | None
+    world: World
     home: Path  # the home directory as this process sees it
     directory: Path  # of the test, for files that it makes
     env: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
     @property
     def account(self) -> Account:
-        if self.world is not None:
-            return self.world.account
-        return Account(name=os.environ.get("USER", ""), uid=os.getuid(), gid=os.getgid(), home=self.home, groups={})
+        return self.world.account
 
     @property
     def home_inside(self) -> Path:
@@ -125,8 +125,9 @@ class Launcher:
         return self.prefix / "libexec/singularity" / name
 
     def changed(self, **changes: Any) -> Launcher:
-        """The same on another machine: fields of World."""
-        assert self.world is not None
+        """The same on another machine: fields of World. Most of them need root, for a machine of our own."""
+        if set(changes) - {"before", "cwd", "refusals"}:
+            machine.require("root")
         return dataclasses.replace(self, world=dataclasses.replace(self.world, **changes))
 
     def with_env(self, **env: str | None) -> Launcher:
@@ -134,11 +135,11 @@ class Launcher:
 
     def showing(self, target: Path, source: Path) -> Launcher:
         """The same where `source` is found at `target`."""
-        assert self.world is not None
         return self.changed(replaced={**self.world.replaced, target: source})
 
     def configured(self, text: str, *, owner: int = 0, mode: int = 0o644) -> Launcher:
         """The same with this configuration file, root's own unless told otherwise."""
+        machine.require("root")
         path = self.directory / f"singularity-{len(list(self.directory.iterdir()))}.conf"
         path.write_text(text)
         os.chown(path, owner, owner)
@@ -152,11 +153,8 @@ class Launcher:
         return [str(self.prefix / "bin/singularity"), *first, *texts[:1], *option, *texts[1:]]
 
     def environment(self, env: Mapping[str, str | None]) -> dict[str, str]:
-        if self.world is not None:
-            base = self.world.environment(self.prefix / "bin")
-        else:
-            base = {"PATH": f"{self.prefix}/bin:/usr/bin:/bin", "HOME": str(self.home), "TERM": "dumb"}
-        merged = {**base, **self.env, **env}
+        base = self.world.environment(self.prefix / "bin")
+        merged = {**base, "HOME": str(self.home if not self.world.private else self.home_inside), **self.env, **env}
         return {name: value for name, value in merged.items() if value is not None}
 
     def __call__(
@@ -204,7 +202,6 @@ class Launcher:
     ) -> subprocess.Popen[bytes]:
         """The command running; it leads a process group (and session) of its own."""
         launcher = self.changed(**changes) if changes else self
-        enter: Callable[[], None] | None = launcher.world.enter if launcher.world is not None else None
         return subprocess.Popen(
             [str(word) for word in argv],
             env=launcher.environment(env),
@@ -214,6 +211,6 @@ class Launcher:
             pass_fds=pass_fds,
             executable=executable,
             start_new_session=True,
-            preexec_fn=enter,
+            preexec_fn=launcher.world.enter,
             cwd="/",
         )

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+
+import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FIXTURES = CHECKOUT.parent / "shared" / "fixtures"
@@ -112,7 +114,7 @@ def _fixtures() -> str:
     return "" if FIXTURES.is_dir() else "no ../shared/fixtures beside the checkout"
 
 
-CHECKS = {
+CHECKS: dict[str, Callable[[], str]] = {
     "root": _root,
     "userns": _userns,
     "fuse": _fuse,
@@ -154,6 +156,13 @@ class _Missing(Mapping[str, str]):
 
 
 MISSING: Mapping[str, str] = _Missing()
+
+
+def require(*needs: str) -> None:
+    """Skips the test with a reason, or fails it where everything should be there."""
+    for need in needs:
+        if MISSING[need]:
+            (pytest.fail if os.environ.get("TESTS_STRICT") else pytest.skip)(MISSING[need])
 
 
 def adopt_orphans() -> None:

@@ -30,7 +30,7 @@ MNT_DETACH = 2
 FUSE_DEVICE = os.makedev(10, 229)
 HERE = Path(__file__).resolve()
 STAGE = next(  # covered by a tmpfs of our own, so not a directory that the checkout lies in
-    Path(name) for name in ("/home", "/srv", "/mnt", "/media") if Path(name).is_dir() and not HERE.is_relative_to(name)
+    Path(name) for name in ("/home", "/media", "/mnt", "/srv") if Path(name).is_dir() and not HERE.is_relative_to(name)
 )
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -94,13 +94,15 @@ class World:
     cwd: Path | None = None  # None: the home directory
     cwd_as_root: bool = False  # she stands in `cwd` whether or not she could go there
     become: bool = True  # False: stay root, with the account's machine around
+    private: bool = True  # False: the machine as it is and whoever calls, which needs no root
     before: Sequence[Callable[[], None]] = ()  # called in this order just before the command, as the user
     as_root: Sequence[Callable[[], None]] = ()  # called while still root, with the machine made
 
     def enter(self) -> None:
         """Turns the calling process, which is root's, into one of this world. Meant for a child before its exec."""
         try:
-            self._build()
+            if self.private:
+                self._build()
             self._drop()
         except OSError as error:
             os.write(2, f"ordinary_user: {error}\n".encode())
@@ -165,13 +167,13 @@ class World:
             syscalls.refuse(refusals)
         if self.cwd_as_root and self.cwd is not None:
             os.chdir(self.cwd)
-        if self.become:
+        if self.become and self.private:
             account = self.account
             os.setgroups([*account.groups.values(), *account.nameless_groups])
             os.setresgid(account.gid, account.gid, account.gid)
             os.setresuid(account.uid, account.uid, account.uid)
         if not self.cwd_as_root:
-            os.chdir(self.cwd or self.account.home)
+            os.chdir(self.cwd or (self.account.home if self.private else "/"))
         for action in self.before:
             action()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import machine
@@ -14,7 +16,6 @@ from ordinary_user import ROOT, Account, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from images import Images
 
@@ -47,9 +48,7 @@ def pytest_configure() -> None:
 @pytest.fixture
 def mode(request: pytest.FixtureRequest) -> Mode:
     chosen = Mode(request.param)
-    for need in NEEDS[chosen]:
-        if machine.MISSING[need]:
-            (pytest.fail if os.environ.get("TESTS_STRICT") else pytest.skip)(machine.MISSING[need])
+    machine.require(*NEEDS[chosen])
     return chosen
 
 
@@ -81,11 +80,23 @@ def home(directory: Path, alice: Account) -> Path:
 def launch(mode: Mode, alice: Account, home: Path, directory: Path) -> Launcher:
     prefix = machine.prefix()
     assert prefix is not None
-    account = ROOT if mode is Mode.ROOT else alice
-    if mode is Mode.ROOT:
+    if os.geteuid() != 0:
+        world = World(account=caller(home), private=False)
+    elif mode is Mode.ROOT:
         os.chown(home, 0, 0)
-    world = World(account=account, home=home) if os.geteuid() == 0 else None
+        world = World(account=ROOT, home=home)
+    else:
+        world = World(account=alice, home=home)
     return Launcher(prefix=prefix, mode=mode, world=world, home=home, directory=directory)
+
+
+def caller(home: Path) -> Account:
+    """Whoever runs the tests, without root."""
+    try:
+        entry = pwd.getpwuid(os.getuid())
+    except KeyError:
+        return Account(name="", uid=os.getuid(), gid=os.getgid(), home=home, groups={}, listed=False)
+    return Account(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid, home=Path(entry.pw_dir), groups={})
 
 
 @pytest.fixture
@@ -100,10 +111,7 @@ def image(form: str, images: Images, request: pytest.FixtureRequest) -> Path:
     """The modern root file system, in the format of this case."""
     mode = request.getfixturevalue("mode") if "mode" in request.fixturenames else None
     if form != "sandbox" and mode is Mode.USERNS:
-        needs = ("fuse", "fuse2fs" if "ext3" in form or form == "2.x" else "squashfuse")
-        for need in needs:
-            if machine.MISSING[need]:
-                (pytest.fail if os.environ.get("TESTS_STRICT") else pytest.skip)(machine.MISSING[need])
+        machine.require("fuse", "fuse2fs" if "ext3" in form or form == "2.x" else "squashfuse")
     return images.of_format(form)
 
 

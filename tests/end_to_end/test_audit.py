@@ -75,7 +75,7 @@ def test_dry_run_prints_the_plan_with_reasons_and_does_nothing(launch: Launcher,
     assert not mark.exists()
     assert f"{directory}/data" in result.out
     assert "--bind" in result.out
-    assert "mount home" in result.out
+    assert "mount proc" in result.out
     assert "mode:" in result.out
 
 

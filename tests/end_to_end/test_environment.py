@@ -56,6 +56,7 @@ def test_what_describes_the_host_does_not_pass(launch: Launcher, images: Images)
     assert "BASH_FUNC_f%%" not in env
 
 
+@pytest.mark.needs("root")
 @pytest.mark.formats("sandbox", "sif")
 def test_the_container_is_named(launch: Launcher, image: Path) -> None:
     env = seen(launch, image)
@@ -215,6 +216,7 @@ def test_the_library_path_can_be_injected(launch: Launcher, images: Images) -> N
     assert env["LD_LIBRARY_PATH"] == "/opt/lib:/.singularity.d/libs"
 
 
+@pytest.mark.needs("root")
 def test_home_cannot_be_injected(launch: Launcher, images: Images) -> None:
     result = launch("exec", images.sandbox, "sh", "-c", "echo $HOME", env={"SINGULARITYENV_HOME": "/elsewhere"})
     assert result.out == f"{launch.home_inside}\n"

@@ -196,6 +196,7 @@ def test_the_administrator_can_leave_tmp_out(launch: Launcher, images: Images) -
     assert configured("exec", "--no-home", "--pwd", "/", images.sandbox, "ls", "/tmp").ok().out == ""
 
 
+@pytest.mark.needs("root")
 @pytest.mark.formats("sandbox", "sif")
 def test_workdir_backs_what_contain_makes_empty(launch: Launcher, image: Path, directory: Path) -> None:
     work = own(directory / "work", launch)

@@ -298,7 +298,7 @@ def test_users_cannot_choose_a_target(launch: Launcher, images: Images) -> None:
 
 
 @pytest.mark.modes("suid", "userns")
-@pytest.mark.needs("userns")
+@pytest.mark.needs("root", "userns")
 @pytest.mark.formats("sandbox", "sif")
 def test_fakeroot_shows_root_and_gives_the_users_rights(launch: Launcher, image: Path, directory: Path) -> None:
     result = launch("exec", "--fakeroot", image, "sh", "-c", "id -u; id -g; echo $HOME; touch $HOME/made; id -un").ok()
@@ -307,8 +307,18 @@ def test_fakeroot_shows_root_and_gives_the_users_rights(launch: Launcher, image:
     assert owner.st_uid == launch.account.uid
     locked = directory / "locked"
     locked.write_text("secret\n")
-    if os.geteuid() == 0:
-        locked.chmod(0o600)
-        result = launch("exec", "-f", "-B", f"{locked}:/mnt/locked", image, "cat", "/mnt/locked")
-        assert result.status != 0, str(result)
-        assert result.out == ""
+    locked.chmod(0o600)
+    result = launch("exec", "-f", "-B", f"{locked}:/mnt/locked", image, "cat", "/mnt/locked")
+    assert result.status != 0, str(result)
+    assert result.out == ""
+
+
+@pytest.mark.modes("suid", "userns")
+@pytest.mark.needs("root", "userns")
+def test_fakeroot_without_a_passwd_entry(launch: Launcher, images: Images, alice: Account) -> None:
+    """There is no home directory to show as /root; nothing else changes."""
+    nobody = Account(uid=alice.uid, gid=alice.gid, groups={}, listed=False)
+    result = launch.changed(account=nobody, cwd=Path("/"))(
+        "exec", "-f", images.sandbox, "sh", "-c", "id -un; echo $HOME"
+    )
+    assert result.ok().lines == ["root", "/root"]

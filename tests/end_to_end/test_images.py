@@ -157,6 +157,7 @@ def test_the_overlay_partition_of_a_sif_is_used(launch: Launcher, images: Images
     assert result.lines == ["from the overlay partition", "busybox of the tests"]
 
 
+@pytest.mark.needs("fuse", "squashfuse")
 @pytest.mark.formats("sif")
 @pytest.mark.parametrize("offset", [512, 4096, 1 << 20])
 def test_a_root_partition_may_lie_at_any_offset(
@@ -176,9 +177,8 @@ def test_a_root_partition_may_lie_at_an_odd_offset(launch: Launcher, images: Ima
     assert launch("exec", image, "echo", "here").ok().out == "here\n"
 
 
-def test_an_image_without_root_partition_after_many_descriptors(
-    launch: Launcher, images: Images, directory: Path
-) -> None:
+@pytest.mark.needs("fuse", "squashfuse")
+def test_the_root_partition_may_come_after_many_others(launch: Launcher, images: Images, directory: Path) -> None:
     image = directory / "many.sif"
     data = [Partition(data=b"data object", kind=3) for _ in range(40)]
     write_sif(image, [*data, Partition(data=images.squashfs().read_bytes())])
@@ -263,6 +263,7 @@ def test_the_hosts_root_behind_a_bind_is_no_container(launch: Launcher, director
     there("exec", directory / "again", "true").refused()
 
 
+@pytest.mark.needs("fuse", "squashfuse")
 @pytest.mark.modes("suid", "userns")
 def test_an_image_can_be_read_only_and_a_link(launch: Launcher, images: Images, directory: Path) -> None:
     image = directory / "stored"

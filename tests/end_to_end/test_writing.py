@@ -275,7 +275,7 @@ def test_without_overlay_and_underlay_a_missing_point_is_a_warning(
     launch: Launcher, images: Images, directory: Path
 ) -> None:
     configured = launch.configured("enable overlay = no\nenable underlay = no\n")
-    world = configured.changed(cwd=Path("/")) if configured.world is not None else configured
+    world = configured.changed(cwd=Path("/"))
     (directory / "file").write_text("seen\n")
     result = world("exec", "--no-home", "-B", f"{directory}:/data", images.sandbox, "cat", "/etc/image-name")
     assert (result.status, result.out) == (0, "busybox of the tests\n"), str(result)
