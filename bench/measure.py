@@ -47,16 +47,17 @@ def main() -> int:
         parser.error("needs root: to bootstrap Debian, and to launch as an ordinary user in SUID mode")
     options.directory.chmod(0o700)  # a Debian with its setuid programs lies in it
     world = options.directory.resolve() / "world"
+    load = os.getloadavg()[0]
     adopt_orphans()
     make_images(str(options.prefix / "bin/singularity"), world)
     place = make_place(options.prefix, world)
-    facts = machine_facts(place)
+    facts = machine_facts(place, load)
     rows = measure(place, options.runs, [word for word in options.only.split(",") if word])
     write_results(options.directory, facts, rows)
     return 0
 
 
-def machine_facts(place: Place) -> dict[str, str | float]:
+def machine_facts(place: Place, load: float) -> dict[str, str | float]:
     """What the numbers depend on."""
     cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
     versions = {package: _version(package) for command, package in PEERS.items() if shutil.which(command)}
@@ -64,7 +65,7 @@ def machine_facts(place: Place) -> dict[str, str | float]:
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "kernel": platform.release(),
         "processor": f"{os.cpu_count()} x {cpu.partition(':')[2].strip() or platform.machine()}",
-        "load at the beginning": os.getloadavg()[0],
+        "load at the beginning": load,
         "singularity": place.run([place.singularity, "--version"], timeout=20).strip(),
         **versions,
     }
