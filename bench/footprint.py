@@ -121,9 +121,7 @@ def read_trace(text: str, inside: tuple[str, ...]) -> Trace:
         else:
             read += int(found["result"])
     processes = {line.split()[0] for line in before}
-    return Trace(
-        calls=len(before), processes=len(processes), executed=tuple(executed), opened=tuple(opened), read=read
-    )
+    return Trace(calls=len(before), processes=len(processes), executed=tuple(executed), opened=tuple(opened), read=read)
 
 
 def _whole_lines(text: str) -> Iterator[str]:

@@ -61,9 +61,7 @@ class Place:
         state = str(SHOWN / "state")
         return {**self.world().environment(), "PATH": "/usr/sbin:/usr/bin:/bin", "XDG_RUNTIME_DIR": state}
 
-    def start(
-        self, argv: Sequence[str], *, become: bool = True, stderr: int | None = None
-    ) -> subprocess.Popen[bytes]:
+    def start(self, argv: Sequence[str], *, become: bool = True, stderr: int | None = None) -> subprocess.Popen[bytes]:
         """A process in this place, leading a group of its own, with pipes at standard input and output."""
         return subprocess.Popen(
             argv,
