@@ -175,12 +175,12 @@ def descendants() -> list[int]:
     """Every living process that this one started, orphans too."""
     parents = _parents()
     found: list[int] = []
-    todo = [os.getpid()]
-    while todo:
-        parent = todo.pop()
+    pending = [os.getpid()]
+    while pending:
+        parent = pending.pop()
         children = [child for child, its in parents.items() if its == parent]
         found += children
-        todo += children
+        pending += children
     return found
 
 

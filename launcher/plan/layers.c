@@ -3,8 +3,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* Up to this many entries bound one by one an underlay is cheaper than an overlay, for the launch and for every
- * later look-up in the container; measured in docs/performance.md. */
+/* Up to about this many entries bound one by one, a launch with an underlay takes no longer than one with an overlay:
+ * docs/performance.md has the figures. */
 enum { UNDERLAY_ENTRIES = 12 };
 
 static const char *skip_text(const struct step *step)

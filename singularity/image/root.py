@@ -173,15 +173,15 @@ class _Walk:
     def __init__(self, root: int, path: str) -> None:
         self.path = path
         self.stack = [os.dup(root)]
-        self.todo = _components(path)
+        self.pending = _components(path)
         self.links = 0
 
     def open(self, flags: int, mode: int) -> int:
         try:
             while True:
-                while len(self.todo) > 1:
-                    self._enter(self.todo.pop(0))
-                name = self.todo.pop(0) if self.todo else "."
+                while len(self.pending) > 1:
+                    self._enter(self.pending.pop(0))
+                name = self.pending.pop(0) if self.pending else "."
                 if name == "..":
                     self._up()
                     name = "."
@@ -224,7 +224,7 @@ class _Walk:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self.path)
         while text.startswith("/") and len(self.stack) > 1:
             os.close(self.stack.pop())
-        self.todo = _components(text) + self.todo
+        self.pending = _components(text) + self.pending
 
     def _is_link(self, name: str) -> bool:
         try:
