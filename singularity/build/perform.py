@@ -15,7 +15,7 @@ from singularity import files, kernel, process
 from singularity.build import agents, architecture, container, copies, pack, platform_files, scripts
 from singularity.build.container import Bind
 from singularity.build.plan import Action, Plan, Step
-from singularity.build.request import BuildRequest
+from singularity.build.request import BuildRequest, Target
 from singularity.build.workspace import Workspace, script_environment
 from singularity.console import VERBOSE
 from singularity.definition.model import Definition, Script, Stage
@@ -30,13 +30,13 @@ _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts")
 def perform(plan: Plan) -> None:
     """Builds the image. The target is whole or as it was, and nothing else is left. Raises SingularityError."""
     request, definition = plan.request, plan.definition
-    files.refuse_target(request.target, overwrite=request.overwrite, directory=request.sandbox)
+    files.refuse_target(request.target, overwrite=request.overwrite, directory=request.format is Target.SANDBOX)
     for stage in definition.stages:
         agents.find(stage, definition.name)
     with ExitStack() as stack:
         directory = stack.enter_context(files.temporary_directory(request.temporary, keep=request.keep))
         final = directory
-        if request.sandbox:  # on the file system where it is to stay
+        if request.format is Target.SANDBOX:  # on the file system where it is to stay
             final = stack.enter_context(files.temporary_directory(request.target.parent, keep=request.keep))
         if request.keep:
             logger.info("Working directory: %s", directory)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from singularity.build.request import BuildRequest
+from singularity.build.request import BuildRequest, Target
 from singularity.definition.model import Copy, Definition, Script, Stage
 from singularity.errors import DefinitionError
 
@@ -52,7 +52,7 @@ def plan(request: BuildRequest, definition: Definition) -> Plan:
         _check_stages(definition, index)
         steps += _stage_steps(request, definition, index, stage)
     last = len(definition.stages) - 1
-    if request.sandbox:
+    if request.format is Target.SANDBOX:
         steps.append(Step(action=Action.PLACE, what=str(request.target), reason="--sandbox: a directory", stage=last))
     else:
         steps.append(Step(action=Action.PACK, what=str(request.target), reason="default: a SIF file", stage=last))

@@ -2,9 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 SECTIONS = frozenset({"setup", "post", "files", "environment", "test", "labels"})
+
+
+class Target(Enum):
+    """What a build can make; the values are the words of `--format`."""
+
+    SIF = "sif"
+    SANDBOX = "sandbox"
+    SQUASHFS = "squashfs"
+    EXT3 = "ext3"
+    TAR = "tar"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,7 +24,8 @@ class BuildRequest:
 
     target: Path
     source: str  # a definition file, an image or a directory
-    sandbox: bool = False  # a directory in place of a SIF file
+    format: Target = Target.SIF
+    size: int | None = None  # of an EXT3 target, in MiB; None: what its content needs
     overwrite: bool = False
     sections: frozenset[str] = SECTIONS  # of those in SECTIONS, the ones to be used
     keep: bool = False  # the working directory stays

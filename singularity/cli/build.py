@@ -13,7 +13,7 @@ import click
 from singularity import paths
 from singularity.build import fakeroot, perform
 from singularity.build.plan import Plan, plan
-from singularity.build.request import SECTIONS, BuildRequest
+from singularity.build.request import SECTIONS, BuildRequest, Target
 from singularity.cli.command import OptionalValue, Verb, option
 from singularity.definition import source, template
 from singularity.errors import DefinitionError, UsageError
@@ -112,7 +112,7 @@ def command(
     request = BuildRequest(
         target=target,
         source=definition,
-        sandbox=sandbox,
+        format=Target.SANDBOX if sandbox else Target.SIF,
         overwrite=force,
         sections=_sections(section, notest=notest),
         keep=no_cleanup,
