@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from singularity import files, kernel, process
-from singularity.build import agents, architecture, container, copies, pack, platform_files, scripts
+from singularity.build import agents, architecture, container, copies, pack, platform_files, scripts, targets
 from singularity.build.container import Bind
 from singularity.build.plan import Action, Plan, Step
 from singularity.build.request import BuildRequest, Target
@@ -181,13 +181,7 @@ class _Build:
                     yield Bind(source=source, target=name)
 
     def pack(self, root: Path) -> None:
-        pack.pack(
-            root,
-            self.request.target,
-            architecture=self.workspace.architecture,
-            arguments=self.request.mksquashfs_arguments,
-            overwrite=self.request.overwrite,
-        )
+        targets.write(root, self.request, self.workspace.architecture)
 
     def check(self, step: Step, status: int) -> None:
         if status:
