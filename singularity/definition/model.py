@@ -19,6 +19,7 @@ class Script:
     body: str  # ends with a newline; not empty
     arguments: tuple[str, ...] = ()  # the words after the section's name
     line: int  # of the section's name
+    lines: tuple[int, ...]  # where in the file each line of the body stands
 
     @property
     def interpreter_line(self) -> str:

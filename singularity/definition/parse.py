@@ -48,8 +48,14 @@ class _Block:
     @property
     def text(self) -> str:
         """The body without empty lines around it; empty, or ending with a newline."""
-        used = [number for number, line in enumerate(self.body) if line.strip()]
-        return "\n".join(self.body[used[0] : used[-1] + 1]).rstrip() + "\n" if used else ""
+        used = self.used
+        return "\n".join(self.body[used.start : used.stop]).rstrip() + "\n" if used else ""
+
+    @property
+    def used(self) -> range:
+        """Which lines of the body are between the empty ones around it."""
+        filled = [number for number, line in enumerate(self.body) if line.strip()]
+        return range(filled[0], filled[-1] + 1) if filled else range(0)
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """The body's lines that are neither empty nor comments, with their numbers."""
@@ -192,7 +198,12 @@ class _Parser:
         body = "".join(block.text for block in found)
         if not body:
             return None
-        return Script(body=body, arguments=tuple(self.words(found[0].line, found[0].arguments)), line=found[0].line)
+        return Script(
+            body=body,
+            arguments=tuple(self.words(found[0].line, found[0].arguments)),
+            line=found[0].line,
+            lines=tuple(block.line + 1 + number for block in found for number in block.used),
+        )
 
     def words(self, number: int, text: str) -> list[str]:
         try:

@@ -98,6 +98,18 @@ def test_scripts_keep_their_text_and_their_arguments() -> None:
     assert stage.test is None
 
 
+def test_every_line_of_a_script_knows_its_place_in_the_file() -> None:
+    text = WHOLE.split("\n")
+    stage = only(WHOLE)
+    for script in (stage.setup, stage.post, stage.runscript, *(app.run for app in stage.apps)):
+        if script is not None:
+            lines = script.body.removesuffix("\n").split("\n")
+            assert [text[number - 1] for number in script.lines] == lines
+    assert stage.post is not None
+    assert stage.post.lines[0] == 22
+    assert stage.post.lines[-1] == text.index("    echo a second part") + 1
+
+
 def test_files_labels_help_and_environment() -> None:
     stage = only(WHOLE)
     assert [(copy.source, copy.target, copy.stage) for copy in stage.files] == [
