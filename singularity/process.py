@@ -7,9 +7,11 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, BinaryIO, cast
 
 from singularity import kernel
 from singularity.errors import ToolError
@@ -25,6 +27,8 @@ PACKAGES = {
     "newgidmap": "uidmap",
 }
 _GRACE = 1.0  # seconds between TERM and KILL
+_MOMENT = 0.2  # seconds in which a tool that made us fail has ended
+_COMPLAINTS_LIMIT = 1 << 20  # bytes of stderr that are looked at
 
 
 def search_path() -> str:
@@ -121,6 +125,89 @@ def call(
     for line in complaints.splitlines():
         logger.debug("%s: %s", words[0], line)
     return Finished(name=words[0], status=process.returncode, output=output, complaints=complaints)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A tool that works while we do; which of its ends are pipes was asked for."""
+
+    stdin: BinaryIO | None
+    stdout: BinaryIO | None
+
+
+@contextmanager
+def started(
+    argv: Sequence[str | Path],
+    *,
+    purpose: str,
+    stdin: int | None = None,
+    stdout: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    keep: Collection[int] = (),
+    accept: Collection[int] = (0,),
+) -> Iterator[Running]:
+    """A tool that reads or writes a stream while the `with` block runs; its end closes the pipes and waits for it.
+
+    `stdin` and `stdout` are descriptors, or `subprocess.PIPE` for a pipe of ours; None is /dev/null. Whoever gets a pipe
+    to read from must read it to its end. However this ends, the tool has ended; an exception kills it and all it started.
+    Raises ToolError: missing, killed, or a status not in `accept`; also when the block fails since the tool has.
+    """
+    words = [str(word) for word in argv]
+    program = find(words[0], purpose=purpose)
+    logger.debug("Running %s", shlex.join(words))
+    with open(os.memfd_create("complaints", os.MFD_CLOEXEC), "w+b", buffering=0) as complaints:
+        process = subprocess.Popen(
+            words,
+            executable=program,
+            env=clean_environment(environment),
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=subprocess.DEVNULL if stdout is None else stdout,
+            stderr=complaints,
+            pass_fds=tuple(keep),
+            process_group=0,
+            preexec_fn=_die_with_parent,
+        )
+        try:
+            yield Running(stdin=cast("BinaryIO | None", process.stdin), stdout=cast("BinaryIO | None", process.stdout))
+            _close(process)
+            process.wait()
+        except Exception as error:
+            failed = _failed_before(process, accept)
+            _end(process)
+            if not failed:
+                raise
+            raise _ended(words[0], process, complaints).failure(purpose) from error
+        except BaseException:
+            _end(process)
+            raise
+        finally:
+            with suppress(OSError):
+                _close(process)
+        finished = _ended(words[0], process, complaints)
+    if finished.status not in accept:
+        raise finished.failure(purpose)
+
+
+def _close(process: "subprocess.Popen[bytes]") -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+def _failed_before(process: "subprocess.Popen[bytes]", accept: Collection[int]) -> bool:
+    """Whether a tool has failed by itself, so that what we saw of it was only the consequence."""
+    try:
+        return process.wait(timeout=_MOMENT) not in accept
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _ended(name: str, process: "subprocess.Popen[bytes]", complaints: IO[bytes]) -> Finished:
+    complaints.seek(0)
+    text = complaints.read(_COMPLAINTS_LIMIT).decode("utf-8", "replace")
+    for line in text.splitlines():
+        logger.debug("%s: %s", name, line)
+    return Finished(name=name, status=process.returncode, output="", complaints=text)
 
 
 def _follow(process: "subprocess.Popen[str]", on_line: Callable[[str], None]) -> tuple[str, str]:
