@@ -3,14 +3,14 @@
 import errno
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from singularity import kernel
 from singularity.build.namespaces import isolated
+from singularity.build.request import Bind
 from singularity.errors import BuildError
 from singularity.image.root import Root
 
@@ -21,18 +21,17 @@ _DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stde
 _SAFE = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bind:
-    """A file of the host that stands in for one of the image while a script runs; the image keeps its own."""
-
-    source: Path
-    target: str  # in the image
-
-
-def run(root: Path, argv: Sequence[str], *, environment: Mapping[str, str], binds: Sequence[Bind] = ()) -> int:
+def run(
+    root: Path,
+    argv: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    binds: Sequence[Bind] = (),
+    on_line: Callable[[str], None] | None = None,
+) -> int:
     """Runs a program in the root file system `root`, as its root, from `/`; returns its exit status.
 
-    Output goes where ours goes, input is empty. Raises BuildError when it cannot be started.
+    Output goes to `on_line`, or where ours goes; input is empty. Raises BuildError when it cannot be started.
     """
 
     def start() -> NoReturn:
@@ -46,22 +45,27 @@ def run(root: Path, argv: Sequence[str], *, environment: Mapping[str, str], bind
             raise BuildError(f"{argv[0]} in the image: {error.strerror}", hint="scripts need it") from error
 
     logger.debug("Running %s in %s", list(argv), root)
-    return isolated(start)
+    return isolated(start, on_line=on_line)
 
 
 def _enter(path: Path, binds: Sequence[Bind]) -> None:
     """Makes `path` the root of this process, which has a mount namespace of its own, and detaches the host's."""
     kernel.mount(str(path), str(path), None, kernel.MS_BIND | kernel.MS_REC)
     with Root(path) as root:
-        _mount_proc(root)
-        _mount_sys(root)
-        _mount_dev(root)
+        mount_kernel_files(root)
         for bind in binds:
             _mount(root, bind.target, str(bind.source), None, kernel.MS_BIND)
         os.fchdir(root.fd)
     kernel.pivot_root(".", ".")  # the old root comes to lie over the new one, and is then taken off it
     kernel.unmount(".", kernel.MNT_DETACH)
     os.chdir("/")
+
+
+def mount_kernel_files(root: Root) -> None:
+    """Mounts /proc, /sys and a minimal /dev, whose directories are there, in the mount namespace of this process."""
+    _mount_proc(root)
+    _mount_sys(root)
+    _mount_dev(root)
 
 
 def _mount(root: Root, target: str, source: str, kind: str | None, flags: int, data: str | None = None) -> None:
