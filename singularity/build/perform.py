@@ -6,16 +6,16 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from singularity import files, kernel, process
 from singularity.build import agents, architecture, container, copies, pack, platform_files, scripts, targets
-from singularity.build.container import Bind
-from singularity.build.plan import Action, Plan, Step
-from singularity.build.request import BuildRequest, Target
+from singularity.build.agents import localimage
+from singularity.build.plan import Action, Plan, Step, is_update
+from singularity.build.request import Bind, BuildRequest, Target
 from singularity.build.workspace import Workspace, script_environment
 from singularity.console import VERBOSE
 from singularity.definition.model import Definition, Script, Stage
@@ -27,12 +27,20 @@ logger = logging.getLogger(__name__)
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts")
 
 
-def perform(plan: Plan) -> None:
-    """Builds the image. The target is whole or as it was, and nothing else is left. Raises SingularityError."""
+def _nothing(step: Step) -> None:
+    del step
+
+
+def perform(plan: Plan, *, on_step: Callable[[Step], None] = _nothing) -> None:
+    """Builds the image. The target is whole or as it was, and nothing else is left. Raises SingularityError.
+
+    `on_step` is told of each step before it is done.
+    """
     request, definition = plan.request, plan.definition
     files.refuse_target(request.target, overwrite=request.overwrite, directory=request.format is Target.SANDBOX)
-    for stage in definition.stages:
-        agents.find(stage, definition.name)
+    for index, stage in enumerate(definition.stages):
+        if not is_update(request, definition, index):
+            agents.find(stage, definition.name)
     with ExitStack() as stack:
         directory = stack.enter_context(files.temporary_directory(request.temporary, keep=request.keep))
         final = directory
@@ -48,6 +56,7 @@ def perform(plan: Plan) -> None:
         )
         build = _Build(request, definition, workspace)
         for step in plan.steps:
+            on_step(step)
             with _timed(step):
                 build.perform(step)
     logger.info("Build complete: %s", request.target)
@@ -55,6 +64,7 @@ def perform(plan: Plan) -> None:
 
 _SAID = {
     Action.HOST_SCRIPT: "Running %s on the host",
+    Action.BEGIN: "Beginning with %s",
     Action.BOOTSTRAP: "Bootstrapping %s",
     Action.COPY: "Copying %s",
     Action.SCRIPT: "Running %s",
@@ -86,9 +96,10 @@ class _Build:
         match step.action:
             case Action.HOST_SCRIPT:
                 self.run_on_host(step, root)
+            case Action.BEGIN:
+                self.begin(root)
             case Action.BOOTSTRAP:
-                root.mkdir()
-                root.chmod(0o755)
+                _make_root(root)
                 agents.find(stage, self.definition.name).bootstrap(stage, root, self.workspace)
             case Action.PREPARE:
                 self.prepare(stage, root)
@@ -100,16 +111,29 @@ class _Build:
                 self.write_metadata(stage, root)
             case Action.TEST:
                 self.test(step, root)
-            case Action.PACK:
-                self.pack(root)
-            case Action.PLACE:
-                _place(root, self.request)
+            case Action.PACK | Action.PLACE | Action.CONVERT:
+                self.finish(step, root)
+
+    def finish(self, step: Step, root: Path) -> None:
+        """The last step: the root file system gets its place."""
+        if step.action is Action.PACK:
+            targets.write(root, self.request, self.workspace.architecture)
+        elif step.action is Action.PLACE:
+            _place(root, self.request)
+        else:
+            raise SingularityError(f"{step.what}: not a step of this plan")
 
     def root(self, index: int) -> Path:
         """The root file system of a stage."""
         if index == len(self.definition.stages) - 1:
             return self.workspace.final_root
         return self.workspace.directory / f"root-{index}"
+
+    def begin(self, root: Path) -> None:
+        if self.request.onto is None:
+            raise SingularityError("a step without a container to begin with")
+        _make_root(root)
+        localimage.fill(self.request.onto, root)
 
     def run_on_host(self, step: Step, root: Path) -> None:
         script = _script(step)
@@ -166,7 +190,7 @@ class _Build:
     def test(self, step: Step, path: Path) -> None:
         plain = _script(step).interpreter_line in ("", "#!/bin/sh")
         text = scripts.TEST if plain else scripts.TEST_OTHER_INTERPRETER
-        self.check(step, self.run(path, ["/bin/sh", "-c", text]))
+        self.check(step, self.run(path, ["/bin/sh", "-c", text, "sh", *self.request.test_arguments]))
 
     def run(self, path: Path, argv: list[str]) -> int:
         return container.run(path, argv, environment=script_environment(), binds=list(self.network_files(path)))
@@ -180,13 +204,15 @@ class _Build:
                     shutil.copyfile(name, source)
                     yield Bind(source=source, target=name)
 
-    def pack(self, root: Path) -> None:
-        targets.write(root, self.request, self.workspace.architecture)
-
     def check(self, step: Step, status: int) -> None:
         if status:
             how = f"was killed by signal {status - 128}" if status > 128 else f"failed with status {status}"
             raise BuildError(f"{self.definition.name}:{_script(step).line}: {step.what} {how}")
+
+
+def _make_root(root: Path) -> None:
+    root.mkdir(exist_ok=True)
+    root.chmod(0o755)
 
 
 def _script(step: Step) -> Script:

@@ -13,6 +13,7 @@ class Action(Enum):
     """The kinds of steps."""
 
     HOST_SCRIPT = "run on the host"
+    BEGIN = "begin with"
     BOOTSTRAP = "bootstrap"
     PREPARE = "make what launches and scripts expect"
     COPY = "copy files"
@@ -21,6 +22,7 @@ class Action(Enum):
     TEST = "test"
     PACK = "pack"
     PLACE = "put in place"
+    CONVERT = "convert"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,11 @@ def plan(request: BuildRequest, definition: Definition) -> Plan:
     return Plan(request=request, definition=definition, steps=tuple(steps))
 
 
+def is_update(request: BuildRequest, definition: Definition, index: int) -> bool:
+    """Whether the header of a stage means nothing: its root file system is there already."""
+    return request.update and index == len(definition.stages) - 1
+
+
 def _check_stages(definition: Definition, index: int) -> None:
     earlier = [stage.name for stage in definition.stages[:index] if stage.name]
     for copy in definition.stages[index].files:
@@ -66,6 +73,21 @@ def _check_stages(definition: Definition, index: int) -> None:
             what = f'%files: no earlier stage "{copy.stage}"'
             hint = f"earlier stages: {', '.join(earlier)}" if earlier else "a stage is named with a line Stage: NAME"
             raise DefinitionError(what, name=definition.name, line=copy.line, hint=hint)
+
+
+def _root_steps(request: BuildRequest, definition: Definition, index: int) -> Iterator[Step]:
+    """What a stage's sections find when they begin."""
+    header = definition.stages[index].header
+
+    def step(action: Action, what: str, reason: str) -> Step:
+        return Step(action=action, what=what, reason=reason, stage=index)
+
+    if request.onto is not None and index == len(definition.stages) - 1:
+        yield step(Action.BEGIN, str(request.onto), "--update" if request.update else "it is there")
+    if not is_update(request, definition, index):
+        field = header["bootstrap"]
+        yield step(Action.BOOTSTRAP, f"with {field.value.lower()}", f"{definition.name}:{field.line}")
+    yield step(Action.PREPARE, "", "default")
 
 
 def _stage_steps(request: BuildRequest, definition: Definition, index: int, stage: Stage) -> Iterator[Step]:
@@ -84,12 +106,8 @@ def _stage_steps(request: BuildRequest, definition: Definition, index: int, stag
             reason = where(copies[0].line)
             yield Step(action=Action.COPY, what=name, reason=reason, stage=index, copies=copies, app=app)
 
-    def always(action: Action, what: str = "", reason: str = "default") -> Step:
-        return Step(action=action, what=what, reason=reason, stage=index)
-
     yield from script("setup", Action.HOST_SCRIPT, "%pre", stage.pre)
-    yield always(Action.BOOTSTRAP, f"with {stage.agent}", where(stage.header["bootstrap"].line))
-    yield always(Action.PREPARE)
+    yield from _root_steps(request, definition, index)
     yield from copy("%files from stages", tuple(each for each in stage.files if each.stage))
     yield from script("setup", Action.HOST_SCRIPT, "%setup", stage.setup)
     yield from copy("%files", tuple(each for each in stage.files if not each.stage))
@@ -98,5 +116,5 @@ def _stage_steps(request: BuildRequest, definition: Definition, index: int, stag
     yield from script("post", Action.SCRIPT, "%post", stage.post)
     for app in stage.apps:
         yield from script("post", Action.SCRIPT, f"%appinstall {app.name}", app.install, app.name)
-    yield always(Action.METADATA)
+    yield Step(action=Action.METADATA, what="", reason="default", stage=index)
     yield from script("test", Action.TEST, "%test", stage.test)

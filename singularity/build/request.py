@@ -19,6 +19,15 @@ class Target(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """A file or directory of the host that scripts of a build see; the image keeps its own."""
+
+    source: Path  # on the host
+    target: str  # in the image: absolute
+    writable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """One build, from the command line or from a program."""
 
@@ -33,5 +42,16 @@ class BuildRequest:
     arguments: Mapping[str, str] = field(default_factory=dict)  # values of templates
     unused_arguments_allowed: bool = False
     fakeroot: bool = False
-    cache: bool = True
+    cache: bool = True  # layers and downloads are kept
+    resume: bool = True  # layers of earlier builds are used; else they are replaced
+    onto: Path | None = None  # a container whose content the build begins with: a directory or an image file
+    update: bool = False  # the header is skipped: sections only, on what `onto` has
+    test_arguments: tuple[str, ...] = ()  # of %test
+    binds: tuple[Bind, ...] = ()  # for %post, %appinstall and %test, as are the next two
+    nv: bool = False  # NVIDIA's devices and libraries
+    rocm: bool = False  # AMD's
+    writable_tmpfs: bool = False  # what %test writes is thrown away
+    reproducible: bool = False  # SOURCE_DATE_EPOCH comes from the definition where the environment has none
+    architecture: str = ""  # as Go and OCI name it; empty: the host's
+    fix_permissions: bool = False  # the owner may read and write everything, and enter every directory
     temporary: Path  # where the working directory is made

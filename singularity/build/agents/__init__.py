@@ -26,7 +26,14 @@ class Agent(Protocol):
         """Raises DefinitionError when the header lacks something; `name` is the definition file's, for messages."""
 
     def bootstrap(self, stage: Stage, root: Path, workspace: Workspace) -> None:
-        """Fills `root`, an empty directory. Raises SingularityError."""
+        """Fills `root`, an empty directory unless the build begins with something. Raises SingularityError."""
+
+    def source_digest(self, stage: Stage) -> str | None:
+        """What the source is now, for the build cache.
+
+        Empty when the header says all there is to know (a mirror), a digest for local files, None when what comes of
+        it must not be kept. Raises SingularityError when the source cannot be read.
+        """
 
 
 def find(stage: Stage, name: str) -> Agent:

@@ -14,3 +14,9 @@ def check(stage: Stage, name: str) -> None:
 def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
     """Leaves the directory empty."""
     del stage, root, workspace
+
+
+def source_digest(stage: Stage) -> str | None:
+    """There is no source."""
+    del stage
+    return ""
