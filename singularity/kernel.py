@@ -74,6 +74,14 @@ def rename(source: Path, target: Path, flags: int) -> None:
     _checked(result, target)
 
 
+def punch_hole(fd: int, offset: int, size: int) -> None:
+    """fallocate(2): these bytes read as zeros, and take no space."""
+    keep_size, punch = 1, 2
+    fallocate = getattr(_libc, "fallocate64", None) or _libc.fallocate  # musl has only the latter, and no other size
+    place = (ctypes.c_int64(offset), ctypes.c_int64(size))
+    _checked(fallocate(ctypes.c_int(fd), ctypes.c_int(keep_size | punch), *place), "fallocate")
+
+
 def die_with_parent(signal: int) -> None:
     """The kernel sends `signal` to this process when its parent ends, however that ends."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl")

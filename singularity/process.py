@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACKAGES = {
     "debootstrap": "debootstrap",
+    "debugfs": "e2fsprogs",
+    "mke2fs": "e2fsprogs",
     "mksquashfs": "squashfs-tools",
     "unsquashfs": "squashfs-tools",
     "newuidmap": "uidmap",

@@ -214,7 +214,9 @@ def _as_usage_error(error: click.ClickException) -> UsageError:
     if isinstance(error, click.BadOptionUsage):
         return UsageError(f"option {error.option_name}{about} needs a value", hint=see)
     if isinstance(error, click.MissingParameter) and error.param is not None:
-        return UsageError(f"{path}: {stand_in(error.param)} is missing", hint=see)
+        option = isinstance(error.param, click.Option)
+        missing = error.param.opts[0] if option else stand_in(error.param)
+        return UsageError(f"{path}: {missing} is missing", hint=see)
     return UsageError(f"{path}: {error.format_message()}".lstrip(": ").rstrip("."), hint=see)
 
 

@@ -1,7 +1,9 @@
-"""`singularity sif list|info|header|dump`: what is in a SIF file, object by object."""
+"""`singularity sif`: what is in a SIF file, object by object, and changing it."""
 
+import logging
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,13 +11,15 @@ from typing import BinaryIO
 
 import click
 
-from singularity.cli.command import Explained
+from singularity.cli.command import Explained, option
 from singularity.cli.main import suggestion
 from singularity.cli.page import Page, text
 from singularity.console import escape
 from singularity.errors import FileError, ImageError, UsageError
-from singularity.image import sif
+from singularity.image import sif, sif_edit
 from singularity.image.sif import DataType, Descriptor, Sif
+
+logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,6 +28,10 @@ _COMMANDS = {
     "info": "Show one object's description",
     "header": "Show the header of a file",
     "dump": "Write one object's bytes to standard output",
+    "new": "Make a SIF file without objects",
+    "add": "Append a file to a SIF file, as an object",
+    "del": "Remove an object",
+    "setprim": "Make a system partition the one that containers are made from",
 }
 
 
@@ -34,10 +42,18 @@ class Commands(click.Group):
         """What there is below `sif`."""
         return Page(
             verb=path,
-            summary="Look into a SIF file",
-            usage=("singularity sif list|header FILE", "singularity sif info|dump ID FILE"),
+            summary="Look into a SIF file, and change it",
+            usage=(
+                "singularity sif list|header|new FILE",
+                "singularity sif info|dump|del|setprim ID FILE",
+                "singularity sif add [options] FILE OBJECT",
+            ),
             verbs=(("Commands", tuple(_COMMANDS.items())),),
-            examples=("singularity sif list debian.sif", "singularity sif dump 1 debian.sif"),
+            examples=(
+                "singularity sif list debian.sif",
+                "singularity sif dump 1 debian.sif",
+                "singularity sif add --datatype sbom --sbomformat spdx-json debian.sif sbom.json",
+            ),
         )
 
     def get_help(self, ctx: click.Context) -> str:
@@ -109,7 +125,7 @@ def header_(file: Path) -> None:
 def info(id_: int, file: Path) -> None:
     """The descriptor of one object."""
     with _opened(file) as (_, content):
-        each = _find(content, id_, file)
+        each = sif_edit.find(content, id_, file)
         rows = [
             ("Data Type", _TYPES.get(each.type, f"Unknown ({each.type:#x})")),
             ("ID", str(each.id)),
@@ -129,7 +145,13 @@ def info(id_: int, file: Path) -> None:
                 ("Architecture", sif.architecture_name(partition.architecture)),
             ]
         elif each.type == DataType.SIGNATURE:
-            rows += [("Hash Type", _hash(each)), ("Entity", each.extra[4:24].hex().upper())]
+            rows += [("Hash Type", _hash(each)), ("Entity", each.extra[4:24].ljust(20, b"\0").hex().upper())]
+        elif each.type == DataType.CRYPTOGRAPHIC_MESSAGE:
+            rows += [("Format Type", _message(each)[0]), ("Message Type", _message(each)[1])]
+        elif each.type == DataType.SBOM:
+            rows += [("Format", _sbom(each))]
+        elif each.type in (DataType.OCI_ROOT_INDEX, DataType.OCI_BLOB):
+            rows += [("Digest", escape(each.extra.decode("utf-8", "replace")))]
         _table(*rows)
 
 
@@ -139,7 +161,7 @@ def info(id_: int, file: Path) -> None:
 def dump(id_: int, file: Path) -> None:
     """The bytes of one object, as they are."""
     with _opened(file) as (stream, content):
-        each = _find(content, id_, file)
+        each = sif_edit.find(content, id_, file)
         stream.seek(each.offset)
         left = each.size
         while left:
@@ -148,6 +170,135 @@ def dump(id_: int, file: Path) -> None:
                 raise ImageError(f"{file}: object {id_} is cut short")
             sys.stdout.buffer.write(data)
             left -= len(data)
+
+
+@_below("new")
+@_file
+def new(file: Path) -> None:
+    """An empty SIF file, for `sif add`."""
+    sif_edit.create(file)
+
+
+@_below("add")
+@option("--datatype", required=True, metavar="1-11", help="What the object is; or its name, such as deffile or sbom")
+@option("--partfs", default="", metavar="1-4", help="File system of a partition: squashfs, ext3, archive, raw")
+@option("--parttype", default="", metavar="1-4", help="Kind of a partition: system, primsys, data, overlay")
+@option("--partarch", default="", metavar="1-13", help="Architecture of a partition: 386, amd64, arm, arm64, ...")
+@option("--signhash", default="", metavar="1-5", help="Hash of a signature: sha256, sha384, sha512, blake2s, blake2b")
+@option("--signentity", default="", metavar="HEX", help="Fingerprint of the key that a signature was made with")
+@option("--sbomformat", default="", metavar="NAME", help="Format of a bill of materials, such as spdx-json")
+@option("--groupid", default="0", metavar="N", help="Group that the object joins; 0 for none")
+@option("--link", default="0", metavar="N", help="Object that it belongs to; 0xf0000000 and N for a group")
+@option(
+    "--alignment", default="", metavar="BYTES", help="Where its data may begin; partitions begin at multiples of 4096"
+)
+@option("--filename", default=None, metavar="NAME", help="Name of the object; that of the file when not given")
+@_file
+@click.argument("object_", metavar="OBJECT", type=click.Path(path_type=Path))
+def add(file: Path, object_: Path, **given: str | None) -> None:
+    """Appends an object; nothing else in the file moves."""
+    addition = _addition({key: value or "" for key, value in given.items()}, _object_name(given["filename"], object_))
+    with sif_edit.editing(file) as editor, _reading(object_) as source:
+        editor.add(addition, source)
+
+
+@_below("del")
+@_object
+@_file
+def delete(id_: int, file: Path) -> None:
+    """Removes an object and its data; the ids of the others stay."""
+    with sif_edit.editing(file) as editor:
+        editor.delete(id_)
+
+
+@_below("setprim")
+@_object
+@_file
+def set_primary(id_: int, file: Path) -> None:
+    """Makes a system partition the primary one, and the one before an ordinary one."""
+    with sif_edit.editing(file) as editor:
+        if not editor.set_primary(id_):
+            logger.info("%s: object %d is the primary partition already", file, id_)
+
+
+def _object_name(given: str | None, path: Path) -> bytes:
+    return os.fsencode(path.name if given is None else given)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except IsADirectoryError as error:
+        raise FileError(f"{path}: a directory", hint="name a file") from error
+    except FileNotFoundError as error:
+        raise FileError.because(path, error) from error
+
+
+def _addition(given: Mapping[str, str], name: bytes) -> sif_edit.Addition:
+    """What the options say, checked. Raises UsageError."""
+    kind = DataType(_choice("--datatype", given["datatype"], _DATA_TYPES) + DataType.DEFINITION - 1)
+    link = _number("--link", given["link"], (1 << 32) - 1)
+    default = sif.PARTITION_ALIGNMENT if kind is DataType.PARTITION else 1
+    return sif_edit.Addition(
+        type=kind,
+        name=name,
+        group=_number("--groupid", given["groupid"], sif.GROUP_LIMIT - 1),
+        link=link % sif.GROUP_LIMIT,
+        links_group=link >= _LINKS_GROUP,
+        alignment=max(1, _number("--alignment", given["alignment"] or str(default), 1 << 30)),
+        extra=_extra(kind, given),
+    )
+
+
+def _extra(kind: DataType, given: Mapping[str, str]) -> bytes:
+    for owner, options in _OPTIONS_OF.items():
+        wrong = [key for key in options if given[key] and owner is not kind]
+        if wrong:
+            raise UsageError(f"--{wrong[0]} is for --datatype {_DATA_TYPES[owner - DataType.DEFINITION]}")
+    if kind is DataType.PARTITION:
+        return sif.partition_extra(
+            _choice("--partfs", given["partfs"], _PARTITION_FILESYSTEMS),
+            _choice("--parttype", given["parttype"], _PARTITION_TYPES),
+            list(sif.ARCHITECTURES)[_choice("--partarch", given["partarch"], tuple(sif.ARCHITECTURES)) - 1],
+        )
+    if kind is DataType.SIGNATURE:
+        return sif.signature_extra(_choice("--signhash", given["signhash"], _HASH_WORDS), _entity(given["signentity"]))
+    if kind is DataType.SBOM:
+        return _choice("--sbomformat", given["sbomformat"], sif.SBOM_FORMATS).to_bytes(4, "little")
+    return b""
+
+
+def _entity(text: str) -> bytes:
+    try:
+        entity = bytes.fromhex(text)
+    except ValueError:
+        entity = b"-"
+    if len(entity) not in (0, 20):
+        raise UsageError(f'--signentity: "{text}" is no fingerprint', hint="40 hexadecimal digits")
+    return entity
+
+
+def _choice(name: str, word: str, words: tuple[str, ...]) -> int:
+    """The place of a word among `words`, counted from 1; or that number itself. Raises UsageError."""
+    if not word:
+        raise UsageError(f"{name} is missing", hint=f"1 to {len(words)}: {', '.join(words)}")
+    if word.lower() in words and not (word.isdecimal() and 1 <= int(word) <= len(words)):
+        return words.index(word.lower()) + 1
+    if word.isascii() and word.isdecimal() and 1 <= int(word) <= len(words):
+        return int(word)
+    raise UsageError(f'{name}: "{word}" is none', hint=f"1 to {len(words)}: {', '.join(words)}")
+
+
+def _number(name: str, word: str, most: int) -> int:
+    try:
+        number = int(word, 0)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= most:
+        raise UsageError(f'{name}: "{word}" is no number from 0 to {most}')
+    return number
 
 
 @contextmanager
@@ -163,14 +314,6 @@ def _opened(file: Path) -> Iterator[tuple[BinaryIO, Sif]]:
         raise
     except OSError as error:
         raise FileError.because(file, error) from error
-
-
-def _find(content: Sif, number: int, file: Path) -> Descriptor:
-    for each in content.descriptors:
-        if each.id == number:
-            return each
-    known = ", ".join(str(each.id) for each in content.descriptors)
-    raise ImageError(f"{file}: no object {number}", hint=f"objects: {known}" if known else "it has none")
 
 
 _TYPES: dict[int, str] = {
@@ -200,7 +343,24 @@ _PARTITIONS: dict[int, str] = {
     sif.PartitionType.DATA: "Data",
     sif.PartitionType.OVERLAY: "Overlay",
 }
-_HASHES = {1: "SHA-256", 2: "SHA-384", 3: "SHA-512", 4: "BLAKE2S-256", 5: "BLAKE2B-256"}
+_HASHES: dict[int, str] = {1: "SHA-256", 2: "SHA-384", 3: "SHA-512", 4: "BLAKE2S-256", 5: "BLAKE2B-256"}
+
+
+_DATA_TYPES = (
+    "deffile", "env", "labels", "partition", "signature", "genericjson", "generic", "crypto", "sbom", "oci-index",
+    "oci-blob",
+)  # fmt: skip
+_PARTITION_FILESYSTEMS = ("squashfs", "ext3", "archive", "raw")
+_PARTITION_TYPES = ("system", "primsys", "data", "overlay")
+_HASH_WORDS = ("sha256", "sha384", "sha512", "blake2s", "blake2b")
+_OPTIONS_OF = {
+    DataType.PARTITION: ("partfs", "parttype", "partarch"),
+    DataType.SIGNATURE: ("signhash", "signentity"),
+    DataType.SBOM: ("sbomformat",),
+}
+_LINKS_GROUP = 0xF0000000
+_MESSAGE_FORMATS = {1: "OpenPGP", 2: "PEM"}
+_MESSAGE_TYPES = {0x100: "Clear Signature", 0x200: "RSA-OAEP"}
 
 
 def kind(descriptor: Descriptor) -> str:
@@ -211,7 +371,25 @@ def kind(descriptor: Descriptor) -> str:
         filesystem = _FILESYSTEMS.get(partition.filesystem, "Unknown")
         use = _PARTITIONS.get(partition.type, "Unknown")
         return f"{name} ({filesystem}/{use}/{sif.architecture_name(partition.architecture)})"
-    return f"{name} ({_hash(descriptor)})" if descriptor.type == DataType.SIGNATURE else name
+    details = {
+        DataType.SIGNATURE: lambda: _hash(descriptor),
+        DataType.CRYPTOGRAPHIC_MESSAGE: lambda: "/".join(_message(descriptor)),
+        DataType.SBOM: lambda: _sbom(descriptor),
+    }
+    detail = details.get(DataType(descriptor.type)) if descriptor.type in _TYPES else None
+    return f"{name} ({detail()})" if detail else name
+
+
+def _message(descriptor: Descriptor) -> tuple[str, str]:
+    """The format and the type of a cryptographic message."""
+    extra = descriptor.extra.ljust(8, b"\0")
+    numbers = (int.from_bytes(extra[:4], "little"), int.from_bytes(extra[4:8], "little"))
+    return _MESSAGE_FORMATS.get(numbers[0], "Unknown"), _MESSAGE_TYPES.get(numbers[1], "Unknown")
+
+
+def _sbom(descriptor: Descriptor) -> str:
+    number = int.from_bytes(descriptor.extra[:4], "little")
+    return sif.SBOM_FORMATS[number - 1] if 1 <= number <= len(sif.SBOM_FORMATS) else "Unknown"
 
 
 def _hash(descriptor: Descriptor) -> str:

@@ -28,6 +28,8 @@ _ENTRIES_LIMIT, _TABLE_LIMIT, _OVERLAYS_LIMIT = 4096, 1 << 20, 16
 _INT64_LIMIT = 1 << 63
 _INCOMPLETE = "pull it again"
 _GROUP = 0xF0000000
+GROUP_LIMIT = 0x10000000  # a group's number shares its word with the mask above
+NAME_LIMIT = 128
 
 
 class DataType(IntEnum):
@@ -66,6 +68,23 @@ class PartitionType(IntEnum):
     OVERLAY = 4
 
 
+class Hash(IntEnum):
+    """What a signature is made over."""
+
+    SHA256 = 1
+    SHA384 = 2
+    SHA512 = 3
+    BLAKE2S_256 = 4
+    BLAKE2B_256 = 5
+
+
+SBOM_FORMATS = (
+    "cyclonedx-json", "cyclonedx-xml", "github-json", "spdx-json", "spdx-rdf", "spdx-tag-value", "spdx-yaml",
+    "syft-json",
+)  # fmt: skip
+"""Formats of a software bill of materials, in the order of their numbers, from 1."""
+
+
 ARCHITECTURES = {
     "386": b"01\0",
     "amd64": b"02\0",
@@ -82,7 +101,7 @@ ARCHITECTURES = {
     "loong64": b"13\0",
 }
 _ARCHITECTURE_NAMES = {code: name for name, code in ARCHITECTURES.items()}
-_NO_ARCHITECTURE = b"00\0"
+NO_ARCHITECTURE = b"00\0"
 
 
 def architecture_name(code: bytes) -> str:
@@ -96,7 +115,7 @@ class Header:
 
     launch: bytes = LAUNCH_LINE
     version: bytes = VERSION
-    architecture: bytes = _NO_ARCHITECTURE  # of the primary partition
+    architecture: bytes = NO_ARCHITECTURE  # of the primary partition
     id: UUID
     created: int
     modified: int
@@ -169,6 +188,18 @@ class Sif:
         partitions = [(each, each.partition) for each in self.descriptors]
         return [each for each, p in partitions if p and p.type == PartitionType.OVERLAY and p.filesystem in kinds]
 
+    @property
+    def end(self) -> int:
+        """Where the data ends: the first byte that no object has, behind which new ones are put."""
+        table_end = self.header.table_offset + self.header.table_size
+        return max(table_end, *(each.end for each in self.descriptors), 0)
+
+    def signed_groups(self) -> set[int]:
+        """The groups that signatures speak of, wholly or in part."""
+        groups = {each.id: each.group for each in self.descriptors}
+        signatures = [each for each in self.descriptors if each.type == DataType.SIGNATURE]
+        return {each.link if each.links_group else groups.get(each.link, 0) for each in signatures} - {0}
+
     def find(self, kind: DataType, name: bytes | None = None) -> Descriptor | None:
         """The first object of a type, and of a name when one is given."""
         return next((each for each in self.descriptors if each.type == kind and name in (None, each.name)), None)
@@ -182,12 +213,7 @@ def read(file: BinaryIO) -> Sif:
     """
     size = file.seek(0, 2)
     header = _read_header(file, size)
-    file.seek(header.table_offset)
-    table = file.read(header.total * _DESCRIPTOR.size)
-    if len(table) != header.total * _DESCRIPTOR.size:
-        raise ImageError("the table of objects of the SIF cannot be read")
-    rows = [table[start : start + _DESCRIPTOR.size] for start in range(0, len(table), _DESCRIPTOR.size)]
-    used = [(number, decode_descriptor(row)) for number, row in enumerate(rows, 1) if row[4]]
+    used = [(number, decode_descriptor(row)) for number, row in enumerate(read_rows(file, header), 1) if row[4]]
     _check_places(header, used, size)
     content = Sif(header=header, descriptors=tuple(descriptor for _, descriptor in used))
     uses = [each.partition.type for each in content.descriptors if each.partition]
@@ -196,6 +222,20 @@ def read(file: BinaryIO) -> Sif:
     if len(content.overlays()) > _OVERLAYS_LIMIT:
         raise ImageError(f"SIF with more than {_OVERLAYS_LIMIT} overlay partitions")
     return content
+
+
+def read_rows(file: BinaryIO, header: Header) -> list[bytes]:
+    """The table of descriptors as it stands in the file, unused ones too; the fifth byte says which are used."""
+    file.seek(header.table_offset)
+    table = file.read(header.total * _DESCRIPTOR.size)
+    if len(table) != header.total * _DESCRIPTOR.size:
+        raise ImageError("the table of objects of the SIF cannot be read")
+    return [table[start : start + _DESCRIPTOR.size] for start in range(0, len(table), _DESCRIPTOR.size)]
+
+
+def row_offset(header: Header, index: int) -> int:
+    """Where the descriptor with this index, counted from 0, stands in the file."""
+    return header.table_offset + index * _DESCRIPTOR.size
 
 
 def read_object(file: BinaryIO, descriptor: Descriptor, *, limit: int = 16 << 20) -> bytes:
@@ -314,8 +354,8 @@ def decode_descriptor(data: bytes) -> Descriptor:
 
 def encode_descriptor(descriptor: Descriptor) -> bytes:
     """The bytes of a used descriptor. Raises ImageError when the name is longer than the 128 bytes there are."""
-    if len(descriptor.name) > 128:
-        raise ImageError(f"object name of {len(descriptor.name)} bytes: at most 128 fit into a SIF file")
+    if len(descriptor.name) > NAME_LIMIT:
+        raise ImageError(f"object name of {len(descriptor.name)} bytes: at most {NAME_LIMIT} fit into a SIF file")
     return _DESCRIPTOR.pack(
         descriptor.type,
         1,
@@ -341,6 +381,16 @@ class NewObject:
     type: DataType
     data: bytes
     name: bytes = b""
+
+
+def partition_extra(filesystem: int, kind: int, architecture: str) -> bytes:
+    """The further fields of a partition. `architecture` is a key of ARCHITECTURES, or "unknown"."""
+    return struct.pack("<ii3s", filesystem, kind, ARCHITECTURES.get(architecture, NO_ARCHITECTURE))
+
+
+def signature_extra(hash_type: int, fingerprint: bytes) -> bytes:
+    """The further fields of a signature; the fingerprint of an OpenPGP key has 20 bytes, other keys have none."""
+    return struct.pack("<i256s", hash_type, fingerprint)
 
 
 def partition_offset(objects: Sequence[NewObject]) -> int:
@@ -376,7 +426,7 @@ def encode_head(
             padded_size=start - last + partition_size,
             created=time,
             modified=time,
-            extra=struct.pack("<ii3s", filesystem, PartitionType.PRIMARY, code),
+            extra=partition_extra(filesystem, PartitionType.PRIMARY, architecture),
         )
     )
     header = Header(
@@ -386,6 +436,12 @@ def encode_head(
     table = b"".join(map(encode_descriptor, descriptors)).ljust(header.table_size, b"\0")
     head = encode_header(header).ljust(header.table_offset, b"\0") + table
     return (head + b"".join(each.data for each in objects)).ljust(start, b"\0")
+
+
+def encode_empty(*, id: UUID, time: int) -> bytes:  # noqa: A002 - the format's own word
+    """All of a new file that holds no object."""
+    header = Header(id=id, created=time, modified=time, free=_TABLE_ENTRIES, data_size=0)
+    return encode_header(header).ljust(header.data_offset, b"\0")
 
 
 def _place(objects: Sequence[NewObject], time: int) -> Iterator[Descriptor]:
