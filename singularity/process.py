@@ -150,9 +150,10 @@ def started(
 ) -> Iterator[Running]:
     """A tool that reads or writes a stream while the `with` block runs; its end closes the pipes and waits for it.
 
-    `stdin` and `stdout` are descriptors, or `subprocess.PIPE` for a pipe of ours; None is /dev/null. Whoever gets a pipe
-    to read from must read it to its end. However this ends, the tool has ended; an exception kills it and all it started.
-    Raises ToolError: missing, killed, or a status not in `accept`; also when the block fails since the tool has.
+    `stdin` and `stdout` are descriptors, or `subprocess.PIPE` for a pipe of ours; None is /dev/null. Whoever gets a
+    pipe to read from must read it to its end. However this ends, the tool has ended; an exception kills it and all it
+    started. Raises ToolError: missing, killed, or a status not in `accept`; also when the block fails since the tool
+    has.
     """
     words = [str(word) for word in argv]
     program = find(words[0], purpose=purpose)
@@ -183,17 +184,17 @@ def started(
             _end(process)
             raise
         finally:
-            with suppress(OSError):
-                _close(process)
+            _close(process, quietly=True)
         finished = _ended(words[0], process, complaints)
     if finished.status not in accept:
         raise finished.failure(purpose)
 
 
-def _close(process: "subprocess.Popen[bytes]") -> None:
+def _close(process: "subprocess.Popen[bytes]", *, quietly: bool = False) -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            pipe.close()
+            with suppress(*((OSError,) if quietly else ())):
+                pipe.close()
 
 
 def _failed_before(process: "subprocess.Popen[bytes]", accept: Collection[int]) -> bool:

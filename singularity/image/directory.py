@@ -1,0 +1,284 @@
+"""A directory as a stream of entries, in the order of its names' bytes; read by descriptor, links not followed."""
+
+import errno
+import logging
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from singularity.errors import FileError, ImageError
+from singularity.image.limits import shown
+from singularity.image.stream import CHUNK
+from singularity.image.tree import Entry, Kind, Member, Segment, Tree
+from singularity.image.xattrs import is_carried
+
+logger = logging.getLogger(__name__)
+
+_AT_ONCE = 1 << 16  # bytes of a file that are read when it is met
+_KINDS = {kind.value: kind for kind in Kind if kind is not Kind.HARD_LINK}
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = _OPEN | os.O_RDONLY | os.O_DIRECTORY
+_FILE = _OPEN | os.O_RDONLY | os.O_NONBLOCK
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+def read(path: Path, *, cross_mounts: bool = False) -> Tree:
+    """The root file system in a directory; its root is the first member.
+
+    What is mounted inside is left out, unless `cross_mounts`: its mount point is there, and empty. Files and
+    directories of the caller's that their own modes keep from being read are made readable for the moment they are
+    opened. Raises FileError naming what cannot be read.
+    """
+    try:
+        root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise FileError.because(path, error) from error
+    walk = _Walk(path, set() if cross_mounts else _mount_points(root))
+    try:
+        yield Entry(walk.member(b"", os.fstat(root), root, Kind.DIRECTORY))
+        yield from walk.below(root)
+    except OSError as error:
+        raise FileError.because(walk.named(), error) from error
+    finally:
+        os.close(root)
+    walk.warn()
+
+
+class _Walk:
+    def __init__(self, root: Path, mounts: set[bytes]) -> None:
+        self.root = root
+        self.mounts = mounts
+        self.here = b""  # the member that is being looked at
+        self.links: dict[tuple[int, int], tuple[bytes, int]] = {}  # of a file: its first name, and how many more it has
+        self.changed: Counter[str] = Counter()
+        self.as_root = os.geteuid() == 0
+
+    def named(self) -> str:
+        """The path, on the host, of what is being looked at."""
+        return f"{self.root}/{shown(self.here)}" if self.here else str(self.root)
+
+    def warn(self) -> None:
+        for what, count in sorted(self.changed.items()):
+            logger.warning("%s: %d %s", self.root, count, what)
+
+    def below(self, root: int) -> Iterator[Entry]:
+        """All that is in the directory `root`; one descriptor is open for each level."""
+        stack: list[tuple[int, bytes, Iterator[bytes]]] = [(root, b"", iter(_names(root)))]
+        try:
+            while stack:
+                directory, above, names = stack[-1]
+                name = next(names, None)
+                if name is None:
+                    stack.pop()
+                    if stack:
+                        os.close(directory)
+                    continue
+                self.here = above + name
+                try:
+                    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                except FileNotFoundError:
+                    self.changed["files went away while the directory was read"] += 1
+                    continue
+                if not stat.S_ISDIR(status.st_mode):
+                    yield from self._file(directory, name, status)
+                elif self.here in self.mounts:
+                    yield Entry(self.member(self.here, status, None, Kind.DIRECTORY))
+                else:
+                    fd = self._open(directory, name, status, _DIRECTORY)
+                    stack.append((fd, self.here + b"/", iter(_names(fd))))
+                    yield Entry(self.member(self.here, os.fstat(fd), fd, Kind.DIRECTORY))
+        finally:
+            for fd, _, _ in stack[1:]:
+                os.close(fd)
+
+    def _file(self, directory: int, name: bytes, status: os.stat_result) -> Iterator[Entry]:
+        first = self._first_name(status)
+        if first is not None:
+            yield Entry(self.member(self.here, status, None, Kind.HARD_LINK, target=first))
+            return
+        kind = _KINDS[stat.S_IFMT(status.st_mode)]
+        if kind is not Kind.FILE:
+            target = os.readlink(name, dir_fd=directory) if kind is Kind.LINK else b""
+            place = b"/proc/self/fd/%d/%s" % (directory, name)
+            yield Entry(self.member(self.here, status, place, kind, target=target))
+            return
+        fd = self._open(directory, name, status, _FILE)
+        try:
+            status = os.fstat(fd)
+            segments = _segments(fd, status)
+            member = self.member(self.here, status, fd, Kind.FILE, segments=segments)
+            data: Iterable[bytes]
+            if segments is None and member.size <= _AT_ONCE:
+                data = tuple(self._data(fd, member))
+            else:
+                data = self._data(fd, member)
+            yield Entry(member, data)
+        finally:
+            os.close(fd)
+
+    def _first_name(self, status: os.stat_result) -> bytes | None:
+        """Where the file has been met before; only those with names still to come are remembered."""
+        if status.st_nlink < 2:
+            return None
+        key = (status.st_dev, status.st_ino)
+        known = self.links.get(key)
+        if known is None:
+            self.links[key] = (self.here, status.st_nlink - 1)
+            return None
+        first, left = known
+        if left > 1:
+            self.links[key] = (first, left - 1)
+        else:
+            del self.links[key]
+        return first
+
+    def _open(self, directory: int, name: bytes, status: os.stat_result, flags: int) -> int:
+        """Opens what `status` is of, also where only its mode keeps its owner from it."""
+        try:
+            fd = os.open(name, flags, dir_fd=directory)
+        except PermissionError:
+            if status.st_uid != os.geteuid():
+                raise
+            fd = _open_own(directory, name, flags)
+        now = os.fstat(fd)
+        if (now.st_dev, now.st_ino, stat.S_IFMT(now.st_mode)) != (
+            status.st_dev,
+            status.st_ino,
+            stat.S_IFMT(status.st_mode),
+        ):
+            os.close(fd)
+            raise OSError(errno.EBUSY, "replaced while it was read", os.fsdecode(name))
+        return fd
+
+    def _data(self, fd: int, member: Member) -> Iterator[bytes]:
+        """The data of a file, as much as was announced, whatever happens to it meanwhile."""
+        short = False
+        try:
+            for segment in member.segments if member.segments is not None else (Segment(offset=0, size=member.size),):
+                at, left = segment.offset, segment.size
+                while left:
+                    chunk = os.pread(fd, min(left, CHUNK), at)
+                    if not chunk:
+                        short = True
+                        chunk = bytes(min(left, CHUNK))
+                    at += len(chunk)
+                    left -= len(chunk)
+                    yield chunk
+            status = os.fstat(fd)
+        except OSError as error:
+            raise FileError.because(f"{self.root}/{shown(member.path)}", error) from error
+        if short or status.st_size > member.size:
+            logger.warning("%s/%s: changed its size while it was read", self.root, shown(member.path))
+
+    def member(
+        self,
+        path: bytes,
+        status: os.stat_result,
+        place: int | bytes | None,
+        kind: Kind,
+        *,
+        target: bytes = b"",
+        segments: tuple[Segment, ...] | None = None,
+    ) -> Member:
+        """A member with the attributes of `status`, and the extended ones of what is at `place`."""
+        return Member(
+            path=path,
+            kind=kind,
+            mode=stat.S_IMODE(status.st_mode),
+            uid=status.st_uid,
+            gid=status.st_gid,
+            mtime=status.st_mtime_ns,
+            size=status.st_size if kind is Kind.FILE else 0,
+            segments=segments,
+            target=target,
+            device=status.st_rdev if kind.is_device else 0,
+            xattrs=self._xattrs(place) if place is not None else {},
+        )
+
+    def _xattrs(self, place: int | bytes) -> dict[bytes, bytes]:
+        follow = isinstance(place, int)
+        try:
+            names = os.listxattr(place, follow_symlinks=follow)
+        except OSError as error:
+            if error.errno in (errno.EOPNOTSUPP, errno.EPERM, errno.EACCES):
+                return {}
+            raise
+        found = {}
+        for name in sorted(names):
+            encoded = os.fsencode(name)
+            if is_carried(encoded) and (self.as_root or not encoded.startswith(b"trusted.")):
+                with suppress(FileNotFoundError):
+                    try:
+                        found[encoded] = os.getxattr(place, name, follow_symlinks=follow)
+                    except OSError as error:
+                        if error.errno != errno.ENODATA:
+                            raise
+        return found
+
+
+def _names(directory: int) -> list[bytes]:
+    return sorted(os.fsencode(name) for name in os.listdir(directory))
+
+
+def _open_own(directory: int, name: bytes, flags: int) -> int:
+    """Opens a file or directory of the caller's after making it readable; its mode is as it was afterwards."""
+    with _handle(directory, name) as (handle, mode):
+        place = f"/proc/self/fd/{handle}"
+        os.chmod(place, mode | (0o500 if stat.S_ISDIR(mode) else 0o400))
+        try:
+            return os.open(place, flags & ~os.O_NOFOLLOW)
+        finally:
+            os.chmod(place, stat.S_IMODE(mode))
+
+
+@contextmanager
+def _handle(directory: int, name: bytes) -> Iterator[tuple[int, int]]:
+    """A descriptor that only stands for a file or directory, and its mode with its kind."""
+    fd = os.open(name, os.O_PATH | _OPEN, dir_fd=directory)
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISLNK(mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(name))
+        yield fd, mode
+    finally:
+        os.close(fd)
+
+
+def _segments(fd: int, status: os.stat_result) -> tuple[Segment, ...] | None:
+    """The parts of a file that are no holes, when it may have holes and the file system knows them."""
+    size = status.st_size
+    if status.st_blocks * 512 >= size:
+        return None
+    segments = []
+    at = 0
+    try:
+        while at < size:
+            try:
+                start = os.lseek(fd, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # only a hole is left
+                    break
+                raise
+            at = min(os.lseek(fd, start, os.SEEK_HOLE), size)
+            if start < at:
+                segments.append(Segment(offset=start, size=at - start))
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+            return None
+        raise
+    return None if segments == [Segment(offset=0, size=size)] else tuple(segments)
+
+
+def _mount_points(root: int) -> set[bytes]:
+    """The paths below a directory at which something is mounted."""
+    above = os.readlink(f"/proc/self/fd/{root}").encode(errors="surrogateescape").rstrip(b"/") + b"/"
+    try:
+        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    except OSError as error:
+        raise ImageError(f"/proc/self/mountinfo: {error.strerror}", hint="mount /proc") from error
+    points = (_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), line.split(b" ")[4]) for line in lines)
+    return {point[len(above) :] for point in points if point.startswith(above) and len(point) > len(above)}
