@@ -18,22 +18,27 @@ from singularity.errors import BuildError, SingularityError
 logger = logging.getLogger(__name__)
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_TYPED = (signal.SIGINT, signal.SIGQUIT)  # at a terminal, to all processes of the foreground
 _FAILED = 255
 
 
-def isolated(start: Callable[[], NoReturn], *, on_line: Callable[[str], None] | None = None) -> int:
+def isolated(
+    start: Callable[[], NoReturn], *, on_line: Callable[[str], None] | None = None, interactive: bool = False
+) -> int:
     """Runs `start`, which executes a program, in new mount, PID and IPC namespaces; returns the program's exit status.
 
     The program's death by a signal is 128 and its number. `on_line` sees each line of output, which otherwise goes
-    where ours goes. Nothing of the namespaces is left when this returns or raises. Raises BuildError for what `start`
-    raises, and when there can be no namespaces.
+    where ours goes. An `interactive` program keeps our input, and what is typed to stop it is its affair alone. Nothing
+    of the namespaces is left when this returns or raises. Raises BuildError for what `start` raises, and when there can
+    be no namespaces.
     """
     error_read, error_write = os.pipe2(os.O_CLOEXEC)
     output_read, output_write = os.pipe2(os.O_CLOEXEC) if on_line else (-1, -1)
+    typed = {number: signal.signal(number, signal.SIG_IGN) for number in _TYPED if interactive}
     outer = os.fork()
     if outer == 0:
         os.close(error_read)
-        _run_outer(start, error_write, output_write)
+        _run_outer(start, error_write, output_write, interactive=interactive)
     os.close(error_write)
     try:
         if on_line:
@@ -48,12 +53,15 @@ def isolated(start: Callable[[], NoReturn], *, on_line: Callable[[str], None] | 
         os.kill(outer, signal.SIGTERM)
         os.waitpid(outer, 0)
         raise
+    finally:
+        for number, handler in typed.items():
+            signal.signal(number, handler)
     if error:
         raise BuildError(error)
     return status if status >= 0 else 128 - status
 
 
-def _run_outer(start: Callable[[], NoReturn], error: int, output: int) -> NoReturn:
+def _run_outer(start: Callable[[], NoReturn], error: int, output: int, *, interactive: bool) -> NoReturn:
     """The outer process: makes the namespaces, waits for their first process, and kills it when told to stop."""
     first = 0
 
@@ -66,7 +74,7 @@ def _run_outer(start: Callable[[], NoReturn], error: int, output: int) -> NoRetu
 
     try:
         for number in _STOPPING:
-            signal.signal(number, stop)
+            signal.signal(number, signal.SIG_IGN if interactive and number in _TYPED else stop)
         parent = os.getppid()
         kernel.die_with_parent(signal.SIGTERM)
         if os.getppid() != parent:
@@ -78,7 +86,7 @@ def _run_outer(start: Callable[[], NoReturn], error: int, output: int) -> NoRetu
             raise BuildError(what, hint="root is needed for it") from failure
         first = os.fork()
         if first == 0:
-            _run_first(start, error, output)
+            _run_first(start, error, output, interactive=interactive)
         if output >= 0:
             os.close(output)
         os._exit(_wait(first))
@@ -86,7 +94,7 @@ def _run_outer(start: Callable[[], NoReturn], error: int, output: int) -> NoRetu
         _report(failure, error)
 
 
-def _run_first(start: Callable[[], NoReturn], error: int, output: int) -> NoReturn:
+def _run_first(start: Callable[[], NoReturn], error: int, output: int, *, interactive: bool) -> NoReturn:
     """The first process of the PID namespace: reaps everything, and ends when the program has ended."""
     try:
         for number in _STOPPING:
@@ -94,7 +102,7 @@ def _run_first(start: Callable[[], NoReturn], error: int, output: int) -> NoRetu
         kernel.die_with_parent(signal.SIGKILL)
         program = os.fork()
         if program == 0:
-            _run_program(start, error, output)
+            _run_program(start, error, output, interactive=interactive)
         if output >= 0:
             os.close(output)
         os._exit(_wait(program))
@@ -102,12 +110,13 @@ def _run_first(start: Callable[[], NoReturn], error: int, output: int) -> NoRetu
         _report(failure, error)
 
 
-def _run_program(start: Callable[[], NoReturn], error: int, output: int) -> NoReturn:
+def _run_program(start: Callable[[], NoReturn], error: int, output: int, *, interactive: bool) -> NoReturn:
     try:
-        for number in (*_STOPPING, signal.SIGPIPE):
+        for number in (*_STOPPING, *_TYPED, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        os.dup2(null, 0)
+        if not interactive:
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            os.dup2(null, 0)
         if output >= 0:
             os.dup2(output, 1)
             os.dup2(output, 2)

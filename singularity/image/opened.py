@@ -1,0 +1,117 @@
+"""An image opened once for all that is to be done with it: recognised and locked as launches lock it.
+
+Launches take the same lock (`launcher/sexec.c`): writers of an ext file system alone, readers together. What cannot be
+written, squashfs, needs none.
+"""
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from singularity.errors import FileError, ImageError
+from singularity.image.identify import Format, Image, recognise
+from singularity.image.identify import Partition as Part
+
+_TRIES, _PAUSE = 20, 0.025  # as launches do: half a second, in seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A recognised image and its open file, or, for a directory, a descriptor that only stands for it."""
+
+    image: Image
+    fd: int
+
+    @property
+    def path(self) -> Path:
+        """As it was named."""
+        return self.image.path
+
+    @property
+    def held(self) -> str:
+        """The name of this very file or directory, whatever its path has come to mean."""
+        return f"/proc/self/fd/{self.fd}"
+
+
+@contextmanager
+def opened(path: Path, *, writable: bool, missing: str = "") -> Iterator[Opened]:
+    """The image at `path`, until the end of the block. `missing` is the hint where there is nothing.
+
+    Raises FileError: it cannot be opened, is in use, or is the host's own root directory; ImageError for no image.
+    """
+    while True:
+        fd = _open(path, writable=writable, missing=missing)
+        try:
+            image = _identify(fd, path)
+            _lock(fd, image, writable=writable)
+            if _is_still(fd, path):
+                yield Opened(image, fd)
+                return
+        finally:
+            os.close(fd)
+
+
+def _open(path: Path, *, writable: bool, missing: str) -> int:
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        access = os.O_RDWR if writable else os.O_RDONLY
+        return os.open(path, access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise FileError(f"{path}: no such image", hint=missing) from error
+    except OSError as error:
+        raise FileError.because(path, error) from error
+
+
+def _identify(fd: int, path: Path) -> Image:
+    status = os.fstat(fd)
+    if stat.S_ISDIR(status.st_mode):
+        host = os.stat("/")
+        if (status.st_dev, status.st_ino) == (host.st_dev, host.st_ino):
+            raise FileError(f"{path}: the host's root directory, not an image")
+        return Image(path=path, format=Format.DIRECTORY, root=Part(format=Format.DIRECTORY))
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{path}: neither a file nor a directory")
+    with open(fd, "rb", closefd=False) as file:
+        return recognise(file, path)
+
+
+def _lock(fd: int, image: Image, *, writable: bool) -> None:
+    partitions = (image.root, *image.overlays)
+    if not any(each.format is Format.EXT for each in partitions):
+        return
+    for last in (*[False] * _TRIES, True):
+        try:
+            fcntl.flock(fd, (fcntl.LOCK_EX if writable else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno != errno.EWOULDBLOCK:
+                if not writable:  # a file system without locks: nobody can lock it for writing either
+                    return
+                what = f"{image.path}: cannot be locked for writing: {error.strerror}"
+                raise FileError(what, hint="is it on a network file system?") from error
+            if last:
+                raise _in_use(image.path, writable=writable) from error
+            time.sleep(_PAUSE)
+        else:
+            return
+
+
+def _in_use(path: Path, *, writable: bool) -> FileError:
+    if writable:
+        return FileError(f"{path}: in use", hint="it is written by one at a time, and only when nobody reads it")
+    return FileError(f"{path}: being written", hint="wait until the container or command that does so has ended")
+
+
+def _is_still(fd: int, path: Path) -> bool:
+    """Whether the path has not come to mean another file while we waited for the lock."""
+    try:
+        found, here = path.stat(), os.fstat(fd)
+    except OSError as error:
+        raise FileError.because(path, error) from error
+    return (found.st_dev, found.st_ino) == (here.st_dev, here.st_ino)
