@@ -39,6 +39,7 @@ _LINKS = {
     "/.shell": ".singularity.d/actions/shell",
 }
 ENVIRONMENT = f"{DIRECTORY}/env/90-environment.sh"
+_OLD = {"/singularity": f"{DIRECTORY}/runscript", "/environment": ENVIRONMENT, "/.test": f"{DIRECTORY}/test"}
 POST_ENVIRONMENT = f"{DIRECTORY}/env/91-environment.sh"
 POST_LABELS = "/.build.labels"
 POST_SCRIPT = "/.post.script"
@@ -66,12 +67,26 @@ def prepare(root: Root) -> None:
     _local_time(root)
     for name in ("actions", "env", "libs"):
         root.make_directory(f"{DIRECTORY}/{name}")
-    old = {"/singularity": f"{DIRECTORY}/runscript", "/environment": ENVIRONMENT, "/.test": f"{DIRECTORY}/test"}
-    for path, today in old.items():
+    for path, today in _OLD.items():
         status = root.status(path, follow=False)
         if status is not None and root.is_file(path) and status.st_size and not root.is_file(today):
             data = root.read(path)
             root.write(today, data if data.startswith(b"#!") else b"#!/bin/sh\n" + data, _PROGRAM)
+
+
+def restore(root: Root) -> None:
+    """Makes what every container has, around scripts and settings of its own, which stay.
+
+    A file of version 2 that came in since the container was made is newer than what stands for it today.
+    """
+    for path, today in _OLD.items():
+        status = root.status(path, follow=False)
+        if status is not None and stat.S_ISREG(status.st_mode) and status.st_size and root.is_file(today):
+            root.remove(today)
+    prepare(root)
+    _write_environment(root, "")
+    _write_apps_environment(root)
+    _write_links(root)
 
 
 def _local_time(root: Root) -> None:
@@ -91,7 +106,7 @@ def write(root: Root, definition: Definition, stage: Stage, facts: Facts) -> Non
     for path in (POST_LABELS, POST_SCRIPT):
         root.remove(path)
     _write_definition(root, definition)
-    _write_environment(root, stage, facts)
+    _write_environment(root, stage.environment if "environment" in facts.sections else "")
     _write_scripts(root, stage)
     _write_help(root, stage, facts)
     if "labels" in facts.sections:
@@ -102,6 +117,10 @@ def write(root: Root, definition: Definition, stage: Stage, facts: Facts) -> Non
     for app in stage.apps:
         _write_app(root, app, facts)
     _write_apps_environment(root)
+    _write_links(root)
+
+
+def _write_links(root: Root) -> None:
     for path, text in _LINKS.items():
         if not root.is_directory(path):
             root.link(path, text)
@@ -134,9 +153,8 @@ def _write_definition(root: Root, definition: Definition) -> None:
     _write(root, f"{DIRECTORY}/Singularity", definition.text, _TEXT)
 
 
-def _write_environment(root: Root, stage: Stage, facts: Facts) -> None:
+def _write_environment(root: Root, body: str) -> None:
     before = _read(root, ENVIRONMENT)
-    body = stage.environment if "environment" in facts.sections else ""
     files = {
         "01-base.sh": scripts.BASE,
         "90-environment.sh": scripts.environment(body, before),
