@@ -24,6 +24,7 @@ VERBS = {
         Verb(name="shell", summary="Open a shell in a container", group=_LAUNCH),
         Verb(name="test", summary="Run the test that an image brings", group=_LAUNCH),
         Verb(name="build", summary="Make an image from a definition file", group=_IMAGES, module="build"),
+        Verb(name="copy", summary="Copy files of the host into an image", group=_IMAGES, module="copy"),
         Verb(name="mount", summary="Open a shell with an image mounted", group=_IMAGES, module="mount"),
         Verb(name="inspect", summary="Show what an image says about itself", group=_IMAGES, module="inspect"),
         Verb(name="run-help", summary="Show the help text of an image", group=_IMAGES, module="run_help"),

@@ -1,0 +1,40 @@
+"""`singularity copy IMAGE [cp options] SOURCE... DESTINATION`: files of the host into an image."""
+
+from pathlib import Path
+
+import click
+
+from singularity import paths
+from singularity.cli.command import Verb
+from singularity.errors import UsageError
+
+
+@click.command(
+    cls=Verb,
+    name="copy",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    description=(
+        "IMAGE is an ext3 image file or a directory. The words after it are those of cp, with all its options.",
+        "DESTINATION is a path in IMAGE: links in it lead to files of IMAGE. The exit status is that of cp.",
+        "What an ordinary user copies into an image file belongs to root there, as what root copies does.",
+    ),
+    examples=(
+        "sudo singularity copy debian.img -a scripts/ /opt/",
+        "singularity copy debian.img tool.sh /usr/local/bin/tool",
+    ),
+)
+@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[cp options] SOURCE... DESTINATION")
+@click.pass_context
+def command(ctx: click.Context, image: Path, words: tuple[str, ...]) -> None:
+    """Copies."""
+    from singularity.image import change
+    from singularity.image.opened import opened
+
+    if len(words) < 2:
+        missing = "SOURCE and DESTINATION are" if not words else "DESTINATION is"
+        raise UsageError(f"copy: {missing} missing", hint="see: singularity help copy")
+    with opened(image, writable=True, missing="singularity create makes one") as found:
+        change.check_writable(found)
+        status = change.copy(found, words, paths.temporary())
+    ctx.exit(status)
