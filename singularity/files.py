@@ -5,7 +5,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,8 +188,7 @@ def remove_tree(path: Path) -> None:
     try:
         parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            device = os.stat(path.name, dir_fd=parent, follow_symlinks=False).st_dev
-            _remove(parent, path.name, device)
+            remove_at(parent, path.name)
         finally:
             os.close(parent)
     except FileNotFoundError:
@@ -198,19 +197,71 @@ def remove_tree(path: Path) -> None:
         raise FileError.because(path, error) from error
 
 
-def _remove(parent: int, name: str, device: int) -> None:
-    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    if not stat.S_ISDIR(status.st_mode):
+def remove_at(parent: int, name: str, *, on_removed: Callable[[str], object] | None = None) -> None:
+    """Removes what has this name in the directory `parent`; a directory with all that is in it, as `remove_tree` does.
+
+    `on_removed` is told the path, beginning with `name`, of everything before it goes. Raises OSError.
+    """
+    device = os.stat(name, dir_fd=parent, follow_symlinks=False).st_dev
+    _remove(parent, name, device, on_removed or str)
+
+
+def _remove(parent: int, name: str, device: int, on_removed: Callable[[str], object]) -> None:
+    """One descriptor is open at a time, however deep the directory is."""
+    on_removed(name)
+    if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=parent)
         return
+    fd = _enter(parent, name, device)
+    above: list[tuple[tuple[int, int], list[str]]] = []  # who each parent is, and the names left there
+    path = name
+    try:
+        left = os.listdir(fd)
+        while left or above:
+            if not left:
+                identity, left = above.pop()
+                path, _, done = path.rpartition("/")
+                fd = _change(fd, _up(fd, identity, done))
+                os.rmdir(done, dir_fd=fd)
+                continue
+            each = left.pop()
+            on_removed(f"{path}/{each}")
+            if stat.S_ISDIR(os.stat(each, dir_fd=fd, follow_symlinks=False).st_mode):
+                above.append((_identity(fd), left))
+                fd = _change(fd, _enter(fd, each, device))
+                path = f"{path}/{each}"
+                left = os.listdir(fd)
+            else:
+                os.unlink(each, dir_fd=fd)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _change(old: int, new: int) -> int:
+    os.close(old)
+    return new
+
+
+def _up(fd: int, identity: tuple[int, int], name: str) -> int:
+    """The directory that `fd` lies in, when it is still the one that we came from."""
+    up = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+    if _identity(up) != identity:
+        os.close(up)
+        raise OSError(errno.EBUSY, "moved while it was removed", name)
+    return up
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def _enter(parent: int, name: str, device: int) -> int:
+    """A directory that is going to be emptied."""
+    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
     if status.st_dev != device:
         raise OSError(errno.EXDEV, "something is mounted there", name)
     if status.st_mode & 0o700 != 0o700 and os.geteuid() != 0:
         os.chmod(name, 0o700, dir_fd=parent)
-    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
-        for each in os.listdir(fd):
-            _remove(fd, each, device)
-    finally:
-        os.close(fd)
-    os.rmdir(name, dir_fd=parent)
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
