@@ -10,10 +10,10 @@ import platform
 from pathlib import Path
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 32, 4096, 16384, 1 << 18, 1 << 19
 MNT_DETACH = 2
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
-RESOLVE_NO_MAGICLINKS, RESOLVE_IN_ROOT = 2, 16
+RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 2, 4, 8, 16
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 _PR_SET_PDEATHSIG = 1
 _SYS_OPENAT2 = 437  # one number on every architecture
@@ -55,7 +55,7 @@ def pivot_root(new: str, old: str) -> None:
     _checked(_libc.syscall(ctypes.c_long(number), os.fsencode(new), os.fsencode(old)), "pivot_root")
 
 
-def openat2(directory: int, path: str, flags: int, mode: int, resolve: int) -> int:
+def openat2(directory: int, path: str | bytes, flags: int, mode: int, resolve: int) -> int:
     """openat2(2), repeated when a rename elsewhere made the kernel give up."""
     how = _OpenHow(flags | os.O_CLOEXEC, mode if flags & os.O_CREAT else 0, resolve)
     while True:
