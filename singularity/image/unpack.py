@@ -585,7 +585,8 @@ def _write(fd: int, entry: Entry) -> int:
                 rest = memoryview(chunk)
             count = os.write(fd, rest[:left])
             rest, left, written = rest[count:], left - count, written + count
-    if rest or next(chunks, None):
+    more = next(chunks, None)
+    if rest or more:
         raise ImageError(f"{shown(member.path)}: more data than the {expected} bytes that were announced")
     if member.segments is not None:
         os.ftruncate(fd, member.size)
