@@ -1,99 +1,150 @@
-"""A root file system becomes a SIF file: mksquashfs writes straight into its place in the new file."""
+"""A root file system becomes a SIF or squashfs file: mksquashfs writes straight into its place in the new file."""
 
 import gzip
 import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from singularity import files, process
-from singularity.build import layout
-from singularity.build.architecture import Architecture
+from singularity.build import layout, reproducible
+from singularity.build.reproducible import source_date_epoch as source_date_epoch
 from singularity.console import VERBOSE
-from singularity.errors import BuildError
 from singularity.image import metadata, sif, squashfs
 from singularity.image.root import Root
 from singularity.image.sif import DataType, NewObject
 
 logger = logging.getLogger(__name__)
 
+OCI_CONFIGURATION = f"{metadata.DIRECTORY}/oci-config.json"
+_OCI_OBJECT = b"oci-config.json"
 _ZSTD_SINCE = (4, 14)  # Linux
 
 
-def pack(root: Path, target: Path, *, architecture: Architecture, arguments: Sequence[str], overwrite: bool) -> None:
+def pack(
+    root: Path,
+    target: Path,
+    *,
+    architecture: str,
+    arguments: Sequence[str],
+    overwrite: bool,
+    read_first: Sequence[str] = (),
+) -> None:
     """Writes the SIF file `target` from a finished root file system; whole, or not at all.
 
-    `arguments` are further ones of mksquashfs. With SOURCE_DATE_EPOCH set the same root makes the same file. Raises
-    FileError and ToolError.
+    `architecture` is SIF's word; `arguments` are further ones of mksquashfs; `read_first` are the files that a start
+    was seen to read, in order, without leading `/`. With SOURCE_DATE_EPOCH set the same root makes the same file.
+    Raises FileError and ToolError.
     """
     with Root(root) as opened:
-        about = metadata.from_root(opened)
-        kept = [*layout.uncompressed(opened, _size(root)), *layout.read_by_launches(opened)]
-    objects = _objects(about)
+        objects = objects_of(opened)
+        order = layout.choose(opened, read_first)
     with files.replacing(target, overwrite=overwrite, mode=0o777) as new:
         offset = sif.partition_offset(objects)
-        _make_squashfs(root, new, offset, kept, arguments, target)
-        epoch = source_date_epoch()
+        _make_squashfs(root, new, offset, order, arguments, target)
         head = sif.encode_head(
             objects,
             partition_size=os.fstat(new.fd).st_size - offset,
             filesystem=sif.Filesystem.SQUASHFS,
-            architecture=architecture.sif,
-            id=sif.NO_ID if epoch is not None else uuid4(),
-            time=sif.NO_TIME if epoch is not None else int(time.time()),
+            architecture=architecture,
+            id=new_id(),
+            time=new_time(),
         )
-        _write_at_start(new.fd, head)
+        write_at(new.fd, head, 0)
 
 
-def source_date_epoch() -> int | None:
-    """The time that reproducible builds give everything, in seconds since 1970. Raises BuildError for nonsense."""
-    text = os.environ.get("SOURCE_DATE_EPOCH", "").strip()
-    if not text:
-        return None
-    if not text.isascii() or not text.isdecimal() or int(text) >= 1 << 32:
-        raise BuildError(f'SOURCE_DATE_EPOCH is "{text}": not seconds since 1970')
-    return int(text)
+def pack_squashfs(
+    root: Path, target: Path, *, arguments: Sequence[str], overwrite: bool, read_first: Sequence[str] = ()
+) -> None:
+    """Writes the squashfs file `target`; the rest is as for `pack`."""
+    with Root(root) as opened:
+        order = layout.choose(opened, read_first)
+    with files.replacing(target, overwrite=overwrite, mode=0o777) as new:
+        _make_squashfs(root, new, 0, order, arguments, target)
 
 
-def _objects(about: metadata.Metadata) -> list[NewObject]:
+def new_id() -> UUID:
+    """The id of a new SIF file."""
+    return sif.NO_ID if source_date_epoch() is not None else uuid4()
+
+
+def new_time() -> int:
+    """When a new SIF file and its objects were made."""
+    return sif.NO_TIME if source_date_epoch() is not None else int(time.time())
+
+
+def objects_of(root: Root) -> list[NewObject]:
+    """The objects of a SIF file that say in short what its root file system says about itself."""
+    about = metadata.from_root(root)
     document = json.dumps(metadata.to_json(about), ensure_ascii=False, separators=(",", ":"))
-    return [
+    objects = [
         NewObject(type=DataType.DEFINITION, data=f"{about.deffile}\n".encode("utf-8", "replace")),
         NewObject(type=DataType.GENERIC_JSON, data=document.encode("utf-8", "replace"), name=metadata.OBJECT_NAME),
     ]
+    if root.is_file(OCI_CONFIGURATION):
+        objects.append(NewObject(type=DataType.GENERIC_JSON, data=root.read(OCI_CONFIGURATION), name=_OCI_OBJECT))
+    return objects
+
+
+def compression(arguments: Sequence[str], purpose: str) -> list[str]:
+    """What mksquashfs is told of compression, unless `arguments`, the user's, say it.
+
+    zstd, which starts programs twice as fast as gzip, where mksquashfs writes it and the running kernel reads it.
+    Level 9 packs a Debian system in a tenth of the time of mksquashfs's own choice, 15, for 4 % more size; it is
+    smaller than gzip all the same. Tables of inodes and directories stay uncompressed (see `layout`).
+    """
+    words = [] if "-noI" in arguments else ["-noI"]
+    if "-comp" in arguments:
+        return words
+    if "zstd" not in squashfs.compressors(purpose=purpose) or not kernel_reads_zstd():
+        return [*words, "-comp", "gzip"]
+    return [*words, "-comp", "zstd", *([] if "-Xcompression-level" in arguments else ["-Xcompression-level", "9"])]
+
+
+def common_arguments(offset: int) -> list[str]:
+    """What mksquashfs is always told: a new file system `offset` bytes into a file, nothing left beside it."""
+    processors = str(len(os.sched_getaffinity(0)))
+    return ["-noappend", "-no-progress", "-no-recovery", "-offset", str(offset), "-processors", processors]
 
 
 def _make_squashfs(
-    root: Path, new: files.NewFile, offset: int, kept: Sequence[str], arguments: Sequence[str], target: Path
+    root: Path, new: files.NewFile, offset: int, order: layout.Layout, arguments: Sequence[str], target: Path
 ) -> None:
     purpose = f"write {target}"
-    argv: list[str | Path] = ["mksquashfs", root, new.path, "-noappend", "-no-progress", "-no-recovery"]
-    argv += ["-offset", str(offset), "-processors", str(len(os.sched_getaffinity(0)))]
-    if "-comp" not in arguments:
-        argv += ["-comp", *_compression(arguments, purpose)]
-    if "-noI" not in arguments:
-        argv.append("-noI")
-    if kept:
-        tests = "||".join(f"pathname({path})" for path in kept)
-        argv += ["-action", f"uncompressed@{tests}", "-action", f"no-fragments@{tests}"]
-        logger.log(VERBOSE, "Stored uncompressed: %s", ", ".join(kept))
-    epoch = source_date_epoch()
-    environment = {} if epoch is None else {"SOURCE_DATE_EPOCH": str(epoch)}
-    process.run([*argv, *arguments], purpose=purpose, keep=[new.fd], environment=environment)
+    argv: list[str | Path] = ["mksquashfs", root, new.path, *common_arguments(offset)]
+    argv += compression(arguments, purpose)
+    for action, paths in (("uncompressed", order.uncompressed), ("no-fragments", order.alone)):
+        for tests in _tests(paths):
+            argv += ["-action", f"{action}@{tests}"]
+    logger.log(VERBOSE, "Stored uncompressed: %s", ", ".join(order.uncompressed) or "nothing")
+    environment = reproducible.environment()
+    keep = [new.fd]
+    if order.sorted:
+        sort = os.memfd_create("sort", os.MFD_CLOEXEC)
+        write_at(sort, "".join(f"{path} {number}\n" for path, number in _priorities(order.sorted)).encode(), 0)
+        argv += ["-sort", f"/proc/self/fd/{sort}"]
+        keep.append(sort)
+    try:
+        process.run([*argv, *arguments], purpose=purpose, keep=keep, environment=environment)
+    finally:
+        for fd in keep[1:]:
+            os.close(fd)
 
 
-def _compression(arguments: Sequence[str], purpose: str) -> list[str]:
-    """zstd, which starts programs twice as fast as gzip, where mksquashfs writes it and the running kernel reads it.
+def _tests(paths: Sequence[str]) -> Iterable[str]:
+    """Expressions that are true for these files; several, since each is evaluated by recursion."""
+    for start in range(0, len(paths), 64):
+        yield "||".join(f"pathname({path})" for path in paths[start : start + 64])
 
-    Level 9 packs a Debian system in a tenth of the time of mksquashfs's own choice, 15, for 4 % more size; it is
-    smaller than gzip all the same.
-    """
-    if "zstd" not in squashfs.compressors(purpose=purpose) or not kernel_reads_zstd():
-        return ["gzip"]
-    return ["zstd"] if "-Xcompression-level" in arguments else ["zstd", "-Xcompression-level", "9"]
+
+def _priorities(paths: Sequence[str]) -> Iterable[tuple[str, int]]:
+    """mksquashfs places files of higher priority first; at most 32767."""
+    for number, path in enumerate(paths[: 1 << 14]):
+        yield path, (1 << 14) - number
 
 
 def kernel_reads_zstd() -> bool:
@@ -110,16 +161,56 @@ def kernel_reads_zstd() -> bool:
     return tuple(numbers) >= _ZSTD_SINCE
 
 
-def _size(root: Path) -> int:
-    """The bytes in the regular files of a root file system."""
-    total = 0
-    for directory, _, names in os.walk(root):
-        for name in names:
-            total += os.lstat(os.path.join(directory, name)).st_size
-    return total
-
-
-def _write_at_start(fd: int, data: bytes) -> None:
+def write_at(fd: int, data: bytes, offset: int) -> None:
+    """Writes all of `data` at `offset` bytes of a file."""
     done = 0
     while done < len(data):
-        done += os.pwrite(fd, data[done:], done)
+        done += os.pwrite(fd, data[done:], offset + done)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes of a file, and where they go."""
+
+    offset: int
+    data: bytes
+
+
+def behind(
+    objects: Sequence[NewObject], *, partition_offset: int, partition_size: int, architecture: str
+) -> list[Part]:
+    """What makes a SIF file of one that holds a squashfs partition: head and table before it, `objects` after it."""
+    identity, now = new_id(), new_time()
+    code = sif.ARCHITECTURES[architecture]
+    header = sif.Header(architecture=code, id=identity, created=now, modified=now, free=0, data_size=0)
+    descriptors = [
+        sif.Descriptor(
+            type=DataType.PARTITION,
+            id=1,
+            group=1,
+            offset=partition_offset,
+            size=partition_size,
+            padded_size=partition_offset - header.data_offset + partition_size,
+            created=now,
+            modified=now,
+            extra=sif.partition_extra(sif.Filesystem.SQUASHFS, sif.PartitionType.PRIMARY, architecture),
+        )
+    ]
+    for each in objects:
+        descriptors.append(
+            sif.Descriptor(
+                type=each.type,
+                id=len(descriptors) + 1,
+                group=1,
+                offset=descriptors[-1].end,
+                size=len(each.data),
+                padded_size=len(each.data),
+                created=now,
+                modified=now,
+                name=each.name,
+            )
+        )
+    header = replace(header, free=header.total - len(descriptors), data_size=descriptors[-1].end - header.data_offset)
+    table = b"".join(map(sif.encode_descriptor, descriptors)).ljust(header.table_size, b"\0")
+    parts = [Part(0, sif.encode_header(header)), Part(header.table_offset, table)]
+    return [*parts, *(Part(place.offset, each.data) for place, each in zip(descriptors[1:], objects, strict=True))]

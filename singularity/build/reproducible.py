@@ -1,0 +1,152 @@
+"""The same inputs, the same image: one time for everything, and nothing that is different each day.
+
+SOURCE_DATE_EPOCH (reproducible-builds.org) is the time. With it set, no file in an image is younger, what the formats
+stamp with a time or a random number gets this time or none, and labels say it as the build's date.
+"""
+
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from singularity.console import VERBOSE
+from singularity.errors import BuildError, SingularityError
+from singularity.image import metadata
+from singularity.image.identify import identify
+from singularity.image.root import Root
+from singularity.image.sif import NO_TIME
+
+logger = logging.getLogger(__name__)
+
+_VARIABLE = "SOURCE_DATE_EPOCH"
+_LIMIT = 1 << 32  # what squashfs and ext3 have room for
+_LABELS = {
+    "org.opencontainers.image.created": "%Y-%m-%dT%H:%M:%S%z",
+    "org.label-schema.build-date": "%A_%d_%B_%Y_%H:%M:%S_UTC",
+}
+_EMPTIED = ("/var/log", "/etc/machine-id")
+_SHADOWS = ("/etc/shadow", "/etc/shadow-")
+_DAY = 86400
+_REMOVED = (  # made anew when they are missing
+    "/var/cache/ldconfig/aux-cache",
+    "/var/cache/apt/pkgcache.bin",
+    "/var/cache/apt/srcpkgcache.bin",
+    "/var/lib/apt/lists",
+    "/var/lib/dbus/machine-id",
+    "/var/lib/systemd/random-seed",
+    "/var/lib/systemd/catalog/database",
+    "/var/cache/dnf",
+    "/var/cache/yum",
+    "/var/cache/zypp",
+    "/var/lib/rpm/__db.001",
+    "/var/lib/rpm/__db.002",
+    "/var/lib/rpm/__db.003",
+    "/var/cache/debconf/templates.dat-old",
+    "/var/cache/debconf/config.dat-old",
+    "/var/cache/fontconfig",
+    "/var/cache/man",
+)
+
+
+def source_date_epoch() -> int | None:
+    """The time that reproducible builds give everything, in seconds since 1970. Raises BuildError for nonsense."""
+    text = os.environ.get(_VARIABLE, "").strip()
+    if not text:
+        return None
+    if not text.isascii() or not text.isdecimal() or int(text) >= _LIMIT:
+        raise BuildError(f'{_VARIABLE} is "{text}": not seconds since 1970')
+    return int(text)
+
+
+def environment() -> dict[str, str]:
+    """What tools that stamp files get told."""
+    epoch = source_date_epoch()
+    return {} if epoch is None else {_VARIABLE: str(epoch)}
+
+
+def begin(bases: Iterable[Path], temporary: Path) -> int:
+    """Sets SOURCE_DATE_EPOCH for this process where it is not set, and returns it.
+
+    It is the newest of the times at which the images that a build begins with were made, as they say it themselves (the
+    labels of OCI and label-schema, the header of a SIF file), else 0, which is 1970: nothing else about a build is the
+    same on other days and in other directories.
+    """
+    given = source_date_epoch()
+    if given is not None:
+        return given
+    time = max((_created(path, temporary) for path in bases), default=0)
+    os.environ[_VARIABLE] = str(time)
+    logger.log(VERBOSE, "%s is %d: --reproducible", _VARIABLE, time)
+    return time
+
+
+def _created(path: Path, temporary: Path) -> int:
+    """When an image was made, in seconds since 1970; 0 where it does not say, or is none that says anything."""
+    try:
+        image = identify(path)
+        if image.format.is_archive:
+            return 0
+        labels = metadata.read(image, temporary).labels
+    except SingularityError as error:
+        logger.debug("No time of %s: %s", path, error)
+        return 0
+    for label, form in _LABELS.items():
+        try:
+            date = datetime.strptime(labels.get(label, ""), form)
+        except ValueError:
+            continue
+        return _possible(int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()))
+    created = image.content.header.created if image.content else NO_TIME
+    return _possible(created)
+
+
+def _possible(time: int) -> int:
+    return time if 0 <= time < _LIMIT else 0
+
+
+def clear(root: Root, epoch: int) -> None:
+    """Empties and removes what system tools leave in a root file system and what is never the same twice.
+
+    Directories stay, and so do logs, empty: their owners matter to whoever writes them. Passwords were changed at
+    `epoch` at the latest, in seconds since 1970.
+    """
+    for path in _REMOVED:
+        for file in _files(root, path):
+            root.remove(file)
+    for path in _EMPTIED:
+        for file in _files(root, path):
+            os.close(root.open(file, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW))
+    for path in _SHADOWS:
+        if root.is_file(path):
+            _date_passwords(root, path, epoch // _DAY)
+
+
+def _files(root: Root, path: str) -> Iterator[str]:
+    """The regular files at or below a path."""
+    status = root.status(path, follow=False)
+    if status is None:
+        return
+    if stat.S_ISDIR(status.st_mode):
+        for name in root.names(path):
+            yield from _files(root, f"{path}/{name}")
+    elif stat.S_ISREG(status.st_mode):
+        yield path
+
+
+def _date_passwords(root: Root, path: str, day: int) -> None:
+    """shadow(5): the third field is the day of the last change."""
+    lines = []
+    for line in root.read(path).split(b"\n"):
+        fields = line.split(b":")
+        if len(fields) == 9 and fields[2].isdigit() and int(fields[2]) > day:
+            fields[2] = str(max(day, 1)).encode()  # 0 asks for a new password at once
+        lines.append(b":".join(fields))
+    data = b"\n".join(lines)
+    fd = root.open(path, os.O_RDWR)
+    with open(fd, "r+b") as file:
+        if file.read() != data:
+            file.seek(0)
+            file.truncate()
+            file.write(data)

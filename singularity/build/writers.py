@@ -1,0 +1,94 @@
+"""A root file system as a stream becomes a tar archive or an ext3 image, in a new file that is there already."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from singularity import files, process
+from singularity.build import reproducible
+from singularity.build.request import BuildRequest
+from singularity.image.tree import Entry, Tree
+
+_NANOSECONDS = 1_000_000_000
+_PIPE = 1 << 20  # bytes
+
+
+def write_tar(tree: Tree, new: files.NewFile, target: Path) -> None:
+    """Writes a tar archive, compressed as the suffix of `target` says: .gz, .tgz, .bz2, .xz, .zst, else not at all.
+
+    Raises ToolError, and OSError for `new`.
+    """
+    from singularity.image import tar
+
+    with _compressing(new, target) as out:
+        tar.write(clamped(tree), out)
+
+
+@contextmanager
+def _compressing(new: files.NewFile, target: Path) -> Iterator[BinaryIO]:
+    argv = _compressor(target)
+    if not argv:
+        with open(new.fd, "wb", closefd=False, buffering=1 << 20) as out:
+            yield out
+        return
+    with process.started(argv, purpose=f"write {target}", stdin=subprocess.PIPE, stdout=new.fd) as tool:
+        yield wide(tool)
+
+
+def wide(tool: process.Running) -> BinaryIO:
+    """The pipe to a tool, of a size that lets both sides work at the same time."""
+    if tool.stdin is None:
+        raise ValueError("a tool that was started without a pipe")
+    with suppress(OSError):  # beyond what the administrator allows: it works all the same
+        fcntl.fcntl(tool.stdin.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
+    return tool.stdin
+
+
+def _compressor(target: Path) -> list[str]:
+    """The program for a suffix. What it writes must not depend on the number of processors: two threads at least."""
+    threads = str(max(2, len(os.sched_getaffinity(0))))
+    match target.suffix.lower():
+        case ".gz" | ".tgz":
+            return ["pigz", "-n", "-p", threads] if shutil.which("pigz", path=process.search_path()) else ["gzip", "-n"]
+        case ".bz2" | ".tbz" | ".tbz2":
+            return ["bzip2"]
+        case ".xz" | ".txz":
+            return ["xz", "-q", "-T", threads]
+        case ".zst" | ".tzst":
+            return ["zstd", "-q", "-c", f"-T{threads}", "-9"]
+        case _:
+            return []
+
+
+def clamped(tree: Tree) -> Tree:
+    """The entries, none of them younger than SOURCE_DATE_EPOCH where that is set."""
+    epoch = reproducible.source_date_epoch()
+    if epoch is None:
+        yield from tree
+        return
+    latest = epoch * _NANOSECONDS
+    for entry in tree:
+        late = entry.member.mtime > latest
+        yield Entry(replace(entry.member, mtime=latest), entry.data) if late else entry
+
+
+def write_ext3(tree: Tree, new: files.NewFile, request: BuildRequest) -> None:
+    """Writes an image of version 2, ext3 behind an interpreter line, of `request.size` MiB or as its content needs.
+
+    Raises ImageError when the size is too small, ToolError, and OSError for `new`.
+    """
+    from singularity.image import make_ext
+
+    make_ext.make(
+        clamped(tree),
+        new.fd,
+        size=None if request.size is None else request.size * make_ext.MEBIBYTE,
+        epoch=reproducible.source_date_epoch(),
+        purpose=f"write {request.target}",
+    )
