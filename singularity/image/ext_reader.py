@@ -79,12 +79,11 @@ class Filesystem:
         self._tables: dict[int, bytes] = {}
         self._attribute_block: tuple[int, bytes] = (0, b"")
         self.budget = self.super.blocks if limited else 1 << 63  # blocks that may still be said to belong to files
-        self.locate_tables()
+        self._locate_tables()
         if self.super.needs_recovery:
             self._replay(size)
 
-    def locate_tables(self) -> None:
-        """Reads the group descriptors."""
+    def _locate_tables(self) -> None:
         system = self.super
         self.tables = array("Q")
         per_block = system.block_size // system.descriptor_size
@@ -101,11 +100,10 @@ class Filesystem:
         runs = list(self.runs(inode))
         self.budget = budget  # the walk does not come by the journal
         self._journal = Journal(runs, self.blocks, self.super.block_size, self.super.blocks)
-        self.super = layout.superblock(
-            self.blocks(1, 1) if self.super.block_size == 1024 else self.blocks(0, 1)[1024:], size
-        )
+        at, within = divmod(layout.SUPERBLOCK_AT, self.super.block_size)
+        self.super = layout.superblock(self.blocks(at, 1)[within:], size)
         self._tables.clear()
-        self.locate_tables()
+        self._locate_tables()
 
     def _at(self, at: int, size: int) -> bytes:
         data = os.pread(self.fd, size, self.offset + at)
@@ -158,10 +156,11 @@ class Filesystem:
         at -= chunk * system.block_size
         return data[at : at + system.inode_size]
 
-    def forget(self) -> None:
-        """Drops what is kept of inode tables, after somebody wrote to them."""
+    def resized(self, size: int) -> None:
+        """Reads the superblock and the group descriptors again, after another program has changed their number."""
+        self.super = layout.superblock(self._at(layout.SUPERBLOCK_AT, layout.SUPERBLOCK_SIZE), size)
         self._tables.clear()
-        self._attribute_block = (0, b"")
+        self._locate_tables()
 
     # ---- where the data of a file is ----
 
@@ -292,16 +291,17 @@ class Filesystem:
         if inode.flags & layout.INLINE_FLAG:
             data = self.inline(inode)
             for part in (data[4:60], data[60:]):
-                yield from self._entries(part)
+                yield from self.entries(part)
             return
         if inode.size > _DIRECTORY_LIMIT:
             raise ImageError(f"damaged ext file system: a directory of {inode.size} bytes")
         for data in self.data(inode, list(self.runs(inode))):
             size = self.super.block_size
             for at in range(0, len(data), size):
-                yield from self._entries(data[at : at + size])
+                yield from self.entries(data[at : at + size])
 
-    def _entries(self, block: bytes) -> Iterator[DirectoryEntry]:
+    def entries(self, block: bytes) -> Iterator[DirectoryEntry]:
+        """What is in a block of a directory, but for `.` and `..`."""
         at, end = 0, len(block)
         while at + 8 <= end:
             number, length, name_size, kind = _ENTRY.unpack_from(block, at)
