@@ -25,8 +25,12 @@ PACKAGES = {
     "fuse2fs": "fuse2fs",
     "mke2fs": "e2fsprogs",
     "mksquashfs": "squashfs-tools",
+    "pacman": "pacman-package-manager",
+    "pacman-key": "pacman-package-manager",
+    "rpmkeys": "rpm",
     "squashfuse_ll": "squashfuse",
     "unsquashfs": "squashfs-tools",
+    "xz": "xz-utils",
     "newuidmap": "uidmap",
     "newgidmap": "uidmap",
 }

@@ -31,7 +31,6 @@ BLOCK = 512
 _ZEROS = bytes(BLOCK)
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _SUM = slice(148, 156)  # of a header: its checksum, counted as blanks
-_SIGNED = struct.Struct("512b")
 _GNU, _USTAR, _STAR = b"ustar  \0", b"ustar\0", b"tar\0"
 _AT_ONCE = 1 << 16  # bytes of data that are read together with their header
 _KINDS = {
@@ -94,6 +93,18 @@ class _Header:
     block: bytes
 
 
+def recognise(head: bytes) -> bool:
+    """Whether an archive begins so: a header with its checksum, or nothing but zeros, which is an empty one."""
+    if len(head) < BLOCK:
+        return False
+    if head[257:262] == b"ustar":
+        return True
+    try:
+        return head[:BLOCK] == _ZEROS or _is_sum(head[:BLOCK], _number(head[_SUM], "checksum"))
+    except ImageError:
+        return False
+
+
 def read(file: BinaryIO, name: str, *, limits: Limits = LIMITS, marked: bool = True) -> Tree:
     """The members of a tar archive; `name` stands in messages.
 
@@ -152,12 +163,9 @@ class _Reader:
             return None
         fields = _HEADER.unpack(block)
         expected = _number(fields[6], "checksum")
-        plain = sum(block) - sum(block[_SUM]) + 256
-        if plain != expected:
-            signed = sum(_SIGNED.unpack(block)) - sum(each - (each >> 7 << 8) for each in block[_SUM]) + 256
-            if signed != expected:
-                what = f"no header at byte {self.source.position - BLOCK}, where one is due: wrong checksum"
-                raise ImageError(what, hint="damaged, or no tar archive")
+        if not _is_sum(block, expected):
+            what = f"no header at byte {self.source.position - BLOCK}, where one is due: wrong checksum"
+            raise ImageError(what, hint="damaged, or no tar archive")
         path, mode, uid, gid, size, mtime, _, kind, target, magic, _, _, major, minor, prefix = fields
         path = _text(path)
         if magic[:6] == _USTAR and prefix[0]:
@@ -388,6 +396,14 @@ class _Reader:
         if any(not key or b"\0" in key or len(key) > 255 or len(found[key]) > 65536 for key in found):
             raise ImageError("an extended attribute with an impossible name or size")
         return {key: found[key] for key in sorted(found) if is_carried(key)}, mode
+
+
+def _is_sum(block: bytes, expected: int) -> bool:
+    """Whether this is the checksum of a header: of its bytes as they are, or, in very old archives, as signed ones."""
+    if sum(block) - sum(block[_SUM]) + 256 == expected:
+        return True
+    signed = memoryview(block).cast("b")
+    return sum(signed) - sum(signed[_SUM]) + 256 == expected
 
 
 def _text(data: bytes) -> bytes:
