@@ -14,8 +14,10 @@ from singularity.errors import UsageError
     name="copy",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     description=(
-        "IMAGE is an ext3 image file or a directory. The words after it are those of cp, with all its options.",
-        "DESTINATION is a path in IMAGE: links in it lead to files of IMAGE. The exit status is that of cp.",
+        (
+            "IMAGE is an ext3 image file or a directory. The words after it are those of cp, with all its options; "
+            "DESTINATION, the last, is a path in IMAGE, whose links stay inside IMAGE. The exit status is that of cp."
+        ),
         "What an ordinary user copies into an image file belongs to root there, as what root copies does.",
     ),
     examples=(

@@ -23,10 +23,15 @@ _UNSAFE_IN_PROMPT = re.compile(r"[^\w./+@=,:-]")  # shells expand prompts
     cls=Verb,
     name="mount",
     description=(
-        "Mounts IMAGE at DIRECTORY, or a private one, and starts $SHELL, which alone sees it.",
-        "SINGULARITY_ROOTFS says where that is; commands may come through a pipe; leaving the shell unmounts IMAGE.",
+        (
+            "Mounts IMAGE at DIRECTORY, or at a private one, and starts $SHELL, which alone sees it and also takes "
+            "commands from a pipe. SINGULARITY_ROOTFS says where IMAGE is mounted; leaving the shell unmounts it."
+        ),
         "IMAGE is of any format but an archive; squashfs and SIF files can only be read.",
-        "Ordinary users mount through FUSE, and the shell is root's: of a user namespace, with no right but your own.",
+        (
+            "Images of ordinary users are mounted through FUSE, and the shell is root's, but of a user namespace: on "
+            "the host it may do what its user may do."
+        ),
     ),
     examples=(
         "sudo singularity mount debian.img",

@@ -279,6 +279,8 @@ def _start_server(image: Opened, place: Path, *, writable: bool) -> _Server:
     name, options = ("fuse2fs" if ext else "squashfuse_ll"), f"offset={part.offset}"
     if ext:
         options += ",allow_other,fakeroot" + ("" if writable else ",norecovery")
+        if kernel.maps_one_id():  # else the kernel keeps off what belongs to ids that have no number here
+            options += ",uid=0,gid=0"
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
