@@ -5,16 +5,15 @@ A SIF file carries it as an object; in a root file system it is in files below `
 
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from singularity import files
-from singularity.errors import ImageError
+from singularity.errors import FileError, ImageError
 from singularity.image import sif
 from singularity.image.identify import Format, Image
-from singularity.image.root import Root
 
 logger = logging.getLogger(__name__)
 
@@ -46,35 +45,95 @@ class Metadata(Scripts):
     apps: Mapping[str, Scripts] = field(default_factory=dict)
 
 
+class Files(Protocol):
+    """A root file system, as far as it is looked at here: `Root`, or what `peek` has."""
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory, sorted; none where there is no directory."""
+
+    def is_directory(self, path: str) -> bool:
+        """Whether a directory is there, links followed."""
+
+    def read(self, path: str) -> bytes:
+        """The content of a regular file. Raises OSError."""
+
+
 def read(image: Image, temporary: Path) -> Metadata:
     """The metadata of an image, without launching or mounting it.
 
-    Where no object of the image holds it, the files that do are unpacked below `temporary` for a moment. Raises
-    ImageError, and ToolError where a tool is needed and fails.
+    Where no object of the image holds it, it is read from the files that do; those of a squashfs are unpacked below
+    `temporary` for a moment. Raises ImageError, FileError, and ToolError where a tool is needed and fails.
     """
-    if image.content is not None:
+    if image.content is None:
+        with _files(image, temporary) as files:
+            return from_root(files)
+    with image.path.open("rb") as file:
         found = image.content.find(sif.DataType.GENERIC_JSON, OBJECT_NAME)
         if found is not None:
-            with image.path.open("rb") as file:
-                return from_json(sif.read_object(file, found), str(image.path))
+            return from_json(sif.read_object(file, found), str(image.path))
+        with _files(image, temporary) as files:
+            metadata = from_root(files)
+        definition = image.content.find(sif.DataType.DEFINITION)
+        if definition is not None:
+            text = sif.read_object(file, definition).decode("utf-8", "replace").rstrip("\n")
+            metadata = replace(metadata, deffile=text)
+        labels = image.content.find(sif.DataType.LABELS)
+        if labels is not None and not metadata.labels:
+            metadata = replace(metadata, labels=_strings(parse_json(sif.read_object(file, labels))))
+        return metadata
+
+
+def _files(image: Image, temporary: Path) -> AbstractContextManager[Files]:
+    """The files of an image; what reads a format is imported where an image has it, since it is seldom needed here."""
     if image.root.format is Format.DIRECTORY:
-        with Root(image.path) as root:
-            return from_root(root)
-    from singularity.image import ext, squashfs  # what starts programs is slow to import, and seldom needed here
+        from singularity.image.root import Root
+
+        return Root(image.path)
+    if image.root.format is Format.SQUASHFS:
+        return _squashfs_files(image, temporary)
+    return _ext_files(image) if image.root.format is Format.EXT else _archive_files(image)
+
+
+@contextmanager
+def _squashfs_files(image: Image, temporary: Path) -> Iterator[Files]:
+    from singularity import files
+    from singularity.image import squashfs
+    from singularity.image.root import Root
 
     with files.temporary_directory(temporary) as place:
-        purpose = f"read {image.path}"
-        if image.root.format is Format.SQUASHFS:
-            squashfs.unpack(image.path, image.root.offset, place / "root", (*_FILES, _APP_FILES), purpose=purpose)
-        elif image.root.format is Format.EXT:  # images older than applications
-            ext.unpack(image.path, image.root.offset, place / "root", _FILES, purpose=purpose)
-        else:
-            raise ImageError(f"{image.path}: a {image.root.format.value} says nothing about itself", hint="unpack it")
-        with Root(place / "root") as root:
-            return from_root(root)
+        purpose, target = f"read {image.path}", place / "root"
+        squashfs.unpack(image.path, image.root.offset, target, (*_FILES, _APP_FILES), purpose=purpose)
+        with Root(target) as root:
+            yield root
 
 
-def from_root(root: Root) -> Metadata:
+@contextmanager
+def _ext_files(image: Image) -> Iterator[Files]:
+    from singularity.image.peek import ExtFiles
+
+    try:
+        with image.path.open("rb") as file:
+            yield ExtFiles(file, image.root.offset, image.root.size)
+    except OSError as error:
+        raise FileError.because(image.path, error) from error
+
+
+@contextmanager
+def _archive_files(image: Image) -> Iterator[Files]:
+    from singularity.image import archive
+    from singularity.image.peek import HeldFiles
+
+    with archive.opened(image.path, str(image.path)) as tree:
+        yield HeldFiles(tree, _is_wanted)
+
+
+def _is_wanted(path: bytes) -> bool:
+    """Whether a member of an archive is among what is looked at."""
+    parts = path.decode("utf-8", "replace").split("/")
+    return parts[0] in _FILES or (parts[:2] == APPS[1:].split("/") and parts[3:4] in ([], ["scif"]))
+
+
+def from_root(root: Files) -> Metadata:
     """The metadata of a root file system; what is missing or unreadable is absent."""
     names = [name for name in root.names(APPS) if root.is_directory(f"{APPS}/{name}")]
     scripts = _scripts(root, DIRECTORY)
@@ -92,7 +151,7 @@ def from_root(root: Root) -> Metadata:
     )
 
 
-def _scripts_of_version_2(root: Root) -> Scripts:
+def _scripts_of_version_2(root: Files) -> Scripts:
     environment = _text(root, "/environment")
     return Scripts(
         environment={"/environment": environment} if environment else {},
@@ -101,7 +160,7 @@ def _scripts_of_version_2(root: Root) -> Scripts:
     )
 
 
-def _scripts(root: Root, directory: str) -> Scripts:
+def _scripts(root: Files, directory: str) -> Scripts:
     environment = {
         f"{directory}/env/{name}": text
         for name in root.names(f"{directory}/env")
@@ -121,7 +180,7 @@ def _is_environment(name: str) -> bool:
     return name.endswith(".sh") and (name.startswith("10-docker") or (name[:1] == "9" and "-environment" in name))
 
 
-def _text(root: Root, path: str) -> str:
+def _text(root: Files, path: str) -> str:
     try:
         return root.read(path).decode("utf-8", "replace").rstrip("\n")
     except OSError as error:
@@ -130,7 +189,7 @@ def _text(root: Root, path: str) -> str:
         return ""
 
 
-def read_labels(root: Root, path: str) -> dict[str, str]:
+def read_labels(root: Files, path: str) -> dict[str, str]:
     """The labels in a file of the root file system; none where it is missing or damaged, with a warning."""
     text = _text(root, path)
     if not text:

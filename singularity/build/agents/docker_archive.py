@@ -1,0 +1,12 @@
+"""`Bootstrap: docker-archive`: an image out of a file that `docker save` made."""
+
+from singularity.build.agents import require
+from singularity.build.agents.oci import bootstrap, source_digest
+from singularity.definition.model import Stage
+
+__all__ = ["bootstrap", "check", "source_digest"]
+
+
+def check(stage: Stage, name: str) -> None:
+    """`From` names the archive and, where it has several images, one of them."""
+    require(stage, "From", name, "From: FILE, or FILE:NAME:TAG")

@@ -1,0 +1,42 @@
+"""`Bootstrap: oci`: an image of an OCI layout, a directory as umoci, skopeo and buildah make it."""
+
+from pathlib import Path
+
+from singularity import paths
+from singularity.build import architecture
+from singularity.build.agents import require
+from singularity.build.workspace import Workspace
+from singularity.definition.model import Stage
+from singularity.errors import FileError
+from singularity.image.root import Root
+from singularity.oci import container, image, layers, local
+from singularity.oci.image import Image
+
+
+def check(stage: Stage, name: str) -> None:
+    """`From` names the directory and, where it has several images, one of them."""
+    require(stage, "From", name, "From: DIRECTORY, or DIRECTORY:TAG")
+
+
+def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
+    """Unpacks the layers, and writes what the configuration says. Raises ImageError, FileError and ToolError."""
+    wanted = image.platform(workspace.architecture.sif)
+    with local.opened(stage.agent, stage.value("from"), wanted, workspace.directory) as found:
+        fill(found, root)
+
+
+def fill(found: Image, root: Path) -> None:
+    """An image as a root file system."""
+    layers.unpack(found, root)
+    try:
+        with Root(root) as opened:
+            container.write(opened, found.config)
+    except OSError as error:
+        raise FileError.because(error.filename or root, error) from error
+
+
+def source_digest(stage: Stage) -> str | None:
+    """The digest of the image, which all that is in it depends on."""
+    wanted = image.platform(architecture.host().sif)
+    with local.opened(stage.agent, stage.value("from"), wanted, paths.temporary()) as found:
+        return str(found.digest)

@@ -1,0 +1,95 @@
+"""Digests: what a blob is called, and the check that it is what it is called (security requirements N2 and N4)."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from singularity.errors import FileError, ImageError
+
+_FORM = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})")
+_CHUNK = 1 << 20
+_SHOWN = 12  # digits
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A name that is made from the content; safe as part of a path."""
+
+    algorithm: str  # of hashlib
+    digits: str  # lower case
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.digits}"
+
+    @property
+    def short(self) -> str:
+        """Enough of it for a message."""
+        return f"{self.algorithm}:{self.digits[:_SHOWN]}"
+
+
+def parse(text: object) -> Digest:
+    """A digest from a foreign document. Raises ImageError."""
+    match = _FORM.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ImageError(f'"{str(text)[:80]}" is no digest', hint="sha256: and 64 digits, or sha512: and 128")
+    return Digest(match[1] or match[3], match[2] or match[4])
+
+
+def of(data: bytes) -> Digest:
+    """The SHA-256 of some bytes."""
+    return Digest("sha256", hashlib.sha256(data).hexdigest())
+
+
+class Checked:
+    """A stream that is what its digest and size say, or raises ImageError: at the latest where it ends.
+
+    Has what readers of archives use of a BinaryIO. `name` stands in messages; where there is no digest, nothing is
+    checked, and the name is all that this adds.
+    """
+
+    def __init__(self, file: BinaryIO, digest: Digest | None, name: str, size: int | None = None) -> None:
+        self._file = file
+        self._digest = digest
+        self._name = name
+        self._size = size
+        self._hash = hashlib.new(digest.algorithm) if digest else None
+        self._position = 0
+        self._ended = False
+
+    def read(self, size: int = -1) -> bytes:
+        """As `BinaryIO.read`."""
+        try:
+            data = self._file.read(size)
+        except OSError as error:
+            raise FileError.because(self._name, error) from error
+        if self._hash is not None:
+            self._hash.update(data)
+        self._position += len(data)
+        if self._size is not None and self._position > self._size:
+            raise ImageError(f"{self._name}: longer than the {self._size} bytes that its description says")
+        if not self._ended and (size < 0 or (size and not data)):
+            self._ended = True
+            self._check()
+        return data
+
+    def readable(self) -> bool:
+        """As `BinaryIO.readable`."""
+        return True
+
+    def close(self) -> None:
+        """Closes the file below."""
+        self._file.close()
+
+    def finish(self) -> None:
+        """Reads what is left, and checks it all."""
+        while not self._ended:
+            self.read(_CHUNK)
+
+    def _check(self) -> None:
+        if self._size is not None and self._position < self._size:
+            missing = self._size - self._position
+            raise ImageError(f"{self._name}: its last {missing} bytes are missing", hint="incomplete? fetch it again")
+        if self._hash is not None and self._digest is not None and self._hash.hexdigest() != self._digest.digits:
+            what = f"{self._name}: its content is not what {self._digest} names"
+            raise ImageError(what, hint="damaged? fetch it again")

@@ -1,0 +1,184 @@
+"""The layers of an image become one root file system: each over those below it, as the OCI image specification says.
+
+A whiteout, an empty file `.wh.NAME`, removes what lower layers have of that name; `.wh..wh..opq` removes all that they
+have in its directory. Neither touches what its own layer brings, wherever in the layer it stands. Links on the way to a
+member are followed inside the root, as a program in the container would; on the way to a whiteout they are not
+(security requirement T6). Directories in which a layer changes something without speaking of them keep their times, so
+that the same image makes the same files.
+"""
+
+import errno
+import logging
+import os
+import stat
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, Self, cast
+
+from singularity.console import VERBOSE
+from singularity.errors import ImageError
+from singularity.image import tar
+from singularity.image.compression import decompressed
+from singularity.image.limits import shown
+from singularity.image.tree import Entry, Kind
+from singularity.image.unpack import Loss, Parents, Policy, Report, Unpacker, open_beneath, warn
+from singularity.oci.digest import Checked
+from singularity.oci.image import Image, Layer
+
+logger = logging.getLogger(__name__)
+
+_MARK = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_OF_AUFS = b".wh..wh."  # its own notes, which old layers brought along
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
+
+
+def unpack(image: Image, root: Path) -> None:
+    """Unpacks all layers into the directory `root`. Raises ImageError, FileError and ToolError."""
+    losses: Counter[Loss] = Counter()
+    policy = replace(Policy.of_caller(), parents=Parents.FOLLOW)
+    for number, layer in enumerate(image.layers, 1):
+        logger.log(VERBOSE, "Layer %d of %d: %s", number, len(image.layers), layer.name)
+        losses.update(_apply(layer, root, policy).left_out)
+    warn(Report(left_out=losses), Path(image.name))
+
+
+def _apply(layer: Layer, root: Path, policy: Policy) -> Report:
+    """One layer. A damaged blob is told as that, and not by what its reader stumbles over."""
+    try:
+        with _Applied(root, policy) as applied:
+            _read(layer, applied)
+            return applied.finish()
+    except ImageError:
+        stored = layer.open()
+        try:
+            stored.finish()
+        finally:
+            stored.close()
+        raise
+
+
+def _read(layer: Layer, applied: "_Applied") -> None:
+    stored = layer.open()
+    try:
+        with decompressed(cast("BinaryIO", stored), layer.name) as stream:
+            same = layer.content if layer.content != layer.stored else None
+            content = cast("BinaryIO", Checked(stream, same, f"{layer.name}, decompressed"))
+            for entry in tar.read(content, layer.name, marked=False):
+                applied.add(entry)
+        stored.finish()
+    finally:
+        stored.close()
+
+
+class _Applied:
+    """One layer on its way into the root."""
+
+    def __init__(self, root: Path, policy: Policy) -> None:
+        self._made: set[bytes] = set()  # paths of this layer, with those of the directories they are in
+        self._members: set[bytes] = set()  # paths that the layer speaks of
+        self._times: dict[bytes, int] = {}  # of directories that it does not speak of
+        self._unpacker = Unpacker(root, policy, on_made=self._note)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        self._unpacker.__exit__(None, None, None)
+
+    def add(self, entry: Entry) -> None:
+        """Unpacks a member, or carries out what it says."""
+        member = entry.member
+        above, _, name = member.path.rpartition(b"/")
+        if b".wh." in member.path and self._is_mark(above, name, member.kind, member.path):
+            self._keep_time(above)
+            self._remove(above, name)
+            return
+        if member.path:
+            self._keep_time(above)
+        self._unpacker.add(entry)
+
+    def finish(self) -> Report:
+        """Gives directories their times, and tells what could not be kept."""
+        report = self._unpacker.finish()
+        for path, time in self._times.items():
+            if path not in self._members:
+                with suppress(OSError):  # gone, or no directory any more
+                    fd = open_beneath(self._unpacker.root.fd, path, _DIRECTORY | os.O_CLOEXEC)
+                    try:
+                        os.utime(fd, ns=(time, time))
+                    finally:
+                        os.close(fd)
+        return report
+
+    def _note(self, path: bytes) -> None:
+        self._members.add(path)
+        while path not in self._made:
+            self._made.add(path)
+            path = path.rpartition(b"/")[0]
+
+    def _keep_time(self, above: bytes) -> None:
+        """Notes when a directory was changed last, before this layer changes something in it."""
+        if above in self._made or above in self._times:
+            return
+        with suppress(OSError):
+            fd = self._unpacker.root.open(os.fsdecode(above), _DIRECTORY)
+            try:
+                path = self._real(fd)
+                if path not in self._made:
+                    self._times.setdefault(path, os.fstat(fd).st_mtime_ns)
+            finally:
+                os.close(fd)
+
+    def _real(self, fd: int) -> bytes:
+        """The path of an open directory from the root, links resolved."""
+        root, here = (os.fsencode(os.readlink(f"/proc/self/fd/{each}")) for each in (self._unpacker.root.fd, fd))
+        return here.removeprefix(root).lstrip(b"/")
+
+    def _is_mark(self, above: bytes, name: bytes, kind: Kind, path: bytes) -> bool:
+        """Whether a member is a whiteout, or a note of aufs. Raises ImageError for what looks like one and is none."""
+        parts = above.split(b"/")
+        if any(part.startswith(_OF_AUFS) for part in parts) or (name.startswith(_OF_AUFS) and name != _OPAQUE):
+            return True
+        if any(part.startswith(_MARK) for part in parts):
+            raise ImageError(f"{shown(path)}: a file below a whiteout")
+        if not name.startswith(_MARK):
+            return False
+        if name.removeprefix(_MARK) in (b"", b".", b"..") or kind is Kind.DIRECTORY:
+            raise ImageError(f"{shown(path)}: no whiteout that can be")
+        return True
+
+    def _remove(self, above: bytes, name: bytes) -> None:
+        """Carries out a whiteout in the directory `above`."""
+        if not self._is_real_directory(above):
+            return
+        if name == _OPAQUE:
+            self._clear(above)
+        elif not name.startswith(_OF_AUFS):
+            self._take_away(above + b"/" + name.removeprefix(_MARK) if above else name.removeprefix(_MARK))
+
+    def _clear(self, directory: bytes) -> None:
+        for name in self._unpacker.names(directory):
+            self._take_away(directory + b"/" + name if directory else name)
+
+    def _take_away(self, path: bytes) -> None:
+        """Removes what is of lower layers at a path and below it."""
+        if path not in self._made:
+            self._unpacker.remove(path)
+        elif self._is_real_directory(path):
+            self._clear(path)
+
+    def _is_real_directory(self, path: bytes) -> bool:
+        """Whether a directory is there, no link on the way and none itself."""
+        try:
+            fd = open_beneath(self._unpacker.root.fd, path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return False
+            raise
+        try:
+            return stat.S_ISDIR(os.fstat(fd).st_mode)
+        finally:
+            os.close(fd)
