@@ -73,8 +73,8 @@ class Stage:
 
     @property
     def agent(self) -> str:
-        """The bootstrap agent's name, in lower case."""
-        return self.header["bootstrap"].value.lower()
+        """The bootstrap agent's name, in lower case; empty for sections that a container is to be updated with."""
+        return self.value("bootstrap").lower()
 
     @property
     def name(self) -> str:

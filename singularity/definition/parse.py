@@ -1,146 +1,83 @@
 """The parser of definition files: from text to `Definition`, without touching anything else.
 
 A file is a header of `Keyword: value` lines and sections that begin with `%name`; a further `Bootstrap:` line begins a
-further stage. `DefinitionError` is the only exception that leaves, whatever the text holds.
+further stage. Files of the first format are read by `version1`. `DefinitionError` is the only exception that leaves,
+whatever the text holds.
 """
 
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from difflib import get_close_matches
 
+from singularity.definition import keywords, version1
+from singularity.definition.keywords import KEYWORDS
 from singularity.definition.model import App, Copy, Definition, Field, Script, Stage
+from singularity.definition.sections import (
+    APP_SECTIONS,
+    SECTIONS,
+    SIZE_LIMIT,
+    WORD_LIMIT,
+    Block,
+    RawStage,
+    is_blank,
+    split,
+    without_comment,
+)
 from singularity.errors import DefinitionError
 
-SIZE_LIMIT = 16 << 20
-_WORD_LIMIT = 60  # characters of a word that is quoted or compared
+__all__ = ["APP_NAME", "APP_SECTIONS", "KEYWORDS", "SECTIONS", "SIZE_LIMIT", "parse", "parse_label"]
 
-KEYWORDS = (
-    "Bootstrap", "From", "Stage", "Include", "IncludeCmd", "MirrorURL", "UpdateURL", "OSVersion", "Library", "Registry",
-    "Namespace", "Product", "User", "Regcode", "ProductPGP", "RegisterURL", "Modules", "Fingerprints", "ConfURL",
-    "Setopt", "Target", "Frontend", "Filename", "BuildArgs", "Token",
-)  # fmt: skip
-SECTIONS = (
-    "pre", "setup", "files", "environment", "post", "runscript", "startscript", "test", "labels", "help", "arguments",
-)  # fmt: skip
-APP_SECTIONS = ("appinstall", "appfiles", "appenv", "apptest", "apphelp", "apprun", "appstart", "applabels")
-
-_KEYWORDS = {keyword.lower(): keyword for keyword in KEYWORDS}
-_OLD_BOOTSTRAP = ("osbuild", "ostype")
-_OTHER_URL = re.compile(r"otherurl\d+")
-_SECTION_LINE = re.compile(r"(\s*)%(\w+)(.*)", re.DOTALL)
-_STAGE_LINE = re.compile(r"bootstrap[ \t]*:", re.IGNORECASE)
-_HEADER_LINE = re.compile(r"\s*([A-Za-z][\w-]*)\s*:(.*)", re.DOTALL)
-_VERSION_1 = re.compile(r"DistType\s")
 APP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_HEADER_LINE = re.compile(r"\s*([A-Za-z][\w-]*)\s*:(.*)", re.DOTALL)
+_OLD_LINE = re.compile(r"\s*DistType\s")  # of the first format, left over in files of the second
+_LABEL = re.compile(r"(\"[^\"]*\"|'[^']*'|[^\s=]+?)(?:\s*=\s*|:(?!\S)\s*|\s+:(?!\S)\s*|\s+|$)(.*)", re.DOTALL)
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+_BEGIN = "a definition file begins with a line Bootstrap: AGENT"
 
 
-@dataclass(slots=True)
-class _Block:
-    """One section as it stands in the file."""
+def parse(text: str, name: str, *, header_optional: bool = False, arguments: Sequence[str] = ()) -> Definition:
+    """The definition that `text` is; `name` stands in messages. Raises DefinitionError.
 
-    name: str
-    arguments: str
-    line: int
-    body: list[str] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        """The body without empty lines around it; empty, or ending with a newline."""
-        used = self.used
-        return "\n".join(self.body[used.start : used.stop]).rstrip() + "\n" if used else ""
-
-    @property
-    def used(self) -> range:
-        """Which lines of the body are between the empty ones around it."""
-        filled = [number for number, line in enumerate(self.body) if line.strip()]
-        return range(filled[0], filled[-1] + 1) if filled else range(0)
-
-    def lines(self) -> Iterator[tuple[int, str]]:
-        """The body's lines that are neither empty nor comments, with their numbers."""
-        for number, line in enumerate(self.body, self.line + 1):
-            if line.strip() and not line.lstrip().startswith("#"):
-                yield number, line.strip()
+    With `header_optional`, for a container that is there already, the header may be missing or name no agent; then
+    the agent of the stage is empty. `arguments` are the positional ones of a definition of the first format.
+    """
+    if version1.recognise(text):
+        return version1.parse(text, name, arguments)
+    return _Parser(name, header_optional=header_optional).definition(text)
 
 
-@dataclass(slots=True)
-class RawStage:
-    """A stage as it stands in the file: its header lines and its sections, unread."""
+def parse_label(line: str) -> tuple[str, str]:
+    """Name and value of a label: `NAME VALUE`, and as people write it too, `NAME=VALUE` and `NAME: VALUE`.
 
-    line: int
-    header: list[tuple[int, str]] = field(default_factory=list)
-    blocks: list[_Block] = field(default_factory=list)
-    complete: bool = False  # whether its agent is named: a further `Bootstrap:` line begins the next stage
-
-
-def parse(text: str, name: str) -> Definition:
-    """The definition that `text` is; `name` stands in messages. Raises DefinitionError."""
-    return _Parser(name).definition(text)
+    Quotes around the whole value, or around the name, are not part of it.
+    """
+    match = _LABEL.fullmatch(line.strip())
+    if not match:
+        return line.strip(), ""
+    return _unquoted(match[1]), _unquoted(match[2].strip())
 
 
-def split_stages(text: str, name: str) -> list[RawStage]:
-    """The stages of a file with their headers and sections apart. Raises DefinitionError."""
-    return _Parser(name).stages(text)
+def _unquoted(text: str) -> str:
+    return text[1:-1] if _QUOTED.fullmatch(text) else text
 
 
 class _Parser:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, header_optional: bool) -> None:
         self.name = name
+        self.header_optional = header_optional
         self.warnings: list[str] = []
 
     def fail(self, line: int, what: str, hint: str = "") -> DefinitionError:
         return DefinitionError(what, name=self.name, line=line, hint=hint)
 
+    def warn(self, line: int, what: str) -> None:
+        self.warnings.append(f"{self.name}:{line}: {what}")
+
     def definition(self, text: str) -> Definition:
-        stages = tuple(self.stage(raw) for raw in self.stages(text))
+        found = split(text, self.name)
+        self.warnings += found.warnings
+        stages = tuple(self.stage(raw) for raw in found.stages)
         return Definition(name=self.name, text=text, stages=stages, warnings=tuple(self.warnings))
-
-    # From text to raw stages.
-
-    def stages(self, text: str) -> list[RawStage]:
-        if len(text) > SIZE_LIMIT:
-            raise DefinitionError(f"more than {SIZE_LIMIT >> 20} MiB: no definition file", name=self.name)
-        stages: list[RawStage] = []
-        for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
-            if "\0" in line:
-                raise self.fail(number, "a NUL byte: no definition file")
-            begins = bool(_STAGE_LINE.match(line))
-            if not stages and is_blank(line):
-                continue
-            if not stages or (begins and stages[-1].complete):
-                stages.append(RawStage(number))
-            stage = stages[-1]
-            block = self.section(number, line, inside=bool(stage.blocks))
-            if block and not stage.header:
-                raise self.fail(number, "a section before any header", "begin with a line Bootstrap: AGENT")
-            if block:
-                stage.blocks.append(block)
-            elif stage.blocks:
-                stage.blocks[-1].body.append(line)
-            else:
-                stage.header.append((number, line))
-                stage.complete = stage.complete or begins
-        if not stages:
-            raise DefinitionError("empty", name=self.name, hint="a definition file begins with a line Bootstrap: AGENT")
-        return stages
-
-    def section(self, number: int, line: str, *, inside: bool) -> _Block | None:
-        """The section that `line` begins, if any; an indented line of a body may begin with a %word that is none."""
-        match = _SECTION_LINE.fullmatch(line)
-        if not match:
-            return None
-        indent, word, rest = match[1], match[2].lower(), match[3]
-        if word in SECTIONS or word in APP_SECTIONS:
-            return _Block(word, _without_comment(rest).strip(), number)
-        near = get_close_matches(word[:_WORD_LIMIT], SECTIONS + APP_SECTIONS, n=1)
-        if inside and indent and not near:
-            return None
-        raise self.fail(
-            number, f'unknown section "%{match[2][:_WORD_LIMIT]}"', f'did you mean "%{near[0]}"?' if near else ""
-        )
-
-    # From a raw stage to a stage.
 
     def stage(self, raw: RawStage) -> Stage:
         header = self.header(raw)
@@ -161,38 +98,77 @@ class _Parser:
             apps=tuple(self.apps(raw.blocks)),
         )
 
+    # The header.
+
     def header(self, raw: RawStage) -> dict[str, Field]:
         header: dict[str, Field] = {}
+        written: dict[str, str] = {}
         for number, line in _logical_lines(raw.header):
-            if _VERSION_1.match(line):
-                raise self.fail(number, "a definition of the first format (DistType)", "write Bootstrap: and sections")
             match = _HEADER_LINE.fullmatch(line)
             if not match:
-                raise self.fail(
-                    number, f'"{line.strip()[:_WORD_LIMIT]}" is no header line', "expected Keyword: value, or %section"
-                )
+                self.not_a_header_line(number, line)
+                continue
             keyword, value = self.keyword(number, match[1]), match[2].strip()
+            if keyword == "bootstrap" and match[1].lower() in keywords.OLD_BOOTSTRAP:
+                value = keywords.OLD_AGENTS.get(value.lower(), value)
             if keyword == "include" and keyword in header:
-                value = f"{header[keyword].value} {value}"
+                value = f"{header[keyword].value} {value}".strip()
             elif keyword in header:
-                self.warnings.append(f"{self.name}:{number}: {match[1]} is given twice: the last one counts")
+                self.warn(number, f"{match[1]} is given twice: the last one counts")
             header[keyword] = Field(value=value, line=number)
-        if not header.get("bootstrap", Field(value="", line=0)).value:
-            raise self.fail(raw.line, "no bootstrap agent", "a definition file begins with a line Bootstrap: AGENT")
-        return header
+            written[keyword] = match[1]
+        if not raw.header and not self.header_optional:
+            raise self.fail(raw.line, "a section before any header", "begin with a line Bootstrap: AGENT")
+        if not header.get("bootstrap", Field(value="", line=0)).value and not self.header_optional:
+            raise self.fail(raw.line, "no bootstrap agent", _BEGIN)
+        self.check_uses(header, written)
+        return {keyword: self.filled_in(keyword, field, header) for keyword, field in header.items()}
+
+    def not_a_header_line(self, number: int, line: str) -> None:
+        """A leftover of the first format beside the second is ignored, as it always was; anything else is wrong."""
+        if not _OLD_LINE.match(line):
+            what = f'"{line.strip()[:WORD_LIMIT]}" is no header line'
+            raise self.fail(number, what, "expected Keyword: value, or %section")
+        self.warn(number, "DistType has no meaning beside Bootstrap")
 
     def keyword(self, number: int, word: str) -> str:
         keyword = word.lower()
-        if keyword in _OLD_BOOTSTRAP:
-            self.warnings.append(f"{self.name}:{number}: {word} is the old name of Bootstrap")
+        if keyword in keywords.OLD_BOOTSTRAP:
+            self.warn(number, f"{word} is the old name of Bootstrap")
             return "bootstrap"
-        if keyword in _KEYWORDS or _OTHER_URL.fullmatch(keyword):
+        if keywords.is_known(keyword):
             return keyword
-        near = get_close_matches(keyword[:_WORD_LIMIT], list(_KEYWORDS), n=1)
-        hint = f'did you mean "{_KEYWORDS[near[0]]}"?' if near else ""
-        raise self.fail(number, f'unknown header keyword "{word[:_WORD_LIMIT]}"', hint)
+        raise self.fail(number, f'unknown header keyword "{word[:WORD_LIMIT]}"', keywords.nearest(word))
 
-    def script(self, blocks: Iterable[_Block], name: str) -> Script | None:
+    def check_uses(self, header: dict[str, Field], written: dict[str, str]) -> None:
+        """Refuses what the agent has no use for; warns of it where published files have it."""
+        agent = header["bootstrap"].value.lower() if "bootstrap" in header else ""
+        for keyword, field in header.items():
+            if keywords.is_used(keyword, agent):
+                continue
+            what = f"{written[keyword]} has no meaning for bootstrap agent {agent}"
+            if not keywords.is_common(keyword):
+                raise self.fail(field.line, what, "remove the line")
+            self.warn(field.line, what)
+
+    def filled_in(self, keyword: str, field: Field, header: dict[str, Field]) -> Field:
+        """The value with `%{OSVERSION}` filled in, and without a scheme that says once more what the agent is."""
+        value = field.value
+        agent = header["bootstrap"].value.lower() if "bootstrap" in header else ""
+        if keyword == "from" and value.lower().startswith(f"{agent}://"):
+            value = value[len(agent) + 3 :]
+            self.warn(field.line, f"From needs no {agent}://")
+        if keywords.names_version(keyword, value):
+            version = header.get("osversion")
+            if version is None or not version.value:
+                what = f"{keywords.spelling(keyword)} names %{{OSVERSION}}, but OSVersion is not given"
+                raise self.fail(field.line, what, "add a line OSVersion: VERSION")
+            value = keywords.with_version(value, version.value)
+        return field if value == field.value else Field(value=value, line=field.line)
+
+    # The sections.
+
+    def script(self, blocks: Iterable[Block], name: str) -> Script | None:
         """The section `name`, repeated ones joined; None when all of them are empty."""
         found = [block for block in blocks if block.name == name]
         body = "".join(block.text for block in found)
@@ -211,7 +187,7 @@ class _Parser:
         except ValueError as error:
             raise self.fail(number, f"{error}".lower()) from error
 
-    def files(self, blocks: Iterable[_Block], name: str) -> Iterator[Copy]:
+    def files(self, blocks: Iterable[Block], name: str) -> Iterator[Copy]:
         for block in blocks:
             if block.name != name:
                 continue
@@ -219,26 +195,20 @@ class _Parser:
             if arguments and (len(arguments) != 2 or arguments[0].lower() != "from"):
                 raise self.fail(block.line, f"%files {block.arguments}: not understood", "%files, or %files from STAGE")
             for number, line in block.lines():
-                words = self.words(number, line)
+                words = self.words(number, _before_comment(line))
                 if not words or len(words) > 2:
                     raise self.fail(number, f"%{name}: {len(words)} words", "SOURCE [TARGET]; quote names with blanks")
                 stage = arguments[1] if arguments else ""
                 yield Copy(source=words[0], target=words[1] if len(words) == 2 else "", stage=stage, line=number)
 
-    def labels(self, blocks: Iterable[_Block], name: str) -> dict[str, str]:
-        labels: dict[str, str] = {}
-        for block in blocks:
-            if block.name == name:
-                for _, line in block.lines():
-                    key, _, value = line.replace("\t", " ", 1).partition(" ")
-                    labels[key] = value.strip()
-        return labels
+    def labels(self, blocks: Iterable[Block], name: str) -> dict[str, str]:
+        return dict(parse_label(line) for block in blocks if block.name == name for _, line in block.lines())
 
-    def apps(self, blocks: Iterable[_Block]) -> Iterator[App]:
-        by_name: dict[str, list[_Block]] = {}
+    def apps(self, blocks: Iterable[Block]) -> Iterator[App]:
+        by_name: dict[str, list[Block]] = {}
         for block in blocks:
             if block.name in APP_SECTIONS:
-                name, _, block.arguments = block.arguments.partition(" ")
+                name, block.arguments = (*block.arguments.split(None, 1), "", "")[:2]
                 if not APP_NAME.fullmatch(name):
                     raise self.fail(block.line, f'%{block.name} needs the name of an application, not "{name}"')
                 by_name.setdefault(name, []).append(block)
@@ -256,39 +226,49 @@ class _Parser:
             )
 
 
-def is_blank(line: str) -> bool:
-    """Whether a line is empty or a comment."""
-    return not line.strip() or line.lstrip().startswith("#")
+def _before_comment(line: str) -> str:
+    """`line` up to a `#` that begins a word, as in a shell: not within quotes, nor after a backslash."""
+    quote, escaped, between = "", False, True
+    for place, letter in enumerate(line):
+        if escaped:
+            escaped = between = False
+            continue
+        if letter == "#" and between and not quote:
+            return line[:place].rstrip()
+        between = letter.isspace() and not quote
+        if letter == "\\" and quote != "'":
+            escaped = True
+        elif quote:
+            quote = "" if letter == quote else quote
+        elif letter in "\"'":
+            quote = letter
+    return line
 
 
-def _without_comment(text: str) -> str:
-    """`text` up to a `#` that stands at its beginning or after a blank: the one in a URL is none."""
-    for match in re.finditer("#", text):
-        if match.start() == 0 or text[match.start() - 1].isspace():
-            return text[: match.start()].rstrip()
-    return text
-
-
-def _joined(blocks: Iterable[_Block], name: str) -> str:
+def _joined(blocks: Iterable[Block], name: str) -> str:
     return "".join(block.text for block in blocks if block.name == name)
 
 
 def _logical_lines(lines: Sequence[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     r"""Header lines without comments and empty ones; `\` at a line's end joins the next, `\n\` with a newline."""
-    pending, start = "", 0
+    parts: list[str] = []
+    start = 0
     for number, line in lines:
-        start = start or number
-        if not pending and is_blank(line):
-            start = 0
+        if not parts and is_blank(line):
             continue
-        text = pending + _without_comment(line)
+        start = start if parts else number
+        text = without_comment(line)
         if text.endswith("\\n\\"):
-            pending = text[:-3] + "\n"
+            parts.append(text[:-3] + "\n")
         elif text.endswith("\\"):
-            pending = text[:-1]
+            parts.append(text[:-1])
         else:
-            if text.strip():
-                yield start, text
-            pending, start = "", 0
-    if pending.strip():
-        yield start, pending
+            yield from _whole(start, [*parts, text])
+            parts = []
+    yield from _whole(start, parts)
+
+
+def _whole(number: int, parts: Sequence[str]) -> Iterator[tuple[int, str]]:
+    text = "".join(parts)
+    if text.strip():
+        yield number, text

@@ -1,21 +1,31 @@
 """What a build is made from: a definition file, or an image that stands for `Bootstrap: localimage`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from singularity.definition import version1
 from singularity.definition.model import Definition, Field, Stage
 from singularity.definition.parse import SIZE_LIMIT, parse
-from singularity.definition.template import expand
+from singularity.definition.template import Expanded, expand
 from singularity.errors import DefinitionError, FileError, ImageError
 from singularity.image.identify import identify
 
 _HEAD = 512
+_TRANSPORTS = ("oci", "oci-archive", "docker-archive")  # what stands before the colon of an image that is no path
 
 
-def read(source: str, arguments: Mapping[str, str], *, unused_allowed: bool) -> Definition:
+def read(
+    source: str,
+    arguments: Mapping[str, str],
+    *,
+    unused_allowed: bool,
+    header_optional: bool = False,
+    positional: Sequence[str] = (),
+) -> Definition:
     """The definition that `source` names, its templates filled in with `arguments`.
 
+    `header_optional` and `positional` are those of `parse`. Files of the first format have no templates.
     Raises DefinitionError, FileError, and ImageError for a source that is neither.
     """
     scheme, separator, _ = source.partition("://")
@@ -23,13 +33,19 @@ def read(source: str, arguments: Mapping[str, str], *, unused_allowed: bool) -> 
         raise ImageError(
             f"{source}: images from registries are not supported by this version", hint="name a definition file"
         )
+    transport, colon, place = source.partition(":")
+    if colon and place and transport in _TRANSPORTS:
+        return _of_image(transport, place, source)
     path = Path(source)
     text = _text(path)
     if text is None:
         identify(path)
-        return _of_image(source)
-    expanded = expand(text, source, arguments)
-    definition = parse(expanded.text, source)
+        return _of_image("localimage", source, source)
+    if version1.recognise(text):
+        expanded = Expanded(text=text, unused=tuple(sorted(arguments)))
+    else:
+        expanded = expand(text, source, arguments)
+    definition = parse(expanded.text, source, header_optional=header_optional, arguments=positional)
     if not expanded.unused:
         return definition
     what = f"no {{{{ {expanded.unused[0]} }}}} in it, but a value was given"
@@ -43,9 +59,9 @@ def read(source: str, arguments: Mapping[str, str], *, unused_allowed: bool) -> 
     )
 
 
-def _of_image(source: str) -> Definition:
-    header = {"bootstrap": Field(value="localimage", line=1), "from": Field(value=source, line=2)}
-    text = f"Bootstrap: localimage\nFrom: {source}\n"
+def _of_image(agent: str, place: str, source: str) -> Definition:
+    header = {"bootstrap": Field(value=agent, line=1), "from": Field(value=place, line=2)}
+    text = f"Bootstrap: {agent}\nFrom: {place}\n"
     return Definition(name=source, text=text, stages=(Stage(header=header, line=1),))
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from singularity.definition.parse import RawStage, is_blank, split_stages
+from singularity.definition.sections import WORD_LIMIT, RawStage, is_blank, normal, split
 from singularity.errors import DefinitionError
 
 _TEMPLATE = re.compile(r"\{\{[ \t]*(\w+)[ \t]*\}\}")
@@ -24,9 +24,9 @@ def expand(text: str, name: str, given: Mapping[str, str]) -> Expanded:
 
     Comment lines stay as they are. `name` stands in messages. Raises DefinitionError for a name without a value.
     """
-    lines = text.replace("\r\n", "\n").split("\n")
+    lines = normal(text).split("\n")
     used: set[str] = set()
-    stages = split_stages(text, name)
+    stages = split(text, name).stages
     starts = [stage.line for stage in stages[1:]]
     for stage, end in zip(stages, [*starts, len(lines) + 1], strict=True):
         values = {**_defaults(stage, name, given), **given}
@@ -43,7 +43,9 @@ def parse_argument(text: str, name: str, line: int = 0) -> tuple[str, str]:
     """`KEY=VALUE`, of the command line or a file. Raises DefinitionError."""
     match = _ARGUMENT.fullmatch(text)
     if not match:
-        raise DefinitionError(f'"{text.strip()}" is no KEY=VALUE', name=name, line=line)
+        raise DefinitionError(f'"{text.strip()[:WORD_LIMIT]}" is no KEY=VALUE', name=name, line=line)
+    if "\n" in match[2].strip():
+        raise DefinitionError(f"{match[1]}: a value of more than one line", name=name, line=line)
     return match[1], match[2].strip()
 
 

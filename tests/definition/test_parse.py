@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from singularity.definition.parse import APP_SECTIONS, KEYWORDS, SECTIONS, SIZE_LIMIT, parse
+from singularity.definition.parse import APP_SECTIONS, KEYWORDS, SECTIONS, SIZE_LIMIT, parse, parse_label
+from singularity.definition.sections import normal
 from singularity.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def test_the_old_name_of_bootstrap_is_accepted_with_a_warning(word: str) -> None
 
 
 def test_a_keyword_given_twice_warns_and_the_last_counts() -> None:
-    definition = parse("Bootstrap: scratch\nFrom: a\nFrom: b\n", "x.def")
+    definition = parse("Bootstrap: localimage\nFrom: a\nFrom: b\n", "x.def")
     assert definition.stages[0].value("from") == "b"
     assert definition.warnings == ("x.def:3: From is given twice: the last one counts",)
 
@@ -163,12 +164,22 @@ BAD = {
     "%post\n  true\n": "x.def:1: a section before any header (begin with a line Bootstrap: AGENT)",
     "Bootstrap: x\n%pots\n": 'x.def:2: unknown section "%pots" (did you mean "%post"?)',
     "Bootstrap: x\n%post\n  true\n  %tset\n": 'x.def:4: unknown section "%tset" (did you mean "%test"?)',
-    "Bootstrap: x\n%post\n%inside\n": 'x.def:3: unknown section "%inside"',
+    "Bootstrap: x\n%post\n%inside\n": 'x.def:3: unknown section "%inside" (did you mean "%post"?)',
+    "Bootstrap: x\n%environments\n": 'x.def:2: unknown section "%environments" (did you mean "%environment"?)',
+    "Bootstrap: x\n%appinstal a\n": 'x.def:2: unknown section "%appinstal" (did you mean "%appinstall"?)',
+    "Bootstrap: x\n%xyzzy\n": 'x.def:2: unknown section "%xyzzy"',
+    "Bootstrap: x\n%post\n%xyzzy\n": 'x.def:3: unknown section "%xyzzy" (indent a line of text that begins with %)',
+    "Bootstrap: x\n% post\n": 'x.def:2: "% post" is no section (write "%post", or indent the line)',
+    "Bootstrap: scratch\nFingerprints: 12\n": (
+        "x.def:2: Fingerprints has no meaning for bootstrap agent scratch (remove the line)"
+    ),
+    "Bootstrap: yum\nMirrorURL: http://x/%{OSVERSION}\n": (
+        "x.def:2: MirrorURL names %{OSVERSION}, but OSVersion is not given (add a line OSVersion: VERSION)"
+    ),
     "Bootstrp: x\n": 'x.def:1: unknown header keyword "Bootstrp" (did you mean "Bootstrap"?)',
     "Bootstrap: x\nno header\n": 'x.def:2: "no header" is no header line (expected Keyword: value, or %section)',
     "From: x\n%post\n": "x.def:1: no bootstrap agent (a definition file begins with a line Bootstrap: AGENT)",
     "Bootstrap:\n": "x.def:1: no bootstrap agent (a definition file begins with a line Bootstrap: AGENT)",
-    'DistType "debian"\n': "x.def:1: a definition of the first format (DistType) (write Bootstrap: and sections)",
     "Bootstrap: x\n%files\n  a b c\n": "x.def:3: %files: 3 words (SOURCE [TARGET]; quote names with blanks)",
     "Bootstrap: x\n%files\n  'a\n": "x.def:3: no closing quotation",
     "Bootstrap: x\n%files of y\n  a\n": "x.def:2: %files of y: not understood (%files, or %files from STAGE)",
@@ -186,11 +197,83 @@ def test_what_is_wrong_is_one_line_with_file_and_line_number(text: str) -> None:
     assert str(caught.value) == BAD[text]
 
 
+def test_a_container_that_is_there_needs_no_header() -> None:
+    stage = parse("%post\n  true\n", "x.def", header_optional=True).stages[0]
+    assert (stage.agent, stage.header) == ("", {})
+    assert stage.post is not None
+    stage = parse("OSVersion: 7\n%post\n  true\n", "x.def", header_optional=True).stages[0]
+    assert (stage.agent, stage.value("osversion")) == ("", "7")
+
+
+@pytest.mark.parametrize(
+    ("agent", "keyword"),
+    [("yum", "MirrorURL"), ("yum", "UpdateURL"), ("zypper", "OtherURL3"), ("zypper", "Product")],
+)
+@pytest.mark.parametrize("written", ["%{OSVERSION}", "%{osversion}", "%OSVersion"])
+def test_the_version_is_filled_in_where_the_mirror_names_it(agent: str, keyword: str, written: str) -> None:
+    stage = only(f"{keyword}: http://m/{written}/os/$releasever/$basearch/#a\nBootStrap: {agent}\nOSVersion: 7\n")
+    assert stage.value(keyword.lower()) == "http://m/7/os/$releasever/$basearch/#a"
+
+
+def test_the_version_is_filled_in_nowhere_else() -> None:
+    stage = only("Bootstrap: yum\nOSVersion: 7\nMirrorURL: http://m/%OSVERSIONS\nInclude: a%{OSVERSION}\n")
+    assert stage.value("mirrorurl") == "http://m/%OSVERSIONS"
+    assert stage.value("include") == "a%{OSVERSION}"
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("Maintainer Somebody Else", "Maintainer", "Somebody Else"),
+        ("Version\tv1.0", "Version", "v1.0"),
+        ('Author "Some Body"', "Author", "Some Body"),
+        ("Author 'Some Body'", "Author", "Some Body"),
+        ('Say "a" and "b"', "Say", '"a" and "b"'),
+        ("Version: 1.0", "Version", "1.0"),
+        ("Version : 1.0", "Version", "1.0"),
+        ("VERSION=1.0", "VERSION", "1.0"),
+        ('VERSION = "1 0"', "VERSION", "1 0"),
+        ("org.example:key value", "org.example:key", "value"),
+        ("Url https://example.org/?a=b", "Url", "https://example.org/?a=b"),
+        ('"two words" value', "two words", "value"),
+        ("Empty", "Empty", ""),
+        ("=x", "=x", ""),
+    ],
+)
+def test_labels_are_understood_as_people_write_them(line: str, name: str, value: str) -> None:
+    assert parse_label(line) == (name, value)
+
+
+def test_comments_after_files_end_the_line() -> None:
+    text = "Bootstrap: scratch\n%files\n a b # c\n 'a # b' c\\ #d\n x#y\n"
+    assert [(copy.source, copy.target) for copy in only(text).files] == [("a", "b"), ("a # b", "c #d"), ("x#y", "")]
+
+
 words = st.one_of(
     st.sampled_from([f"%{name}" for name in SECTIONS + APP_SECTIONS]),
     st.sampled_from([f"{word}:" for word in KEYWORDS]),
     st.sampled_from(
-        ["\n", "\n", "\n", " ", "#", "\\\n", "from", "hello", "'", '"', "{{ A }}", "A=1", "\0", "%", "\r\n"]
+        [
+            "\n",
+            "\n",
+            "\n",
+            " ",
+            "#",
+            "\\\n",
+            "from",
+            "hello",
+            "<<EOF",
+            "EOF",
+            "<<-'E F'",
+            "DistType a\n",
+            "'",
+            '"',
+            "{{ A }}",
+            "A=1",
+            "\0",
+            "%",
+            "\r\n",
+        ]
     ),
     st.text(max_size=8),
 )
@@ -209,6 +292,12 @@ def test_only_the_documented_exception_leaves_the_parser(text: str) -> None:
         return
     assert definition.stages
     assert all(stage.agent for stage in definition.stages)
+    lines = normal(text).split("\n")
+    for stage in definition.stages:
+        for script in (stage.pre, stage.setup, stage.post, stage.test, stage.runscript, stage.startscript):
+            if script:
+                own = script.body.removesuffix("\n").split("\n")
+                assert [lines[number - 1].rstrip() for number in script.lines] == [line.rstrip() for line in own]
 
 
 @given(st.lists(words, max_size=40).map("".join))
