@@ -1,26 +1,60 @@
-"""`singularity launch ARGV...`: where the front door sends a launch of what is not an image that it can start."""
+"""`singularity launch ARGV...`: where the front door sends a launch of what is not an image that it can start.
 
-from collections.abc import Sequence
+An archive becomes an image in the cache; then the front door is started again, with that image in place of the archive
+and everything else as it was typed.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
+from singularity import paths
 from singularity.cli.command import Verb
 from singularity.cli.options_table import Entry, entries
-from singularity.errors import ImageError, UsageError
-from singularity.variables import variable
+from singularity.console import Level
+from singularity.errors import FileError, ImageError, SingularityError, UsageError
+from singularity.variables import PREFIXES, truth, variable
+
+logger = logging.getLogger(__name__)
 
 REGISTRIES = ("docker", "docker-daemon", "docker-archive", "oci", "oci-archive", "oras", "library", "shub")
 _NEXT = "build an image from a definition file, and launch that"
+_VERBOSE_LIMIT = 3  # of -v; more of them are --debug
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGQUIT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """A launch as it was typed."""
+
+    words: tuple[str, ...]  # from the global options on
+    verb: str
+    image: str
+    position: int | None  # of the image among the words; None: a variable names it
+
+    def of(self, path: Path) -> list[str]:
+        """The words, with another image."""
+        words = list(self.words)
+        if self.position is not None:
+            words[self.position] = str(path)
+        return words
 
 
 @click.command(
     cls=Verb, name="launch", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
 )
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED)
-def command(argv: tuple[str, ...]) -> None:
-    """Says why this container cannot be launched. `argv` is the launch as it was typed, from its verb on."""
-    image = image_of(argv)
+def command(argv: tuple[str, ...]) -> int:
+    """Launches an archive, or says why this container cannot be launched. `argv` is the launch as it was typed."""
+    launch = read(argv)
+    image = launch.image
     scheme, colon, rest = image.partition(":")
     if colon and scheme in ("http", "https") and rest.startswith("//"):
         raise ImageError(f"{image}: images are not fetched by this version", hint="download the file, and launch that")
@@ -28,34 +62,60 @@ def command(argv: tuple[str, ...]) -> None:
         raise ImageError(f"{image}: images from registries are not supported by this version", hint=_NEXT)
     if colon and scheme == "instance":
         raise ImageError(f"{image}: instances are not supported by this version", hint="name the image")
+    _say_as_much_as_asked(launch)
     from singularity.image.identify import identify
 
     found = identify(Path(image))
-    what = f"{image}: a {found.root.format.value} is not launched by this version"
-    raise ImageError(what, hint="unpack it, and launch the directory" if found.format.is_archive else _NEXT)
+    if not found.format.is_archive:
+        raise ImageError(f"{image}: a {found.format.value}, but named as an archive", hint="give it another name")
+    from singularity.build import launchable
+
+    place = None if _cache_is_off(launch) else _cache()
+    if place is not None:
+        path = launchable.cached(found, place)
+        _become(_front_door(), launch.of(path), _environment(path))
+    with launchable.temporary(found) as path:
+        return _wait_for(launch, path)
 
 
-def image_of(argv: Sequence[str]) -> str:
-    """The image that a launch names: the first word after the verb that is neither an option nor its value.
+def _cache() -> Path | None:
+    """The directory of the cache; None, with a warning, where there cannot be one."""
+    try:
+        return paths.private(paths.cache_directory() / "archive")
+    except FileError as error:
+        logger.warning("%s: the archive is unpacked for this launch only", error)
+        return None
 
-    Raises UsageError when there is none.
-    """
-    words = iter(argv)
-    verb = next((word for word in words if not word.startswith("-")), "")
+
+def read(argv: Sequence[str]) -> Launch:
+    """Understands a command line as far as the image. Raises UsageError when there is none."""
+    words = list(argv)
+    start = next((number for number, word in enumerate(words) if not word.startswith("-")), len(words))
+    verb = words[start] if start < len(words) else ""
     by_name = {name: entry for entry in entries(verb) for name in entry.spellings}
-    if image := variable("IMAGE"):
-        return image
-    for word in words:
+    position = _image_position(words, start + 1, by_name)
+    named = variable("IMAGE")
+    if named and (position is None or words[position] != named):
+        return Launch(words=tuple(words), verb=verb, image=named, position=None)
+    if position is None:
+        raise UsageError(f"{verb or 'launch'}: IMAGE is missing", hint=f"see: singularity help {verb}".rstrip())
+    return Launch(words=tuple(words), verb=verb, image=words[position], position=position)
+
+
+def _image_position(words: Sequence[str], start: int, by_name: Mapping[str, Entry]) -> int | None:
+    """The first word after the verb that is neither an option nor its value."""
+    number = start
+    while number < len(words):
+        word = words[number]
         if not word.startswith("-") or word == "-":
-            return word
+            return number
         if word == "--":
-            return next(words, "")
-        if _takes_next(word, by_name):
-            next(words, None)
-    raise UsageError(f"{verb or 'launch'}: IMAGE is missing", hint=f"see: singularity help {verb}".rstrip())
+            return number + 1 if number + 1 < len(words) else None
+        number += 2 if _takes_next(word, by_name) else 1
+    return None
 
 
-def _takes_next(word: str, by_name: dict[str, Entry]) -> bool:
+def _takes_next(word: str, by_name: Mapping[str, Entry]) -> bool:
     """Whether the word after an option word is its value: `--bind`, `-B`, `-ceB`; not `--bind=x`, `-Bx`."""
     if word.startswith("--"):
         return word in by_name and by_name[word].kind.takes_word
@@ -64,3 +124,95 @@ def _takes_next(word: str, by_name: dict[str, Entry]) -> bool:
         if entry is not None and entry.kind.takes_word:
             return number == len(word)
     return False
+
+
+def _say_as_much_as_asked(launch: Launch) -> None:
+    """The global options stand among the words, and were not for this run of Python to read."""
+    from singularity.cli.main import begin_messages
+
+    first = launch.words[: launch.words.index(launch.verb)]
+    letters = "".join(word[1:] for word in first if not word.startswith("--"))
+    names = {word for word in first if word.startswith("--")}
+    verbose = letters.count("v") + first.count("--verbose")
+    level: int | None = None
+    if names & {"--debug", "--sh-debug", "--shdebug"} or set(letters) & set("dx") or verbose > _VERBOSE_LIMIT:
+        level = Level.DEBUG
+    elif verbose:
+        level = Level.DEBUG - 1
+    elif "--quiet" in names or "q" in letters:
+        level = Level.LOG
+    elif "--silent" in names or "s" in letters:
+        level = Level.ERROR
+    begin_messages(level, colour="--nocolor" not in names)
+
+
+def _cache_is_off(launch: Launch) -> bool:
+    """Whether --disable-cache was given before the image, or its variable."""
+    options = launch.words[: launch.position if launch.position is not None else len(launch.words)]
+    given = [word.partition("=") for word in options if word.partition("=")[0] == "--disable-cache"]
+    if given:
+        return truth(given[-1][2] or "true")
+    return truth(variable("DISABLE_CACHE"))
+
+
+def _environment(path: Path) -> dict[bytes, bytes]:
+    """The environment that this process was started with; messages and tests of ours have changed it since."""
+    try:
+        lines = Path("/proc/self/environ").read_bytes().split(b"\0")
+        found = {name: value for name, equals, value in (line.partition(b"=") for line in lines) if equals}
+    except OSError:
+        found = dict(os.environb)
+    for name in (os.fsencode(f"{prefix}IMAGE") for prefix in PREFIXES):
+        if found.get(name):
+            found[name] = os.fsencode(path)
+    return found
+
+
+def _front_door() -> Path:
+    """The program `singularity` of this installation: beside our interpreter, or above its private environment."""
+    beside = Path(sys.executable).with_name("singularity")
+    installed = Path(sys.prefix).parent.parent.parent / "bin" / "singularity"
+    for path in (installed, beside):
+        if os.access(path, os.X_OK):
+            return path
+    raise SingularityError(f"{installed} is missing", hint="the installation is incomplete: install again")
+
+
+def _become(door: Path, words: Sequence[str], environment: Mapping[bytes, bytes]) -> NoReturn:
+    """Becomes the front door, as if these words had been typed. The signals that Python ignores are what they were."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    sys.stdout.flush()
+    os.execve(door, ["singularity", *words], environment)  # noqa: S606 - a list of words, without a shell
+
+
+def _wait_for(launch: Launch, path: Path) -> int:
+    """Runs the launch as a child, whose image must be removed afterwards; the status is the child's.
+
+    Signals that somebody sends us go to the child. Those of the terminal reach it by themselves.
+    """
+    from singularity import kernel
+
+    door, environment = _front_door(), _environment(path)
+    ours = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
+    child = os.fork()
+    if child == 0:
+        try:
+            kernel.die_with_parent(signal.SIGTERM)
+            if os.getppid() == ours:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+                _become(door, launch.of(path), environment)
+        finally:
+            os._exit(255)
+    try:
+        while True:
+            received = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+            if received.si_signo != signal.SIGCHLD and received.si_code <= 0:
+                os.kill(child, received.si_signo)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

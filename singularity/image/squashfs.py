@@ -2,10 +2,13 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from singularity import kernel
+from singularity.errors import FileError
+from singularity.image.tree import Tree
 from singularity.process import call, run
 
 logger = logging.getLogger(__name__)
@@ -21,7 +24,7 @@ def unpack(image: Path, offset: int, target: Path, names: Sequence[str] = (), *,
     `names`, patterns without leading `/`, choose what; names that are not there are no failure. Only root keeps
     owners. Raises ToolError.
     """
-    target.mkdir()
+    target.mkdir(exist_ok=True)
     argv: list[str | Path] = [
         "unsquashfs",
         "-no-progress",
@@ -50,8 +53,30 @@ def unpack(image: Path, offset: int, target: Path, names: Sequence[str] = (), *,
         logger.warning("%s: %d device nodes are left out: only root makes them", image, len(devices))
 
 
+@contextmanager
+def stream(image: Path, offset: int) -> Iterator[Tree]:
+    """The file system `offset` bytes into `image` as a stream, without unpacking it: all but its size is in it.
+
+    Raises ImageError, FileError, and ToolError without the library that decompresses it.
+    """
+    from singularity.image.contents import partition  # which needs threads, and those are slow to import
+    from singularity.image.identify import Format, Partition
+
+    try:
+        size = image.stat().st_size - offset
+    except OSError as error:
+        raise FileError.because(image, error) from error
+    with partition(image, Partition(format=Format.SQUASHFS, offset=offset, size=size)) as tree:
+        yield tree
+
+
 def compressors(*, purpose: str) -> frozenset[str]:
     """What the installed mksquashfs can compress with. Raises ToolError when there is none."""
     text = run(["mksquashfs", "-help"], purpose=purpose, accept=range(256))
     listed = re.search(r"Compressors available:\n((?:\t+\w+.*\n)+)", text)
     return frozenset(line.split()[0] for line in listed[1].splitlines()) if listed else frozenset({"gzip"})
+
+
+def reads_tar(*, purpose: str) -> bool:
+    """Whether the installed mksquashfs (4.5 and later) takes a tar archive on standard input. Raises ToolError."""
+    return "\n-tar\t" in run(["mksquashfs", "-help"], purpose=purpose, accept=range(256))

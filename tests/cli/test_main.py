@@ -185,7 +185,7 @@ def test_a_reader_that_leaves_is_no_failure_of_ours() -> None:
     (["run", "--bind=/a", "-C", "docker-archive:x.tar"], "docker-archive:x.tar: images from registries"),
     (["shell", "https://example.org/x.sif"], "https://example.org/x.sif: images are not fetched by this version"),
     (["exec", "instance://web", "true"], "instance://web: instances are not supported by this version"),
-    (["-d", "run", "instance.tar"], "instance.tar: No such file or directory"),
+    (["-v", "run", "instance.tar"], "instance.tar: No such file or directory"),
 ])  # fmt: skip
 def test_a_launch_of_what_cannot_be_launched_is_one_line(said: Said, line: Sequence[str], message: str) -> None:
     status, out, err = said("launch", *line)
@@ -194,13 +194,24 @@ def test_a_launch_of_what_cannot_be_launched_is_one_line(said: Said, line: Seque
     assert err.count("\n") == 1
 
 
-def test_a_launch_of_an_archive_says_what_to_do(said: Said, tmp_path: Path) -> None:
+def test_a_launch_of_a_damaged_archive_is_one_line_and_leaves_nothing(
+    said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SINGULARITY_CACHEDIR", str(tmp_path))
     archive = tmp_path / "x.tar.gz"
     archive.write_bytes(b"\x1f\x8b" + b"\0" * 60)
-    status, _, err = said("launch", "exec", str(archive), "true")
+    status, out, err = said("launch", "-q", "exec", str(archive), "true")
+    assert (status, out) == (255, "")
+    assert err.startswith(f"FATAL:   {archive}: ")
+    assert err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.sif"))
+
+
+def test_a_launch_of_what_is_only_named_as_an_archive_says_so(said: Said, tmp_path: Path) -> None:
+    (tmp_path / "x.tar").mkdir()
+    status, _, err = said("launch", "exec", str(tmp_path / "x.tar"), "true")
     assert status == 255
-    what = f"{archive}: a compressed file is not launched by this version"
-    assert err == f"FATAL:   {what} (unpack it, and launch the directory)\n"
+    assert err == f"FATAL:   {tmp_path}/x.tar: a directory, but named as an archive (give it another name)\n"
 
 
 def test_it_starts_quickly_and_imports_little() -> None:

@@ -1,0 +1,227 @@
+"""From one image format to another as a stream: nothing on disk but the new file, and no privilege.
+
+What an ordinary user converts is what root converts: owners, device nodes and files that nobody may read pass through
+as entries of the stream, and no file of theirs is ever made.
+"""
+
+import logging
+import os
+import subprocess
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from singularity import files, process
+from singularity.build import architecture, pack, platform_files, reproducible, streaming, writers
+from singularity.build.request import BuildRequest, Target
+from singularity.console import VERBOSE
+from singularity.definition import source
+from singularity.errors import ImageError
+from singularity.image import sif, squashfs, squashfs_root
+from singularity.image.identify import Format, Image
+from singularity.image.root import Root
+from singularity.image.sif import NewObject
+from singularity.image.tree import Entry, Kind, Member, Tree
+
+logger = logging.getLogger(__name__)
+
+_NEED_A_TREE = frozenset(
+    ("-sort", "-action", "-log-action", "-true-action", "-false-action", "-e", "-ef", "-wildcards")
+)
+_FILESYSTEMS = (Target.SIF, Target.SQUASHFS)
+_NANOSECONDS, _TIMES = 1_000_000_000, range(1 << 32)  # seconds that squashfs has room for
+_XATTRS = (b"user.", b"trusted.", b"security.")  # that squashfs knows
+_PIPE = 1 << 20
+
+
+def can_stream(image: Image, request: BuildRequest) -> bool:
+    """Whether `perform` can make what is asked for: a file from a file, with nothing to be run or copied between.
+
+    Raises ToolError where mksquashfs is needed and missing.
+    """
+    if image.format is Format.DIRECTORY or request.format is Target.SANDBOX or request.onto is not None:
+        return False
+    if request.format not in _FILESYSTEMS:
+        return True
+    if _NEED_A_TREE.intersection(request.mksquashfs_arguments):
+        return False
+    return _is_copied(image, request) or squashfs.reads_tar(purpose=f"write {request.target}")
+
+
+def perform(image: Image, request: BuildRequest) -> None:
+    """Writes `request.target`, whole or not at all, from an image for which `can_stream` is true.
+
+    It gets what a build writes below /.singularity.d, as `singularity build` from a definition that names the image
+    does; only from squashfs to squashfs all stays as it is. Raises ImageError, FileError and ToolError.
+    """
+    files.refuse_target(request.target, overwrite=request.overwrite)
+    if _is_copied(image, request):
+        _copy(image, request)
+        return
+    with files.temporary_directory(request.temporary, keep=request.keep) as directory:
+        _Conversion(image, request, directory).perform()
+
+
+def _is_copied(image: Image, request: BuildRequest) -> bool:
+    """Whether the file system is there, byte for byte as it is asked for."""
+    same = image.root.format is Format.SQUASHFS and request.format is Target.SQUASHFS
+    return same and not request.mksquashfs_arguments and not request.fix_permissions
+
+
+def _copy(image: Image, request: BuildRequest) -> None:
+    with (
+        files.replacing(request.target, overwrite=request.overwrite, mode=0o777) as new,
+        image.path.open("rb") as file,
+    ):
+        done = 0
+        while done < image.root.size:
+            count = min(image.root.size - done, 1 << 30)
+            try:
+                copied = os.copy_file_range(file.fileno(), new.fd, count, image.root.offset + done, done)
+            except OSError:  # between file systems, on old kernels
+                data = os.pread(file.fileno(), min(count, _PIPE), image.root.offset + done)
+                pack.write_at(new.fd, data, done)
+                copied = len(data)
+            if not copied:
+                raise ImageError(f"{image.path}: ends within its file system", hint="incomplete? fetch it again")
+            done += copied
+
+
+@dataclass
+class _Conversion:
+    """One conversion; tried again when the stream turns out to need more than one look."""
+
+    image: Image
+    request: BuildRequest
+    directory: Path
+    left_out: frozenset[int] = frozenset()
+    root: Member = Member(path=b"", kind=Kind.DIRECTORY, mode=0o755)  # noqa: RUF009 - frozen
+    attempts: int = 0
+
+    def perform(self) -> None:
+        while True:
+            self.attempts += 1
+            try:
+                self.write()
+            except streaming.RepeatedError as error:
+                if self.left_out:
+                    raise
+                logger.log(VERBOSE, "%s: %s: what is replaced is looked for first", self.image.path, error)
+                self.left_out = streaming.superseded(self.source)
+            else:
+                return
+
+    def source(self) -> AbstractContextManager[Tree]:
+        """The image as a stream, from its beginning."""
+        from singularity.image import contents
+
+        return contents.tree(self.image)
+
+    def write(self) -> None:
+        request = self.request
+        place = self.directory / f"attempt-{self.attempts}"
+        place.mkdir()
+        objects: list[NewObject] = []
+
+        def complete(root: Root) -> None:
+            self.write_metadata(root)
+            objects.extend(pack.objects_of(root))
+
+        with (
+            self.source() as tree,
+            files.replacing(request.target, overwrite=request.overwrite, mode=0o777) as new,
+        ):
+            wanted = streaming.without(tree, self.left_out) if self.left_out else tree
+            if request.fix_permissions:
+                wanted = _with_permissions(wanted)
+            whole = writers.clamped(streaming.completed(wanted, place, complete))
+            match request.format:
+                case Target.TAR:
+                    writers.write_tar(whole, new, request.target)
+                case Target.EXT3:
+                    writers.write_ext3(whole, new, request)
+                case Target.SQUASHFS:
+                    self.write_squashfs(whole, new, 0)
+                case _:
+                    offset = sif.partition_offset(())
+                    self.write_squashfs(whole, new, offset)
+                    self.write_objects(new, objects, offset)
+
+    def write_metadata(self, root: Root) -> None:
+        """What a build writes."""
+        request = self.request
+        definition = source.read(request.source, request.arguments, unused_allowed=True)
+        epoch = reproducible.source_date_epoch()
+        facts = platform_files.Facts(
+            architecture=self.architecture(),
+            time=int(time.time()) if epoch is None else epoch,
+            overwrite=request.overwrite,
+            sections=request.sections,
+        )
+        platform_files.write(root, definition, definition.stages[-1], facts)
+
+    def architecture(self) -> str:
+        """What was asked for, what the image says, else this machine's, as SIF names it."""
+        named = (self.request.architecture, self.image.architecture)
+        return next((name for name in named if name in sif.ARCHITECTURES), "") or architecture.host().sif
+
+    def write_squashfs(self, tree: Tree, new: files.NewFile, offset: int) -> None:
+        """Writes a squashfs file system `offset` bytes into a file."""
+        request = self.request
+        purpose = f"write {request.target}"
+        argv: list[str | Path] = ["mksquashfs", "-", new.path, "-tar", "-quiet", *pack.common_arguments(offset)]
+        argv += pack.compression(request.mksquashfs_arguments, purpose)
+        argv += request.mksquashfs_arguments
+        from singularity.image import tar
+
+        with process.started(
+            argv, purpose=purpose, stdin=subprocess.PIPE, keep=[new.fd], environment=reproducible.environment()
+        ) as tool:
+            tar.write(self.fitting(tree), writers.wide(tool))
+        root = self.root
+        time = root.mtime // _NANOSECONDS
+        attributes = squashfs_root.Attributes(mode=root.mode, uid=root.uid, gid=root.gid, time=time)
+        if not squashfs_root.set_attributes(new.fd, offset, attributes):
+            logger.warning("%s: the root directory is root's: its owner has nothing else there", request.target)
+
+    def fitting(self, tree: Tree) -> Tree:
+        """The entries but the root, as far as squashfs can hold what they say; what it cannot is counted."""
+        times = xattrs = 0
+        for entry in tree:
+            member = entry.member
+            seconds = member.mtime // _NANOSECONDS
+            if seconds not in _TIMES:
+                times += 1
+                seconds = min(max(seconds, _TIMES.start), _TIMES.stop - 1)
+            kept = member.xattrs
+            if kept and not all(name.startswith(_XATTRS) for name in kept):
+                xattrs += 1
+                kept = {name: value for name, value in kept.items() if name.startswith(_XATTRS)}
+            fitted = replace(member, mtime=seconds * _NANOSECONDS, xattrs=kept)
+            if member.path:
+                yield Entry(fitted, entry.data)
+            else:
+                self.root = fitted
+        for count, what in ((times, "times before 1970 or after 2106"), (xattrs, "access control lists")):
+            if count:
+                logger.warning("%s: %d %s are left out: squashfs cannot hold them", self.request.target, count, what)
+
+    def write_objects(self, new: files.NewFile, objects: list[NewObject], offset: int) -> None:
+        """Puts the objects behind the partition at `offset`, and the head before it."""
+        parts = pack.behind(
+            objects,
+            partition_offset=offset,
+            partition_size=os.fstat(new.fd).st_size - offset,
+            architecture=self.architecture(),
+        )
+        for part in parts:
+            pack.write_at(new.fd, part.data, part.offset)
+
+
+def _with_permissions(tree: Tree) -> Tree:
+    """The entries, with owners who may read and write everything."""
+    bits: dict[Kind, int] = {Kind.DIRECTORY: 0o700, Kind.FILE: 0o600}
+    for entry in tree:
+        mode = entry.member.mode | bits.get(entry.member.kind, 0)
+        yield entry if mode == entry.member.mode else Entry(replace(entry.member, mode=mode), entry.data)
