@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -70,6 +71,8 @@ class _Handler(logging.StreamHandler[TextIO]):
     """Takes a progress line off the terminal before a message is written."""
 
     progress = False
+    prefix = ""  # of progress lines: which step of how many
+    began = 0.0  # time.monotonic() at that step's beginning
 
     def emit(self, record: logging.LogRecord) -> None:
         self.clear()
@@ -78,7 +81,8 @@ class _Handler(logging.StreamHandler[TextIO]):
     def show(self, text: str) -> None:
         """A line that the next one replaces."""
         width = os.get_terminal_size(self.stream.fileno()).columns or 80
-        self.stream.write(_CLEAR + escape(text)[: width - 1])
+        seconds = f"{time.monotonic() - self.began:.0f} s  " if self.prefix else ""
+        self.stream.write(_CLEAR + escape(self.prefix + seconds + text)[: width - 1])
         self.stream.flush()
         self.progress = True
 
@@ -105,6 +109,19 @@ def progress() -> Iterator[Callable[[str], None]]:
         yield handler.show
     finally:
         handler.clear()
+
+
+@contextmanager
+def step(number: int, total: int) -> Iterator[None]:
+    """Progress shown meanwhile begins with which step of how many this is, and with its seconds."""
+    (handler,) = logging.getLogger().handlers or [logging.NullHandler()]
+    if isinstance(handler, _Handler):
+        handler.prefix, handler.began = f"[{number}/{total}]  ", time.monotonic()
+    try:
+        yield
+    finally:
+        if isinstance(handler, _Handler):
+            handler.prefix = ""
 
 
 def begin(level: int, *, colour: bool, stream: TextIO | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import fnmatch
+import hashlib
 import os
 import re
 import shutil
@@ -42,12 +43,55 @@ def copy(entry: Copy, source: Source, target: Root, name: str, *, below: str = "
         raise DefinitionError(what, name=name, line=entry.line) from error
 
 
-def _pairs(entry: Copy, source: Source, target: Root, name: str, below: str) -> Iterator[tuple[str, str]]:
-    """Each source with the path that it gets."""
+def digest(entry: Copy, source: Source, name: str) -> str:
+    """Of everything that one line of `%files` would copy: names, contents and modes. Raises DefinitionError."""
+    found = hashlib.sha256()
+    try:
+        for path in _sources(entry, source, name):
+            for line in _described(source, path, ()):
+                found.update(line)
+    except OSError as error:
+        what = f"%files: {error.filename}: {error.strerror}"
+        raise DefinitionError(what, name=name, line=entry.line) from error
+    return found.hexdigest()
+
+
+def _sources(entry: Copy, source: Source, name: str) -> list[str]:
+    """What the line's pattern stands for, each spelt as the pattern is."""
     found = list(dict.fromkeys(match for one in _alternatives(entry.source) for match in _matches(source, one)))
     if not found:
         where = f' in stage "{entry.stage}"' if entry.stage else ""
         raise DefinitionError(f"%files: {entry.source}: no such file{where}", name=name, line=entry.line)
+    return found
+
+
+def _described(source: Source, path: str, above: tuple[tuple[int, int], ...]) -> Iterator[bytes]:
+    """What `_copy` takes of one file, link, or directory with all in it."""
+    path = os.path.normpath(os.path.join(source.directory, path))
+    status = source.root.status(path, follow=source.follow or not above)
+    if status is None:
+        raise FileNotFoundError(errno.ENOENT, "a link to nothing", path)
+    shown = path.removeprefix(source.directory.rstrip("/") + "/")  # the same wherever a project lies
+    head = f"{shown}\0{status.st_mode:o}\0"
+    if stat.S_ISDIR(status.st_mode):
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            raise OSError(errno.ELOOP, "links in a circle", path)
+        yield os.fsencode(head)
+        for name in source.root.names(path):
+            yield from _described(source, f"{path}/{name}", (*above, here))
+    elif stat.S_ISLNK(status.st_mode):
+        yield os.fsencode(f"{head}{source.root.link_text(path)}\n")
+    elif stat.S_ISREG(status.st_mode):
+        with open(source.root.open(path, os.O_RDONLY), "rb") as reader:
+            yield os.fsencode(head) + hashlib.file_digest(reader, "sha256").digest()
+    else:
+        yield os.fsencode(head)
+
+
+def _pairs(entry: Copy, source: Source, target: Root, name: str, below: str) -> Iterator[tuple[str, str]]:
+    """Each source with the path that it gets."""
+    found = _sources(entry, source, name)
     destination = below + os.path.normpath(f"/{entry.target}") if entry.target else ""
     inside = entry.target.endswith("/") or len(found) > 1 or (bool(destination) and target.is_directory(destination))
     for match in found:

@@ -6,25 +6,44 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from singularity import files, kernel, process
-from singularity.build import agents, architecture, container, copies, pack, platform_files, scripts, targets
+from singularity import console, files, kernel, process
+from singularity.build import (
+    agents,
+    architecture,
+    cache,
+    checkpoints,
+    container,
+    copies,
+    feed,
+    keys,
+    layers,
+    platform_files,
+    reproducible,
+    scripts,
+    targets,
+)
 from singularity.build.agents import localimage
+from singularity.build.cache import LayerCache
+from singularity.build.layers import Change, Stack
 from singularity.build.plan import Action, Plan, Step, is_update
 from singularity.build.request import Bind, BuildRequest, Target
 from singularity.build.workspace import Workspace, script_environment
 from singularity.console import VERBOSE
 from singularity.definition.model import Definition, Script, Stage
 from singularity.errors import BuildError, FileError, SingularityError
+from singularity.image.identify import identify
 from singularity.image.root import Root
 
 logger = logging.getLogger(__name__)
 
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts")
+_ROOM = 1 << 20  # bytes below which a file system counts as full
+_TEST = "/.singularity.d/test"
 
 
 def _nothing(step: Step) -> None:
@@ -34,13 +53,34 @@ def _nothing(step: Step) -> None:
 def perform(plan: Plan, *, on_step: Callable[[Step], None] = _nothing) -> None:
     """Builds the image. The target is whole or as it was, and nothing else is left. Raises SingularityError.
 
-    `on_step` is told of each step before it is done.
+    `on_step` is told of each step before it is done. Where layers are used, this process gets a mount namespace of its
+    own.
     """
     request, definition = plan.request, plan.definition
     files.refuse_target(request.target, overwrite=request.overwrite, directory=request.format is Target.SANDBOX)
     for index, stage in enumerate(definition.stages):
         if not is_update(request, definition, index):
             agents.find(stage, definition.name)
+    if request.reproducible:
+        reproducible.begin(_bases(plan), request.temporary)
+    if plan.steps[0].action is Action.CONVERT:
+        _convert(plan, on_step)
+    else:
+        _build(plan, on_step)
+    logger.info("Build complete: %s", request.target)
+
+
+def _convert(plan: Plan, on_step: Callable[[Step], None]) -> None:
+    from singularity.build import convert
+
+    (step,) = plan.steps
+    on_step(step)
+    with _timed(step):
+        convert.perform(identify(Path(plan.request.source)), plan.request)
+
+
+def _build(plan: Plan, on_step: Callable[[Step], None]) -> None:
+    request, definition = plan.request, plan.definition
     with ExitStack() as stack:
         directory = stack.enter_context(files.temporary_directory(request.temporary, keep=request.keep))
         final = directory
@@ -48,24 +88,125 @@ def perform(plan: Plan, *, on_step: Callable[[Step], None] = _nothing) -> None:
             final = stack.enter_context(files.temporary_directory(request.target.parent, keep=request.keep))
         if request.keep:
             logger.info("Working directory: %s", directory)
+        ground = _ground(plan, directory, stack)
+        roots = [directory / f"root-{index}" for index in range(len(definition.stages))]
+        roots[-1] = (directory if ground.scratch else final) / "root"
         workspace = Workspace(
             directory=directory,
-            final_root=final / "root",
-            architecture=architecture.host(),
+            final_root=roots[-1],
+            architecture=architecture.find(request.architecture),
             cache=request.cache,
         )
-        build = _Build(request, definition, workspace)
-        for step in plan.steps:
+        world = keys.World(
+            architecture=workspace.architecture.sif,
+            one_id=kernel.maps_one_id(),
+            marks=layers.marks(),
+            epoch=reproducible.source_date_epoch(),
+        )
+        stacks = [
+            Stack(path=path, scratch=ground.scratch, cache=ground.cache, replace=not request.resume) for path in roots
+        ]
+        for each in stacks:
+            stack.callback(each.close)
+            each.begin(world.key())
+        if request.keep:
+            stack.callback(_keep, stacks[-1])
+        chain = keys.Keys(request=request, definition=definition, world=world)
+        build = _Build(request, definition, workspace, stacks, chain, final / "root")
+        for number, step in enumerate(plan.steps, 1):
             on_step(step)
-            with _timed(step):
+            with console.step(number, len(plan.steps)):
                 build.perform(step)
-    logger.info("Build complete: %s", request.target)
+        if ground.cache:
+            ground.cache.sweep()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ground:
+    """What the root file systems of a build are made of."""
+
+    scratch: Path | None = None  # where layers are made; None: plain directories
+    cache: LayerCache | None = None
+
+
+def _ground(plan: Plan, directory: Path, stack: ExitStack) -> _Ground:
+    """Layers where they are of use and can be had: to be kept, or over a directory that need not be copied then."""
+    request = plan.request
+    kept = request.cache and any(_is_worth_keeping(step, plan) for step in plan.steps)
+    in_place = request.format is not Target.SANDBOX and any(base.is_dir() for base in _bases(plan))
+    if not kept and not in_place and not request.writable_tmpfs:
+        return _Ground()
+    try:
+        layers.enter()
+    except OSError as error:
+        logger.log(VERBOSE, "No layers, and nothing for the cache: no mount namespace: %s", error.strerror)
+        return _Ground()
+    if kept:
+        try:
+            place = cache.directory()
+            reason = layers.probe(place)
+        except FileError as error:
+            reason = str(error)
+        if not reason:
+            scratch = stack.enter_context(files.temporary_directory(place))
+            layer_cache = LayerCache(place, scratch)
+            stack.callback(layer_cache.close)
+            return _Ground(scratch=scratch, cache=layer_cache)
+        logger.log(VERBOSE, "Nothing is kept for the next build: no overlay file system in the cache: %s", reason)
+    reason = layers.probe(directory)
+    if reason:
+        logger.log(VERBOSE, "No layers: no overlay file system in %s: %s", directory, reason)
+        return _Ground()
+    scratch = directory / "layers"
+    scratch.mkdir()
+    return _Ground(scratch=scratch)
+
+
+def _is_worth_keeping(step: Step, plan: Plan) -> bool:
+    """Whether a later build could do without a step; an image is unpacked as fast as it would be kept."""
+    if step.action is Action.BOOTSTRAP:
+        return plan.definition.stages[step.stage].agent not in ("localimage", "scratch")
+    return step.action in (Action.SCRIPT, Action.COPY)
+
+
+def _bases(plan: Plan) -> list[Path]:
+    """The images that the build begins with."""
+    request, definition = plan.request, plan.definition
+    named = [
+        Path(stage.value("from"))
+        for index, stage in enumerate(definition.stages)
+        if stage.agent == "localimage" and not is_update(request, definition, index)
+    ]
+    return [*named, *([request.onto] if request.onto else [])]
+
+
+def _keep(root: Stack) -> None:
+    """Leaves a root file system as a directory, for whoever wants to look at it."""
+    if root.scratch is None:
+        return
+    with suppress(SingularityError):
+        root.show()
+        copied = root.path.with_name("copied")
+        _copy_tree(root.path, copied)
+        root.close()
+        root.path.rmdir()
+        copied.rename(root.path)
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    """All that cp can keep, and where the file system can, without copying data."""
+    how = "--archive"
+    if kernel.maps_one_id():
+        how = "--preserve=mode,timestamps,links,xattr"
+    words = ["cp", "--recursive", "--no-dereference", how, "--reflink=auto", "--no-target-directory", "--"]
+    process.run([*words, source, target], purpose=f"copy {source}")
 
 
 _SAID = {
     Action.HOST_SCRIPT: "Running %s on the host",
     Action.BEGIN: "Beginning with %s",
     Action.BOOTSTRAP: "Bootstrapping %s",
+    Action.CONVERT: "Writing %s",
     Action.COPY: "Copying %s",
     Action.SCRIPT: "Running %s",
     Action.TEST: "Running %s",
@@ -89,17 +230,64 @@ class _Build:
     request: BuildRequest
     definition: Definition
     workspace: Workspace
+    stacks: Sequence[Stack]  # of the stages
+    keys: keys.Keys
+    placed: Path  # where a sandbox gets its name from
+    known: dict[int, str | None] = field(default_factory=dict)  # the keys of finished stages
 
     def perform(self, step: Step) -> None:
+        stack = self.stacks[step.stage]
+        match step.action:
+            case Action.HOST_SCRIPT if step.script is self.definition.stages[step.stage].pre:
+                with _timed(step):
+                    self.run_on_host(step, stack.path)
+            case Action.TEST:
+                with _timed(step), stack.throwaway() if self.request.writable_tmpfs else nullcontext():
+                    self.test(step, stack.path)
+            case Action.PACK | Action.PLACE:
+                with _timed(step):
+                    self.finish(step, stack)
+            case _:
+                self.change(step, stack)
+
+    def change(self, step: Step, stack: Stack) -> None:
+        """A step that changes the root file system, or the layer that an earlier build has of it."""
+        key = None
+        if stack.key is not None:
+            key = self.keys.after(step, stack.key, self.known)
+        if stack.take(key, _name(step)):
+            return
+        with _timed(step):
+            base = self.base(step, stack)
+            if base:
+                stack.begin(key, base)
+                return
+            with stack.changing(key, _name(step), self.definition.name) as change:
+                self.do(step, stack, change)
+
+    def base(self, step: Step, stack: Stack) -> Path | None:
+        """A directory that the root file system begins with, where it can be used as it is and need not be copied."""
+        if not stack.is_empty:
+            return None
         stage = self.definition.stages[step.stage]
-        root = self.root(step.stage)
+        if step.action is Action.BEGIN:
+            place = self.request.onto
+        elif step.action is Action.BOOTSTRAP and stage.agent == "localimage":
+            place = Path(stage.value("from"))
+        else:
+            return None
+        return place if place and place.is_dir() and stack.can_begin_with(place) else None
+
+    def do(self, step: Step, stack: Stack, change: Change) -> None:
+        stage, root = self.definition.stages[step.stage], stack.path
         match step.action:
             case Action.HOST_SCRIPT:
                 self.run_on_host(step, root)
-            case Action.BEGIN:
-                self.begin(root)
+                if change.content is not None and stack.key is not None:
+                    change.key = keys.after_host_script(step, stack.key, change.content)
+            case Action.BEGIN if self.request.onto is not None:
+                localimage.fill(self.request.onto, root)
             case Action.BOOTSTRAP:
-                _make_root(root)
                 agents.find(stage, self.definition.name).bootstrap(stage, root, self.workspace)
             case Action.PREPARE:
                 self.prepare(stage, root)
@@ -108,39 +296,29 @@ class _Build:
             case Action.SCRIPT:
                 self.run_in_image(step, root)
             case Action.METADATA:
-                self.write_metadata(stage, root)
-            case Action.TEST:
-                self.test(step, root)
-            case Action.PACK | Action.PLACE | Action.CONVERT:
-                self.finish(step, root)
+                self.known[step.stage] = stack.key  # what follows is not kept, but comes of nothing else
+                self.write_metadata(step, stage, root)
 
-    def finish(self, step: Step, root: Path) -> None:
+    def finish(self, step: Step, stack: Stack) -> None:
         """The last step: the root file system gets its place."""
+        stack.show()
         if step.action is Action.PACK:
-            targets.write(root, self.request, self.workspace.architecture)
-        elif step.action is Action.PLACE:
-            _place(root, self.request)
-        else:
-            raise SingularityError(f"{step.what}: not a step of this plan")
-
-    def root(self, index: int) -> Path:
-        """The root file system of a stage."""
-        if index == len(self.definition.stages) - 1:
-            return self.workspace.final_root
-        return self.workspace.directory / f"root-{index}"
-
-    def begin(self, root: Path) -> None:
-        if self.request.onto is None:
-            raise SingularityError("a step without a container to begin with")
-        _make_root(root)
-        localimage.fill(self.request.onto, root)
+            targets.write(stack.path, self.request, self.workspace.architecture)
+            return
+        if self.request.fix_permissions:
+            targets.fix_permissions(stack.path)
+        if stack.path != self.placed:
+            _copy_tree(stack.path, self.placed)
+        _place(self.placed, self.request)
 
     def run_on_host(self, step: Step, root: Path) -> None:
         script = _script(step)
-        path = self.workspace.script("host-script", script.body)
         environment = dict(os.environ) | {"SINGULARITY_ROOTFS": str(root), "APPTAINER_ROOTFS": str(root)}
-        status = process.attached(["/bin/sh", "-ex", *script.arguments, path], environment=environment)
-        self.check(step, status)
+        path = self.workspace.directory / "host-script"
+        lines = checkpoints.lines(script, 0, 1)
+        with feed.feeding([_encoded(line.text) for line in lines], path) as fed:
+            status = process.attached(["/bin/sh", "-ex", *script.arguments, path], environment=environment)
+        self.check(step, status, lines[: fed.lines])
 
     def prepare(self, stage: Stage, path: Path) -> None:
         with Root(path) as root:
@@ -153,7 +331,11 @@ class _Build:
         base = f"/scif/apps/{step.app}" if step.app else ""
         with Root(path) as root:
             for entry in step.copies:
-                place = self.root(names[entry.stage]) if entry.stage else Path("/")
+                place = Path("/")
+                if entry.stage:
+                    other = self.stacks[names[entry.stage]]
+                    other.show()
+                    place = other.path
                 with Root(place) as source_root:
                     source = copies.Source(
                         root=source_root, directory="/" if entry.stage else str(Path.cwd()), follow=not entry.stage
@@ -162,22 +344,43 @@ class _Build:
 
     def run_in_image(self, step: Step, path: Path) -> None:
         script = _script(step)
-        target = platform_files.POST_SCRIPT
-        body = script.body
+        lines = checkpoints.lines(script, step.part, step.parts)
         if step.app:
             place = f"/scif/apps/{step.app}"
-            body = f". {place}/scif/env/01-base.sh\ncd {place}\n{body}"
-        with Root(path) as root:
-            root.write(target, body.encode("utf-8", "surrogateescape"), 0o755)
-        argv = ["/bin/sh", "-ex", *script.arguments, target]
+            setting = f". {place}/scif/env/01-base.sh; cd {place}\n"
+            lines.insert(0, checkpoints.Line(text=setting, number=lines[0].number))
+        argv = ["/bin/sh", "-ex", *script.arguments]
         if script.arguments[:1] == ("-c",):
-            argv = [*shlex.split(" ".join(script.arguments[1:])), target]
-        self.check(step, self.run(path, argv))
+            argv = shlex.split(" ".join(script.arguments[1:]))
         with Root(path) as root:
-            root.remove(target)
+            before = checkpoints.state_files(step.part - 1) if step.part else ()
+            if before and not root.is_file(before[0]):
+                logger.log(VERBOSE, "%s is left out: the script has ended before", step.what)
+                return
+            self.run_script(step, path, argv, platform_files.POST_SCRIPT, lines)
+            for name in before:
+                root.remove(name)
 
-    def write_metadata(self, stage: Stage, path: Path) -> None:
-        epoch = pack.source_date_epoch()
+    def run_script(
+        self, step: Step, path: Path, argv: Sequence[str], name: str, lines: Sequence[checkpoints.Line]
+    ) -> None:
+        """Runs a script in the image under the name `name`, which is not there before and after."""
+        texts = [_encoded(line.text) for line in lines]
+        fed = None
+        with Root(path) as root:
+            if not argv or not checkpoints.is_shell(argv[0]):
+                root.write(name, b"".join(texts), 0o755)
+                status = self.run(path, [*argv, name])
+            else:
+                root.write(name, b"")
+                place = self.workspace.directory / "script"
+                with feed.feeding(texts, place) as fed:
+                    status = self.run(path, [*argv, name], Bind(source=place, target=name))
+            self.check(step, status, lines[: fed.lines] if fed else ())
+            root.remove(name)
+
+    def write_metadata(self, step: Step, stage: Stage, path: Path) -> None:
+        epoch = reproducible.source_date_epoch()
         facts = platform_files.Facts(
             architecture=self.workspace.architecture.sif,
             time=int(time.time()) if epoch is None else epoch,
@@ -186,14 +389,29 @@ class _Build:
         )
         with Root(path) as root:
             platform_files.write(root, self.definition, stage, facts)
+            if self.request.reproducible and epoch is not None and step.stage == len(self.stacks) - 1:
+                reproducible.clear(root, epoch)
 
     def test(self, step: Step, path: Path) -> None:
-        plain = _script(step).interpreter_line in ("", "#!/bin/sh")
-        text = scripts.TEST if plain else scripts.TEST_OTHER_INTERPRETER
-        self.check(step, self.run(path, ["/bin/sh", "-c", text, "sh", *self.request.test_arguments]))
+        script = _script(step)
+        arguments = ["sh", *self.request.test_arguments]
+        if script.interpreter_line not in ("", "#!/bin/sh"):
+            self.check(step, self.run(path, ["/bin/sh", "-c", scripts.TEST_OTHER_INTERPRETER, *arguments]))
+            return
+        text = scripts.executable(script)
+        lines = checkpoints.lines(script, 0, 1)
+        ours = text.count("\n") - len(lines)
+        lines = [checkpoints.Line(text=f"{line}\n", number=script.line) for line in text.split("\n")[:ours]] + lines
+        place = self.workspace.directory / "script"
+        with feed.feeding([_encoded(line.text) for line in lines], place) as fed:
+            bind = Bind(source=place, target=_TEST)
+            status = self.run(path, ["/bin/sh", "-c", scripts.TEST, *arguments], bind)
+        self.check(step, status, lines[: fed.lines])
 
-    def run(self, path: Path, argv: list[str]) -> int:
-        return container.run(path, argv, environment=script_environment(), binds=list(self.network_files(path)))
+    def run(self, path: Path, argv: list[str], *binds: Bind) -> int:
+        own = [*self.network_files(path), *binds]
+        epoch = reproducible.environment()
+        return container.run(path, argv, environment={**script_environment(), **epoch}, binds=own)
 
     def network_files(self, path: Path) -> Iterator[Bind]:
         """Copies of the host's, so that a script that writes to them changes neither the host nor the image."""
@@ -204,15 +422,32 @@ class _Build:
                     shutil.copyfile(name, source)
                     yield Bind(source=source, target=name)
 
-    def check(self, step: Step, status: int) -> None:
+    def check(self, step: Step, status: int, read: Sequence[checkpoints.Line] = ()) -> None:
+        """Raises BuildError for a script that failed, at the line that was `read` last."""
         if status:
             how = f"was killed by signal {status - 128}" if status > 128 else f"failed with status {status}"
-            raise BuildError(f"{self.definition.name}:{_script(step).line}: {step.what} {how}")
+            line = read[-1].number if read else _script(step).line
+            what = f"{self.definition.name}:{line}: {_section(step)} {how}"
+            raise BuildError(what, hint=_full(self.stacks[step.stage].scratch or self.workspace.directory))
 
 
-def _make_root(root: Path) -> None:
-    root.mkdir(exist_ok=True)
-    root.chmod(0o755)
+def _full(place: Path) -> str:
+    """What to say when a script may have failed since there was no room."""
+    if shutil.disk_usage(place).free > _ROOM:
+        return ""
+    return f"no space left in {place.parent}: name another place with --tmpdir, or for layers with SINGULARITY_CACHEDIR"
+
+
+def _name(step: Step) -> str:
+    return f"{step.action.value} {step.what}".rstrip()
+
+
+def _section(step: Step) -> str:
+    return step.what.partition(" (part ")[0]
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _script(step: Step) -> Script:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from singularity.build import checkpoints
 from singularity.build.request import BuildRequest, Target
 from singularity.definition.model import Copy, Definition, Script, Stage
 from singularity.errors import DefinitionError
@@ -36,6 +37,8 @@ class Step:
     script: Script | None = None
     copies: tuple[Copy, ...] = ()
     app: str = ""  # the application whose script or files these are
+    part: int = 0  # of a script with checkpoints, counted from 0
+    parts: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +101,20 @@ def _stage_steps(request: BuildRequest, definition: Definition, index: int, stag
         return f"{definition.name}:{line}"
 
     def script(section: str, action: Action, name: str, body: Script | None, app: str = "") -> Iterator[Step]:
-        if body and section in wanted:
-            yield Step(action=action, what=name, reason=where(body.line), stage=index, script=body, app=app)
+        parts = checkpoints.split(body) if body and action is Action.SCRIPT else (body,)
+        for number, part in enumerate(parts):
+            if part and section in wanted:
+                what = f"{name} (part {number + 1} of {len(parts)})" if len(parts) > 1 else name
+                yield Step(
+                    action=action,
+                    what=what,
+                    reason=where(part.lines[0] if number else part.line),
+                    stage=index,
+                    script=part,
+                    app=app,
+                    part=number,
+                    parts=len(parts),
+                )
 
     def copy(name: str, copies: tuple[Copy, ...], app: str = "") -> Iterator[Step]:
         if copies and "files" in wanted:

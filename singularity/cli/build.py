@@ -74,6 +74,7 @@ logger = logging.getLogger(__name__)
 )
 @option("--tmpdir", default="", metavar="DIR", help="Where the working directory is made [SINGULARITY_TMPDIR, TMPDIR]")
 @option("--disable-cache", is_flag=True, variables="DISABLE_CACHE", help="Keep no downloads")
+@option("--no-cache", is_flag=True, variables="NO_CACHE", help="Build anew, and replace what the cache has of it")
 @option("--no-cleanup", is_flag=True, variables="NO_CLEANUP", help="Keep the working directory, and say where it is")
 @option("--json", "obsolete", is_flag=True, variables="JSON", hidden=True, help="Accepted, and without meaning")
 @option(
@@ -101,6 +102,7 @@ def command(
     arguments: str,
     tmpdir: str,
     disable_cache: bool,
+    no_cache: bool,
     no_cleanup: bool,
     obsolete: bool,
     dry_run: str,
@@ -121,6 +123,7 @@ def command(
         unused_arguments_allowed=unused,
         fakeroot=fake,
         cache=not disable_cache,
+        resume=not no_cache,
         temporary=paths.temporary(tmpdir),
     )
     made = plan(request, source.read(definition, request.arguments, unused_allowed=unused))

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from singularity import kernel
+from singularity.build import digest as digests
 from singularity.build.agents import require
 from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
-from singularity.errors import ImageError
+from singularity.errors import FileError, ImageError
 from singularity.image import squashfs
 from singularity.image.identify import Format, identify
 from singularity.process import run
@@ -24,18 +25,26 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
 
 
 def source_digest(stage: Stage) -> str | None:
-    """What comes of an image is not kept: unpacking it again is as fast as checking it."""
-    del stage
-    return None
+    """The digest of the image file; for a directory, of what the file system says about all that is in it."""
+    return digest(Path(stage.value("from")))
+
+
+def digest(source: Path) -> str | None:
+    """What an image is now; None for a directory that cannot be read. Raises FileError."""
+    if not source.is_dir():
+        return digests.of_file(source)
+    try:
+        return digests.by_status(source, changes=True).digest
+    except FileError:
+        return None
 
 
 def fill(source: Path, root: Path) -> None:
-    """Copies a directory, or unpacks an image file. Raises ImageError, FileError and ToolError."""
+    """Copies a directory, or unpacks an image file, into a directory. Raises ImageError, FileError and ToolError."""
     image = identify(source)
     if image.root.format is Format.DIRECTORY:
         run(["cp", *_copying(), "--no-target-directory", "--", image.path, root], purpose=f"copy {image.path}")
     elif image.root.format is Format.SQUASHFS:
-        root.rmdir()
         squashfs.unpack(image.path, image.root.offset, root, purpose=f"unpack {image.path}")
     else:
         what = f"{image.path}: a {image.root.format.value} cannot be built on by this version"

@@ -1,0 +1,84 @@
+"""Scripts handed to a shell line by line, so that it can be told how far the shell has come when it ends.
+
+A shell reads as much of its script as it needs for the next command, and then runs that. The script is a named pipe
+that holds one page, and a line is written when what was written before has been read (poll(2) calls such a pipe
+writable only then). When the shell ends, the line that was read last is where it ended: a failed command's line, or the
+last line of a command of several lines. Other ways lost: `$LINENO` in PS4 and a trap (Debian's dash has no `$LINENO`,
+and scripts have traps of their own), a debugger's ptrace (not allowed everywhere).
+"""
+
+import fcntl
+import mmap
+import os
+import select
+import signal
+import struct
+import termios
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+_PAGE = 4096  # bytes that are written at once; no page is smaller
+_COUNT = struct.Struct("q")
+
+
+class Feed:
+    """How far the reader of a script has come."""
+
+    def __init__(self, pipe: int, memory: mmap.mmap) -> None:
+        self._pipe = pipe
+        self._memory = memory
+        self.lines = 0  # that were read, once the script has ended
+
+    def finish(self) -> None:
+        """Takes stock, when nobody writes any more."""
+        (written,) = _COUNT.unpack_from(self._memory)
+        (unread,) = struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4)))
+        self.lines = max(written - 1, 0) if unread else written
+
+
+@contextmanager
+def feeding(lines: Sequence[bytes], place: Path) -> Iterator[Feed]:
+    """Offers a script at `place`, a name that nothing has, while the block runs, to one reader. Raises OSError."""
+    os.mkfifo(place, 0o600)
+    pipe = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # so that the writer need not wait for a reader
+    stop_read, stop_write = os.pipe2(os.O_CLOEXEC)
+    writer = 0
+    with mmap.mmap(-1, mmap.PAGESIZE) as memory:
+        feed = Feed(pipe, memory)
+        try:
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PAGE)
+            writer = os.fork()
+            if writer == 0:
+                os.close(stop_write)
+                _write(lines, place, stop_read, memory)
+            yield feed
+        finally:
+            os.close(stop_write)
+            os.close(stop_read)
+            if writer:
+                os.waitpid(writer, 0)
+                feed.finish()
+            os.close(pipe)
+            place.unlink()
+
+
+def _write(lines: Sequence[bytes], place: Path, stop: int, memory: mmap.mmap) -> NoReturn:
+    """The writer: ends when everything is read, or nobody is interested any more."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        out = os.open(place, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        poll = select.poll()
+        poll.register(out, select.POLLOUT)
+        poll.register(stop, select.POLLIN)
+        for number, line in enumerate(lines, 1):
+            for start in range(0, len(line), _PAGE):
+                if any(fd == stop for fd, _ in poll.poll()):
+                    os._exit(0)
+                os.write(out, line[start : start + _PAGE])
+            _COUNT.pack_into(memory, 0, number)
+        poll.poll()
+    finally:
+        os._exit(0)
