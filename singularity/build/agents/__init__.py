@@ -9,13 +9,21 @@ from singularity.definition.model import Stage
 from singularity.errors import DefinitionError
 
 AGENTS = {
+    "arch": "Arch Linux and its relatives, from a mirror",
+    "busybox": "one static program and its commands",
     "debootstrap": "Debian, Ubuntu and their relatives, from a mirror",
+    "dnf": "Fedora, Red Hat and their relatives, from a mirror",
+    "docker-archive": "an image in a file that docker save made",
     "localimage": "an image file or a directory",
+    "oci": "an image in a directory of the OCI layout",
+    "oci-archive": "an image in a file of the OCI layout",
     "scratch": "nothing",
+    "yum": "the same as dnf",
+    "zypper": "openSUSE and SUSE Linux Enterprise, from a mirror",
 }
 _LATER = frozenset({
-    "arch", "buildkit", "busybox", "dnf", "docker", "docker-archive", "docker-daemon", "dockerfile", "library", "oci",
-    "oci-archive", "oras", "shub", "yum", "zypper",
+    "arch", "buildkit", "busybox", "dnf", "docker", "docker-daemon", "dockerfile", "library", "oras", "shub", "yum",
+    "zypper",
 })  # fmt: skip
 
 
@@ -49,7 +57,7 @@ def find(stage: Stage, name: str) -> Agent:
         near = get_close_matches(stage.agent, list(AGENTS), n=1)
         hint = f'did you mean "{near[0]}"?' if near else known
         raise DefinitionError(f'unknown bootstrap agent "{field.value}"', name=name, line=field.line, hint=hint)
-    agent = cast("Agent", import_module(f"{__name__}.{stage.agent}"))
+    agent = cast("Agent", import_module(f"{__name__}.{stage.agent.replace('-', '_')}"))
     agent.check(stage, name)
     return agent
 

@@ -1,0 +1,111 @@
+"""Package sources of the session, and the two ways to build from them: as root, and as an ordinary user."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import machine
+import ordinary_user
+import pytest
+import repositories
+from builds import Build
+from repositories import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from repositories import Inside, Server
+
+
+@pytest.fixture(scope="session")
+def packages_place(storage: Path) -> Path:
+    """Where the repositories of the session are; any user can read them."""
+    machine.require("busybox")
+    place = storage / "packages"
+    place.mkdir(mode=0o755)
+    return place
+
+
+@pytest.fixture(scope="session")
+def key(packages_place: Path) -> Key:
+    machine.require("gpg")
+    directory = packages_place / "key"
+    directory.mkdir()
+    return Key.make(directory)
+
+
+@pytest.fixture
+def server(packages_place: Path) -> Iterator[Server]:
+    with repositories.serving(packages_place) as server:
+        yield server
+
+
+@dataclasses.dataclass(frozen=True)
+class Alice(Build):
+    """Builds by an ordinary user, who has a range of subordinate ids unless told otherwise."""
+
+    listed: bool = True
+    hidden: tuple[Path, ...] = ()  # programs that she does not find
+
+    def __call__(self, *words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+        account = dataclasses.replace(ordinary_user.ALICE, listed=self.listed)
+        hole = self.directory / "not-executable"
+        hole.touch(mode=0o644)
+        replaced = dict.fromkeys(self.hidden, hole)
+        world = ordinary_user.World(account=account, cwd=self.directory, replaced=replaced)
+        return subprocess.run(
+            self.argv(*words),
+            env=self.env(**{**world.environment(), "PATH": os.environ["PATH"], **env}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            check=False,
+            timeout=300,
+            preexec_fn=world.enter,
+        )
+
+
+@pytest.fixture
+def alice(storage: Path, request: pytest.FixtureRequest) -> Iterator[Alice]:
+    machine.require("root", "userns", "newuidmap")
+    directory = storage / f"alice-{abs(hash(request.node.nodeid))}"
+    (directory / "tmp").mkdir(parents=True)
+    for path in (directory, directory / "tmp"):
+        os.chown(path, ordinary_user.ALICE.uid, ordinary_user.ALICE.gid)
+    yield Alice(directory, {"SINGULARITY_CACHEDIR": str(directory / "cache")})
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(params=["root", "alice"])
+def builder(request: pytest.FixtureRequest) -> Build:
+    """Whoever builds: each test runs once as root and once as an ordinary user."""
+    if request.param == "root":
+        machine.require("root")
+        build: Build = request.getfixturevalue("build")
+        return build
+    alice: Build = request.getfixturevalue("alice")
+    return alice
+
+
+@pytest.fixture
+def inside() -> Inside:
+    """Runs a program in a root file system, in namespaces, and returns what it writes."""
+
+    def run(root: Path, *argv: str) -> str:
+        script = (
+            "import sys; from pathlib import Path; from singularity.build import container;"
+            "sys.exit(container.run(Path(sys.argv[1]), sys.argv[2:], environment={'PATH': '/usr/bin:/bin:/sbin'}))"
+        )
+        words = [sys.executable, "-I", "-c", script, str(root), *argv]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
