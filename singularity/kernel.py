@@ -15,6 +15,7 @@ MNT_DETACH = 2
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 2, 4, 8, 16
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
+IN_CLOSE_WRITE, IN_OPEN, IN_ONLYDIR, IN_DONT_FOLLOW, IN_ISDIR = 8, 32, 1 << 24, 1 << 25, 1 << 30
 _PR_SET_PDEATHSIG = 1
 _SYS_OPENAT2 = 437  # one number on every architecture
 _SYS_PIVOT_ROOT = {"x86_64": 155, "i686": 217, "ppc64le": 203, "s390x": 217, "armv7l": 218}  # 41 where it is not here
@@ -85,6 +86,16 @@ def punch_hole(fd: int, offset: int, size: int) -> None:
 def die_with_parent(signal: int) -> None:
     """The kernel sends `signal` to this process when its parent ends, however that ends."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl")
+
+
+def inotify() -> int:
+    """A descriptor that tells what happens to watched files; reading it never waits."""
+    return _checked(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify")
+
+
+def inotify_watch(fd: int, path: str, mask: int) -> int:
+    """Watches what is at a path; returns the number that stands for it in events."""
+    return _checked(_libc.inotify_add_watch(fd, os.fsencode(path), ctypes.c_uint32(mask)), path)
 
 
 def is_initial_user_namespace() -> bool:

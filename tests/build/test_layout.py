@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from singularity.build import layout
+from singularity.build import layout, pack, starts
+from singularity.definition.model import Script, Stage
 from singularity.image.root import Root
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -87,3 +90,49 @@ def test_what_launches_read_stays_out_of_shared_blocks(tmp_path: Path) -> None:
     with Root(tmp_path) as root:
         found = layout.read_by_launches(root)
     assert found == ["etc/passwd", "usr/share/zoneinfo/UTC", *own]
+
+
+def test_what_a_start_opens_comes_first_and_in_that_order(image: Path) -> None:
+    for name in ("b", "a", "unread"):
+        (image / "usr" / name).write_bytes(b"compresses well" * 100)
+    opened: list[str] = []
+    with starts.recording(image, opened):
+        for name in ("b", "a", "b"):
+            (image / "usr" / name).read_bytes()
+        (image / "usr" / "written").write_bytes(b"x")
+    assert opened == ["usr/b", "usr/a"]
+    with Root(image) as root:
+        found = layout.choose(root, opened)
+    places = [found.sorted.index(f"usr/{name}") for name in ("b", "a")]
+    assert places == sorted(places)
+    assert "usr/unread" not in found.sorted
+
+
+def test_the_interpreters_of_the_scripts_are_started(tmp_path: Path) -> None:
+    stage = Stage(
+        header={},
+        line=1,
+        runscript=Script(body='#!/bin/bash\nexec python3.11 /opt/x.py "$@"\n', line=1, lines=(2, 3)),
+        test=Script(body="exec /opt/own-program\n", line=5, lines=(6,)),
+    )
+    started: list[list[str]] = []
+
+    def run(argv: Sequence[str]) -> int:
+        started.append(list(argv))
+        return 0
+
+    assert starts.opened_by(tmp_path, stage, run) == []
+    assert started == [["/bin/bash", "-c", ":"], ["python3.11", "-c", "pass"], ["/bin/sh", "-c", ":"]]
+
+
+@pytest.mark.needs("mksquashfs")
+def test_what_comes_first_lies_together_and_as_it_is(image: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The data of the chosen files stand in the file one after another, byte for byte."""
+    for name in ("one", "two"):
+        (image / "usr" / name).write_bytes(f"{name} compresses well ".encode() * 4000)
+    (image / "large").write_bytes(os.urandom(16 << 20))  # what makes the cost small
+    target = tmp_path_factory.mktemp("packed") / "x.sqfs"
+    pack.pack_squashfs(image, target, arguments=[], overwrite=False, read_first=["usr/two", "usr/one"])
+    data = target.read_bytes()
+    two, one = ((image / "usr" / name).read_bytes() for name in ("two", "one"))
+    assert 0 < data.find(two) < data.find(one) == data.find(two) + len(two)
