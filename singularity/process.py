@@ -141,6 +141,7 @@ class Running:
 
     stdin: BinaryIO | None
     stdout: BinaryIO | None
+    pid: int
 
 
 @contextmanager
@@ -177,7 +178,8 @@ def started(
             preexec_fn=_die_with_parent,
         )
         try:
-            yield Running(stdin=cast("BinaryIO | None", process.stdin), stdout=cast("BinaryIO | None", process.stdout))
+            stdin_pipe, stdout_pipe = (cast("BinaryIO | None", each) for each in (process.stdin, process.stdout))
+            yield Running(stdin=stdin_pipe, stdout=stdout_pipe, pid=process.pid)
             _close(process)
             process.wait()
         except Exception as error:

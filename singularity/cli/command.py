@@ -21,6 +21,10 @@ class OptionalValue(click.Option):
         super().__init__(*args, **more)
 
 
+class OneDash(click.Option):
+    """An option whose long name is also taken with one dash: `-size`."""
+
+
 class Explained(click.Command):
     """A command whose help is a page."""
 
@@ -95,13 +99,17 @@ def _described(param: click.Option) -> Option:
 
 
 def normalise(params: Sequence[click.Parameter], args: Sequence[str]) -> Iterator[str]:
-    """`args` in the two spellings that click lacks: `--flag=true|false`, and an optional value given as `--name`."""
+    """`args` in spellings that click lacks: `--flag=true|false`, an optional value given as `--name`, `-name`."""
     by_name = {name: param for param in params if isinstance(param, click.Option) for name in param.opts}
+    one_dash = {name[1:]: name for name, param in by_name.items() if isinstance(param, OneDash) and name[:2] == "--"}
     for number, word in enumerate(args):
         if word == "--":
             yield from args[number:]
             return
         name, equals, value = word.partition("=")
+        if name in one_dash:
+            name = one_dash[name]
+            word = name + equals + value
         param = by_name.get(name)
         if isinstance(param, OptionalValue) and not equals:
             yield f"{name}={param.bare}"

@@ -1,10 +1,20 @@
-"""ext file systems through e2fsprogs: parts out of a file, without mounting it."""
+"""ext file systems through e2fsprogs: parts out of a file, checked, mended and made larger; never mounted."""
 
+import logging
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from singularity.process import run
+from singularity.errors import ImageError
+from singularity.image import ext_layout as layout
+from singularity.process import call, run, started
+
+logger = logging.getLogger(__name__)
+
+_CORRECTED, _CORRECTED_MOUNTED, _UNCORRECTED = 1, 2, 4  # bits of the exit status of e2fsck
+_PAUSE = 0.0005  # seconds
+_INHERITED = 1
 
 
 def unpack(image: Path, offset: int, target: Path, names: Sequence[str], *, purpose: str) -> None:
@@ -17,3 +27,86 @@ def unpack(image: Path, offset: int, target: Path, names: Sequence[str], *, purp
         wanted = " ".join(f"/{name}" for name in names)
         device = f"/proc/self/fd/{file.fileno()}?offset={offset}"
         run(["debugfs", "-R", f"rdump {wanted} {os.fspath(target)}", device], purpose=purpose, keep=[file.fileno()])
+
+
+def superblock(fd: int, offset: int) -> layout.Superblock:
+    """The superblock of the file system at `offset` of an open file. Raises ImageError."""
+    room = os.fstat(fd).st_size - offset
+    return layout.superblock(os.pread(fd, layout.SUPERBLOCK_SIZE, offset + layout.SUPERBLOCK_AT), room)
+
+
+def needs_recovery(fd: int, offset: int) -> bool:
+    """Whether a program or machine ended while it wrote to the file system at `offset`. Raises ImageError."""
+    return superblock(fd, offset).needs_recovery
+
+
+def check(fd: int, offset: int, *, name: str, purpose: str) -> bool:
+    """Checks the file system at `offset` of a file open for writing, and mends it; returns whether it had to be.
+
+    Nobody else may use it. Raises ImageError when it cannot be mended, ToolError when e2fsck is missing or fails.
+    """
+    device = f"/proc/self/fd/{fd}?offset={offset}"
+    finished = call(["e2fsck", "-f", "-y", device], purpose=purpose, keep=[fd])
+    if finished.status < 0 or finished.status & ~(_CORRECTED | _CORRECTED_MOUNTED | _UNCORRECTED):
+        raise finished.failure(purpose)
+    if finished.status & _UNCORRECTED:
+        raise ImageError(f"{name}: the file system is damaged, and e2fsck could not mend it")
+    return bool(finished.status)
+
+
+def lengthen(fd: int) -> bool:
+    """Gives back the end that a killed `expand` took from a file that begins with an ext file system.
+
+    That end is free room, and shorter than a block. Returns whether there was anything to do.
+    """
+    head = os.pread(fd, 128, 0)
+    offset = head.find(b"\n") + 1 if head.startswith(b"#!") else 0
+    block = os.pread(fd, layout.SUPERBLOCK_SIZE, offset + layout.SUPERBLOCK_AT)
+    size = os.fstat(fd).st_size
+    try:
+        found = layout.superblock(block, 1 << 62)
+    except ImageError:
+        return False
+    end = offset + found.blocks * found.block_size
+    if not 0 < end - size <= offset:
+        return False
+    os.ftruncate(fd, end)
+    return True
+
+
+def expand(fd: int, offset: int, more: int, *, purpose: str) -> None:
+    """Makes the file system at `offset` of a file open for writing `more` bytes larger, or as large as the file is.
+
+    It must have been checked. Killed at any moment it leaves the old file system or the new one: the file grows first.
+    Raises ToolError, and OSError when the file cannot grow.
+    """
+    found = superblock(fd, offset)
+    before = os.fstat(fd).st_size
+    blocks = max(found.blocks + more // found.block_size, (before - offset) // found.block_size)
+    end = offset + blocks * found.block_size
+    # resize2fs cuts a file that is longer than the file system, without the offset in mind: it must find a file that is
+    # not longer. It looks once, at its start; the rest is there before it writes the superblock.
+    os.ftruncate(fd, max(end - offset, offset + found.blocks * found.block_size))
+    device = f"/proc/self/fd/{fd}?offset={offset}"
+    argv = ["resize2fs", "-f", device, f"{blocks * found.block_size // 1024}K"]
+    try:
+        with started(argv, purpose=purpose, keep=[fd]) as resize:
+            _wait_until_open(resize.pid, fd)
+            os.ftruncate(fd, end)
+    finally:
+        os.ftruncate(fd, end)
+        reached = superblock(fd, offset).blocks
+        os.ftruncate(fd, before if reached == found.blocks else offset + reached * found.block_size)
+
+
+def _wait_until_open(process: int, fd: int) -> None:
+    """Waits until a process that inherited `fd` has opened the same file twice more, or has ended."""
+    name, directory = os.readlink(f"/proc/self/fd/{fd}"), f"/proc/{process}/fd"
+    while True:
+        try:
+            names = [os.readlink(f"{directory}/{each}") for each in os.listdir(directory)]
+        except OSError:  # it closed one meanwhile, or has ended, or become another program
+            names = [name] if os.path.exists(directory) else []
+        if not names or names.count(name) > _INHERITED + 1:
+            return
+        time.sleep(_PAUSE)

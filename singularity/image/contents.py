@@ -1,0 +1,60 @@
+"""What is in an image, of whatever format, as a stream: nothing is mounted or unpacked, and no privilege is needed."""
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from singularity.errors import FileError, ImageError
+from singularity.image.identify import Format, Image, Partition
+from singularity.image.tree import Entry, Tree
+
+
+@contextmanager
+def tree(image: Image) -> Iterator[Tree]:
+    """The files of an image's root file system, overlays left out, to be read once and before the block ends.
+
+    Whoever needs them as they are at one moment locks the image first (`opened`). Raises ImageError with the image's
+    name for what is damaged, FileError when it cannot be read, ToolError when what decompresses it is missing.
+    """
+    if image.root.format is Format.DIRECTORY:
+        from singularity.image import directory
+
+        yield directory.read(image.path)
+    elif image.root.format.is_archive:
+        from singularity.image import archive
+
+        with archive.opened(image.path, str(image.path)) as found:
+            yield found
+    else:
+        with partition(image.path, image.root) as found:
+            yield found
+
+
+@contextmanager
+def partition(path: Path, part: Partition) -> Iterator[Tree]:
+    """The files of one file system in an image file. Raises as `tree`."""
+    from singularity.image import ext_reader, squashfs_reader
+
+    readers = {Format.EXT: ext_reader.read, Format.SQUASHFS: squashfs_reader.read}
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise FileError.because(path, error) from error
+    with file, closing(_named(readers[part.format](file, part.offset, part.size), path)) as found:
+        yield found
+
+
+def _named(found: Tree, path: Path) -> Generator[Entry, None, None]:
+    """A tree whose complaints say which image they are about."""
+    try:
+        for entry in found:
+            yield Entry(entry.member, _named_data(entry.data, path)) if entry.data else entry
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def _named_data(data: Iterable[bytes], path: Path) -> Iterator[bytes]:
+    try:
+        yield from data
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error

@@ -1,0 +1,103 @@
+"""Blocks of squashfs, decompressed: by Python's own library, or by the C libraries that squashfs-tools is built on too.
+
+All of these let other threads run while they work.
+"""
+
+import ctypes
+import lzma
+import zlib
+from collections.abc import Callable, Mapping
+
+from singularity.errors import ImageError, ToolError
+
+Decompress = Callable[[bytes, int], bytes]  # of a block, and the most bytes it may become; raises ImageError
+
+_DAMAGED = "damaged squashfs: a block that cannot be decompressed"
+_XZ_MEMORY = 256 << 20
+
+
+def decompressor(number: int) -> Decompress:
+    """What decompresses blocks of the compression `number` of a squashfs superblock.
+
+    Raises ToolError where its library is missing, ImageError for a number that is none.
+    """
+    found = _DECOMPRESSORS.get(number)
+    if found is None:
+        raise ImageError(f"squashfs with the unknown compression {number}")
+    return found()
+
+
+def _gzip() -> Decompress:
+    def decompress(data: bytes, limit: int) -> bytes:
+        try:
+            work = zlib.decompressobj()
+            result = work.decompress(data, limit)
+        except zlib.error as error:
+            raise ImageError(_DAMAGED) from error
+        if not work.eof and (work.unconsumed_tail or len(result) < limit):
+            raise ImageError(_DAMAGED)
+        return result
+
+    return decompress
+
+
+def _xz() -> Decompress:
+    def decompress(data: bytes, limit: int) -> bytes:
+        try:
+            work = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+            return work.decompress(data, limit)
+        except lzma.LZMAError as error:
+            raise ImageError(_DAMAGED) from error
+
+    return decompress
+
+
+def _library(name: str, package: str) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(name)
+    except OSError as error:
+        raise ToolError(f"{name} not found, needed to read the squashfs", hint=f"install {package}") from error
+
+
+def _zstd() -> Decompress:
+    library = _library("libzstd.so.1", "libzstd1, or zstd")
+    library.ZSTD_decompress.restype = ctypes.c_size_t
+    library.ZSTD_isError.argtypes = [ctypes.c_size_t]
+
+    def decompress(data: bytes, limit: int) -> bytes:
+        buffer = ctypes.create_string_buffer(limit)
+        size = library.ZSTD_decompress(buffer, ctypes.c_size_t(limit), data, ctypes.c_size_t(len(data)))
+        if library.ZSTD_isError(size):
+            raise ImageError(_DAMAGED)
+        return buffer.raw[:size]
+
+    return decompress
+
+
+def _lz4() -> Decompress:
+    library = _library("liblz4.so.1", "liblz4-1, or lz4")
+
+    def decompress(data: bytes, limit: int) -> bytes:
+        buffer = ctypes.create_string_buffer(limit)
+        size = library.LZ4_decompress_safe(data, buffer, ctypes.c_int(len(data)), ctypes.c_int(limit))
+        if size < 0:
+            raise ImageError(_DAMAGED)
+        return buffer.raw[:size]
+
+    return decompress
+
+
+def _lzo() -> Decompress:
+    library = _library("liblzo2.so.2", "liblzo2-2, or lzo")
+
+    def decompress(data: bytes, limit: int) -> bytes:
+        buffer, size = ctypes.create_string_buffer(limit), ctypes.c_size_t(limit)
+        status = library.lzo1x_decompress_safe(data, ctypes.c_size_t(len(data)), buffer, ctypes.byref(size), None)
+        if status != 0:
+            raise ImageError(_DAMAGED)
+        return buffer.raw[: size.value]
+
+    return decompress
+
+
+_DECOMPRESSORS: Mapping[int, Callable[[], Decompress]] = {1: _gzip, 3: _lzo, 4: _xz, 5: _lz4, 6: _zstd}
