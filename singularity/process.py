@@ -22,8 +22,10 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACKAGES = {
     "debootstrap": "debootstrap",
     "debugfs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
     "fuse2fs": "fuse2fs",
     "mke2fs": "e2fsprogs",
+    "resize2fs": "e2fsprogs",
     "mksquashfs": "squashfs-tools",
     "pacman": "pacman-package-manager",
     "pacman-key": "pacman-package-manager",

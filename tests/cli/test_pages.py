@@ -58,7 +58,7 @@ def complete(written: Path, *words: str, directory: Path | None = None) -> list[
 
 def test_bash_completes_verbs_options_and_files(written: Path, tmp_path: Path) -> None:
     (tmp_path / "image.sif").touch()
-    assert complete(written, "singularity", "ex") == ["exec"]
+    assert complete(written, "singularity", "exe") == ["exec"]
     assert set(complete(written, "singularity", "")) == {verb.name for verb in VERBS.values() if not verb.hidden}
     assert complete(written, "singularity", "--deb") == ["--debug"]
     assert complete(written, "singularity", "-v", "exec", "--writable-") == ["--writable-tmpfs"]
