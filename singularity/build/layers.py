@@ -9,7 +9,6 @@ In a user namespace the overlay keeps its marks in attributes that users may set
 directories of lower layers cannot be renamed, only copied: rename(2) answers EXDEV, for which mv is prepared.
 """
 
-import logging
 import os
 import shutil
 import stat
@@ -22,8 +21,6 @@ from singularity import files, kernel
 from singularity.build import digest
 from singularity.build.cache import Layer, LayerCache
 from singularity.errors import BuildError, FileError
-
-logger = logging.getLogger(__name__)
 
 _DEPTH = 120  # layers; their names must fit into one page, and some are needed for what is not kept
 _OVERFLOW = 65534  # what ids without a meaning in a user namespace look like
@@ -178,14 +175,13 @@ class Stack:
         owners = {each for pair in digest.by_status(base, changes=True).owners for each in pair}
         return owners <= {0} if kernel.maps_one_id() else _OVERFLOW not in owners
 
-    def take(self, key: str | None, what: str) -> bool:
+    def take(self, key: str | None) -> bool:
         """Puts a layer of an earlier build on top, where there is one."""
         if key is None or self.cache is None or self.replace or self.key is None:
             return False
         layer = self.cache.take(key, self._parent())
         if layer is None:
             return False
-        logger.info("Using the cache: %s", what)
         self._layers.append(layer)
         self.key = key
         return True

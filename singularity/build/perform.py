@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from singularity import console, files, kernel, process
@@ -25,6 +26,7 @@ from singularity.build import (
     platform_files,
     reproducible,
     scripts,
+    starts,
     targets,
 )
 from singularity.build.agents import localimage
@@ -48,6 +50,10 @@ _TEST = "/.singularity.d/test"
 
 def _nothing(step: Step) -> None:
     del step
+
+
+def _unheard(line: str) -> None:
+    del line
 
 
 def perform(plan: Plan, *, on_step: Callable[[Step], None] = _nothing) -> None:
@@ -205,7 +211,7 @@ def _copy_tree(source: Path, target: Path) -> None:
 _SAID = {
     Action.HOST_SCRIPT: "Running %s on the host",
     Action.BEGIN: "Beginning with %s",
-    Action.BOOTSTRAP: "Bootstrapping %s",
+    Action.BOOTSTRAP: "Bootstrapping with %s",
     Action.CONVERT: "Writing %s",
     Action.COPY: "Copying %s",
     Action.SCRIPT: "Running %s",
@@ -234,6 +240,7 @@ class _Build:
     keys: keys.Keys
     placed: Path  # where a sandbox gets its name from
     known: dict[int, str | None] = field(default_factory=dict)  # the keys of finished stages
+    opened: list[str] = field(default_factory=list)  # by %test, in order
 
     def perform(self, step: Step) -> None:
         stack = self.stacks[step.stage]
@@ -242,7 +249,8 @@ class _Build:
                 with _timed(step):
                     self.run_on_host(step, stack.path)
             case Action.TEST:
-                with _timed(step), stack.throwaway() if self.request.writable_tmpfs else nullcontext():
+                aside = stack.throwaway() if self.request.writable_tmpfs else nullcontext()
+                with _timed(step), aside, starts.recording(stack.path, self.opened):
                     self.test(step, stack.path)
             case Action.PACK | Action.PLACE:
                 with _timed(step):
@@ -255,7 +263,10 @@ class _Build:
         key = None
         if stack.key is not None:
             key = self.keys.after(step, stack.key, self.known)
-        if stack.take(key, _name(step)):
+        if stack.take(key):
+            logger.log(
+                logging.INFO if step.action in _SAID else VERBOSE, "Using the cache: %s", step.what or _name(step)
+            )
             return
         with _timed(step):
             base = self.base(step, stack)
@@ -303,7 +314,9 @@ class _Build:
         """The last step: the root file system gets its place."""
         stack.show()
         if step.action is Action.PACK:
-            targets.write(stack.path, self.request, self.workspace.architecture)
+            stage = self.definition.stages[step.stage]
+            first = [*self.opened, *starts.opened_by(stack.path, stage, partial(self.start, stack.path))]
+            targets.write(stack.path, self.request, self.workspace.architecture, read_first=first)
             return
         if self.request.fix_permissions:
             targets.fix_permissions(stack.path)
@@ -412,6 +425,11 @@ class _Build:
         own = [*self.network_files(path), *binds]
         epoch = reproducible.environment()
         return container.run(path, argv, environment={**script_environment(), **epoch}, binds=own)
+
+    def start(self, path: Path, argv: Sequence[str]) -> int:
+        """Runs a program in silence, to see what it opens."""
+        environment = {**script_environment(), "PYTHONDONTWRITEBYTECODE": "1"}
+        return container.run(path, argv, environment=environment, on_line=_unheard)
 
     def network_files(self, path: Path) -> Iterator[Bind]:
         """Copies of the host's, so that a script that writes to them changes neither the host nor the image."""

@@ -1,13 +1,15 @@
-"""From a request and a definition to the steps of a build; nothing is done here."""
+"""From a request and a definition to the steps of a build; nothing is done here, and images are only looked at."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from singularity.build import checkpoints
 from singularity.build.request import BuildRequest, Target
 from singularity.definition.model import Copy, Definition, Script, Stage
 from singularity.errors import DefinitionError
+from singularity.image.identify import identify
 
 
 class Action(Enum):
@@ -15,7 +17,7 @@ class Action(Enum):
 
     HOST_SCRIPT = "run on the host"
     BEGIN = "begin with"
-    BOOTSTRAP = "bootstrap"
+    BOOTSTRAP = "bootstrap with"
     PREPARE = "make what launches and scripts expect"
     COPY = "copy files"
     SCRIPT = "run in the image"
@@ -52,16 +54,37 @@ class Plan:
 
 def plan(request: BuildRequest, definition: Definition) -> Plan:
     """The steps of a build, in order. Raises DefinitionError when stages are named that come later, or not at all."""
+    if _is_conversion(request, definition):
+        reason = "an image as it is: nothing to unpack"
+        step = Step(action=Action.CONVERT, what=f"{request.source} to {request.target}", reason=reason, stage=0)
+        return Plan(request=request, definition=definition, steps=(step,))
     steps: list[Step] = []
     for index, stage in enumerate(definition.stages):
         _check_stages(definition, index)
         steps += _stage_steps(request, definition, index, stage)
     last = len(definition.stages) - 1
-    if request.format is Target.SANDBOX:
-        steps.append(Step(action=Action.PLACE, what=str(request.target), reason="--sandbox: a directory", stage=last))
-    else:
-        steps.append(Step(action=Action.PACK, what=str(request.target), reason="default: a SIF file", stage=last))
+    action = Action.PLACE if request.format is Target.SANDBOX else Action.PACK
+    steps.append(Step(action=action, what=str(request.target), reason=_FORMATS[request.format], stage=last))
     return Plan(request=request, definition=definition, steps=tuple(steps))
+
+
+_FORMATS = {
+    Target.SIF: "default: a SIF file",
+    Target.SANDBOX: "--sandbox: a directory",
+    Target.SQUASHFS: "a squashfs file",
+    Target.EXT3: "an ext3 image",
+    Target.TAR: "a tar archive",
+}
+
+
+def _is_conversion(request: BuildRequest, definition: Definition) -> bool:
+    """Whether an image is only to get another format, which needs no root file system on disk."""
+    stage = definition.stages[0]
+    if definition.name != request.source or stage.agent != "localimage" or stage.value("from") != request.source:
+        return False
+    from singularity.build import convert
+
+    return convert.can_stream(identify(Path(request.source)), request)
 
 
 def is_update(request: BuildRequest, definition: Definition, index: int) -> bool:
@@ -89,7 +112,7 @@ def _root_steps(request: BuildRequest, definition: Definition, index: int) -> It
         yield step(Action.BEGIN, str(request.onto), "--update" if request.update else "it is there")
     if not is_update(request, definition, index):
         field = header["bootstrap"]
-        yield step(Action.BOOTSTRAP, f"with {field.value.lower()}", f"{definition.name}:{field.line}")
+        yield step(Action.BOOTSTRAP, field.value.lower(), f"{definition.name}:{field.line}")
     yield step(Action.PREPARE, "", "default")
 
 

@@ -69,13 +69,13 @@ def test_a_second_build_runs_nothing_but_the_test(build: Build, definition: Defi
     assert ran(build.ok("build", "a.sif", path).stderr) == ["post", "appinstall", "test"]
     second = build.ok("build", "b.sif", path).stderr
     assert ran(second) == ["test"]
-    assert cached(second) == [
-        "make what launches and scripts expect",
+    assert cached(second) == ["%files", "%post", "%appinstall tool"]
+    assert kept(layers) == [
         "copy files %files",
-        "run in the image %post",
+        "make what launches and scripts expect",
         "run in the image %appinstall tool",
+        "run in the image %post",
     ]
-    assert kept(layers) == sorted(cached(second))
     assert (build.root_of("b.sif") / "posted").read_text() == "one\n"
     assert build.leftovers() == []
 
@@ -253,7 +253,7 @@ def test_an_image_file_is_unpacked_once(build: Build, definition: Definition, la
     build.write("y.def", f"Bootstrap: localimage\nFrom: base.sif\n{STEPS}")
     build.ok("build", "a.sif", "y.def")
     done = build.ok("build", "b.sif", "y.def")
-    assert cached(done.stderr)[0] == "bootstrap with localimage"
+    assert cached(done.stderr)[0] == "localimage"
     build.ok("build", "--force", "base.sif", definition("%labels\n    New yes\n"))
     assert ran(build.ok("build", "c.sif", "y.def").stderr) == ["post", "appinstall", "test"]
     assert "New: yes" in build.ok("inspect", "c.sif").stdout

@@ -7,9 +7,10 @@ from singularity.build import digest as digests
 from singularity.build.agents import require
 from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
-from singularity.errors import FileError, ImageError
-from singularity.image import squashfs
+from singularity.errors import FileError
+from singularity.image import contents, squashfs
 from singularity.image.identify import Format, identify
+from singularity.image.unpack import unpack
 from singularity.process import run
 
 
@@ -47,8 +48,8 @@ def fill(source: Path, root: Path) -> None:
     elif image.root.format is Format.SQUASHFS:
         squashfs.unpack(image.path, image.root.offset, root, purpose=f"unpack {image.path}")
     else:
-        what = f"{image.path}: a {image.root.format.value} cannot be built on by this version"
-        raise ImageError(what, hint="SIF and squashfs files and directories can")
+        with contents.tree(image) as tree:
+            unpack(tree, root)
 
 
 def _copying() -> list[str]:
