@@ -6,12 +6,12 @@ from difflib import get_close_matches
 
 ANY = ("Bootstrap", "Stage")  # whatever the agent
 _REGISTRY = ("From", "Registry", "Namespace", "IncludeCmd", "Token")
-_RPM = ("OSVersion", "MirrorURL", "UpdateURL", "Include", "Setopt")
-_DEB = ("OSVersion", "MirrorURL", "Include")
+_RPM = ("OSVersion", "MirrorURL", "UpdateURL", "Include", "Setopt", "GPG")
+_DEB = ("OSVersion", "MirrorURL", "Include", "GPG")
 _SUSE = ("Product", "User", "Regcode", "ProductPGP", "RegisterURL", "Modules")
 _DOCKERFILE = ("From", "Filename", "Target", "Frontend", "BuildArgs")
 USED: Mapping[str, tuple[str, ...]] = {
-    "arch": ("MirrorURL", "Include", "ConfURL"),
+    "arch": ("MirrorURL", "Include", "ConfURL", "GPG"),
     "buildkit": _DOCKERFILE,
     "busybox": ("MirrorURL", "OSVersion"),
     "debootstrap": _DEB,
@@ -29,12 +29,12 @@ USED: Mapping[str, tuple[str, ...]] = {
     "scratch": (),
     "shub": ("From",),
     "yum": _RPM,
-    "zypper": ("OSVersion", "MirrorURL", "UpdateURL", "Include", *_SUSE),
+    "zypper": (*_RPM, *_SUSE),
 }
 KEYWORDS = tuple(dict.fromkeys((*ANY, *(keyword for own in USED.values() for keyword in own))))
 
 # Definition files carry these also where the agent has no use for them: version 2 took every keyword for every agent.
-_WARNED = frozenset(keyword.lower() for keyword in (*_REGISTRY, *_DEB, "UpdateURL"))
+_WARNED = frozenset(keyword.lower() for keyword in (*_REGISTRY, *_RPM[:4]))
 
 OLD_BOOTSTRAP = ("osbuild", "ostype")
 OLD_AGENTS = {"redhat": "yum", "debian": "debootstrap"}  # under the old names of Bootstrap

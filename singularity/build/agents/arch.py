@@ -36,7 +36,7 @@ _HOSTS = frozenset({"CheckSpace", "DownloadUser", "RootDir", "DBPath", "CacheDir
 _OUTPUT = installer.Output(
     told=re.compile(r"^Total (?:Download|Installed) Size"),
     warned=re.compile(r"^error: command failed to execute correctly"),
-    failed=re.compile(r"^error: (?!failed to commit|failed to synchronize|failed to prepare)"),
+    failed=(re.compile(r"^error: (?!failed to commit|failed to synchronize|failed to prepare)"),),
 )
 
 

@@ -42,7 +42,8 @@ def check_urls(stage: Stage, name: str, *keywords: str) -> None:
         field = stage.header.get(keyword.lower())
         if field and not all(_URL.fullmatch(word) for word in field.value.split()):
             hint = "a URL, or an absolute path"
-            raise DefinitionError(f'{keyword}: "{field.value}" is none', name=name, line=field.line, hint=hint)
+            what = f'{keyword.replace("otherurl", "OtherURL")}: "{field.value}" is none'
+            raise DefinitionError(what, name=name, line=field.line, hint=hint)
 
 
 def check_packages(stage: Stage, name: str) -> None:
@@ -146,7 +147,15 @@ class Output:
 
     told: re.Pattern[str] = _NEVER  # progress, for everybody
     warned: re.Pattern[str] = _NEVER  # something that went wrong and did not stop the tool
-    failed: re.Pattern[str] = _NEVER  # why it stopped; without one, the last line that speaks of an error
+    failed: tuple[re.Pattern[str], ...] = ()  # why it stopped, the most telling first
+
+    def reason(self, lines: Sequence[str]) -> str:
+        """The first line of the most telling kind, else the last that speaks of an error."""
+        for pattern in self.failed:
+            for line in lines:
+                if pattern.search(line):
+                    return line
+        return process.telling_line("\n".join(lines))
 
 
 def run(
@@ -203,8 +212,7 @@ def run(
     with console.progress() as show:
         status = isolated(start, on_line=on_line)
     if status not in accept:
-        reason = next((line for line in reversed(lines) if output.failed.search(line)), "")
-        reason = reason or process.telling_line("\n".join(lines)) or f"exit status {status}"
+        reason = output.reason(lines) or f"exit status {status}"
         raise BuildError(f"{name} could not {purpose}: {reason}", hint="-v shows its output")
     return status
 

@@ -31,8 +31,9 @@ _HISTORY = re.compile(r"history\.sqlite.*")
 _OUTPUT = installer.Output(
     told=re.compile(r"^(?:Install|Upgrade) +\d+ Packages?|^(?:Total download|Installed) size"),
     warned=re.compile(r"scriptlet failed"),
-    failed=re.compile(
-        r"^(?:Error: (?!GPG check FAILED).|Public key for |Package .* is not signed|- nothing provides )"
+    failed=(
+        re.compile(r"^(?:Public key for |Package .* is not signed|- nothing provides )"),
+        re.compile(r"^Error: (?!GPG check FAILED)."),
     ),
 )
 

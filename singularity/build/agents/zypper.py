@@ -11,6 +11,7 @@ from pathlib import Path
 from singularity import process
 from singularity.build.agents import installer, require, rpm_database
 from singularity.build.architecture import host
+from singularity.build.fetch import fetch
 from singularity.build.workspace import Workspace, network_environment
 from singularity.definition.model import Stage
 from singularity.errors import DefinitionError
@@ -29,12 +30,13 @@ _PRODUCT = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+){0,2}")
 _RELEASE = re.compile(r"[A-Za-z0-9][\w.-]*")
 _ACCEPTED = (0, 100, 101, 102, 103, 107)  # done; there is something to know; scripts of packages failed
 _SCRIPTS_FAILED = 107
+_KEY_LIMIT = 1 << 20
 _OUTPUT = installer.Output(
     told=re.compile(r"^\d+ new packages? to install|^Overall download size"),
     warned=re.compile(r"scriptlet failed"),
-    failed=re.compile(
-        r"^(?:Problem: |No provider of |Package '.*' not found|Valid metadata not found|\[.*\|.*\] |Error|Error code: )"
-        r"|Signature verification failed|is not signed|is unsigned"
+    failed=(
+        re.compile(r"is unsigned, continue|^- Signature verification failed|^Error message: |^- Specified path"),
+        re.compile(r"^Problem: |^No provider of |^Package '.*' not found|Valid metadata not found|^Error"),
     ),
 )
 
@@ -82,9 +84,13 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
     environment = {"HOME": str(home), "ZYPP_CONF": str(home / "zypp.conf"), **network_environment()}
     for name in ("zypp.conf", "zypper.conf"):
         (home / name).write_text("[main]\n", encoding="ascii")
+    for number, place in enumerate(signed_by):
+        file = home / f"key-{number}.asc"
+        file.write_bytes(fetch(place, limit=_KEY_LIMIT))
+        _import_key(root, file, environment)
     if registers:
         _register(stage, root, home, environment)
-    words = command(program, stage, root, home)
+    words = command(program, stage, root, home, trusting=not signed_by)
     status = installer.run(
         words, purpose=_PURPOSE, environment=environment, root=root, output=_OUTPUT, accept=_ACCEPTED
     )
@@ -106,10 +112,11 @@ def source_digest(stage: Stage) -> str | None:
     return installer.digest(stage, [path / "repodata" / "repomd.xml" for path in paths if path])
 
 
-def command(program: Path, stage: Stage, root: Path, home: Path) -> list[str]:
-    """The words of the command line."""
+def command(program: Path, stage: Stage, root: Path, home: Path, *, trusting: bool) -> list[str]:
+    """The words of the command line; `trusting` whatever key a repository brings along, where none is named."""
     argv = [str(program), "--config", str(home / "zypper.conf"), f"--root={root}", "--non-interactive"]
-    argv.append("--gpg-auto-import-keys")
+    if trusting:
+        argv.append("--gpg-auto-import-keys")
     if stage.value("osversion"):
         argv.append(f"--releasever={stage.value('osversion')}")
     argv += ["install", "--auto-agree-with-licenses", "--download-in-advance", "--"]
@@ -138,10 +145,14 @@ def _register(stage: Stage, root: Path, home: Path, environment: dict[str, str])
     if stage.value("productpgp"):
         key = home / "product.asc"
         key.write_text(f"{stage.value('productpgp')}\n", encoding="utf-8", errors="surrogateescape")
-        words: list[str | Path] = ["rpmkeys", f"--root={root}", "--import", key]
-        process.run(words, purpose="import the key of the product", environment=environment)
+        _import_key(root, key, environment)
     for words in registrations(stage, root):
         process.run(words, purpose="register the product", environment=environment)
+
+
+def _import_key(root: Path, file: Path, environment: dict[str, str]) -> None:
+    words: list[str | Path] = ["rpmkeys", f"--root={root}", "--import", file]
+    process.run(words, purpose="import the key that packages are signed with", environment=environment)
 
 
 def registrations(stage: Stage, root: Path) -> list[list[str | Path]]:

@@ -194,13 +194,14 @@ def test_keys_decide_what_is_installed(build: Build, repository: Path, key: Key,
     shutil.copytree(repository / "base", signed)
     repositories.sign_rpms(sorted(signed.glob("*.rpm")), key)
     repositories.index_rpms(signed)
-    definition(build, "Bootstrap: dnf", f"MirrorURL: {signed}", "Include: greeter")
-    build.ok("build", "x.sif", "x.def", GPG=f"file://{key.public}")
+    definition(build, "Bootstrap: dnf", f"MirrorURL: {signed}", "Include: greeter", f"GPG: file://{key.public}")
+    build.ok("build", "x.sif", "x.def")
     root = build.root_of("x.sif")
     assert installed(root) == ["greeter-1", "tiny-release-1"]
     text = (root / "etc/bootstrap-yum.conf").read_text()
     assert "gpgcheck=1" in text
     assert f"gpgkey=file://{key.public}" in text
+    definition(build, "Bootstrap: dnf", f"MirrorURL: {signed}", "Include: greeter")
     other = Key.make(packages_place / "other-key")
     message = build.fails("build", "y.sif", "x.def", GPG=str(other.public))
     assert "Public key for" in message
