@@ -78,6 +78,13 @@ def to_text(data: bytes) -> bytes | None:
     return b",".join(lines)
 
 
+def mode_with(data: bytes, mode: int) -> int:
+    """The mode that the kernel shows for a file with this access list: the mask stands for the group."""
+    of: dict[int, int] = {tag: permissions & 7 for tag, permissions, _ in _ENTRY.iter_unpack(data[4:])}
+    group = of.get(0x10, of.get(0x04, mode >> 3 & 7))
+    return mode & ~0o777 | of.get(0x01, mode >> 6 & 7) << 6 | group << 3 | of.get(0x20, mode & 7)
+
+
 def mode_without(text: bytes, mode: int) -> int:
     """The mode for a file whose access list is left out: the group has its own permissions, not the mask's."""
     for line in text.replace(b",", b"\n").split(b"\n"):

@@ -393,6 +393,7 @@ class _Reader:
                     continue
                 if value:
                     found[attribute] = value
+                    mode = acl.mode_with(value, mode) if attribute == acl.ACCESS else mode
         if any(not key or b"\0" in key or len(key) > 255 or len(found[key]) > 65536 for key in found):
             raise ImageError("an extended attribute with an impossible name or size")
         return {key: found[key] for key in sorted(found) if is_carried(key)}, mode
@@ -521,7 +522,7 @@ def _headers(member: Member) -> bytes:
     size = stored_size(member) if member.kind is Kind.FILE else 0
     map_ = b""
     if member.segments is not None:
-        map_ = _map(member.segments)
+        map_ = _map(member.segments, member.size)
         size += len(map_)
         records |= {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0"}
         records |= {b"GNU.sparse.name": path, b"GNU.sparse.realsize": b"%d" % member.size}
@@ -621,8 +622,10 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d" % size + rest
 
 
-def _map(segments: Iterable[Segment]) -> bytes:
+def _map(segments: Iterable[Segment], size: int) -> bytes:
+    """GNU's map of a sparse file. A hole at the end is told by a segment of no bytes, else GNU tar cuts it off."""
     pairs = [b"%d\n%d\n" % (each.offset, each.size) for each in segments]
+    pairs.append(b"%d\n0\n" % size)
     text = b"%d\n" % len(pairs) + b"".join(pairs)
     return text + _ZEROS[: -len(text) % BLOCK]
 
