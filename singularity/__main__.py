@@ -2,7 +2,17 @@
 
 import sys
 
-from singularity.cli.main import main
+
+def _run() -> int:
+    if sys.argv[1:2] == ["inspect"]:
+        from singularity.cli.inspected import in_short
+
+        if in_short(sys.argv[2:]):
+            return 0
+    from singularity.cli.main import main
+
+    return main(sys.argv[1:])
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(_run())

@@ -69,7 +69,7 @@ def pack_squashfs(
 
 def new_id() -> UUID:
     """The id of a new SIF file."""
-    return sif.NO_ID if source_date_epoch() is not None else uuid4()
+    return UUID(int=0) if source_date_epoch() is not None else uuid4()
 
 
 def new_time() -> int:
@@ -182,7 +182,7 @@ def behind(
     """What makes a SIF file of one that holds a squashfs partition: head and table before it, `objects` after it."""
     identity, now = new_id(), new_time()
     code = sif.ARCHITECTURES[architecture]
-    header = sif.Header(architecture=code, id=identity, created=now, modified=now, free=0, data_size=0)
+    header = sif.Header(architecture=code, identity=identity.bytes, created=now, modified=now, free=0, data_size=0)
     descriptors = [
         sif.Descriptor(
             type=DataType.PARTITION,

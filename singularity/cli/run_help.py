@@ -6,7 +6,7 @@ import click
 
 from singularity import paths
 from singularity.cli.command import Verb, option
-from singularity.cli.inspect import printable
+from singularity.cli.inspected import printable
 from singularity.errors import ImageError
 from singularity.image import metadata as meta
 from singularity.image.identify import identify

@@ -9,17 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import pairwise
-from typing import BinaryIO
-from uuid import UUID
+from typing import TYPE_CHECKING, BinaryIO
 
 from singularity.errors import ImageError
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 LAUNCH_LINE = b"#!/usr/bin/env run-singularity\n"
 MAGIC, MAGIC_OFFSET = b"SIF_MAGIC\0", 32
 VERSION = b"01\0"
 PARTITION_ALIGNMENT = 4096
-NO_TIME = -62135596800  # 0001-01-01 UTC: what reproducible files carry
-NO_ID = UUID(int=0)
+NO_TIME = -62135596800  # 0001-01-01 UTC: what reproducible files carry, with a UUID of zeros
 
 _HEADER = struct.Struct("<32s10s3s3s16sqqQQQQQQ")
 _DESCRIPTOR = struct.Struct("<iBIIIQQQqqqq128s384s")
@@ -116,7 +117,7 @@ class Header:
     launch: bytes = LAUNCH_LINE
     version: bytes = VERSION
     architecture: bytes = NO_ARCHITECTURE  # of the primary partition
-    id: UUID
+    identity: bytes  # 16: a UUID in the order of RFC 9562
     created: int
     modified: int
     free: int
@@ -125,6 +126,13 @@ class Header:
     table_size: int = _TABLE_ENTRIES * _DESCRIPTOR.size
     data_offset: int = _TABLE_OFFSET + _TABLE_ENTRIES * _DESCRIPTOR.size
     data_size: int  # to the end of the last object, padding included
+
+    @property
+    def id(self) -> "UUID":
+        """The file's UUID."""
+        from uuid import UUID  # slow to import, and seldom looked at
+
+        return UUID(bytes=self.identity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,7 +307,7 @@ def decode_header(data: bytes) -> Header:
         launch=launch.rstrip(b"\0"),
         version=version,
         architecture=architecture,
-        id=UUID(bytes=identity),
+        identity=identity,
         created=created,
         modified=modified,
         free=free,
@@ -318,7 +326,7 @@ def encode_header(header: Header) -> bytes:
         MAGIC,
         header.version,
         header.architecture,
-        header.id.bytes,
+        header.identity,
         header.created,
         header.modified,
         header.free,
@@ -405,7 +413,7 @@ def encode_head(
     partition_size: int,
     filesystem: Filesystem,
     architecture: str,
-    id: UUID,  # noqa: A002 - the format's own word
+    id: "UUID",  # noqa: A002 - the format's own word
     time: int,
 ) -> bytes:
     """All of a new file that comes before its primary partition: header, table, `objects`, padding.
@@ -430,7 +438,12 @@ def encode_head(
         )
     )
     header = Header(
-        architecture=code, id=id, created=time, modified=time, free=_TABLE_ENTRIES - len(descriptors), data_size=0
+        architecture=code,
+        identity=id.bytes,
+        created=time,
+        modified=time,
+        free=_TABLE_ENTRIES - len(descriptors),
+        data_size=0,
     )
     header = replace(header, data_size=start + partition_size - header.data_offset)
     table = b"".join(map(encode_descriptor, descriptors)).ljust(header.table_size, b"\0")
@@ -438,9 +451,9 @@ def encode_head(
     return (head + b"".join(each.data for each in objects)).ljust(start, b"\0")
 
 
-def encode_empty(*, id: UUID, time: int) -> bytes:  # noqa: A002 - the format's own word
+def encode_empty(*, id: "UUID", time: int) -> bytes:  # noqa: A002 - the format's own word
     """All of a new file that holds no object."""
-    header = Header(id=id, created=time, modified=time, free=_TABLE_ENTRIES, data_size=0)
+    header = Header(identity=id.bytes, created=time, modified=time, free=_TABLE_ENTRIES, data_size=0)
     return encode_header(header).ljust(header.data_offset, b"\0")
 
 

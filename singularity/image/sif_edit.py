@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from singularity import files, kernel
 from singularity.errors import FileError, ImageError
@@ -62,7 +62,7 @@ class Space:
 def create(target: Path) -> None:
     """A new SIF file without objects. Raises FileError, also when the target exists."""
     fixed = _is_reproducible()
-    data = sif.encode_empty(id=sif.NO_ID if fixed else uuid4(), time=_now())
+    data = sif.encode_empty(id=UUID(int=0) if fixed else uuid4(), time=_now())
     with files.replacing(target, overwrite=False, mode=0o777) as new:
         _write(new.fd, data, 0)
 
