@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,7 +64,7 @@ TARGETS = [
     ("[^ab].*", "/to/", {"to/c.dat": "c.dat"}),
     ("?.txt", "", {"a.txt": "a.txt", "b.txt": "b.txt"}),
     ("{a,c}.*", "/to", {"to/a.txt": "a.txt", "to/c.dat": "c.dat"}),
-    ("{a.{txt,none},dir/{one,sub/two}}", "/to", {"to/a.txt": "a.txt", "to/one": "dir/one", "to/two": "dir/sub/two"}),
+    ("{[a].{txt,t*},dir/{one,sub/two}}", "/to", {"to/a.txt": "a.txt", "to/one": "dir/one", "to/two": "dir/sub/two"}),
     ("**/*.txt", "/to", {"to/a.txt": "a.txt", "to/b.txt": "b.txt", "to/three.txt": "dir/sub/three.txt"}),
     (".h*", "/to/", {"to/.hidden": ".hidden"}),
     ("dir/sub", "/to", {"to/three.txt": "dir/sub/three.txt", "to/two": "dir/sub/two"}),
@@ -105,7 +108,12 @@ def test_files_replace_what_is_there_and_do_not_write_through_links(host: Path, 
     [
         ("nowhere", "x.def:7: %files: nowhere: no such file"),
         ("*.none", "x.def:7: %files: *.none: no such file"),
-        ("pipe", "x.def:7: %files: {host}/pipe: neither a file, a link nor a directory"),
+        ("pipe", "x.def:7: %files: {host}/pipe: a named pipe cannot be copied"),
+        ("{a.txt,none}", "x.def:7: %files: none: no such file"),
+        ("$HOME/x", "x.def:7: %files: $HOME/x: no such file (~ and $NAME are not filled in here)"),
+        ("~/x", "x.def:7: %files: ~/x: no such file (~ and $NAME are not filled in here)"),
+        ("dir", "x.def:7: %files: /to: a file is there, and a directory should be"),
+        ("both", "x.def:7: %files: /to/there: a directory is there, and a file should be"),
         ("broken", "x.def:7: %files: {host}/broken: a link to nothing"),
         ("circle", "x.def:7: %files: {host}/circle/again: links in a circle"),
     ],
@@ -115,6 +123,184 @@ def test_what_cannot_be_copied_names_its_line(host: Path, image: Root, source: s
     (host / "broken").symlink_to("nothing")
     (host / "circle").mkdir()
     (host / "circle" / "again").symlink_to(".")
+    (host / "both").mkdir()
+    (host / "both" / "there").touch()
+    if source == "dir":
+        (image.path / "to").touch()
+    if source == "both":
+        (image.path / "to" / "both" / "there").mkdir(parents=True)
+        message = message.replace("/to/there", "/to/both/there")
     with pytest.raises(DefinitionError) as caught:
         copied(host, image, source, "/to")
     assert str(caught.value) == message.format(host=host)
+
+
+def test_directories_of_the_project_may_have_names_like_patterns(host: Path, image: Root) -> None:
+    strange = host / "run[1] *"
+    strange.mkdir()
+    (strange / "x.txt").write_text("x")
+    assert copied(strange, image, "*.txt", "/to/") == {"to/x.txt": "x"}
+    assert copied(strange, image, "../a.*", "/to/")["to/a.txt"] == "a.txt"
+
+
+def test_what_lies_deeper_than_calls_may_nest_is_copied_and_found(host: Path, image: Root) -> None:
+    deep = str(host)
+    for _ in range(1100):
+        deep += "/d"
+        os.mkdir(deep)
+    with open(f"{deep}/x.deep", "w") as file:
+        file.write("x")
+    try:
+        assert f"to/{'d/' * 1100}x.deep" in _named(host, image, "d", "/to")
+        assert "found" in _named(host, image, "d/**/*.deep", "/found")
+    finally:
+        subprocess.run(["rm", "-rf", host / "d", image.path / "to"], check=True)
+
+
+def _named(host: Path, image: Root, source: str, target: str) -> set[str]:
+    with Root("/") as root:
+        place = Source(root=root, directory=str(host), follow=True)
+        copies.copy(Copy(source=source, target=target, stage="", line=7), place, image, "x.def")
+    listed = subprocess.run(["find", image.path, "-type", "f", "-printf", "%P\\n"], check=True, stdout=subprocess.PIPE)
+    return set(listed.stdout.decode().split("\n"))
+
+
+@pytest.mark.parametrize(("follow", "expected"), [(True, 0o1775), (False, 0o1777)])
+def test_modes_and_times_of_directories_are_those_of_the_source(
+    host: Path, image: Root, follow: bool, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    (host / "dir" / "sub").chmod(0o7777)
+    (host / "dir").chmod(0o555)
+    for name in ("dir/sub", "dir", "dir/one"):
+        os.utime(host / name, (1e9, 1e9))
+    copied(host, image, "dir", "/to", follow=follow)
+    assert (image.path / "to").stat().st_mode & 0o7777 == 0o555
+    assert (image.path / "to" / "sub").stat().st_mode & 0o7777 == expected
+    assert {(image.path / "to" / name).stat().st_mtime for name in ("", "sub", "one")} == {1e9}
+    os.utime(image.path / "to", (2e9, 2e9))
+    copied(host, image, "dir", "/to/../to/..", follow=follow)
+    assert (image.path / "to").stat().st_mtime == 2e9
+
+
+def test_times_are_the_builds_where_the_build_says_what_time_it_is(
+    host: Path, image: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+    os.utime(host / "a.txt", (1, 1))
+    copied(host, image, "a.txt")
+    assert (image.path / "a.txt").stat().st_mtime > 1
+
+
+def test_hard_links_stay_one_file(host: Path, image: Root) -> None:
+    os.link(host / "dir" / "one", host / "dir" / "again")
+    copied(host, image, "dir", "/to")
+    assert (image.path / "to/one").stat().st_ino == (image.path / "to/again").stat().st_ino
+    copied(host, image, "dir/{one,again}", "/to")
+    assert (image.path / "to/one").samefile(image.path / "to/again")
+    assert (image.path / "to/one").read_text() == "dir/one"
+
+
+def test_holes_stay_holes_and_sizes_are_kept(host: Path, image: Root) -> None:
+    with (host / "sparse").open("wb") as file:
+        file.seek(1 << 30)
+        file.write(b"x" * 4096)
+        file.truncate(3 << 30)
+    copied_path = image.path / "sparse"
+    with Root("/") as root:
+        place = Source(root=root, directory=str(host), follow=True)
+        copies.copy(Copy(source="sparse", target="", stage="", line=1), place, image, "x.def")
+    status = copied_path.stat()
+    assert (status.st_size, status.st_blocks * 512 < 1 << 20) == (3 << 30, True)
+    with copied_path.open("rb") as file:
+        file.seek((1 << 30) + 4095)
+        assert file.read(2) == b"x\0"
+
+
+def test_files_that_say_they_are_empty_are_read_to_their_end(image: Root) -> None:
+    with Root("/") as root:
+        place = Source(root=root, directory="/", follow=True)
+        copies.copy(Copy(source="/proc/version", target="/v", stage="", line=1), place, image, "x.def")
+    assert b"Linux" in (image.path / "v").read_bytes()
+
+
+def test_without_the_system_call_contents_are_copied_all_the_same(
+    host: Path, image: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(errno.EXDEV, "no")
+
+    data = os.urandom(3_000_000)
+    (host / "big").write_bytes(data)
+    monkeypatch.setattr(os, "copy_file_range", refused)
+    with Root("/") as root:
+        place = Source(root=root, directory=str(host), follow=True)
+        copies.copy(Copy(source="big", target="", stage="", line=1), place, image, "x.def")
+    assert (image.path / "big").read_bytes() == data
+
+
+def test_attributes_that_users_give_are_kept(host: Path, image: Root) -> None:
+    try:
+        os.setxattr(host / "a.txt", "user.origin", b"here")
+        os.setxattr(host / "dir", "user.origin", b"there")
+    except OSError:
+        pytest.skip("no user attributes on this file system")
+    copied(host, image, "a.txt")
+    copied(host, image, "dir", "/to")
+    assert os.getxattr(image.path / "a.txt", "user.origin") == b"here"
+    assert os.getxattr(image.path / "to", "user.origin") == b"there"
+
+
+def test_names_in_no_encoding(host: Path, image: Root) -> None:
+    with open(os.fsencode(host) + b"/dir/\xff\n", "wb") as file:
+        file.write(b"x")
+    copied(host, image, "dir", "/to")
+    with open(os.fsencode(image.path) + b"/to/\xff\n", "rb") as file:
+        assert file.read() == b"x"
+
+
+def test_what_is_no_file_is_left_out_with_a_line(
+    host: Path, image: Root, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(host / "dir" / "pipe")
+    (host / "dir" / "broken").symlink_to("nothing")
+    monkeypatch.chdir(host / "dir")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+    copied(host, image, "dir", "/to")
+    assert sorted(os.listdir(image.path / "to")) == ["broken", "link", "one", "sub"]
+    assert os.readlink(image.path / "to" / "broken") == "nothing"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"x.def:7: {host}/dir/broken leads to nothing, and is copied as a link",
+        f"x.def:7: {host}/dir/pipe is left out: a named pipe",
+        f"x.def:7: {host}/dir/socket is left out: a socket",
+    ]
+
+
+def test_what_may_not_be_read_is_said(host: Path, image: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Root.open
+
+    def refusing(self: Root, path: str, flags: int, mode: int = 0o666) -> int:
+        if path.endswith("a.txt") and not flags & os.O_PATH:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(self, path, flags, mode)
+
+    monkeypatch.setattr(Root, "open", refusing)
+    with pytest.raises(DefinitionError, match=rf"^x.def:7: %files: {host}/a.txt: Permission denied \((you|not)"):
+        copied(host, image, "a.txt")
+
+
+def test_a_link_of_the_image_leads_to_a_place_in_the_image(host: Path, image: Root, tmp_path: Path) -> None:
+    """R-B6."""
+    (tmp_path / "outside").mkdir()
+    (image.path / "away").symlink_to(tmp_path / "outside")
+    (image.path / "up").symlink_to("../../../../outside")
+    (image.path / "usr" / "lib").mkdir(parents=True)
+    (image.path / "lib").symlink_to("usr/lib")
+    (host / "tree" / "lib").mkdir(parents=True)
+    (host / "tree" / "lib" / "x").write_text("x")
+    assert copied(host, image, "tree/lib", "/")["usr/lib/x"] == "x"
+    for target in ("/away/x/", "/up/x/"):
+        with pytest.raises(DefinitionError):
+            copied(host, image, "a.txt", target)
+    assert os.listdir(tmp_path / "outside") == []
