@@ -12,7 +12,7 @@ from singularity.errors import UsageError
 @click.command(
     cls=Verb,
     name="copy",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={"allow_interspersed_args": False},
     description=(
         (
             "IMAGE is an ext3 image file or a directory. The words after it are those of cp, with all its options; "

@@ -4,16 +4,31 @@ Root changes an ext image in place, through a mount of the kernel; nobody else d
 anew beside the old one, every owner kept, and takes its place at the end.
 """
 
+import errno
+import fcntl
+import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from singularity import files, kernel
+from singularity.build import platform_files, streaming
+from singularity.console import VERBOSE
 from singularity.errors import FileError, ToolError
-from singularity.image import mounted
+from singularity.image import ext_reader, links, make_ext, mounted, staged_copy
 from singularity.image.identify import Format
 from singularity.image.opened import Opened
 from singularity.image.root import Root
+from singularity.image.tree import Entry, Tree
+from singularity.image.unpack import Policy, unpack
+
+logger = logging.getLogger(__name__)
+
+_CLONE = 0x40049409  # FICLONE
+_CHUNK = 1 << 24
 
 
 def check_writable(image: Opened) -> None:
@@ -31,13 +46,34 @@ def copy(image: Opened, words: Sequence[str], temporary: Path) -> int:
     program = shutil.which("cp", path=os.defpath)
     if program is None:
         raise ToolError("cp not found", hint="install coreutils")
+    argv = [program, *words]
+    try:
+        return _copy_mounted(image, argv, temporary)
+    except mounted.CannotMountError as error:
+        if image.image.format is Format.DIRECTORY:
+            raise
+        logger.log(VERBOSE, "A copy of the image is made: %s", error)
+    return _copy_staged(image, argv, temporary)
+
+
+def _copy_mounted(image: Opened, argv: Sequence[str], temporary: Path) -> int:
     with (
         mounted.mounted(image, writable=True, temporary=temporary) as root,
         mounted.without_links(root, temporary) as plain,
     ):
         with Root(root) as inside:
-            target = destination(inside, words[-1])
-        return mounted.run([program, *words[:-1], f"{plain}{target}"], environment=os.environ)
+            target = destination(inside, argv[-1])
+        return mounted.run([*argv[:-1], f"{plain}{target}"], environment=os.environ)
+
+
+def _copy_staged(image: Opened, argv: Sequence[str], temporary: Path) -> int:
+    with files.temporary_directory(temporary) as place:
+        root = place / "root"
+        root.mkdir()
+        status, likeness = staged_copy.copy(_content(image.fd, image), _content(image.fd, image), argv, root)
+        with rewritten(image) as new:
+            make_ext.add(likeness.changes(), new, image.image.root.offset, image.image.root.size)
+    return status
 
 
 def destination(root: Root, path: str) -> str:
@@ -52,3 +88,127 @@ def destination(root: Root, path: str) -> str:
     if parent is None or pure.name == "..":
         raise FileError(f"{pure.parent}: no such directory in the image")
     return f"{parent.rstrip('/')}/{pure.name}" + ("/" if path.endswith("/") else "")
+
+
+def unpack_over(image: Opened, tree: Tree, temporary: Path) -> None:
+    """Unpacks a tree over the content of an image, and sees to it that what every container has is there.
+
+    Raises ImageError for a tree that is no good, which leaves an image file of an ordinary user as it was, FileError,
+    and ToolError.
+    """
+    if image.image.format is Format.DIRECTORY:
+        _unpack_into(image.path, tree)
+        return
+    if os.geteuid() == 0 and kernel.is_initial_user_namespace():
+        try:
+            with mounted.mounted(image, writable=True, temporary=temporary) as root:
+                _unpack_into(root, tree)
+                return
+        except FileError as error:
+            raise _explained(error, image) from error
+    with rewritten(image) as new:
+        part = image.image.root
+        found = links.of(_content(new, image))
+        make_ext.add(found.followed(tree), new, part.offset, part.size)
+        with files.temporary_directory(temporary) as place:
+            (place / "root").mkdir()
+            standard = list(_completion(_content(new, image), place / "root"))
+            make_ext.add(iter(standard), new, part.offset, part.size)
+
+
+def restore(image: Opened, temporary: Path) -> None:
+    """Sees to it that what every container has is there. Raises as `unpack_over` does."""
+    unpack_over(image, iter(()), temporary)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """How far an image has come on its way to a container."""
+
+    is_empty: bool
+    has_shell: bool  # at /bin/sh
+
+
+def state(image: Opened) -> State:
+    """Looks into an image. Raises ImageError and FileError."""
+    if image.image.format is Format.DIRECTORY:
+        with Root(image.path) as root:
+            return State(is_empty=not root.names("/"), has_shell=root.status("/bin/sh", follow=False) is not None)
+    found, shells, is_empty = links.Links(), set(), True
+    for entry in _content(image.fd, image):
+        path = entry.member.path
+        found.add(entry.member)
+        is_empty = is_empty and path in (b"", b"lost+found")
+        if path.endswith(b"/sh"):
+            shells.add(path)
+    return State(is_empty=is_empty, has_shell=found.leads(b"bin") + b"/sh" in shells)
+
+
+def _unpack_into(path: Path, tree: Tree) -> None:
+    found = links.of_directory(path)
+    unpack(found.followed(tree), path, Policy.of_caller())
+    with Root(path) as root:
+        platform_files.restore(root)
+
+
+def _explained(error: FileError, image: Opened) -> FileError:
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+        return FileError(f"{image.path}: no space left in it", hint="singularity expand makes it larger")
+    return error
+
+
+def _content(fd: int, image: Opened) -> Tree:
+    part = image.image.root
+    with open(fd, "rb", closefd=False) as file:
+        yield from ext_reader.read(file, part.offset, part.size)
+
+
+def _completion(tree: Tree, place: Path) -> Iterator[Entry]:
+    """What `restore` makes of a root file system that is only a stream."""
+    passing = True
+
+    def watched() -> Iterator[Entry]:
+        nonlocal passing
+        yield from tree
+        passing = False
+
+    for entry in streaming.completed(watched(), place, platform_files.restore):
+        if not passing:
+            yield entry if isinstance(entry.data, tuple) else Entry(entry.member, tuple(entry.data))
+
+
+@contextmanager
+def rewritten(image: Opened) -> Iterator[int]:
+    """An open copy of an image file; at the end it takes the place of the image, which is as it was until then."""
+    path = image.path.resolve()
+    mode = os.fstat(image.fd).st_mode & 0o777
+    umask = os.umask(0)
+    try:
+        with files.replacing(path, overwrite=True, mode=mode) as new:
+            _clone(image.fd, new.fd)
+            yield new.fd
+    finally:
+        os.umask(umask)
+
+
+def _clone(source: int, target: int) -> None:
+    """Copies an open file; holes stay holes, and where the file system can share blocks, it does."""
+    try:
+        fcntl.ioctl(target, _CLONE, source)
+    except OSError:
+        size, at = os.fstat(source).st_size, 0
+        os.ftruncate(target, size)
+        while at < size:
+            try:
+                at = os.lseek(source, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # only a hole is left
+                    return
+                raise
+            end = os.lseek(source, at, os.SEEK_HOLE)
+            while at < end:
+                data = os.pread(source, min(_CHUNK, end - at), at)
+                if not data:
+                    return
+                at += os.pwrite(target, data, at)

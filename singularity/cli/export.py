@@ -1,0 +1,119 @@
+"""`singularity export IMAGE`: the content of an image as a tar archive."""
+
+import logging
+import os
+import signal
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from singularity import files, paths
+from singularity.cli.command import Verb, option
+from singularity.errors import FileError, UsageError
+
+logger = logging.getLogger(__name__)
+
+
+@click.command(
+    cls=Verb,
+    name="export",
+    description=(
+        (
+            "IMAGE is of any format. It is neither mounted nor unpacked, and every owner is kept, whoever calls. "
+            "Standard output gets the archive and nothing else."
+        ),
+        (
+            "With --command, IMAGE is mounted for reading, and /bin/sh of the host runs COMMAND where it "
+            "is mounted; the exit status is that of COMMAND."
+        ),
+    ),
+    examples=(
+        "singularity export debian.img > debian.tar",
+        "singularity export debian.sif | tar -x -C tree/",
+        "singularity export --command 'tar -c etc' debian.img > etc.tar",
+    ),
+)
+@option(
+    "-f",
+    "--file",
+    "target",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    variables="EXPORT_FILE",
+    help="Write the archive there; FILE is whole, or as it was before",
+)
+@option(
+    "--command",
+    "text",
+    metavar="COMMAND",
+    variables="EXPORT_COMMAND",
+    help="Run COMMAND in the directory of the content, instead of tar",
+)
+@click.argument("image", type=click.Path(path_type=Path))
+@click.pass_context
+def command(ctx: click.Context, image: Path, target: Path | None, text: str | None) -> None:
+    """Exports."""
+    if text:
+        if target:
+            logger.warning("--file %s means nothing here: COMMAND writes to standard output", target)
+        ctx.exit(_run(image, text))
+    if target is None:
+        if sys.stdout.isatty():
+            raise UsageError("export: an archive is nothing for a terminal", hint="name a file with -f, or use a pipe")
+        try:
+            _export(image, sys.stdout.buffer)
+        except BrokenPipeError:  # whoever read it has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(128 + signal.SIGPIPE)
+        return
+    with _file(target) as out:
+        _export(image, out)
+    logger.info("Exported %s to %s", image, target)
+
+
+def _export(path: Path, out: BinaryIO) -> None:
+    from singularity.image import contents, tar
+    from singularity.image.opened import opened
+
+    with opened(path, writable=False) as found, contents.tree(found.image) as tree:
+        tar.write(tree, out)
+    out.flush()
+
+
+def _run(path: Path, text: str) -> int:
+    from singularity.image import mounted
+    from singularity.image.opened import opened
+
+    with (
+        opened(path, writable=False) as found,
+        mounted.mounted(found, writable=False, temporary=paths.temporary()) as root,
+    ):
+        environment = {**os.environ, "SINGULARITY_ROOTFS": str(root)}
+        return mounted.run(["/bin/sh", "-c", text], environment=environment, directory=root)
+
+
+@contextmanager
+def _file(target: Path) -> Iterator[BinaryIO]:
+    """The file to write to: a new one in its place, or, for a device or a pipe, itself."""
+    target = target.resolve() if target.exists() else target
+    try:
+        kind = stat.S_IFMT(target.stat().st_mode)
+    except FileNotFoundError:
+        kind = stat.S_IFREG
+    except OSError as error:
+        raise FileError.because(target, error) from error
+    if kind in (stat.S_IFREG, stat.S_IFDIR):
+        with files.replacing(target, overwrite=True) as new, open(new.fd, "wb", closefd=False) as out:
+            yield out
+        return
+    try:
+        device = target.open("wb")
+    except OSError as error:
+        raise FileError.because(target, error) from error
+    with device as out:
+        yield out

@@ -1,0 +1,177 @@
+"""`cp` into an ext image that cannot be mounted: into a likeness of the place, and from there into a copy of the image.
+
+The likeness has the directories of the image, and files of the same size, mode and time that hold no data: what cp asks
+about what is there already, it finds out. Links are links to themselves, which lead nowhere. What is new or different
+after cp has run is what it did.
+"""
+
+import logging
+import os
+import signal
+import stat
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from singularity import kernel
+from singularity.errors import FileError
+from singularity.image import directory, links
+from singularity.image.tree import Entry, Kind, Member, Tree
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in an image cp works: below `base`; its last word is `target`. Paths as members have them."""
+
+    base: bytes
+    target: bytes
+    is_directory: bool  # the target; then all that is below it matters, else only its neighbours
+
+    def concerns(self, path: bytes) -> bool:
+        """Whether cp may look at a member."""
+        above, _, _ = path.rpartition(b"/")
+        if not self.base:
+            return self.is_directory or not above
+        return above == self.base or (self.is_directory and path.startswith(self.base + b"/"))
+
+
+def find(found: links.Links, word: str) -> Place:
+    """The place of cp's last word. Raises FileError, and ImageError for links in a circle."""
+    path = os.fsencode(word).strip(b"/")
+    real = found.leads(path)
+    if found.is_directory(real):
+        return Place(real, real, True)
+    above, _, name = real.rpartition(b"/")
+    if not found.is_directory(above) or name in (b"", b".."):
+        raise FileError(f"/{os.fsdecode(above)}: no such directory in the image")
+    slash = b"/" if word.endswith("/") else b""
+    return Place(above, real + slash, False)
+
+
+class Likeness:
+    """The likeness, in a private empty directory."""
+
+    def __init__(self, root: Path, place: Place) -> None:
+        self.root = os.fsencode(root)
+        self.place = place
+        self._members: dict[bytes, Member] = {}  # what the image has
+        self._inodes: dict[int, bytes] = {}  # of the likeness, and the path that each had at first
+
+    def make(self, tree: Tree) -> None:
+        """Fills the directory."""
+        os.makedirs(self._at(self.place.base), exist_ok=True)
+        directories = []
+        for entry in tree:
+            member = entry.member
+            path = self._at(member.path)
+            if member.path == self.place.base:
+                directories.append(member)
+                continue
+            if not self.place.concerns(member.path):
+                continue
+            if member.kind is Kind.DIRECTORY:
+                os.makedirs(path, exist_ok=True)
+                directories.append(member)
+                continue
+            if member.kind is Kind.HARD_LINK:
+                member = replace(self._members.get(member.target, _UNKNOWN), path=member.path)
+            if member.kind is Kind.FILE:
+                self._make_file(path, member)
+            elif member.kind is Kind.LINK:
+                os.symlink(os.path.basename(path), path)
+            self._note(member)
+        for member in reversed(directories):
+            path = self._at(member.path)
+            os.chmod(path, member.mode | 0o700)
+            os.utime(path, ns=(member.mtime, member.mtime))
+            self._note(member)
+
+    def _make_file(self, path: bytes, member: Member) -> None:
+        with open(path, "xb") as file:
+            file.truncate(member.size)
+            os.fchmod(file.fileno(), member.mode | 0o600)
+        os.utime(path, ns=(member.mtime, member.mtime))
+
+    def _note(self, member: Member) -> None:
+        self._members[member.path] = member
+        if member.kind in (Kind.FILE, Kind.DIRECTORY, Kind.LINK):
+            self._inodes[os.lstat(self._at(member.path)).st_ino] = member.path
+
+    def _at(self, path: bytes) -> bytes:
+        return os.path.join(self.root, path)
+
+    def changes(self) -> Iterator[Entry]:
+        """What is new or different, as entries; names that files have got in exchange for their own come first."""
+        for path, old in self._moved():
+            yield Entry(Member(path=path, kind=Kind.HARD_LINK, mode=0, target=old))
+        for entry in directory.read(Path(os.fsdecode(self.root))):
+            changed = self._changed(entry.member)
+            if changed is not None:
+                yield Entry(changed, entry.data)
+
+    def _moved(self) -> list[tuple[bytes, bytes]]:
+        """Files of the image that cp gave another name, as --backup makes it."""
+        found = []
+        for above, _, names in os.walk(self.root):
+            for name in names:
+                place = os.path.join(above, name)
+                path = place[len(self.root) + 1 :]
+                old = self._inodes.get(os.lstat(place).st_ino, path)
+                if old != path:
+                    found.append((path, old))
+        return found
+
+    def _changed(self, member: Member) -> Member | None:
+        """A member of the likeness as it belongs in the image; None where the image has it already."""
+        path = member.path
+        before = self._members.get(path)
+        status = os.lstat(self._at(path))
+        old = self._inodes.get(status.st_ino)
+        if old is None:  # whoever runs cp is root in the image
+            leads_here = member.kind is Kind.DIRECTORY and b"/".join((b"", self.place.base, b"")).startswith(
+                b"/" + path
+            )
+            return None if leads_here else replace(member, uid=0, gid=0)
+        if old != path or before is None or before.kind is Kind.LINK:
+            return None
+        extra = 0o700 if before.kind is Kind.DIRECTORY else 0o600
+        same_mode = stat.S_IMODE(status.st_mode) == before.mode | extra
+        same_data = before.kind is Kind.DIRECTORY or (status.st_size == before.size and status.st_blocks == 0)
+        if same_mode and status.st_mtime_ns == before.mtime and same_data:
+            return None
+        if before.kind is Kind.FILE and same_data and before.size:
+            return None  # only its attributes, which cp --attributes-only changes
+        mode = before.mode if same_mode else member.mode
+        if before.kind is Kind.FILE and before.mode & 0o6000 and same_mode:
+            mode &= 0o1777  # as writing to such a file does
+        return replace(member, uid=before.uid, gid=before.gid, mode=mode, xattrs=before.xattrs)
+
+
+_UNKNOWN = Member(path=b"", kind=Kind.FILE, mode=0o644)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs cp to its end; its status."""
+    process = subprocess.Popen(argv, preexec_fn=_die_with_parent)
+    try:
+        status = process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return status if status >= 0 else 128 - status
+
+
+def _die_with_parent() -> None:
+    kernel.die_with_parent(signal.SIGKILL)
+
+
+def copy(tree: Tree, again: Tree, words: Sequence[str], likeness: Path) -> "tuple[int, Likeness]":
+    """Runs cp with these words on a likeness of an image, whose content is read twice; its status, and what it did."""
+    made = Likeness(likeness, find(links.of(tree), words[-1]))
+    made.make(again)
+    target = os.path.join(os.fsencode(likeness), made.place.target)
+    return run([*words[:-1], os.fsdecode(target)]), made
