@@ -1,12 +1,21 @@
-"""The labels that a build adds to an image."""
+"""The labels that a build adds to an image: those of the label schema, and those of OCI images (image-spec 1.1)."""
 
+import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 from singularity import __version__
 from singularity.definition.model import Stage
+from singularity.definition.parse import parse_label
+from singularity.image import sif
 
 _SCHEMA = "org.label-schema."
+_OCI = "org.opencontainers.image."
+# What is said of one build, and of no image that is built on it.
+_OWN = (f"{_SCHEMA}build-", f"{_SCHEMA}usage", f"{_SCHEMA}schema-version")
+_OWN_OCI = (f"{_OCI}created", f"{_OCI}architecture", f"{_OCI}base.")
 _HELP = "/.singularity.d/runscript.help"
 
 
@@ -18,12 +27,28 @@ def automatic(stage: Stage, *, architecture: str, time: int, has_help: bool) -> 
         f"{_SCHEMA}build-date": f"{date:%A_%d_%B_%Y_%H:%M:%S}_UTC",
         f"{_SCHEMA}build-arch": architecture,
         f"{_SCHEMA}usage.singularity.version": __version__,
+        f"{_OCI}created": f"{date:%Y-%m-%dT%H:%M:%SZ}",
+        f"{_OCI}architecture": architecture,
     }
     if has_help:
         labels |= {f"{_SCHEMA}usage": _HELP, f"{_SCHEMA}usage.singularity.runscript.help": _HELP}
     for keyword, field in stage.header.items():
         labels[f"{_SCHEMA}usage.singularity.deffile.{keyword}"] = field.value
-    return labels
+    return labels | _base(stage)
+
+
+def _base(stage: Stage) -> dict[str, str]:
+    """Name and digest of the SIF file that the image is built on."""
+    if stage.agent != "localimage":
+        return {}
+    source = stage.value("from")
+    with suppress(OSError), Path(source).open("rb") as file:
+        file.seek(sif.MAGIC_OFFSET)
+        if file.read(len(sif.MAGIC)) == sif.MAGIC:
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return {f"{_OCI}base.name": source, f"{_OCI}base.digest": f"sha256:{digest}"}
+    return {}
 
 
 def merged(
@@ -31,20 +56,16 @@ def merged(
 ) -> tuple[dict[str, str], list[str]]:
     """All labels, and the names of those that were there `before` and stay, since only `overwrite` replaces them.
 
-    Labels that only a build makes are the new build's, always.
+    Labels that only a build makes are the new build's, always; those of OCI images, unless they are among the `added`.
     """
-    own = (f"{_SCHEMA}build-", f"{_SCHEMA}usage", f"{_SCHEMA}schema-version")
-    result = {key: value for key, value in before.items() if not key.startswith(own)}
+    result = {key: value for key, value in before.items() if not key.startswith((*_OWN, *_OWN_OCI))}
     kept = [key for key, value in added.items() if not overwrite and result.get(key, value) != value]
     result |= {key: value for key, value in added.items() if key not in kept}
-    return dict(sorted((result | dict(automatic)).items())), kept
+    result |= {key: value for key, value in automatic.items() if key.startswith(_OWN) or key not in added}
+    return dict(sorted(result.items())), kept
 
 
 def read_lines(text: str) -> dict[str, str]:
-    """Labels that %post wrote into the file it is told of: `key value` lines."""
-    labels = {}
-    for line in text.splitlines():
-        key, _, value = line.strip().replace("\t", " ", 1).partition(" ")
-        if key and not key.startswith("#"):
-            labels[key] = value.strip()
-    return labels
+    """Labels that %post wrote into the file it is told of: lines as in %labels."""
+    lines = (line.strip() for line in text.splitlines())
+    return dict(parse_label(line) for line in lines if line and not line.startswith("#"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -173,3 +174,20 @@ def test_the_time_zone_is_a_file_that_launches_mount_on(tmp_path: Path) -> None:
         platform_files.prepare(root)
     assert not (tmp_path / "etc" / "localtime").is_symlink()
     assert (tmp_path / "etc" / "localtime").read_bytes() == b"TZif2"
+
+
+def test_labels_say_in_the_words_of_oci_images_what_was_built_when_and_on_what(image: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base.sif"
+    content = bytes(32) + b"SIF_MAGIC\0" + bytes(100)
+    base.write_bytes(content)
+    write(image, f"Bootstrap: localimage\nFrom: {base}\n%labels\n  org.opencontainers.image.created long ago\n")
+    found = json.loads((image / ".singularity.d/labels.json").read_text())
+    prefix = "org.opencontainers.image."
+    assert found[f"{prefix}base.name"] == str(base)
+    assert found[f"{prefix}base.digest"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+    assert found[f"{prefix}created"] == "long ago"
+    assert found[f"{prefix}architecture"] == "amd64"
+    write(image, f"Bootstrap: localimage\nFrom: {tmp_path}\n")
+    found = json.loads((image / ".singularity.d/labels.json").read_text())
+    assert found[f"{prefix}created"] == "2023-11-14T22:13:20Z"
+    assert f"{prefix}base.name" not in found
