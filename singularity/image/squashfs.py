@@ -41,8 +41,9 @@ def unpack(image: Path, offset: int, target: Path, names: Sequence[str] = (), *,
     if finished.status == 0:
         return
     lines = finished.complaints.splitlines()
-    owners = [line for line in lines if _OWNER.search(line)] if kernel.maps_one_id() else []
-    devices = [line for line in lines if _DEVICE.search(line)] if not kernel.is_initial_user_namespace() else []
+    some_ids = not kernel.is_initial_user_namespace()
+    owners = [line for line in lines if some_ids and _OWNER.search(line)]
+    devices = [line for line in lines if some_ids and _DEVICE.search(line)]
     if finished.status != _NOT_ALL or len(owners) + len(devices) < len(lines):
         raise finished.failure(purpose)
     if owners:

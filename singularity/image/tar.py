@@ -525,7 +525,8 @@ def _headers(member: Member) -> bytes:
         map_ = _map(member.segments, member.size)
         size += len(map_)
         records |= {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0"}
-        records |= {b"GNU.sparse.name": path, b"GNU.sparse.realsize": b"%d" % member.size}
+        # without "./", which mksquashfs 4.5 takes for a component here
+        records |= {b"GNU.sparse.name": member.path, b"GNU.sparse.realsize": b"%d" % member.size}
         above, _, last = path.rpartition(b"/")
         path = above + b"/GNUSparseFile.0/" + last
     prefix, name = _split(path)

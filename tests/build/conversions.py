@@ -1,0 +1,44 @@
+"""One conversion as the command line makes it, in a process of its own: python conversions.py SOURCE TARGET FORMAT."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+
+from singularity import console, paths
+from singularity.build import fakeroot, perform
+from singularity.build.plan import Action, plan
+from singularity.build.request import BuildRequest, Target
+from singularity.definition import source
+from singularity.errors import SingularityError
+
+
+def main(given: str, target: str, form: str, *options: str) -> int:
+    console.begin(console.Level.VERBOSE if "-v" in options else console.Level.INFO, colour=False)
+    request = BuildRequest(
+        target=Path(target),
+        source=given,
+        format=Target(form),
+        overwrite="--force" in options,
+        fix_permissions="--fix-perms" in options,
+        reproducible="--reproducible" in options,
+        cache=False,
+        temporary=paths.temporary(),
+    )
+    try:
+        made = plan(request, source.read(given, {}, unused_allowed=False))
+        if made.steps[0].action is not Action.CONVERT and os.geteuid() != 0:
+            fakeroot.become_root()
+        perform.perform(made)
+    except SingularityError as error:
+        sys.stderr.write(f"FATAL:   {error}\n")
+        return error.exit_status
+    if "--memory" in options:
+        sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
