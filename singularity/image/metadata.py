@@ -4,6 +4,7 @@ A SIF file carries it as an object; in a root file system it is in files below `
 """
 
 import json
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -126,6 +127,9 @@ def _ext_files(image: Image) -> Iterator[Files]:
             yield ExtFiles(file, image.root.offset, image.root.size)
     except OSError as error:
         raise FileError.because(image.path, error) from error
+    except (ImageError, struct.error, ValueError, OverflowError, IndexError) as error:
+        what = str(error) if isinstance(error, ImageError) else f"damaged ext file system ({error})"
+        raise ImageError(f"{image.path}: {what}") from error
 
 
 @contextmanager

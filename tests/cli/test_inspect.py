@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from singularity.cli.inspected import in_short
 from singularity.cli.main import main
 
 FIXTURES = Path(__file__).resolve().parents[3] / "shared" / "fixtures"
@@ -125,3 +127,66 @@ def test_what_is_no_sif_file_is_refused(tmp_path: Path) -> None:
     for words in (["sif", "list"], ["sif", "header"], ["sif", "dump", "1"]):
         assert run(*words, path).stderr.decode() == f"FATAL:   {path}: not a SIF file\n"
     assert run("sif", "list", tmp_path / "y").stderr.decode() == f"FATAL:   {tmp_path}/y: No such file or directory\n"
+
+
+@pytest.mark.needs("fixtures")
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["-l"],
+        ["--deffile"],
+        ["-r", "-s", "-t", "-e", "-H"],
+        ["--list-apps"],
+        ["--json"],
+        ["-j", "--list-apps"],
+        ["--all"],
+    ],
+)
+def test_the_short_way_prints_what_the_long_way_does(capfd: pytest.CaptureFixture[str], options: list[str]) -> None:
+    image = str(FIXTURES / "busybox-apptainer-1.4.sif")
+    assert in_short([*options, image])
+    short = capfd.readouterr().out
+    assert main(["inspect", *options, image]) == 0
+    assert capfd.readouterr().out == short != ""
+
+
+def test_the_short_way_leaves_all_else_to_the_long_way(
+    capfd: pytest.CaptureFixture[str], sandbox: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.sif"
+    damaged.write_bytes(b"x" * 32 + b"SIF_MAGIC\0" + b"01\0")
+    for arguments in ([], ["-h"], [str(sandbox)], [str(tmp_path / "none")], ["--app", "x"], ["-lr", "x"]):
+        assert not in_short(arguments)
+    assert not in_short([str(damaged)])
+    assert capfd.readouterr() == ("", "")
+    done = run("inspect", damaged)
+    assert (done.returncode, done.stdout) == (255, b"")
+    assert b"ends within its header" in done.stderr
+
+
+@pytest.mark.needs("fixtures")
+def test_a_large_image_is_inspected_without_reading_it(tmp_path: Path) -> None:
+    """The metadata of a file of 4 GiB; what is read of it is counted by the kernel."""
+    image = tmp_path / "large.sif"
+    image.write_bytes((FIXTURES / "busybox-apptainer-1.4.sif").read_bytes())
+    part = tmp_path / "part"
+    with part.open("wb") as file:
+        file.truncate(4 << 30)
+    words = ["--datatype", "4", "--partfs", "4", "--parttype", "3", "--partarch", "2", "--groupid", "1"]
+    assert main(["sif", "add", *words, str(image), str(part)]) == 0
+    assert image.stat().st_size > 4 << 30
+    script = (
+        "import re, sys; from pathlib import Path; from singularity.cli.inspected import in_short\n"
+        "count = lambda: int(re.search(r'rchar: (\\d+)', Path('/proc/self/io').read_text())[1])\n"
+        "in_short(['--all', sys.argv[1]]); before = count(); in_short(['--all', sys.argv[1]])\n"
+        "print(count() - before, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(image)], capture_output=True, text=True, check=True)
+    assert int(done.stderr) < 1 << 17
+    best = 10.0
+    for _ in range(5):
+        start = time.perf_counter()
+        run("inspect", image)
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.15
