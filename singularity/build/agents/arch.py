@@ -5,10 +5,11 @@ of the host's configuration is read but the distribution's public keys.
 """
 
 import logging
+import os
 import re
 from pathlib import Path
 
-from singularity import process
+from singularity import kernel, process
 from singularity.build import container
 from singularity.build.agents import installer
 from singularity.build.architecture import host
@@ -29,6 +30,8 @@ _LIMIT = 1 << 20
 _MACHINES = {"amd64": "x86_64", "386": "i686", "arm": "armv7h", "arm64": "aarch64"}
 # Where the public keys of distributions lie: in pacman's own place, and in Debian's.
 _KEYRINGS = ("/usr/share/pacman/keyrings", "/usr/share/keyrings")
+# Where the keyring is seen while it is made: gpg's sockets lie in it, whose paths are of 107 bytes at most.
+_SHORT = ("/mnt", "/media", "/srv", "/opt")
 _SECTION = re.compile(r"\s*\[([^\]\s]+)\]\s*")
 _SETTING = re.compile(r"\s*(\w+)\s*(?:=\s*(.*?)\s*)?")
 # Settings that are of the host's file system and accounts: pacman cannot follow them from outside the image.
@@ -36,7 +39,7 @@ _HOSTS = frozenset({"CheckSpace", "DownloadUser", "RootDir", "DBPath", "CacheDir
 _OUTPUT = installer.Output(
     told=re.compile(r"^Total (?:Download|Installed) Size"),
     warned=re.compile(r"^error: command failed to execute correctly"),
-    failed=(re.compile(r"^error: (?!failed to commit|failed to synchronize|failed to prepare)"),),
+    failed=(re.compile(r"unable to satisfy dependency|^error: (?!failed to (?:commit|synchronize|prepare))"),),
 )
 
 
@@ -168,9 +171,14 @@ def _make_keyring(stage: Stage, home: Path) -> None:
     directory = home / "gnupg"
     directory.mkdir(mode=0o700, exist_ok=True)
 
+    short = next(place for place in _SHORT if os.path.isdir(place) and not home.is_relative_to(place))
+
+    def shorten() -> None:
+        kernel.mount(str(directory), short, None, kernel.MS_BIND)
+
     def key(*words: str | Path) -> None:
-        argv = ["pacman-key", f"--gpgdir={directory}", *words]
-        installer.run(argv, purpose="make a keyring", environment={"HOME": str(home)})
+        argv = ["pacman-key", f"--gpgdir={short}", *words]
+        installer.run(argv, purpose="make a keyring", environment={"HOME": str(home)}, before=shorten)
 
     key("--init")
     for number, place in enumerate(named):
@@ -180,7 +188,7 @@ def _make_keyring(stage: Stage, home: Path) -> None:
         for fingerprint in _fingerprints(file, directory):
             key("--lsign-key", fingerprint)
     if not named:
-        key("--populate-from", keyring, "--populate", "archlinux")
+        key("--populate", "archlinux")
 
 
 def _fingerprints(file: Path, home: Path) -> list[str]:

@@ -17,7 +17,7 @@ from builds import Build
 from repositories import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from repositories import Inside, Server
@@ -52,12 +52,13 @@ class Alice(Build):
 
     listed: bool = True
     hidden: tuple[Path, ...] = ()  # programs that she does not find
+    replaced: Mapping[Path, Path] = dataclasses.field(default_factory=dict)  # what she finds other things at
 
     def __call__(self, *words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
         account = dataclasses.replace(ordinary_user.ALICE, listed=self.listed)
         hole = self.directory / "not-executable"
         hole.touch(mode=0o644)
-        replaced = dict.fromkeys(self.hidden, hole)
+        replaced = {**dict.fromkeys(self.hidden, hole), **self.replaced}
         world = ordinary_user.World(account=account, cwd=self.directory, replaced=replaced)
         return subprocess.run(
             self.argv(*words),
