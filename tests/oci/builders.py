@@ -126,7 +126,7 @@ def layer(*members: tuple[str, bytes | str | None] | tarfile.TarInfo, format: in
             name, content = each
             info = tarfile.TarInfo(name)
             info.mtime = 1_500_000_000
-            info.mode = 0o755 if content is None else 0o644
+            info.mode = 0o755 if content is None or name.startswith("bin/") else 0o644
             if content is None:
                 info.type = tarfile.DIRTYPE
             elif isinstance(content, str):
