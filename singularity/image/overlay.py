@@ -85,7 +85,6 @@ def _add_to_sif(target: Path, overlay: Overlay, tree: Path) -> None:
         architecture = primary.partition.architecture if primary.partition else sif.NO_ARCHITECTURE
         new = Addition(
             type=DataType.PARTITION,
-            name=b"overlay.img",
             group=primary.group,
             alignment=sif.PARTITION_ALIGNMENT,
             extra=sif.partition_extra(Filesystem.EXT3, PartitionType.OVERLAY, sif.architecture_name(architecture)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
 import subprocess
@@ -125,6 +126,24 @@ def test_a_partition_is_added_to_a_sif_file_once(capsys: pytest.CaptureFixture[s
     assert re.search("has an overlay partition already", capsys.readouterr().err)
     after = image.stat()
     assert (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+
+
+@pytest.mark.needs("fixtures")
+def test_the_partition_is_what_another_program_makes(tmp_path: Path) -> None:
+    """The same overlay added to the same file: every byte but times and the file system itself."""
+    image = tmp_path / "x.sif"
+    image.write_bytes((FIXTURES / "busybox-apptainer-1.4.sif").read_bytes())
+    assert create("--sparse", image) == 0
+    theirs = lzma.decompress((FIXTURES / "busybox-overlay.sif.xz").read_bytes())
+    ours = image.read_bytes()
+    times = [range(72, 80), *(range(4096 + 3 * 585 + at, 4096 + 3 * 585 + at + 8) for at in (41, 49))]
+    differing = [at for at in range(1_081_344) if ours[at] != theirs[at]]
+    assert all(any(at in time for time in times) for at in differing)
+    assert len(ours) == len(theirs)
+    other = tmp_path / "y.sif"
+    other.write_bytes(theirs)
+    check(other)
+    assert create(other) == 255
 
 
 @pytest.mark.needs("fixtures")
