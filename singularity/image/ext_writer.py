@@ -190,9 +190,10 @@ class Writer:
             self._describe(self._make_directory(member.path, parent, name), member)
             return
         if member.kind is Kind.HARD_LINK:
-            number, kind = self._link(member)
+            number = self._target(member)
             if there == number:
                 return
+            kind = self._count_name(member, number)
         else:
             number, kind = self._make(member, entry.data), _TYPES[member.kind]
         if there is not None:
@@ -263,16 +264,19 @@ class Writer:
         directory.inode = self._inode(member, links=directory.links)
         directory.changed = True
 
-    def _link(self, member: Member) -> tuple[int, int]:
-        """Another name for a file: its inode and type, with the link counted."""
+    def _target(self, member: Member) -> int:
+        """The inode of the file that a hard link is another name of."""
         above, _, name = member.target.rpartition(b"/")
         number = self._load(self.directory(above)).names.get(name)
         if number is None or stat.S_ISDIR(self._mode(number)):
             raise ImageError(f"{_shown(member.path)}: a hard link to {_shown(member.target)}, which is no file")
-        links = self._count_link(number, 1)
-        if links > layout.LINKS_LIMIT:
+        return number
+
+    def _count_name(self, member: Member, number: int) -> int:
+        """Counts one more name of a file; returns its type."""
+        if self._count_link(number, 1) > layout.LINKS_LIMIT:
             raise ImageError(f"{_shown(member.path)}: a file with more than {layout.LINKS_LIMIT} names")
-        return number, _TYPE_OF[stat.S_IFMT(self._mode(number))]
+        return _TYPE_OF[stat.S_IFMT(self._mode(number))]
 
     def _make(self, member: Member, data: Iterable[bytes]) -> int:
         """A new file that no directory names yet; its inode."""
