@@ -21,7 +21,7 @@ USED: Mapping[str, tuple[str, ...]] = {
     "docker-daemon": ("From",),
     "dockerfile": _DOCKERFILE,
     "library": ("From", "Library", "Fingerprints"),
-    "localimage": ("From", "Fingerprints"),
+    "localimage": ("From",),
     "mmdebstrap": _DEB,
     "oci": ("From",),
     "oci-archive": ("From",),
@@ -56,6 +56,11 @@ def is_used(keyword: str, agent: str) -> bool:
     if agent not in USED or keyword in (each.lower() for each in (*ANY, *USED[agent])):
         return True
     return agent == "zypper" and bool(_OTHER_URL.fullmatch(keyword))
+
+
+def way_out(keyword: str) -> str:
+    """A hint for a keyword that the agent has no use for."""
+    return "signatures are not checked by this version" if keyword == "fingerprints" else "remove the line"
 
 
 def is_common(keyword: str) -> bool:

@@ -148,7 +148,7 @@ class _Parser:
                 continue
             what = f"{written[keyword]} has no meaning for bootstrap agent {agent}"
             if not keywords.is_common(keyword):
-                raise self.fail(field.line, what, "remove the line")
+                raise self.fail(field.line, what, keywords.way_out(keyword))
             self.warn(field.line, what)
 
     def filled_in(self, keyword: str, field: Field, header: dict[str, Field]) -> Field:

@@ -171,8 +171,9 @@ BAD = {
     "Bootstrap: x\n%post\n%xyzzy\n": 'x.def:3: unknown section "%xyzzy" (indent a line of text that begins with %)',
     "Bootstrap: x\n% post\n": 'x.def:2: "% post" is no section (write "%post", or indent the line)',
     "Bootstrap: scratch\nFingerprints: 12\n": (
-        "x.def:2: Fingerprints has no meaning for bootstrap agent scratch (remove the line)"
+        "x.def:2: Fingerprints has no meaning for bootstrap agent scratch (signatures are not checked by this version)"
     ),
+    "Bootstrap: scratch\nSetopt: a=b\n": "x.def:2: Setopt has no meaning for bootstrap agent scratch (remove the line)",
     "Bootstrap: yum\nMirrorURL: http://x/%{OSVERSION}\n": (
         "x.def:2: MirrorURL names %{OSVERSION}, but OSVersion is not given (add a line OSVersion: VERSION)"
     ),
