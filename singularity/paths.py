@@ -40,6 +40,12 @@ def cache_directory() -> Path:
     return private(Path(parent) / "cache" if parent else user_directory() / "cache")
 
 
+def cache_place() -> Path:
+    """The same, whether it is there or not."""
+    above = variable("CACHEDIR") or variable("CONFIGDIR")
+    return Path(above or Path.home() / ".singularity") / "cache"
+
+
 def private(path: Path) -> Path:
     """The directory, made where it is missing, of mode 0700 and the caller's. Raises FileError when it is another's."""
     try:

@@ -3,9 +3,9 @@
 import errno
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from singularity import kernel
@@ -54,11 +54,29 @@ def _enter(path: Path, binds: Sequence[Bind]) -> None:
     with Root(path) as root:
         mount_kernel_files(root)
         for bind in binds:
-            _mount(root, bind.target, str(bind.source), None, kernel.MS_BIND)
+            _bind(root, bind)
         os.fchdir(root.fd)
     kernel.pivot_root(".", ".")  # the old root comes to lie over the new one, and is then taken off it
     kernel.unmount(".", kernel.MNT_DETACH)
     os.chdir("/")
+
+
+def _bind(root: Root, bind: Bind) -> None:
+    """Shows a file of the host; in /dev, which is ours, also where nothing has its name."""
+    if bind.target.startswith("/dev/") and root.status(bind.target) is None:
+        if bind.source.is_dir():
+            root.make_directory(bind.target)
+        else:
+            root.make_file(bind.target)
+    _mount(root, bind.target, str(bind.source), None, kernel.MS_BIND | kernel.MS_REC)
+    if not bind.writable:
+        fd = root.open(bind.target, os.O_PATH)
+        try:
+            kept = os.fstatvfs(fd).f_flag & (kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+            place = f"/proc/self/fd/{fd}"
+            kernel.mount("none", place, None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kept)
+        finally:
+            os.close(fd)
 
 
 def mount_kernel_files(root: Root) -> None:
@@ -118,3 +136,32 @@ def _mount_dev(root: Root) -> None:
         if error.errno != errno.EINVAL:
             raise
         _mount(root, "/dev/pts", "devpts", "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, options)
+
+
+@contextmanager
+def mount_points(root: Root, binds: Sequence[Bind]) -> Iterator[None]:
+    """Makes what is missing of the targets in the image, and removes it at the end. Raises BuildError."""
+    made: list[tuple[str, bool]] = []
+    try:
+        for bind in binds:
+            if not bind.target.startswith("/dev/"):
+                _make_target(root, bind, made)
+        yield
+    except OSError as error:
+        raise BuildError(f"--bind: {error.filename or root.path} in the image: {error.strerror}") from error
+    finally:
+        for path, is_directory in reversed(made):
+            with suppress(OSError), root.parent(path) as (fd, name):
+                (os.rmdir if is_directory else os.unlink)(name, dir_fd=fd)
+
+
+def _make_target(root: Root, bind: Bind, made: list[tuple[str, bool]]) -> None:
+    parts = PurePosixPath(bind.target)
+    for part in reversed((parts, *parts.parents[:-1])):
+        if root.status(str(part)) is None:
+            is_directory = part != parts or bind.source.is_dir()
+            made.append((str(part), is_directory))
+            if is_directory:
+                root.make_directory(str(part))
+            else:
+                root.make_file(str(part))

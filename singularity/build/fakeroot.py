@@ -73,6 +73,11 @@ def become_root() -> None:
         os.environ.pop(name, None)
 
 
+def has_ranges() -> bool:
+    """Whether this user has ids for others in images."""
+    return _ranges(os.getuid()) is not None
+
+
 def _ranges(uid: int) -> tuple[IdRange, IdRange] | None:
     try:
         names = frozenset({str(uid), pwd.getpwuid(uid).pw_name})

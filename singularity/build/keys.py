@@ -8,7 +8,7 @@ from singularity import __version__
 from singularity.build import agents, copies, digest
 from singularity.build.agents import localimage
 from singularity.build.cache import FORMAT
-from singularity.build.plan import Action, Step
+from singularity.build.plan import Action, Plan, Step
 from singularity.build.request import BuildRequest
 from singularity.definition.model import Definition
 from singularity.image.root import Root
@@ -43,6 +43,14 @@ class Keys:
         """
         inputs = self._inputs(step, stages)
         return None if inputs is None else digest.of_words(parent, step.action.name, step.app, *inputs)
+
+    def is_directory(self, step: Step) -> bool:
+        """Whether a step begins with a directory, which is used where it is and never kept."""
+        if step.action is Action.BEGIN:
+            return self.request.onto is not None and self.request.onto.is_dir()
+        stage = self.definition.stages[step.stage]
+        is_image = step.action is Action.BOOTSTRAP and stage.agent == "localimage"
+        return is_image and Path(stage.value("from")).is_dir()
 
     def _inputs(self, step: Step, stages: Mapping[int, str | None]) -> list[object] | None:
         match step.action:
@@ -85,6 +93,16 @@ class Keys:
                     return None
                 found.append((entry.source, entry.target, entry.stage, what))
         return found
+
+
+def is_worth_keeping(plan: Plan) -> bool:
+    """Whether a later build could do without a step; an image is unpacked as fast as it would be kept."""
+    quick = ("localimage", "scratch")
+    return any(
+        step.action in (Action.SCRIPT, Action.COPY)
+        or (step.action is Action.BOOTSTRAP and plan.definition.stages[step.stage].agent not in quick)
+        for step in plan.steps
+    )
 
 
 def after_host_script(step: Step, parent: str, changes: Path) -> str:

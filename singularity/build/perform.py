@@ -21,6 +21,7 @@ from singularity.build import (
     container,
     copies,
     feed,
+    gpu,
     keys,
     layers,
     platform_files,
@@ -31,6 +32,7 @@ from singularity.build import (
 )
 from singularity.build.agents import localimage
 from singularity.build.cache import LayerCache
+from singularity.build.container import mount_points
 from singularity.build.layers import Change, Stack
 from singularity.build.plan import Action, Plan, Step, is_update
 from singularity.build.request import Bind, BuildRequest, Target
@@ -138,7 +140,7 @@ class _Ground:
 def _ground(plan: Plan, directory: Path, stack: ExitStack) -> _Ground:
     """Layers where they are of use and can be had: to be kept, or over a directory that need not be copied then."""
     request = plan.request
-    kept = request.cache and any(_is_worth_keeping(step, plan) for step in plan.steps)
+    kept = request.cache and keys.is_worth_keeping(plan)
     in_place = request.format is not Target.SANDBOX and any(base.is_dir() for base in _bases(plan))
     if not kept and not in_place and not request.writable_tmpfs:
         return _Ground()
@@ -166,13 +168,6 @@ def _ground(plan: Plan, directory: Path, stack: ExitStack) -> _Ground:
     scratch = directory / "layers"
     scratch.mkdir()
     return _Ground(scratch=scratch)
-
-
-def _is_worth_keeping(step: Step, plan: Plan) -> bool:
-    """Whether a later build could do without a step; an image is unpacked as fast as it would be kept."""
-    if step.action is Action.BOOTSTRAP:
-        return plan.definition.stages[step.stage].agent not in ("localimage", "scratch")
-    return step.action in (Action.SCRIPT, Action.COPY)
 
 
 def _bases(plan: Plan) -> list[Path]:
@@ -422,9 +417,14 @@ class _Build:
         self.check(step, status, lines[: fed.lines])
 
     def run(self, path: Path, argv: list[str], *binds: Bind) -> int:
-        own = [*self.network_files(path), *binds]
-        epoch = reproducible.environment()
-        return container.run(path, argv, environment={**script_environment(), **epoch}, binds=own)
+        request = self.request
+        asked = [*gpu.binds(nv=request.nv, rocm=request.rocm), *request.binds]
+        environment = {**script_environment(), **reproducible.environment()}
+        if request.nv or request.rocm:
+            environment["LD_LIBRARY_PATH"] = gpu.LIBRARIES
+        with Root(path) as root, mount_points(root, asked):
+            own = [*self.network_files(path), *binds, *asked]
+            return container.run(path, argv, environment=environment, binds=own)
 
     def start(self, path: Path, argv: Sequence[str]) -> int:
         """Runs a program in silence, to see what it opens."""

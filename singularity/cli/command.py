@@ -13,7 +13,15 @@ from singularity.variables import FALSE, PREFIXES, TRUE, truth
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 
-class OptionalValue(click.Option):
+class Grouped(click.Option):
+    """An option that the page shows under a heading of its own."""
+
+    def __init__(self, *args: Any, group: str = "Options", **more: Any) -> None:
+        self.group = group
+        super().__init__(*args, **more)
+
+
+class OptionalValue(Grouped):
     """An option that takes a value only with `=`; alone it means `bare`."""
 
     def __init__(self, *args: Any, bare: str, **more: Any) -> None:
@@ -95,6 +103,7 @@ def _described(param: click.Option) -> Option:
         metavar=f"[={metavar}]" if isinstance(param, OptionalValue) else metavar,
         help=param.help or "",
         variables=tuple(name for name in variables if name.startswith(PREFIXES[0])),
+        group=param.group if isinstance(param, Grouped) else "Options",
     )
 
 
@@ -126,4 +135,6 @@ def option(*names: str, variables: str = "", **more: Any) -> Callable[[_Decorate
     """`click.option` that also reads each of `variables` (`"BIND BINDPATH"`) under both prefixes of the family."""
     if variables:
         more["envvar"] = [prefix + key for key in variables.split() for prefix in PREFIXES]
+    if "group" in more:
+        more.setdefault("cls", Grouped)
     return click.option(*names, **more)

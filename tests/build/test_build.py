@@ -438,15 +438,16 @@ def test_a_plan_is_printed_and_nothing_done(build: Build, definition: Definition
         " 1. bootstrap with localimage  (x.def:1)\n"
         " 2. make what launches and scripts expect  (default)\n"
         " 3. run on the host %setup  (x.def:3)\n"
-        " 4. copy files %files  (x.def:6)\n"
-        " 5. run in the image %post  (x.def:7)\n"
+        " 4. copy files %files  (x.def:6; perhaps from the cache)\n"
+        "      a -> b\n"
+        " 5. run in the image %post  (x.def:7; perhaps from the cache)\n"
         " 6. write /.singularity.d  (default)\n"
         " 7. test %test  (x.def:9)\n"
         " 8. pack x.sif  (default: a SIF file)\n"
     )
     document = json.loads(build.ok("build", "--dry-run=json", "--sandbox", "x", path.name).stdout)
     assert document["target"] == "x"
-    last = {"stage": 1, "do": "place", "what": "x", "reason": "--sandbox: a directory"}
+    last = {"stage": 1, "do": "place", "what": "x", "reason": "--sandbox: a directory", "cache": False}
     assert document["steps"][-1] == last
     assert build.leftovers() == []
 
