@@ -15,6 +15,7 @@ AGENTS = {
     "dnf": "Fedora, Red Hat and their relatives, from a mirror",
     "docker-archive": "an image in a file that docker save made",
     "localimage": "an image file or a directory",
+    "mmdebstrap": "the same as debootstrap, by another tool",
     "oci": "an image in a directory of the OCI layout",
     "oci-archive": "an image in a file of the OCI layout",
     "scratch": "nothing",

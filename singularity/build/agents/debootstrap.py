@@ -1,95 +1,148 @@
 """`Bootstrap: debootstrap`: Debian, Ubuntu and their relatives, package by package from a mirror.
 
 Runs in mount and PID namespaces of its own: what debootstrap mounts, and the daemons that packages start, end with it.
+Where mmdebstrap is installed and debootstrap is not, that does the work.
 """
 
+import base64
+import binascii
 import logging
-import os
 import re
+import shutil
 import stat
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
 
-from singularity import console, kernel, paths, process
-from singularity.build.agents import require
-from singularity.build.namespaces import isolated
+from singularity import kernel, paths, process
+from singularity.build.agents import installer, require
+from singularity.build.fetch import fetch
 from singularity.build.workspace import Workspace, network_environment
-from singularity.console import VERBOSE
 from singularity.definition.model import Stage
 from singularity.errors import BuildError, DefinitionError
 from singularity.image.root import Root
 
 logger = logging.getLogger(__name__)
 
+PURPOSE = "bootstrap a Debian system"
 _EXCLUDED = "openssl,udev,debconf-i18n,e2fsprogs"  # what a container has no use for
-_WORDS = {"OSVersion": re.compile(r"[A-Za-z0-9][\w.-]*"), "MirrorURL": re.compile(r"[a-z]+:/\S+|/\S+")}
-_DETAIL = re.compile(r"(Retrieving|Validating|Extracting|Unpacking|Configuring) ")
-_PURPOSE = "bootstrap a Debian system"
+_SUITE = re.compile(r"[A-Za-z0-9][\w./-]*")
+_KEY_LIMIT = 4 << 20
+_ARMOUR = re.compile(rb"-----BEGIN PGP PUBLIC KEY BLOCK-----(.*?)-----END PGP PUBLIC KEY BLOCK-----", re.DOTALL)
+_PACKAGE_FILES = "/var/cache/apt/archives"
+# What tells of this one installation, and would differ in the next.
+_LOGS = ("/var/log/bootstrap.log", "/var/log/dpkg.log", "/var/log/alternatives.log", "/var/cache/ldconfig/aux-cache")
+_OUTPUT = installer.Output(
+    told=re.compile(r"^I: (?!(?:Retrieving|Validating|Extracting|Unpacking|Configuring) )"),
+    warned=re.compile(r"^W: "),
+    failed=(re.compile(r"^E: (?!Couldn't download packages|Failure)"),),
+)
 
 
 def check(stage: Stage, name: str) -> None:
-    """`OSVersion` names the suite; without `MirrorURL`, debootstrap's own mirror serves."""
+    """`OSVersion` names the suite; without `MirrorURL`, the tool's own mirror serves."""
     require(stage, "OSVersion", name, "OSVersion: stable, or another suite of the mirror")
-    for keyword, pattern in _WORDS.items():
-        field = stage.header.get(keyword.lower())
-        if field and not pattern.fullmatch(field.value):
-            raise DefinitionError(f'{keyword}: "{field.value}" is none', name=name, line=field.line)
+    version = stage.header["osversion"]
+    if not _SUITE.fullmatch(version.value):
+        raise DefinitionError(f'OSVersion: "{version.value}" is none', name=name, line=version.line)
+    mirror = stage.header.get("mirrorurl")
+    if mirror and len(mirror.value.split()) > 1:
+        raise DefinitionError(f'MirrorURL: "{mirror.value}" is none', name=name, line=mirror.line)
+    installer.check_urls(stage, name, "MirrorURL")
+    installer.check_packages(stage, name)
 
 
 def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
     """Installs the suite and the packages that `Include` adds. Raises BuildError and ToolError."""
-    if kernel.maps_one_id():
-        hint = "build with sudo, or ask for a range of ids in /etc/subuid and /etc/subgid"
-        raise BuildError("debootstrap needs root, or more ids than your own", hint=hint)
-    argv = command(stage, root, workspace)
-    program = process.find(argv[0], purpose=_PURPOSE)
-    environment = process.clean_environment({"DEBIAN_FRONTEND": "noninteractive", **network_environment()})
-    if not kernel.is_initial_user_namespace():
-        environment["container"] = "lxc"  # by which debootstrap knows that it must bind devices, not make them
-    lines: list[str] = []
-
-    def start() -> NoReturn:
-        kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-        os.umask(0o022)
-        os.execve(program, argv, environment)  # noqa: S606 - a list of words, without a shell
-
-    def on_line(line: str) -> None:
-        lines.append(line)
-        text = line.removeprefix("I: ").strip()
-        show(f"debootstrap: {text}")
-        logger.log(VERBOSE if _DETAIL.match(text) else logging.INFO, "debootstrap: %s", text)
-
-    logger.debug("Running %s", argv)
-    with console.progress() as show:
-        status = isolated(start, on_line=on_line)
-    if status:
-        reason = process.telling_line("\n".join(lines)) or f"exit status {status}"
-        raise BuildError(f"debootstrap could not {_PURPOSE}: {reason}", hint="-v shows its output")
-    _clear_devices(root)
+    installer.require_ids("debootstrap")
+    there = {name: shutil.which(name, path=process.search_path()) for name in ("debootstrap", "mmdebstrap")}
+    if there["mmdebstrap"] and not there["debootstrap"]:
+        logger.info("No debootstrap here: mmdebstrap does its work")
+        import_module("singularity.build.agents.mmdebstrap").bootstrap(stage, root, workspace)
+        return
+    argv = command(stage, root, workspace, keyring(stage, workspace))
+    run(argv, environment(workspace))
+    clean(root)
 
 
 def source_digest(stage: Stage) -> str | None:
-    """The header names the suite and the mirror; what the mirror has today is not asked."""
-    del stage
-    return ""
+    """Of a local mirror, the suite's index, which has the checksums of all the rest; what others have is not asked."""
+    path = installer.local_path(stage.value("mirrorurl"))
+    if path is None:
+        return installer.digest(stage, [])
+    suite = path / "dists" / stage.value("osversion")
+    return installer.digest(stage, [suite / ("InRelease" if (suite / "InRelease").exists() else "Release")])
 
 
-def command(stage: Stage, root: Path, workspace: Workspace) -> list[str]:
-    """The words of the debootstrap command line."""
-    included = ",".join(["apt", *stage.value("include").replace(",", " ").split()])
+def command(stage: Stage, root: Path, workspace: Workspace, keys: Path | None) -> list[str]:
+    """The words of the debootstrap command line; packages must be signed with one of `keys`, where there are any."""
+    included = ",".join(["apt", *installer.packages(stage)])
     argv = ["debootstrap", "--variant=minbase", f"--exclude={_EXCLUDED}", f"--include={included}"]
     argv.append(f"--arch={workspace.architecture.debian}")
+    if keys:
+        argv += [f"--keyring={keys}", "--force-check-gpg"]
     if workspace.cache:
         argv.append(f"--cache-dir={paths.private(paths.cache_directory() / 'debootstrap')}")
     argv += [stage.value("osversion"), str(root)]
     mirror = stage.value("mirrorurl")
-    return [*argv, mirror] if mirror else argv
+    return [*argv, installer.as_url(mirror)] if mirror else argv
 
 
-def _clear_devices(path: Path) -> None:
-    """Device nodes of an image never work, and would keep ordinary users from unpacking it."""
+def environment(workspace: Workspace) -> Mapping[str, str]:
+    """What tools of Debian get."""
+    home = installer.make_home(workspace.directory)
+    variables = {"DEBIAN_FRONTEND": "noninteractive", "HOME": "/root", "TMPDIR": str(home), **network_environment()}
+    if not kernel.is_initial_user_namespace():
+        variables["container"] = "lxc"  # by which debootstrap knows that it must bind devices, not make them
+    return variables
+
+
+def run(argv: list[str], variables: Mapping[str, str]) -> None:
+    """Runs debootstrap or its like. Raises BuildError and ToolError."""
+    installer.run(argv, purpose=PURPOSE, environment=variables, output=_OUTPUT)
+
+
+def keyring(stage: Stage, workspace: Workspace) -> Path | None:
+    """A file with the keys that `GPG` names; None where the tool's own are to be used."""
+    places = installer.keys(stage)
+    if not places:
+        return None
+    file = installer.make_home(workspace.directory) / "keyring.gpg"
+    file.write_bytes(b"".join(binary_key(fetch(place, limit=_KEY_LIMIT), place) for place in places))
+    return file
+
+
+def binary_key(data: bytes, place: str) -> bytes:
+    """A key as gpgv reads it, also from one in ASCII armour (RFC 4880, section 6.2)."""
+    blocks = _ARMOUR.findall(data)
+    if not blocks:
+        return data
+    try:
+        return b"".join(_block(block) for block in blocks)
+    except (binascii.Error, ValueError) as error:
+        raise BuildError(f"GPG: {place}: a damaged key") from error
+
+
+def _block(block: bytes) -> bytes:
+    """The bytes of one block: after the headers and an empty line, base64 to the checksum, which begins with `=`."""
+    _, _, body = block.replace(b"\r", b"").partition(b"\n\n")
+    lines = [line for line in body.split() if not line.startswith(b"=")]
+    return base64.b64decode(b"".join(lines), validate=True)
+
+
+def clean(path: Path) -> None:
+    """Removes package files, logs and devices.
+
+    Device nodes of an image never work, and would keep ordinary users from unpacking it.
+    """
     with Root(path) as root:
         for name in root.names("/dev"):
             status = root.status(f"/dev/{name}", follow=False)
             if status is not None and not stat.S_ISDIR(status.st_mode):
                 root.remove(f"/dev/{name}")
+        for name in root.names(_PACKAGE_FILES):
+            if name.endswith(".deb"):
+                root.remove(f"{_PACKAGE_FILES}/{name}")
+        for name in _LOGS:
+            root.remove(name)
+        installer.empty(root, "/var/log/apt")

@@ -1,0 +1,121 @@
+"""`Bootstrap: debootstrap` and `mmdebstrap`: the real tools, on the distribution's mirror where it can be reached."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import repositories
+
+from singularity.build.agents import debootstrap
+from singularity.definition.parse import parse
+from singularity.errors import BuildError
+
+if TYPE_CHECKING:
+    from builds import Build
+    from conftest import Alice
+    from repositories import Inside, Key
+
+pytestmark = pytest.mark.needs("busybox", "mksquashfs")
+
+SUITE = "bookworm"
+
+
+@pytest.mark.needs("network", "mmdebstrap")
+def test_a_debian_system_by_an_ordinary_user(alice: Alice, inside: Inside) -> None:
+    """With her subordinate ids, and by mmdebstrap where there is no debootstrap."""
+    alice.write("x.def", f"Bootstrap: debootstrap\nOSVersion: {SUITE}\nInclude: lua5.4\n%test\n    lua5.4 -v\n")
+    hidden = tuple(path for path in (Path("/usr/sbin/debootstrap"), Path("/usr/bin/debootstrap")) if path.exists())
+    done = dataclasses.replace(alice, hidden=hidden).ok("build", "x.sif", "x.def")
+    assert "INFO:    No debootstrap here: mmdebstrap does its work" in done.stderr
+    assert alice.leftovers() == []
+    root = alice.root_of("x.sif")
+    assert "VERSION_CODENAME=bookworm" in (root / "etc/os-release").read_text()
+    assert inside(root, "dpkg-query", "-Wf", "${Status}", "lua5.4") == "install ok installed"
+    assert (root / "etc/shadow").stat().st_gid == 42
+    assert [path.name for path in (root / "dev").iterdir() if not path.is_dir()] == []
+    assert not list((root / "var/cache/apt/archives").glob("*.deb"))
+    assert not (root / "var/log/dpkg.log").exists()
+
+
+@pytest.mark.parametrize("agent", ["debootstrap", "mmdebstrap"])
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "needs OSVersion (OSVersion: stable, or another suite of the mirror)"),
+        (["OSVersion: -x"], 'x.def:2: OSVersion: "-x" is none'),
+        (["OSVersion: stable", "MirrorURL: -x"], 'x.def:3: MirrorURL: "-x" is none'),
+        (["OSVersion: stable", "MirrorURL: /a /b"], 'x.def:3: MirrorURL: "/a /b" is none'),
+        (["OSVersion: stable", "Include: -x"], 'x.def:3: Include: "-x" is no package'),
+    ],
+)
+def test_a_header_that_cannot_be_is_one_line(build: Build, agent: str, lines: list[str], message: str) -> None:
+    build.write("x.def", "\n".join([f"Bootstrap: {agent}", *lines]) + "\n")
+    assert message in build.fails("build", "x.sif", "x.def")
+    assert build.leftovers() == []
+
+
+@pytest.mark.needs("root", "debootstrap", "mmdebstrap")
+@pytest.mark.parametrize("agent", ["debootstrap", "mmdebstrap"])
+@pytest.mark.parametrize("mirror", ["http://127.0.0.1:1/debian", "file:///nowhere/at/all"])
+def test_a_mirror_that_is_not_there_is_one_line(build: Build, agent: str, mirror: str) -> None:
+    build.write("x.def", f"Bootstrap: {agent}\nOSVersion: {SUITE}\nMirrorURL: {mirror}\n")
+    assert f"{agent} could not bootstrap a Debian system: E: " in build.fails("build", "x.sif", "x.def")
+    assert build.leftovers() == []
+    assert not (build.directory / "x.sif").exists()
+
+
+@pytest.mark.needs("debootstrap", "mmdebstrap")
+@pytest.mark.parametrize("agent", ["debootstrap", "mmdebstrap"])
+def test_a_user_without_the_tool_or_the_ids_is_told(alice: Alice, agent: str) -> None:
+    alice.write("x.def", f"Bootstrap: {agent}\nOSVersion: {SUITE}\n")
+    message = dataclasses.replace(alice, listed=False).fails("build", "x.sif", "x.def")
+    assert message.startswith(f"{agent} needs root, or more ids than your own (build with sudo, or ask for a range")
+    names = ("/usr/sbin/debootstrap", "/usr/bin/debootstrap", "/usr/bin/mmdebstrap")
+    hidden = tuple(Path(name) for name in names if Path(name).exists())
+    message = dataclasses.replace(alice, hidden=hidden).fails("build", "x.sif", "x.def")
+    assert message == f"{agent} not found, needed to bootstrap a Debian system (install {agent})"
+    assert alice.leftovers() == []
+
+
+@pytest.mark.needs("gpg")
+def test_keys_in_armour_are_read_as_gpg_reads_them(key: Key) -> None:
+    armoured = key.public.read_bytes()
+    argv = ["gpg", "--homedir", str(key.home), "--dearmor"]
+    binary = subprocess.run(argv, input=armoured, capture_output=True, check=True).stdout
+    assert debootstrap.binary_key(armoured, "key") == binary
+    assert debootstrap.binary_key(b"Two keys:\r\n" + armoured.replace(b"\n", b"\r\n") + armoured, "key") == binary * 2
+    assert debootstrap.binary_key(binary, "key") == binary
+    with pytest.raises(BuildError, match="GPG: key: a damaged key"):
+        debootstrap.binary_key(armoured.replace(b"m", b"*"), "key")
+
+
+@pytest.mark.needs("root", "gpg", "debootstrap")
+def test_a_suite_signed_by_nobody_that_was_named_is_refused(build: Build, key: Key) -> None:
+    """The key is handed on: debootstrap and apt check with it, and with no other."""
+    suite = build.directory / "mirror" / "dists" / "tiny"
+    suite.mkdir(parents=True)
+    (suite / "Release").write_text("Origin: tiny\nSuite: tiny\nCodename: tiny\n")
+    lines = ["Bootstrap: debootstrap", "OSVersion: sid", f"MirrorURL: {build.directory}/mirror", f"GPG: {key.public}"]
+    suite.rename(suite.with_name("sid"))
+    build.write("x.def", "\n".join(lines) + "\n")
+    message = build.fails("build", "x.sif", "x.def")
+    assert "Release" in message
+    assert build.leftovers() == []
+
+
+def test_what_the_cache_is_told(tmp_path: Path) -> None:
+    def digest(mirror: object) -> str | None:
+        text = f"Bootstrap: debootstrap\nOSVersion: stable\nMirrorURL: {mirror}\n"
+        return debootstrap.source_digest(parse(text, "x.def").stages[0])
+
+    index = tmp_path / "dists" / "stable" / "InRelease"
+    repositories.lay(tmp_path, {"/dists/stable/InRelease": "one"})
+    first = digest(tmp_path)
+    index.write_text("two")
+    assert first
+    assert digest(tmp_path) not in (first, "", None)
+    assert digest("http://deb.example/debian") == ""
