@@ -32,6 +32,8 @@ _HEADER_LINE = re.compile(r"\s*([A-Za-z][\w-]*)\s*:(.*)", re.DOTALL)
 _OLD_LINE = re.compile(r"\s*DistType\s")  # of the first format, left over in files of the second
 _LABEL = re.compile(r"(\"[^\"]*\"|'[^']*'|[^\s=]+?)(?:\s*=\s*|:(?!\S)\s*|\s+:(?!\S)\s*|\s+|$)(.*)", re.DOTALL)
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+# Sections that are not scripts, and have nothing to be told.
+_PLAIN = frozenset({"environment", "labels", "help", "arguments", "appenv", "applabels", "apphelp", "appfiles"})
 _BEGIN = "a definition file begins with a line Bootstrap: AGENT"
 
 
@@ -81,6 +83,11 @@ class _Parser:
 
     def stage(self, raw: RawStage) -> Stage:
         header = self.header(raw)
+        for block in raw.blocks:
+            words = block.arguments.split()[block.name in APP_SECTIONS :]
+            if block.name in _PLAIN and words:
+                what = f'%{block.name} is followed by nothing, not by "{words[0][:WORD_LIMIT]}"'
+                raise self.fail(block.line, what, "its text begins in the next line")
         blocks = [block for block in raw.blocks if block.name in SECTIONS and block.name != "arguments"]
         return Stage(
             header=header,
@@ -128,7 +135,9 @@ class _Parser:
         """A leftover of the first format beside the second is ignored, as it always was; anything else is wrong."""
         if not _OLD_LINE.match(line):
             what = f'"{line.strip()[:WORD_LIMIT]}" is no header line'
-            raise self.fail(number, what, "expected Keyword: value, or %section")
+            page = line.lstrip().startswith("<")
+            hint = "a web page? download the file itself" if page else "expected Keyword: value, or %section"
+            raise self.fail(number, what, hint)
         self.warn(number, "DistType has no meaning beside Bootstrap")
 
     def keyword(self, number: int, word: str) -> str:
@@ -172,11 +181,17 @@ class _Parser:
         """The section `name`, repeated ones joined; None when all of them are empty."""
         found = [block for block in blocks if block.name == name]
         body = "".join(block.text for block in found)
+        if not body and not any(block.arguments for block in found):
+            return None
+        arguments = tuple(self.words(found[0].line, found[0].arguments))
+        if arguments and not arguments[0].startswith(("-", "+")):
+            what = f'%{name} is followed by options of its shell, not by "{arguments[0][:WORD_LIMIT]}"'
+            raise self.fail(found[0].line, what, "its script begins in the next line")
         if not body:
             return None
         return Script(
             body=body,
-            arguments=tuple(self.words(found[0].line, found[0].arguments)),
+            arguments=arguments,
             line=found[0].line,
             lines=tuple(block.line + 1 + number for block in found for number in block.used),
         )

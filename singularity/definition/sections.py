@@ -28,6 +28,7 @@ _MEANT = {
 
 _SECTION_LINE = re.compile(r"(\s*)%(\w+)(:?)(?!\S)(.*)", re.DOTALL)
 _WORD_LINE = re.compile(r"(\s*)%(\w[^\s:]*)(.*)", re.DOTALL)
+_INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff]")  # what word processors and web pages leave in text
 _SPACED = re.compile(r"%\s+(\w+)\s*")
 _STAGE_LINE = re.compile(r"bootstrap[ \t]*:", re.IGNORECASE)
 _AGENT_LINE = re.compile(r"\s*(?:bootstrap|osbuild|ostype)\s*:", re.IGNORECASE)
@@ -126,23 +127,39 @@ class _Splitter:
                 continue
             if not self.stages or (begins and self.stages[-1].complete):
                 self.stages.append(RawStage(number))
-            stage = self.stages[-1]
-            if number <= self.inside:
-                stage.blocks[-1].body.append(line)
-                continue
-            block = self.section(number, line, inside=bool(stage.blocks))
-            if block:
-                stage.blocks.append(block)
-            elif stage.blocks:
-                stage.blocks[-1].body.append(line)
-                if stage.blocks[-1].name in _SHELL:
-                    self.inside = self.end_of_here_documents(number, line)
-            else:
-                stage.header.append((number, line))
-                stage.complete = stage.complete or bool(_AGENT_LINE.match(line))
+            self.take(number, line)
         if not self.stages:
             raise DefinitionError("empty", name=self.name, hint="a definition file begins with a line Bootstrap: AGENT")
         return Split(self.stages, self.warnings)
+
+    def take(self, number: int, line: str) -> None:
+        """Puts a line where it belongs in the last stage."""
+        stage = self.stages[-1]
+        if number <= self.inside:
+            stage.blocks[-1].body.append(line)
+            return
+        if not stage.blocks or "%" in line:
+            line = self.visible(number, line)
+        block = self.section(number, line, inside=bool(stage.blocks))
+        if block:
+            stage.blocks.append(block)
+        elif stage.blocks:
+            stage.blocks[-1].body.append(line)
+            if stage.blocks[-1].name in _SHELL:
+                self.inside = self.end_of_here_documents(number, line)
+        else:
+            stage.header.append((number, line))
+            stage.complete = stage.complete or bool(_AGENT_LINE.match(line))
+
+    def visible(self, number: int, line: str) -> str:
+        """A header line, or one that may begin a section, without characters that nobody sees."""
+        if not _INVISIBLE.search(line):
+            return line
+        cleaned = _INVISIBLE.sub("", line)
+        if self.stages[-1].blocks and not cleaned.lstrip().startswith("%"):
+            return line
+        self.warnings.append(f"{self.name}:{number}: characters that cannot be seen are left out")
+        return cleaned
 
     def section(self, number: int, line: str, *, inside: bool) -> Block | None:
         """The section that `line` begins, if any; an indented line of a body may begin with a %word that is none."""

@@ -184,6 +184,16 @@ BAD = {
     "Bootstrap: x\n%files\n  a b c\n": "x.def:3: %files: 3 words (SOURCE [TARGET]; quote names with blanks)",
     "Bootstrap: x\n%files\n  'a\n": "x.def:3: no closing quotation",
     "Bootstrap: x\n%files of y\n  a\n": "x.def:2: %files of y: not understood (%files, or %files from STAGE)",
+    "Bootstrap: x\n%runscript exec a\n": (
+        'x.def:2: %runscript is followed by options of its shell, not by "exec" (its script begins in the next line)'
+    ),
+    "Bootstrap: x\n%environment A=1\n  B=2\n": (
+        'x.def:2: %environment is followed by nothing, not by "A=1" (its text begins in the next line)'
+    ),
+    "Bootstrap: x\n%applabels tool A b\n": (
+        'x.def:2: %applabels is followed by nothing, not by "A" (its text begins in the next line)'
+    ),
+    "<!DOCTYPE html>\n<html>": ('x.def:1: "<!DOCTYPE html>" is no header line (a web page? download the file itself)'),
     "Bootstrap: x\n%apprun\n  a\n": 'x.def:2: %apprun needs the name of an application, not ""',
     "Bootstrap: x\n%apprun a/b\n  a\n": 'x.def:2: %apprun needs the name of an application, not "a/b"',
     "Bootstrap: x\n\0": "x.def:2: a NUL byte: no definition file",

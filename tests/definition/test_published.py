@@ -33,6 +33,9 @@ UNDERSTOOD = {
     "comments after values": "Bootstrap: docker # the hub\nFrom: debian:12 # stable\n",
     "sections of every case": HEAD + "%Post\n true\n%RUNSCRIPT\n true\n%Environment\n A=1\n",
     "sections without a body": HEAD + "%setup\n\n%files\n\n%environment\n\n%post\n\n%runscript\n",
+    "blanks that do not break lines": HEAD + "%files\u00a0\n a\n%post\n true\n",
+    "two comments after a section name": HEAD + "%files #  # from nowhere\n a\n",
+    "invisible characters in scripts": HEAD + "%post\n echo '\u200b%'\n",
     "comments after section names": HEAD + "%post # install\n true\n%files # of the host\n a b\n",
     "keywords of the old registry options": HEAD + "IncludeCmd: yes\nRegistry: example.org\nNamespace: a\nToken: no\n",
     "arguments of scripts": HEAD + "%test -e\n true\n%runscript -i\n true\n%post -c /bin/bash -l\n true\n",
@@ -55,6 +58,8 @@ WARNED = {
     HEAD + "MirrorURL: http://m\n": "x.def:3: MirrorURL has no meaning for bootstrap agent docker",
     HEAD + 'DistType "debian"\n': "x.def:3: DistType has no meaning beside Bootstrap",
     "Bootstrap: docker\nFrom: docker://debian:12\n": "x.def:2: From needs no docker://",
+    "\u200bBootstrap: scratch\n": "x.def:1: characters that cannot be seen are left out",
+    HEAD + "%post\u200b\n true\n": "x.def:3: characters that cannot be seen are left out",
     HEAD + "%post:\n true\n": "x.def:3: %post has no colon",
 }
 
