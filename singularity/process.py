@@ -36,6 +36,7 @@ PACKAGES = {
     "newuidmap": "uidmap",
     "newgidmap": "uidmap",
 }
+_FULL_TO_E2FSPROGS = "resulted in short write"
 _GRACE = 1.0  # seconds between TERM and KILL
 _MOMENT = 0.2  # seconds in which a tool that made us fail has ended
 _COMPLAINTS_LIMIT = 1 << 20  # bytes of stderr that are looked at
@@ -253,7 +254,7 @@ def telling_line(output: str) -> str:
     """The line of a failed tool's output that says most: the last that speaks of an error, else the last of all."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     full = os.strerror(errno.ENOSPC)
-    if any(full in line for line in lines):
+    if any(full in line or _FULL_TO_E2FSPROGS in line for line in lines):
         return full
     telling = [line for line in lines if line.startswith("E: ") or "error" in line.lower() or "fatal" in line.lower()]
     return (telling or lines or [""])[-1]

@@ -191,3 +191,13 @@ def test_logs_caches_and_dates_of_passwords_go(tmp_path: Path) -> None:
     assert (tmp_path / "etc/shadow").read_text() == shadow
     assert (tmp_path / "etc/shadow").stat().st_mode & 0o777 == 0o640
     assert (tmp_path / "etc/kept").read_text() == "kept"
+
+
+@pytest.mark.needs("network", "debootstrap")
+def test_a_debian_system_from_its_mirror(places: tuple[Place, Place]) -> None:
+    """Package managers date logs, caches and passwords; with --reproducible that is put right."""
+    for place in places:
+        text = "Bootstrap: debootstrap\nOSVersion: bookworm\n%post\n    useradd -m somebody\n    ldconfig\n"
+        (place.directory / "debian.def").write_text(text)
+    first, second = (place.build("debian.def", "x.sif", "sif", "--reproducible", env={}) for place in places)
+    assert first == second
