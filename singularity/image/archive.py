@@ -1,6 +1,5 @@
 """Archives of every kind that is read, known by their bytes: tar or cpio, plain or compressed, a file or a pipe."""
 
-import os
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -45,10 +44,10 @@ def _file(source: Path | BinaryIO, name: str) -> Iterator[BinaryIO]:
         yield source
         return
     try:
-        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        file = source.open("rb", buffering=0)
     except OSError as error:
         raise FileError.because(name, error) from error
-    with open(fd, "rb", buffering=0) as file:
+    with file:
         yield file
 
 

@@ -44,7 +44,7 @@ class _Header:
     mtime: int  # seconds
     name_size: int  # with a zero byte
     size: int
-    checksum: int | None = None  # of the data; crc only
+    checksum: int | None = None  # of a regular file's data; crc only
     start: int  # bytes of this header
     alignment: int
     data_last: bool  # names of one file: only the last has the data
@@ -257,7 +257,7 @@ def _same(file: _File, member: Member) -> bool:
 
 def _data(source: Source, header: _Header, path: bytes) -> Data:
     padding = -header.size % header.alignment
-    if header.checksum is None:
+    if header.checksum is None or not stat.S_ISREG(header.mode):
         return Data(source, header.size, padding)
     return _Summed(source, header.size, padding, header.checksum, path)
 
