@@ -54,8 +54,7 @@ def split(script: Script) -> tuple[Script, ...]:
 def _parts(script: Script) -> Iterator[Script]:
     text: list[str] = []
     numbers: list[int] = []
-    pairs = list(zip(script.body.splitlines(keepends=True), script.lines, strict=True))
-    for line, number in pairs:
+    for line, number in script.numbered:
         ends = bool(_LINE.fullmatch(line.rstrip("\n")))
         text.append(line)
         numbers.append(number)
@@ -68,10 +67,7 @@ def _parts(script: Script) -> Iterator[Script]:
 
 def lines(script: Script, part: int, parts: int) -> list[Line]:
     """The lines of part `part`, counted from 0, with what carries over from the one before and to the next."""
-    own = [
-        Line(text=text if text.endswith("\n") else f"{text}\n", number=number)
-        for text, number in zip(script.body.splitlines(keepends=True), script.lines, strict=True)
-    ]
+    own = [Line(text=text, number=number) for text, number in script.numbered]
     before = [Line(text=_BEFORE.format(state(part - 1)), number=own[0].number)] if part else []
     after = [Line(text=_AFTER.format(state(part)), number=own[-1].number)] if part + 1 < parts else []
     return [*before, *own, *after]

@@ -67,5 +67,5 @@ def merged(
 
 def read_lines(text: str) -> dict[str, str]:
     """Labels that %post wrote into the file it is told of: lines as in %labels."""
-    lines = (line.strip() for line in text.splitlines())
+    lines = (line.strip() for line in text.split("\n"))
     return dict(parse_label(line) for line in lines if line and not line.startswith("#"))

@@ -22,6 +22,12 @@ class Script:
     lines: tuple[int, ...]  # where in the file each line of the body stands
 
     @property
+    def numbered(self) -> tuple[tuple[str, int], ...]:
+        """Each line of the body, with its line end, and where in the file it stands."""
+        text = self.body.removesuffix("\n").split("\n")
+        return tuple((f"{line}\n", number) for line, number in zip(text, self.lines, strict=True))
+
+    @property
     def interpreter_line(self) -> str:
         """The script's own first line when it names an interpreter, else empty."""
         first = self.body.partition("\n")[0]

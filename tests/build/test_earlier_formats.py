@@ -91,3 +91,11 @@ def test_labels_as_people_write_them_arrive_without_their_quotes(
     build.ok("build", "--sandbox", "x", path)
     shown = build.ok("inspect", "x").stdout.splitlines()
     assert {"A: b c", "Author: Some Body", "Kind: tool", "VERSION: 1.0"} <= set(shown)
+
+
+def test_letters_that_end_lines_elsewhere_end_none_in_a_script(build: Build, definition: Callable[[str], Path]) -> None:
+    path = definition("%post\n  printf 'a\x0cb\u2028c' >/x\n  false # \x85\n")
+    assert "x.def:5: %post failed with status 1" in build.fails("build", "--sandbox", "x", path)
+    path = definition("%post\n  printf 'a\x0cb\u2028c' >/x\n")
+    build.ok("build", "--sandbox", "x", path)
+    assert (build.directory / "x/x").read_text() == "a\x0cb\u2028c"

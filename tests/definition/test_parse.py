@@ -106,9 +106,16 @@ def test_every_line_of_a_script_knows_its_place_in_the_file() -> None:
         if script is not None:
             lines = script.body.removesuffix("\n").split("\n")
             assert [text[number - 1] for number in script.lines] == lines
+            assert [(text[number - 1] + "\n", number) for number in script.lines] == list(script.numbered)
     assert stage.post is not None
     assert stage.post.lines[0] == 22
     assert stage.post.lines[-1] == text.index("    echo a second part") + 1
+
+
+def test_only_line_feeds_end_the_lines_of_a_script() -> None:
+    script = only("Bootstrap: scratch\n%post\n a\x0c\x0b b\u2028c\x85\r d\n e\n").post
+    assert script is not None
+    assert script.numbered == ((" a\x0c\x0b b\u2028c\x85\r d\n", 3), (" e\n", 4))
 
 
 def test_files_labels_help_and_environment() -> None:
