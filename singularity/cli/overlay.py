@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 
-from singularity import paths
 from singularity.cli.command import Explained, option
 from singularity.cli.main import suggestion
 from singularity.cli.page import Page, text
@@ -81,4 +80,4 @@ def create(file: Path, size: int, sparse: bool, directories: tuple[str, ...], fa
     """Makes the overlay."""
     words = [word for given in directories for word in given.split(",") if word]
     wanted = Overlay(size=size, sparse=sparse, directories=tuple(map(overlay.directory, words)), fakeroot=fakeroot)
-    overlay.create(file, wanted, paths.temporary())
+    overlay.create(file, wanted)

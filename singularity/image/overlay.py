@@ -1,14 +1,16 @@
 """Overlay images: an ext3 file system whose `upper` takes what containers write, by itself or as part of a SIF file."""
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from singularity import files, process
 from singularity.errors import FileError, ImageError, UsageError
-from singularity.image import sif, sif_edit
+from singularity.image import make_ext, sif, sif_edit
 from singularity.image.sif import DataType, Descriptor, Filesystem, PartitionType
 from singularity.image.sif_edit import Addition
+from singularity.image.tree import Entry, Kind, Member, Tree
 
 SMALLEST = 64  # MiB
 _LARGEST = 16 << 20  # MiB: 16 TiB, what ext3 can have
@@ -33,44 +35,24 @@ class Overlay:
 def directory(word: str) -> PurePosixPath:
     """A directory of the container, from a word of the command line. Raises UsageError."""
     path = PurePosixPath("/", word)
-    if not path.parts[1:] or ".." in path.parts or any(letter in word for letter in '\0\n"'):
+    if not path.parts[1:] or ".." in path.parts or "\0" in word:
         raise UsageError(f'"{word}" is no directory that can be made in an overlay')
     return path
 
 
-def create(target: Path, overlay: Overlay, temporary: Path) -> None:
+def create(target: Path, overlay: Overlay) -> None:
     """Makes a new file, or adds an overlay partition to the SIF file that `target` is.
 
-    `temporary` is where a directory is made for a moment. Raises FileError, ImageError and ToolError.
+    Raises FileError, ImageError and ToolError.
     """
-    with files.temporary_directory(temporary) as place:
-        tree = place / "overlay"
-        _prepare(tree, overlay)
-        if target.exists():
-            _add_to_sif(target, overlay, tree)
-        else:
-            with files.replacing(target, overwrite=False, mode=_MODE) as new:
-                _make(tree, overlay, new.path, new.fd, 0)
+    if target.exists():
+        _add_to_sif(target, overlay)
+        return
+    with files.replacing(target, overwrite=False, mode=_MODE) as new:
+        _make(overlay, new.path, new.fd, 0)
 
 
-def _prepare(tree: Path, overlay: Overlay) -> None:
-    """What mke2fs copies: owners and modes as they are to be."""
-    tree.mkdir(mode=0o755)
-    tree.chmod(0o755)
-    for name in _directories(overlay):
-        made = tree / name
-        made.mkdir()
-        made.chmod(0o755)
-
-
-def _directories(overlay: Overlay) -> list[str]:
-    """Relative paths of all directories in the file system, each after the one that it is in."""
-    wanted = [PurePosixPath("upper", str(each).lstrip("/")) for each in overlay.directories]
-    made = dict.fromkeys(part for path in wanted for part in (*reversed(path.parents), path))
-    return ["upper", "work", *(str(each) for each in made if str(each) not in (".", "upper"))]
-
-
-def _add_to_sif(target: Path, overlay: Overlay, tree: Path) -> None:
+def _add_to_sif(target: Path, overlay: Overlay) -> None:
     if target.is_dir():
         raise FileError(f"{target}: a directory", hint="name a new file, or a SIF file")
     try:
@@ -90,7 +72,7 @@ def _add_to_sif(target: Path, overlay: Overlay, tree: Path) -> None:
             extra=sif.partition_extra(Filesystem.EXT3, PartitionType.OVERLAY, sif.architecture_name(architecture)),
         )
         with editor.space_for(new) as space:
-            _make(tree, overlay, space.path, space.fd, space.offset)
+            _make(overlay, space.path, space.fd, space.offset)
 
 
 def _refuse(editor: sif_edit.Editor, target: Path) -> Descriptor:
@@ -107,7 +89,7 @@ def _refuse(editor: sif_edit.Editor, target: Path) -> Descriptor:
     return primary
 
 
-def _make(tree: Path, overlay: Overlay, path: str, fd: int, offset: int) -> None:
+def _make(overlay: Overlay, path: str, fd: int, offset: int) -> None:
     """The file system, `offset` bytes into an open file which ends there."""
     size = overlay.size << 20
     extended = [f"offset={offset}", "lazy_itable_init=0"]
@@ -115,16 +97,17 @@ def _make(tree: Path, overlay: Overlay, path: str, fd: int, offset: int) -> None
         os.posix_fallocate(fd, offset, size)
         extended.append("nodiscard")  # mke2fs would give the space back
     os.ftruncate(fd, offset + size)
-    argv: list[str | Path] = ["mke2fs", "-q", "-F", "-t", "ext3", "-b", "4096", "-m", "0", "-d", tree]
-    process.run([*argv, "-E", ",".join(extended), path, f"{overlay.size}M"], purpose=_PURPOSE, keep=[fd])
-    if overlay.fakeroot:
-        _give_to_root(tree, overlay, f"{path}?offset={offset}", fd)
+    argv = ["mke2fs", "-q", "-F", "-t", "ext3", "-b", "4096", "-m", "0", "-E", ",".join(extended)]
+    process.run([*argv, path, f"{overlay.size}M"], purpose=_PURPOSE, keep=[fd])
+    make_ext.add(_tree(overlay), fd, offset, size)
 
 
-def _give_to_root(tree: Path, overlay: Overlay, device: str, fd: int) -> None:
-    """Sets the owner inside the file system: outside, only root could."""
-    commands = tree.with_name("commands")
-    names = _directories(overlay)
-    lines = [f'set_inode_field "/{name}" {key} 0\n' for name in ("", *names) for key in ("uid", "gid")]
-    commands.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
-    process.run(["debugfs", "-w", "-f", commands, device], purpose=_PURPOSE, keep=[fd])
+def _tree(overlay: Overlay) -> Tree:
+    """The directories of an overlay, each after the one that it is in, as kernels and FUSE programs want them."""
+    uid, gid = (0, 0) if overlay.fakeroot else (os.geteuid(), os.getegid())
+    wanted = [PurePosixPath("upper", str(each).lstrip("/")) for each in overlay.directories]
+    parts = dict.fromkeys(part for path in wanted for part in (*reversed(path.parents), path))
+    names = ["", "upper", "work", *(str(each) for each in parts if str(each) not in (".", "upper"))]
+    now = time.time_ns()
+    for name in names:
+        yield Entry(Member(path=os.fsencode(name), kind=Kind.DIRECTORY, mode=0o755, uid=uid, gid=gid, mtime=now))
