@@ -67,8 +67,8 @@ def feeding(lines: Sequence[bytes], place: Path) -> Iterator[Feed]:
 def _write(lines: Sequence[bytes], place: Path, stop: int, memory: mmap.mmap) -> NoReturn:
     """The writer: ends when everything is read, or nobody is interested any more."""
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+        for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ignored, signal.SIG_IGN)
         out = os.open(place, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         poll = select.poll()
         poll.register(out, select.POLLOUT)

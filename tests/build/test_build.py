@@ -581,11 +581,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(build: Build, definition: De
     message = build.fails("build", "--sandbox", "small/x", definition(""))
     assert "No space left on device" in message
     writing = definition("%post\n    cat /bin/busybox >/copy\n")
-    for words, variables in ((["--tmpdir", "small", "--disable-cache"], {}), ([], {"SINGULARITY_CACHEDIR": "small"})):
-        message = build.fails("build", *words, "y.sif", writing.name, **variables)
-        assert re.fullmatch(
-            r"x.def:4: %post failed with status 1 \(no space left in \S*small\S*: name another .*", message
-        )
+    wanted = r"x.def:4: %post failed with status 1 \(no space left in \S*small\S*: name another .*"
+    for words, cache in ((["--tmpdir", "small", "--disable-cache"], "cache"), ([], "small")):
+        message = build.fails("build", *words, "y.sif", writing.name, SINGULARITY_CACHEDIR=cache)
+        assert re.fullmatch(wanted, message)
         assert build.leftovers() == []
     shutil.rmtree(mounts / "cache")
     assert [path.name for path in mounts.iterdir()] == ["x.sif"]

@@ -352,6 +352,23 @@ def test_a_layer_in_use_is_not_removed(build: Build, definition: Definition, lay
     assert all("what" in (place / "about.json").read_text() for place in layers.iterdir())
 
 
+def test_layers_are_listed_and_removed_unless_in_use(build: Build, definition: Definition, layers: Path) -> None:
+    slow = definition(STEPS.replace("%appinstall tool\n", "%appinstall tool\n    echo waiting\n    sleep 2\n"))
+    process = start(build, "a.sif", slow)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        done = build.ok("cache", "clean", "--force", "--type", "build")
+        assert done.stderr.count("INFO:    A build uses build cache entry: ") == 3
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 0, errors
+    listed = build.ok("cache", "list", "-v").stdout
+    assert "x.def: run in the image %post)" in listed
+    assert "There are 4 build layer(s) using " in listed
+    assert build.ok("cache", "clean", "--force").stderr.count("INFO:    Removing build cache entry: ") == 4
+    assert list(layers.iterdir()) == []
+
+
 def test_a_build_without_rights_in_the_cache_goes_on(build: Build, definition: Definition) -> None:
     """A cache that cannot be made is no reason to build nothing."""
     build.write("no-directory", "")

@@ -1,0 +1,169 @@
+"""`singularity cache`: what is kept to be used again, and removing it."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import click
+
+from singularity import cache
+from singularity.cache import BLOBS, CONTAINERS, LAYERS, PACKAGES, TYPES, CacheEntry, Type
+from singularity.cli.command import Explained, option
+from singularity.cli.main import suggestion
+from singularity.cli.page import Page, text
+from singularity.console import escape
+from singularity.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+_COMMANDS = {"list": "List what is in the cache", "clean": "Remove what is in the cache"}
+_DAY = 86400.0
+_UNITS = ("KiB", "MiB", "GiB", "TiB")
+_ALIASES = {"oci": "oci-tmp"}
+
+
+class Commands(click.Group):
+    """The commands below `cache`."""
+
+    def page(self, path: str) -> Page:
+        """What there is below `cache`."""
+        return Page(
+            verb=path,
+            summary="Show and remove what is kept to be used again",
+            usage=("singularity cache list [options]", "singularity cache clean [options]"),
+            description=(
+                "The cache is in ~/.singularity/cache, or in the directory that SINGULARITY_CACHEDIR names.",
+                f"Types of entries are {', '.join(TYPES)}; and all.",
+            ),
+            verbs=(("Commands", tuple(_COMMANDS.items())),),
+            examples=("singularity cache list", "singularity cache clean --type build --days 7"),
+        )
+
+    def get_help(self, ctx: click.Context) -> str:
+        """The page, for `cache --help`."""
+        del ctx
+        return text(self.page("cache")).rstrip("\n")
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that `args` begin with."""
+        if args[0] not in self.commands:
+            hint = suggestion(args[0], list(_COMMANDS)) or "see: singularity help cache"
+            raise UsageError(f"unknown command cache {args[0]}", hint=hint)
+        return super().resolve_command(ctx, args)
+
+
+command = Commands(name="cache", context_settings={"help_option_names": ["-h", "--help"]})
+
+
+def _below(name: str, **more: tuple[str, ...]) -> Callable[[Callable[..., None]], click.Command]:
+    return command.command(cls=Explained, name=name, short_help=_COMMANDS[name], **more)
+
+
+_types = option(
+    "-T", "--type", "types", multiple=True, metavar="TYPE[,...]", help=f"Only these, of {', '.join(TYPES)}; or all"
+)
+
+
+@_below(
+    "list",
+    description=("Counts and sizes of what is in the cache; with --verbose a line for each entry.",),
+    examples=("singularity cache list -v", "singularity cache list --type build,archive"),
+)
+@_types
+@option("-v", "--verbose", is_flag=True, help="Also show each entry")
+def list_(types: tuple[str, ...], *, verbose: bool) -> None:
+    """A table of the entries, and sums."""
+    found = list(cache.entries(_chosen(types)))
+    if verbose:
+        click.echo(f"{'NAME':<24} {'DATE CREATED':<22} {'SIZE':<16} TYPE")
+        for each in found:
+            date = datetime.fromtimestamp(each.used, UTC).astimezone()
+            what = f" ({escape(each.what)})" if each.what else ""
+            name = escape(each.name)[:22]
+            click.echo(f"{name:<24} {date:%Y-%m-%d %H:%M:%S}    {size(each.size):<16} {each.type.name}{what}")
+        click.echo()
+    click.echo(f"There are {_sum(found, CONTAINERS)} and {_sum(found, BLOBS)} of space")
+    if any(each.type.counted in (LAYERS, PACKAGES) for each in found):
+        click.echo(f"There are {_sum(found, LAYERS)} and {_sum(found, PACKAGES)} of space")
+    click.echo(f"Total space used: {size(sum(each.size for each in found))}")
+
+
+@_below(
+    "clean",
+    description=(
+        "What is removed is made or fetched again when it is needed. Layers that a build is using stay.",
+        "Layers of builds that were not used for 30 days go by themselves.",
+    ),
+    examples=("singularity cache clean", "singularity cache clean --type build --days 7 --force"),
+)
+@_types
+@option("-D", "--days", type=click.IntRange(min=0), metavar="N", help="Only what is older than N days")
+@option("-n", "--dry-run", is_flag=True, help="Say what would be removed, and remove nothing")
+@option("-f", "--force", is_flag=True, help="Do not ask")
+@option("-a", "--all", "all_", is_flag=True, hidden=True)
+def clean(types: tuple[str, ...], *, days: int | None, dry_run: bool, force: bool, all_: bool) -> None:
+    """Removes entries."""
+    chosen = _chosen(() if all_ else types)
+    before = time.time() - (days or 0) * _DAY
+    found = [each for each in cache.entries(chosen) if days is None or each.used < before]
+    if dry_run:
+        for each in found:
+            logger.info("Would remove %s", _named(each))
+        return
+    if not force and not _agrees(chosen, days):
+        logger.info("Nothing is removed")
+        return
+    if os.geteuid() != 0 and any(each.layer for each in found):
+        from singularity.build import fakeroot
+
+        fakeroot.become_root()  # files of layers may belong to the user's subordinate ids
+    for each in found:
+        if cache.remove(each):
+            logger.info("Removing %s", _named(each))
+        else:
+            logger.info("A build uses %s: it stays", _named(each))
+
+
+def _chosen(given: tuple[str, ...]) -> list[Type]:
+    """The types that the option names; all without it. Raises UsageError."""
+    names = [_ALIASES.get(name, name) for word in given for name in word.replace(",", " ").split()]
+    unknown = [name for name in names if name not in TYPES and name != "all"]
+    if unknown:
+        raise UsageError(f"--type: {', '.join(unknown)}", hint=f"known are {', '.join(TYPES)}, all")
+    return [each for each in TYPES.values() if not names or "all" in names or each.name in names]
+
+
+def _agrees(types: list[Type], days: int | None) -> bool:
+    """Asks whoever is at the terminal. Raises UsageError where there is nobody."""
+    if not os.isatty(0) or not os.isatty(2):
+        raise UsageError("cache clean: there is nobody to ask", hint="--force cleans without asking")
+    what = (
+        "everything in your cache" if len(types) == len(TYPES) else f"{', '.join(each.name for each in types)} entries"
+    )
+    older = f" that are older than {days} days" if days else ""
+    click.echo(f"This will delete {what}{older}.", err=True)
+    click.echo("Do you want to continue? [y/N] ", nl=False, err=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _named(entry: CacheEntry) -> str:
+    what = f" ({entry.what})" if entry.what else ""
+    return f"{entry.type.name} cache entry: {entry.name}{what}"
+
+
+def _sum(found: list[CacheEntry], counted: str) -> str:
+    sizes = [each.size for each in found if each.type.counted == counted]
+    return f"{len(sizes)} {counted}(s) using {size(sum(sizes))}"
+
+
+def size(number: int) -> str:
+    """Bytes for people: two decimals, of KiB and upwards."""
+    amount, unit = number / 1024, 0
+    while amount >= 1024 and unit + 1 < len(_UNITS):
+        amount, unit = amount / 1024, unit + 1
+    return f"{amount:.2f} {_UNITS[unit]}"
