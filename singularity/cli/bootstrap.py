@@ -2,7 +2,9 @@
 
 import logging
 import os
+import stat
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +113,17 @@ def _build(
         fakeroot.become_root()
     _say("Executing Prebootstrap module")
     perform.perform(made, on_step=_Progress(len(definition.stages) - 1, "" if skipped else stage.agent).tell)
+    if found and is_file:
+        _keep_owner(found, target)
     _say("Done.")
+
+
+def _keep_owner(before: Opened, target: Path) -> None:
+    """The new file belongs to whom the one before belonged to, and whoever could write to it still can."""
+    status = os.fstat(before.fd)
+    with suppress(PermissionError):
+        os.chown(target, status.st_uid, status.st_gid)
+    os.chmod(target, stat.S_IMODE(status.st_mode))
 
 
 @dataclass(slots=True)

@@ -27,9 +27,10 @@ def anyone(storage: Path, tmp_path: Path) -> Iterator[Callable[[str], Person]]:
     def make(name: str) -> Person:
         mine = place / name
         (mine / "work").mkdir(parents=True)
-        (mine / "tmp").mkdir()
+        for name_of_place in ("tmp", "home"):
+            (mine / name_of_place).mkdir()
         person = Person(name=name, world=PEOPLE[name], directory=mine / "work")
-        person.give(mine / "work", mine / "tmp")
+        person.give(mine / "work", mine / "tmp", mine / "home")
         made.append(person)
         return person
 

@@ -60,7 +60,7 @@ class Person:
         return [sys.executable, "-I", "-m", "singularity", *first, *map(str, words)]
 
     def environment(self, env: Mapping[str, str]) -> dict[str, str]:
-        home = str(self.directory)
+        home = str(self.directory.parent / "home")
         base = {"PATH": os.environ["PATH"], "HOME": home, "SHELL": "/bin/sh", "TMPDIR": str(self.temporary)}
         return {**base, "LC_ALL": "C.UTF-8", **env}
 
