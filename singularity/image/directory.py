@@ -4,14 +4,16 @@ import errno
 import logging
 import os
 import re
+import resource
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from singularity.errors import FileError, ImageError
-from singularity.image.limits import shown
+from singularity.image.limits import LIMITS, shown
 from singularity.image.stream import CHUNK
 from singularity.image.tree import Entry, Kind, Member, Segment, Tree
 from singularity.image.xattrs import is_carried
@@ -30,8 +32,8 @@ def read(path: Path, *, cross_mounts: bool = False) -> Tree:
     """The root file system in a directory; its root is the first member.
 
     What is mounted inside is left out, unless `cross_mounts`: its mount point is there, and empty. Files and
-    directories of the caller's that their own modes keep from being read are made readable for the moment they are
-    opened. Raises FileError naming what cannot be read.
+    directories of the caller's that only their modes keep from being read are made readable for as long as they are
+    open. Raises FileError naming what cannot be read.
     """
     try:
         root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -46,6 +48,23 @@ def read(path: Path, *, cross_mounts: bool = False) -> Tree:
     finally:
         os.close(root)
     walk.warn()
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """A directory that is being read."""
+
+    fd: int
+    prefix: bytes  # of the paths of what is in it
+    names: Iterator[bytes]
+    mode: int | None = None  # to be given back at the end
+
+    def close(self) -> None:
+        try:
+            if self.mode is not None:
+                os.fchmod(self.fd, self.mode)
+        finally:
+            os.close(self.fd)
 
 
 class _Walk:
@@ -67,33 +86,49 @@ class _Walk:
 
     def below(self, root: int) -> Iterator[Entry]:
         """All that is in the directory `root`; one descriptor is open for each level."""
-        stack: list[tuple[int, bytes, Iterator[bytes]]] = [(root, b"", iter(_names(root)))]
+        stack = [_Level(os.dup(root), b"", iter(_names(root)))]
         try:
             while stack:
-                directory, above, names = stack[-1]
-                name = next(names, None)
+                level = stack[-1]
+                name = next(level.names, None)
                 if name is None:
-                    stack.pop()
-                    if stack:
-                        os.close(directory)
+                    stack.pop().close()
                     continue
-                self.here = above + name
+                self._go_to(level.prefix + name)
                 try:
-                    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                    status = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
                 except FileNotFoundError:
                     self.changed["files went away while the directory was read"] += 1
                     continue
                 if not stat.S_ISDIR(status.st_mode):
-                    yield from self._file(directory, name, status)
+                    yield from self._file(level.fd, name, status)
                 elif self.here in self.mounts:
                     yield Entry(self.member(self.here, status, None, Kind.DIRECTORY))
                 else:
-                    fd = self._open(directory, name, status, _DIRECTORY)
-                    stack.append((fd, self.here + b"/", iter(_names(fd))))
-                    yield Entry(self.member(self.here, os.fstat(fd), fd, Kind.DIRECTORY))
+                    stack.append(self._enter(level.fd, name, status))
+                    yield Entry(self.member(self.here, status, stack[-1].fd, Kind.DIRECTORY))
         finally:
-            for fd, _, _ in stack[1:]:
-                os.close(fd)
+            for level in reversed(stack):
+                level.close()
+
+    def _go_to(self, path: bytes) -> None:
+        self.here = path
+        if len(path) > LIMITS.path:
+            raise FileError(f"{self.named()}: a path longer than {LIMITS.path} bytes")
+
+    def _enter(self, directory: int, name: bytes, status: os.stat_result) -> _Level:
+        """A directory on the way down; while it is being read its owner may read it."""
+        closed = not self.as_root and status.st_uid == os.geteuid() and status.st_mode & 0o500 != 0o500
+        mode = stat.S_IMODE(status.st_mode)
+        if closed:
+            with _handle(directory, name) as (handle, _):
+                os.chmod(f"/proc/self/fd/{handle}", mode | 0o500)
+        fd = self._open(directory, name, status, _DIRECTORY)
+        try:
+            return _Level(fd, self.here + b"/", iter(_names(fd)), mode if closed else None)
+        except BaseException:
+            os.close(fd)
+            raise
 
     def _file(self, directory: int, name: bytes, status: os.stat_result) -> Iterator[Entry]:
         first = self._first_name(status)
@@ -139,9 +174,9 @@ class _Walk:
     def _open(self, directory: int, name: bytes, status: os.stat_result, flags: int) -> int:
         """Opens what `status` is of, also where only its mode keeps its owner from it."""
         try:
-            fd = os.open(name, flags, dir_fd=directory)
+            fd = _open(directory, name, flags)
         except PermissionError:
-            if status.st_uid != os.geteuid():
+            if status.st_uid != os.geteuid() or flags & os.O_DIRECTORY:
                 raise
             fd = _open_own(directory, name, flags)
         now = os.fstat(fd)
@@ -224,11 +259,23 @@ def _names(directory: int) -> list[bytes]:
     return sorted(os.fsencode(name) for name in os.listdir(directory))
 
 
+def _open(directory: int, name: bytes, flags: int) -> int:
+    """Opens a file; for a tree that is deeper than descriptors are allowed by default, their limit is raised."""
+    try:
+        return os.open(name, flags, dir_fd=directory)
+    except OSError as error:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if error.errno != errno.EMFILE or soft == hard:
+            raise
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return os.open(name, flags, dir_fd=directory)
+
+
 def _open_own(directory: int, name: bytes, flags: int) -> int:
-    """Opens a file or directory of the caller's after making it readable; its mode is as it was afterwards."""
+    """Opens a file of the caller's after making it readable; its mode is as it was afterwards."""
     with _handle(directory, name) as (handle, mode):
         place = f"/proc/self/fd/{handle}"
-        os.chmod(place, mode | (0o500 if stat.S_ISDIR(mode) else 0o400))
+        os.chmod(place, stat.S_IMODE(mode) | 0o400)
         try:
             return os.open(place, flags & ~os.O_NOFOLLOW)
         finally:
