@@ -12,7 +12,7 @@ from pathlib import Path
 
 from singularity.errors import FileError
 
-_PREFIX = "singularity-work-"
+WORKING_PREFIX = "singularity-work-"  # of the names of working directories
 _LOCK = ".lock"
 _SETTLED = 60.0  # seconds after which a directory without a lock on it can be nobody's that is just being made
 
@@ -142,7 +142,7 @@ def temporary_directory(parent: Path, *, keep: bool = False) -> Iterator[Path]:
     Directories that killed runs of this user left there are removed at the start: they are those whose lock is free.
     """
     _reap(parent)
-    path = parent / f"{_PREFIX}{os.urandom(6).hex()}"
+    path = parent / f"{WORKING_PREFIX}{os.urandom(6).hex()}"
     try:
         path.mkdir(mode=0o700)
     except OSError as error:
@@ -160,7 +160,7 @@ def temporary_directory(parent: Path, *, keep: bool = False) -> Iterator[Path]:
 
 
 def _reap(parent: Path) -> None:
-    for path in parent.glob(f"{_PREFIX}*"):
+    for path in parent.glob(f"{WORKING_PREFIX}*"):
         with suppress(OSError, FileError):
             status = path.lstat()
             if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):

@@ -15,6 +15,7 @@ from singularity import kernel
 from singularity.build.reproducible import source_date_epoch
 from singularity.definition.model import Copy
 from singularity.errors import DefinitionError
+from singularity.files import WORKING_PREFIX
 from singularity.image.root import Root
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ class _Found:
 def _walk(source: Source, top: str) -> Iterator[_Found]:
     """A source with all that is in it, directories before their content, by name.
 
+    Working directories of builds, this one's among them, are passed over.
     A link is the file that it leads to at the top, and everywhere where links are followed; one that leads to nothing
     is itself, but not at the top.
     """
@@ -132,7 +134,9 @@ def _walk(source: Source, top: str) -> Iterator[_Found]:
         yield _Found(path, relative, status)
         if stat.S_ISDIR(status.st_mode):
             here = _Directory(status.st_dev, status.st_ino, above)
-            names = source.root.names(path)
+            names = [
+                name for name in source.root.names(path) if not (source.follow and name.startswith(WORKING_PREFIX))
+            ]
             pending += [(f"{path}/{name}", f"{relative}/{name}", here) for name in reversed(names)]
 
 
@@ -328,6 +332,8 @@ def _pairs(entry: Copy, source: Source, target: Root, name: str, below: str) -> 
     inside = entry.target.endswith("/") or len(found) > 1 or (bool(destination) and target.is_directory(destination))
     for match in found:
         path = os.path.normpath(os.path.join(source.directory, match))
+        if path == "/" and source.follow:
+            raise OSError(errno.EINVAL, "all of the host cannot be copied", entry.source)
         if not destination:
             yield path, below + _within(match)
         else:

@@ -17,8 +17,10 @@ from singularity.errors import DefinitionError
 from singularity.image.root import Root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from builds import Build
 
 
 @pytest.fixture
@@ -112,6 +114,7 @@ def test_files_replace_what_is_there_and_do_not_write_through_links(host: Path, 
         ("{a.txt,none}", "x.def:7: %files: none: no such file"),
         ("$HOME/x", "x.def:7: %files: $HOME/x: no such file (~ and $NAME are not filled in here)"),
         ("~/x", "x.def:7: %files: ~/x: no such file (~ and $NAME are not filled in here)"),
+        ("/", "x.def:7: %files: /: all of the host cannot be copied"),
         ("dir", "x.def:7: %files: /to: a file is there, and a directory should be"),
         ("both", "x.def:7: %files: /to/there: a directory is there, and a file should be"),
         ("broken", "x.def:7: %files: {host}/broken: a link to nothing"),
@@ -304,3 +307,24 @@ def test_a_link_of_the_image_leads_to_a_place_in_the_image(host: Path, image: Ro
         with pytest.raises(DefinitionError):
             copied(host, image, "a.txt", target)
     assert os.listdir(tmp_path / "outside") == []
+
+
+def test_a_build_in_the_directory_that_it_copies_does_not_copy_itself(host: Path) -> None:
+    (host / "singularity-work-0" / "root").mkdir(parents=True)
+    with Root(host / "singularity-work-0" / "root") as image:
+        assert set(copied(host, image, ".", "/src")) == {
+            f"src/{name}"
+            for name in ("a.txt", "b.txt", "c.dat", ".hidden", "dir/one", "dir/sub/two", "dir/sub/three.txt",
+                         "with blank", "link", "dir/link")
+        }  # fmt: skip
+
+
+@pytest.mark.needs("root", "busybox")
+@pytest.mark.parametrize("target", [("--sandbox", "x"), ("x.sif",)])
+def test_a_project_is_copied_without_the_build_in_it(
+    build: Build, definition: Callable[[str], Path], target: tuple[str, ...]
+) -> None:
+    path = definition("%files\n  . /src\n%post\n  ls -A /src /src/tmp >/listed\n")
+    build.ok("build", "--sandbox", "first", path)
+    assert (build.directory / "first" / "listed").read_text().split() == ["/src:", "base", "tmp", "x.def", "/src/tmp:"]
+    build.ok("build", *target, path)
