@@ -31,6 +31,16 @@ class _Saved:
     tags: tuple[str, ...]
 
 
+def lists(place: Files) -> list[bytes]:
+    """What all images of an archive follow from: the list of them, and their configurations."""
+    if not place.has(_LIST):
+        return layout.lists(place)
+    data = files.read(place, _LIST, document.MANIFEST_LIMIT)
+    name = f"{place.name}: {_LIST}"
+    images = [_saved(each, name) for each in document.parse_list(data, name)]
+    return [data, *(files.read(place, each.config, document.CONFIG_LIMIT) for each in images)]
+
+
 def find(place: Files, reference: Reference, wanted: Platform) -> Image:
     """The image that a reference means, in such an archive or in an OCI layout. Raises ImageError and FileError."""
     if not place.has(_LIST):

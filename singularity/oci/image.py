@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from singularity.errors import ImageError
-from singularity.oci import choose, digest, document
+from singularity.oci import choose, document
 from singularity.oci.digest import Checked, Digest
 from singularity.oci.document import Config, Descriptor, Index, Manifest, Platform
 
@@ -125,8 +125,3 @@ def _name(blobs: Blobs, descriptor: Descriptor) -> str:
 def platform(architecture: str) -> Platform:
     """What a machine wants; `architecture` in the words of SIF files, which are those of Go."""
     return Platform(os="linux", architecture=architecture)
-
-
-def identity(image: Image) -> str:
-    """What the image is, for the build cache: whatever is made from it changes with this."""
-    return digest.of(str(image.digest).encode()).digits

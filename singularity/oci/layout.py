@@ -48,6 +48,12 @@ def is_layout(place: Files) -> bool:
     return place.has(_MARK) and place.has(_INDEX)
 
 
+def lists(place: Files) -> list[bytes]:
+    """What all images of a layout follow from: its index, in which they stand by their digests."""
+    Layout(place)
+    return [files.read(place, _INDEX, document.MANIFEST_LIMIT)]
+
+
 def find(place: Files, reference: Reference, wanted: Platform) -> Image:
     """The image that a reference means. Raises ImageError and FileError."""
     layout = Layout(place)

@@ -316,3 +316,24 @@ def test_links_of_an_archive_stay_inside_it(tmp_path: Path) -> None:
             archive.addfile(info)
     for transport in ("oci-archive", "docker-archive"):
         assert refusal(path, transport=transport).startswith(("no OCI layout", "no archive of an image"))
+
+
+def test_the_identity_of_a_source_changes_with_what_is_in_it(layout: Layout, tmp_path: Path) -> None:
+    """Whatever machine the images are for, and however the archive is compressed."""
+
+    def identity(transport: str, text: object) -> str:
+        return local.identity(transport, str(text), tmp_path)
+
+    layout.add(layout.image([layer(("a", b"1"))], architecture="s390x"), "t")
+    first = identity("oci", f"{layout.path}:t")
+    assert identity("oci", layout.path) == first
+    layout.add(layout.image([layer(("a", b"2"))]), "u")
+    assert identity("oci", layout.path) != first
+    path = tmp_path / "saved.tar"
+    found = []
+    for content in (b"a", b"b", b"a"):
+        saved(path, ("x", [], [layer(("a", content))]))
+        found.append(identity("docker-archive", path))
+    assert found[0] == found[2] != found[1]
+    (tmp_path / "saved.tar.gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert identity("docker-archive", tmp_path / "saved.tar.gz") == found[0]

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from singularity import paths
-from singularity.build import architecture
 from singularity.build.agents import require
 from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
@@ -36,7 +35,5 @@ def fill(found: Image, root: Path) -> None:
 
 
 def source_digest(stage: Stage) -> str | None:
-    """The digest of the image, which all that is in it depends on."""
-    wanted = image.platform(architecture.host().sif)
-    with local.opened(stage.agent, stage.value("from"), wanted, paths.temporary()) as found:
-        return str(found.digest)
+    """The digest of what lists the images of the source, which all that is in them depends on."""
+    return local.identity(stage.agent, stage.value("from"), paths.temporary())
