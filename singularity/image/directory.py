@@ -21,6 +21,7 @@ from singularity.image.xattrs import is_carried
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 1 << 16  # bytes of a file that are read when it is met
+_DEEP = 128  # directories in one another
 _KINDS = {kind.value: kind for kind in Kind if kind is not Kind.HARD_LINK}
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = _OPEN | os.O_RDONLY | os.O_DIRECTORY
@@ -105,6 +106,8 @@ class _Walk:
                 elif self.here in self.mounts:
                     yield Entry(self.member(self.here, status, None, Kind.DIRECTORY))
                 else:
+                    if len(stack) == _DEEP:
+                        _allow_descriptors()
                     stack.append(self._enter(level.fd, name, status))
                     yield Entry(self.member(self.here, status, stack[-1].fd, Kind.DIRECTORY))
         finally:
@@ -174,7 +177,7 @@ class _Walk:
     def _open(self, directory: int, name: bytes, status: os.stat_result, flags: int) -> int:
         """Opens what `status` is of, also where only its mode keeps its owner from it."""
         try:
-            fd = _open(directory, name, flags)
+            fd = os.open(name, flags, dir_fd=directory)
         except PermissionError:
             if status.st_uid != os.geteuid() or flags & os.O_DIRECTORY:
                 raise
@@ -259,16 +262,10 @@ def _names(directory: int) -> list[bytes]:
     return sorted(os.fsencode(name) for name in os.listdir(directory))
 
 
-def _open(directory: int, name: bytes, flags: int) -> int:
-    """Opens a file; for a tree that is deeper than descriptors are allowed by default, their limit is raised."""
-    try:
-        return os.open(name, flags, dir_fd=directory)
-    except OSError as error:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if error.errno != errno.EMFILE or soft == hard:
-            raise
+def _allow_descriptors() -> None:
+    """A tree may be deeper than there are descriptors by default."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return os.open(name, flags, dir_fd=directory)
 
 
 def _open_own(directory: int, name: bytes, flags: int) -> int:

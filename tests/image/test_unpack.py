@@ -19,13 +19,14 @@ from ordinary_user import World
 from trees import directory, file, hard_link, link
 
 from singularity.errors import FileError, ImageError
+from singularity.files import remove_tree
 from singularity.image import directory as directories
 from singularity.image import tar
 from singularity.image.tree import Entry, Kind, Member, Segment
 from singularity.image.unpack import Loss, Modes, Parents, Policy, Special, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 TESTS = Path(__file__).resolve().parent.parent
 
@@ -40,10 +41,11 @@ def outside(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Path:
+def target(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "target"
     path.mkdir()
-    return path
+    yield path
+    remove_tree(path)  # which may be deeper than others can remove
 
 
 def put(target: Path, *entries: Entry, parents: Parents = Parents.REPLACE) -> None:
