@@ -104,6 +104,8 @@ def unpack_over(image: Opened, tree: Tree, temporary: Path) -> None:
             with mounted.mounted(image, writable=True, temporary=temporary) as root:
                 _unpack_into(root, tree)
                 return
+        except mounted.CannotMountError as error:
+            logger.log(VERBOSE, "A copy of the image is made: %s", error)
         except FileError as error:
             raise _explained(error, image) from error
     with rewritten(image) as new:

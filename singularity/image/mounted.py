@@ -39,7 +39,13 @@ _KEPT = (  # flags of a mount that a user namespace may not take off: as statvfs
     (os.ST_RELATIME, 1 << 21),
 )
 _SAFE = kernel.MS_NOSUID | kernel.MS_NODEV
-_NO_DEVICES = (errno.ENOENT, errno.EPERM, errno.EACCES, errno.ENXIO)  # of loop devices: a container, most likely
+_NO_DEVICES = (
+    errno.ENOENT,
+    errno.EPERM,
+    errno.EACCES,
+    errno.ENXIO,
+    errno.ENOTTY,
+)  # of loop devices: a container, most likely
 _START, _END, _PAUSE = 30.0, 2.0, 0.005  # seconds: for a server to mount, for users to leave, between looks
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -41,12 +41,12 @@ def anyone(storage: Path, tmp_path: Path) -> Iterator[Callable[[str], Person]]:
     shutil.rmtree(place)
 
 
-@pytest.fixture(params=list(PEOPLE))
+@pytest.fixture(params=["root", "user", "user-with-one-id", "user-without-fuse"])
 def person(request: pytest.FixtureRequest, anyone: Callable[[str], Person]) -> Person:
     return anyone(request.param)
 
 
-@pytest.fixture(params=["root", "user", "user-with-one-id"])
+@pytest.fixture(params=["root", "root-without-loop", "user", "user-with-one-id"])
 def mounter(request: pytest.FixtureRequest, anyone: Callable[[str], Person]) -> Person:
     """Whoever can mount images."""
     return anyone(request.param)

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -390,3 +391,25 @@ def test_the_mode_of_an_image_stays(anyone: Callable[[str], Person], container: 
     assert stat.S_IMODE(image.stat().st_mode) == 0o640
     assert "x" in contents(image)
     assert image.stat().st_blocks * 512 < image.stat().st_size
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_root_in_a_container_has_other_ways(
+    anyone: Callable[[str], Person], container: Path, archive: Path, expected: dict[str, Found], *, fuse: bool
+) -> None:
+    """Without loop devices through FUSE; without either on a copy."""
+    root = anyone("root-without-loop")
+    program = shutil.which("fuse2fs")
+    assert program is not None
+    hidden = {} if fuse else {Path(program): archive}
+    root = replace(root, world=replace(root.world, replaced={**root.world.replaced, **hidden}))
+    image = root.directory / "box.img"
+    shutil.copy(container, image)
+    result = root.does("import", image, archive, first=["-v"])
+    shutil.copy(archive, root.directory / "one")
+    root.does("copy", image, "one", "/opt/one")
+    found = essence(image)
+    assert found.pop("opt/one").content == digest(archive.read_bytes())
+    assert found == expected
+    assert "no loop device" in result.err
+    assert ("A copy of the image is made" in result.err) is not fuse
