@@ -1,12 +1,14 @@
 """ext file systems through e2fsprogs: parts out of a file, checked, mended and made larger; never mounted."""
 
+import errno
 import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from singularity.errors import ImageError
+from singularity.errors import ImageError, ToolError
 from singularity.image import ext_layout as layout
 from singularity.process import call, run, started
 
@@ -38,6 +40,11 @@ def superblock(fd: int, offset: int) -> layout.Superblock:
 def needs_recovery(fd: int, offset: int) -> bool:
     """Whether a program or machine ended while it wrote to the file system at `offset`. Raises ImageError."""
     return superblock(fd, offset).needs_recovery
+
+
+def says_full(text: str) -> bool:
+    """Whether a tool's complaint means that the disk is full: a write that begins within a page ends with it."""
+    return "resulted in short write" in text or os.strerror(errno.ENOSPC) in text
 
 
 def check(fd: int, offset: int, *, name: str, purpose: str) -> bool:
@@ -77,11 +84,13 @@ def lengthen(fd: int) -> bool:
 def expand(fd: int, offset: int, more: int, *, purpose: str) -> None:
     """Makes the file system at `offset` of a file open for writing `more` bytes larger, or as large as the file is.
 
-    It must have been checked. Killed at any moment it leaves the old file system or the new one: the file grows first.
-    Raises ToolError, and OSError when the file cannot grow.
+    It must have been checked. Killed at any moment it leaves the old file system or the new one, which both have all
+    files: the file grows first, and what is new is written behind what is there. Raises ToolError, and OSError when
+    there is no room on the disk.
     """
     found = superblock(fd, offset)
     before = os.fstat(fd).st_size
+    _refuse_full_disk(fd, found, more)
     blocks = max(found.blocks + more // found.block_size, (before - offset) // found.block_size)
     end = offset + blocks * found.block_size
     # resize2fs cuts a file that is longer than the file system, without the offset in mind: it must find a file that is
@@ -93,10 +102,25 @@ def expand(fd: int, offset: int, more: int, *, purpose: str) -> None:
         with started(argv, purpose=purpose, keep=[fd]) as resize:
             _wait_until_open(resize.pid, fd)
             os.ftruncate(fd, end)
+    except ToolError as error:
+        with suppress(ImageError, ToolError):  # what it has begun is undone
+            check(fd, offset, name="", purpose=purpose)
+        if says_full(str(error)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
     finally:
         os.ftruncate(fd, end)
         reached = superblock(fd, offset).blocks
         os.ftruncate(fd, before if reached == found.blocks else offset + reached * found.block_size)
+
+
+def _refuse_full_disk(fd: int, found: layout.Superblock, more: int) -> None:
+    """Raises OSError where the disk has no room for what a larger file system writes of its own: tables and bitmaps."""
+    group = found.inodes_per_group * found.inode_size + 4 * found.block_size
+    needed = (more // (found.blocks_per_group * found.block_size) + 1) * group
+    disk = os.fstatvfs(fd)
+    if disk.f_bavail * disk.f_frsize < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _wait_until_open(process: int, fd: int) -> None:

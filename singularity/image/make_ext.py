@@ -5,19 +5,23 @@ owners, devices and attributes are only bytes in a file. Without a given size th
 makes it grow while the tree comes, and at the end it is cut to what the content needs and room for more.
 """
 
+import errno
 import hashlib
 import logging
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from singularity import kernel
 from singularity.errors import ImageError
+from singularity.image.ext import says_full
 from singularity.image.ext_allocator import FullError
 from singularity.image.ext_writer import Losses, Writer
 from singularity.image.tree import Entry, Kind, Member, Tree
-from singularity.process import run
+from singularity.process import call
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +197,11 @@ class _Growth:
         os.ftruncate(self.fd, max(os.fstat(self.fd).st_size, self.offset + self.size))
         device = f"/proc/self/fd/{self.fd}?offset={self.offset}"
         argv = ["resize2fs", "-f", device, f"{self.size // 1024}K"]
-        run(argv, purpose=self.purpose, environment=self.environment, keep=[self.fd])
+        finished = call(argv, purpose=self.purpose, environment=self.environment, keep=[self.fd])
+        if says_full(finished.complaints):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if finished.status != 0:
+            raise finished.failure(self.purpose)
         os.ftruncate(self.fd, self.offset + self.size)
 
     def cut(self, writer: Writer) -> None:
@@ -256,9 +264,28 @@ def _format(
         named = [*identity, *(["-L", label] if label else [])]
         place = [f"/proc/self/fd/{fd}", f"{size // 1024}K"]
         argv = ["mke2fs", "-q", "-F", *form, *named, "-E", ",".join(options), *place]
-        run(argv, purpose=purpose, environment=environment, keep=[fd, configuration])
+        finished = call(argv, purpose=purpose, environment=environment, keep=[fd, configuration])
     finally:
         os.close(configuration)
+    if says_full(finished.complaints):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if finished.status != 0:
+        raise finished.failure(purpose)
+    _make_holes(fd)
+
+
+def _make_holes(fd: int) -> None:
+    """Gives back what the disk keeps ready for zeros, such as those of the journal."""
+    at, size = 0, os.fstat(fd).st_size
+    with suppress(OSError):  # ENXIO: no data is left; or a file system without holes
+        while True:
+            data = os.lseek(fd, at, os.SEEK_DATA)
+            if data > at:
+                kernel.punch_hole(fd, at, data - at)
+            at = os.lseek(fd, data, os.SEEK_HOLE)
+    if at < size:
+        with suppress(OSError):
+            kernel.punch_hole(fd, at, size - at)
 
 
 def _uuid(text: str) -> str:
