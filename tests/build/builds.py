@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -82,3 +84,45 @@ class Build:
         """What a build must not leave: files in the temporary directory, and hidden or working ones beside images."""
         beside = [p.name for p in self.directory.iterdir() if p.name.startswith((".", "singularity-work-"))]
         return sorted([p.name for p in self.temporary.iterdir()] + beside)
+
+
+USER = 4321
+AS_USER = """
+for file in subuid subgid passwd; do mount --bind "$1/$file" "/etc/$file" || exit; done
+shift
+exec setpriv --reuid "$@"
+"""
+
+
+def as_user(build: Build, *words: str, ids: str = "", own: bool = True) -> subprocess.CompletedProcess[str]:
+    """The installed program, as a user; with `ids` as one who has an account and subordinate ids.
+
+    Everything in the directory is the user's then, unless not `own`; layers in the cache keep their owners.
+    """
+    prefix = machine.prefix()
+    assert prefix is not None
+    account = f"user:x:{USER}:{USER}::/:/bin/sh\n" if ids else ""
+    for name, text in (("subuid", ids), ("subgid", ids), ("passwd", Path("/etc/passwd").read_text() + account)):
+        build.write(f"accounts/{name}", text)
+    for path in (build.directory, *build.directory.rglob("*")):
+        ours = own and "kept" not in path.relative_to(build.directory).parts
+        if ours and path.lstat().st_uid != USER:  # another time of change would be another input
+            os.chown(path, USER, USER, follow_symlinks=False)
+    for path in build.directory.parents:
+        if path.owner() == "root" and path.stat().st_mode & 0o001 == 0:
+            path.chmod(path.stat().st_mode | 0o011)
+    become = [build.directory / "accounts", str(USER), "--regid", str(USER), "--clear-groups"]
+    return subprocess.run(
+        ["unshare", "--mount", "sh", "-c", AS_USER, "sh", *become, prefix / "bin" / "singularity", *words],
+        cwd=build.directory,
+        env={
+            "TMPDIR": str(build.temporary),
+            "HOME": str(build.directory),
+            "SINGULARITY_CACHEDIR": str(build.directory / "kept"),
+            "PATH": "/usr/bin:/bin:/usr/sbin",
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

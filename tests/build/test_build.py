@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import machine
 import pytest
+from builds import USER, as_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -595,38 +596,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(build: Build, definition: De
 # Ordinary users.
 
 
-USER = 4321
-AS_USER = """
-for file in subuid subgid passwd; do mount --bind "$1/$file" "/etc/$file" || exit; done
-shift
-exec setpriv --reuid "$@"
-"""
-
-
-def as_user(build: Build, *words: str, ids: str = "") -> subprocess.CompletedProcess[str]:
-    """The installed program, as a user; with `ids` as one who has an account and subordinate ids."""
-    prefix = machine.prefix()
-    assert prefix is not None
-    account = f"user:x:{USER}:{USER}::/:/bin/sh\n" if ids else ""
-    for name, text in (("subuid", ids), ("subgid", ids), ("passwd", Path("/etc/passwd").read_text() + account)):
-        build.write(f"accounts/{name}", text)
-    for path in (build.directory, *build.directory.rglob("*")):
-        os.chown(path, USER, USER, follow_symlinks=False)
-    for path in build.directory.parents:
-        if path.owner() == "root" and path.stat().st_mode & 0o001 == 0:
-            path.chmod(path.stat().st_mode | 0o011)
-    become = [build.directory / "accounts", str(USER), "--regid", str(USER), "--clear-groups"]
-    return subprocess.run(
-        ["unshare", "--mount", "sh", "-c", AS_USER, "sh", *become, prefix / "bin" / "singularity", *words],
-        cwd=build.directory,
-        env={"TMPDIR": str(build.temporary), "HOME": str(build.directory), "PATH": "/usr/bin:/bin:/usr/sbin"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.needs("root", "userns", "installation")
 def test_an_ordinary_user_builds_in_a_user_namespace(build: Build, definition: Definition) -> None:
     definition(WHOLE)
@@ -652,7 +621,7 @@ def test_with_ids_of_their_own_users_build_images_with_many_owners(build: Build,
     assert (status.st_uid, status.st_gid) == (33, 34)
     assert (build.directory / "x.sif").stat().st_uid == USER
     assert build.leftovers() == []
-    done = as_user(build, "build", "y.sif", "x.sif")
+    done = as_user(build, "build", "--sandbox", "y", "x.sif")
     assert done.returncode == 0, done.stderr
     assert "WARNING: x.sif: 2 files belong to others there, and now to root: you have no ids for others" in done.stderr
 

@@ -7,7 +7,7 @@ from singularity.build import digest as digests
 from singularity.build.agents import require
 from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
-from singularity.errors import FileError
+from singularity.errors import FileError, ImageError
 from singularity.image import contents, squashfs
 from singularity.image.identify import Format, identify
 from singularity.image.unpack import unpack
@@ -44,6 +44,8 @@ def fill(source: Path, root: Path) -> None:
     """Copies a directory, or unpacks an image file, into a directory. Raises ImageError, FileError and ToolError."""
     image = identify(source)
     if image.root.format is Format.DIRECTORY:
+        if root.resolve().is_relative_to(source.resolve()):
+            raise ImageError(f"{source}: the working directory lies in it", hint="name another with --tmpdir")
         run(["cp", *_copying(), "--no-target-directory", "--", image.path, root], purpose=f"copy {image.path}")
     elif image.root.format is Format.SQUASHFS:
         squashfs.unpack(image.path, image.root.offset, root, purpose=f"unpack {image.path}")
