@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -185,8 +185,9 @@ def test_a_large_image_is_inspected_without_reading_it(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, str(image)], capture_output=True, text=True, check=True)
     assert int(done.stderr) < 1 << 17
     best = 10.0
-    for _ in range(5):
-        start = time.perf_counter()
+    for _ in range(5):  # the time that the machine gives to others is not ours
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         run("inspect", image)
-        best = min(best, time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        best = min(best, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert best < 0.15
