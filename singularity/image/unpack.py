@@ -11,10 +11,9 @@ import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,9 +23,12 @@ from singularity.errors import FileError, ImageError
 from singularity.files import remove_at
 from singularity.image import acl
 from singularity.image.limits import shown
+from singularity.image.policy import Loss, Modes, Parents, Policy, Report, Special
 from singularity.image.root import Root
 from singularity.image.tree import Entry, Kind, Member, Segment, Tree
 from singularity.image.xattrs import CAPABILITY, is_carried
+
+__all__ = ["Loss", "Modes", "Parents", "Policy", "Report", "Special", "Unpacker", "open_beneath", "unpack", "warn"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,81 +37,6 @@ _PLACE = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SETID = 0o6000
 _REFUSED = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP, errno.EOVERFLOW, errno.ENOSYS)
-
-
-class Loss(Enum):
-    """What did not arrive; the value, after a number, says it."""
-
-    OWNERS = "files belong to you, not to their owners: only root keeps owners"
-    UNMAPPED_OWNERS = "files belong to others there, and now to root: there are no ids for others here"
-    SETID = "setuid and setgid bits are left out, since their files now have another owner"
-    DEVICES = "device nodes are left out: only root makes them"
-    PIPES = "named pipes and sockets are left out: only root keeps them"
-    CAPABILITIES = "files lose their capabilities: only root keeps them"
-    ACLS = "access control lists are left out: the file system or your ids do not allow them"
-    XATTRS = "extended attributes are left out: the file system or your rights do not allow them"
-
-
-class Parents(Enum):
-    """What happens to a link that stands where a member's path has a directory."""
-
-    REPLACE = "replace"  # by a directory
-    REFUSE = "refuse"  # the archive
-    FOLLOW = "follow"  # inside the root, as a program in the container would
-
-
-class Special(Enum):
-    """What becomes of device nodes, or of named pipes and sockets."""
-
-    CREATE = "create"
-    LEAVE_OUT = "leave out"
-    EMPTY_FILE = "empty file"  # in their place
-
-
-class Modes(Enum):
-    """What becomes of permissions."""
-
-    EXACT = "exact"
-    REMOVABLE = "removable"  # the owner may also read and write, and go into directories
-    PLAIN = "plain"  # files 0600, directories 0700
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What is kept of a member's attributes."""
-
-    owners: bool = True
-    devices: Special = Special.CREATE
-    pipes: Special = Special.CREATE
-    modes: Modes = Modes.EXACT
-    xattrs: bool = True
-    parents: Parents = Parents.REPLACE
-
-    @classmethod
-    def of_caller(cls) -> Self:
-        """All that who calls may keep: root everything, root of a user namespace no devices, others least."""
-        if os.geteuid() == 0:
-            return cls()
-        return cls(owners=False, devices=Special.LEAVE_OUT, pipes=Special.LEAVE_OUT, modes=Modes.REMOVABLE)
-
-    @classmethod
-    def staging(cls) -> Self:
-        """Everything as files that the caller can read and remove: attributes are given to them elsewhere."""
-        special = Special.EMPTY_FILE
-        return cls(owners=False, devices=special, pipes=special, modes=Modes.PLAIN, xattrs=False)
-
-    def with_parents(self, parents: Parents) -> Self:
-        """The same with another rule for links among the directories of a path."""
-        return replace(self, parents=parents)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What was unpacked."""
-
-    members: int = 0
-    size: int = 0  # bytes of data, holes left out
-    left_out: Mapping[Loss, int] = field(default_factory=dict)
 
 
 def unpack(
