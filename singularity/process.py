@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACKAGES = {
     "debootstrap": "debootstrap",
-    "debugfs": "e2fsprogs",
     "e2fsck": "e2fsprogs",
     "fuse2fs": "fuse2fs",
     "mke2fs": "e2fsprogs",

@@ -1,34 +1,20 @@
-"""ext file systems through e2fsprogs: parts out of a file, checked, mended and made larger; never mounted."""
+"""ext file systems through e2fsprogs: checked, mended and made larger; never mounted."""
 
 import errno
 import logging
 import os
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from singularity.errors import ImageError, ToolError
 from singularity.image import ext_layout as layout
-from singularity.process import call, run, started
+from singularity.process import call, started
 
 logger = logging.getLogger(__name__)
 
 _CORRECTED, _CORRECTED_MOUNTED, _UNCORRECTED = 1, 2, 4  # bits of the exit status of e2fsck
 _PAUSE = 0.0005  # seconds
 _INHERITED = 1
-
-
-def unpack(image: Path, offset: int, target: Path, names: Sequence[str], *, purpose: str) -> None:
-    """Copies `names`, top-level files and directories of the file system `offset` bytes into `image`, to `target`.
-
-    Names that are not there are no failure. Raises ToolError.
-    """
-    target.mkdir()
-    with image.open("rb") as file:
-        wanted = " ".join(f"/{name}" for name in names)
-        device = f"/proc/self/fd/{file.fileno()}?offset={offset}"
-        run(["debugfs", "-R", f"rdump {wanted} {os.fspath(target)}", device], purpose=purpose, keep=[file.fileno()])
 
 
 def superblock(fd: int, offset: int) -> layout.Superblock:
