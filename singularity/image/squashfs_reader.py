@@ -186,6 +186,7 @@ class _Squashfs:
         self._inode_count = inodes
         self._sizes_left, self._lists_left = self.inodes.capacity, self.directories.capacity
         self._total = 0
+        self._window = 2 * len(os.sched_getaffinity(0))  # blocks of data that are made ready
         self._first_names: dict[int, bytes] = {}
 
     def pread(self, at: int, size: int) -> bytes:
@@ -381,7 +382,7 @@ class _Squashfs:
     def _data(self, inode: _Inode, sizes: "array[int]", tail: int) -> Iterator[bytes]:
         """The data of a file, some blocks ahead of who reads it."""
         ahead: deque[tuple[Future[bytes], int]] = deque()
-        at, last, window = inode.start, len(sizes) - 1, 2 * len(os.sched_getaffinity(0))
+        at, last, window = inode.start, len(sizes) - 1, self._window
         for number, word in enumerate(sizes):
             if not word:
                 continue
