@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import signal
 import stat
 import time
 from collections.abc import Iterator
@@ -273,6 +274,8 @@ class Editor:
 
     def _refuse_users(self) -> None:
         """A file that anybody else has open, a loop device or a file system server too, cannot be leased."""
+        with suppress(ValueError):  # not the main thread: whoever opens the file while it is leased could end us
+            signal.signal(signal.SIGIO, signal.SIG_IGN)
         for _ in range(_LOCK_TRIES):
             try:
                 fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
