@@ -141,6 +141,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "createrepo": lambda: _program("createrepo_c", "createrepo-c"),
     "zypper": lambda: _program("zypper", "zypper"),
     "pacman": lambda: _program("pacman", "pacman-package-manager"),
+    "dpkg-scanpackages": lambda: _program("dpkg-scanpackages", "dpkg-dev"),
     "bsdtar": lambda: _program("bsdtar", "libarchive-tools"),
     "gpg": lambda: _program("gpg", "gpg"),
     "newuidmap": lambda: _program("newuidmap", "uidmap"),

@@ -63,7 +63,11 @@ def prepare(root: Root) -> None:
             root.make_directory(path, mode)
     for path in _FILES:
         if root.status(path) is None:
-            root.make_file(path)
+            try:
+                root.make_file(path)
+            except FileNotFoundError:  # a link into a directory that is not there: Debian's, without time zones
+                root.remove(path)
+                root.make_file(path)
     _local_time(root)
     for name in ("actions", "env", "libs"):
         root.make_directory(f"{DIRECTORY}/{name}")

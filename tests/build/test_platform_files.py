@@ -191,3 +191,16 @@ def test_labels_say_in_the_words_of_oci_images_what_was_built_when_and_on_what(i
     found = json.loads((image / ".singularity.d/labels.json").read_text())
     assert found[f"{prefix}created"] == "2023-11-14T22:13:20Z"
     assert f"{prefix}base.name" not in found
+
+
+def test_a_link_to_time_zones_that_are_not_there_gives_way_to_a_file(tmp_path: Path) -> None:
+    """debootstrap links /etc/localtime whether or not a package has brought the zones along."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "etc" / "localtime").symlink_to("/usr/share/zoneinfo/UTC")
+    (tmp_path / "etc" / "resolv.conf").symlink_to("../run/resolv.conf")
+    with Root(tmp_path) as root:
+        platform_files.prepare(root)
+    assert (tmp_path / "etc" / "localtime").read_bytes() == b""
+    assert not (tmp_path / "etc" / "localtime").is_symlink()
+    assert (tmp_path / "run" / "resolv.conf").read_bytes() == b""

@@ -29,12 +29,16 @@ _EXCLUDED = "openssl,udev,debconf-i18n,e2fsprogs"  # what a container has no use
 _SUITE = re.compile(r"[A-Za-z0-9][\w./-]*")
 _KEY_LIMIT = 4 << 20
 _ARMOUR = re.compile(rb"-----BEGIN PGP PUBLIC KEY BLOCK-----(.*?)-----END PGP PUBLIC KEY BLOCK-----", re.DOTALL)
+_LOG = "/debootstrap/debootstrap.log"
+_AT_FAULT = re.compile(r"dpkg: error processing ")
+_SHOWN = 5  # lines before that one, which are what the package's script said
 _PACKAGE_FILES = "/var/cache/apt/archives"
 # What tells of this one installation, and would differ in the next.
 _LOGS = ("/var/log/bootstrap.log", "/var/log/dpkg.log", "/var/log/alternatives.log", "/var/cache/ldconfig/aux-cache")
 _OUTPUT = installer.Output(
     told=re.compile(r"^I: (?!(?:Retrieving|Validating|Extracting|Unpacking|Configuring) )"),
-    warned=re.compile(r"^W: "),
+    # In a user namespace some of /dev and /sys cannot be, which harms nothing; and where to look is gone by then.
+    warned=re.compile(r"^W: (?!Could not create /dev/|Failure trying to run: .* mount -t sysfs |See )"),
     failed=(re.compile(r"^E: (?!Couldn't download packages|Failure)"),),
 )
 
@@ -61,7 +65,10 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
         import_module("singularity.build.agents.mmdebstrap").bootstrap(stage, root, workspace)
         return
     argv = command(stage, root, workspace, keyring(stage, workspace))
-    run(argv, environment(workspace))
+    try:
+        run(argv, environment(workspace))
+    except BuildError as error:
+        raise _explained(root) or error from error
     clean(root)
 
 
@@ -100,6 +107,21 @@ def environment(workspace: Workspace) -> Mapping[str, str]:
 def run(argv: list[str], variables: Mapping[str, str]) -> None:
     """Runs debootstrap or its like. Raises BuildError and ToolError."""
     installer.run(argv, purpose=PURPOSE, environment=variables, output=_OUTPUT)
+
+
+def _explained(path: Path) -> BuildError | None:
+    """What debootstrap's log says, which is in the root file system and goes with it; None where it says no reason."""
+    with Root(path) as root:
+        if not root.is_file(_LOG):
+            return None
+        lines = root.read(_LOG).decode("utf-8", "replace").splitlines()
+    found = next((index for index, line in enumerate(lines) if _AT_FAULT.match(line)), None)
+    if found is None:
+        return None
+    for line in lines[max(0, found - _SHOWN) : found]:
+        logger.info("debootstrap.log: %s", line)
+    reason = " ".join(line.strip() for line in lines[found : found + 2])
+    return BuildError(f"debootstrap could not {PURPOSE}: {reason}", hint="-v shows its output")
 
 
 def keyring(stage: Stage, workspace: Workspace) -> Path | None:

@@ -7,6 +7,7 @@ version, from which repository, was installed.
 from __future__ import annotations
 
 import functools
+import hashlib
 import http.server
 import platform
 import re
@@ -244,6 +245,37 @@ def deb(package: Package, target: Path, fields: Mapping[str, str]) -> Path:
     file = target / f"{package.name}_{package.version}_all.deb"
     run("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", package.tree, file)
     return file
+
+
+def dpkg_files() -> dict[str, str | Path]:
+    """The dpkg of this machine, to be that of an image, and what it calls."""
+    programs = [f"/usr/bin/{name}" for name in ("dpkg", "dpkg-deb", "dpkg-query", "dpkg-split", "tar", "diff")]
+    files: dict[str, str | Path] = {name: Path(name) for name in programs}
+    for program in programs:
+        files |= {f"/usr{str(path).removeprefix('/usr')}": path.resolve() for path in loaded_by(Path(program))}
+    return files
+
+
+def index_debs(place: Path, suite: str, key: Key | None = None) -> None:
+    """`dists/SUITE` for the package files in `pool`."""
+    architecture = run("dpkg", "--print-architecture").strip()
+    directory = place / "dists" / suite
+    index = directory / "main" / f"binary-{architecture}" / "Packages"
+    index.parent.mkdir(parents=True)
+    index.write_text(run("dpkg-scanpackages", "--multiversion", "pool", cwd=place))
+    data = index.read_bytes()
+    name = index.relative_to(directory)
+    lines = [
+        "Origin: Tiny", f"Suite: {suite}", f"Codename: {suite}", "Components: main", f"Architectures: {architecture}",
+        "Date: Tue, 14 Nov 2023 22:13:20 UTC", "SHA256:", f" {hashlib.sha256(data).hexdigest()} {len(data)} {name}",
+        "Description: whose line end, unlike that of the last list, may go when the signature is taken off",
+    ]  # fmt: skip
+    release = directory / "Release"
+    release.write_text("\n".join(lines) + "\n")
+    if key:
+        with key.agent():
+            words = ("--batch", "--clearsign", "--output", directory / "InRelease", release)
+            run("gpg", "--homedir", key.home, *words, HOME=str(key.home))
 
 
 # --- serving ---

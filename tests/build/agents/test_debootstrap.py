@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import repositories
+from repositories import Key, Package
 
 from singularity.build.agents import debootstrap
 from singularity.definition.parse import parse
@@ -17,7 +19,7 @@ from singularity.errors import BuildError
 if TYPE_CHECKING:
     from builds import Build
     from conftest import Alice
-    from repositories import Inside, Key
+    from repositories import Inside, Server
 
 pytestmark = pytest.mark.needs("busybox", "mksquashfs")
 
@@ -93,17 +95,123 @@ def test_keys_in_armour_are_read_as_gpg_reads_them(key: Key) -> None:
         debootstrap.binary_key(armoured.replace(b"m", b"*"), "key")
 
 
-@pytest.mark.needs("root", "gpg", "debootstrap")
-def test_a_suite_signed_by_nobody_that_was_named_is_refused(build: Build, key: Key) -> None:
-    """The key is handed on: debootstrap and apt check with it, and with no other."""
-    suite = build.directory / "mirror" / "dists" / "tiny"
-    suite.mkdir(parents=True)
-    (suite / "Release").write_text("Origin: tiny\nSuite: tiny\nCodename: tiny\n")
-    lines = ["Bootstrap: debootstrap", "OSVersion: sid", f"MirrorURL: {build.directory}/mirror", f"GPG: {key.public}"]
-    suite.rename(suite.with_name("sid"))
+# What debootstrap itself asks for by name, and what this program always includes.
+EMPTY = {
+    "base-files": "required",
+    "perl-base": "required",
+    "mawk": "required",
+    "usr-is-merged": "required",
+    "apt": "important",
+}
+ESSENTIAL = {"Essential": "yes", "Priority": "required"}
+
+
+@pytest.fixture(scope="session")
+def mirror(packages_place: Path, key: Key) -> Path:
+    """A mirror of a suite with a handful of packages: dpkg, on a busybox, and what must be there by name."""
+    work, place = packages_place / "debian-work", packages_place / "debian"
+    pool = place / "pool"
+    pool.mkdir(parents=True)
+    files = repositories.base_files()
+    more = (
+        "awk",
+        "chroot",
+        "find",
+        "mktemp",
+        "mount",
+        "sort",
+        "start-stop-daemon",
+        "tail",
+        "tr",
+        "umount",
+        "uname",
+        "xargs",
+    )
+    links: dict[str, str | Path] = {f"/usr/bin/{name}": "->busybox" for name in more}
+    links |= {"/sbin": "->usr/sbin", "/lib": "->usr/lib", "/lib64": "->usr/lib64"}
+    tools = {"/usr/sbin/ldconfig": Path("/sbin/ldconfig"), "/usr/sbin/start-stop-daemon": "->../bin/busybox"}
+    system = repositories.lay(work / "dpkg", {**files, **links, **repositories.dpkg_files(), **tools})
+    for name in ("dev", "proc", "sys", "tmp", "run", "root", "var/log", "var/tmp"):
+        (system / name).mkdir(parents=True)
+    repositories.deb(Package(name="dpkg", tree=system), pool, ESSENTIAL)
+    libraries = repositories.lay(work / "libc6", {"/usr/share/doc/libc6/copyright": "x\n"})
+    repositories.deb(Package(name="libc6", tree=libraries), pool, ESSENTIAL)
+    accounts = repositories.lay(work / "base-passwd", {"/usr/share/base-passwd/group.master": "root:*:0:\n"})
+    repositories.deb(Package(name="base-passwd", tree=accounts), pool, ESSENTIAL)
+    for name, priority in EMPTY.items():
+        tree = repositories.lay(work / name, {f"/usr/share/doc/{name}/copyright": "x\n"})
+        repositories.deb(Package(name=name, tree=tree), pool, {"Priority": priority})
+    text = '#!/bin/sh\necho "greeter 1"\n'
+    greeter = repositories.lay(work / "greeter", {"/usr/bin/greeter": text})
+    script = "ls /proc/self/exe >/etc/seen"
+    repositories.deb(Package(name="greeter", tree=greeter, requires=("libc6",), script=script), pool, {})
+    failing = repositories.lay(work / "failing", {"/usr/share/doc/failing/copyright": "x\n"})
+    repositories.deb(Package(name="failing", tree=failing, script="nothing-that-exists"), pool, {})
+    repositories.index_debs(place, SUITE, key)
+    shutil.rmtree(work)
+    return place
+
+
+@pytest.mark.needs("debootstrap", "gpg", "dpkg-scanpackages")
+def test_a_suite_of_ones_own_with_a_key_of_ones_own(
+    builder: Build, mirror: Path, key: Key, server: Server, inside: Inside
+) -> None:
+    """Without the distribution's mirror: a signed repository on the loopback interface."""
+    lines = [
+        "Bootstrap: debootstrap",
+        f"OSVersion: {SUITE}",
+        f"MirrorURL: {server.url}/{mirror.name}",
+        "Include: greeter",
+    ]
+    builder.write("x.def", "\n".join([*lines, f"GPG: {key.public}", "%post", "    greeter"]) + "\n")
+    done = builder.ok("build", "x.sif", "x.def")
+    assert "greeter 1" in done.stdout
+    assert "WARNING" not in done.stderr
+    assert builder.leftovers() == []
+    root = builder.root_of("x.sif")
+    assert inside(root, "greeter") == "greeter 1\n"
+    assert inside(root, "dpkg-query", "-Wf", "${Status}", "greeter") == "install ok installed"
+    assert (root / "etc/seen").read_text() == "/proc/self/exe\n"
+    assert not list((root / "var/cache/apt/archives").glob("*.deb"))
+    assert not (root / "var/log/bootstrap.log").exists()
+
+
+@pytest.mark.needs("root", "debootstrap", "mmdebstrap", "gpg", "dpkg-scanpackages")
+@pytest.mark.parametrize("agent", ["debootstrap", "mmdebstrap"])
+def test_a_suite_that_another_has_signed_is_refused(
+    build: Build, mirror: Path, packages_place: Path, agent: str
+) -> None:
+    place = packages_place / f"other-key-of-{agent}"
+    other = Key.make(place)
+    lines = [f"Bootstrap: {agent}", f"OSVersion: {SUITE}", f"MirrorURL: {mirror}", f"GPG: {other.public}"]
     build.write("x.def", "\n".join(lines) + "\n")
     message = build.fails("build", "x.sif", "x.def")
-    assert "Release" in message
+    assert f"{agent} could not bootstrap a Debian system: E: " in message
+    assert "sign" in message or "update" in message
+    assert build.leftovers() == []
+
+
+@pytest.mark.needs("root", "debootstrap", "gpg", "dpkg-scanpackages")
+def test_a_package_that_the_suite_has_not_is_named(build: Build, mirror: Path, key: Key) -> None:
+    lines = ["Bootstrap: debootstrap", f"OSVersion: {SUITE}", f"MirrorURL: {mirror}", "Include: nowhere"]
+    build.write("x.def", "\n".join([*lines, f"GPG: {key.public}"]) + "\n")
+    assert "nowhere" in build.fails("build", "x.sif", "x.def")
+    assert build.leftovers() == []
+
+
+@pytest.mark.needs("root", "debootstrap", "gpg", "dpkg-scanpackages")
+def test_a_package_that_cannot_be_configured_is_named_with_what_it_said(build: Build, mirror: Path, key: Key) -> None:
+    """debootstrap's own log is in the root file system, which is gone by then."""
+    lines = ["Bootstrap: debootstrap", f"OSVersion: {SUITE}", f"MirrorURL: {mirror}", "Include: failing"]
+    build.write("x.def", "\n".join([*lines, f"GPG: {key.public}"]) + "\n")
+    done = build("build", "x.sif", "x.def")
+    assert done.returncode == 255
+    assert "nothing-that-exists: not found" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(
+        "FATAL:   debootstrap could not bootstrap a Debian system: dpkg: error processing package failing"
+    )
+    assert "installed failing package post-installation script subprocess returned error exit status 127" in last
     assert build.leftovers() == []
 
 
