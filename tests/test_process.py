@@ -1,0 +1,104 @@
+"""Tools that read or write a stream: they never outlive the block, and how they ended counts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import machine
+import pytest
+
+from singularity.errors import Interrupted, ToolError
+from singularity.process import started
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PIPE = subprocess.PIPE
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    machine.adopt_orphans()
+    before = machine.children()
+    yield
+    deadline = time.monotonic() + 5  # the killed need a moment to be gone
+    while machine.children() != before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert machine.children() == before
+
+
+def read(stream: BinaryIO | None) -> bytes:
+    return cast("BinaryIO", stream).read()
+
+
+def test_both_ends_can_be_pipes_or_descriptors() -> None:
+    with started(["cat"], purpose="copy", stdin=PIPE, stdout=PIPE) as tool:
+        cast("BinaryIO", tool.stdin).write(b"hello")
+        cast("BinaryIO", tool.stdin).close()
+        assert read(tool.stdout) == b"hello"
+    fd = os.memfd_create("x")
+    os.write(fd, b"from a file")
+    os.lseek(fd, 0, os.SEEK_SET)
+    with started(["cat"], purpose="copy", stdin=fd, stdout=PIPE) as tool:
+        assert tool.stdin is None
+        assert read(tool.stdout) == b"from a file"
+    os.close(fd)
+
+
+def test_what_is_written_at_the_end_of_the_block_still_counts() -> None:
+    fd = os.memfd_create("x")
+    with started(["cat"], purpose="copy", stdin=PIPE, stdout=fd) as tool:
+        cast("BinaryIO", tool.stdin).write(b"x" * 3_000_000)
+    assert os.fstat(fd).st_size == 3_000_000
+    os.close(fd)
+
+
+def test_a_tool_that_is_missing_or_fails_is_told() -> None:
+    with (
+        pytest.raises(ToolError, match="no-such-tool not found, needed to try"),
+        started(["no-such-tool"], purpose="try"),
+    ):
+        pass
+    words = r"sh could not try: the error is this"
+    with (
+        pytest.raises(ToolError, match=words),
+        started(["sh", "-c", "echo the error is this >&2; exit 3"], purpose="try"),
+    ):
+        pass
+    with started(["sh", "-c", "exit 3"], purpose="try", accept=(0, 3)):
+        pass
+    with pytest.raises(ToolError, match="killed by SIGKILL"), started(["sh", "-c", "kill -9 $$"], purpose="try"):
+        pass
+
+
+def test_when_the_tool_made_us_fail_its_failure_is_told() -> None:
+    argv = ["sh", "-c", "echo No space left on device >&2; exit 1"]
+
+    def write() -> None:
+        with started(argv, purpose="write", stdin=PIPE) as tool:
+            for _ in range(100):
+                cast("BinaryIO", tool.stdin).write(bytes(1 << 20))
+
+    with pytest.raises(ToolError, match="sh could not write: No space left on device"):
+        write()
+    unread = ["sh", "-c", "echo the error is mine >&2; exit 1"]
+    with pytest.raises(ToolError, match="error is mine"), started(unread, purpose="read", stdout=PIPE) as tool:
+        assert read(tool.stdout) == b"something"
+
+
+@pytest.mark.parametrize("failure", [ValueError("ours"), Interrupted(2), KeyboardInterrupt()])
+def test_an_exception_ends_the_tool_and_all_it_started(failure: BaseException) -> None:
+    argv = ["sh", "-c", "sleep 1000 & sleep 1000 & echo ready; wait"]
+    begin = time.monotonic()
+
+    def stop() -> None:
+        with started(argv, purpose="wait", stdout=PIPE) as tool:
+            cast("BinaryIO", tool.stdout).readline()
+            raise failure
+
+    with pytest.raises(type(failure)):
+        stop()
+    assert time.monotonic() - begin < 5
