@@ -51,7 +51,7 @@ def command(ctx: click.Context, image: Path, directory: Path | None, *, writable
         with mounted.mounted(found, writable=writable, temporary=paths.temporary(), place=place) as root:
             how = "" if writable else ", read only"
             logger.info("%s is mounted at %s%s: leave the shell to unmount it", image, root, how)
-            status = mounted.run(_shell(), environment=_environment(image, root))
+            status = mounted.run(_shell(), environment=_environment(image, root), job_control=True)
     ctx.exit(status)
 
 

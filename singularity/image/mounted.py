@@ -74,14 +74,20 @@ def mounted(image: Opened, *, writable: bool, temporary: Path, place: Path | Non
             _unmount(place)
 
 
-def run(argv: Sequence[str], *, environment: Mapping[str, str], directory: Path | None = None) -> int:
+def run(
+    argv: Sequence[str], *, environment: Mapping[str, str], directory: Path | None = None, job_control: bool = False
+) -> int:
     """Runs a program of the host to its end, with our input, output and terminal; returns its exit status.
 
-    It sees what `mounted` mounted, and what it started ends with it. `directory` is where it starts; None: here.
-    Raises BuildError when it cannot be started.
+    It sees what `mounted` mounted, and what it started ends with it. `directory` is where it starts; None: here. A
+    shell with `job_control` gets the terminal for itself. Raises BuildError when it cannot be started.
     """
+    foreground = job_control and os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
 
     def start() -> NoReturn:
+        if foreground:  # our own group has no number in there, and shells with job control return to that of the start
+            os.setpgid(0, 0)
+            _take_terminal()
         with suppress(OSError):  # a user namespace whose host hides parts of its own /proc
             kernel.mount("proc", "/proc", "proc", _SAFE | kernel.MS_NOEXEC)
         if directory is not None:
@@ -92,7 +98,19 @@ def run(argv: Sequence[str], *, environment: Mapping[str, str], directory: Path 
             raise BuildError(f"{argv[0]}: {error.strerror}") from error
 
     logger.debug("Running %s", list(argv))
-    return isolated(start, interactive=True)
+    try:
+        return isolated(start, interactive=True)
+    finally:
+        if foreground:
+            _take_terminal()
+
+
+def _take_terminal() -> None:
+    """Makes the group of this process the one that reads from the terminal."""
+    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    with suppress(OSError):  # it has hung up
+        os.tcsetpgrp(0, os.getpgrp())
+    signal.signal(signal.SIGTTOU, before)
 
 
 @contextmanager

@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -226,6 +228,38 @@ def test_killed_it_leaves_a_whole_image_and_nothing_else(
     found = contents(mountable)
     assert "etc/new" in found
     assert found["bin/tool"].mode == 0o4755
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_a_terminal_is_the_shell_s_and_then_the_caller_s_again(mounter: Person, mountable: Path, shell: str) -> None:
+    """Ctrl-C ends what runs in the shell, and nothing else."""
+    command = f"{shlex.join(mounter.argv('mount', mountable))}; status=$?; read word; echo read $word; exit $status"
+    process = subprocess.Popen(
+        ["script", "-q", "-e", "-f", "-c", command, "/dev/null"],
+        env=mounter.environment({"SHELL": shell, "TERM": "dumb"}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        preexec_fn=replace(mounter.world, cwd=mounter.directory).enter,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    said = b""
+    for text, answer in (
+        (b"echo $((40 + 2)); sleep 1000\n", b"42"),
+        (b"\x03", b"^C"),
+        (b"echo $((40 + 3)); (sleep 1000; :) & exit 5\n", b"43"),
+        (b"word\n", b"read word"),
+    ):
+        process.stdin.write(text)
+        process.stdin.flush()
+        while answer not in said:
+            data = os.read(process.stdout.fileno(), 4096)
+            assert data, said
+            said += data
+        time.sleep(0.3)
+    process.stdin.close()
+    assert process.wait(timeout=60) == 5, said
+    process.stdout.close()
 
 
 def _settle(person: Person) -> None:
