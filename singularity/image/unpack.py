@@ -135,20 +135,29 @@ class Unpacker:
     def remove(self, path: bytes) -> None:
         """Removes what has this path, when there is something; links on the way are not followed."""
         above, _, name = path.rpartition(b"/")
-        with suppress(FileNotFoundError, NotADirectoryError), self._found(above) as place:
+        with suppress(FileNotFoundError), _Found(self._open_existing(above), above) as place:
             self._remove(place, name)
 
     def names(self, path: bytes) -> list[bytes]:
-        """The names in the directory of this path; none where there is no directory."""
+        """The names in the directory of this path; none where there is no directory, or only through a link."""
         try:
-            with self._found(path) as place:
+            with _Found(self._open_existing(path), path) as place:
                 fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place.fd)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return []
         try:
             return sorted(os.fsencode(name) for name in os.listdir(fd))
         finally:
             os.close(fd)
+
+    def _open_existing(self, path: bytes) -> int:
+        """A directory that is there. Raises FileNotFoundError where there is none, or only through a link."""
+        try:
+            return open_beneath(self.root.fd, path, _PLACE)
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from error
+            raise
 
     def _add(self, entry: Entry) -> None:
         member = entry.member

@@ -23,7 +23,7 @@ from singularity.files import remove_tree
 from singularity.image import directory as directories
 from singularity.image import tar
 from singularity.image.tree import Entry, Kind, Member, Segment
-from singularity.image.unpack import Loss, Modes, Parents, Policy, Special, unpack
+from singularity.image.unpack import Loss, Modes, Parents, Policy, Special, Unpacker, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -202,6 +202,24 @@ def test_t2_a_link_on_the_way_can_be_followed_inside(target: Path, outside: Path
     assert sorted(os.listdir(outside)) == ["dir", "secret"]
     assert b"usr/lib/a/b" in record
     assert b"lib/a/b" not in record
+
+
+@pytest.mark.parametrize("parents", Parents)
+def test_t6_removing_and_listing_follow_no_link(target: Path, outside: Path, parents: Parents) -> None:
+    (target / "dir" / "sub").mkdir(parents=True)
+    (target / "dir" / "file").write_text("x")
+    (target / "link").symlink_to("dir")
+    (target / "out").symlink_to(outside)
+    with Unpacker(target, dataclasses.replace(Policy.of_caller(), parents=parents)) as unpacker:
+        for path in (b"link/file", b"out/secret", b"out/dir", b"dir/file/x", b"nothing", b"nothing/x"):
+            unpacker.remove(path)
+        assert unpacker.names(b"link") == unpacker.names(b"out") == unpacker.names(b"nothing") == []
+        assert unpacker.names(b"dir") == [b"file", b"sub"]
+        assert sorted(os.listdir(outside)) == ["dir", "secret"]
+        unpacker.remove(b"out")
+        unpacker.remove(b"dir")
+    assert os.listdir(target) == ["link"]
+    assert sorted(os.listdir(outside)) == ["dir", "secret"]
 
 
 def test_without_openat2_everything_is_the_same() -> None:
