@@ -27,7 +27,7 @@ class Blocks(NamedTuple):
     """Blocks that follow each other."""
 
     first: int
-    count: int
+    length: int
 
 
 class _Bitmap:
@@ -138,8 +138,8 @@ class Allocator:
             group = self._block_group
             found = self._block_map(group).take(want)
             if found:
-                self._count(group, blocks=-found.count)
-                return Blocks(self.super.group_start(group) + found.first, found.count)
+                self._count(group, blocks=-found.length)
+                return Blocks(self.super.group_start(group) + found.first, found.length)
             self._block_group += 1
         raise FullError("no block is left")
 
@@ -219,13 +219,18 @@ class Allocator:
 
     def used_blocks(self) -> int:
         """How many blocks are in use, those of the file system itself among them."""
-        free = sum(_COUNTS.unpack_from(self._table, group * 32 + _COUNTS_AT)[0] for group in range(self.super.groups))
-        return self.super.blocks - free
+        return self.super.blocks - self._free(0)
 
     def used_inodes(self) -> int:
         """How many inodes are in use, the reserved ones among them."""
-        free = sum(_COUNTS.unpack_from(self._table, group * 32 + _COUNTS_AT)[1] for group in range(self.super.groups))
-        return self.super.inodes - free
+        return self.super.inodes - self._free(1)
+
+    def _free(self, field: int) -> int:
+        """What all groups have free together: blocks, field 0 of the counts, or inodes, field 1."""
+        total = 0
+        for group in range(self.super.groups):
+            total += _COUNTS.unpack_from(self._table, group * 32 + _COUNTS_AT)[field]
+        return total
 
     def flush(self, *, clean: bool, copies: bool = False) -> None:
         """Writes what is kept; `clean` says that nothing is half done, `copies` also renews the superblock's copies."""

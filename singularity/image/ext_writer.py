@@ -91,8 +91,8 @@ class _Map:
             table, index, room = self._leaf(logical + done)
             found = self.writer.allocate(min(total - done, room))
             self._fill(table, index, found)
-            self.writer.allocator.write(found.first * size, data[done * size : (done + found.count) * size])
-            done += found.count
+            self.writer.allocator.write(found.first * size, data[done * size : (done + found.length) * size])
+            done += found.length
 
     def put(self, blocks: "array[int]") -> None:
         """Makes blocks that have been written the first of the file."""
@@ -101,8 +101,8 @@ class _Map:
             self._fill(table, index, Blocks(block, 1))
 
     def _fill(self, table: "array[int]", index: int, found: Blocks) -> None:
-        table[index : index + found.count] = array("I", range(found.first, found.first + found.count))
-        self.count += found.count
+        table[index : index + found.length] = array("I", range(found.first, found.first + found.length))
+        self.count += found.length
 
     def _leaf(self, logical: int) -> tuple["array[int]", int, int]:
         """Where the pointer to a block of the file belongs: the table, the index, and how many follow in the table."""
