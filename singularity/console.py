@@ -6,7 +6,9 @@ Modules log through `getLogger(__name__)`; results go to standard output and nev
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,6 +75,7 @@ class _Handler(logging.StreamHandler[TextIO]):
     progress = False
     prefix = ""  # of progress lines: which step of how many
     began = 0.0  # time.monotonic() at that step's beginning
+    shown = ""  # the text of the progress line
 
     def emit(self, record: logging.LogRecord) -> None:
         self.clear()
@@ -81,10 +84,12 @@ class _Handler(logging.StreamHandler[TextIO]):
     def show(self, text: str) -> None:
         """A line that the next one replaces."""
         width = os.get_terminal_size(self.stream.fileno()).columns or 80
-        seconds = f"{time.monotonic() - self.began:.0f} s  " if self.prefix else ""
-        self.stream.write(_CLEAR + escape(self.prefix + seconds + text)[: width - 1])
+        seconds = f"{int(time.monotonic() - self.began)} s  " if self.prefix else ""
         self.stream.flush()
+        line = escape(self.prefix + seconds + text)[: width - 1]
+        os.write(self.stream.fileno(), (_CLEAR + line).encode("utf-8", "replace"))  # also inside a signal handler
         self.progress = True
+        self.shown = text
 
     def clear(self) -> None:
         if self.progress:
@@ -106,9 +111,41 @@ def progress() -> Iterator[Callable[[str], None]]:
         yield _nothing
         return
     try:
-        yield handler.show
+        with _every_second(handler):
+            yield handler.show
     finally:
         handler.clear()
+        handler.shown = ""
+
+
+@contextmanager
+def _every_second(handler: _Handler) -> Iterator[None]:
+    """Shows the progress line anew each second, so that its seconds go on; by a timer, since builds fork."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def tick(number: int, frame: object) -> None:
+        del number, frame
+        if handler.shown:
+            handler.show(handler.shown)
+
+    before = signal.signal(signal.SIGALRM, tick)
+    signal.siginterrupt(signal.SIGALRM, False)  # system calls go on by themselves
+    signal.setitimer(signal.ITIMER_REAL, 1, 1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """Shows `text` as what a step is at, and how long it has been."""
+    with progress() as show:
+        show(text)
+        yield
 
 
 @contextmanager

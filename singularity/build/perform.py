@@ -83,7 +83,7 @@ def _convert(plan: Plan, on_step: Callable[[Step], None]) -> None:
 
     (step,) = plan.steps
     on_step(step)
-    with _timed(step):
+    with _timed(step), console.step(1, 1), console.working(f"writing {plan.request.target}"):
         convert.perform(identify(Path(plan.request.source)), plan.request)
 
 
@@ -200,7 +200,8 @@ def _copy_tree(source: Path, target: Path) -> None:
     if kernel.maps_one_id():
         how = "--preserve=mode,timestamps,links,xattr"
     words = ["cp", "--recursive", "--no-dereference", how, "--reflink=auto", "--no-target-directory", "--"]
-    process.run([*words, source, target], purpose=f"copy {source}")
+    with console.working("copying the root file system"):
+        process.run([*words, source, target], purpose=f"copy {source}")
 
 
 _SAID = {
@@ -311,7 +312,8 @@ class _Build:
         if step.action is Action.PACK:
             stage = self.definition.stages[step.stage]
             first = [*self.opened, *starts.opened_by(stack.path, stage, partial(self.start, stack.path))]
-            targets.write(stack.path, self.request, self.workspace.architecture, read_first=first)
+            with console.working(f"writing {self.request.target}"):
+                targets.write(stack.path, self.request, self.workspace.architecture, read_first=first)
             return
         if self.request.fix_permissions:
             targets.fix_permissions(stack.path)

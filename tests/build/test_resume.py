@@ -369,6 +369,14 @@ def test_layers_are_listed_and_removed_unless_in_use(build: Build, definition: D
     assert list(layers.iterdir()) == []
 
 
+def test_what_a_failed_section_has_left_stays_to_be_looked_at(build: Build, definition: Definition) -> None:
+    build("build", "--no-cleanup", "a.sif", definition("%post\n    touch /first\n    false\n"))
+    (place,) = build.temporary.iterdir()
+    assert (place / "root" / "first").exists()
+    assert (place / "root" / "bin" / "busybox").exists()
+    shutil.rmtree(place)
+
+
 def test_a_build_without_rights_in_the_cache_goes_on(build: Build, definition: Definition) -> None:
     """A cache that cannot be made is no reason to build nothing."""
     build.write("no-directory", "")

@@ -18,9 +18,22 @@ with console.progress() as show:
 print("end", file=sys.stderr)
 """
 
+WORKING = """
+import os, subprocess, sys, time
+from singularity import console
+console.begin(int(sys.argv[1]), colour=True)
+with console.step(2, 5), console.working("waiting"):
+    subprocess.run(["sleep", "1.5"], check=True)
+    if os.fork() == 0:
+        time.sleep(1.2)
+        os._exit(0)
+    os.wait()
+print("end", file=sys.stderr)
+"""
 
-def run(level: int, *, terminal: bool) -> str:
-    argv = [sys.executable, "-c", SCRIPT, str(level)]
+
+def run(level: int, *, terminal: bool, script: str = SCRIPT) -> str:
+    argv = [sys.executable, "-c", script, str(level)]
     if terminal:
         pty = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
         argv = [sys.executable, "-c", pty, *argv]
@@ -33,6 +46,18 @@ def test_a_terminal_shows_one_line_that_messages_push_away() -> None:
     assert text.startswith("\r\x1b[Kstep one of a very long line xxx")
     assert "\r\x1b[KINFO:    a message\r\n" in text
     assert text.endswith("\r\x1b[Kstep \\x1b two\r\x1b[Kend\r\n")
+
+
+def test_the_seconds_of_a_step_go_on_by_themselves() -> None:
+    """Nothing is shown twice where the step has forked."""
+    text = run(1, terminal=True, script=WORKING)
+    shown = [part for part in text.split("\r\x1b[K") if part]
+    assert shown.pop() == "end\r\n"
+    assert all(part.startswith("[2/5]  ") and part.endswith(" s  waiting") for part in shown)
+    seconds = [int(part.split()[1]) for part in shown]
+    assert seconds[0] == 0
+    assert seconds[-1] >= 2
+    assert len(seconds) == len(set(seconds))
 
 
 @pytest.mark.parametrize(("level", "terminal"), [(1, False), (-1, True), (2, True), (5, True)])

@@ -110,7 +110,7 @@ USAGE = {
     ("inspect", "--app"): "option --app for inspect needs a value (see: singularity help inspect)",
     ("inspect", "a", "b"): "inspect: Got unexpected extra argument (b) (see: singularity help inspect)",
     ("inspect", "--json=maybe", "x"): '"--json=maybe": --json is true or false, not "maybe"',
-    ("build", "x"): "build: DEFINITION is missing (see: singularity help build)",
+    ("build", "x"): "build: SOURCE is missing (see: singularity help build)",
     ("build", "--dry-run=html", "x", "y"): '--dry-run=html: "text" or "json"',
     ("sif", "info", "one", "x"): "'one' is not a valid integer",
     ("completion", "csh"): "'csh' is not 'bash'",

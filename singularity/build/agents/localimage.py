@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from singularity import kernel
+from singularity import console, kernel
 from singularity.build import digest as digests
 from singularity.build.agents import require
 from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
 from singularity.errors import FileError, ImageError
 from singularity.image import contents, squashfs
-from singularity.image.identify import Format, identify
+from singularity.image.identify import Format, Image, identify
 from singularity.image.unpack import unpack
 from singularity.process import run
 
@@ -43,6 +43,11 @@ def digest(source: Path) -> str | None:
 def fill(source: Path, root: Path) -> None:
     """Copies a directory, or unpacks an image file, into a directory. Raises ImageError, FileError and ToolError."""
     image = identify(source)
+    with console.working(f"unpacking {source}"):
+        _fill(image, source, root)
+
+
+def _fill(image: Image, source: Path, root: Path) -> None:
     if image.root.format is Format.DIRECTORY:
         if root.resolve().is_relative_to(source.resolve()):
             raise ImageError(f"{source}: the working directory lies in it", hint="name another with --tmpdir")
