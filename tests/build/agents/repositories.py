@@ -249,7 +249,16 @@ def deb(package: Package, target: Path, fields: Mapping[str, str]) -> Path:
 
 def dpkg_files() -> dict[str, str | Path]:
     """The dpkg of this machine, to be that of an image, and what it calls."""
-    programs = [f"/usr/bin/{name}" for name in ("dpkg", "dpkg-deb", "dpkg-query", "dpkg-split", "tar", "diff")]
+    names = (
+        "dpkg",
+        "dpkg-deb",
+        "dpkg-query",
+        "dpkg-split",
+        "tar",
+        "diff",
+        "env",
+    )  # busybox's env has a dpkg of its own
+    programs = [f"/usr/bin/{name}" for name in names]
     files: dict[str, str | Path] = {name: Path(name) for name in programs}
     for program in programs:
         files |= {f"/usr{str(path).removeprefix('/usr')}": path.resolve() for path in loaded_by(Path(program))}

@@ -152,17 +152,14 @@ def mirror(packages_place: Path, key: Key) -> Path:
     return place
 
 
-@pytest.mark.needs("debootstrap", "gpg", "dpkg-scanpackages")
+@pytest.mark.needs("debootstrap", "mmdebstrap", "gpg", "dpkg-scanpackages")
+@pytest.mark.parametrize("agent", ["debootstrap", "mmdebstrap"])
 def test_a_suite_of_ones_own_with_a_key_of_ones_own(
-    builder: Build, mirror: Path, key: Key, server: Server, inside: Inside
+    builder: Build, mirror: Path, key: Key, server: Server, inside: Inside, agent: str
 ) -> None:
-    """Without the distribution's mirror: a signed repository on the loopback interface."""
-    lines = [
-        "Bootstrap: debootstrap",
-        f"OSVersion: {SUITE}",
-        f"MirrorURL: {server.url}/{mirror.name}",
-        "Include: greeter",
-    ]
+    """Without the distribution's mirror: a signed repository on the loopback interface, and on this machine's disk."""
+    place = f"{server.url}/{mirror.name}" if agent == "debootstrap" else str(mirror)
+    lines = [f"Bootstrap: {agent}", f"OSVersion: {SUITE}", f"MirrorURL: {place}", "Include: greeter"]
     builder.write("x.def", "\n".join([*lines, f"GPG: {key.public}", "%post", "    greeter"]) + "\n")
     done = builder.ok("build", "x.sif", "x.def")
     assert "greeter 1" in done.stdout
@@ -172,6 +169,7 @@ def test_a_suite_of_ones_own_with_a_key_of_ones_own(
     assert inside(root, "greeter") == "greeter 1\n"
     assert inside(root, "dpkg-query", "-Wf", "${Status}", "greeter") == "install ok installed"
     assert (root / "etc/seen").read_text() == "/proc/self/exe\n"
+    assert not (root / str(mirror).lstrip("/")).exists()
     assert not list((root / "var/cache/apt/archives").glob("*.deb"))
     assert not (root / "var/log/bootstrap.log").exists()
 
