@@ -110,6 +110,7 @@ class _Parser:
     def header(self, raw: RawStage) -> dict[str, Field]:
         header: dict[str, Field] = {}
         written: dict[str, str] = {}
+        included: list[str] = []
         for number, line in _logical_lines(raw.header):
             match = _HEADER_LINE.fullmatch(line)
             if not match:
@@ -118,12 +119,14 @@ class _Parser:
             keyword, value = self.keyword(number, match[1]), match[2].strip()
             if keyword == "bootstrap" and match[1].lower() in keywords.OLD_BOOTSTRAP:
                 value = keywords.OLD_AGENTS.get(value.lower(), value)
-            if keyword == "include" and keyword in header:
-                value = f"{header[keyword].value} {value}".strip()
+            if keyword == "include":
+                included.append(value)
             elif keyword in header:
                 self.warn(number, f"{match[1]} is given twice: the last one counts")
             header[keyword] = Field(value=value, line=number)
             written[keyword] = match[1]
+        if included:
+            header["include"] = Field(value=" ".join(filter(None, included)), line=header["include"].line)
         if not raw.header and not self.header_optional:
             raise self.fail(raw.line, "a section before any header", "begin with a line Bootstrap: AGENT")
         if not header.get("bootstrap", Field(value="", line=0)).value and not self.header_optional:

@@ -229,30 +229,31 @@ class _Reader:
 
     def expanded(self, word: Word, line: int) -> list[list[Piece]]:
         rows: list[list[Piece]] = []
-        row: list[Piece] | None = None
+        row: list[Piece] = []
+
+        def end() -> None:
+            nonlocal row
+            if row:
+                rows.append(row)
+                row = []
+
         for piece in word:
             if not piece.name:
-                row = [*(row or []), piece]
+                row.append(piece)
                 continue
             values = self.piece_values(piece, line)
-            if not piece.quoted:
-                joined = " ".join(values)
-                before, after = joined[:1].isspace(), joined[-1:].isspace()
-                values = joined.split()
-                if before and row:
-                    rows.append(row)
-                    row = None
-            else:
-                after = False
+            joined = "" if piece.quoted else " ".join(values)
+            values = values if piece.quoted else joined.split()
+            if joined[:1].isspace():
+                end()
             for number, value in enumerate(values):
-                if number and row:
-                    rows.append(row)
-                    row = None
-                row = [*(row or []), Piece(text=value, quoted=piece.quoted)]
-            if after and row:
-                rows.append(row)
-                row = None
-        return rows if row is None else [*rows, row]
+                if number:
+                    end()
+                row.append(Piece(text=value, quoted=piece.quoted))
+            if joined[-1:].isspace():
+                end()
+        end()
+        return rows
 
     def piece_values(self, piece: Piece, line: int) -> list[str]:
         values = self.value(piece.name)
