@@ -129,7 +129,10 @@ def mirror(packages_place: Path, key: Key) -> Path:
     )
     links: dict[str, str | Path] = {f"/usr/bin/{name}": "->busybox" for name in more}
     links |= {"/sbin": "->usr/sbin", "/lib": "->usr/lib", "/lib64": "->usr/lib64"}
-    tools = {"/usr/sbin/ldconfig": Path("/sbin/ldconfig"), "/usr/sbin/start-stop-daemon": "->../bin/busybox"}
+    tools: dict[str, str | Path] = {
+        "/usr/sbin/ldconfig": Path("/sbin/ldconfig"),
+        "/usr/sbin/start-stop-daemon": "->../bin/busybox",
+    }
     system = repositories.lay(work / "dpkg", {**files, **links, **repositories.dpkg_files(), **tools})
     for name in ("dev", "proc", "sys", "tmp", "run", "root", "var/log", "var/tmp"):
         (system / name).mkdir(parents=True)
