@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from singularity.errors import DefinitionError
 
-SIZE_LIMIT = 16 << 20
+SIZE_LIMIT = 4 << 20  # no definition file of a person is near it, and each is read in seconds
 WORD_LIMIT = 60  # characters of a word that is quoted or compared
 
 SECTIONS = (
