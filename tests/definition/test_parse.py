@@ -204,7 +204,7 @@ BAD = {
     "Bootstrap: x\n%apprun\n  a\n": 'x.def:2: %apprun needs the name of an application, not ""',
     "Bootstrap: x\n%apprun a/b\n  a\n": 'x.def:2: %apprun needs the name of an application, not "a/b"',
     "Bootstrap: x\n\0": "x.def:2: a NUL byte: no definition file",
-    "B" * (SIZE_LIMIT + 1): "x.def: more than 16 MiB: no definition file",
+    "B" * (SIZE_LIMIT + 1): "x.def: more than 4 MiB: no definition file",
 }
 
 
