@@ -11,6 +11,7 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from singularity import files, process
 from singularity.build import architecture, pack, platform_files, reproducible, streaming, writers
@@ -18,10 +19,10 @@ from singularity.build.request import BuildRequest, Target
 from singularity.console import VERBOSE
 from singularity.definition import source
 from singularity.errors import ImageError
-from singularity.image import sif, squashfs, squashfs_root
+from singularity.image import metadata, sif, squashfs, squashfs_root
 from singularity.image.identify import Format, Image
 from singularity.image.root import Root
-from singularity.image.sif import NewObject
+from singularity.image.sif import DataType, NewObject
 from singularity.image.tree import Entry, Kind, Member, Tree
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,8 @@ def perform(image: Image, request: BuildRequest) -> None:
     """Writes `request.target`, whole or not at all, from an image for which `can_stream` is true.
 
     It gets what a build writes below /.singularity.d, as `singularity build` from a definition that names the image
-    does; only from squashfs to squashfs all stays as it is. Raises ImageError, FileError and ToolError.
+    does; only a squashfs file, and a SIF file that has all that already, are copied as they are, with their layout.
+    Raises ImageError, FileError and ToolError.
     """
     files.refuse_target(request.target, overwrite=request.overwrite)
     if _is_copied(image, request):
@@ -65,8 +67,15 @@ def perform(image: Image, request: BuildRequest) -> None:
 
 def _is_copied(image: Image, request: BuildRequest) -> bool:
     """Whether the file system is there, byte for byte as it is asked for."""
-    same = image.root.format is Format.SQUASHFS and request.format is Target.SQUASHFS
-    return same and not request.mksquashfs_arguments and not request.fix_permissions
+    changed = request.mksquashfs_arguments or request.fix_permissions
+    if image.root.format is not Format.SQUASHFS or changed:
+        return False
+    return request.format is Target.SQUASHFS or (request.format is Target.SIF and _is_described(image))
+
+
+def _is_described(image: Image) -> bool:
+    """Whether an image says about itself what a build would write."""
+    return image.content is not None and image.content.find(DataType.GENERIC_JSON, metadata.OBJECT_NAME) is not None
 
 
 def _copy(image: Image, request: BuildRequest) -> None:
@@ -74,18 +83,50 @@ def _copy(image: Image, request: BuildRequest) -> None:
         files.replacing(request.target, overwrite=request.overwrite, mode=0o777) as new,
         image.path.open("rb") as file,
     ):
-        done = 0
-        while done < image.root.size:
-            count = min(image.root.size - done, 1 << 30)
-            try:
-                copied = os.copy_file_range(file.fileno(), new.fd, count, image.root.offset + done, done)
-            except OSError:  # between file systems, on old kernels
-                data = os.pread(file.fileno(), min(count, _PIPE), image.root.offset + done)
-                pack.write_at(new.fd, data, done)
-                copied = len(data)
-            if not copied:
-                raise ImageError(f"{image.path}: ends within its file system", hint="incomplete? fetch it again")
-            done += copied
+        if request.format is Target.SQUASHFS or image.content is None:
+            _copy_partition(image, file, new.fd, 0)
+            return
+        offset = sif.partition_offset(())
+        _copy_partition(image, file, new.fd, offset)
+        _write_objects(new, _objects(image.content, file), offset, _architecture(image, request))
+
+
+def _copy_partition(image: Image, file: BinaryIO, target: int, offset: int) -> None:
+    done = 0
+    while done < image.root.size:
+        count = min(image.root.size - done, 1 << 30)
+        try:
+            copied = os.copy_file_range(file.fileno(), target, count, image.root.offset + done, offset + done)
+        except OSError:  # between file systems, on old kernels
+            data = os.pread(file.fileno(), min(count, _PIPE), image.root.offset + done)
+            pack.write_at(target, data, offset + done)
+            copied = len(data)
+        if not copied:
+            raise ImageError(f"{image.path}: ends within its file system", hint="incomplete? fetch it again")
+        done += copied
+
+
+def _objects(content: sif.Sif, file: BinaryIO) -> list[NewObject]:
+    """What a SIF file says about its primary partition; signatures are of the file that they are in."""
+    primary = content.primary()
+    return [
+        NewObject(type=DataType(each.type), data=sif.read_object(file, each), name=each.name)
+        for each in content.descriptors
+        if primary and each.group == primary.group and each.type in (DataType.DEFINITION, DataType.GENERIC_JSON)
+    ]
+
+
+def _architecture(image: Image, request: BuildRequest) -> str:
+    """What was asked for, what the image says, else this machine's, as SIF names it."""
+    named = (request.architecture, image.architecture)
+    return next((name for name in named if name in sif.ARCHITECTURES), "") or architecture.host().sif
+
+
+def _write_objects(new: files.NewFile, objects: list[NewObject], offset: int, architecture: str) -> None:
+    """Puts the objects behind the partition at `offset`, and the head before it."""
+    size = os.fstat(new.fd).st_size - offset
+    for part in pack.behind(objects, partition_offset=offset, partition_size=size, architecture=architecture):
+        pack.write_at(new.fd, part.data, part.offset)
 
 
 @dataclass
@@ -146,7 +187,7 @@ class _Conversion:
                 case _:
                     offset = sif.partition_offset(())
                     self.write_squashfs(whole, new, offset)
-                    self.write_objects(new, objects, offset)
+                    _write_objects(new, objects, offset, _architecture(self.image, request))
 
     def write_metadata(self, root: Root) -> None:
         """What a build writes."""
@@ -154,17 +195,12 @@ class _Conversion:
         definition = source.read(request.source, request.arguments, unused_allowed=True)
         epoch = reproducible.source_date_epoch()
         facts = platform_files.Facts(
-            architecture=self.architecture(),
+            architecture=_architecture(self.image, request),
             time=int(time.time()) if epoch is None else epoch,
             overwrite=request.overwrite,
             sections=request.sections,
         )
         platform_files.write(root, definition, definition.stages[-1], facts)
-
-    def architecture(self) -> str:
-        """What was asked for, what the image says, else this machine's, as SIF names it."""
-        named = (self.request.architecture, self.image.architecture)
-        return next((name for name in named if name in sif.ARCHITECTURES), "") or architecture.host().sif
 
     def write_squashfs(self, tree: Tree, new: files.NewFile, offset: int) -> None:
         """Writes a squashfs file system `offset` bytes into a file."""
@@ -206,17 +242,6 @@ class _Conversion:
         for count, what in ((times, "times before 1970 or after 2106"), (xattrs, "access control lists")):
             if count:
                 logger.warning("%s: %d %s are left out: squashfs cannot hold them", self.request.target, count, what)
-
-    def write_objects(self, new: files.NewFile, objects: list[NewObject], offset: int) -> None:
-        """Puts the objects behind the partition at `offset`, and the head before it."""
-        parts = pack.behind(
-            objects,
-            partition_offset=offset,
-            partition_size=os.fstat(new.fd).st_size - offset,
-            architecture=self.architecture(),
-        )
-        for part in parts:
-            pack.write_at(new.fd, part.data, part.offset)
 
 
 def _with_permissions(tree: Tree) -> Tree:

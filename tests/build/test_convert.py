@@ -17,7 +17,7 @@ from ordinary_user import ALICE, World
 
 from singularity.build import pack, streaming
 from singularity.errors import ImageError
-from singularity.image import contents, make_ext, squashfs_root, tar
+from singularity.image import contents, make_ext, sif, squashfs_root, tar
 from singularity.image.identify import identify
 from singularity.image.tree import Entry, Kind, Member, Segment
 
@@ -332,6 +332,22 @@ def test_what_squashfs_cannot_hold_is_said(user: Converter) -> None:
     assert "1 access control lists" in warnings[1]
     found = look(user.directory / "x.sif")
     assert (found[b"old"].time, found[b"new"].time) == (0, (1 << 32) - 1)
+
+
+def test_sif_to_sif_is_a_copy_of_the_partition_and_what_is_said_of_it(user: Converter, sources: Path) -> None:
+    user.does(sources / "x.sif", "y.sif", "sif")
+    images = [identify(path) for path in (sources / "x.sif", user.directory / "y.sif")]
+    kinds = (sif.DataType.DEFINITION, sif.DataType.GENERIC_JSON, sif.DataType.PARTITION)
+    contents = []
+    for image in images:
+        assert image.content is not None
+        with image.path.open("rb") as opened:
+            found = {(each.type, each.name): sif.read_object(opened, each) for each in image.content.descriptors}
+        contents.append(found)
+    assert {kind for kind, _ in contents[0]} >= set(kinds)
+    assert contents[0] == contents[1]
+    assert user("y.sif", "z.sif", "sif", "--compression", "gzip").returncode == 0
+    assert look(user.directory / "z.sif") == look(user.directory / "y.sif")
 
 
 def test_squashfs_to_squashfs_is_a_copy_of_the_bytes(user: Converter, sources: Path) -> None:
