@@ -10,7 +10,7 @@ import logging
 import re
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from singularity.image.root import Root
 logger = logging.getLogger(__name__)
 
 PURPOSE = "bootstrap a Debian system"
+_PLAIN = re.compile(r"[\w./+@=,-]+", re.ASCII)  # paths that debootstrap's scripts take
+_MOUNT_POINTS = (Path("/mnt"), Path("/media"), Path("/srv"), Path("/opt"))
 _EXCLUDED = "openssl,udev,debconf-i18n,e2fsprogs"  # what a container has no use for
 _SUITE = re.compile(r"[A-Za-z0-9][\w./-]*")
 _KEY_LIMIT = 4 << 20
@@ -67,12 +69,31 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
         logger.info("No debootstrap here: mmdebstrap does its work")
         import_module("singularity.build.agents.mmdebstrap").bootstrap(stage, root, workspace)
         return
-    argv = command(stage, root, workspace, keyring(stage, workspace))
+    place = _plain(root)
+    argv = command(stage, place, workspace, keyring(stage, workspace))
+
+    def show_root() -> None:
+        if place != root:
+            kernel.mount(str(root), str(place), None, kernel.MS_BIND)
+
     try:
-        run(argv, environment(workspace))
+        run(argv, environment(workspace), before=show_root)
     except BuildError as error:
         raise _explained(root) or error from error
     clean(root)
+
+
+def _plain(root: Path) -> Path:
+    """Where debootstrap is to find the root: its scripts take no path with blanks and the like.
+
+    Another directory then, on which the root is mounted where only the tool sees it.
+    """
+    if _PLAIN.fullmatch(str(root)):
+        return root
+    found = next((place for place in _MOUNT_POINTS if place.is_dir()), None)
+    if found is None:
+        raise BuildError(f"debootstrap takes no such path: {root}", hint="name another place with --tmpdir")
+    return found
 
 
 def source_digest(stage: Stage) -> str | None:
@@ -91,8 +112,9 @@ def command(stage: Stage, root: Path, workspace: Workspace, keys: Path | None) -
     argv.append(f"--arch={workspace.architecture.debian}")
     if keys:
         argv += [f"--keyring={keys}", "--force-check-gpg"]
-    if workspace.cache:
-        argv.append(f"--cache-dir={paths.private(paths.cache_directory() / 'debootstrap')}")
+    kept = paths.cache_directory() / "debootstrap" if workspace.cache else None
+    if kept and _PLAIN.fullmatch(str(kept)):
+        argv.append(f"--cache-dir={paths.private(kept)}")
     argv += [stage.value("osversion"), str(root)]
     mirror = stage.value("mirrorurl")
     return [*argv, installer.as_url(mirror)] if mirror else argv
@@ -107,9 +129,9 @@ def environment(workspace: Workspace) -> Mapping[str, str]:
     return variables
 
 
-def run(argv: list[str], variables: Mapping[str, str]) -> None:
-    """Runs debootstrap or its like. Raises BuildError and ToolError."""
-    installer.run(argv, purpose=PURPOSE, environment=variables, output=_OUTPUT)
+def run(argv: list[str], variables: Mapping[str, str], *, before: Callable[[], None] | None = None) -> None:
+    """Runs debootstrap or its like, after `before` in its namespaces. Raises BuildError and ToolError."""
+    installer.run(argv, purpose=PURPOSE, environment=variables, before=before, output=_OUTPUT)
 
 
 def _explained(path: Path) -> BuildError | None:
