@@ -164,7 +164,11 @@ def test_a_suite_of_ones_own_with_a_key_of_ones_own(
     place = f"{server.url}/{mirror.name}" if agent == "debootstrap" else str(mirror)
     lines = [f"Bootstrap: {agent}", f"OSVersion: {SUITE}", f"MirrorURL: {place}", "Include: greeter"]
     builder.write("x.def", "\n".join([*lines, f"GPG: {key.public}", "%post", "    greeter"]) + "\n")
-    done = builder.ok("build", "x.sif", "x.def")
+    working = builder.directory / "a place with blanks"
+    working.mkdir()
+    working.chmod(0o777)
+    done = builder.ok("build", "--tmpdir", working, "x.sif", "x.def")
+    assert not list(working.iterdir())
     assert "greeter 1" in done.stdout
     assert "WARNING" not in done.stderr
     assert builder.leftovers() == []
