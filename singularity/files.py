@@ -31,12 +31,13 @@ class NewFile:
 
 
 @contextmanager
-def replacing(target: Path, *, overwrite: bool, mode: int = 0o666) -> Iterator[NewFile]:
+def replacing(target: Path, *, overwrite: bool, mode: int = 0o666, like: int | None = None) -> Iterator[NewFile]:
     """A new file beside `target`; at the end fsync, its name, fsync of the directory.
 
     On any exception `target` is as it was and the new file is gone; on file systems that have nameless files it is gone
-    after SIGKILL too. `mode` is cut by the umask. Raises FileError: the target exists and may not be overwritten, is no
-    regular file, or the system refuses.
+    after SIGKILL too. `mode` is cut by the umask. With `like`, an open file, the new one gets its owner, mode and
+    attributes, as far as the caller may give them. Raises FileError: the target exists and may not be overwritten, is
+    no regular file, or the system refuses.
     """
     refuse_target(target, overwrite=overwrite)
     try:
@@ -47,8 +48,11 @@ def replacing(target: Path, *, overwrite: bool, mode: int = 0o666) -> Iterator[N
         new = _create(directory, target)
         try:
             yield new
-            os.fchmod(new.fd, mode & ~_umask())
-            _give_to_sudo_user(new.fd)
+            if like is None:
+                os.fchmod(new.fd, mode & ~_umask())
+                _give_to_sudo_user(new.fd)
+            else:
+                _take_after(new.fd, like)
             os.fsync(new.fd)
             _give_name(directory, new, target, overwrite=overwrite)
             os.fsync(directory)
@@ -66,7 +70,7 @@ def replacing(target: Path, *, overwrite: bool, mode: int = 0o666) -> Iterator[N
 def refuse_target(target: Path, *, overwrite: bool, directory: bool = False) -> None:
     """Raises FileError where an image, a `directory` or a file, must not be written.
 
-    That is over something that may not be replaced, and through a link to nothing.
+    That is over something that may not be replaced, or is no file at all but a device, and through a link to nothing.
     """
     try:
         status = target.lstat()
@@ -76,6 +80,8 @@ def refuse_target(target: Path, *, overwrite: bool, directory: bool = False) -> 
         raise FileError.because(target, error) from error
     if stat.S_ISLNK(status.st_mode) and not target.exists():
         raise FileError(f"{target}: a link to nothing", hint="remove it, or name another file")
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+        raise FileError(f"{target}: neither a file nor a directory", hint="name another file")
     if not overwrite:
         raise FileError(f"{target}: exists", hint="--force replaces it")
     if stat.S_ISDIR(status.st_mode) and not directory:
@@ -127,6 +133,18 @@ def _give_to_sudo_user(fd: int) -> None:
     uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
     if os.geteuid() == 0 and uid.isdecimal() and gid.isdecimal():
         os.fchown(fd, int(uid), int(gid))
+
+
+def _take_after(fd: int, like: int) -> None:
+    status = os.fstat(like)
+    for owner in ((-1, status.st_gid), (status.st_uid, -1)):
+        with suppress(PermissionError):
+            os.fchown(fd, *owner)
+    os.fchmod(fd, stat.S_IMODE(status.st_mode))
+    with suppress(OSError):  # a file system without them
+        for name in os.listxattr(like):
+            with suppress(OSError):  # those that are the system's
+                os.setxattr(fd, name, os.getxattr(like, name))
 
 
 def _umask() -> int:

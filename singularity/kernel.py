@@ -83,6 +83,11 @@ def punch_hole(fd: int, offset: int, size: int) -> None:
     _checked(fallocate(ctypes.c_int(fd), ctypes.c_int(keep_size | punch), *place), "fallocate")
 
 
+def sync_file_system(fd: int) -> None:
+    """syncfs(2): puts on disk what is written to the file system of `fd`; since Linux 5.8 tells what went wrong."""
+    _checked(_libc.syncfs(ctypes.c_int(fd)), "syncfs")
+
+
 def die_with_parent(signal: int) -> None:
     """The kernel sends `signal` to this process when its parent ends, however that ends."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl")

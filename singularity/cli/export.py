@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import stat
 import sys
 from collections.abc import Iterator
@@ -65,11 +64,7 @@ def command(ctx: click.Context, image: Path, target: Path | None, text: str | No
     if target is None:
         if sys.stdout.isatty():
             raise UsageError("export: an archive is nothing for a terminal", hint="name a file with -f, or use a pipe")
-        try:
-            _export(image, sys.stdout.buffer)
-        except BrokenPipeError:  # whoever read it has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(128 + signal.SIGPIPE)
+        _export(image, sys.stdout.buffer)
         return
     with _file(target) as out:
         _export(image, out)

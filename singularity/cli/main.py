@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -140,26 +140,54 @@ def begin_messages(asked: int | None, *, colour: bool) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Runs the verb that `arguments` ask for; returns the exit status of the process."""
     _mend_inheritance()
+    status = _status(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if not _is_written(stream):  # what is held back would be tried again, and complained about, at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return status
+
+
+def _status(arguments: Sequence[str]) -> int:
     begin_messages(None, colour=True)
     try:
         with _signals_raise():
-            status = _program().main(list(arguments), prog_name="singularity", standalone_mode=False)
+            status = _perform(arguments)
             sys.stdout.flush()
-            return status if isinstance(status, int) else 0
+            return status
     except Interrupted as interruption:
         logger.info("Stopped by %s", signal.Signals(interruption.signal).name)
         return 128 + interruption.signal
     except BrokenPipeError:  # the reader of our output has left: nothing more to say to it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except click.ClickException as error:
         return _end(_as_usage_error(error))
     except SingularityError as error:
         return _end(error)
     except OSError as error:
-        return _end(FileError.because(error.filename or "file", error))
+        about = error.filename or ("file" if _is_written(sys.stdout) else "standard output")
+        return _end(FileError.because(about, error))
     except Exception as error:  # the one place where a fault of ours becomes a line
         return _end(SingularityError(f"internal fault: {type(error).__name__}: {error}", hint="--debug shows where"))
+
+
+def _perform(arguments: Sequence[str]) -> int:
+    """As click's own `main`, but that one makes a wrong usage of a reader that has left."""
+    program = _program()
+    try:
+        with program.make_context("singularity", list(arguments)) as context:
+            program.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    return 0
+
+
+def _is_written(stream: TextIO) -> bool:
+    """Whether a stream holds nothing back that it could not write."""
+    try:
+        stream.flush()
+    except OSError:
+        return False
+    return True
 
 
 def _mend_inheritance() -> None:

@@ -168,7 +168,7 @@ def dump(id_: int, file: Path) -> None:
             data = stream.read(min(left, _BLOCK))
             if not data:
                 raise ImageError(f"{file}: object {id_} is cut short")
-            sys.stdout.buffer.write(data)
+            _put(data)
             left -= len(data)
 
 
@@ -299,6 +299,15 @@ def _number(name: str, word: str, most: int) -> int:
     if not 0 <= number <= most:
         raise UsageError(f'{name}: "{word}" is no number from 0 to {most}')
     return number
+
+
+def _put(data: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(data)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FileError.because("standard output", error) from error
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Changes to the content of an image that is there: files copied into it, archives unpacked over it.
 
-Root changes an ext image in place, through a mount of the kernel; nobody else does. For an ordinary user it is written
-anew beside the old one, every owner kept, and takes its place at the end.
+An archive is unpacked over a copy of an image file, which takes its place at the end: root's through a mount of the
+kernel, an ordinary user's by a writer of our own, every owner kept. What `copy` copies, root has in place.
 """
 
 import errno
@@ -10,8 +10,8 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from singularity import files, kernel
@@ -93,21 +93,19 @@ def destination(root: Root, path: str) -> str:
 def unpack_over(image: Opened, tree: Tree, temporary: Path) -> None:
     """Unpacks a tree over the content of an image, and sees to it that what every container has is there.
 
-    Raises ImageError for a tree that is no good, which leaves an image file of an ordinary user as it was, FileError,
-    and ToolError.
+    Raises ImageError for a tree that is no good, FileError, and ToolError; then, and when this process is killed, an
+    image file is as it was.
     """
     if image.image.format is Format.DIRECTORY:
         _unpack_into(image.path, tree)
         return
-    if os.geteuid() == 0 and kernel.is_initial_user_namespace():
+    if _has_kernel_mounts():
         try:
-            with mounted.mounted(image, writable=True, temporary=temporary) as root:
-                _unpack_into(root, tree)
+            with rewritten(image) as new:
+                _unpack_mounted(replace(image, fd=new), tree, temporary)
                 return
         except mounted.CannotMountError as error:
-            logger.log(VERBOSE, "A copy of the image is made: %s", error)
-        except FileError as error:
-            raise _explained(error, image) from error
+            logger.log(VERBOSE, "The image is not mounted: %s", error)
     with rewritten(image) as new:
         part = image.image.root
         found = links.of(_content(new, image))
@@ -119,8 +117,27 @@ def unpack_over(image: Opened, tree: Tree, temporary: Path) -> None:
 
 
 def restore(image: Opened, temporary: Path) -> None:
-    """Sees to it that what every container has is there. Raises as `unpack_over` does."""
+    """Sees to it that what every container has is there. Raises as `unpack_over` does.
+
+    Root has it done in place: these are a few files, and what a killed run did not do, the next does.
+    """
+    if image.image.format is Format.EXT and _has_kernel_mounts():
+        with suppress(mounted.CannotMountError):
+            _unpack_mounted(image, iter(()), temporary)
+            return
     unpack_over(image, iter(()), temporary)
+
+
+def _has_kernel_mounts() -> bool:
+    return os.geteuid() == 0 and kernel.is_initial_user_namespace()
+
+
+def _unpack_mounted(image: Opened, tree: Tree, temporary: Path) -> None:
+    try:
+        with mounted.mounted(image, writable=True, temporary=temporary) as root:
+            _unpack_into(root, tree)
+    except FileError as error:
+        raise _explained(error, image) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,15 +200,9 @@ def _completion(tree: Tree, place: Path) -> Iterator[Entry]:
 @contextmanager
 def rewritten(image: Opened) -> Iterator[int]:
     """An open copy of an image file; at the end it takes the place of the image, which is as it was until then."""
-    path = image.path.resolve()
-    mode = os.fstat(image.fd).st_mode & 0o777
-    umask = os.umask(0)
-    try:
-        with files.replacing(path, overwrite=True, mode=mode) as new:
-            _clone(image.fd, new.fd)
-            yield new.fd
-    finally:
-        os.umask(umask)
+    with files.replacing(image.path.resolve(), overwrite=True, like=image.fd) as new:
+        _clone(image.fd, new.fd)
+        yield new.fd
 
 
 def _clone(source: int, target: int) -> None:

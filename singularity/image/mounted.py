@@ -203,8 +203,22 @@ def _mounted(image: Opened, place: Path, *, writable: bool) -> Iterator[None]:
         return
     try:
         yield
+        if writable and image.image.format is Format.EXT:
+            _write_back(image, place)
     finally:
         _unmount(place)
+
+
+def _write_back(image: Opened, place: Path) -> None:
+    """What the kernel holds of an image goes into its file. Raises FileError: nothing tells later that it could not."""
+    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        kernel.sync_file_system(fd)
+    except OSError as error:
+        what = f"{image.path}: not all could be written: {error.strerror}"
+        raise FileError(what, hint="is its disk full? e2fsck looks at the image") from error
+    finally:
+        os.close(fd)
 
 
 def _bind(image: Opened, place: Path) -> None:

@@ -21,6 +21,8 @@ from singularity.errors import FileError, SingularityError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from images import Images
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 FIXTURES = CHECKOUT.parent / "shared" / "fixtures"
 
@@ -172,11 +174,29 @@ def test_colour_is_for_terminals_only() -> None:
         assert (b"\x1b[31m" in done.stdout) is coloured, done.stdout
 
 
-def test_a_reader_that_leaves_is_no_failure_of_ours() -> None:
-    argv = f"{sys.executable} -I -m singularity help exec | head -1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["/bin/bash", "-c", argv], capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 141)
-    assert done.stderr == ""
+OUTPUTS = (["help", "exec"], ["completion", "bash"], ["cache", "list"], ["inspect", "--json", "IMAGE"], ["sif", "list", "IMAGE"])
+
+
+@pytest.mark.parametrize("words", OUTPUTS)
+def test_a_reader_that_leaves_is_no_failure_of_ours(words: list[str], images: Images) -> None:
+    """It ends as other tools do: quietly, with the status of SIGPIPE."""
+    argv = [sys.executable, "-I", "-m", "singularity", *(word.replace("IMAGE", str(images.sif)) for word in words)]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(argv, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("words", OUTPUTS)
+def test_output_that_cannot_be_written_is_one_line(words: list[str], images: Images) -> None:
+    argv = [sys.executable, "-I", "-m", "singularity", *(word.replace("IMAGE", str(images.sif)) for word in words)]
+    with open("/dev/full", "w", encoding="ascii") as full:
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 255
+    assert done.stderr.startswith("FATAL:   ")
+    assert done.stderr.endswith(": No space left on device\n")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("line", "message"), [
