@@ -234,11 +234,13 @@ class _Conversion:
             if kept and not all(name.startswith(_XATTRS) for name in kept):
                 xattrs += 1
                 kept = {name: value for name, value in kept.items() if name.startswith(_XATTRS)}
-            fitted = replace(member, mtime=seconds * _NANOSECONDS, xattrs=kept)
+            if seconds * _NANOSECONDS != member.mtime or kept is not member.xattrs:
+                member = replace(member, mtime=seconds * _NANOSECONDS, xattrs=kept)
+                entry = Entry(member, entry.data)
             if member.path:
-                yield Entry(fitted, entry.data)
+                yield entry
             else:
-                self.root = fitted
+                self.root = member
         for count, what in ((times, "times before 1970 or after 2106"), (xattrs, "access control lists")):
             if count:
                 logger.warning("%s: %d %s are left out: squashfs cannot hold them", self.request.target, count, what)

@@ -154,6 +154,7 @@ class _Input(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.count = 0
+        self._file = file
         self._read = getattr(file, "read1", file.read)  # one call to the system, where that can be told
         self._name = name
 
@@ -164,6 +165,10 @@ class _Input(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         done = 0
         try:
+            if isinstance(self._file, io.FileIO) and self.count >= HEAD:
+                done = self._file.readinto(buffer) or 0  # without a copy of a copy
+                self.count += done
+                return done
             while done < len(view) and (not done or self.count < HEAD):
                 data = self._read(len(view) - done)
                 if not data:
