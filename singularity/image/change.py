@@ -17,8 +17,9 @@ from pathlib import Path, PurePosixPath
 from singularity import files, kernel
 from singularity.build import platform_files, streaming
 from singularity.console import VERBOSE
-from singularity.errors import FileError, ToolError
-from singularity.image import ext_reader, links, make_ext, mounted, staged_copy
+from singularity.errors import FileError, ImageError, ToolError
+from singularity.image import ext, ext_reader, links, make_ext, mounted, staged_copy
+from singularity.image.ext_allocator import is_known
 from singularity.image.identify import Format
 from singularity.image.opened import Opened
 from singularity.image.root import Root
@@ -67,11 +68,13 @@ def _copy_mounted(image: Opened, argv: Sequence[str], temporary: Path) -> int:
 
 
 def _copy_staged(image: Opened, argv: Sequence[str], temporary: Path) -> int:
+    _refuse_unknown(image)
     with files.temporary_directory(temporary) as place:
         root = place / "root"
         root.mkdir()
         status, likeness = staged_copy.copy(_content(image.fd, image), _content(image.fd, image), argv, root)
         with rewritten(image) as new:
+            _make_whole(new, image)
             make_ext.add(likeness.changes(), new, image.image.root.offset, image.image.root.size)
     return status
 
@@ -106,7 +109,9 @@ def unpack_over(image: Opened, tree: Tree, temporary: Path) -> None:
                 return
         except mounted.CannotMountError as error:
             logger.log(VERBOSE, "The image is not mounted: %s", error)
+    _refuse_unknown(image)
     with rewritten(image) as new:
+        _make_whole(new, image)
         part = image.image.root
         found = links.of(_content(new, image))
         make_ext.add(found.followed(tree), new, part.offset, part.size)
@@ -161,6 +166,23 @@ def state(image: Opened) -> State:
         if path.endswith(b"/sh"):
             shells.add(path)
     return State(is_empty=is_empty, has_shell=found.leads(b"bin") + b"/sh" in shells)
+
+
+def _refuse_unknown(image: Opened) -> None:
+    """Raises ImageError for an ext file system that only the kernel can write to."""
+    if not is_known(ext.superblock(image.fd, image.image.root.offset)):
+        hint = "as root it works; or make an ext3 image of it: singularity build --format ext3 NEW OLD"
+        raise ImageError(
+            f"{image.path}: an ext4 file system: only ext2 and ext3 can be written to without root", hint=hint
+        )
+
+
+def _make_whole(fd: int, image: Opened) -> None:
+    """Mends a file system that was in use when its machine or program ended, as mounting it would."""
+    found = ext.superblock(fd, image.image.root.offset)
+    if found.needs_recovery or not found.clean:
+        ext.check(fd, image.image.root.offset, name=str(image.path), purpose=f"mend {image.path}")
+        logger.info("The file system of %s was mended", image.path)
 
 
 def _unpack_into(path: Path, tree: Tree) -> None:

@@ -84,6 +84,12 @@ class _Bitmap:
         self.free = self._runs()
 
 
+def is_known(system: layout.Superblock) -> bool:
+    """Whether all features of a file system are known here to whoever writes: those of ext2 and ext3."""
+    unknown = system.incompatible & ~(_WRITABLE | layout.RECOVER), system.read_only & ~_WRITABLE_READ_ONLY
+    return not any(unknown) and bool(system.incompatible & layout.FILETYPE)
+
+
 class Allocator:
     """What is free in a file system that nobody else uses. Raises FullError; ImageError for one it cannot change."""
 
@@ -98,8 +104,7 @@ class Allocator:
         system = self.super
         if system.needs_recovery:
             raise ImageError("the ext file system was not unmounted", hint="e2fsck -fy plays its journal back")
-        unknown = system.incompatible & ~_WRITABLE, system.read_only & ~_WRITABLE_READ_ONLY
-        if any(unknown) or not system.incompatible & layout.FILETYPE:
+        if not is_known(system):
             raise ImageError("an ext4 file system, or an unusual one: only ext2 and ext3 can be written to here")
         if not system.clean:
             raise ImageError("the ext file system has errors, or is in use", hint="e2fsck -fy mends it")

@@ -174,7 +174,13 @@ def test_colour_is_for_terminals_only() -> None:
         assert (b"\x1b[31m" in done.stdout) is coloured, done.stdout
 
 
-OUTPUTS = (["help", "exec"], ["completion", "bash"], ["cache", "list"], ["inspect", "--json", "IMAGE"], ["sif", "list", "IMAGE"])
+OUTPUTS = (
+    ["help", "exec"],
+    ["completion", "bash"],
+    ["cache", "list"],
+    ["inspect", "--json", "IMAGE"],
+    ["sif", "list", "IMAGE"],
+)
 
 
 @pytest.mark.parametrize("words", OUTPUTS)
