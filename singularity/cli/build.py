@@ -188,6 +188,10 @@ def command(target: Path, source_: str, **options: Any) -> None:
     if dry_run not in ("", "text", "json"):
         raise UsageError(f'--dry-run={dry_run}: "text" or "json"')
     request = _request(target, source_, options)
+    if target.is_dir():
+        _refuse_directory(target, source_, update=options["update"])
+    else:
+        _refuse_definition(target, source_)
     definition = source.read(
         source_, request.arguments, unused_allowed=request.unused_arguments_allowed, header_optional=request.update
     )
@@ -202,6 +206,28 @@ def command(target: Path, source_: str, **options: Any) -> None:
         fakeroot.become_root()
     may_replace = request.overwrite or _may_replace(target)
     perform.perform(replace(made, request=replace(request, overwrite=may_replace)))
+
+
+def _refuse_definition(target: Path, source_: str) -> None:
+    """Raises UsageError for a target that is a definition file, --force or not: the two may have changed places."""
+    try:
+        if not target.is_file() or not source.is_definition(target):
+            return
+    except OSError:
+        return  # what must be there, and readable, is asked for later
+    hint = f"TARGET comes first: singularity build {source_} {target}" if source_ else "name another file"
+    raise UsageError(f"{target}: a definition file is never replaced", hint=hint)
+
+
+def _refuse_directory(target: Path, source_: str, *, update: bool) -> None:
+    """Raises UsageError for a directory whose replacement would take away more than a container."""
+    place = target.resolve()
+    kept = {"the working directory": Path.cwd(), "the home directory": Path(os.environ.get("HOME") or "/")}
+    if not update:
+        kept["SOURCE"] = Path(source_).parent
+    for what, path in kept.items():
+        if path.resolve().is_relative_to(place):
+            raise UsageError(f"{target}: {what} is or lies in it", hint="name another directory")
 
 
 def _request(target: Path, source_: str, options: dict[str, Any]) -> BuildRequest:

@@ -1,6 +1,7 @@
 """What a build is made from: a definition file, or an image that stands for `Bootstrap: localimage`."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from singularity.errors import DefinitionError, FileError, ImageError
 from singularity.image.identify import identify
 
 _HEAD = 512
+_LOOK = 1 << 16  # bytes in which an image has a NUL, and a definition a line that is a sign of it
+_SIGN = re.compile(rb"^(?:\s*(?:bootstrap|osbuild|ostype)\s*:|DistType\s|%[a-z]+\s)", re.IGNORECASE | re.MULTILINE)
 _TRANSPORTS = ("oci", "oci-archive", "docker-archive")  # what stands before the colon of an image that is no path
 
 
@@ -63,6 +66,15 @@ def _of_image(agent: str, place: str, source: str) -> Definition:
     header = {"bootstrap": Field(value=agent, line=1), "from": Field(value=place, line=2)}
     text = f"Bootstrap: {agent}\nFrom: {place}\n"
     return Definition(name=source, text=text, stages=(Stage(header=header, line=1),))
+
+
+def is_definition(path: Path) -> bool:
+    """Whether a file is text that a definition could be, by its name or a line in it. Raises OSError."""
+    with path.open("rb") as file:
+        data = file.read(_LOOK)
+    if not data or b"\0" in data:
+        return False
+    return path.name.endswith(".def") or path.name.startswith("Singularity") or bool(_SIGN.search(data))
 
 
 def _text(path: Path) -> str | None:

@@ -282,6 +282,45 @@ def test_an_existing_target_is_replaced_only_by_force(build: Build, definition: 
     assert build.leftovers() == []
 
 
+def test_a_definition_file_is_never_replaced(build: Build, definition: Definition) -> None:
+    """TARGET and SOURCE typed the wrong way round, which --force and an answered question must not make a loss."""
+    path = definition("%post\n    touch /made\n")
+    build.ok("build", "x.sif", path)
+    build.write("tool", f"# a tool\n{path.read_text()}")
+    build.write("Singularity", "# to be written\n")
+    for options in ([], ["--force"], ["--dry-run"], ["--force", "--format", "tar"]):
+        for name in ("x.def", "tool", "Singularity"):
+            before = (build.directory / name).read_text()
+            message = build.fails("build", *options, name, "x.sif", status=1)
+            hint = f"TARGET comes first: singularity build x.sif {name}"
+            assert message == f"{name}: a definition file is never replaced ({hint})"
+            assert (build.directory / name).read_text() == before
+    assert build.leftovers() == []
+
+
+def test_a_directory_that_holds_more_than_a_container_is_not_replaced(build: Build, definition: Definition) -> None:
+    path = definition("%post\n    touch /made\n")
+    for place in ("home/alice", "work", "all"):
+        (build.directory / place).mkdir(parents=True)
+    inner = build.write("work/deep/x.def", path.read_text())
+    build.write("home/alice/thesis", "years of work")
+    for target, source, what in (
+        (".", path, "the working directory"),
+        (build.directory.parent, path, "the working directory"),
+        ("home", path, "the home directory"),
+        ("home/alice", path, "the home directory"),
+        ("work", inner, "SOURCE"),
+    ):
+        home = str(build.directory / "home" / "alice")
+        message = build.fails("build", "--force", "--sandbox", target, source, status=1, HOME=home)
+        assert message == f"{target}: {what} is or lies in it (name another directory)"
+    assert inner.exists()
+    assert (build.directory / "home" / "alice" / "thesis").exists()
+    build.ok("build", "--force", "--sandbox", "all", path)
+    build.ok("build", "--force", "--sandbox", "base", path)  # what it is built from is in it
+    assert (build.directory / "base" / "made").exists()
+
+
 def test_a_sandbox_is_a_directory_and_goes_into_an_empty_one(build: Build, definition: Definition) -> None:
     """What container engines do: an empty directory that they made, and --force."""
     (build.directory / "empty").mkdir()

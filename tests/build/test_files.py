@@ -52,6 +52,17 @@ def test_the_old_file_stays_until_the_new_one_is_whole(place: Path) -> None:
     assert list(place.iterdir()) == [target]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_file_is_not_replaced(place: Path, *, overwrite: bool) -> None:
+    """`build --force /dev/null ...` as root must not make a file of it."""
+    target = place / "x"
+    os.mkfifo(target)
+    with pytest.raises(FileError, match="neither a file nor a directory"):
+        write(target, "new", overwrite=overwrite)
+    assert target.is_fifo()
+    assert list(place.iterdir()) == [target]
+
+
 def test_what_appears_meanwhile_is_not_replaced(place: Path) -> None:
     """R-B3: of two builds of one target one wins, without --force the first."""
     target = place / "x"
