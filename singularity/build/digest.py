@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from singularity.errors import FileError
 
 _OWN = (b"trusted.overlay.", b"user.overlay.")  # attributes of the overlay file system
 _MEANT = (b"opaque", b"redirect", b"whiteout")  # of these, those that change what is seen
+_LARGE = 1 << 20  # bytes
+_SETTLED = 1_000_000_000  # nanoseconds after which a change of a file has another time than the one before
+_known: dict[tuple[int, ...], str] = {}  # digests, by what the file system says of a file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +36,15 @@ def of_words(*words: object) -> str:
 
 
 def of_file(path: Path) -> str:
-    """The digest of a file's content. Raises FileError."""
+    """The digest of a file's content; a large one that has not changed since is not read again. Raises FileError."""
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            status = os.fstat(file.fileno())
+            same = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            digest = _known.get(same) or hashlib.file_digest(file, "sha256").hexdigest()
+            if status.st_size >= _LARGE and time.time_ns() - status.st_ctime_ns > _SETTLED:
+                _known[same] = digest
+            return digest
     except OSError as error:
         raise FileError.because(path, error) from error
 

@@ -1,14 +1,15 @@
 """The labels that a build adds to an image: those of the label schema, and those of OCI images (image-spec 1.1)."""
 
-import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from singularity import __version__
+from singularity.build import digest as digests
 from singularity.definition.model import Stage
 from singularity.definition.parse import parse_label
+from singularity.errors import FileError
 from singularity.image import sif
 
 _SCHEMA = "org.label-schema."
@@ -42,12 +43,10 @@ def _base(stage: Stage) -> dict[str, str]:
     if stage.agent != "localimage":
         return {}
     source = stage.value("from")
-    with suppress(OSError), Path(source).open("rb") as file:
+    with suppress(OSError, FileError), Path(source).open("rb") as file:
         file.seek(sif.MAGIC_OFFSET)
         if file.read(len(sif.MAGIC)) == sif.MAGIC:
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return {f"{_OCI}base.name": source, f"{_OCI}base.digest": f"sha256:{digest}"}
+            return {f"{_OCI}base.name": source, f"{_OCI}base.digest": f"sha256:{digests.of_file(Path(source))}"}
     return {}
 
 

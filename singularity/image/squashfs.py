@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from singularity import kernel
@@ -73,11 +74,17 @@ def stream(image: Path, offset: int) -> Iterator[Tree]:
 
 def compressors(*, purpose: str) -> frozenset[str]:
     """What the installed mksquashfs can compress with. Raises ToolError when there is none."""
-    text = run(["mksquashfs", "-help"], purpose=purpose, accept=range(256))
+    text = _help(purpose)
     listed = re.search(r"Compressors available:\n((?:\t+\w+.*\n)+)", text)
     return frozenset(line.split()[0] for line in listed[1].splitlines()) if listed else frozenset({"gzip"})
 
 
 def reads_tar(*, purpose: str) -> bool:
     """Whether the installed mksquashfs (4.5 and later) takes a tar archive on standard input. Raises ToolError."""
-    return "\n-tar\t" in run(["mksquashfs", "-help"], purpose=purpose, accept=range(256))
+    return "\n-tar\t" in _help(purpose)
+
+
+@cache
+def _help(purpose: str) -> str:
+    """What the installed mksquashfs says of itself. Raises ToolError when there is none."""
+    return run(["mksquashfs", "-help"], purpose=purpose, accept=range(256))
