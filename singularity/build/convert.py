@@ -31,7 +31,7 @@ _NEED_A_TREE = frozenset(
     ("-sort", "-action", "-log-action", "-true-action", "-false-action", "-e", "-ef", "-wildcards")
 )
 _FILESYSTEMS = (Target.SIF, Target.SQUASHFS)
-_NANOSECONDS, _TIMES = 1_000_000_000, range(1 << 32)  # seconds that squashfs has room for
+_NANOSECONDS = 1_000_000_000
 _XATTRS = (b"user.", b"trusted.", b"security.")  # that squashfs knows
 _PIPE = 1 << 20
 
@@ -227,9 +227,9 @@ class _Conversion:
         for entry in tree:
             member = entry.member
             seconds = member.mtime // _NANOSECONDS
-            if seconds not in _TIMES:
+            if seconds not in pack.TIMES:
                 times += 1
-                seconds = min(max(seconds, _TIMES.start), _TIMES.stop - 1)
+                seconds = min(max(seconds, pack.TIMES.start), pack.TIMES.stop - 1)
             kept = member.xattrs
             if kept and not all(name.startswith(_XATTRS) for name in kept):
                 xattrs += 1
@@ -241,9 +241,7 @@ class _Conversion:
                 yield entry
             else:
                 self.root = member
-        for count, what in ((times, "times before 1970 or after 2106"), (xattrs, "access control lists")):
-            if count:
-                logger.warning("%s: %d %s are left out: squashfs cannot hold them", self.request.target, count, what)
+        pack.warn_of_losses(self.request.target, times, xattrs)
 
 
 def _with_permissions(tree: Tree) -> Tree:

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 OCI_CONFIGURATION = f"{metadata.DIRECTORY}/oci-config.json"
 _OCI_OBJECT = b"oci-config.json"
 _ZSTD_SINCE = (4, 14)  # Linux
+_NANOSECONDS = 10**9
+TIMES = range(1 << 32)  # that squashfs has room for, in seconds since 1970
 
 
 def pack(
@@ -115,6 +118,7 @@ def _make_squashfs(
     root: Path, new: files.NewFile, offset: int, order: layout.Layout, arguments: Sequence[str], target: Path
 ) -> None:
     purpose = f"write {target}"
+    warn_of_losses(target, *_fit(root))
     argv: list[str | Path] = ["mksquashfs", root, new.path, *common_arguments(offset)]
     argv += compression(arguments, purpose)
     for action, paths in (("uncompressed", order.uncompressed), ("no-fragments", order.alone)):
@@ -133,6 +137,37 @@ def _make_squashfs(
     finally:
         for fd in keep[1:]:
             os.close(fd)
+
+
+def warn_of_losses(target: Path, times: int, lists: int) -> None:
+    """Says what squashfs had no room for: how many times, and how many access control lists."""
+    for count, what in ((times, "times before 1970 or after 2106"), (lists, "access control lists")):
+        if count:
+            logger.warning("%s: %d %s are left out: squashfs cannot hold them", target, count, what)
+
+
+def _fit(root: Path) -> tuple[int, int]:
+    """Moves times into the range of squashfs, which mksquashfs would let wrap around, in a root file system of ours.
+
+    Returns how many times, and how many access control lists it cannot hold. What cannot be read, mksquashfs names.
+    """
+    times = lists = 0
+    pending = [os.fspath(root)]
+    while pending:
+        with suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                with suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    if status.st_mtime_ns // _NANOSECONDS not in TIMES:
+                        nearest = min(max(status.st_mtime_ns // _NANOSECONDS, TIMES.start), TIMES.stop - 1)
+                        times_of = (status.st_atime_ns, nearest * _NANOSECONDS)
+                        os.utime(entry.path, ns=times_of, follow_symlinks=False)
+                        times += 1
+                    if not entry.is_symlink():
+                        lists += any(name.startswith("system.posix_acl") for name in os.listxattr(entry.path))
+    return times, lists
 
 
 def _tests(paths: Sequence[str]) -> Iterable[str]:

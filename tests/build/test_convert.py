@@ -334,6 +334,26 @@ def test_what_squashfs_cannot_hold_is_said(user: Converter) -> None:
     assert (found[b"old"].time, found[b"new"].time) == (0, (1 << 32) - 1)
 
 
+def test_what_squashfs_cannot_hold_is_said_of_directories_too(root: Converter) -> None:
+    """mksquashfs lets such times wrap around, and drops the lists in silence."""
+    box = root.directory / "box"
+    box.mkdir()
+    for name in ("old", "new"):
+        (box / name).write_text(name)
+    os.utime(box / "old", ns=(0, -5 * SECOND))
+    access = bytes.fromhex("0200000001000600ffffffff02000400e80300000400040000000000100004000000000020000000ffffffff")
+    os.setxattr(box / "new", "system.posix_acl_access", access)
+    done = root(box, "x.sif", "sif")
+    assert done.returncode == 0, done.stderr
+    warnings = [line.partition("x.sif: ")[2] for line in done.stderr.splitlines() if line.startswith("WARNING")]
+    assert warnings == [
+        "1 times before 1970 or after 2106 are left out: squashfs cannot hold them",
+        "1 access control lists are left out: squashfs cannot hold them",
+    ]
+    assert look(root.directory / "x.sif")[b"old"].time == 0
+    assert (box / "old").stat().st_mtime_ns == -5 * SECOND
+
+
 def test_sif_to_sif_is_a_copy_of_the_partition_and_what_is_said_of_it(user: Converter, sources: Path) -> None:
     user.does(sources / "x.sif", "y.sif", "sif")
     images = [identify(path) for path in (sources / "x.sif", user.directory / "y.sif")]
