@@ -42,12 +42,12 @@ _LOGGED = {  # the least severe message of `logging` that each level shows
 _NAMES = {logging.CRITICAL: "FATAL", VERBOSE: "VERBOSE"}
 _RED, _YELLOW, _PLAIN = "\033[31m", "\033[33m", "\033[0m"
 _CLEAR = "\r\033[K"  # to the first column, and all after it gone
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\udc80-\udcff]")
 
 
 def escape(text: str) -> str:
-    r"""`text` with control characters shown as `\x1b`: names from images and servers must not drive the terminal."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    r"""`text` with control characters and undecoded bytes as `\x1b`: foreign names must not drive a terminal."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", text)
 
 
 class _Formatter(logging.Formatter):

@@ -9,6 +9,7 @@ In a user namespace the overlay keeps its marks in attributes that users may set
 directories of lower layers cannot be renamed, only copied: rename(2) answers EXDEV, for which mv is prepared.
 """
 
+import errno
 import os
 import shutil
 import stat
@@ -113,8 +114,8 @@ def _mount_first(place: Path, data: str) -> None:
         try:
             kernel.mount("overlay", str(place), "overlay", 0, f"{data},{options}".rstrip(","))
             return
-        except OSError:
-            if options == choices[-1]:
+        except OSError as error:
+            if error.errno != errno.EINVAL or options == choices[-1]:  # that is what an unknown option gives
                 raise
 
 

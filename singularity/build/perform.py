@@ -46,7 +46,8 @@ from singularity.image.root import Root
 logger = logging.getLogger(__name__)
 
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts")
-_ROOM = 1 << 20  # bytes below which a file system counts as full
+_ROOM = 1 << 20  # free bytes below which a file system counts as full
+_NAMES = 16  # free inodes at which it does; what a failed step had made may be gone again
 _TEST = "/.singularity.d/test"
 
 
@@ -239,6 +240,15 @@ class _Build:
     opened: list[str] = field(default_factory=list)  # by %test, in order
 
     def perform(self, step: Step) -> None:
+        try:
+            self.do_or_take(step)
+        except OSError as error:
+            hint = _full(self.stacks[step.stage].scratch or self.workspace.directory)
+            if not hint:
+                raise
+            raise BuildError(f"{_name(step)}: {error.strerror}", hint=hint) from error
+
+    def do_or_take(self, step: Step) -> None:
         stack = self.stacks[step.stage]
         match step.action:
             case Action.HOST_SCRIPT if step.script is self.definition.stages[step.stage].pre:
@@ -323,11 +333,20 @@ class _Build:
 
     def run_on_host(self, step: Step, root: Path) -> None:
         script = _script(step)
-        environment = dict(os.environ) | {"SINGULARITY_ROOTFS": str(root), "APPTAINER_ROOTFS": str(root)}
+        aside = self.workspace.directory / "host-tmp"
+        aside.mkdir(exist_ok=True)
+        environment = dict(os.environ) | {
+            "SINGULARITY_ROOTFS": str(root),
+            "APPTAINER_ROOTFS": str(root),
+            "SINGULARITY_BUILDDEF": str(Path(self.definition.name).absolute()),  # the rest as 2.x has it
+            "SINGULARITY_IMAGE": str(self.request.target.absolute()),
+            "SINGULARITY_CONTAINER": str(self.request.target.absolute()),
+            "SINGULARITY_TMPDIR": str(aside),
+        }
         path = self.workspace.directory / "host-script"
         lines = checkpoints.lines(script, 0, 1)
         with feed.feeding([_encoded(line.text) for line in lines], path) as fed:
-            status = process.attached(["/bin/sh", "-ex", *script.arguments, path], environment=environment)
+            status = process.attached(["/bin/sh", _shell_options(), *script.arguments, path], environment=environment)
         self.check(step, status, lines[: fed.lines])
 
     def prepare(self, stage: Stage, path: Path) -> None:
@@ -359,7 +378,7 @@ class _Build:
             place = f"/scif/apps/{step.app}"
             setting = f". {place}/scif/env/01-base.sh; cd {place}\n"
             lines.insert(0, checkpoints.Line(text=setting, number=lines[0].number))
-        argv = ["/bin/sh", "-ex", *script.arguments]
+        argv = ["/bin/sh", _shell_options(), *script.arguments]
         if script.arguments[:1] == ("-c",):
             argv = shlex.split(" ".join(script.arguments[1:]))
         with Root(path) as root:
@@ -404,7 +423,7 @@ class _Build:
 
     def test(self, step: Step, path: Path) -> None:
         script = _script(step)
-        arguments = ["sh", *self.request.test_arguments]
+        arguments = [_shell_options(), *self.request.test_arguments]
         if script.interpreter_line not in ("", "#!/bin/sh"):
             self.check(step, self.run(path, ["/bin/sh", "-c", scripts.TEST_OTHER_INTERPRETER, *arguments]))
             return
@@ -453,13 +472,19 @@ class _Build:
 
 def _full(place: Path) -> str:
     """What to say when a script may have failed since there was no room."""
-    if shutil.disk_usage(place).free > _ROOM:
+    status = os.statvfs(place)
+    if status.f_bavail * status.f_frsize > _ROOM and (status.f_favail > _NAMES or status.f_files == 0):
         return ""
     return f"no space left in {place.parent}: name another place with --tmpdir, or for layers with SINGULARITY_CACHEDIR"
 
 
 def _name(step: Step) -> str:
     return f"{step.action.value} {step.what}".rstrip()
+
+
+def _shell_options() -> str:
+    """A section ends at the first failure, and its commands are shown as they run, unless less was asked for."""
+    return "-ex" if logger.isEnabledFor(logging.INFO) else "-e"
 
 
 def _section(step: Step) -> str:

@@ -56,8 +56,8 @@ echo "no test in this image" >&2
 """,
 }
 
-# How a build runs %test: with the environment of the image, and each command shown.
-TEST = f'{_SOURCE_ALL}exec /bin/sh -ex /.singularity.d/test "$@"\n'
+# How a build runs %test: with the environment of the image, by a shell with the options that $0 has.
+TEST = f'{_SOURCE_ALL}exec /bin/sh "$0" /.singularity.d/test "$@"\n'
 TEST_OTHER_INTERPRETER = f'{_SOURCE_ALL}exec /.singularity.d/test "$@"\n'
 
 

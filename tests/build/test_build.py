@@ -224,7 +224,7 @@ def test_closed_standard_streams_do_no_harm(build: Build, definition: Definition
     [
         (
             "Bootstrap: docker\nFrom: x\n",
-            '"docker" is not supported by this version (known are ',
+            'bootstrap agent "docker": images are not fetched by this version (save the image in a file, ',
         ),
         ("Bootstrap: debotstrap\n", 'unknown bootstrap agent "debotstrap" (did you mean "debootstrap"?)'),
         ("Bootstrap: debootstrap\n", "bootstrap agent debootstrap needs OSVersion"),
@@ -280,6 +280,33 @@ def test_an_existing_target_is_replaced_only_by_force(build: Build, definition: 
     assert build.fails("build", "--force", "base", path) == "base: a directory (name a file, or use --sandbox)"
     assert build.fails("build", "nowhere/x.sif", path) == "nowhere: No such file or directory"
     assert build.leftovers() == []
+
+
+def test_host_scripts_find_what_definitions_of_2_2_ask_for(build: Build, definition: Definition) -> None:
+    names = ("ROOTFS", "BUILDDEF", "IMAGE", "CONTAINER", "TMPDIR")
+    shown = "\n".join(f'    echo {name}=$SINGULARITY_{name} >>"$SINGULARITY_TMPDIR/seen"' for name in names)
+    last = '    cp "$SINGULARITY_TMPDIR/seen" "$SINGULARITY_ROOTFS/seen"\n    ls -d "$SINGULARITY_TMPDIR"'
+    path = definition(f"%pre\n    ls $SINGULARITY_TMPDIR\n%setup\n{shown}\n{last}\n%post\n    cat /seen\n")
+    done = build.ok("build", "x.sif", path.name)
+    said = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert said["BUILDDEF"] == str(path)
+    assert said["IMAGE"] == said["CONTAINER"] == str(build.directory / "x.sif")
+    assert said["TMPDIR"] != said["ROOTFS"] != ""
+    assert said["TMPDIR"] == done.stdout.splitlines()[0]
+    assert not Path(said["TMPDIR"]).exists()
+    assert build.leftovers() == []
+
+
+def test_quiet_builds_show_what_scripts_say_and_nothing_else(build: Build, definition: Definition) -> None:
+    body = "\n    case $- in *e*) ;; *) exit 1 ;; esac\n    echo said\n"
+    path = definition("".join(f"{name}{body}" for name in ("%pre", "%setup", "%post", "%test")))
+    for option in ("--quiet", "--silent"):
+        done = build.ok(option, "build", "--force", "--no-cache", "x.sif", path)
+        assert done.stdout == "said\n" * 4
+        assert done.stderr == ""
+    definition("%test\n    echo said\n    false\n    true\n")
+    done = build("--quiet", "build", "y.sif", path)
+    assert done.stderr == f"FATAL:   {path}:5: %test failed with status 1\n"
 
 
 def test_a_definition_file_is_never_replaced(build: Build, definition: Definition) -> None:
@@ -630,6 +657,28 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(build: Build, definition: De
     assert [path.name for path in mounts.iterdir()] == ["x.sif"]
     assert (mounts / "x.sif").read_text() == "old"
     assert build.leftovers() == []
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("options", [[], ["--disable-cache"]])
+def test_no_room_for_names_is_said_as_well(
+    build: Build, definition: Definition, mounts: Path, options: list[str]
+) -> None:
+    """A file system without free inodes, at whichever step it is full."""
+    path = definition("%post\n    mkdir /a /b /c\n%files\n    x.def /d/e/f/g\n")
+    failed = 0
+    for inodes in range(6, 60, 6):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"nr_inodes={inodes}", "none", mounts], check=True)
+        environment = {"TMPDIR": str(mounts), "SINGULARITY_CACHEDIR": str(mounts)}
+        done = build("build", "--force", *options, "x.sif", path, **environment)
+        subprocess.run(["umount", mounts], check=True)
+        if done.returncode == 0:
+            break
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("FATAL:")]
+        assert "no space left in" in line or "No space left on device" in line, line
+        assert str(mounts) in line or "x.def:6: %files" in line or line.startswith("FATAL:   cp could not copy"), line
+        failed += 1
+    assert failed > 2
 
 
 # Ordinary users.

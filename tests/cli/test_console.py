@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from singularity.console import escape
 
 SCRIPT = """
 import logging, sys
@@ -46,6 +49,10 @@ def test_a_terminal_shows_one_line_that_messages_push_away() -> None:
     assert text.startswith("\r\x1b[Kstep one of a very long line xxx")
     assert "\r\x1b[KINFO:    a message\r\n" in text
     assert text.endswith("\r\x1b[Kstep \\x1b two\r\x1b[Kend\r\n")
+
+
+def test_names_that_are_no_text_are_shown_byte_by_byte() -> None:
+    assert escape(os.fsdecode(b"a\xffb\n\x1b\x7f\xc3\xa4 \\")) == "a\\xffb\\x0a\\x1b\\x7fä \\"
 
 
 def test_the_seconds_of_a_step_go_on_by_themselves() -> None:
