@@ -22,10 +22,7 @@ AGENTS = {
     "yum": "the same as dnf",
     "zypper": "openSUSE and SUSE Linux Enterprise, from a mirror",
 }
-_LATER = frozenset({
-    "arch", "buildkit", "busybox", "dnf", "docker", "docker-daemon", "dockerfile", "library", "oras", "shub", "yum",
-    "zypper",
-})  # fmt: skip
+_OF_REGISTRIES = frozenset({"buildkit", "docker", "docker-daemon", "dockerfile", "library", "oras", "shub"})
 
 
 class Agent(Protocol):
@@ -52,9 +49,10 @@ def find(stage: Stage, name: str) -> Agent:
     field = stage.header["bootstrap"]
     if stage.agent not in AGENTS:
         known = f"known are {', '.join(AGENTS)}"
-        if stage.agent in _LATER:
-            what = f'bootstrap agent "{field.value}" is not supported by this version'
-            raise DefinitionError(what, name=name, line=field.line, hint=known)
+        if stage.agent in _OF_REGISTRIES:
+            what = f'bootstrap agent "{field.value}": images are not fetched by this version'
+            hint = "save the image in a file, with skopeo copy or docker save: oci-archive and docker-archive read that"
+            raise DefinitionError(what, name=name, line=field.line, hint=hint)
         near = get_close_matches(stage.agent, list(AGENTS), n=1)
         hint = f'did you mean "{near[0]}"?' if near else known
         raise DefinitionError(f'unknown bootstrap agent "{field.value}"', name=name, line=field.line, hint=hint)
