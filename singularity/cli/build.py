@@ -16,11 +16,11 @@ import click
 from singularity import paths
 from singularity.build import binds, fakeroot, forecast, perform
 from singularity.build.forecast import Fate
-from singularity.build.plan import Plan, Step, plan
+from singularity.build.plan import Action, Plan, Step, plan
 from singularity.build.request import SECTIONS, Bind, BuildRequest, Target
 from singularity.cli.command import OptionalValue, Verb, option
 from singularity.definition import source, template
-from singularity.errors import DefinitionError, UsageError
+from singularity.errors import BuildError, DefinitionError, UsageError
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +203,11 @@ def command(target: Path, source_: str, **options: Any) -> None:
         _print(made, as_json=dry_run == "json")
         return
     if os.geteuid() != 0:
-        fakeroot.become_root()
+        try:
+            fakeroot.become_root()
+        except BuildError:
+            if made.steps[0].action is not Action.CONVERT:  # which needs no root file system on disk
+                raise
     may_replace = request.overwrite or _may_replace(target)
     perform.perform(replace(made, request=replace(request, overwrite=may_replace)))
 

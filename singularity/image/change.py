@@ -100,7 +100,7 @@ def unpack_over(image: Opened, tree: Tree, temporary: Path) -> None:
     image file is as it was.
     """
     if image.image.format is Format.DIRECTORY:
-        _unpack_into(image.path, tree)
+        _unpack_into(image.path, tree, image)
         return
     if _has_kernel_mounts():
         try:
@@ -140,7 +140,7 @@ def _has_kernel_mounts() -> bool:
 def _unpack_mounted(image: Opened, tree: Tree, temporary: Path) -> None:
     try:
         with mounted.mounted(image, writable=True, temporary=temporary) as root:
-            _unpack_into(root, tree)
+            _unpack_into(root, tree, image)
     except FileError as error:
         raise _explained(error, image) from error
 
@@ -185,9 +185,9 @@ def _make_whole(fd: int, image: Opened) -> None:
         logger.info("The file system of %s was mended", image.path)
 
 
-def _unpack_into(path: Path, tree: Tree) -> None:
+def _unpack_into(path: Path, tree: Tree, image: Opened) -> None:
     found = links.of_directory(path)
-    unpack(found.followed(tree), path, Policy.of_caller())
+    unpack(found.followed(tree), path, Policy.of_caller(), name=image.path)
     with Root(path) as root:
         platform_files.restore(root)
 

@@ -1,13 +1,14 @@
 """squashfs through squashfs-tools: whole or in parts out of a file, and into one."""
 
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from singularity import kernel
+from singularity import files, kernel
 from singularity.errors import FileError
 from singularity.image.tree import Tree
 from singularity.process import call, run
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 _NOT_ALL = 2  # unsquashfs: everything is there, but not with every attribute
 _OWNER = re.compile(r"failed to change uid and gids? on ")
+_LINK = "failed to create hardlink"
 _DEVICE = re.compile(r"failed to create (character|block) device ")
 
 
@@ -43,6 +45,9 @@ def unpack(image: Path, offset: int, target: Path, names: Sequence[str] = (), *,
         return
     lines = finished.complaints.splitlines()
     some_ids = not kernel.is_initial_user_namespace()
+    if some_ids and not names and _LINK in finished.complaints:
+        _unpack_here(image, offset, target)
+        return
     owners = [line for line in lines if some_ids and _OWNER.search(line)]
     devices = [line for line in lines if some_ids and _DEVICE.search(line)]
     if finished.status != _NOT_ALL or len(owners) + len(devices) < len(lines):
@@ -53,6 +58,20 @@ def unpack(image: Path, offset: int, target: Path, names: Sequence[str] = (), *,
         )
     if devices:
         logger.warning("%s: %d device nodes are left out: only root makes them", image, len(devices))
+
+
+def _unpack_here(image: Path, offset: int, target: Path) -> None:
+    """Unpacks without unsquashfs, which ends at a second name of a device that could not be made."""
+    from singularity.image.unpack import unpack as unpack_tree
+
+    directory = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in os.listdir(directory):
+            files.remove_at(directory, name)
+    finally:
+        os.close(directory)
+    with stream(image, offset) as tree:
+        unpack_tree(tree, target, name=image)
 
 
 @contextmanager

@@ -40,19 +40,24 @@ _REFUSED = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EOPNOTSUPP, errno.EOV
 
 
 def unpack(
-    tree: Tree, target: Path, policy: Policy | None = None, *, record: MutableMapping[bytes, Member] | None = None
+    tree: Tree,
+    target: Path,
+    policy: Policy | None = None,
+    *,
+    record: MutableMapping[bytes, Member] | None = None,
+    name: Path | None = None,
 ) -> Report:
     """Unpacks a tree into the directory `target`, which exists; what is there stays where no member replaces it.
 
     Without a policy, what the caller may keep is kept. `record` is filled with the member that each path in the end
-    has; a hard link has that of the file it is another name of. Raises ImageError for members that lead out of the
-    target, FileError when the system refuses, naming the file.
+    has; a hard link has that of the file it is another name of. `name` is what warnings call it. Raises ImageError for
+    members that lead out of the target, FileError when the system refuses, naming the file.
     """
     with Unpacker(target, policy or Policy.of_caller(), record=record) as unpacker:
         for entry in tree:
             unpacker.add(entry)
         report = unpacker.finish()
-    warn(report, target)
+    warn(report, name or target)
     return report
 
 

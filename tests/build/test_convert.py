@@ -354,6 +354,44 @@ def test_what_squashfs_cannot_hold_is_said_of_directories_too(root: Converter) -
     assert (box / "old").stat().st_mtime_ns == -5 * SECOND
 
 
+def typed(person: Converter, *words: str | Path) -> str:
+    """`singularity build WORDS...`, which succeeds; what it says."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "singularity", "build", *words],
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(person.directory / "tmp"), "HOME": str(person.directory)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        preexec_fn=replace(PEOPLE[person.name], cwd=person.directory).enter,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("target", ["x.sif", "x.squashfs", "x.ext3", "x.tar.gz"])
+def test_converting_image_files_needs_no_user_namespace(user: Converter, sources: Path, target: str) -> None:
+    typed(user, target, sources / "x.sif")
+    assert set(look(sources / "x.sif")) <= set(look(user.directory / target))
+
+
+def test_a_second_name_of_a_device_does_not_end_unpacking(storage: Path, tmp_path: Path) -> None:
+    """unsquashfs ends there, where the device itself could not be made."""
+    user = converter(storage, tmp_path, "user")
+    null = replace(file(b"null").member, kind=Kind.CHARACTER_DEVICE, size=0, device=os.makedev(1, 3))
+    again = replace(null, path=b"other", kind=Kind.HARD_LINK, target=b"null", device=0)
+    with (user.directory / "x.tar").open("wb") as out:
+        tar.write(iter([Entry(null), Entry(again), file(b"last")]), out)
+    os.chown(user.directory / "x.tar", ALICE.uid, ALICE.gid)
+    typed(user, "x.sif", "x.tar")
+    said = typed(user, "--sandbox", "box", "x.sif")
+    assert "WARNING: x.sif: 1 device nodes are left out: only root makes them" in said
+    found = look(user.directory / "box")
+    assert b"last" in found
+    assert b"other" not in found
+
+
 def test_sif_to_sif_is_a_copy_of_the_partition_and_what_is_said_of_it(user: Converter, sources: Path) -> None:
     user.does(sources / "x.sif", "y.sif", "sif")
     images = [identify(path) for path in (sources / "x.sif", user.directory / "y.sif")]

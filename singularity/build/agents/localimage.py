@@ -56,7 +56,7 @@ def _fill(image: Image, source: Path, root: Path) -> None:
         squashfs.unpack(image.path, image.root.offset, root, purpose=f"unpack {image.path}")
     else:
         with contents.tree(image) as tree:
-            unpack(tree, root)
+            unpack(tree, root, name=source)
 
 
 def _copying() -> list[str]:
