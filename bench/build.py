@@ -2,17 +2,20 @@
 
     python bench/build.py --directory build/bench [--runs 5] [--singularity PROGRAM]
 
-One Debian root file system is bootstrapped once. The commands of a case run in turn, so that a drift of the machine
-hits them alike; every run begins with the target removed. Prints a table and writes it to DIRECTORY/build.txt and
-build.json.
+The Debian root file system is that of `make bench`; with it there, no network is needed. The commands of a case run in
+turn, so that a drift of the machine hits them alike; every run begins with the target removed. A case that takes long
+runs three times, a slow command once. Prints a table and writes it to DIRECTORY/build.txt and build.json. Processor
+time is that of all processes of a command: on a busy machine, look at that.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -21,9 +24,15 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from formats import bootstrap
+
 ZSTD = ("-comp", "zstd", "-Xcompression-level", "9")
 QUIET = ("-quiet", "-no-progress")
 BIG = 4 << 30  # bytes of the image that is inspected
+LONG, FEW = 5.0, 3  # seconds of all commands of a case beyond which it runs only so often
+SLOW = 12.0  # seconds of a command that runs once
+INSPECTIONS = 20
+PEERS = ("umoci", "ch-convert", "strace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +51,12 @@ class Result:
 
     case: str
     name: str
+    runs: int
     seconds: float
     least: float
-    floor: float  # the median of the case's first command
+    most: float
+    processor: float
+    floor: float  # the median processor time of the case's first command
     peak: int  # resident, of the process itself; of ours that is Python
 
 
@@ -57,14 +69,30 @@ def shell(*argv: str | Path, stdin: str | Path = os.devnull) -> str:
     return done.stdout
 
 
-def timed(command: Command, place: Path) -> tuple[float, int]:
-    """Seconds of one run, and the peak of its first process in KiB."""
-    target = place / command.target
-    if command.target and target.is_dir() and not target.is_symlink():
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run; the peak is that of its first process in KiB."""
+
+    seconds: float
+    processor: float
+    peak: int
+
+
+def remove(target: Path) -> None:
+    """Removes what a command has made."""
+    if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
-    elif command.target:
+    else:
         target.unlink(missing_ok=True)
+
+
+def timed(command: Command, place: Path) -> Measured:
+    """Runs a command once."""
+    if command.target:
+        remove(place / command.target)
+    os.sync()
     with (place / (command.stdin or os.devnull)).open("rb") as stdin, (place / "said").open("w+b") as said:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.monotonic()
         process = subprocess.Popen(command.argv, cwd=place, stdin=stdin, stdout=said, stderr=said)
         peak = 0
@@ -77,56 +105,70 @@ def timed(command: Command, place: Path) -> tuple[float, int]:
             peak = max(peak, int(found[1])) if found else peak
             time.sleep(0.005)
         seconds = time.monotonic() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if process.returncode:
             said.seek(0)
-            sys.exit(f"bench/build.py: {command.argv}: {said.read()[-500:].decode(errors='replace')}")
-    return seconds, peak
+            sys.exit(f"bench/build.py: {' '.join(command.argv)}: {said.read()[-500:].decode(errors='replace')}")
+    return Measured(seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak)
 
 
 def compare(case: str, commands: list[Command], place: Path, runs: int) -> list[Result]:
-    """All commands of a case in turn, `runs` times after one that does not count."""
-    found: dict[str, list[tuple[float, int]]] = {command.name: [] for command in commands}
-    for number in range(runs + 1):
+    """All commands of a case in turn, `runs` times, or FEW, after one that counts for slow ones alone."""
+    print(f"{case} ...", file=sys.stderr, flush=True)
+    first = {command.name: timed(command, place) for command in commands}
+    slow = {name for name, measured in first.items() if measured.seconds > SLOW}
+    turns = min(runs, FEW) if sum(each.seconds for name, each in first.items() if name not in slow) > LONG else runs
+    found = {command.name: [first[command.name]] if command.name in slow else [] for command in commands}
+    for _ in range(turns):
         for command in commands:
-            os.sync()
-            measured = timed(command, place)
-            if number:
-                found[command.name].append(measured)
-    floor = statistics.median(seconds for seconds, _ in found[commands[0].name])
+            if command.name not in slow:
+                found[command.name].append(timed(command, place))
+    floor = statistics.median(each.processor for each in found[commands[0].name])
     return [
         Result(
             case=case,
             name=name,
-            seconds=statistics.median(seconds for seconds, _ in values),
-            least=min(seconds for seconds, _ in values),
+            runs=len(values),
+            seconds=statistics.median(each.seconds for each in values),
+            least=min(each.seconds for each in values),
+            most=max(each.seconds for each in values),
+            processor=statistics.median(each.processor for each in values),
             floor=floor,
-            peak=max(peak for _, peak in values),
+            peak=max(each.peak for each in values),
         )
         for name, values in found.items()
     ]
 
 
-def prepare(place: Path, ours: tuple[str, ...]) -> None:
-    """A Debian root file system in every form that is converted."""
-    if not (place / "tree.made").exists():
-        shutil.rmtree(place / "tree", ignore_errors=True)
-        shell("debootstrap", "--variant=minbase", "--include=python3,perl,gcc", "bookworm", place / "tree")
-        (place / "tree.made").touch()
-    if not (place / "tree.tar").exists():
-        shell("tar", "-C", place / "tree", "--numeric-owner", "-cf", place / "tree.tar", ".")
-    if not (place / "tree.sif").exists():
+def prepare(world: Path, place: Path, ours: tuple[str, ...]) -> None:
+    """The Debian root file system in every form that is converted; what is there already stays."""
+    root = bootstrap(ours, world)
+    tree = place / "tree"
+    if not tree.is_symlink() or tree.readlink() != root or not (place / "made").exists():
+        shutil.rmtree(place)
+        place.mkdir()
+        tree.symlink_to(root)
+        shell("tar", "-C", root, "--numeric-owner", "-cf", place / "tree.tar", ".")
         shell(*ours, "build", place / "tree.sif", place / "tree.tar")
+        (place / "made").touch()
+    if shutil.which("umoci") and not (place / "layout.made").exists():
+        shutil.rmtree(place / "layout", ignore_errors=True)
+        shell("umoci", "init", "--layout", place / "layout")
+        shell("umoci", "new", "--image", f"{place}/layout:tree")
+        shell("umoci", "raw", "add-layer", "--image", f"{place}/layout:tree", place / "tree.tar")
+        (place / "layout.made").touch()
     if not (place / "big.sif").exists():
         make_big(place, ours)
 
 
 def make_big(place: Path, ours: tuple[str, ...]) -> None:
-    """An image of 4 GiB that no compression makes smaller."""
+    """An image of 4 GiB, stored as it is."""
     tree = place / "big"
     tree.mkdir(exist_ok=True)
+    piece = os.urandom(1 << 20)
     with (tree / "data").open("wb") as file:
         for _ in range(BIG >> 20):
-            file.write(os.urandom(1 << 20))
+            file.write(piece)
     shell(*ours, "build", "--mksquashfs-args=-noD -noF -comp gzip", place / "big.sif", tree)
     shutil.rmtree(tree)
 
@@ -137,36 +179,41 @@ def cases(place: Path, ours: tuple[str, ...]) -> dict[str, list[Command]]:
     squashed = ("-noI", "-noappend", *QUIET, *ZSTD, *processors)
     offset = re.search(r"(\d+)-\d+ +\|FS", shell(*ours, "sif", "list", place / "tree.sif"))
     start = offset[1] if offset else "0"
+    tree = str((place / "tree").resolve())
+    unsquash = ("unsquashfs", *QUIET, "-offset", start, "-dest", "floor", "tree.sif")
+    make_ext3 = ("mke2fs", "-q", "-F", "-t", "ext3", "-d", tree, "floor.img", "512M")
+    untar = ("sh", "-c", "mkdir floor && exec tar -C floor --numeric-owner -xpf tree.tar")
+    build = (*ours, "build")
     found = {
         "directory to SIF": [
-            Command("mksquashfs", ("mksquashfs", "tree", "floor.sqfs", *squashed), "floor.sqfs"),
-            Command("singularity", (*ours, "build", "ours.sif", "tree"), "ours.sif"),
+            Command("mksquashfs", ("mksquashfs", tree, "floor.sqfs", *squashed), "floor.sqfs"),
+            Command("singularity", (*build, "ours.sif", tree), "ours.sif"),
         ],
         "tar to SIF": [
             Command("mksquashfs -tar", ("mksquashfs", "-", "floor.sqfs", "-tar", *squashed), "floor.sqfs", "tree.tar"),
-            Command(
-                "sqfstar, its own level", ("sqfstar", "-comp", "zstd", *QUIET, "star.sqfs"), "star.sqfs", "tree.tar"
-            ),
-            Command("singularity", (*ours, "build", "ours.sif", "tree.tar"), "ours.sif"),
+            Command("singularity", (*build, "ours.sif", "tree.tar"), "ours.sif"),
         ],
         "SIF to directory": [
-            Command("unsquashfs", ("unsquashfs", *QUIET, "-offset", start, "-dest", "floor", "tree.sif"), "floor"),
-            Command("singularity", (*ours, "build", "--sandbox", "ours", "tree.sif"), "ours"),
+            Command("unsquashfs", unsquash, "floor"),
+            Command("singularity", (*build, "--sandbox", "ours", "tree.sif"), "ours"),
         ],
         "directory to ext3": [
-            Command("mke2fs -d", ("mke2fs", "-q", "-F", "-t", "ext3", "-d", "tree", "floor.img", "1024M"), "floor.img"),
-            Command(
-                "singularity", (*ours, "build", "--format", "ext3", "--size", "1024", "ours.img", "tree"), "ours.img"
-            ),
+            Command("mke2fs -d", make_ext3, "floor.img"),
+            Command("singularity", (*build, "--format", "ext3", "--size", "512", "ours.img", tree), "ours.img"),
         ],
         "tar to directory": [
-            Command("tar", ("sh", "-c", "mkdir floor && exec tar -C floor --numeric-owner -xpf tree.tar"), "floor"),
-            Command("singularity", (*ours, "build", "--sandbox", "ours", "tree.tar"), "ours"),
+            Command("tar -x", untar, "floor"),
+            Command("singularity", (*build, "--sandbox", "ours", "tree.tar"), "ours"),
         ],
     }
     if shutil.which("ch-convert"):
-        found["tar to SIF"].append(Command("ch-convert", ("ch-convert", "tree.tar", "ch.sqfs"), "ch.sqfs"))
+        found["tar to SIF"].append(Command("ch-convert, gzip", ("ch-convert", "tree.tar", "ch.sqfs"), "ch.sqfs"))
         found["tar to directory"].append(Command("ch-convert", ("ch-convert", "tree.tar", "ch"), "ch"))
+    if shutil.which("umoci"):
+        found["OCI layout to directory"] = [
+            Command("umoci unpack", ("umoci", "unpack", "--image", "layout:tree", "bundle"), "bundle"),
+            Command("singularity", (*build, "--sandbox", "ours", "oci:layout:tree"), "ours"),
+        ]
     return found
 
 
@@ -184,17 +231,20 @@ def bytes_read(argv: tuple[str, ...], image: Path) -> int:
 
 def table(results: list[Result], inspected: dict[str, float]) -> str:
     """For people."""
-    lines = [f"{'':22}{'':24}{'median s':>9}{'least s':>9}{'/ first':>9}{'MiB':>7}"]
+    head = ("median s", "least", "most", "cpu s", "/ first", "MiB", "runs")
+    lines = [f"{'':24}{'':18}" + "".join(f"{each:>9}" for each in head)]
     before = ""
     for result in results:
         case = result.case if result.case != before else ""
         before = result.case
-        ratio = result.seconds / result.floor
-        lines.append(
-            f"{case:22}{result.name:24}{result.seconds:9.2f}{result.least:9.2f}{ratio:9.2f}{result.peak / 1024:7.0f}"
-        )
-    head = f"{'inspect of 4 GiB':22}{'singularity':24}"
-    lines.append(f"{head}{inspected['seconds']:9.3f}   {inspected['read'] / 1024:.0f} KiB of it read")
+        seconds = (result.seconds, result.least, result.most, result.processor, result.processor / result.floor)
+        numbers = "".join(f"{each:9.2f}" for each in seconds)
+        lines.append(f"{case:24}{result.name:18}{numbers}{result.peak / 1024:9.0f}{result.runs:9}")
+    if "read" in inspected:
+        lines.append(f"inspect of 4 GiB: {inspected['read'] / 1024:.0f} KiB of it read")
+    missing = [name for name in PEERS if shutil.which(name) is None]
+    if missing:
+        lines.append(f"not installed, so not measured: {', '.join(missing)}")
     return "\n".join(lines) + "\n"
 
 
@@ -210,22 +260,27 @@ def main() -> None:
         sys.exit("bench/build.py: needs root, to bootstrap Debian")
     program = (options.singularity,) if options.singularity else (sys.executable, "-I", "-m", "singularity")
     ours = (*program, "-q")
-    place = options.directory.absolute() / "images"
+    world = options.directory.absolute() / "world"
+    place = world / "build"
     place.mkdir(parents=True, exist_ok=True)
-    os.environ["SINGULARITY_CACHEDIR"] = str(place / "cache")
-    prepare(place, ours)
-    results = [
-        each
-        for case, commands in cases(place, ours).items()
-        if options.only in case
-        for each in compare(case, commands, place, options.runs)
-    ]
-    looked = Command("inspect", (*program, "inspect", "big.sif"))
-    (inspect,) = compare("inspect", [looked], place, max(options.runs, 20))
-    inspected = {
-        "seconds": inspect.seconds,
-        "read": bytes_read((*program, "inspect", str(place / "big.sif")), place / "big.sif"),
-    }
+    with (options.directory / "lock").open("w") as lock:  # that of bench/run: the root file system is the same
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.environ["SINGULARITY_CACHEDIR"] = str(place / "cache")
+        os.environ.setdefault("USER", "root")  # ch-convert asks for it
+        prepare(world, place, ours)
+        commands = cases(place, ours)
+        commands["inspect of 4 GiB"] = [Command("singularity", (*program, "inspect", "big.sif"))]
+        results = [
+            each
+            for case, some in commands.items()
+            if options.only in case
+            for each in compare(case, some, place, INSPECTIONS if case.startswith("inspect") else options.runs)
+        ]
+        inspected: dict[str, float] = {}
+        if shutil.which("strace"):
+            inspected["read"] = bytes_read((*program, "inspect", str(place / "big.sif")), place / "big.sif")
+        for each in {command.target for some in commands.values() for command in some if command.target}:
+            remove(place / each)
     text = table(results, inspected)
     (options.directory / "build.txt").write_text(text)
     document = {"results": [asdict(result) for result in results], "inspect": inspected}

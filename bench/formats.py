@@ -21,14 +21,7 @@ def make_images(singularity: str, directory: Path) -> None:
     """Fills `directory`: root, debian.sif, debian.sqfs (its partition), zstd.sqfs and gzip.sqfs (by mksquashfs alone),
     debian.ext3, and passwd and group. The bootstrap is kept from run to run, the images are not: how `build` lays them
     out is part of what is measured."""
-    root = directory / "root"
-    made = directory.parent / "root.made"
-    key = hashlib.sha256(DEFINITION.read_bytes()).hexdigest()
-    if not root.is_dir() or not made.is_file() or made.read_text() != key:
-        _say("Bootstrapping Debian")
-        made.unlink(missing_ok=True)
-        _run([singularity, "--quiet", "build", "--force", "--sandbox", str(root), str(DEFINITION)])
-        made.write_text(key)
+    root = bootstrap([singularity], directory)
     _add_mount_points(root)
     _say("Packing images")
     sif = directory / "debian.sif"
@@ -39,6 +32,19 @@ def make_images(singularity: str, directory: Path) -> None:
     _make_ext3(root, directory / "debian.ext3")
     for name in ("passwd", "group"):
         shutil.copy(Path("/etc", name), directory / name)
+
+
+def bootstrap(singularity: Sequence[str], directory: Path) -> Path:
+    """The Debian root file system in `directory`, made where it is not there, or of another definition."""
+    root = directory / "root"
+    made = directory.parent / "root.made"
+    key = hashlib.sha256(DEFINITION.read_bytes()).hexdigest()
+    if not root.is_dir() or not made.is_file() or made.read_text() != key:
+        _say("Bootstrapping Debian")
+        made.unlink(missing_ok=True)
+        _run([*singularity, "--quiet", "build", "--force", "--sandbox", str(root), str(DEFINITION)])
+        made.write_text(key)
+    return root
 
 
 def _add_mount_points(root: Path) -> None:
