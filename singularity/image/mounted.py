@@ -47,6 +47,7 @@ _NO_DEVICES = (
     errno.ENOTTY,
 )  # of loop devices: a container, most likely
 _START, _END, _PAUSE = 30.0, 2.0, 0.005  # seconds: for a server to mount, for users to leave, between looks
+_DAMAGED = (errno.EIO, errno.EUCLEAN)
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -358,9 +359,13 @@ def _wait_for_mount(server: _Server, image: Opened, place: Path) -> None:
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise FileError(f"{image.path}: {server.name} could not mount it: {server.complaint()}")
-        with suppress(OSError):
+        try:
             if place.stat().st_dev != outside:
                 return
+        except OSError as error:
+            if error.errno in _DAMAGED:
+                what = f"{image.path}: damaged: {server.name} cannot read its root directory: {error.strerror}"
+                raise FileError(what, hint="e2fsck looks at images of ext3") from error
         time.sleep(_PAUSE)
     raise FileError(f"{image.path}: {server.name} did not mount it within {_START:.0f} s")
 
