@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from typing import TYPE_CHECKING
 
 import machine
+import pytest
 from images import Images
 
 if TYPE_CHECKING:

@@ -9,24 +9,20 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import machine
 import pytest
+import streams
 from containers import Person, ext3_image
 from images import tool
-from typists import typist
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "image"))
-
-import streams
 from trees import fill
+from typists import typist
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 MEBIBYTE, OFFSET = 1 << 20, 31

@@ -12,9 +12,6 @@ from pathlib import Path
 import machine
 import ordinary_user
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "image"))
-
 from sif_checker import check
 
 from singularity.cli.main import main

@@ -7,9 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "image"))
-
 from sif_checker import check
 
 from singularity.cli.main import main

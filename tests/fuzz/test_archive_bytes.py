@@ -6,18 +6,14 @@ import io
 import logging
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
+import trees
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "image"))
-
-import trees
 
 from singularity.errors import FileError, ImageError
 from singularity.image import archive, cpio, tar
