@@ -1,34 +1,17 @@
-"""`singularity build TARGET DEFINITION`: an image from a definition file, or from another image."""
+"""`singularity build TARGET DEFINITION`: an image from a definition file, or from another image.
 
-import json
-import logging
-import os
-import shlex
-import sys
-from collections.abc import Iterator
-from dataclasses import replace
+Only the options are here; what is done with them is in `building`, which the help does not need.
+"""
+
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from singularity import paths
-from singularity.build import binds, fakeroot, forecast, perform
-from singularity.build.forecast import Fate
-from singularity.build.plan import Action, Plan, Step, plan
-from singularity.build.request import SECTIONS, Bind, BuildRequest, Target
+from singularity.build.request import Target
 from singularity.cli.command import OptionalValue, Verb, option
-from singularity.definition import source, template
-from singularity.errors import BuildError, DefinitionError, UsageError
 
-logger = logging.getLogger(__name__)
-
-_SUFFIXES = {
-    Target.SQUASHFS: (".sqfs", ".squashfs", ".sqsh"),
-    Target.EXT3: (".ext3",),
-    Target.TAR: (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst"),
-}
 _ABOUT_TARGET = (
     "TARGET becomes a SIF file, or what its suffix or an option says; it is whole or as it was before, whatever "
     "happens. Steps that an earlier build has done with the same inputs come from the cache: after a mistake in "
@@ -184,206 +167,6 @@ _accepted = partial(option, hidden=True, expose_value=False)
 @click.argument("source_", metavar="SOURCE")
 def command(target: Path, source_: str, **options: Any) -> None:
     """Builds the image."""
-    dry_run = options["dry_run"]
-    if dry_run not in ("", "text", "json"):
-        raise UsageError(f'--dry-run={dry_run}: "text" or "json"')
-    request = _request(target, source_, options)
-    if target.is_dir():
-        _refuse_directory(target, source_, update=options["update"])
-    else:
-        _refuse_definition(target, source_)
-    definition = source.read(
-        source_, request.arguments, unused_allowed=request.unused_arguments_allowed, header_optional=request.update
-    )
-    made = plan(request, definition)
-    for warning in made.definition.warnings:
-        logger.warning("%s", warning)
-    if dry_run:
-        forecast.check(made)
-        _print(made, as_json=dry_run == "json")
-        return
-    if os.geteuid() != 0:
-        try:
-            fakeroot.become_root()
-        except BuildError:
-            if made.steps[0].action is not Action.CONVERT:  # which needs no root file system on disk
-                raise
-    may_replace = request.overwrite or _may_replace(target)
-    perform.perform(replace(made, request=replace(request, overwrite=may_replace)))
+    from singularity.cli import building
 
-
-def _refuse_definition(target: Path, source_: str) -> None:
-    """Raises UsageError for a target that is a definition file, --force or not: the two may have changed places."""
-    try:
-        if not target.is_file() or not source.is_definition(target):
-            return
-    except OSError:
-        return  # what must be there, and readable, is asked for later
-    hint = f"TARGET comes first: singularity build {source_} {target}" if source_ else "name another file"
-    raise UsageError(f"{target}: a definition file is never replaced", hint=hint)
-
-
-def _refuse_directory(target: Path, source_: str, *, update: bool) -> None:
-    """Raises UsageError for a directory whose replacement would take away more than a container."""
-    place = target.resolve()
-    kept = {"the working directory": Path.cwd(), "the home directory": Path(os.environ.get("HOME") or "/")}
-    if not update:
-        kept["SOURCE"] = Path(source_).parent
-    for what, path in kept.items():
-        if path.resolve().is_relative_to(place):
-            raise UsageError(f"{target}: {what} is or lies in it", hint="name another directory")
-
-
-def _request(target: Path, source_: str, options: dict[str, Any]) -> BuildRequest:
-    """The request that the options make. Raises UsageError for those that contradict each other."""
-    for name, hint in (("encrypt", "encrypted images are not supported"), ("nvccli", "--nv needs no such program")):
-        if options[name]:
-            raise UsageError(f"--{name}: {hint}")
-    format_ = _format(target, options)
-    if options["size"] and format_ is not Target.EXT3:
-        raise UsageError("--size: only ext3 images have one", hint="--format ext3")
-    words = _words(options["arguments"])
-    if options["compression"]:
-        words = ["-comp", options["compression"], *words]
-    if words and format_ not in (Target.SIF, Target.SQUASHFS):
-        raise UsageError("--compression and --mksquashfs-args are for SIF and squashfs files")
-    return BuildRequest(
-        target=target,
-        source=source_,
-        format=format_,
-        size=options["size"],
-        overwrite=options["force"] or options["update"],
-        sections=_chosen(options["section"], notest=options["notest"]),
-        keep=options["no_cleanup"],
-        mksquashfs_arguments=tuple(words),
-        arguments=_arguments(options["build_arg"], options["build_arg_file"]),
-        unused_arguments_allowed=options["unused"],
-        fakeroot=options["fake"],
-        cache=not options["disable_cache"],
-        resume=not options["no_cache"],
-        onto=target if options["update"] else None,
-        update=options["update"],
-        binds=tuple(_binds(options["bind"], options["mount"])),
-        nv=options["nv"],
-        rocm=options["rocm"],
-        writable_tmpfs=options["writable_tmpfs"],
-        reproducible=options["reproducible"],
-        architecture=options["architecture"],
-        fix_permissions=options["fix"],
-        temporary=paths.temporary(options["tmpdir"]),
-    )
-
-
-def _format(target: Path, options: dict[str, Any]) -> Target:
-    """What the target becomes. Raises UsageError when two options say different things."""
-    said = {Target(options["wanted"])} if options["wanted"] else set()
-    said |= {Target.SANDBOX} if options["sandbox"] or options["update"] else set()
-    said |= {Target.EXT3} if options["writable"] else set()
-    if len(said) > 1:
-        raise UsageError(f"TARGET cannot be {' and '.join(sorted(each.value for each in said))} at once")
-    if options["update"] and not target.is_dir():
-        raise UsageError(f"--update: {target} is no directory", hint="it goes on with a sandbox that is there")
-    for format_, suffixes in _SUFFIXES.items():
-        if not said and target.name.lower().endswith(suffixes):
-            return format_
-    return said.pop() if said else Target.SIF
-
-
-def _binds(binds_: tuple[str, ...], mounts: tuple[str, ...]) -> Iterator[Bind]:
-    for text in binds_:
-        yield from binds.parse_bind(text)
-    for text in mounts:
-        yield binds.parse_mount(text)
-
-
-def _may_replace(target: Path) -> bool:
-    """Asks, where there is somebody to ask."""
-    if not os.path.lexists(target) or not os.isatty(0) or not os.isatty(2):
-        return False
-    click.echo(f"{target} exists. Replace it? [y/N] ", nl=False, err=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _chosen(given: tuple[str, ...], *, notest: bool) -> frozenset[str]:
-    names = frozenset(name for word in given for name in word.replace(",", " ").split())
-    unknown = names - SECTIONS - {"all", "none"}
-    if unknown:
-        raise UsageError(
-            f"--section: {', '.join(sorted(unknown))}", hint=f"known are {', '.join(sorted(SECTIONS))}, all, none"
-        )
-    if len(names) > 1 and names & {"all", "none"}:
-        raise UsageError("--section: all and none stand alone")
-    chosen = SECTIONS if not names or names == {"all"} else names - {"none"}
-    return chosen - {"test"} if notest else chosen
-
-
-def _words(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise UsageError(f"--mksquashfs-args: {error}") from error
-
-
-def _arguments(words: tuple[str, ...], file: Path | None) -> dict[str, str]:
-    """The values of templates: those of the command line go before those of the file."""
-    values = {}
-    if file:
-        try:
-            values = template.parse_arguments(file.read_text(encoding="utf-8"), str(file))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--build-arg-file: {file}: {error}") from error
-    try:
-        return values | dict(template.parse_argument(word, "") for word in words)
-    except DefinitionError as error:
-        raise UsageError(f"--build-arg: {error}") from error
-
-
-def _print(made: Plan, *, as_json: bool) -> None:
-    fates = forecast.fates(made)
-    steps = list(zip(made.steps, fates, strict=True))
-    if as_json:
-        document = {
-            "target": str(made.request.target),
-            "format": made.request.format.value,
-            "stages": [
-                {
-                    "name": stage.name,
-                    "agent": stage.agent,
-                    "header": {keyword: field.value for keyword, field in stage.header.items()},
-                }
-                for stage in made.definition.stages
-            ],
-            "steps": [_described(step, fate) for step, fate in steps],
-        }
-        click.echo(json.dumps(document, indent=2))
-        return
-    stage = -1
-    for number, (step, fate) in enumerate(steps, 1):
-        if step.stage != stage and len(made.definition.stages) > 1:
-            stage = step.stage
-            click.echo(f"Stage {stage + 1}: {made.definition.stages[stage].name}".rstrip(": "))
-        note = "" if fate is Fate.DONE else f"; {fate.value}"
-        click.echo(f"{number:2}. {step.action.value} {step.what}".rstrip() + f"  ({step.reason}{note})")
-        for copy in step.copies:
-            click.echo(f"      {copy.source}" + (f" -> {copy.target}" if copy.target else ""))
-
-
-_Described = dict[str, object]
-
-
-def _described(step: Step, fate: Fate) -> _Described:
-    found: _Described = {
-        "stage": step.stage + 1,
-        "do": step.action.name.lower(),
-        "what": step.what,
-        "reason": step.reason,
-        "cache": {Fate.CACHED: True, Fate.DONE: False, Fate.UNKNOWN: None}[fate],
-    }
-    if step.script:
-        found["script"] = step.script.body
-        found["arguments"] = list(step.script.arguments)
-    if step.copies:
-        found["copies"] = [
-            {"source": copy.source, "target": copy.target or copy.source, "stage": copy.stage} for copy in step.copies
-        ]
-    return found
+    building.build(target, source_, options)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -16,8 +16,11 @@ from singularity.cli.main import suggestion
 from singularity.cli.page import Page, text
 from singularity.console import escape
 from singularity.errors import FileError, ImageError, UsageError
-from singularity.image import sif, sif_edit
+from singularity.image import sif
 from singularity.image.sif import DataType, Descriptor, Sif
+
+if TYPE_CHECKING:
+    from singularity.image.sif_edit import Addition
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +127,8 @@ def header_(file: Path) -> None:
 @_file
 def info(id_: int, file: Path) -> None:
     """The descriptor of one object."""
+    from singularity.image import sif_edit
+
     with _opened(file) as (_, content):
         each = sif_edit.find(content, id_, file)
         rows = [
@@ -160,6 +165,8 @@ def info(id_: int, file: Path) -> None:
 @_file
 def dump(id_: int, file: Path) -> None:
     """The bytes of one object, as they are."""
+    from singularity.image import sif_edit
+
     with _opened(file) as (stream, content):
         each = sif_edit.find(content, id_, file)
         stream.seek(each.offset)
@@ -176,6 +183,8 @@ def dump(id_: int, file: Path) -> None:
 @_file
 def new(file: Path) -> None:
     """An empty SIF file, for `sif add`."""
+    from singularity.image import sif_edit
+
     sif_edit.create(file)
 
 
@@ -197,6 +206,8 @@ def new(file: Path) -> None:
 @click.argument("object_", metavar="OBJECT", type=click.Path(path_type=Path))
 def add(file: Path, object_: Path, **given: str | None) -> None:
     """Appends an object; nothing else in the file moves."""
+    from singularity.image import sif_edit
+
     addition = _addition({key: value or "" for key, value in given.items()}, _object_name(given["filename"], object_))
     with sif_edit.editing(file) as editor, _reading(object_) as source:
         editor.add(addition, source)
@@ -207,6 +218,8 @@ def add(file: Path, object_: Path, **given: str | None) -> None:
 @_file
 def delete(id_: int, file: Path) -> None:
     """Removes an object and its data; the ids of the others stay."""
+    from singularity.image import sif_edit
+
     with sif_edit.editing(file) as editor:
         editor.delete(id_)
 
@@ -216,6 +229,8 @@ def delete(id_: int, file: Path) -> None:
 @_file
 def set_primary(id_: int, file: Path) -> None:
     """Makes a system partition the primary one, and the one before an ordinary one."""
+    from singularity.image import sif_edit
+
     with sif_edit.editing(file) as editor:
         if not editor.set_primary(id_):
             logger.info("%s: object %d is the primary partition already", file, id_)
@@ -236,8 +251,10 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
         raise FileError.because(path, error) from error
 
 
-def _addition(given: Mapping[str, str], name: bytes) -> sif_edit.Addition:
+def _addition(given: Mapping[str, str], name: bytes) -> "Addition":
     """What the options say, checked. Raises UsageError."""
+    from singularity.image import sif_edit
+
     kind = DataType(_choice("--datatype", given["datatype"], _DATA_TYPES) + DataType.DEFINITION - 1)
     link = _number("--link", given["link"], (1 << 32) - 1)
     default = sif.PARTITION_ALIGNMENT if kind is DataType.PARTITION else 1

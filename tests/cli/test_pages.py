@@ -98,3 +98,22 @@ def test_the_table_of_options_is_read_as_its_head_says() -> None:
 def test_an_entry_that_breaks_the_rules_is_an_error(text: str) -> None:
     with pytest.raises(SingularityError, match=r"options\.def"):
         list(parse(text))
+
+
+@pytest.mark.parametrize(
+    ("words", "not_needed"),
+    [
+        (
+            "build --help",
+            ("singularity.build.perform", "singularity.definition", "singularity.image", "logging.handlers"),
+        ),
+        ("sif list /dev/null", ("singularity.image.sif_edit", "hashlib", "ctypes")),
+        ("inspect /dev/null", ("singularity.build", "hashlib", "ctypes")),
+    ],
+)
+def test_no_verb_imports_what_another_needs(words: str, not_needed: tuple[str, ...]) -> None:
+    argv = [sys.executable, "-I", "-X", "importtime", "-m", "singularity", *words.split()]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "singularity.cli.main" in imported
+    assert not [name for name in imported if any(name == each or name.startswith(f"{each}.") for each in not_needed)]
