@@ -73,7 +73,8 @@ def prepare(root: Root) -> None:
         root.make_directory(f"{DIRECTORY}/{name}")
     for path, today in _OLD.items():
         status = root.status(path, follow=False)
-        if status is not None and root.is_file(path) and status.st_size and not root.is_file(today):
+        ours = (root.real_path(path) or "").startswith(f"{DIRECTORY}/")  # the link that leads to what is there today
+        if status is not None and not ours and root.is_file(path) and status.st_size and not root.is_file(today):
             data = root.read(path)
             root.write(today, data if data.startswith(b"#!") else b"#!/bin/sh\n" + data, _PROGRAM)
 

@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -85,8 +86,10 @@ def destination(root: Root, path: str) -> str:
     if found is not None:
         return found
     pure = PurePosixPath("/", path)
-    if root.status(path.rstrip("/"), follow=False) is not None:
-        raise FileError(f"{path}: a link to nothing in the image")
+    there = root.status(path.rstrip("/"), follow=False)
+    if there is not None:
+        what = "a link to nothing" if stat.S_ISLNK(there.st_mode) else "not a directory"
+        raise FileError(f"{path}: {what} in the image")
     parent = root.real_path(str(pure.parent))
     if parent is None or pure.name == "..":
         raise FileError(f"{pure.parent}: no such directory in the image")

@@ -8,6 +8,7 @@ from singularity.errors import FileError, ImageError
 from singularity.image.limits import LIMITS, Limits, shown
 
 CHUNK = 1 << 20  # bytes that are read or copied at once
+_DRAINED = 1 << 28  # bytes behind an archive that are read over: /dev/zero is an empty archive without an end
 
 
 class Source:
@@ -48,8 +49,9 @@ class Source:
             size -= len(self.exactly(min(size, CHUNK)))
 
     def drain(self) -> None:
-        """Reads what is left, so that whoever writes into the other end of a pipe is not cut off."""
-        while self.some(CHUNK):
+        """Reads what is left, so that whoever writes into the other end of a pipe is not cut off; not for ever."""
+        end = self.position + _DRAINED
+        while self.position < end and self.some(CHUNK):
             pass
 
     def cut_off(self) -> ImageError:

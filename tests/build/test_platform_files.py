@@ -135,6 +135,16 @@ def test_scripts_of_an_image_of_version_2_go_where_they_are_today(tmp_path: Path
     assert (tmp_path / "singularity").is_symlink()
 
 
+def test_a_container_without_a_test_never_gets_one_from_its_own_link(tmp_path: Path) -> None:
+    """`/.test` leads to the script that starts the test: as the test it started itself without end."""
+    for _ in range(2):
+        write(tmp_path, "Bootstrap: scratch\n")
+        with Root(tmp_path) as root:
+            platform_files.restore(root)
+        assert (tmp_path / ".test").exists()
+        assert not (tmp_path / ".singularity.d/test").exists()
+
+
 def test_what_post_wrote_becomes_part_of_the_image(image: Path) -> None:
     (image / ".singularity.d/env/91-environment.sh").write_text("export POSTED=yes\n")
     (image / ".build.labels").write_text("Posted  one two\n# none\n\nTab\tbed\n")

@@ -16,6 +16,8 @@ import pytest
 from containers import contents, digest, ext3_image
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from containers import Person
 
 ODD_NAMES = ("with space", 'quote\'s "two"', "line\nbreak", "$(touch evil)", b"\xff\xfe")
@@ -171,6 +173,13 @@ def test_missing_words_are_wrong_usage(person: Person, image: Path) -> None:
 @pytest.mark.usefixtures("files")
 def test_a_missing_directory_of_the_image_is_one_line(person: Person, image: Path) -> None:
     person("copy", image, "files/one", "/no/such/directory").refused("/no/such: no such directory in the image")
+
+
+def test_a_file_is_no_directory(anyone: Callable[[str], Person], container: Path) -> None:
+    root = anyone("root")
+    shutil.copy(container, root.directory / "box.img")
+    (root.directory / "one").write_text("1")
+    root("copy", "box.img", "one", "/etc/settings/").refused("/etc/settings/: not a directory in the image")
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)

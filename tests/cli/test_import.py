@@ -293,6 +293,12 @@ def test_odd_names_are_names(person: Person, image: Path, name: str | bytes) -> 
     assert not (person.directory / "evil").exists()
 
 
+def test_a_source_without_an_end_is_left(person: Person, image: Path) -> None:
+    """Zeros are an empty archive, however many follow."""
+    person.does("import", image, "/dev/zero")
+    assert "bin/tool" in contents(image)
+
+
 def test_sources_that_are_not_there_are_one_line(person: Person, image: Path) -> None:
     before = image.read_bytes()
     for word, words in (
