@@ -10,6 +10,7 @@ and scripts have traps of their own), a debugger's ptrace (not allowed everywher
 import fcntl
 import mmap
 import os
+import re
 import select
 import signal
 import struct
@@ -19,8 +20,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from singularity import process
+
 _PAGE = 4096  # bytes that are written at once; no page is smaller
 _COUNT = struct.Struct("q")
+_REACH = 100  # lines that a command may have, where its first one is looked for
+_TEXT_LIMIT = 1 << 16  # characters; half of what an argument may have
+_CONTINUED = re.compile(r"^(?!\s*#).*(?:(?<!\\)(?:\\\\)*\\|&&\s*|\|\s*)\n\Z")
 
 
 class Feed:
@@ -36,6 +42,24 @@ class Feed:
         (written,) = _COUNT.unpack_from(self._memory)
         (unread,) = struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4)))
         self.lines = max(written - 1, 0) if unread else written
+
+
+def first_line(lines: Sequence[str]) -> int:
+    """The index of the line in which the command begins that ends with the last of `lines`.
+
+    That is the nearest line from which on a shell finds whole commands; the last where there is none. Nothing is run.
+    """
+    last = len(lines) - 1
+    for start in range(last, max(-1, last - _REACH), -1):
+        text = "".join(lines[start:])
+        if len(text) > _TEXT_LIMIT:
+            break
+        if start and _CONTINUED.search(lines[start - 1]):
+            continue
+        words = ["sh", "-n", "-c", text]
+        if process.call(words, purpose="find the line of a failure").status == 0:
+            return start
+    return last
 
 
 @contextmanager

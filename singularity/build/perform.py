@@ -462,11 +462,14 @@ class _Build:
                     yield Bind(source=source, target=name)
 
     def check(self, step: Step, status: int, read: Sequence[checkpoints.Line] = ()) -> None:
-        """Raises BuildError for a script that failed, at the line that was `read` last."""
+        """Raises BuildError for a script that failed, at the command whose line was `read` last."""
         if status:
             how = f"was killed by signal {status - 128}" if status > 128 else f"failed with status {status}"
-            line = read[-1].number if read else _script(step).line
-            what = f"{self.definition.name}:{line}: {_section(step)} {how}"
+            lines = str(read[-1].number if read else _script(step).line)
+            first = read[feed.first_line([line.text for line in read])].number if read else 0
+            if 0 < first < int(lines):
+                lines = f"{first}-{lines}"
+            what = f"{self.definition.name}:{lines}: {_section(step)} {how}"
             raise BuildError(what, hint=_full(self.stacks[step.stage].scratch or self.workspace.directory))
 
 

@@ -360,22 +360,30 @@ def test_checkpoints_are_comments_to_other_programs(build: Build, definition: De
 @pytest.mark.parametrize(
     ("body", "line"),
     [
-        ("    true\n    false\n    true\n", 5),
-        ("    x=1 \\\n      y=2\n    test $x = 2\n", 6),
-        ("    if true; then\n        false\n    fi\n    true\n", 6),
-        ("    f() { false; }\n    true\n    f\n    true\n", 6),
-        ("    cat <<E >/x\na\nb\nE\n    false\n", 8),
-        ("    trap 'true' EXIT\n    set +x\n    exit 4\n    true\n", 6),
-        ("    echo 'set -e' >/x; . /x\n    nowhere\n", 5),
-        ("    (\n", 4),
-        ("    true\n" * 300 + "    false\n", 304),
-        (f"    : {'x' * 10_000}\n    false\n", 5),
-        ("    read line || true\n    false\n", 5),
+        ("    true\n    false\n    true\n", "5"),
+        ("    x=1 \\\n      y=2\n    test $x = 2\n", "6"),
+        ("    if true; then\n        false\n    fi\n    true\n", "4-6"),
+        (
+            "    true\n    for x in a b; do\n        if test $x = b; then\n            false\n        fi\n    done\n",
+            "5-9",
+        ),
+        ("    true\n    ls /bin \\\n      /nowhere \\\n      /tmp\n    true\n", "5-7"),
+        ("    true &&\n      true |\n      false\n    exit 3\n", "4-6"),
+        ("    # no end \\\n    false\n", "5"),
+        ("    echo a \\\\\n    false\n", "5"),
+        ("    f() { false; }\n    true\n    f\n    true\n", "6"),
+        ("    cat <<E >/x\na\nb\nE\n    false\n", "8"),
+        ("    trap 'true' EXIT\n    set +x\n    exit 4\n    true\n", "6"),
+        ("    echo 'set -e' >/x; . /x\n    nowhere\n", "5"),
+        ("    (\n", "4"),
+        ("    true\n" * 300 + "    false\n", "304"),
+        (f"    : {'x' * 10_000}\n    false\n", "5"),
+        ("    read line || true\n    false\n", "5"),
     ],
 )
 @pytest.mark.parametrize("shell", ["busybox", "dash", "bash"])
 def test_a_failure_names_the_line_that_was_reached(
-    build: Build, definition: Definition, body: str, line: int, shell: str
+    build: Build, definition: Definition, body: str, line: str, shell: str
 ) -> None:
     """With the shells that images have: Debian's dash does not know the numbers of its lines."""
     if shell != "busybox":
