@@ -5,21 +5,35 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import machine
 import pytest
 from images import Images
+from ordinary_user import CLONE_NEWNS, MS_PRIVATE, MS_REC, mount, unshare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+pytest_plugins = ["package_sources"]
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    live_alone()
     config.addinivalue_line("markers", "needs(*names): what the machine must have (tests/machine.py); else skipped")
     config.addinivalue_line("markers", "modes(*names): the launch modes of an end-to-end test: suid, userns, root")
     config.addinivalue_line("markers", "formats(*names): the image formats of an end-to-end test")
+
+
+def live_alone() -> None:
+    """A mount namespace of the tests' own, where they may: what is mounted on the machine meanwhile is not theirs."""
+    if os.geteuid() == 0:
+        with suppress(OSError):  # in a container, most likely
+            unshare(CLONE_NEWNS)
+            mount("none", "/", flags=MS_REC | MS_PRIVATE)
 
 
 def pytest_report_header() -> list[str]:

@@ -7,9 +7,7 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
 import time
-import urllib.request
 from typing import TYPE_CHECKING
 
 import machine
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from containers import Person
+    from repositories import Key
 
 pytestmark = pytest.mark.needs("busybox")
 
@@ -299,26 +298,19 @@ def test_wrong_usage_is_said(builder: Person, empty: Path) -> None:
     builder("bootstrap", "--nonsense", empty).misused("--nonsense")
 
 
-def mirror() -> str:
-    """The distribution's, as apt is set up on this machine."""
-    argv = ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"]
-    lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
-    return next(line for line in lines if "security" not in line)
-
-
-@pytest.mark.needs("network", "debootstrap")
+@pytest.mark.needs("debootstrap", "gpg")
 @pytest.mark.parametrize("name", ["root", "user"])
-def test_debian_as_on_the_slides(anyone: Callable[[str], Person], name: str) -> None:
-    """`create` and `bootstrap` with a definition of the first years, from a real mirror."""
+def test_debian_as_on_the_slides(anyone: Callable[[str], Person], debian_mirror: Path, key: Key, name: str) -> None:
+    """`create` and `bootstrap` with a definition of the first years, from a mirror with a suite of a few packages."""
     person = anyone(name)
-    proxies = {f"{kind}_proxy": url for kind, url in urllib.request.getproxies().items() if kind in ("http", "https")}
-    text = f"BootStrap: debootstrap\nOSVersion: bookworm\nMirrorURL: {mirror()}\n"
-    text += '\n\n%post\n    echo "Hello from inside the container"\n    apt-get --version\n'
+    text = f"BootStrap: debootstrap\nOSVersion: bookworm\nMirrorURL: file://{debian_mirror}\nInclude: greeter\n"
+    text += f'GPG: {key.public}\n\n%post\n    echo "Hello from inside the container"\n    greeter\n'
     person.does("create", "-F", "debian.img")
-    result = person.does("bootstrap", "debian.img", define(person, text, "debian.def"), env=proxies)
+    result = person.does("bootstrap", "debian.img", define(person, text, "debian.def"))
     assert progress(result.out)[:4] == [*STARTED, core("debootstrap")]
     assert "Hello from inside the container" in result.lines
+    assert "greeter 1" in result.lines
     assert result.lines[-1] == "Done."
     found = contents(person.directory / "debian.img")
-    assert found["etc/shadow"].gid == 42
-    assert found["usr/bin/passwd"].mode == 0o4755
+    assert found["usr/bin/greeter"].gid == 42
+    assert found["usr/bin/greeter"].mode == 0o4755

@@ -1,4 +1,4 @@
-"""Package sources of the session, and the two ways to build from them: as root, and as an ordinary user."""
+"""The two ways to build from packages: as root, and as an ordinary user."""
 
 from __future__ import annotations
 
@@ -12,38 +12,13 @@ from typing import TYPE_CHECKING
 import machine
 import ordinary_user
 import pytest
-import repositories
 from builds import Build
-from repositories import Key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from repositories import Inside, Server
-
-
-@pytest.fixture(scope="session")
-def packages_place(storage: Path) -> Path:
-    """Where the repositories of the session are; any user can read them."""
-    machine.require("busybox")
-    place = storage / "packages"
-    place.mkdir(mode=0o755)
-    return place
-
-
-@pytest.fixture(scope="session")
-def key(packages_place: Path) -> Key:
-    machine.require("gpg")
-    directory = packages_place / "key"
-    directory.mkdir()
-    return Key.make(directory)
-
-
-@pytest.fixture
-def server(packages_place: Path) -> Iterator[Server]:
-    with repositories.serving(packages_place) as server:
-        yield server
+    from repositories import Inside
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import repositories
-from repositories import Key, Package
+from package_sources import SUITE
+from repositories import Key
 
 from singularity.build.agents import debootstrap
 from singularity.definition.parse import parse
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from repositories import Inside, Server
 
 pytestmark = pytest.mark.needs("busybox", "mksquashfs")
-
-SUITE = "bookworm"
-
 
 @pytest.mark.needs("network", "mmdebstrap")
 def test_a_debian_system_by_an_ordinary_user(alice: Alice, inside: Inside) -> None:
@@ -95,64 +92,9 @@ def test_keys_in_armour_are_read_as_gpg_reads_them(key: Key) -> None:
         debootstrap.binary_key(armoured.replace(b"m", b"*"), "key")
 
 
-# What debootstrap itself asks for by name, and what this program always includes.
-EMPTY = {
-    "base-files": "required",
-    "perl-base": "required",
-    "mawk": "required",
-    "usr-is-merged": "required",
-    "apt": "important",
-}
-ESSENTIAL = {"Essential": "yes", "Priority": "required"}
-
-
 @pytest.fixture(scope="session")
-def mirror(packages_place: Path, key: Key) -> Path:
-    """A mirror of a suite with a handful of packages: dpkg, on a busybox, and what must be there by name."""
-    work, place = packages_place / "debian-work", packages_place / "debian"
-    pool = place / "pool"
-    pool.mkdir(parents=True)
-    files = repositories.base_files()
-    more = (
-        "awk",
-        "chroot",
-        "find",
-        "mktemp",
-        "mount",
-        "sort",
-        "start-stop-daemon",
-        "tail",
-        "tr",
-        "umount",
-        "uname",
-        "xargs",
-    )
-    links: dict[str, str | Path] = {f"/usr/bin/{name}": "->busybox" for name in more}
-    links |= {"/sbin": "->usr/sbin", "/lib": "->usr/lib", "/lib64": "->usr/lib64"}
-    tools: dict[str, str | Path] = {
-        "/usr/sbin/ldconfig": Path("/sbin/ldconfig"),
-        "/usr/sbin/start-stop-daemon": "->../bin/busybox",
-    }
-    system = repositories.lay(work / "dpkg", {**files, **links, **repositories.dpkg_files(), **tools})
-    for name in ("dev", "proc", "sys", "tmp", "run", "root", "var/log", "var/tmp"):
-        (system / name).mkdir(parents=True)
-    repositories.deb(Package(name="dpkg", tree=system), pool, ESSENTIAL)
-    libraries = repositories.lay(work / "libc6", {"/usr/share/doc/libc6/copyright": "x\n"})
-    repositories.deb(Package(name="libc6", tree=libraries), pool, ESSENTIAL)
-    accounts = repositories.lay(work / "base-passwd", {"/usr/share/base-passwd/group.master": "root:*:0:\n"})
-    repositories.deb(Package(name="base-passwd", tree=accounts), pool, ESSENTIAL)
-    for name, priority in EMPTY.items():
-        tree = repositories.lay(work / name, {f"/usr/share/doc/{name}/copyright": "x\n"})
-        repositories.deb(Package(name=name, tree=tree), pool, {"Priority": priority})
-    text = '#!/bin/sh\necho "greeter 1"\n'
-    greeter = repositories.lay(work / "greeter", {"/usr/bin/greeter": text})
-    script = "ls /proc/self/exe >/etc/seen"
-    repositories.deb(Package(name="greeter", tree=greeter, requires=("libc6",), script=script), pool, {})
-    failing = repositories.lay(work / "failing", {"/usr/share/doc/failing/copyright": "x\n"})
-    repositories.deb(Package(name="failing", tree=failing, script="nothing-that-exists"), pool, {})
-    repositories.index_debs(place, SUITE, key)
-    shutil.rmtree(work)
-    return place
+def mirror(debian_mirror: Path) -> Path:
+    return debian_mirror
 
 
 @pytest.mark.needs("debootstrap", "mmdebstrap", "gpg", "dpkg-scanpackages")
