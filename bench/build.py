@@ -3,7 +3,7 @@
     python bench/build.py --directory build/bench [--runs 5] [--singularity PROGRAM]
 
 The Debian root file system is that of `make bench`; with it there, no network is needed. The commands of a case run in
-turn, so that a drift of the machine hits them alike; every run begins with the target removed. A case that takes long
+turn, so that a drift of the machine hits them alike; what a run has made is removed after it. A case that takes long
 runs three times, a slow command once. Prints a table and writes it to DIRECTORY/build.txt and build.json. Processor
 time is that of all processes of a command: on a busy machine, look at that.
 """
@@ -90,7 +90,6 @@ def timed(command: Command, place: Path) -> Measured:
     """Runs a command once."""
     if command.target:
         remove(place / command.target)
-    os.sync()
     with (place / (command.stdin or os.devnull)).open("rb") as stdin, (place / "said").open("w+b") as said:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.monotonic()
@@ -109,6 +108,8 @@ def timed(command: Command, place: Path) -> Measured:
         if process.returncode:
             said.seek(0)
             sys.exit(f"bench/build.py: {' '.join(command.argv)}: {said.read()[-500:].decode(errors='replace')}")
+    if command.target:
+        remove(place / command.target)  # at once: what is not on disk yet need not go there, in the next one's time
     return Measured(seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak)
 
 
@@ -279,8 +280,6 @@ def main() -> None:
         inspected: dict[str, float] = {}
         if shutil.which("strace"):
             inspected["read"] = bytes_read((*program, "inspect", str(place / "big.sif")), place / "big.sif")
-        for each in {command.target for some in commands.values() for command in some if command.target}:
-            remove(place / each)
     text = table(results, inspected)
     (options.directory / "build.txt").write_text(text)
     document = {"results": [asdict(result) for result in results], "inspect": inspected}
