@@ -43,6 +43,8 @@ def read(
     text = _text(path)
     if text is None:
         identify(path)
+        if (path / "oci-layout").is_file():
+            raise ImageError(f"{source}: an OCI layout, no root file system", hint=f"oci:{source} is the image in it")
         return _of_image("localimage", source, source)
     if version1.recognise(text):
         expanded = Expanded(text=text, unused=tuple(sorted(arguments)))

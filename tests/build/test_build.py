@@ -355,6 +355,12 @@ def test_a_sandbox_is_a_directory_and_goes_into_an_empty_one(build: Build, defin
     assert build.leftovers() == []
 
 
+def test_an_oci_layout_is_not_taken_for_a_root_file_system(build: Build) -> None:
+    build.write("layout/oci-layout", '{"imageLayoutVersion": "1.0.0"}\n')
+    message = build.fails("build", "x.sif", "layout")
+    assert message == "layout: an OCI layout, no root file system (oci:layout is the image in it)"
+
+
 def test_images_are_made_from_images_as_they_are(build: Build, definition: Definition) -> None:
     build.ok("build", "x.sif", definition(WHOLE))
     build.ok("build", "--sandbox", "sandbox", "x.sif")
