@@ -10,11 +10,13 @@ from singularity.definition.model import Definition, Field, Stage
 from singularity.definition.parse import SIZE_LIMIT, parse
 from singularity.definition.template import Expanded, expand
 from singularity.errors import DefinitionError, FileError, ImageError
-from singularity.image.identify import identify
+from singularity.image.identify import Format, identify
 
 _HEAD = 512
 _LOOK = 1 << 16  # bytes in which an image has a NUL, and a definition a line that is a sign of it
 _SIGN = re.compile(rb"^(?:\s*(?:bootstrap|osbuild|ostype)\s*:|DistType\s|%[a-z]+\s)", re.IGNORECASE | re.MULTILINE)
+_NAME = 100  # bytes of a tar header that a name stands in
+_OF_LAYERS = re.compile(rb"(?:\./)?(?:blobs/|(?:oci-layout|(?:index|manifest)\.json)\0|[0-9a-f]{64}(?:/|\.json|\.tar))")
 _TRANSPORTS = ("oci", "oci-archive", "docker-archive")  # what stands before the colon of an image that is no path
 
 
@@ -42,9 +44,12 @@ def read(
     path = Path(source)
     text = _text(path)
     if text is None:
-        identify(path)
+        image = identify(path)
         if (path / "oci-layout").is_file():
             raise ImageError(f"{source}: an OCI layout, no root file system", hint=f"oci:{source} is the image in it")
+        if image.format is Format.TAR and _holds_layers(path):
+            hint = f"oci-archive:{source} or docker-archive:{source} is the image in it"
+            raise ImageError(f"{source}: an archive of layers, no root file system", hint=hint)
         return _of_image("localimage", source, source)
     if version1.recognise(text):
         expanded = Expanded(text=text, unused=tuple(sorted(arguments)))
@@ -62,6 +67,12 @@ def read(
         stages=definition.stages,
         warnings=(*definition.warnings, f"{source}: {what}"),
     )
+
+
+def _holds_layers(path: Path) -> bool:
+    """Whether a tar archive is one of `docker save` or of an OCI layout, by the name of its first member."""
+    with path.open("rb") as file:
+        return bool(_OF_LAYERS.match(file.read(_NAME)))
 
 
 def _of_image(agent: str, place: str, source: str) -> Definition:

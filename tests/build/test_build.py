@@ -359,6 +359,9 @@ def test_an_oci_layout_is_not_taken_for_a_root_file_system(build: Build) -> None
     build.write("layout/oci-layout", '{"imageLayoutVersion": "1.0.0"}\n')
     message = build.fails("build", "x.sif", "layout")
     assert message == "layout: an OCI layout, no root file system (oci:layout is the image in it)"
+    subprocess.run(["tar", "--create", "--file=x.tar", "--directory=layout", "oci-layout"], cwd=build.directory, check=True)
+    message = build.fails("build", "x.sif", "x.tar")
+    assert message.startswith("x.tar: an archive of layers, no root file system (oci-archive:x.tar or docker-archive")
 
 
 def test_images_are_made_from_images_as_they_are(build: Build, definition: Definition) -> None:
