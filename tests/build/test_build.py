@@ -359,7 +359,8 @@ def test_an_oci_layout_is_not_taken_for_a_root_file_system(build: Build) -> None
     build.write("layout/oci-layout", '{"imageLayoutVersion": "1.0.0"}\n')
     message = build.fails("build", "x.sif", "layout")
     assert message == "layout: an OCI layout, no root file system (oci:layout is the image in it)"
-    subprocess.run(["tar", "--create", "--file=x.tar", "--directory=layout", "oci-layout"], cwd=build.directory, check=True)
+    argv = ["tar", "--create", "--file=x.tar", "--directory=layout", "oci-layout"]
+    subprocess.run(argv, cwd=build.directory, check=True)
     message = build.fails("build", "x.sif", "x.tar")
     assert message.startswith("x.tar: an archive of layers, no root file system (oci-archive:x.tar or docker-archive")
 

@@ -105,7 +105,7 @@ def test_answers_that_break_off_or_never_end() -> None:
             fetch(f"{url}/short", limit=100)
         with pytest.raises(BuildError, match="302"):
             fetch(f"{url}/loop", limit=100)
-        with pytest.raises(BuildError, match="Redirection to url .file:///etc/passwd. is not allowed"):
+        with pytest.raises(BuildError, match=r"Redirection to url .file:///etc/passwd. is not allowed"):
             fetch(f"{url}/to/file:///etc/passwd", limit=100)
 
 
