@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import machine
 import pytest
 from containers import PEOPLE, Person, ext3_image, root_tree
+from images import tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,7 +78,7 @@ def mountable(mounter: Person, container: Path) -> Path:
 
 def own(person: Person, source: Path) -> Path:
     target = person.directory / "box.img"
-    shutil.copy(source, target)
+    tool("cp", "--sparse=always", "--preserve=mode", source, target)
     person.give(target)
     return target
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import signal
 import stat
@@ -13,12 +14,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import machine
+import pytest
 from images import LAUNCH_LINE, tool
 from launching import Result, decode
 from ordinary_user import ALICE, ROOT, World, mount, unshare
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 TIMEOUT = 120.0
 MEBIBYTE = 1 << 20
@@ -29,6 +31,17 @@ PEOPLE = {
     "user-with-one-id": World(account=replace(ALICE, listed=False)),
     "user-without-fuse": World(account=ALICE, fuse=False),
 }
+
+
+def by_two(fixture: str) -> pytest.MarkDecorator:
+    """Where it is all the same who asks: root, and an ordinary user."""
+    return pytest.mark.parametrize(fixture, ["root", "user"], indirect=True)
+
+
+def in_turn(fixture: str, argument: str, cases: Iterable[object]) -> pytest.MarkDecorator:
+    """Where it is all the same who asks and there are many cases: each for one person, and all persons in turn."""
+    people = itertools.cycle(["root", "user", "user-with-one-id"])
+    return pytest.mark.parametrize((fixture, argument), list(zip(people, cases, strict=False)), indirect=[fixture])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +154,14 @@ def ext3_image(tree: Path, target: Path, *, mebibytes: int = 24, kind: str = "ex
     """An image of version 2: the interpreter line, and a file system with the tree."""
     plain = target.with_name(f"{target.name}.plain")
     tool("mke2fs", "-q", "-F", "-t", kind, "-d", tree, plain, f"{mebibytes}M")
-    with target.open("wb") as file:
+    with target.open("wb") as file, plain.open("rb") as data:
         file.write(LAUNCH_LINE)
-        file.write(plain.read_bytes())
+        while block := data.read(1 << 16):
+            if block.strip(b"\0"):
+                file.write(block)
+            else:
+                file.seek(len(block), os.SEEK_CUR)
+        file.truncate()
     plain.unlink()
     target.chmod(0o755)
     return target

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import machine
 import pytest
-from containers import contents, digest, ext3_image
+from containers import by_two, contents, digest, ext3_image, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.needs("busybox")
 
 APPLETS = ("sh", "cat", "chmod", "echo", "id", "ls", "mkdir", "sleep", "test", "touch")
+ODD_NAMES = ("with space.img", 'quote\'s "two".img', "line\nbreak.img", "$(touch evil).img", "\udcff.img")
 HEADER = "Bootstrap: localimage\nFrom: base\n"
 STARTED = ["Bootstrap initialization", "Checking bootstrap definition", "Executing Prebootstrap module"]
 SKIPPED = "Not bootstrapping the core container"
@@ -93,6 +94,7 @@ def test_the_lines_of_the_slides_come_in_their_order(builder: Person, empty: Pat
     assert found[".exec"].content == ".singularity.d/actions/exec"
 
 
+@by_two("builder")
 def test_quiet_hides_the_lines(builder: Person, empty: Path) -> None:
     result = builder.does("bootstrap", empty, define(builder, HEADER), first=["-q"])
     assert (result.out, result.err) == ("", "")
@@ -147,6 +149,7 @@ def test_force_installs_the_core_over_what_is_there(builder: Person, full: Path,
     assert found["etc/kept"].content == digest("kept\n")
 
 
+@by_two("builder")
 def test_words_after_the_definition_are_those_of_the_test(builder: Person, empty: Path) -> None:
     definition = define(builder, f'{HEADER}%test\n    echo "got $# of them: $2"\n')
     result = builder.does("bootstrap", empty, definition, "one", "two words", "-3")
@@ -176,6 +179,7 @@ def test_what_is_no_container_cannot_be_completed(builder: Person, empty: Path) 
     assert "bin" not in contents(empty)
 
 
+@by_two("builder")
 def test_an_empty_image_needs_a_header(builder: Person, empty: Path) -> None:
     before = empty.read_bytes()
     result = builder("bootstrap", empty, define(builder, "%post\n    true\n"))
@@ -219,6 +223,7 @@ def test_a_failing_section_leaves_the_image_as_it_was(builder: Person, full: Pat
     assert full.read_bytes() == before
 
 
+@by_two("builder")
 def test_a_missing_definition_is_an_error(builder: Person, empty: Path) -> None:
     """2.2 said so and ended with 0."""
     before = empty.read_bytes()
@@ -228,6 +233,7 @@ def test_a_missing_definition_is_an_error(builder: Person, empty: Path) -> None:
     assert empty.read_bytes() == before
 
 
+@by_two("builder")
 def test_a_definition_that_makes_no_sense_is_an_error(builder: Person, empty: Path) -> None:
     before = empty.read_bytes()
     result = builder("bootstrap", empty, define(builder, "Bootstrap: nonsense\n"))
@@ -236,6 +242,7 @@ def test_a_definition_that_makes_no_sense_is_an_error(builder: Person, empty: Pa
     assert empty.read_bytes() == before
 
 
+@by_two("builder")
 def test_an_image_that_is_too_small_stays_as_it_was(builder: Person, empty: Path) -> None:
     with (builder.directory / "base/large").open("wb") as file:
         file.write(os.urandom(30 << 20))
@@ -266,6 +273,7 @@ def test_killed_it_leaves_the_image_as_it_was(builder: Person, full: Path, endin
             shutil.rmtree(left)
 
 
+@by_two("builder")
 def test_an_image_in_use_is_refused(builder: Person, full: Path) -> None:
     with full.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
@@ -274,6 +282,7 @@ def test_an_image_in_use_is_refused(builder: Person, full: Path) -> None:
     assert "in use" in result.err
 
 
+@by_two("builder")
 def test_what_cannot_change_is_refused(builder: Person, tree: Path) -> None:
     from images import squashfs
 
@@ -284,15 +293,16 @@ def test_what_cannot_change_is_refused(builder: Person, tree: Path) -> None:
     assert "cannot be changed" in result.err
 
 
-def test_odd_names_are_names(builder: Person) -> None:
-    for name in ("with space.img", 'quote\'s "two".img', "line\nbreak.img", "$(touch evil).img", "\udcff.img"):
-        builder.does("create", "-s", "24", name)
-        builder.does("bootstrap", name, define(builder, f"{HEADER}%post\n    touch /made\n", f"{name}.def"))
-        (builder.directory / name).rename(builder.directory / "plain.img")
-        assert "made" in contents(builder.directory / "plain.img")
+@in_turn("builder", "name", ODD_NAMES)
+def test_odd_names_are_names(builder: Person, name: str) -> None:
+    builder.does("create", "-s", "24", name)
+    builder.does("bootstrap", name, define(builder, f"{HEADER}%post\n    touch /made\n", f"{name}.def"))
+    (builder.directory / name).rename(builder.directory / "plain.img")
+    assert "made" in contents(builder.directory / "plain.img")
     assert not (builder.directory / "evil").exists()
 
 
+@by_two("builder")
 def test_wrong_usage_is_said(builder: Person, empty: Path) -> None:
     builder("bootstrap").misused("IMAGE is missing")
     builder("bootstrap", "--nonsense", empty).misused("--nonsense")

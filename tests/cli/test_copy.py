@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import machine
 import pytest
-from containers import contents, digest, ext3_image
+from containers import by_two, contents, digest, ext3_image, in_turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,7 @@ def test_a_directory_takes_files_under_their_names(person: Person, image: Path) 
     assert (found["opt"].uid, found["opt"].gid) == (2000, 2000)
 
 
+@by_two("person")
 @pytest.mark.usefixtures("files")
 def test_options_of_cp_are_after_the_image(person: Person, image: Path) -> None:
     result = person.does("copy", image, "-r", "-v", "files", "/srv")
@@ -82,6 +83,7 @@ def test_a_file_is_overwritten_and_keeps_its_owner(person: Person, image: Path) 
     assert (tool.content, tool.uid, tool.gid) == (digest("one\n"), 1234, 56)
 
 
+@by_two("person")
 def test_what_exists_can_be_kept(person: Person, image: Path, files: Path) -> None:
     before = contents(image)
     (files / "settings").write_text("other\n")
@@ -124,6 +126,7 @@ def trap(person: Person, tree: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("person", ["root", "user", "user-without-fuse"], indirect=True)
 @pytest.mark.parametrize(
     "words",
     [
@@ -154,6 +157,7 @@ def test_links_of_the_image_never_lead_to_the_host(person: Person, trap: tuple[P
         assert (host / "file").read_text() == "the host's\n"
 
 
+@by_two("person")
 @pytest.mark.usefixtures("files")
 def test_the_status_and_the_words_are_those_of_cp(person: Person, image: Path) -> None:
     result = person("copy", image, "nothing", "/etc")
@@ -164,12 +168,14 @@ def test_the_status_and_the_words_are_those_of_cp(person: Person, image: Path) -
     assert "no-such-option" in result.err
 
 
+@by_two("person")
 def test_missing_words_are_wrong_usage(person: Person, image: Path) -> None:
     person("copy").misused("IMAGE is missing")
     person("copy", image).misused("SOURCE and DESTINATION are missing")
     person("copy", image, "file").misused("DESTINATION is missing")
 
 
+@by_two("person")
 @pytest.mark.usefixtures("files")
 def test_a_missing_directory_of_the_image_is_one_line(person: Person, image: Path) -> None:
     person("copy", image, "files/one", "/no/such/directory").refused("/no/such: no such directory in the image")
@@ -182,7 +188,7 @@ def test_a_file_is_no_directory(anyone: Callable[[str], Person], container: Path
     root("copy", "box.img", "one", "/etc/settings/").refused("/etc/settings/: not a directory in the image")
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
+@in_turn("person", "name", ODD_NAMES)
 def test_odd_names_are_names(person: Person, image: Path, name: str | bytes) -> None:
     path = os.path.join(os.fsencode(person.directory), os.fsencode(name))
     Path(os.fsdecode(path)).write_text("odd\n")
@@ -216,6 +222,7 @@ def test_a_directory_takes_copies_too(mounter: Person, tree: Path) -> None:
     assert ((box / "usr/lib/one").stat().st_uid, (box / "usr/lib/one").stat().st_gid) == mounter.ids
 
 
+@by_two("person")
 @pytest.mark.usefixtures("files")
 def test_images_whose_content_is_fixed_are_refused(person: Person, tree: Path) -> None:
     from images import squashfs
@@ -225,6 +232,7 @@ def test_images_whose_content_is_fixed_are_refused(person: Person, tree: Path) -
     person("copy", path, "files/one", "/etc").refused("cannot be changed", "build")
 
 
+@by_two("person")
 @pytest.mark.usefixtures("files")
 def test_an_image_in_use_is_refused(person: Person, image: Path) -> None:
     with image.open("rb") as file:

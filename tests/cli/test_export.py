@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from containers import Found, contents, digest
+from containers import Found, by_two, contents, digest, in_turn
 from images import Partition, squashfs, write_sif
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def test_times_and_sizes_are_kept(person: Person, image: Path) -> None:
     assert (tool.mtime, tool.size) == (1_234_567_890, 18 * 200)
 
 
+@by_two("person")
 @pytest.mark.parametrize("words", [["-v"], ["-d"], ["-q"], []])
 def test_messages_never_get_into_the_archive(person: Person, image: Path, words: list[str]) -> None:
     """2.2 wrote notes to standard output, and damaged the archive."""
@@ -97,6 +98,7 @@ def test_every_format_is_exported(person: Person, tree: Path, container: Path, k
         assert members(result.stdout) == contents(container)
 
 
+@by_two("person")
 @pytest.mark.parametrize("words", [["-f", "out.tar"], ["--file", "out.tar"], ["--file=out.tar"]])
 def test_a_file_takes_the_archive(person: Person, image: Path, words: list[str]) -> None:
     result = person("export", *words, image)
@@ -106,6 +108,7 @@ def test_a_file_takes_the_archive(person: Person, image: Path, words: list[str])
     assert (target.stat().st_uid, target.stat().st_gid) == person.ids
 
 
+@by_two("person")
 def test_variables_are_options(person: Person, image: Path) -> None:
     person.does("export", image, env={"SINGULARITY_EXPORT_FILE": "out.tar"})
     assert members((person.directory / "out.tar").read_bytes())
@@ -113,6 +116,7 @@ def test_variables_are_options(person: Person, image: Path) -> None:
     assert result.out == "told\n" or person.name == "user-without-fuse"
 
 
+@by_two("person")
 def test_an_older_file_is_replaced_whole_or_stays(person: Person, image: Path) -> None:
     target = person.directory / "out.tar"
     target.write_text("older")
@@ -126,6 +130,7 @@ def test_an_older_file_is_replaced_whole_or_stays(person: Person, image: Path) -
     assert members(target.read_bytes()) == contents(image)
 
 
+@by_two("person")
 def test_a_link_to_a_file_and_a_pipe_stay_what_they_are(person: Person, image: Path) -> None:
     (person.directory / "real.tar").write_text("older")
     (person.directory / "link.tar").symlink_to("real.tar")
@@ -141,11 +146,12 @@ def test_a_link_to_a_file_and_a_pipe_stay_what_they_are(person: Person, image: P
     assert members(data) == contents(image)
 
 
+@by_two("person")
 def test_a_file_that_cannot_be_written_is_one_line(person: Person, image: Path) -> None:
     person("export", "-f", "nowhere/out.tar", image).refused("nowhere", "no such file or directory")
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
+@in_turn("person", "name", ODD_NAMES)
 def test_odd_names_are_names(person: Person, image: Path, name: str | bytes) -> None:
     path = Path(os.fsdecode(os.path.join(os.fsencode(person.directory), os.fsencode(name))))
     image.rename(path)
@@ -161,12 +167,14 @@ def contents_of(path: Path) -> dict[str, Found]:
     return contents(plain)
 
 
+@by_two("person")
 def test_an_image_that_is_being_written_is_refused(person: Person, image: Path) -> None:
     with image.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         person("export", image).refused("being written")
 
 
+@by_two("person")
 def test_a_missing_image_is_one_line(person: Person) -> None:
     person("export", "none.img").refused("none.img", "no such image")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import machine
 import pytest
-from containers import Found, contents, digest, ext3_image
+from containers import Found, by_two, contents, digest, ext3_image, in_turn
 from images import tool
 from ordinary_user import ALICE
 
@@ -101,7 +101,7 @@ def essence(image: Path) -> dict[str, Found]:
 COMPRESSORS = {"gzip": ["gzip"], "bzip2": ["bzip2"], "xz": ["xz"], "zstd": ["zstd", "-q"], "plain": ["cat"]}
 
 
-@pytest.mark.parametrize("kind", list(COMPRESSORS))
+@in_turn("person", "kind", COMPRESSORS)
 def test_the_image_is_as_tar_would_have_made_it(
     person: Person, image: Path, archive: Path, expected: dict[str, Found], kind: str
 ) -> None:
@@ -190,6 +190,7 @@ def tar_of(texts: dict[str, str]) -> bytes:
     return data.getvalue()
 
 
+@by_two("person")
 @pytest.mark.parametrize("damage", ["cut", "cut-in-gzip", "text", "empty", "flipped"])
 def test_a_bad_archive_is_one_line_and_the_image_is_as_before(
     person: Person, image: Path, archive: Path, damage: str
@@ -245,7 +246,17 @@ HOSTILE: dict[str, list[tuple[str, bytes, str]]] = {  # name, kind, text of a fi
 }
 
 
-@pytest.mark.parametrize("kind", ["image", "directory"])
+@pytest.mark.parametrize(
+    ("person", "kind"),
+    [
+        ("root", "image"),
+        ("user", "image"),
+        ("user-without-fuse", "image"),
+        ("root", "directory"),
+        ("user", "directory"),
+    ],
+    indirect=["person"],
+)
 @pytest.mark.parametrize("name", list(HOSTILE))
 def test_a_hostile_archive_writes_nothing_outside_the_image(person: Person, tree: Path, kind: str, name: str) -> None:
     """R-T1 to R-T3, R-B6: whether it is refused or not, the host's files are as they were."""
@@ -279,7 +290,7 @@ def test_a_hostile_archive_writes_nothing_outside_the_image(person: Person, tree
     contents(target)
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
+@in_turn("person", "name", ODD_NAMES)
 def test_odd_names_are_names(person: Person, image: Path, name: str | bytes) -> None:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w", encoding="utf-8", errors="surrogateescape") as file:
@@ -299,6 +310,7 @@ def test_a_source_without_an_end_is_left(person: Person, image: Path) -> None:
     assert "bin/tool" in contents(image)
 
 
+@by_two("person")
 def test_sources_that_are_not_there_are_one_line(person: Person, image: Path) -> None:
     before = image.read_bytes()
     for word, words in (
@@ -314,6 +326,7 @@ def test_sources_that_are_not_there_are_one_line(person: Person, image: Path) ->
     assert image.read_bytes() == before
 
 
+@by_two("person")
 def test_targets_that_cannot_change_are_refused(person: Person, tree: Path, archive: Path) -> None:
     from images import Partition, squashfs, write_sif
 
@@ -326,6 +339,7 @@ def test_targets_that_cannot_change_are_refused(person: Person, tree: Path, arch
     person("import", "/", archive).refused("the host's root directory")
 
 
+@by_two("person")
 def test_a_terminal_is_no_archive(person: Person, image: Path) -> None:
     ours, theirs = os.openpty()
     with person.start("import", image, stdin=theirs) as process:
@@ -342,6 +356,7 @@ def test_a_full_image_is_one_line(person: Person, image: Path) -> None:
     assert image.read_bytes() == before
 
 
+@by_two("person")
 def test_an_image_in_use_is_refused(person: Person, image: Path, archive: Path) -> None:
     with image.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import machine
 import pytest
-from containers import contents, digest
+from containers import by_two, contents, digest
 from images import Partition, squashfs, write_sif
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def test_writable_changes_the_image(mounter: Person, mountable: Path, word: str)
     assert found["etc/secret"].content == digest("secret\n")
 
 
+@by_two("mounter")
 def test_the_variable_asks_for_writing_too(mounter: Person, mountable: Path) -> None:
     mounter.does("mount", mountable, stdin=typed("touch $SINGULARITY_ROOTFS/new"), env={"SINGULARITY_WRITABLE": "1"})
     assert "new" in contents(mountable)
@@ -153,14 +154,17 @@ def test_odd_names_are_names(mounter: Person, mountable: Path, name: str | bytes
     assert not (mounter.directory / "evil").exists()
 
 
+@by_two("mounter")
 def test_a_missing_image_is_one_line(mounter: Person) -> None:
     mounter("mount", "none.img", stdin=b"").refused("none.img", "no such image")
 
 
+@by_two("mounter")
 def test_a_missing_directory_is_one_line(mounter: Person, mountable: Path) -> None:
     mounter("mount", mountable, "nowhere", stdin=b"").refused("nowhere", "no such file or directory")
 
 
+@by_two("mounter")
 def test_what_is_no_image_is_one_line(mounter: Person) -> None:
     for name, data, words in (
         ("text", b"some text\n" * 100, "unknown format"),
@@ -269,10 +273,12 @@ def _settle(person: Person) -> None:
         time.sleep(0.05)
 
 
+@by_two("mounter")
 def test_help_shows_the_options(mounter: Person) -> None:
     for words in (["help", "mount"], ["mount", "--help"], ["mount", "-h"], ["mount", "help"]):
         assert "--writable" in mounter.does(*words).out
 
 
+@by_two("mounter")
 def test_without_an_image_it_is_wrong_usage(mounter: Person) -> None:
     mounter("mount").misused("IMAGE is missing")
