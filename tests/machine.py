@@ -144,6 +144,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "dpkg-scanpackages": lambda: _program("dpkg-scanpackages", "dpkg-dev"),
     "bsdtar": lambda: _program("bsdtar", "libarchive-tools"),
     "gpg": lambda: _program("gpg", "gpg"),
+    "groff": lambda: _program("groff", "groff-base"),
+    "openssl": lambda: _program("openssl", "openssl"),
     "newuidmap": lambda: _program("newuidmap", "uidmap"),
     "network": _network,
     "installation": _installation,

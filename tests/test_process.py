@@ -101,4 +101,4 @@ def test_an_exception_ends_the_tool_and_all_it_started(failure: BaseException) -
 
     with pytest.raises(type(failure)):
         stop()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 60

@@ -124,7 +124,7 @@ def test_an_image_in_use_is_refused(person: Person, filled: Path, lock: int) -> 
         fcntl.flock(file, lock)
         begin = time.monotonic()
         result = person("expand", image)
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 60
     assert result.status == 255
     assert result.err.startswith(f"FATAL:   {image}: in use (")
     assert result.err.count("\n") == 1

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import machine
 import pytest
 
 from singularity.cli.options_table import Kind, entries, parse, table
@@ -36,8 +36,7 @@ def test_every_verb_has_a_manual_page_without_warnings(written: Path) -> None:
     names = {path.name for path in (written / "man").iterdir()}
     assert {"singularity.1", "singularity-exec.1", "singularity-build.1", "singularity-sif-list.1"} <= names
     assert {f"singularity-{verb.name}.1" for verb in VERBS.values() if not verb.hidden} <= names
-    if not shutil.which("groff"):
-        pytest.skip("groff is not installed (package groff-base)")
+    machine.require("groff")
     for path in sorted((written / "man").iterdir()):
         done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", path], capture_output=True, text=True, check=True)
         assert done.stderr == "", path.name

@@ -21,7 +21,7 @@ from singularity.image.tree import Entry, Kind, Member, Segment, Tree
 from singularity.image.unpack import Policy, unpack
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "400"))
-SECONDS = 5.0
+SECONDS = 5.0  # of this process
 BOUNDED = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -37,7 +37,7 @@ def quiet() -> None:
 
 def check(tree: Tree) -> list[Entry]:
     """The property, and what every member promises."""
-    started = time.monotonic()
+    started = time.process_time()
     found = []
     try:
         for entry in tree:
@@ -45,7 +45,7 @@ def check(tree: Tree) -> list[Entry]:
             _promised(entry.member, sum(map(len, found[-1].data)))
     except ImageError as error:
         assert "\n" not in str(error).replace(os.linesep, "\n").strip() or "\\n" in repr(error)
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
     return found
 
 

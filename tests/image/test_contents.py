@@ -179,7 +179,7 @@ def test_only_one_exception_leaves_the_reader(seed: bytes, data: st.DataObject) 
         at = places[data.draw(st.integers(0, len(places) - 1))]
         mutated[at] = data.draw(st.integers(0, 255))
     size = data.draw(st.sampled_from([len(mutated), len(mutated), 2048, 50]))
-    begin = time.monotonic()
+    begin = time.process_time()
     with memory_file(bytes(mutated[:size])) as file:
         try:
             for entry in squashfs_reader.read(file, 0, size):
@@ -187,4 +187,4 @@ def test_only_one_exception_leaves_the_reader(seed: bytes, data: st.DataObject) 
                     pass
         except ImageError:
             pass
-    assert time.monotonic() - begin < TIME_LIMIT
+    assert time.process_time() - begin < TIME_LIMIT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import lzma
 import os
 import shutil
@@ -34,7 +35,7 @@ LAYOUTS = {
     "ext4 with data in inodes": ("ext4", "-b", "4096", "-O", "inline_data,64bit,meta_bg,^resize_inode", "-I", "512"),
     "ext4 with clusters": ("ext4", "-b", "4096", "-O", "bigalloc,ea_inode,^64bit"),
 }
-TIME_LIMIT = 5.0  # seconds
+TIME_LIMIT = 5.0  # seconds of this process, whatever else the machine does
 
 
 @pytest.mark.needs("root", "loop", "mke2fs")
@@ -173,10 +174,10 @@ def test_blocks_of_several_files_do_not_make_reading_endless(tmp_path: Path) -> 
     data = bytearray(image.read_bytes())
     data[indirect * 1024 : (indirect + 1) * 1024] = indirect.to_bytes(4, "little") * 256
     image.write_bytes(data)
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(ImageError):
         streams.ext(image)
-    assert time.monotonic() - begin < TIME_LIMIT
+    assert time.process_time() - begin < TIME_LIMIT
 
 
 def small(directory: Path, kind: str, *options: str) -> Path:
@@ -203,6 +204,7 @@ def seed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return small(tmp_path_factory.mktemp("seed"), request.param, *options).read_bytes()
 
 
+@functools.cache
 def interesting(data: bytes) -> list[int]:
     """The places of what is no zero: a change elsewhere mostly changes nothing."""
     return [at for at, byte in enumerate(data) if byte and not 200_000 < at < 320_000]
@@ -218,7 +220,7 @@ def test_only_one_exception_leaves_the_reader(seed: bytes, data: st.DataObject) 
         at = places[data.draw(st.integers(0, len(places) - 1))]
         mutated[at] = data.draw(st.integers(0, 255))
     size = data.draw(st.sampled_from([len(mutated), len(mutated), 2048, 100_000, 1500]))
-    begin = time.monotonic()
+    begin = time.process_time()
     with memory_file(bytes(mutated[:size])) as file:
         try:
             for entry in ext_reader.read(file, 0, size):
@@ -226,7 +228,7 @@ def test_only_one_exception_leaves_the_reader(seed: bytes, data: st.DataObject) 
                     pass
         except ImageError:
             pass
-    assert time.monotonic() - begin < TIME_LIMIT
+    assert time.process_time() - begin < TIME_LIMIT
 
 
 class memory_file:  # noqa: N801 - used like a function
