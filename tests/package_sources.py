@@ -46,6 +46,13 @@ def key(packages_place: Path) -> Key:
     return Key.make(directory)
 
 
+@pytest.fixture(scope="session")
+def other_key(packages_place: Path) -> Key:
+    """Of somebody who has signed nothing."""
+    machine.require("gpg")
+    return Key.make(packages_place / "other-key")
+
+
 @pytest.fixture
 def server(packages_place: Path) -> Iterator[Server]:
     with repositories.serving(packages_place) as server:

@@ -131,9 +131,8 @@ def test_a_configuration_of_the_users_own(build: Build, unsigned: str) -> None:
     assert (root / "etc/pacman.d/mirrorlist").read_text() == MIRROR_LIST
 
 
-def test_signatures_decide_what_is_installed(build: Build, mirror: Path, packages_place: Path) -> None:
-    other = Key.make(packages_place / "other-key-of-arch")
-    build.write("x.def", f"Bootstrap: arch\nMirrorURL: {mirror}\nGPG: {other.public}\n")
+def test_signatures_decide_what_is_installed(build: Build, mirror: Path, packages_place: Path, other_key: Key) -> None:
+    build.write("x.def", f"Bootstrap: arch\nMirrorURL: {mirror}\nGPG: {other_key.public}\n")
     message = build.fails("build", "x.sif", "x.def")
     assert message.startswith("pacman could not install the packages: error: ")
     assert "key" in message or "signature" in message
@@ -145,7 +144,7 @@ def test_signatures_decide_what_is_installed(build: Build, mirror: Path, package
         for path in directory.glob(f"{directory.parent.parent.name}.*"):
             path.unlink()
         repositories.index_pacman(directory, directory.parent.parent.name)
-    build.write("x.def", f"Bootstrap: arch\nMirrorURL: {bare}\nGPG: {other.public}\n")
+    build.write("x.def", f"Bootstrap: arch\nMirrorURL: {bare}\nGPG: {other_key.public}\n")
     assert "failed retrieving file 'base-1-1-" in build.fails("build", "x.sif", "x.def")
     assert build.leftovers() == []
 

@@ -58,8 +58,14 @@ def test_a_header_that_cannot_be_is_one_line(build: Build, agent: str, lines: li
 
 
 @pytest.mark.needs("root", "debootstrap", "mmdebstrap")
-@pytest.mark.parametrize("agent", ["debootstrap", "mmdebstrap"])
-@pytest.mark.parametrize("mirror", ["http://127.0.0.1:1/debian", "file:///nowhere/at/all"])
+@pytest.mark.parametrize(
+    ("agent", "mirror"),  # apt asks servers that are not there again for seven seconds
+    [
+        ("debootstrap", "http://127.0.0.1:1/debian"),
+        ("debootstrap", "file:///nowhere/at/all"),
+        ("mmdebstrap", "file:///nowhere/at/all"),
+    ],
+)
 def test_a_mirror_that_is_not_there_is_one_line(build: Build, agent: str, mirror: str) -> None:
     build.write("x.def", f"Bootstrap: {agent}\nOSVersion: {SUITE}\nMirrorURL: {mirror}\n")
     assert f"{agent} could not bootstrap a Debian system: E: " in build.fails("build", "x.sif", "x.def")
@@ -126,11 +132,9 @@ def test_a_suite_of_ones_own_with_a_key_of_ones_own(
 @pytest.mark.needs("root", "debootstrap", "mmdebstrap", "gpg", "dpkg-scanpackages")
 @pytest.mark.parametrize("agent", ["debootstrap", "mmdebstrap"])
 def test_a_suite_that_another_has_signed_is_refused(
-    build: Build, mirror: Path, packages_place: Path, agent: str
+    build: Build, mirror: Path, other_key: Key, agent: str
 ) -> None:
-    place = packages_place / f"other-key-of-{agent}"
-    other = Key.make(place)
-    lines = [f"Bootstrap: {agent}", f"OSVersion: {SUITE}", f"MirrorURL: {mirror}", f"GPG: {other.public}"]
+    lines = [f"Bootstrap: {agent}", f"OSVersion: {SUITE}", f"MirrorURL: {mirror}", f"GPG: {other_key.public}"]
     build.write("x.def", "\n".join(lines) + "\n")
     message = build.fails("build", "x.sif", "x.def")
     assert f"{agent} could not bootstrap a Debian system: E: " in message

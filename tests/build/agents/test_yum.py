@@ -188,7 +188,9 @@ def test_a_script_of_a_package_that_fails_is_a_warning(build: Build, repository:
     assert "WARNING: dnf: warning: %post(failing-1-1" in done.stderr
 
 
-def test_keys_decide_what_is_installed(build: Build, repository: Path, key: Key, packages_place: Path) -> None:
+def test_keys_decide_what_is_installed(
+    build: Build, repository: Path, key: Key, other_key: Key, packages_place: Path
+) -> None:
     """GPG: what is signed with the key is installed; what is not, or is signed with another, is refused."""
     signed = packages_place / "signed"
     shutil.copytree(repository / "base", signed)
@@ -202,8 +204,7 @@ def test_keys_decide_what_is_installed(build: Build, repository: Path, key: Key,
     assert "gpgcheck=1" in text
     assert f"gpgkey=file://{key.public}" in text
     definition(build, "Bootstrap: dnf", f"MirrorURL: {signed}", "Include: greeter")
-    other = Key.make(packages_place / "other-key")
-    message = build.fails("build", "y.sif", "x.def", GPG=str(other.public))
+    message = build.fails("build", "y.sif", "x.def", GPG=str(other_key.public))
     assert "Public key for" in message
     assert "is not installed" in message
     definition(build, "Bootstrap: dnf", f"MirrorURL: {repository}/base")

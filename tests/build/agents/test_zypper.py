@@ -88,12 +88,11 @@ def test_a_base_system_updates_and_other_repositories(
     assert (root / "etc/home").read_text().startswith(str(builder.temporary))
 
 
-def test_keys_decide_what_is_installed(build: Build, repository: Path, key: Key, packages_place: Path) -> None:
+def test_keys_decide_what_is_installed(build: Build, repository: Path, key: Key, other_key: Key) -> None:
     definition(build, "Bootstrap: zypper", f"MirrorURL: {repository}/oss", "Include: greeter")
     build.ok("build", "x.sif", "x.def", GPG=str(key.public))
     assert f"gpgkey=file://{key.public}" in (build.root_of("x.sif") / "etc/zypp/repos.d/repo.repo").read_text()
-    other = Key.make(packages_place / "other-key-of-zypper")
-    message = build.fails("build", "y.sif", "x.def", GPG=str(other.public))
+    message = build.fails("build", "y.sif", "x.def", GPG=str(other_key.public))
     assert "zypper could not install the packages: - Signature verification failed for repomd.xml" in message
     definition(build, "Bootstrap: zypper", f"MirrorURL: {repository}/unsigned")
     message = build.fails("build", "y.sif", "x.def")
