@@ -175,10 +175,10 @@ def _perform(arguments: Sequence[str]) -> int:
     program = _program()
     try:
         with program.make_context("singularity", list(arguments)) as context:
-            program.invoke(context)
+            result = program.invoke(context)
     except click.exceptions.Exit as end:
         return end.exit_code
-    return 0
+    return result if isinstance(result, int) else 0
 
 
 def _is_written(stream: TextIO) -> bool:
