@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -86,6 +87,16 @@ def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("SINGULARITY_CACHEDIR", str(home / "cache"))
     return home
+
+
+@pytest.fixture(autouse=True)
+def messages_as_they_were() -> Iterator[None]:
+    """Verbs that a test calls in this process say for all of it which messages are shown, and how."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
+    root.handlers[:] = [each for each in root.handlers if not type(each).__module__.startswith("singularity")]
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trees
@@ -19,6 +20,9 @@ from singularity.errors import FileError, ImageError
 from singularity.image import archive, cpio, tar
 from singularity.image.tree import Entry, Kind, Member, Segment, Tree
 from singularity.image.unpack import Policy, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "400"))
 SECONDS = 5.0  # of this process
@@ -31,8 +35,12 @@ BOUNDED = settings(
 
 
 @pytest.fixture(autouse=True, scope="module")
-def quiet() -> None:
-    logging.getLogger("singularity").setLevel(logging.ERROR)
+def quiet() -> Iterator[None]:
+    logger = logging.getLogger("singularity")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    yield
+    logger.setLevel(before)
 
 
 def check(tree: Tree) -> list[Entry]:
