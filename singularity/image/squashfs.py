@@ -53,6 +53,8 @@ def unpack(image: Path, offset: int, target: Path, names: Sequence[str] = (), *,
     if finished.status != _NOT_ALL or len(owners) + len(devices) < len(lines):
         raise finished.failure(purpose)
     if owners:
+        if not names:
+            _complete(image, offset, target)
         logger.warning(
             "%s: %d files belong to others there, and now to root: you have no ids for others", image, len(owners)
         )
@@ -72,6 +74,14 @@ def _unpack_here(image: Path, offset: int, target: Path) -> None:
         os.close(directory)
     with stream(image, offset) as tree:
         unpack_tree(tree, target, name=image)
+
+
+def _complete(image: Path, offset: int, target: Path) -> None:
+    """What unsquashfs leaves out after an owner that it cannot give: a directory would be of mode 0700."""
+    from singularity.image.unpack import complete
+
+    with stream(image, offset) as tree:
+        complete(tree, target)
 
 
 @contextmanager

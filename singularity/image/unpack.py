@@ -61,6 +61,16 @@ def unpack(
     return report
 
 
+def complete(tree: Tree, target: Path) -> None:
+    """Gives modes and attributes to files and directories that another tool has unpacked without, for want of an owner.
+
+    What is owned as it should be is left alone. Raises as `unpack`.
+    """
+    with Unpacker(target, Policy.of_caller()) as unpacker:
+        for entry in tree:
+            unpacker.complete(entry.member)
+
+
 def warn(report: Report, target: Path) -> None:
     """One warning for each kind of loss."""
     for loss, count in report.left_out.items():
@@ -136,6 +146,21 @@ class Unpacker:
                 raise FileError.because(f"{self.target}/{shown(path)}", error) from error
         self._directories.clear()
         return Report(members=self._members, size=self._size, left_out=dict(self._losses))
+
+    def complete(self, member: Member) -> None:
+        """Gives a file or directory that is there all that a member has, unless it is owned as that is."""
+        if member.kind not in (Kind.FILE, Kind.DIRECTORY):
+            return
+        try:
+            fd = open_beneath(self.root.fd, member.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                status = os.fstat(fd)
+                if (status.st_uid, status.st_gid) != (member.uid, member.gid):
+                    self._attributes(fd, member, clean=False)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise FileError.because(f"{self.target}/{shown(member.path)}", error) from error
 
     def remove(self, path: bytes) -> None:
         """Removes what has this path, when there is something; links on the way are not followed."""

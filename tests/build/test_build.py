@@ -713,7 +713,10 @@ def test_an_ordinary_user_builds_in_a_user_namespace(build: Build, definition: D
 @pytest.mark.needs("root", "userns", "installation")
 @pytest.mark.skipif(not shutil.which("newuidmap"), reason="newuidmap is not installed (package uidmap)")
 def test_with_ids_of_their_own_users_build_images_with_many_owners(build: Build, definition: Definition) -> None:
-    definition("%post\n    chown 33:34 /made /etc/passwd\n%files\n    x.def /made\n")
+    definition(
+        "%post\n    chown 33:34 /made /etc/passwd\n    mkdir /open\n    chown 33:34 /open\n    chmod 1775 /open\n"
+        "%files\n    x.def /made\n"
+    )
     build.write("base/bin/chown", "").unlink()
     (build.directory / "base/bin/chown").symlink_to("busybox")
     done = as_user(build, "build", "x.sif", "x.def", ids="user:500000:65536\n")
@@ -724,7 +727,8 @@ def test_with_ids_of_their_own_users_build_images_with_many_owners(build: Build,
     assert build.leftovers() == []
     done = as_user(build, "build", "--sandbox", "y", "x.sif")
     assert done.returncode == 0, done.stderr
-    assert "WARNING: x.sif: 2 files belong to others there, and now to root: you have no ids for others" in done.stderr
+    assert "WARNING: x.sif: 3 files belong to others there, and now to root: you have no ids for others" in done.stderr
+    assert stat.S_IMODE((build.directory / "y/open").stat().st_mode) == 0o1775
 
 
 @pytest.mark.needs("root", "userns", "installation")
