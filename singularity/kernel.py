@@ -108,6 +108,9 @@ def is_initial_user_namespace() -> bool:
     return _id_map() in ([], [0, 0, 0xFFFFFFFF])
 
 
+OVERFLOW = 65534  # what ids without a meaning in a user namespace look like
+
+
 def maps_one_id() -> bool:
     """Whether there is only one user here: a user namespace made without subordinate ids."""
     return _id_map()[2::3] == [1]

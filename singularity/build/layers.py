@@ -24,7 +24,6 @@ from singularity.build.cache import Layer, LayerCache
 from singularity.errors import BuildError, FileError
 
 _DEPTH = 120  # layers; their names must fit into one page, and some are needed for what is not kept
-_OVERFLOW = 65534  # what ids without a meaning in a user namespace look like
 _OPTIONS = {  # the first that the kernel takes; volatile (5.10): what a crash loses is noticed later, by its size
     True: ("userxattr,volatile", "userxattr"),
     False: ("redirect_dir=on,index=off,metacopy=off,volatile", "redirect_dir=on,index=off", ""),
@@ -174,7 +173,7 @@ class Stack:
         if kernel.is_initial_user_namespace():
             return True
         owners = {each for pair in digest.by_status(base, changes=True).owners for each in pair}
-        return owners <= {0} if kernel.maps_one_id() else _OVERFLOW not in owners
+        return owners <= {0} if kernel.maps_one_id() else kernel.OVERFLOW not in owners
 
     def take(self, key: str | None) -> bool:
         """Puts a layer of an earlier build on top, where there is one."""

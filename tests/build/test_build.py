@@ -732,6 +732,24 @@ def test_with_ids_of_their_own_users_build_images_with_many_owners(build: Build,
 
 
 @pytest.mark.needs("root", "userns", "installation")
+@pytest.mark.skipif(not shutil.which("newuidmap"), reason="newuidmap is not installed (package uidmap)")
+def test_what_belongs_to_root_of_the_host_belongs_to_root_of_the_image(build: Build, base: Path) -> None:
+    for name, owner in (("theirs", 1), ("mine", USER), ("nobodys", 500000 + 65533)):
+        build.write(f"base/{name}", "")
+        os.chown(base / name, owner, owner)
+    for place in (build.temporary, build.directory / "out", build.directory / "kept"):
+        place.mkdir(exist_ok=True)
+        os.chown(place, USER, USER)
+    done = as_user(build, "build", "out/x.sif", "base", ids="user:500000:65536\n", own=False)
+    assert done.returncode == 0, done.stderr
+    found = len([base, *base.rglob("*")]) - 2
+    assert f"WARNING: base: {found} files belong to others there, and now to root" in done.stderr
+    root = build.root_of("out/x.sif")
+    assert {each.name for each in root.rglob("*") if each.lstat().st_uid != 0} == {"nobodys"}
+    assert (root / "nobodys").stat().st_uid == 65534
+
+
+@pytest.mark.needs("root", "userns", "installation")
 def test_debootstrap_tells_an_ordinary_user_what_it_needs(build: Build) -> None:
     build.write("x.def", "Bootstrap: debootstrap\nOSVersion: stable\n")
     done = as_user(build, "build", "x.sif", "x.def")

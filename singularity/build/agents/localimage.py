@@ -1,5 +1,8 @@
 """`Bootstrap: localimage`: the root file system of an image file or a directory, with the scripts that it has."""
 
+import logging
+import os
+import stat
 from pathlib import Path
 
 from singularity import console, kernel
@@ -12,6 +15,8 @@ from singularity.image import contents, squashfs
 from singularity.image.identify import Format, Image, identify
 from singularity.image.unpack import unpack
 from singularity.process import run
+
+logger = logging.getLogger(__name__)
 
 
 def check(stage: Stage, name: str) -> None:
@@ -52,6 +57,10 @@ def _fill(image: Image, source: Path, root: Path) -> None:
         if root.resolve().is_relative_to(source.resolve()):
             raise ImageError(f"{source}: the working directory lies in it", hint="name another with --tmpdir")
         run(["cp", *_copying(), "--no-target-directory", "--", image.path, root], purpose=f"copy {image.path}")
+        given = 0 if kernel.is_initial_user_namespace() else _give_to_root(image.path, root)
+        if given:
+            what = "%s: %d files belong to others there, and now to root: you have no ids for others"
+            logger.warning(what, source, given)
     elif image.root.format is Format.SQUASHFS:
         squashfs.unpack(image.path, image.root.offset, root, purpose=f"unpack {image.path}")
     else:
@@ -64,3 +73,34 @@ def _copying() -> list[str]:
     if kernel.maps_one_id():
         return ["--recursive", "--no-dereference", "--preserve=mode,timestamps,links,xattr"]
     return ["--archive"]
+
+
+def _give_to_root(source: Path, root: Path) -> int:
+    """Gives root what has no owner here; returns how many files that were. As nobody's, they would stay nobody's.
+
+    The kernel shows such owners as an id that may exist as well; links and the like go with the directory they are in.
+    """
+    given = 0
+    for above, _, names, fd in os.fwalk(root, follow_symlinks=False):
+        place = source / Path(above).relative_to(root)
+        foreign = os.fstat(fd).st_uid == kernel.OVERFLOW and _is_foreign(place)
+        if foreign:
+            os.chown(fd, 0, 0)
+        given += foreign
+        for name in names:
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if status.st_uid == kernel.OVERFLOW and (
+                _is_foreign(place / name) if stat.S_ISREG(status.st_mode) else foreign
+            ):
+                os.chown(name, 0, 0, dir_fd=fd, follow_symlinks=False)
+                given += 1
+    return given
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether the owner of a file or directory is none of this namespace's: only to its own does the kernel do this."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NOATIME | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError:
+        return True
+    return False
