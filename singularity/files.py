@@ -70,11 +70,14 @@ def replacing(target: Path, *, overwrite: bool, mode: int = 0o666, like: int | N
 def refuse_target(target: Path, *, overwrite: bool, directory: bool = False) -> None:
     """Raises FileError where an image, a `directory` or a file, must not be written.
 
-    That is over something that may not be replaced, or is no file at all but a device, and through a link to nothing.
+    That is over something that may not be replaced, or is no file at all but a device, through a link to nothing, and
+    where the caller cannot make files.
     """
+    parent = Path(os.path.realpath(target)).parent if target.is_symlink() else target.parent
     try:
         status = target.lstat()
     except FileNotFoundError:
+        _refuse_place(parent)
         return
     except OSError as error:
         raise FileError.because(target, error) from error
@@ -86,6 +89,20 @@ def refuse_target(target: Path, *, overwrite: bool, directory: bool = False) -> 
         raise FileError(f"{target}: exists", hint="--force replaces it")
     if stat.S_ISDIR(status.st_mode) and not directory:
         raise FileError(f"{target}: a directory", hint="name a file, or use --sandbox")
+    _refuse_place(parent)
+
+
+def _refuse_place(directory: Path) -> None:
+    """Raises FileError for a directory in which no file can be made: before the work, not after it."""
+    try:
+        if not stat.S_ISDIR(directory.stat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if os.statvfs(directory).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise FileError.because(directory, error) from error
 
 
 def _create(directory: int, target: Path) -> NewFile:

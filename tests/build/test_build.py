@@ -277,7 +277,20 @@ def test_an_existing_target_is_replaced_only_by_force(build: Build, definition: 
     message = build.fails("build", "--force", "link.sif", path)
     assert message == "link.sif: a link to nothing (remove it, or name another file)"
     assert build.fails("build", "--force", "base", path) == "base: a directory (name a file, or use --sandbox)"
-    assert build.fails("build", "nowhere/x.sif", path) == "nowhere: No such file or directory"
+    assert build.leftovers() == []
+
+
+@pytest.mark.needs("root", "userns", "installation")
+def test_a_place_that_nothing_can_be_written_to_is_said_before_the_work(build: Build, definition: Definition) -> None:
+    definition("%post\n    echo working\n")
+    for target, message in (("nowhere/x", "nowhere: No such file"), ("x.def/x", "x.def/x: Not a directory")):
+        done = build("build", target, "x.def")
+        assert (done.returncode, done.stdout) == (255, "")
+        assert done.stderr.startswith(f"FATAL:   {message}"), done.stderr
+    for target in ("/usr/bin/x", "/proc/x"):
+        done = as_user(build, "build", target, "x.def")
+        assert (done.returncode, done.stdout) == (255, "")
+        assert done.stderr.splitlines()[-1] == f"FATAL:   {Path(target).parent}: Permission denied"
     assert build.leftovers() == []
 
 
