@@ -4,6 +4,7 @@ import gzip
 import json
 import logging
 import os
+import shlex
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from singularity import files, process
 from singularity.build import layout, reproducible
 from singularity.build.reproducible import source_date_epoch as source_date_epoch
 from singularity.console import VERBOSE
+from singularity.errors import BuildError
 from singularity.image import metadata, sif, squashfs
 from singularity.image.root import Root
 from singularity.image.sif import DataType, NewObject
@@ -106,6 +108,27 @@ def compression(arguments: Sequence[str], purpose: str) -> list[str]:
     if "zstd" not in squashfs.compressors(purpose=purpose) or not kernel_reads_zstd():
         return [*words, "-comp", "gzip"]
     return [*words, "-comp", "zstd", *([] if "-Xcompression-level" in arguments else ["-Xcompression-level", "9"])]
+
+
+def check_arguments(arguments: Sequence[str], temporary: Path) -> None:
+    """Raises BuildError for arguments that mksquashfs does not take: before the work, by an empty directory."""
+    purpose = "check its arguments"
+    with files.temporary_directory(temporary) as place:
+        (place / "empty").mkdir()
+        argv: list[str | Path] = ["mksquashfs", place / "empty", place / "new", "-noappend", "-no-progress"]
+        argv += ["-no-recovery", *compression(arguments, purpose), *arguments]
+        finished = process.call(argv, purpose=purpose)
+    if finished.status:
+        lines = [line.strip() for line in finished.complaints.splitlines() if line.strip()]
+        reason = lines[0].removeprefix("mksquashfs: ") if lines else f"exit status {finished.status}"
+        raise BuildError(f"mksquashfs does not take {shlex.join(arguments)}: {reason}", hint=_known(reason, purpose))
+
+
+def _known(reason: str, purpose: str) -> str:
+    """What can be had in place of a compressor that cannot."""
+    if not reason.startswith("Compressor"):
+        return ""
+    return f"known are {', '.join(sorted(squashfs.compressors(purpose=purpose)))}"
 
 
 def common_arguments(offset: int) -> list[str]:

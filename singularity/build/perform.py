@@ -24,6 +24,7 @@ from singularity.build import (
     gpu,
     keys,
     layers,
+    pack,
     platform_files,
     reproducible,
     scripts,
@@ -70,6 +71,8 @@ def perform(plan: Plan, *, on_step: Callable[[Step], None] = _nothing) -> None:
     for index, stage in enumerate(definition.stages):
         if not is_update(request, definition, index):
             agents.find(stage, definition.name)
+    if request.mksquashfs_arguments:
+        pack.check_arguments(request.mksquashfs_arguments, request.temporary)
     if request.reproducible:
         reproducible.begin(_bases(plan), request.temporary)
     if plan.steps[0].action is Action.CONVERT:

@@ -516,8 +516,17 @@ def test_mksquashfs_gets_further_arguments(build: Build, definition: Definition)
         data = file.read()
     place = data.index(b"hsqs")
     assert int.from_bytes(data[place + 20 : place + 22], "little") == 1
-    message = build.fails("build", "--mksquashfs-args", "-no-such-option", "y.sif", definition(""))
-    assert message.startswith("mksquashfs could not write y.sif: ")
+
+
+def test_what_mksquashfs_does_not_take_is_said_before_the_work(build: Build, definition: Definition) -> None:
+    path = definition("%post\n    echo working\n")
+    for words, message in (
+        (["--mksquashfs-args", "-no-such-option"], "mksquashfs does not take -no-such-option: invalid option"),
+        (["--compression", "none"], 'mksquashfs does not take -comp none: Compressor "none" is not supported! (known'),
+    ):
+        done = build("build", *words, "y.sif", path)
+        assert (done.returncode, done.stdout) == (255, "")
+        assert done.stderr.startswith(f"FATAL:   {message}"), done.stderr
     assert build.leftovers() == []
 
 
