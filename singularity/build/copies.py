@@ -69,7 +69,7 @@ def _explained(entry: Copy, name: str) -> Iterator[None]:
         hint = ""
         if error.errno == errno.EACCES:
             hint = "you may not read it" if os.geteuid() or kernel.maps_one_id() else "not even root may read it here"
-        what = f"%files: {error.filename or entry.source}: {error.strerror}"
+        what = f"%{entry.section}: {error.filename or entry.source}: {error.strerror}"
         raise DefinitionError(what, name=name, line=entry.line, hint=hint) from error
 
 
@@ -81,7 +81,8 @@ def _sources(entry: Copy, source: Source, name: str) -> list[str]:
         if not matches:
             where = f' in stage "{entry.stage}"' if entry.stage else ""
             hint = "~ and $NAME are not filled in here" if entry.source[:1] == "~" or "$" in entry.source else ""
-            raise DefinitionError(f"%files: {one}: no such file{where}", name=name, line=entry.line, hint=hint)
+            what = f"%{entry.section}: {one}: no such file{where}"
+            raise DefinitionError(what, name=name, line=entry.line, hint=hint)
         found |= dict.fromkeys(matches)
     return list(found)
 

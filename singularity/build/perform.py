@@ -399,6 +399,7 @@ class _Build:
         """Runs a script in the image under the name `name`, which is not there before and after."""
         texts = [_encoded(line.text) for line in lines]
         fed = None
+        self.need(step, path, argv[0] if argv else "")
         with Root(path) as root:
             if not argv or not checkpoints.is_shell(argv[0]):
                 root.write(name, b"".join(texts), 0o755)
@@ -426,8 +427,10 @@ class _Build:
 
     def test(self, step: Step, path: Path) -> None:
         script = _script(step)
+        self.need(step, path, "/bin/sh")
         arguments = [_shell_options(), *self.request.test_arguments]
         if script.interpreter_line not in ("", "#!/bin/sh"):
+            self.need(step, path, (script.interpreter_line[2:].split() or [""])[0])
             self.check(step, self.run(path, ["/bin/sh", "-c", scripts.TEST_OTHER_INTERPRETER, *arguments]))
             return
         text = scripts.executable(script)
@@ -439,6 +442,13 @@ class _Build:
             bind = Bind(source=place, target=_TEST)
             status = self.run(path, ["/bin/sh", "-c", scripts.TEST, *arguments], bind)
         self.check(step, status, lines[: fed.lines])
+
+    def need(self, step: Step, path: Path, program: str) -> None:
+        """Raises BuildError for an interpreter that is not in the image; one without a path is looked for later."""
+        with Root(path) as root:
+            if program.startswith("/") and not self.request.binds and not root.is_file(program):
+                what = f"{self.definition.name}:{_script(step).line}: {_section(step)} needs {program}"
+                raise BuildError(f"{what}, which is not in the image")
 
     def run(self, path: Path, argv: list[str], *binds: Bind) -> int:
         request = self.request

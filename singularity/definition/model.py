@@ -36,12 +36,13 @@ class Script:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """One line of a `%files` section."""
+    """One line of a `%files` or `%appfiles` section."""
 
     source: str  # a pattern
     target: str  # empty: the same path as the source
     stage: str  # the earlier stage that the source is in; empty: the host
     line: int
+    section: str = "files"  # or appfiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

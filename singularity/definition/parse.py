@@ -216,8 +216,13 @@ class _Parser:
                 words = self.words(number, _before_comment(line))
                 if not words or len(words) > 2:
                     raise self.fail(number, f"%{name}: {len(words)} words", "SOURCE [TARGET]; quote names with blanks")
-                stage = arguments[1] if arguments else ""
-                yield Copy(source=words[0], target=words[1] if len(words) == 2 else "", stage=stage, line=number)
+                yield Copy(
+                    source=words[0],
+                    target=words[1] if len(words) == 2 else "",
+                    stage=arguments[1] if arguments else "",
+                    line=number,
+                    section=name,
+                )
 
     def labels(self, blocks: Iterable[Block], name: str) -> dict[str, str]:
         return dict(parse_label(line) for block in blocks if block.name == name for _, line in block.lines())

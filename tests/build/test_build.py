@@ -179,8 +179,10 @@ def test_an_own_interpreter_runs_the_test(build: Build, definition: Definition) 
         ("%test\n    false\n", "x.def:4: %test failed with status 1"),
         ("%setup\n    false\n", "x.def:4: %setup failed with status 1"),
         ("%pre\n    exit 7\n", "x.def:4: %pre failed with status 7"),
-        ("%post -c /bin/nowhere\n    true\n", "/bin/nowhere in the image: No such file or directory (scripts need it)"),
+        ("%post -c /bin/nowhere\n    true\n", "x.def:3: %post needs /bin/nowhere, which is not in the image"),
+        ("%test\n#!/bin/nowhere\n    true\n", "x.def:3: %test needs /bin/nowhere, which is not in the image"),
         ("%files\n    nowhere\n", "x.def:4: %files: nowhere: no such file"),
+        ("%appfiles tool\n    nowhere\n", "x.def:4: %appfiles: nowhere: no such file"),
         (
             "%files from other\n    x\n",
             'x.def:4: %files: no earlier stage "other" (a stage is named with a line Stage: NAME)',
@@ -232,7 +234,7 @@ def test_closed_standard_streams_do_no_harm(build: Build, definition: Definition
         ("Bootstrap: localimage\n", "bootstrap agent localimage needs From"),
         ("Bootstrap: localimage\nFrom: nowhere\n", "nowhere: No such file or directory"),
         ("Bootstrap: localimage\nFrom: x.def\n", "x.def: unknown format"),
-        ("Bootstrap: scratch\n%post\n    true\n", "/bin/sh in the image: No such file or directory"),
+        ("Bootstrap: scratch\n%post\n    true\n", "x.def:2: %post needs /bin/sh, which is not in the image"),
     ],
 )
 def test_a_header_that_cannot_be_is_one_line(build: Build, header: str, message: str) -> None:
