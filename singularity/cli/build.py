@@ -122,7 +122,7 @@ _accepted = partial(option, hidden=True, expose_value=False)
     "build_arg",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Value of {{ NAME }} in SOURCE; repeat for several",
+    help="Value of {{ NAME }} in SOURCE; repeat, or use commas, for several",
 )
 @_values("--build-arg-file", type=click.Path(path_type=Path), metavar="FILE", help="Such values, one NAME=VALUE a line")
 @_values("--warn-unused-build-args", "unused", is_flag=True, help="A value that SOURCE has no use for is no failure")

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,8 @@ _SUFFIXES = {
     Target.EXT3: (".ext3",),
     Target.TAR: (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst"),
 }
+# A comma ends a --build-arg where the next one begins; in values it needs nothing.
+_ARGUMENT_END = re.compile(r",(?=\w+=)")
 
 
 def build(target: Path, source_: str, options: Mapping[str, Any]) -> None:
@@ -178,9 +181,10 @@ def _arguments(words: tuple[str, ...], file: Path | None) -> dict[str, str]:
         try:
             values = template.parse_arguments(file.read_text(encoding="utf-8"), str(file))
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--build-arg-file: {file}: {error}") from error
+            why = (error.strerror if isinstance(error, OSError) else "") or "no text"
+            raise UsageError(f"--build-arg-file: {file}: {why}") from error
     try:
-        return values | dict(template.parse_argument(word, "") for word in words)
+        return values | dict(template.parse_argument(each, "") for word in words for each in _ARGUMENT_END.split(word))
     except DefinitionError as error:
         raise UsageError(f"--build-arg: {error}") from error
 

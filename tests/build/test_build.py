@@ -504,6 +504,10 @@ def test_templates_are_filled_in_from_the_command_line_and_files(build: Build, b
     build.ok("build", "--force", "--build-arg-file", "values", "--build-arg", "WHAT=given", "x.sif", "x.def")
     assert "What: given" in build.ok("inspect", "x.sif").stdout
     assert "Bootstrap: localimage" in build.ok("inspect", "--deffile", "x.sif").stdout
+    build.ok("build", "--force", "--build-arg", "WHAT=a,b = c,AGENT=localimage", "x.sif", "x.def")
+    assert "What: a,b = c\n" in build.ok("inspect", "x.sif").stdout
+    message = build.fails("build", "--build-arg-file", "nowhere", "y.sif", "x.def", status=1)
+    assert message == "--build-arg-file: nowhere: No such file or directory"
     message = build.fails("build", "y.sif", "x.def")
     assert message.startswith("x.def:1: {{ AGENT }} has no value")
     words = ["--build-arg-file", "values", "--build-arg", "OTHER=1"]
