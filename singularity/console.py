@@ -107,7 +107,7 @@ def progress() -> Iterator[Callable[[str], None]]:
     """Shows what a long step is at, in one line of a terminal; nowhere else, and only at the usual level."""
     (handler,) = logging.getLogger().handlers or [logging.NullHandler()]
     level = logging.getLogger().level
-    if not isinstance(handler, _Handler) or level != logging.INFO or not handler.stream.isatty():
+    if not isinstance(handler, _Handler) or level != logging.INFO or not _can_draw(handler.stream):
         yield _nothing
         return
     try:
@@ -116,6 +116,11 @@ def progress() -> Iterator[Callable[[str], None]]:
     finally:
         handler.clear()
         handler.shown = ""
+
+
+def _can_draw(stream: TextIO) -> bool:
+    """Whether a line can be replaced by another: on a terminal that does not call itself dumb, as editors' do."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 @contextmanager

@@ -361,7 +361,7 @@ class _Build:
     def copy(self, step: Step, path: Path) -> None:
         names = {stage.name: index for index, stage in enumerate(self.definition.stages) if stage.name}
         base = f"/scif/apps/{step.app}" if step.app else ""
-        with Root(path) as root:
+        with Root(path) as root, console.working("copying files"):
             for entry in step.copies:
                 place = Path("/")
                 if entry.stage:

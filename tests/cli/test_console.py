@@ -35,12 +35,13 @@ print("end", file=sys.stderr)
 """
 
 
-def run(level: int, *, terminal: bool, script: str = SCRIPT) -> str:
+def run(level: int, *, terminal: bool, script: str = SCRIPT, kind: str = "xterm") -> str:
     argv = [sys.executable, "-c", script, str(level)]
     if terminal:
         pty = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
         argv = [sys.executable, "-c", pty, *argv]
-    done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, check=True)
+    env = {**os.environ, "TERM": kind}
+    done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, check=True, env=env)
     return (done.stdout if terminal else done.stderr).decode()
 
 
@@ -49,6 +50,12 @@ def test_a_terminal_shows_one_line_that_messages_push_away() -> None:
     assert text.startswith("\r\x1b[Kstep one of a very long line xxx")
     assert "\r\x1b[KINFO:    a message\r\n" in text
     assert text.endswith("\r\x1b[Kstep \\x1b two\r\x1b[Kend\r\n")
+
+
+def test_a_dumb_terminal_shows_messages_only() -> None:
+    text = run(1, terminal=True, kind="dumb")
+    assert "step one" not in text
+    assert "INFO:    a message\r\n" in text
 
 
 def test_names_that_are_no_text_are_shown_byte_by_byte() -> None:
