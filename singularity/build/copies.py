@@ -50,6 +50,13 @@ def copy(entry: Copy, source: Source, target: Root, name: str, *, below: str = "
             copier.copy(path, destination)
 
 
+def check(entry: Copy, source: Source, name: str) -> None:
+    """Raises DefinitionError for a line whose source is not there; patterns of any depth are not tried."""
+    if "**" not in entry.source:
+        with _explained(entry, name):
+            _sources(entry, source, name)
+
+
 def digest(entry: Copy, source: Source, name: str) -> str:
     """Of everything that one line of `%files` would copy: names, contents and modes. Raises DefinitionError."""
     found = hashlib.sha256()

@@ -22,6 +22,7 @@ from singularity.build import (
     copies,
     feed,
     gpu,
+    inputs,
     keys,
     layers,
     pack,
@@ -71,6 +72,8 @@ def perform(plan: Plan, *, on_step: Callable[[Step], None] = _nothing) -> None:
     for index, stage in enumerate(definition.stages):
         if not is_update(request, definition, index):
             agents.find(stage, definition.name)
+    for error in inputs.missing(plan):
+        raise error
     if request.mksquashfs_arguments:
         pack.check_arguments(request.mksquashfs_arguments, request.temporary)
     if request.reproducible:

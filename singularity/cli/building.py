@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from singularity import paths
-from singularity.build import binds, fakeroot, forecast, perform
+from singularity.build import binds, fakeroot, forecast, inputs, perform
 from singularity.build.forecast import Fate
 from singularity.build.plan import Action, Plan, Step, plan
 from singularity.build.request import SECTIONS, Bind, BuildRequest, Target
@@ -50,6 +50,8 @@ def build(target: Path, source_: str, options: Mapping[str, Any]) -> None:
         logger.warning("%s", warning)
     if dry_run:
         forecast.check(made)
+        for missing in inputs.missing(made):
+            logger.warning("%s", missing)
         _print(made, as_json=dry_run == "json")
         return
     if os.geteuid() != 0:

@@ -232,7 +232,7 @@ def test_closed_standard_streams_do_no_harm(build: Build, definition: Definition
         ("Bootstrap: debootstrap\nOSVersion: --foo\n", 'OSVersion: "--foo" is none'),
         ("Bootstrap: debootstrap\nOSVersion: stable\nMirrorURL: -x\n", 'MirrorURL: "-x" is none'),
         ("Bootstrap: localimage\n", "bootstrap agent localimage needs From"),
-        ("Bootstrap: localimage\nFrom: nowhere\n", "nowhere: No such file or directory"),
+        ("Bootstrap: localimage\nFrom: nowhere\n", "x.def:2: From: nowhere: No such file or directory"),
         ("Bootstrap: localimage\nFrom: x.def\n", "x.def: unknown format"),
         ("Bootstrap: scratch\n%post\n    true\n", "x.def:2: %post needs /bin/sh, which is not in the image"),
     ],

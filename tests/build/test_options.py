@@ -267,6 +267,22 @@ def test_a_dry_run_shows_stages_copies_and_scripts(build: Build, base: Path) -> 
     assert build.leftovers() == []
 
 
+def test_what_is_missing_on_the_host_is_said_before_the_work(build: Build, definition: Definition) -> None:
+    lines = "Bootstrap: localimage\nFrom: nowhere.sif\n%files\n    x.def /a\n    data*.csv /b\n    deep/** /c\n"
+    path = definition(f"%post\n    echo working\n\n{lines}")
+    done = build.ok("build", "--dry-run", "x.sif", path.name)
+    assert done.stderr.splitlines() == [
+        "WARNING: x.def:7: From: nowhere.sif: No such file or directory",
+        "WARNING: x.def:10: %files: data*.csv: no such file",
+    ]
+    assert "5. bootstrap with localimage  (x.def:6)" in done.stdout
+    done = build("build", "x.sif", path.name)
+    assert (done.returncode, done.stdout) == (255, "")
+    assert done.stderr == "FATAL:   x.def:7: From: nowhere.sif: No such file or directory\n"
+    path = definition(f"%setup\n    cp -r base nowhere.sif; touch data1.csv\n{lines.replace('deep/**', 'data1.csv')}")
+    build.ok("build", "x.sif", path.name)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
