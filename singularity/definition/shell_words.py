@@ -17,6 +17,7 @@ _PLAIN_DEFAULT = re.compile(r"[^\n;>|&()<\\'\"$`}]+")
 _OPERATOR = re.compile(r"([12]?)(>>?)(?![|(])")
 _DESCRIPTOR = re.compile(r"&[0-9]")
 _DEPTH_LIMIT = 20  # of defaults within defaults
+_OR_TRUE = re.compile(r"\|\|[ \t]*(?:/bin/)?(?:true|:)[ \t]*(?=[\n;#]|\Z)")
 _REFUSED = {
     "|": "a pipe", "&": "a list of commands", "(": "a group of commands", ")": "a group of commands",
     "<": "input from a file or here-document",
@@ -53,6 +54,7 @@ class Command:
     words: tuple[Word, ...]
     redirects: tuple[Redirect, ...] = ()
     raw: str = ""  # of RunScript: the rest of its line, as it stands
+    may_fail: bool = False  # `|| true` follows
 
     @property
     def first(self) -> str:
@@ -86,19 +88,18 @@ class Lexer:
             raise self._fail("a NUL byte: no definition file", "")
         words: list[Word] = []
         redirects: list[Redirect] = []
-        start = 0
+        start, may_fail = 0, False
         while self.place < len(self.text):
-            letter = self.text[self.place]
-            if letter in " \t\r" or self.text.startswith("\\\n", self.place):
-                self._skip(2 if letter == "\\" else 1)
-            elif letter == "#":
-                end = self.text.find("\n", self.place)
-                self.place = end if end >= 0 else len(self.text)
-            elif letter in "\n;":
+            if self._between():
+                continue
+            if self.text[self.place] in "\n;":
                 if words or redirects:
-                    yield Command(line=start, words=tuple(words), redirects=tuple(redirects))
-                    words, redirects = [], []
+                    yield Command(line=start, words=tuple(words), redirects=tuple(redirects), may_fail=may_fail)
+                    words, redirects, may_fail = [], [], False
                 self._skip(1)
+            elif words and (match := _OR_TRUE.match(self.text, self.place)):
+                self._skip(len(match[0]))
+                may_fail = True
             elif not words and (match := _RAW.match(self.text, self.place)):
                 line = self.line
                 self._skip(len(match[0]))
@@ -111,7 +112,19 @@ class Lexer:
                 else:
                     words.append(self._word(0))
         if words or redirects:
-            yield Command(line=start, words=tuple(words), redirects=tuple(redirects))
+            yield Command(line=start, words=tuple(words), redirects=tuple(redirects), may_fail=may_fail)
+
+    def _between(self) -> bool:
+        """Skips a blank, or a comment; False where there is none."""
+        letter = self.text[self.place]
+        if letter in " \t\r" or self.text.startswith("\\\n", self.place):
+            self._skip(2 if letter == "\\" else 1)
+        elif letter == "#":
+            end = self.text.find("\n", self.place)
+            self.place = end if end >= 0 else len(self.text)
+        else:
+            return False
+        return True
 
     def _skip(self, count: int) -> None:
         self.line += self.text.count("\n", self.place, self.place + count)

@@ -1,7 +1,8 @@
 """Definition files of the first format, which were shell scripts: read here, and nothing of them is run (R-P4).
 
-Understood are the commands of the format, assignments, `$NAME`, `${NAME:-DEFAULT}`, `$1`, quotes, comments, and `if`
-with simple tests. Anything else is refused with its line. Commands and defaults: Singularity 2.2, legacy definitions.
+Understood are the commands of the format, assignments, `$NAME`, `${NAME:-DEFAULT}`, `$1`, quotes, comments, `|| true`
+after RunCmd, and `if` with simple tests. Anything else is refused with its line. Commands and defaults: Singularity
+2.2, legacy definitions.
 """
 
 import posixpath
@@ -170,7 +171,7 @@ class _Reader:
     def test(self, command: Command) -> bool:
         words = [piece_text(each) for each in self.fields(command.words, command.line)]
         unknown = self.fail(command.line, "a test that is not understood", f"[ A = B ], [ -n A ] and such; {_MODERN}")
-        if command.redirects or not words:
+        if command.redirects or command.may_fail or not words:
             raise unknown
         if words[0] == "!":
             return not self.test_words(words[1:], unknown, command.line)
@@ -287,6 +288,8 @@ class _Reader:
             raise self.fail(line, f'"{name[:WORD_LIMIT]}" is no command of the first format', hint)
         if command.redirects and name != "RunCmd":
             raise self.fail(line, f"{name}: redirected output", _MODERN)
+        if command.may_fail and name != "RunCmd":
+            raise self.fail(line, f"{name} || true: it may not fail", _MODERN)
         if name == "RunCmd":
             self.run_command(command, words[1:])
             return
@@ -396,7 +399,7 @@ class _Reader:
             raise self.fail(command.line, "RunCmd without a command")
         shown = [self.shell_word(each, command.line) for each in words]
         shown += [each.operator + self.redirect_target(each.word, command.line) for each in command.redirects]
-        self.post.add(command.line, " ".join(shown))
+        self.post.add(command.line, " ".join(shown) + (" || true" if command.may_fail else ""))
         self.updated = self.updated or [piece_text(each) for each in words[:2]] == ["apt-get", "update"]
 
     def redirect_target(self, word: Word, line: int) -> str:

@@ -87,6 +87,12 @@ def test_commands_become_the_post_section_with_their_lines() -> None:
     assert post.lines == (20, 21)
 
 
+def test_a_command_may_fail_where_that_is_said() -> None:
+    assert body("RunCmd userdel 'a b' || true", "RunCmd a >/dev/null ||:; RunCmd b", "RunCmd c || /bin/true # d") == (
+        "userdel 'a b' || true\na >/dev/null || true\nb\nc || true\n"
+    )
+
+
 def test_the_runscript_is_the_raw_text() -> None:
     run = stage(REDHAT).runscript
     assert run is not None
@@ -181,6 +187,10 @@ def test_branches_that_are_not_taken_are_not_looked_at() -> None:
 
 WRONG = {
     "RunCmd a && RunCmd b": "5: a list of commands (&) is not understood",
+    "RunCmd a || RunCmd b": "5: a pipe (|) is not understood",
+    "RunCmd a || true && b": "5: a pipe (|) is not understood",
+    "InstallPkgs a || true": "5: InstallPkgs || true: it may not fail",
+    "if [ a ] || true; then RunCmd x; fi": "5: a test that is not understood",
     "RunCmd a | b": "5: a pipe (|) is not understood",
     "RunCmd echo `date`": "5: the output of a command ($(...)) is not understood",
     "X=$(date)": "5: the output of a command ($(...)) is not understood",
