@@ -1,5 +1,6 @@
 """What a build is made from: a definition file, or an image that stands for `Bootstrap: localimage`."""
 
+import codecs
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from singularity.errors import DefinitionError, FileError, ImageError
 from singularity.image.identify import Format, identify
 
 _HEAD = 512
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # no image begins with either
 _LOOK = 1 << 16  # bytes in which an image has a NUL, and a definition a line that is a sign of it
 _SIGN = re.compile(rb"^(?:\s*(?:bootstrap|osbuild|ostype)\s*:|DistType\s|%[a-z]+\s)", re.IGNORECASE | re.MULTILINE)
 _NAME = 100  # bytes of a tar header that a name stands in
@@ -103,6 +105,8 @@ def _text(path: Path) -> str | None:
         return None
     except OSError as error:
         raise FileError.because(path, error) from error
+    if data.startswith(_UTF16):
+        raise DefinitionError("text of 16-bit letters, as Windows writes it", name=str(path), hint="save it as UTF-8")
     if b"\0" in data[:_HEAD]:
         return None
     if len(data) > SIZE_LIMIT:

@@ -246,6 +246,9 @@ def test_a_header_that_cannot_be_is_one_line(build: Build, header: str, message:
 def test_sources_that_are_no_definition(build: Build) -> None:
     assert build.fails("build", "x.sif", "nowhere.def") == "nowhere.def: No such file or directory"
     assert "images from registries are not supported" in build.fails("build", "x.sif", "docker://alpine")
+    (build.directory / "windows.def").write_bytes("Bootstrap: scratch\r\n".encode("utf-16"))
+    message = build.fails("build", "x.sif", "windows.def")
+    assert message == "windows.def: text of 16-bit letters, as Windows writes it (save it as UTF-8)"
     build.write("damaged", "Bootstrap: x\0")
     assert "unknown format" in build.fails("build", "x.sif", "damaged")
 
