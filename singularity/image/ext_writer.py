@@ -349,7 +349,7 @@ class Writer:
         _INODE.pack_into(
             made,
             0,
-            member.kind.value | member.mode,
+            member.kind.value | (0o777 if member.kind is Kind.LINK else member.mode),  # as the kernel makes links
             member.uid & 0xFFFF,
             size & 0xFFFFFFFF,
             mtime,

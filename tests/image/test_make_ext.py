@@ -226,6 +226,13 @@ def test_times_and_attributes_without_room_are_told(tmp_path: Path, caplog: pyte
 
 
 @pytest.mark.needs("mke2fs")
+def test_links_have_the_mode_that_the_kernel_gives_them(tmp_path: Path) -> None:
+    """Some archives have others, which nothing looks at and `ls` shows."""
+    image = made(tmp_path / "image", [Entry(member(b"a", Kind.LINK, 0o644, target=b"b"))], size=16 * MEBIBYTE)
+    assert streams.ext(image, OFFSET)[b"a"].mode == 0o777
+
+
+@pytest.mark.needs("mke2fs")
 def test_holes_of_any_shape_are_kept(tmp_path: Path) -> None:
     """An archive's holes need not begin where a block does."""
     parts = ((100, b"a" * 10), (5000, b"b" * 3000), (8000, b"c" * 192), (3_000_001, b"d" * 9000), (1 << 33, b"e"))
