@@ -12,6 +12,7 @@ import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from singularity import kernel
@@ -155,7 +156,7 @@ _UNKNOWN = Member(path=b"", kind=Kind.FILE, mode=0o644)
 
 def run(argv: Sequence[str]) -> int:
     """Runs cp to its end; its status."""
-    process = subprocess.Popen(argv, preexec_fn=_die_with_parent)
+    process = subprocess.Popen(argv, preexec_fn=partial(kernel.die_with_parent, signal.SIGKILL, os.getpid()))
     try:
         status = process.wait()
     except BaseException:
@@ -163,10 +164,6 @@ def run(argv: Sequence[str]) -> int:
         process.wait()
         raise
     return status if status >= 0 else 128 - status
-
-
-def _die_with_parent() -> None:
-    kernel.die_with_parent(signal.SIGKILL)
 
 
 def copy(tree: Tree, again: Tree, words: Sequence[str], likeness: Path) -> "tuple[int, Likeness]":
