@@ -88,9 +88,14 @@ def sync_file_system(fd: int) -> None:
     _checked(_libc.syncfs(ctypes.c_int(fd)), "syncfs")
 
 
-def die_with_parent(signal: int) -> None:
-    """The kernel sends `signal` to this process when its parent ends, however that ends."""
+def die_with_parent(signal: int, parent: int = 0) -> None:
+    """The kernel sends `signal` to this process when its parent ends, however that ends.
+
+    With `parent`, what its id was before the fork, this holds for a parent that has ended already too.
+    """
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl")
+    if parent and os.getppid() not in (parent, 0):  # 0: it is outside our pid namespace
+        os.kill(os.getpid(), signal)
 
 
 def inotify() -> int:

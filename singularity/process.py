@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -123,7 +124,7 @@ def call(
         stderr=subprocess.STDOUT if on_line else subprocess.PIPE,
         pass_fds=tuple(keep),
         process_group=0,
-        preexec_fn=_die_with_parent,
+        preexec_fn=partial(kernel.die_with_parent, signal.SIGKILL, os.getpid()),
         text=True,
         errors="surrogateescape",
     )
@@ -177,7 +178,7 @@ def started(
             stderr=complaints,
             pass_fds=tuple(keep),
             process_group=0,
-            preexec_fn=_die_with_parent,
+            preexec_fn=partial(kernel.die_with_parent, signal.SIGKILL, os.getpid()),
         )
         try:
             stdin_pipe, stdout_pipe = (cast("BinaryIO | None", each) for each in (process.stdin, process.stdout))
@@ -232,10 +233,6 @@ def _follow(process: "subprocess.Popen[str]", on_line: Callable[[str], None]) ->
     return "".join(lines), ""
 
 
-def _die_with_parent() -> None:
-    kernel.die_with_parent(signal.SIGKILL)
-
-
 def _end(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
     """Ends the tool and all it started, which share its process group."""
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -269,7 +266,7 @@ def attached(argv: Sequence[str | Path], *, environment: Mapping[str, str]) -> i
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         process_group=0,
-        preexec_fn=_die_with_parent,
+        preexec_fn=partial(kernel.die_with_parent, signal.SIGKILL, os.getpid()),
     )
     try:
         status = process.wait()

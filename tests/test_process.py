@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import machine
 import pytest
 
+from singularity import kernel
 from singularity.errors import Interrupted, ToolError
 from singularity.process import started
 
@@ -32,6 +34,24 @@ def nothing_is_left() -> Iterator[None]:
 
 def read(stream: BinaryIO | None) -> bytes:
     return cast("BinaryIO", stream).read()
+
+
+def test_what_is_started_while_its_parent_is_killed_ends_too() -> None:
+    """The kernel tells of the end of a parent only what has asked before it."""
+    said_read, said_write = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        parent = os.getpid()
+        if os.fork() == 0:
+            while os.getppid() == parent:
+                time.sleep(0.001)
+            kernel.die_with_parent(signal.SIGKILL, parent)
+            os.write(said_write, b"alive")
+        os._exit(0)
+    os.close(said_write)
+    os.waitpid(parent, 0)
+    with open(said_read, "rb") as said:
+        assert said.read() == b""
 
 
 def test_both_ends_can_be_pipes_or_descriptors() -> None:

@@ -107,8 +107,9 @@ def _file(target: Path) -> Iterator[BinaryIO]:
             yield out
         return
     try:
-        device = target.open("wb")
+        with target.open("wb") as device:
+            yield device
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise FileError.because(target, error) from error
-    with device as out:
-        yield out
+        raise FileError.because(error.filename or target, error) from error

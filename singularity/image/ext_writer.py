@@ -201,15 +201,22 @@ class Writer:
         self._name(self._load(parent), name, number, kind)
 
     def directory(self, path: bytes) -> _Directory:
-        """The directory at a path, made with its parents where it is missing."""
+        """The directory at a path, made with its parents where it is missing. Raises ImageError for another file."""
         found = self._directories.get(path)
         if found is not None:
             return found
         found, done = self._root(), b""
         for name in path.split(b"/") if path else ():
             done = done + b"/" + name if done else name
-            found = self._directories.get(done) or self._make_directory(done, found, name)
+            found = self._directories.get(done) or self._implied(done, found, name)
         return found
+
+    def _implied(self, path: bytes, parent: _Directory, name: bytes) -> _Directory:
+        """A directory that a member lies in: a link gives way to it, as when root unpacks, and nothing else does."""
+        there = self._load(parent).names.get(name)
+        if there is not None and stat.S_IFMT(self._mode(there)) not in (stat.S_IFDIR, stat.S_IFLNK):
+            raise ImageError(f"{_shown(path)}: no directory, though another member of the archive lies in it")
+        return self._make_directory(path, parent, name)
 
     def _root(self) -> _Directory:
         return self._directories.get(b"") or self._existing(b"", layout.ROOT_INODE)
@@ -349,7 +356,7 @@ class Writer:
         _INODE.pack_into(
             made,
             0,
-            member.kind.value | member.mode,
+            member.kind.value | (0o777 if member.kind is Kind.LINK else member.mode),  # as the kernel makes links
             member.uid & 0xFFFF,
             size & 0xFFFFFFFF,
             mtime,

@@ -44,6 +44,10 @@ class Links:
         """Whether a path that has no link in it is a directory."""
         return path in self._directories
 
+    def is_link(self, path: bytes) -> bool:
+        """Whether a path that has no link above it is one."""
+        return path in self._links
+
     def followed(self, tree: Tree) -> Iterator[Entry]:
         """The entries with their paths as they lead. Raises ImageError as `leads` does."""
         for entry in tree:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -341,16 +342,16 @@ def _start_server(image: Opened, place: Path, *, writable: bool) -> _Server:
         stderr=said,
         pass_fds=(image.fd,),
         start_new_session=True,
-        preexec_fn=_end_with_parent,
+        preexec_fn=partial(_end_with, os.getpid()),
     )
     return _Server(server, name, said)
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> None:
     """By a signal that lets the server write back what it holds."""
     for number in _STOPPING:
         signal.signal(number, signal.SIG_DFL)
-    kernel.die_with_parent(signal.SIGTERM)
+    kernel.die_with_parent(signal.SIGTERM, parent)
 
 
 def _wait_for_mount(server: _Server, image: Opened, place: Path) -> None:

@@ -20,6 +20,7 @@ class Loss(Enum):
     CAPABILITIES = "files lose their capabilities: only root keeps them"
     ACLS = "access control lists are left out: the file system or your ids do not allow them"
     XATTRS = "extended attributes are left out: the file system or your rights do not allow them"
+    TIMES = "files have times that the file system has no room for: the nearest that it has is taken"
 
 
 class Parents(Enum):

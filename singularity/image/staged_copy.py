@@ -1,8 +1,8 @@
 """`cp` into an ext image that cannot be mounted: into a likeness of the place, and from there into a copy of the image.
 
 The likeness has the directories of the image, and files of the same size, mode and time that hold no data: what cp asks
-about what is there already, it finds out. Links are links to themselves, which lead nowhere. What is new or different
-after cp has run is what it did.
+about what is there already, it finds out. Links are links to themselves, which lead nowhere, and so are devices and
+pipes, which cp must not put files in place of. What is new or different after cp has run is what it did.
 """
 
 import logging
@@ -12,6 +12,7 @@ import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from singularity import kernel
@@ -29,6 +30,7 @@ class Place:
     base: bytes
     target: bytes
     is_directory: bool  # the target; then all that is below it matters, else only its neighbours
+    is_led_to: bool = False  # by a link
 
     def concerns(self, path: bytes) -> bool:
         """Whether cp may look at a member."""
@@ -48,7 +50,9 @@ def find(found: links.Links, word: str) -> Place:
     if not found.is_directory(above) or name in (b"", b".."):
         raise FileError(f"/{os.fsdecode(above)}: no such directory in the image")
     slash = b"/" if word.endswith("/") else b""
-    return Place(above, real + slash, False)
+    before, _, last = path.rpartition(b"/")
+    led = found.is_link(b"/".join(filter(None, (found.leads(before), last))))
+    return Place(above, real + slash, False, led)
 
 
 class Likeness:
@@ -80,7 +84,7 @@ class Likeness:
                 member = replace(self._members.get(member.target, _UNKNOWN), path=member.path)
             if member.kind is Kind.FILE:
                 self._make_file(path, member)
-            elif member.kind is Kind.LINK:
+            else:
                 os.symlink(os.path.basename(path), path)
             self._note(member)
         for member in reversed(directories):
@@ -97,11 +101,14 @@ class Likeness:
 
     def _note(self, member: Member) -> None:
         self._members[member.path] = member
-        if member.kind in (Kind.FILE, Kind.DIRECTORY, Kind.LINK):
-            self._inodes[os.lstat(self._at(member.path)).st_ino] = member.path
+        self._inodes[os.lstat(self._at(member.path)).st_ino] = member.path
 
     def _at(self, path: bytes) -> bytes:
         return os.path.join(self.root, path)
+
+    def has_target(self) -> bool:
+        """Whether the target is there, before cp has run."""
+        return self.place.target.rstrip(b"/") in self._members
 
     def changes(self) -> Iterator[Entry]:
         """What is new or different, as entries; names that files have got in exchange for their own come first."""
@@ -135,7 +142,7 @@ class Likeness:
                 b"/" + path
             )
             return None if leads_here else replace(member, uid=0, gid=0)
-        if old != path or before is None or before.kind is Kind.LINK:
+        if old != path or before is None or before.kind not in (Kind.FILE, Kind.DIRECTORY):
             return None
         extra = 0o700 if before.kind is Kind.DIRECTORY else 0o600
         same_mode = stat.S_IMODE(status.st_mode) == before.mode | extra
@@ -155,7 +162,7 @@ _UNKNOWN = Member(path=b"", kind=Kind.FILE, mode=0o644)
 
 def run(argv: Sequence[str]) -> int:
     """Runs cp to its end; its status."""
-    process = subprocess.Popen(argv, preexec_fn=_die_with_parent)
+    process = subprocess.Popen(argv, preexec_fn=partial(kernel.die_with_parent, signal.SIGKILL, os.getpid()))
     try:
         status = process.wait()
     except BaseException:
@@ -165,13 +172,11 @@ def run(argv: Sequence[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def _die_with_parent() -> None:
-    kernel.die_with_parent(signal.SIGKILL)
-
-
 def copy(tree: Tree, again: Tree, words: Sequence[str], likeness: Path) -> "tuple[int, Likeness]":
     """Runs cp with these words on a likeness of an image, whose content is read twice; its status, and what it did."""
     made = Likeness(likeness, find(links.of(tree), words[-1]))
     made.make(again)
+    if made.place.is_led_to and not made.has_target():
+        raise FileError(f"{words[-1]}: a link to nothing in the image")
     target = os.path.join(os.fsencode(likeness), made.place.target)
     return run([*words[:-1], os.fsdecode(target)]), made

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -179,6 +180,32 @@ def test_missing_words_are_wrong_usage(person: Person, image: Path) -> None:
 @pytest.mark.usefixtures("files")
 def test_a_missing_directory_of_the_image_is_one_line(person: Person, image: Path) -> None:
     person("copy", image, "files/one", "/no/such/directory").refused("/no/such: no such directory in the image")
+
+
+@pytest.fixture
+def special(person: Person, tree: Path) -> Path:
+    """An image with a device, a pipe and a link to nothing."""
+    root = person.directory.parent / "special"
+    shutil.copytree(tree, root, symlinks=True)
+    os.mknod(root / "opt/null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    os.mkfifo(root / "opt/pipe")
+    (root / "opt/nothing").symlink_to("/etc/no-such-file")
+    image = ext3_image(root, person.directory / "special.img")
+    person.give(image)
+    shutil.rmtree(root)
+    return image
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("person", ["root", "user", "user-without-fuse"], indirect=True)
+def test_devices_and_links_to_nothing_stay_what_they_are(person: Person, special: Path) -> None:
+    before = contents(special)
+    result = person("copy", special, "files/one", "/opt/null")
+    assert (result.status, result.err.count("\n")) == (1, 1)
+    person("copy", special, "files/one", "/opt/nothing").refused("/opt/nothing: a link to nothing in the image")
+    assert contents(special) == before
+    person.does("copy", special, "files/one", "/lib/new")
+    assert contents(special)["opt/pipe"] == before["opt/pipe"]
 
 
 def test_a_file_is_no_directory(anyone: Callable[[str], Person], container: Path) -> None:

@@ -147,6 +147,11 @@ def test_a_link_to_a_file_and_a_pipe_stay_what_they_are(person: Person, image: P
 
 
 @by_two("person")
+def test_a_full_device_is_named(person: Person, image: Path) -> None:
+    person("export", "-f", "/dev/full", image).refused("/dev/full: No space left on device")
+
+
+@by_two("person")
 def test_a_file_that_cannot_be_written_is_one_line(person: Person, image: Path) -> None:
     person("export", "-f", "nowhere/out.tar", image).refused("nowhere", "no such file or directory")
 

@@ -200,6 +200,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_left(tmp_path: Path) -> None:
         ([Entry(member(b"a", size=2), (b"abc",))], "/a: more data than its 2 bytes"),
         ([hard_link(b"a", b"none")], "/a: a hard link to /none, which is no file"),
         ([directory(b"d"), hard_link(b"a", b"d")], "/a: a hard link to /d, which is no file"),
+        ([file(b"a", b"1"), file(b"a/b", b"2")], "/a: no directory, though another member"),
         ([link(b"a", b"x" * 4096)], "/a: a link of 4096 bytes"),
         ([file(b"a", xattrs={b"user.a": b"v" * 5000})], "/a: 5000 bytes of extended attributes"),
         ([Entry(member(b"a", size=1 << 42))], "too large for ext3"),
@@ -223,6 +224,13 @@ def test_times_and_attributes_without_room_are_told(tmp_path: Path, caplog: pyte
     assert caplog.messages == [
         "2 files have times that ext3 has no room for: the nearest that it has is taken",
     ]
+
+
+@pytest.mark.needs("mke2fs")
+def test_links_have_the_mode_that_the_kernel_gives_them(tmp_path: Path) -> None:
+    """Some archives have others, which nothing looks at and `ls` shows."""
+    image = made(tmp_path / "image", [Entry(member(b"a", Kind.LINK, 0o644, target=b"b"))], size=16 * MEBIBYTE)
+    assert streams.ext(image, OFFSET)[b"a"].mode == 0o777
 
 
 @pytest.mark.needs("mke2fs")
@@ -285,7 +293,10 @@ class Model:
         self.there: dict[bytes, Kind] = {}
 
     def add(self, entry: Entry) -> bool:
-        """Takes a member; False, and nothing changes, for a hard link to what is no file or will be gone."""
+        """Takes a member; False, and nothing changes, for one that is refused.
+
+        That is a hard link to what is no file or will be gone, and what lies in neither a directory nor a link.
+        """
         path, kind, target = entry.member.path, entry.member.kind, entry.member.target
         above = path.rpartition(b"/")[0]
         if kind is Kind.HARD_LINK:
@@ -294,7 +305,10 @@ class Model:
             in_the_way = above == target or above.startswith(target + b"/")
             if kind is Kind.DIRECTORY or gone or in_the_way:
                 return False
-        for parent in (above.rpartition(b"/")[0], above):
+        parents = (above.rpartition(b"/")[0], above)
+        if any(self.there.get(each, Kind.LINK) not in (Kind.DIRECTORY, Kind.LINK) for each in parents):
+            return False
+        for parent in parents:
             if parent and self.there.get(parent) is not Kind.DIRECTORY:
                 self.remove(parent)
                 self.there[parent] = Kind.DIRECTORY

@@ -527,6 +527,32 @@ def test_root_keeps_everything(source: Path, target: Path, caplog: pytest.LogCap
     assert report.members == len(trees.look(source))
 
 
+@pytest.mark.needs("root")
+def test_times_that_the_file_system_moves_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """ext3 begins in 1901 and ends in 2446; the kernel takes the nearest time and says nothing."""
+    image, root = tmp_path / "image", tmp_path / "root"
+    root.mkdir()
+    with image.open("xb") as new:
+        new.truncate(4 << 20)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext3", "-I", "256", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, root], check=True)
+    far, old = 1 << 36, -(1 << 33)
+    tree = [
+        file(b"far", b"x", mtime=far * 10**9),
+        directory(b"old", mtime=old * 10**9),
+        Entry(trees.member(b"link", Kind.LINK, 0o777, target=b"far", mtime=old * 10**9)),
+        file(b"kept", b"x", mtime=-(10**9)),
+    ]
+    try:
+        with caplog.at_level(logging.WARNING):
+            report = unpack(iter(tree), root, name=Path("box.img"))
+    finally:
+        subprocess.run(["umount", root], check=True)
+    assert report.left_out == {Loss.TIMES: 3}
+    what = "3 files have times that the file system has no room for: the nearest that it has is taken"
+    assert caplog.messages == [f"box.img: {what}"]
+
+
 def test_a_damaged_archive_stops_where_it_is_damaged(target: Path) -> None:
     data = trees.archive(file(b"a", b"1"), file(b"b", bytes(200_000)))
     with pytest.raises(ImageError, match="ends in the middle"):
