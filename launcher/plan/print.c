@@ -9,9 +9,11 @@ static const char *const way_names[] = {[WAY_BIND] = "bind", [WAY_KERNEL] = "ker
 static const char *const layer_names[] = {[LAYER_NONE] = "none", [LAYER_OVERLAY] = "overlay",
                                           [LAYER_OVERLAY_FUSE] = "overlay (FUSE)", [LAYER_UNDERLAY] = "underlay"};
 static const char *const step_names[] = {[STEP_BIND] = "bind", [STEP_DIRECTORY] = "directory", [STEP_FILE] = "file",
-                                         [STEP_FILESYSTEM] = "mount", [STEP_LINK] = "link"};
+                                         [STEP_FILESYSTEM] = "mount", [STEP_LINK] = "link",
+                                         [STEP_PLACE] = "place"};
 static const char *const filesystem_names[] = {[FILESYSTEM_DIRECTORY] = "directory", [FILESYSTEM_SQUASHFS] = "squashfs",
                                                [FILESYSTEM_EXT] = "ext"};
+static const char *const identity_reasons[] = {[USER_CALLER] = NULL, [USER_NAMESPACE] = "by a user namespace", [USER_REAL] = "by setuid"};
 static const struct {
     uint64_t flag;
     const char *name;
@@ -25,6 +27,16 @@ static const char *options_of(const struct step *step, char text[64])
     snprintf(text, 64, "%s,nosuid%s%s", step->flags & STEP_READONLY ? "ro" : "rw", step->flags & STEP_NODEV ? ",nodev" : "",
              step->flags & STEP_NOEXEC ? ",noexec" : "");
     return text;
+}
+
+static unsigned uid_inside(const struct plan *plan, const struct plan_inputs *inputs)
+{
+    return plan->user.way != USER_CALLER ? plan->user.uid : plan->root_mapped ? 0 : inputs->caller->uid;
+}
+
+static unsigned gid_inside(const struct plan *plan, const struct plan_inputs *inputs)
+{
+    return plan->user.way != USER_CALLER ? plan->user.gid : plan->root_mapped ? 0 : inputs->caller->gid;
 }
 
 /* ---- for people ---- */
@@ -49,9 +61,12 @@ static void print_text(const struct plan *plan, const struct plan_inputs *inputs
                 *step->target != '\0' ? step->target : "-", options_of(step, options), step->reason,
                 step->skipped != NULL ? ": " : "", step->skipped != NULL ? step->skipped : "");
     }
-    fprintf(file, "directory: %s\nhome: %s\nidentity: uid %u, gid %u, no_new_privs %s\n", plan->directory, plan->home,
-            plan->root_mapped ? 0 : (unsigned)inputs->caller->uid, plan->root_mapped ? 0 : (unsigned)inputs->caller->gid,
-            plan->no_new_privs ? "on" : "off");
+    fprintf(file, plan->directory_reason != NULL ? "directory: %s (%s)\n" : "directory: %s\n", plan->directory,
+            plan->directory_reason);
+    fprintf(file, "home: %s\nidentity: uid %u, gid %u, no_new_privs %s", plan->home, uid_inside(plan, inputs),
+            gid_inside(plan, inputs), plan->no_new_privs ? "on" : "off");
+    fprintf(file, identity_reasons[plan->user.way] != NULL ? " (USER %s of the image, %s)\n" : "\n", plan->user.spec,
+            identity_reasons[plan->user.way]);
 }
 
 /* ---- for programs ---- */
@@ -129,10 +144,11 @@ static void print_json(const struct plan *plan, const struct plan_inputs *inputs
     json_member(file, "layer", layer_names[plan->layer], ",\n  ");
     json_member(file, "layer_reason", plan->layer_reason, ",\n  ");
     json_member(file, "directory", plan->directory, ",\n  ");
+    json_member(file, "directory_reason", plan->directory_reason, ",\n  ");
     json_member(file, "home", plan->home, ",\n  ");
-    fprintf(file, "\"uid\": %u,\n  \"gid\": %u,\n  \"no_new_privs\": %s,\n  \"steps\": [\n",
-            plan->root_mapped ? 0 : (unsigned)inputs->caller->uid, plan->root_mapped ? 0 : (unsigned)inputs->caller->gid,
-            plan->no_new_privs ? "true" : "false");
+    json_member(file, "user", plan->user.way != USER_CALLER ? plan->user.spec : NULL, ",\n  ");
+    fprintf(file, "\"uid\": %u,\n  \"gid\": %u,\n  \"no_new_privs\": %s,\n  \"steps\": [\n", uid_inside(plan, inputs),
+            gid_inside(plan, inputs), plan->no_new_privs ? "true" : "false");
     for (uint32_t i = 0; i < plan->step_count; i++) {
         json_step(&plan->steps[i], file);
         fputs(i + 1 < plan->step_count ? ",\n" : "\n", file);
