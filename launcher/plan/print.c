@@ -41,6 +41,14 @@ static unsigned gid_inside(const struct plan *plan, const struct plan_inputs *in
 
 /* ---- for people ---- */
 
+/* Some names are an image's: control characters are shown, not sent to the terminal. */
+static void put_plain(FILE *file, const char *text, const char *end)
+{
+    for (const unsigned char *byte = (const unsigned char *)text; *byte != '\0'; byte++)
+        fprintf(file, *byte < 0x20 || *byte == 0x7f ? "\\x%02x" : "%c", *byte);
+    fputs(end, file);
+}
+
 static void print_text(const struct plan *plan, const struct plan_inputs *inputs, FILE *file)
 {
     char options[64];
@@ -57,16 +65,26 @@ static void print_text(const struct plan *plan, const struct plan_inputs *inputs
     fprintf(file, "layer: %s (%s)\n", layer_names[plan->layer], plan->layer_reason);
     for (uint32_t i = 0; i < plan->step_count; i++) {
         const struct step *step = &plan->steps[i];
-        fprintf(file, "%s: %s -> %s [%s] (%s)%s%s\n", step->skipped != NULL ? "skip" : step_names[step->kind], step->source,
-                *step->target != '\0' ? step->target : "-", options_of(step, options), step->reason,
-                step->skipped != NULL ? ": " : "", step->skipped != NULL ? step->skipped : "");
+        fprintf(file, "%s: ", step->skipped != NULL ? "skip" : step_names[step->kind]);
+        put_plain(file, step->source, " -> ");
+        put_plain(file, *step->target != '\0' ? step->target : "-", " ");
+        fprintf(file, "[%s] (%s)%s%s\n", options_of(step, options), step->reason, step->skipped != NULL ? ": " : "",
+                step->skipped != NULL ? step->skipped : "");
     }
-    fprintf(file, plan->directory_reason != NULL ? "directory: %s (%s)\n" : "directory: %s\n", plan->directory,
-            plan->directory_reason);
-    fprintf(file, "home: %s\nidentity: uid %u, gid %u, no_new_privs %s", plan->home, uid_inside(plan, inputs),
-            gid_inside(plan, inputs), plan->no_new_privs ? "on" : "off");
-    fprintf(file, identity_reasons[plan->user.way] != NULL ? " (USER %s of the image, %s)\n" : "\n", plan->user.spec,
-            identity_reasons[plan->user.way]);
+    fputs("directory: ", file);
+    put_plain(file, plan->directory, "");
+    if (plan->directory_reason != NULL)
+        fprintf(file, " (%s)", plan->directory_reason);
+    fputs("\nhome: ", file);
+    put_plain(file, plan->home, "\n");
+    fprintf(file, "identity: uid %u, gid %u, no_new_privs %s", uid_inside(plan, inputs), gid_inside(plan, inputs),
+            plan->no_new_privs ? "on" : "off");
+    if (identity_reasons[plan->user.way] != NULL) {
+        fputs(" (USER ", file);
+        put_plain(file, plan->user.spec, "");
+        fprintf(file, " of the image, %s)", identity_reasons[plan->user.way]);
+    }
+    fputc('\n', file);
 }
 
 /* ---- for programs ---- */

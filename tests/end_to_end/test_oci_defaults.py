@@ -39,8 +39,8 @@ def test_compat_starts_in_the_workdir_as_the_user(launch: Launcher, made: Callab
 
 def test_without_being_asked_nothing_changes(launch: Launcher, made: Callable[..., Path]) -> None:
     tree = made("app", "/srv/present")
-    here = launch.changed(cwd=Path("/tmp"))  # noqa: S108
-    assert here("exec", tree, "sh", "-c", "id -u; pwd").ok().lines == [str(launch.account.uid), "/tmp"]  # noqa: S108
+    here = launch.changed(cwd=Path("/tmp"))
+    assert here("exec", tree, "sh", "-c", "id -u; pwd").ok().lines == [str(launch.account.uid), "/tmp"]
     told = here("exec", tree, "true", first=["-v"]).err
     assert "WORKDIR /srv/present of the image is not used" in told
     assert "USER app of the image is not used" in told
@@ -51,8 +51,8 @@ def test_the_administrator_can_ask_for_everybody(launch: Launcher, made: Callabl
     tree = made("app", "/srv/present")
     assert configured("exec", tree, "sh", "-c", f"{IDS}; pwd").ok().lines == ["1234 2345 app", "/srv/present"]
     words = ["exec", "--no-compat", tree, "sh", "-c", "id -u; pwd"]
-    here = configured.changed(cwd=Path("/tmp"))  # noqa: S108
-    assert here(*words).ok().lines == [str(launch.account.uid), "/tmp"]  # noqa: S108
+    here = configured.changed(cwd=Path("/tmp"))
+    assert here(*words).ok().lines == [str(launch.account.uid), "/tmp"]
 
 
 def test_an_image_of_another_kind_is_as_before(launch: Launcher, images: Images) -> None:
@@ -79,7 +79,7 @@ def test_a_bound_workdir_shows_what_was_bound(launch: Launcher, made: Callable[.
 
 
 def test_a_workdir_in_an_empty_tmp_is_made_there(launch: Launcher, made: Callable[..., Path]) -> None:
-    assert launch("exec", "--compat", made("", "/tmp/deep/work"), "pwd").ok().out == "/tmp/deep/work\n"  # noqa: S108
+    assert launch("exec", "--compat", made("", "/tmp/deep/work"), "pwd").ok().out == "/tmp/deep/work\n"
 
 
 def test_a_workdir_that_cannot_be_entered_is_told(launch: Launcher, made: Callable[..., Path]) -> None:
@@ -202,6 +202,14 @@ def test_a_dry_run_shows_both_with_their_reasons(launch: Launcher, made: Callabl
     data = json.loads(launch("exec", "--compat", "--dry-run=json", tree, "true").ok().out)
     assert (data["directory"], data["directory_reason"]) == ("/new", "WORKDIR of the image")
     assert (data["user"], data["uid"], data["gid"]) == ("app", 1234, 2345)
+
+
+@pytest.mark.modes("suid")
+def test_an_image_cannot_write_to_the_terminal(launch: Launcher, made: Callable[..., Path]) -> None:
+    plan = launch("exec", "--compat", "--dry-run", made("1\x1b[2J", "/a\nb\x1b]0;x"), "true")
+    assert plan.status == 0
+    assert "directory: /a\\x0ab\\x1b]0;x (WORKDIR of the image)" in plan.lines
+    assert "\x1b" not in plan.out + plan.err
 
 
 @pytest.mark.modes("suid")
