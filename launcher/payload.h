@@ -2,6 +2,8 @@
 #ifndef SINGULARITY_PAYLOAD_H
 #define SINGULARITY_PAYLOAD_H
 
+#include <stdbool.h>
+
 #include "request.h"
 
 /* Evaluates the environment of the image and of the caller, finds the program of the action and becomes it.
@@ -16,6 +18,8 @@ struct payload {
     const char *binds;
     const char *home;
     const char *image;
+    bool home_yields; /* HOME is set only where the image's own variables do not */
+    bool path_exact;  /* the PATH of a Docker image stays as it is */
 };
 _Noreturn void payload_execute(const struct payload *payload);
 

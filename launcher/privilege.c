@@ -96,9 +96,9 @@ void privilege_begin_for(uid_t uid, gid_t gid)
     begin();
 }
 
-void privilege_mapped_to_root(void)
+void privilege_mapped(uid_t uid)
 {
-    user = 0;
+    user = uid;
 }
 
 void privilege_raise(const char *what, enum privilege privilege)
@@ -154,6 +154,19 @@ static void ids_end(const struct caller *caller)
     if (getresuid(&real, &effective, &saved) < 0 || real != user || effective != user || saved != user ||
         getresgid(&groups[0], &groups[1], &groups[2]) < 0 || groups[0] != groups[1] || groups[1] != groups[2])
         stop(0, "privilege did not drop for good to uid %u", (unsigned)user);
+}
+
+void privilege_become(const struct ids *ids, uint64_t keep)
+{
+    uint64_t effective, permitted;
+
+    capabilities_get(&effective, &permitted);
+    if (effective & CAPABILITY(CAP_SETPCAP))
+        bounding_drop(keep);
+    if (setgroups(ids->group_count, ids->groups) < 0 || setresgid(ids->gid, ids->gid, ids->gid) < 0 ||
+        setresuid(ids->uid, ids->uid, ids->uid) < 0)
+        stop(errno, "become uid %u", (unsigned)ids->uid);
+    user = ids->uid;
 }
 
 static void no_new_privileges(void)

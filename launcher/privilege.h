@@ -9,6 +9,7 @@
 #define SINGULARITY_PRIVILEGE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "caller.h"
@@ -23,8 +24,17 @@ bool privilege_begin(void);
 /* Real root launching for another user: from here on as if that user had called the setuid starter. */
 void privilege_begin_for(uid_t uid, gid_t gid);
 
-/* The user is mapped to root in the user namespace just entered. */
-void privilege_mapped_to_root(void);
+/* The user has this id in the user namespace just entered. */
+void privilege_mapped(uid_t uid);
+
+/* Real root takes other ids for good; `keep` limits the capabilities that programs can ever have. privilege_end() follows. */
+struct ids {
+    uid_t uid;
+    gid_t gid;
+    const gid_t *groups;
+    size_t group_count;
+};
+void privilege_become(const struct ids *ids, uint64_t keep);
 
 void privilege_raise(const char *what, enum privilege privilege);
 void privilege_drop(void);

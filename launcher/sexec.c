@@ -175,14 +175,19 @@ static void build_root(struct plan_inputs *inputs, struct stage *stage)
 static _Noreturn void become_program(char **argv)
 {
     const struct payload payload = {.request = &request, .caller_environment = inherited.environment, .arguments = argv + 2,
-                                    .binds = plan.binds, .home = plan.home, .image = request.image};
+                                    .binds = plan.binds, .home = plan.home, .image = request.image,
+                                    .home_yields = plan.home_yields, .path_exact = plan.oci_image};
+    const struct ids ids = {plan.user.uid, plan.user.gid, plan.user.groups, plan.user.group_count};
 
+    if (plan.user.way == USER_REAL)
+        privilege_become(&ids, plan.keep_capabilities);
     privilege_end(&caller, plan.keep_capabilities, plan.no_new_privs);
     perform_follow(&plan);
     perform_init(&plan);
     if (request.new_session)
         perform_session();
     inherited_restore(&inherited, &request, -1);
+    perform_user(&plan, &caller);
     payload_execute(&payload);
 }
 

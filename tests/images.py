@@ -332,6 +332,20 @@ class Images:
         path, known = self._once("sandbox")
         return path if known else self.modern_tree(path)
 
+    def oci_tree(self, target: Path, user: str, workdir: str) -> Path:
+        """The same as made from an image of Docker or OCI with this USER and WORKDIR."""
+        self.modern_tree(target)
+        write(target / "etc/passwd", "root:x:0:0:root:/root:/bin/sh\napp:x:1234:2345:App:/home/app:/bin/sh\n")
+        write(target / "etc/group", "root:x:0:\nappg:x:2345:\nextra:x:3456:app\n")
+        (target / "srv/present").mkdir(parents=True)
+        write(target / ".singularity.d/oci-start", f"USER={user}\nWORKDIR={workdir}\n")
+        return target
+
+    @property
+    def oci_sandbox(self) -> Path:
+        path, known = self._once("oci-sandbox")
+        return path if known else self.oci_tree(path, "app", "/new/work")
+
     @property
     def live_sandbox(self) -> Path:
         """Its environment is shell code that only a shell can evaluate."""
@@ -428,6 +442,7 @@ class Images:
             "ext3": self.extfs,
             "sif-ext3": lambda: self.sif_with_ext3,
             "2.x": lambda: self.image_2x,
+            "oci": lambda: self.oci_sandbox,
         }
         return paths[name]()
 

@@ -95,6 +95,20 @@ static const char *base_name(const char *path)
     return slash == NULL ? path : slash + 1;
 }
 
+static void put_home(const struct entry *entry)
+{
+    if (entry->payload->home != NULL && entry->payload->home[0] != '\0')
+        put(entry->variables, "HOME", entry->payload->home);
+}
+
+/* What holds unless the script with a Docker image's own variables has set it. */
+static void complete(const struct entry *entry)
+{
+    path_begin(entry->variables);
+    if (entry->payload->home_yields && variables_get(entry->variables, "HOME") == NULL)
+        put_home(entry);
+}
+
 /* PATH is not among them: it gets its default after the script that has a Docker image's own. */
 static void begin(const struct entry *entry)
 {
@@ -104,8 +118,8 @@ static void begin(const struct entry *entry)
 
     variables_begin(variables, entry->host.arena);
     put_directory(entry);
-    if (payload->home != NULL && payload->home[0] != '\0')
-        put(variables, "HOME", payload->home);
+    if (!payload->home_yields)
+        put_home(entry);
     put_number(variables, "UID", getuid());
     put_number(variables, "GID", getgid());
     put_both(variables, "NAME", name);
@@ -211,10 +225,10 @@ static bool evaluate(struct entry *entry)
             injected = true;
         }
         if (kind != SCRIPT_FIRST && kind != SCRIPT_DOCKER)
-            path_begin(variables);
+            complete(entry);
         if (!evaluate_script(entry, entry->scripts.paths[at]))
             return false;
-        if (kind == SCRIPT_DOCKER || !entry->scripts.modern)
+        if ((kind == SCRIPT_DOCKER && !entry->payload->path_exact) || !entry->scripts.modern)
             path_complete(variables);
     }
     return injected || inject(entry);
@@ -225,7 +239,8 @@ static void evaluate_live(struct entry *entry)
     const struct payload *payload = entry->payload;
     const struct live live = {.shell = entry->shell, .arguments = payload->arguments, .scripts = &entry->scripts,
                               .injected = &entry->injected, .host = &entry->host,
-                              .no_eval = payload->request->no_eval};
+                              .no_eval = payload->request->no_eval, .path_exact = payload->path_exact,
+                              .home = payload->home_yields ? payload->home : NULL};
     mode_t mask = umask(0);
 
     (void)umask(mask);
@@ -326,7 +341,7 @@ static void finish(struct entry *entry)
 
     drop_unless_exported(variables, "UID");
     drop_unless_exported(variables, "GID");
-    path_begin(variables);
+    complete(entry);
     if (!entry->path_changed)
         path_change(variables);
     path_changes_drop(variables);

@@ -11,6 +11,8 @@ struct live {
     const struct scripts *scripts;
     const struct variables *injected;
     const struct variables *host;     /* to tell which of them a script sets without exporting it */
+    const char *home;                 /* HOME where the script of a Docker image has not set it; NULL: set before */
+    bool path_exact;                  /* the PATH of a Docker image stays as it is */
     bool no_eval;                     /* injected values are literal */
 };
 

@@ -122,6 +122,16 @@ static void add_path_complete(struct text *text)
     text_add_string(text, "export PATH\n");
 }
 
+static void add_defaults(struct text *text, const struct live *live)
+{
+    text_add_string(text, "[ -n \"${PATH+x}\" ] || export PATH='" PATH_DEFAULT "'\n");
+    if (live->home == NULL)
+        return;
+    text_add_string(text, "[ -n \"${HOME+x}\" ] || export HOME=");
+    text_add_quoted(text, live->home);
+    text_add_string(text, "\n");
+}
+
 static void add_scripts(struct text *text, const struct live *live)
 {
     bool injected = false;
@@ -134,7 +144,7 @@ static void add_scripts(struct text *text, const struct live *live)
             injected = true;
         }
         if (kind != SCRIPT_FIRST && kind != SCRIPT_DOCKER)
-            text_add_string(text, "[ -n \"${PATH+x}\" ] || export PATH='" PATH_DEFAULT "'\n");
+            add_defaults(text, live);
         text_add_string(text, "if [ -f ");
         text_add_quoted(text, path);
         text_add_string(text, " ] && [ -r ");
@@ -142,7 +152,7 @@ static void add_scripts(struct text *text, const struct live *live)
         text_add_string(text, " ]; then . ");
         text_add_quoted(text, path);
         text_add_string(text, " 9>&-; fi\n");
-        if (kind == SCRIPT_DOCKER || !live->scripts->modern)
+        if ((kind == SCRIPT_DOCKER && !live->path_exact) || !live->scripts->modern)
             add_path_complete(text);
     }
     if (!injected)

@@ -13,21 +13,44 @@ struct command {
     size_t count;
 };
 
-/* The words of `NAME='word word'`, which stands on a line of its own; none if there is no such line. */
+/* The end of an assignment: the first newline outside quotes, for the words of an image may hold newlines. */
+static const char *assignment_end(const char *at)
+{
+    for (char quote = '\0'; *at != '\0' && (*at != '\n' || quote != '\0'); at++) {
+        if (*at == '\\' && quote != '\'' && at[1] != '\0')
+            at++;
+        else if (quote == '\0' ? *at == '\'' || *at == '"' : *at == quote)
+            quote = quote == '\0' ? *at : '\0';
+    }
+    return at;
+}
+
+/* The line of the script that gives `name` a value, what other assignments quote left out; NULL: there is none. */
+static const char *assignment_find(const char *script, const char *name)
+{
+    size_t length = strlen(name);
+
+    while (script != NULL && *script != '\0') {
+        if (strncmp(script, name, length) == 0 && script[length] == '=')
+            return script;
+        script = strncmp(script, "OCI_", strlen("OCI_")) == 0 ? assignment_end(script) : strchr(script, '\n');
+        script += script != NULL && *script != '\0' ? 1 : 0;
+    }
+    return NULL;
+}
+
+/* The words of `NAME='word word'`, which begins a line; none if there is no such line. */
 static bool declared_words(const char *script, const char *name, struct variables *variables, struct command *command)
 {
     struct variables scratch;
     struct script_result result;
-    const char *line = script, *value;
+    const char *line = assignment_find(script, name), *value;
 
     *command = (struct command){NULL, 0};
-    while (strncmp(line, name, strlen(name)) != 0 || line[strlen(name)] != '=') {
-        line = strchr(line, '\n');
-        if (line++ == NULL)
-            return true;
-    }
+    if (line == NULL)
+        return true;
     if (!variables_copy(&scratch, variables) ||
-        script_evaluate("runscript", line, strcspn(line, "\n"), &scratch, &result) != SCRIPT_APPLIED)
+        script_evaluate("runscript", line, (size_t)(assignment_end(line) - line), &scratch, &result) != SCRIPT_APPLIED)
         return false;
     value = variables_get(&scratch, name);
     return value == NULL || script_split(value, variables, &command->words, &command->count, &result) == SCRIPT_APPLIED;

@@ -27,6 +27,7 @@ static const struct {
     SAME_NAME(no_home),        SAME_NAME(no_eval),  SAME_NAME(no_umask),   SAME_NAME(fakeroot), SAME_NAME(keep_privs),
     SAME_NAME(no_privs),       SAME_NAME(allow_setuid), SAME_NAME(underlay), SAME_NAME(nv),     SAME_NAME(rocm),
     SAME_NAME(new_session),    {OPTION_disable_overlayfs, offsetof(struct request, disable_overlay)},
+    {OPTION_no_compat, offsetof(struct request, no_oci_defaults)},
 #undef SAME_NAME
 };
 
@@ -45,6 +46,7 @@ static void take_flags(struct request *request, const struct options *options)
     request->no_umask |= compat;
     request->no_eval |= compat;
     request->writable_tmpfs |= compat;
+    request->oci_defaults |= compat;
     request->nv &= !options_flag(options, OPTION_no_nv);
     request->rocm &= !options_flag(options, OPTION_no_rocm);
 }

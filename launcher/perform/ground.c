@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -78,17 +79,34 @@ static void unshare_explained(const struct plan *plan, int flags)
          "allowed: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)", plan->mode_reason);
 }
 
-static void map_user(const struct plan *plan, const struct caller *caller)
+static void map_ids(uid_t uid, gid_t gid, const struct caller *caller)
 {
     char line[64];
 
     write_map("setgroups", "deny");
-    snprintf(line, sizeof line, "%u %u 1", plan->root_mapped ? 0 : (unsigned)caller->uid, (unsigned)caller->uid);
+    snprintf(line, sizeof line, "%u %u 1", (unsigned)uid, (unsigned)caller->uid);
     write_map("uid_map", line);
-    snprintf(line, sizeof line, "%u %u 1", plan->root_mapped ? 0 : (unsigned)caller->gid, (unsigned)caller->gid);
+    snprintf(line, sizeof line, "%u %u 1", (unsigned)gid, (unsigned)caller->gid);
     write_map("gid_map", line);
-    if (plan->root_mapped)
-        privilege_mapped_to_root();
+    privilege_mapped(uid);
+}
+
+static void map_user(const struct plan *plan, const struct caller *caller)
+{
+    map_ids(plan->root_mapped ? 0 : caller->uid, plan->root_mapped ? 0 : caller->gid, caller);
+}
+
+void perform_user(const struct plan *plan, const struct caller *caller)
+{
+    if (plan->user.way != USER_NAMESPACE)
+        return;
+    if (prctl(PR_SET_DUMPABLE, 1) < 0) /* nothing is left to hide, and the maps of a hidden process are root's */
+        stop(errno, "USER %s of the image", plan->user.spec);
+    proc_open();
+    if (unshare(CLONE_NEWUSER) < 0)
+        stop(errno, "a user namespace for USER %s of the image (--no-compat does without)", plan->user.spec);
+    map_ids(plan->user.uid, plan->user.gid, caller);
+    privilege_forget(caller);
 }
 
 static bool any_fuse(const struct plan *plan)

@@ -39,7 +39,7 @@ static bool must_be_made(const struct step *step)
 
 static bool shows_directory(const struct step *step)
 {
-    return step->kind == STEP_DIRECTORY || step->kind == STEP_FILESYSTEM || S_ISDIR(step->facts.source_type);
+    return step->kind == STEP_DIRECTORY || step->kind == STEP_PLACE || step->kind == STEP_FILESYSTEM || S_ISDIR(step->facts.source_type);
 }
 
 /* The missing mount points, below `base` of the session; for an underlay only those of one directory of the image. */

@@ -38,6 +38,9 @@ void perform_fork(struct plan *plan, const struct caller *caller);
 /* After the last change of ids: nothing inside outlives the launcher. */
 void perform_follow(const struct plan *plan);
 
+/* Where the program is a user of the image by a user namespace: the last act, when no privilege and no descriptor is left. */
+void perform_user(const struct plan *plan, const struct caller *caller);
+
 /* A session of its own, without the caller's terminal; where this process leads its group, in a child of it. */
 void perform_session(void);
 

@@ -138,11 +138,20 @@ static void perform_link(const struct stage *stage, const struct step *step)
         lost(step, errno);
 }
 
+/* A directory that the layer has, or that is made in what an earlier step has mounted. */
+static void perform_place(const struct stage *stage, const struct step *step)
+{
+    OWNED_FD target = open_target(stage, step, true);
+
+    if (target < 0)
+        lost(step, errno);
+}
+
 void perform_steps(const struct plan *plan, struct stage *stage)
 {
     static void (*const performers[])(const struct stage *, const struct step *) = {
         [STEP_BIND] = perform_bind,           [STEP_DIRECTORY] = perform_directory, [STEP_FILE] = perform_file,
-        [STEP_FILESYSTEM] = perform_filesystem, [STEP_LINK] = perform_link,
+        [STEP_FILESYSTEM] = perform_filesystem, [STEP_LINK] = perform_link, [STEP_PLACE] = perform_place,
     };
 
     for (uint32_t i = 0; i < plan->step_count; i++)
@@ -158,8 +167,13 @@ static void enter_directory(const struct plan *plan)
         return;
     if (plan->directory_asked)
         stop(errno, "the working directory %s cannot be entered in the container (--cwd)", plan->directory);
+    int number = errno;
     const char *second = *plan->home != '\0' && chdir(plan->home) == 0 ? plan->home : "/";
-    message_warning("the current directory is not in the container, starting in %s", second);
+    if (plan->directory_reason != NULL)
+        message_warning("%s (%s) cannot be entered: %s, starting in %s", plan->directory, plan->directory_reason,
+                        strerrordesc_np(number), second);
+    else
+        message_warning("the current directory is not in the container, starting in %s", second);
 }
 
 void perform_root(const struct plan *plan, struct stage *stage)

@@ -3,14 +3,17 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../descriptor.h"
+#include "../privilege.h"
 #include "inside.h"
 
-enum { ENTRIES_LIMIT = 64, ACCOUNT_LIMIT = 256 * 1024 };
+enum { ENTRIES_LIMIT = 64, SMALL_LIMIT = 256 * 1024 };
 
 /* ---- sources, on the host ---- */
 
@@ -109,21 +112,22 @@ static void survey_target(struct plan *plan, uint32_t number, int root)
     step->facts.parent_entries = count_entries(root, missing.parent);
 }
 
-/* ---- account files ---- */
+/* ---- files of the image ---- */
 
-static const char *read_account_file(struct plan *plan, int root, const char *path)
+/* The text of a small file until the next is read; NULL: there is none that can be read. */
+static const char *read_small_file(int root, const char *path)
 {
-    static char text[ACCOUNT_LIMIT]; /* too large for a stack that may be limited */
+    static char text[SMALL_LIMIT]; /* too large for a stack that may be limited */
     OWNED_FD file = inside_open(root, path, O_RDONLY | O_NONBLOCK);
     struct stat status;
     size_t used = 0;
 
-    if (file < 0 || fstat(file, &status) < 0 || !S_ISREG(status.st_mode) || status.st_size >= ACCOUNT_LIMIT)
+    if (file < 0 || fstat(file, &status) < 0 || !S_ISREG(status.st_mode) || status.st_size >= SMALL_LIMIT)
         return NULL;
     for (ssize_t size = 1; size > 0 && used < sizeof text - 1; used += size > 0 ? (size_t)size : 0)
         size = read(file, text + used, sizeof text - 1 - used);
     text[used] = '\0';
-    return plan_text(plan, "%s", text);
+    return text;
 }
 
 static void survey_accounts(struct plan *plan, const struct plan_inputs *inputs, int root)
@@ -132,7 +136,9 @@ static void survey_accounts(struct plan *plan, const struct plan_inputs *inputs,
         struct step *step = &plan->steps[i];
         if (!(step->flags & (STEP_PASSWD | STEP_GROUP)))
             continue;
-        const char *text = step->facts.target_found ? read_account_file(plan, root, step->target) : NULL;
+        const char *text = step->facts.target_found ? read_small_file(root, step->target) : NULL;
+        if (step->skipped != NULL)
+            continue;
         if (step->facts.covered)
             step->skipped = "another mount shows its own";
         else if (text == NULL)
@@ -142,8 +148,44 @@ static void survey_accounts(struct plan *plan, const struct plan_inputs *inputs,
     }
 }
 
+/* ---- where and as whom the program starts ---- */
+
+/* Why the kernel makes no user namespace with any rights in it, or NULL. A child tries: there is no way back out of one. */
+static const char *namespace_obstacle(const struct caller *caller)
+{
+    int status = 0;
+    pid_t child = fork();
+
+    if (child == 0) {
+        privilege_forget(caller);
+        _exit(unshare(CLONE_NEWUSER) < 0 || unshare(CLONE_NEWUTS) < 0 ? EXIT_OWN_FAILURE : 0);
+    }
+    if (child < 0)
+        return "no process could be started";
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return "no process could be waited for";
+    return status != 0 ? "the kernel makes no user namespace" : NULL;
+}
+
+/* Nothing is read unless it was asked for, or is to be told. */
+static void survey_oci(struct plan *plan, const struct plan_inputs *inputs, int root)
+{
+    const char *text;
+
+    if (!plan->oci_wanted && message_level_get() < LEVEL_VERBOSE)
+        return;
+    text = read_small_file(root, "/.singularity.d/oci-start");
+    if (text == NULL || !plan_oci(plan, inputs, text))
+        return;
+    plan_oci_passwd(plan, read_small_file(root, "/etc/passwd"));
+    plan_oci_group(plan, read_small_file(root, "/etc/group"));
+    plan_oci_user(plan, inputs, plan_oci_user_needs_namespace(plan, inputs) ? namespace_obstacle(inputs->caller) : NULL);
+}
+
 void survey(struct plan *plan, const struct plan_inputs *inputs, const struct stage *stage)
 {
+    survey_oci(plan, inputs, stage->parts[0]);
     for (uint32_t i = 0; i < plan->step_count; i++)
         if (plan->steps[i].kind == STEP_BIND)
             survey_source(&plan->steps[i]);

@@ -208,6 +208,7 @@ static void choose_rights(struct plan *plan, const struct plan_inputs *inputs)
 bool plan_ground(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
     plan->writable_part = inputs->request->writable_tmpfs ? 0 : -1;
+    plan->oci_wanted = (inputs->request->oci_defaults || inputs->config->oci_defaults) && !inputs->request->no_oci_defaults;
     choose_mode(plan, inputs);
     if (plan->mode == MODE_USERNS && !inputs->config->allow_user_ns)
         return error_set(error, 0, "user namespaces are not allowed here (\"allow user ns = no\" in %s), and the setuid "

@@ -27,7 +27,7 @@ static bool judge_source(struct step *step, struct error *error)
 
 static bool is_directory(const struct step *step)
 {
-    return step->kind == STEP_DIRECTORY || step->kind == STEP_FILESYSTEM || S_ISDIR(step->facts.source_type);
+    return step->kind == STEP_DIRECTORY || step->kind == STEP_PLACE || step->kind == STEP_FILESYSTEM || S_ISDIR(step->facts.source_type);
 }
 
 static bool judge_target(struct step *step, struct error *error)
@@ -36,6 +36,10 @@ static bool judge_target(struct step *step, struct error *error)
         return true;
     if (!step->facts.target_found)
         return true;
+    if (step->flags & STEP_ONLY_IF_MISSING) {
+        step->skipped = "the image has it";
+        return true;
+    }
     if (S_ISDIR(step->facts.target_type) == is_directory(step))
         return true;
     step->skipped = is_directory(step) ? "the image has a file there" : "the image has a directory there";

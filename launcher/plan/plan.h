@@ -17,7 +17,7 @@
 #include "../image/image.h"
 #include "../request.h"
 
-enum { PLAN_STEPS = 1024, PLAN_LAYERS = 32, PLAN_PARTS = 48, PLAN_TEXT = 1 << 20 };
+enum { PLAN_STEPS = 1024, PLAN_LAYERS = 32, PLAN_PARTS = 48, PLAN_GROUPS = 64, PLAN_TEXT = 1 << 20 };
 
 /* Where the right to mount comes from. */
 enum mode { MODE_ROOT, MODE_SETUID, MODE_USERNS };
@@ -36,6 +36,7 @@ enum step_kind {
     STEP_FILE,       /* source: a file of ours in the session directory with `content`, shown read-only at the target */
     STEP_FILESYSTEM, /* source: the type of a new file system, content: its options */
     STEP_LINK,       /* source: the text of a symbolic link made at the target */
+    STEP_PLACE,      /* nothing is shown: the target is a directory, made where it is missing */
 };
 
 enum step_flag {
@@ -50,6 +51,7 @@ enum step_flag {
     STEP_STICKY = 1 << 8,       /* a directory for all: mode 1777 */
     STEP_SUID = 1 << 9,         /* without nosuid (root's --allow-setuid) */
     STEP_ROOT_OWNED = 1 << 11,  /* the source must belong to root (user bind control = no) */
+    STEP_ONLY_IF_MISSING = 1 << 12, /* skipped when the image has the target */
 };
 
 /* What a look at the host and into the image found about one step. */
@@ -88,6 +90,25 @@ struct part {
     const char *reason;
 };
 
+/* How the program comes to be a user of the image. */
+enum user_way {
+    USER_CALLER,    /* not at all: it is who the launch makes it */
+    USER_NAMESPACE, /* a user namespace shows the caller's ids as these */
+    USER_REAL,      /* root takes these ids for good */
+};
+
+struct plan_user {
+    enum user_way way;
+    uid_t uid;
+    gid_t gid;
+    gid_t groups[PLAN_GROUPS]; /* besides gid; for USER_REAL */
+    uint32_t group_count;
+    const char *spec;       /* USER of the image as written; "" none */
+    const char *name;       /* its entry in the image's passwd file; "" none */
+    const char *home;
+    bool found;             /* in the image's account files, or a number */
+};
+
 struct plan {
     enum mode mode;
     const char *mode_reason;
@@ -119,8 +140,13 @@ struct plan {
     uint32_t step_count;
 
     const char *home;       /* inside; "" none */
+    bool home_yields;       /* HOME is only set where the image's variables do not */
     const char *directory;  /* where the program starts, first choice */
     bool directory_asked;   /* --cwd: a failure is fatal */
+    const char *directory_reason; /* for what is not the caller's choice, or NULL */
+    bool oci_wanted;        /* WORKDIR and USER of the image hold, by option or configuration */
+    bool oci_image;         /* ... and the image is one that has them */
+    struct plan_user user;
     const char *binds;      /* comma list of user bind targets */
 
     uint64_t keep_capabilities;
@@ -160,6 +186,20 @@ bool plan_layers(struct plan *plan, const struct plan_inputs *inputs, struct err
 /* The contents of /etc/passwd and /etc/group: the image's own text with the caller's entries. */
 const char *plan_passwd(struct plan *plan, const struct plan_inputs *inputs, const char *text);
 const char *plan_group(struct plan *plan, const struct plan_inputs *inputs, const char *text);
+
+/* What an image of Docker or OCI says of where and as whom its program starts: the text of its file. Chooses the
+ * directory; true: there is a USER, who is to be found with the two calls below. */
+bool plan_oci(struct plan *plan, const struct plan_inputs *inputs, const char *text);
+
+/* The texts of the image's own account files, NULL where there are none, by the rules of Docker. */
+void plan_oci_passwd(struct plan *plan, const char *text);
+void plan_oci_group(struct plan *plan, const char *text);
+
+/* Whether the program becomes that user only where the kernel makes user namespaces. */
+bool plan_oci_user_needs_namespace(const struct plan *plan, const struct plan_inputs *inputs);
+
+/* How the program becomes that user, or one line that says why not. `obstacle`: why there is no user namespace, or NULL. */
+void plan_oci_user(struct plan *plan, const struct plan_inputs *inputs, const char *obstacle);
 
 /* Adds one step and returns it; stops the process when there are too many. */
 struct step *plan_add(struct plan *plan, enum step_kind kind, const char *source, const char *target, uint32_t flags,

@@ -9,9 +9,11 @@ static const char *const way_names[] = {[WAY_BIND] = "bind", [WAY_KERNEL] = "ker
 static const char *const layer_names[] = {[LAYER_NONE] = "none", [LAYER_OVERLAY] = "overlay",
                                           [LAYER_OVERLAY_FUSE] = "overlay (FUSE)", [LAYER_UNDERLAY] = "underlay"};
 static const char *const step_names[] = {[STEP_BIND] = "bind", [STEP_DIRECTORY] = "directory", [STEP_FILE] = "file",
-                                         [STEP_FILESYSTEM] = "mount", [STEP_LINK] = "link"};
+                                         [STEP_FILESYSTEM] = "mount", [STEP_LINK] = "link",
+                                         [STEP_PLACE] = "place"};
 static const char *const filesystem_names[] = {[FILESYSTEM_DIRECTORY] = "directory", [FILESYSTEM_SQUASHFS] = "squashfs",
                                                [FILESYSTEM_EXT] = "ext"};
+static const char *const identity_reasons[] = {[USER_CALLER] = NULL, [USER_NAMESPACE] = "by a user namespace", [USER_REAL] = "by setuid"};
 static const struct {
     uint64_t flag;
     const char *name;
@@ -27,7 +29,25 @@ static const char *options_of(const struct step *step, char text[64])
     return text;
 }
 
+static unsigned uid_inside(const struct plan *plan, const struct plan_inputs *inputs)
+{
+    return plan->user.way != USER_CALLER ? plan->user.uid : plan->root_mapped ? 0 : inputs->caller->uid;
+}
+
+static unsigned gid_inside(const struct plan *plan, const struct plan_inputs *inputs)
+{
+    return plan->user.way != USER_CALLER ? plan->user.gid : plan->root_mapped ? 0 : inputs->caller->gid;
+}
+
 /* ---- for people ---- */
+
+/* Some names are an image's: control characters are shown, not sent to the terminal. */
+static void put_plain(FILE *file, const char *text, const char *end)
+{
+    for (const unsigned char *byte = (const unsigned char *)text; *byte != '\0'; byte++)
+        fprintf(file, *byte < 0x20 || *byte == 0x7f ? "\\x%02x" : "%c", *byte);
+    fputs(end, file);
+}
 
 static void print_text(const struct plan *plan, const struct plan_inputs *inputs, FILE *file)
 {
@@ -45,13 +65,26 @@ static void print_text(const struct plan *plan, const struct plan_inputs *inputs
     fprintf(file, "layer: %s (%s)\n", layer_names[plan->layer], plan->layer_reason);
     for (uint32_t i = 0; i < plan->step_count; i++) {
         const struct step *step = &plan->steps[i];
-        fprintf(file, "%s: %s -> %s [%s] (%s)%s%s\n", step->skipped != NULL ? "skip" : step_names[step->kind], step->source,
-                *step->target != '\0' ? step->target : "-", options_of(step, options), step->reason,
-                step->skipped != NULL ? ": " : "", step->skipped != NULL ? step->skipped : "");
+        fprintf(file, "%s: ", step->skipped != NULL ? "skip" : step_names[step->kind]);
+        put_plain(file, step->source, " -> ");
+        put_plain(file, *step->target != '\0' ? step->target : "-", " ");
+        fprintf(file, "[%s] (%s)%s%s\n", options_of(step, options), step->reason, step->skipped != NULL ? ": " : "",
+                step->skipped != NULL ? step->skipped : "");
     }
-    fprintf(file, "directory: %s\nhome: %s\nidentity: uid %u, gid %u, no_new_privs %s\n", plan->directory, plan->home,
-            plan->root_mapped ? 0 : (unsigned)inputs->caller->uid, plan->root_mapped ? 0 : (unsigned)inputs->caller->gid,
+    fputs("directory: ", file);
+    put_plain(file, plan->directory, "");
+    if (plan->directory_reason != NULL)
+        fprintf(file, " (%s)", plan->directory_reason);
+    fputs("\nhome: ", file);
+    put_plain(file, plan->home, "\n");
+    fprintf(file, "identity: uid %u, gid %u, no_new_privs %s", uid_inside(plan, inputs), gid_inside(plan, inputs),
             plan->no_new_privs ? "on" : "off");
+    if (identity_reasons[plan->user.way] != NULL) {
+        fputs(" (USER ", file);
+        put_plain(file, plan->user.spec, "");
+        fprintf(file, " of the image, %s)", identity_reasons[plan->user.way]);
+    }
+    fputc('\n', file);
 }
 
 /* ---- for programs ---- */
@@ -129,10 +162,11 @@ static void print_json(const struct plan *plan, const struct plan_inputs *inputs
     json_member(file, "layer", layer_names[plan->layer], ",\n  ");
     json_member(file, "layer_reason", plan->layer_reason, ",\n  ");
     json_member(file, "directory", plan->directory, ",\n  ");
+    json_member(file, "directory_reason", plan->directory_reason, ",\n  ");
     json_member(file, "home", plan->home, ",\n  ");
-    fprintf(file, "\"uid\": %u,\n  \"gid\": %u,\n  \"no_new_privs\": %s,\n  \"steps\": [\n",
-            plan->root_mapped ? 0 : (unsigned)inputs->caller->uid, plan->root_mapped ? 0 : (unsigned)inputs->caller->gid,
-            plan->no_new_privs ? "true" : "false");
+    json_member(file, "user", plan->user.way != USER_CALLER ? plan->user.spec : NULL, ",\n  ");
+    fprintf(file, "\"uid\": %u,\n  \"gid\": %u,\n  \"no_new_privs\": %s,\n  \"steps\": [\n", uid_inside(plan, inputs),
+            gid_inside(plan, inputs), plan->no_new_privs ? "true" : "false");
     for (uint32_t i = 0; i < plan->step_count; i++) {
         json_step(&plan->steps[i], file);
         fputs(i + 1 < plan->step_count ? ",\n" : "\n", file);

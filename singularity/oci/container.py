@@ -7,6 +7,7 @@ hold. The runscript's form is one that launches carry out themselves where an im
 
 import json
 import logging
+import posixpath
 import re
 from collections.abc import Iterable, Sequence
 
@@ -21,8 +22,10 @@ CONFIG_FILE = f"{metadata.DIRECTORY}/oci-config.json"
 _ENVIRONMENT = f"{metadata.DIRECTORY}/env/10-docker2singularity.sh"
 _RUNSCRIPT = f"{metadata.DIRECTORY}/runscript"
 _LABELS = f"{metadata.DIRECTORY}/labels.json"
+_START = f"{metadata.DIRECTORY}/oci-start"
 _TEXT, _PROGRAM = 0o644, 0o755
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_UNUSED = frozenset({"ExposedPorts", "Healthcheck", "StopSignal", "Volumes"})
 _SPECIAL = re.compile(r'([\\"$`])')
 
 _RUN = """#!/bin/sh
@@ -82,9 +85,9 @@ def write(root: Root, config: Config) -> None:
     _write(root, _ENVIRONMENT, environment(config.environment), _PROGRAM)
     _write(root, _LABELS, json.dumps(dict(config.labels), indent="\t", ensure_ascii=False) + "\n", _TEXT)
     _write(root, CONFIG_FILE, json.dumps(config.raw, ensure_ascii=False, separators=(",", ":")), _TEXT)
-    for key, value in (("WORKDIR", config.working_directory), ("USER", config.user)):
-        if value not in ("", "/", "root", "0"):
-            logger.log(VERBOSE, '%s "%s" of the image is kept in %s; launches do not use it', key, value, CONFIG_FILE)
+    _write(root, _START, start(config.user, config.working_directory), _TEXT)
+    for key in sorted(_UNUSED & {key for key, value in config.raw.items() if value}):
+        logger.log(VERBOSE, "%s of the image is kept in %s; launches have no use for it", key, CONFIG_FILE)
 
 
 def _write(root: Root, path: str, text: str, mode: int) -> None:
@@ -93,7 +96,18 @@ def _write(root: Root, path: str, text: str, mode: int) -> None:
 
 def runscript(entrypoint: Sequence[str], command: Sequence[str]) -> str:
     """The script that does what Docker does with ENTRYPOINT, CMD and the arguments of `run`."""
+    if tuple(entrypoint) == ("",):  # how an inherited entry point is taken away
+        entrypoint = ()
     return _RUN % {"entrypoint": _assigned(entrypoint), "command": _assigned(command)}
+
+
+def start(user: str, working_directory: str) -> str:
+    """Where and as whom `docker run` starts the program, for launches that are to do the same.
+
+    Two lines, USER= and WORKDIR=; the second value is a plain absolute path, and may hold newlines.
+    """
+    path = posixpath.normpath("/" + working_directory.lstrip("/"))
+    return f"USER={user.replace(chr(10), ' ')}\nWORKDIR={path}\n"
 
 
 def _assigned(words: Iterable[str]) -> str:

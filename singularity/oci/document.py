@@ -143,8 +143,8 @@ def parse_config(data: bytes, name: str) -> Config:
         command=_words(raw, "Cmd", name),
         environment=_words(raw, "Env", name),
         labels=_strings(raw, "Labels", name),
-        working_directory=_text(raw, "WorkingDir", name),
-        user=_text(raw, "User", name),
+        working_directory=_plain(raw, "WorkingDir", name),
+        user=_plain(raw, "User", name),
         raw=raw,
     )
 
@@ -207,6 +207,13 @@ def _text(document: Mapping[str, Any], key: str, name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise ImageError(f"{name}: {key} is no text")
+    return value
+
+
+def _plain(document: Mapping[str, Any], key: str, name: str) -> str:
+    value = _text(document, key, name)
+    if "\0" in value:
+        raise ImageError(f"{name}: {key} holds a zero byte")
     return value
 
 

@@ -203,8 +203,10 @@ static void test_flags(void)
               !request->no_init,
           "--containall is contain, pid, ipc and cleanenv");
     CHECK(fill("exec|--compat|i", NULL) && request->contain && request->pid && request->no_init && request->no_umask &&
-              request->no_eval && request->writable_tmpfs,
-          "--compat is containall, no-init, no-umask, no-eval and writable-tmpfs");
+              request->no_eval && request->writable_tmpfs && request->oci_defaults && !request->no_oci_defaults,
+          "--compat is containall, no-init, no-umask, no-eval, writable-tmpfs and what the image says");
+    CHECK(fill("exec|--compat|--no-compat|i", NULL) && request->contain && request->no_oci_defaults,
+          "--no-compat takes what the image says away");
     CHECK(fill("exec|-C|--no-pid|i", NULL) && request->contain && !request->pid, "--no-pid takes the PID namespace of -C away");
     CHECK(fill("exec|--nv|--no-nv|--rocm|i", NULL) && !request->nv && request->rocm, "--no-nv takes --nv away");
     CHECK(fill("exec|--hostname|node-1.site|i", NULL) && request->uts && strcmp(request->hostname, "node-1.site") == 0,

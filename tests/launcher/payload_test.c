@@ -339,6 +339,9 @@ static void check_oci_without_shell(void)
     act(ACTION_RUN, words + 1);
     CHECK(ended(127, "", "FATAL:   \"test.sif \"q\"\": executable file not found in $PATH\n"),
           "no shell: arguments take the place of a command alone");
+    make_oci_runscript("\"/bin/echo\" \"two\nOCI_CMD=no\nlines\"", "\"a\nb\"");
+    act(ACTION_RUN, nothing);
+    CHECK(ended(0, "two\nOCI_CMD=no\nlines a\nb\n", ""), "no shell: words with newlines");
     make_oci_runscript("\"/bin/echo\" `x`", "");
     act(ACTION_RUN, nothing);
     CHECK(ended(127, "", "FATAL:   \"/.singularity.d/runscript\" needs the interpreter /bin/sh, which the image lacks\n"),

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from singularity.errors import ImageError
 from singularity.image.root import Root
 from singularity.oci import container, document
 from singularity.oci.document import Config, Platform
@@ -73,6 +74,7 @@ def test_arguments_follow_the_entry_point_or_replace_the_command(shell: list[str
     assert run(shell, container.runscript([], ["no", "default"]), show, "x y", SCRIPT=place) == "<x y>"
     assert run(shell, container.runscript([show], []), SCRIPT=place) == ""
     assert run(shell, container.runscript([], []), show, "a", SCRIPT=place) == "<a>"
+    assert run(shell, container.runscript([""], [show, "default"]), SCRIPT=place) == "<default>"
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
@@ -118,6 +120,7 @@ def test_any_words_arrive(words: list[str]) -> None:
 
 def test_the_files_of_a_configuration(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     raw = {"Env": ["A=b"], "Cmd": ["x"], "Labels": {"l": "m", "ü": "\ud800"}, "WorkingDir": "/w", "User": "7"}
+    raw |= {"ExposedPorts": {"80/tcp": {}}, "Healthcheck": {"Test": ["CMD", "true"]}, "Volumes": {}}
     data = json.dumps({"config": raw, "os": "linux", "architecture": "amd64"}).encode()
     config = document.parse_config(data, "x")
     assert (config.platform, config.working_directory) == (Platform(os="linux", architecture="amd64"), "/w")
@@ -131,7 +134,29 @@ def test_the_files_of_a_configuration(tmp_path: Path, caplog: pytest.LogCaptureF
     assert json.loads((place / "labels.json").read_text()) == {"l": "m", "ü": "?"}
     assert stat.S_IMODE((place / "runscript").stat().st_mode) == 0o755
     assert (place / "env/10-docker2singularity.sh").read_text().count("\n") == 4
-    assert [record.getMessage().partition(" of ")[0] for record in caplog.records] == ['WORKDIR "/w"', 'USER "7"']
+    assert (place / "oci-start").read_text() == "USER=7\nWORKDIR=/w\n"
+    assert [record.getMessage().partition(" of ")[0] for record in caplog.records] == ["ExposedPorts", "Healthcheck"]
+
+
+@pytest.mark.parametrize(
+    ("user", "directory", "written"),
+    [
+        ("", "", "USER=\nWORKDIR=/\n"),
+        ("app:staff", "/srv//a b/", "USER=app:staff\nWORKDIR=/srv/a b\n"),
+        ("7", "relative/../x", "USER=7\nWORKDIR=/x\n"),
+        ("0", "//../..", "USER=0\nWORKDIR=/\n"),
+        ("a\nWORKDIR=/b", "/new\nline", "USER=a WORKDIR=/b\nWORKDIR=/new\nline\n"),
+    ],
+)
+def test_where_and_as_whom_the_program_starts(user: str, directory: str, written: str) -> None:
+    assert container.start(user, directory) == written
+
+
+@pytest.mark.parametrize("key", ["WorkingDir", "User"])
+def test_a_zero_byte_is_refused(key: str) -> None:
+    data = json.dumps({"config": {key: "a\0b"}, "os": "linux", "architecture": "amd64"}).encode()
+    with pytest.raises(ImageError, match=f"{key} holds a zero byte"):
+        document.parse_config(data, "x")
 
 
 def test_an_empty_configuration_runs_a_shell(tmp_path: Path) -> None:
