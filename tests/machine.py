@@ -141,6 +141,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "createrepo": lambda: _program("createrepo_c", "createrepo-c"),
     "zypper": lambda: _program("zypper", "zypper"),
     "pacman": lambda: _program("pacman", "pacman-package-manager"),
+    "makepkg": lambda: _program("makepkg", "makepkg"),  # repo-add of the other package calls its scripts
     "dpkg-scanpackages": lambda: _program("dpkg-scanpackages", "dpkg-dev"),
     "bsdtar": lambda: _program("bsdtar", "libarchive-tools"),
     "gpg": lambda: _program("gpg", "gpg"),

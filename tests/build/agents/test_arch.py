@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from conftest import Alice
     from repositories import Inside, Server
 
-pytestmark = pytest.mark.needs("pacman", "bsdtar", "gpg", "busybox", "mksquashfs")
+pytestmark = pytest.mark.needs("pacman", "makepkg", "bsdtar", "gpg", "busybox", "mksquashfs")
 
 KEYRINGS = Path("/usr/share/keyrings")  # where this machine's pacman-key looks for those of distributions
 # Stands for the image's own, which comes with gpg and all that it needs.
