@@ -106,11 +106,12 @@ def header_(file: Path) -> None:
     """The global header."""
     with _opened(file) as (_, content):
         header = content.header
+        architecture = sif.architecture_name(header.architecture)
         _table(
             ("Launch Script", escape(header.launch.rstrip(b"\n").decode("utf-8", "replace"))),
             ("Version", header.version.rstrip(b"\0").decode("ascii", "replace")),
-            ("Primary Architecture", sif.architecture_name(header.architecture)),
-            ("ID", str(header.id)),
+            ("Primary Architecture", "" if architecture == _UNKNOWN else architecture),
+            ("ID", str(header.id) if header.id.int else ""),
             ("Created At", _time(header.created)),
             ("Modified At", _time(header.modified)),
             ("Descriptors Free", str(header.free)),
@@ -157,7 +158,7 @@ def info(id_: int, file: Path) -> None:
             rows += [("Format", _sbom(each))]
         elif each.type in (DataType.OCI_ROOT_INDEX, DataType.OCI_BLOB):
             rows += [("Digest", escape(each.extra.decode("utf-8", "replace")))]
-        _table(*rows)
+        _table(*rows, gap=_INFO_GAP)
 
 
 @_below("dump")
@@ -385,6 +386,8 @@ _OPTIONS_OF = {
     DataType.SBOM: ("sbomformat",),
 }
 _LINKS_GROUP = 0xF0000000
+_UNKNOWN = "unknown"  # architecture
+_INFO_GAP = 2  # blanks before the names and before the values of `info`
 _MESSAGE_FORMATS = {1: "OpenPGP", 2: "PEM"}
 _MESSAGE_TYPES = {0x100: "Clear Signature", 0x200: "RSA-OAEP"}
 
@@ -422,12 +425,16 @@ def _hash(descriptor: Descriptor) -> str:
     return _HASHES.get(int.from_bytes(descriptor.extra[:4], "little"), "Unknown")
 
 
-def _table(*rows: tuple[str, str]) -> None:
-    width = max(len(name) for name, _ in rows) + 2
-    click.echo("\n".join(f"{name + ':':<{width}}{value}".rstrip() for name, value in rows))
+def _table(*rows: tuple[str, str], gap: int = 0) -> None:
+    """One line for each row that has a value, all values in one column, as siftool prints them."""
+    said = [(name, value) for name, value in rows if value]
+    width = max(len(name) for name, _ in said) + max(gap, 1) + 1
+    click.echo("\n".join(f"{'':{gap}}{name + ':':<{width}}{value}" for name, value in said))
 
 
 def _time(seconds: int) -> str:
+    if seconds == sif.NO_TIME:
+        return ""
     try:
         time = _EPOCH + timedelta(seconds=seconds)
     except OverflowError:

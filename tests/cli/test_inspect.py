@@ -108,7 +108,8 @@ def test_a_sif_file_of_another_program_object_by_object() -> None:
     assert "Launch Script:        #!/usr/bin/env run-singularity\n" in header
     assert "Primary Architecture: amd64\n" in header
     info = run("sif", "info", "4", FIXTURES / "busybox-signed.sif").stdout.decode()
-    assert "Hash Type:   SHA-256\nEntity:      6E0B23AC2796A947269B299936EF72906FF159CC\n" in info
+    assert "  Hash Type:    SHA-256\n  Entity:       6E0B23AC2796A947269B299936EF72906FF159CC\n" in info
+    assert "Name:" not in info
 
 
 @pytest.mark.needs("fixtures")

@@ -155,6 +155,72 @@ def test_the_objects_of_a_written_file_are_dumped_as_they_are(tmp_path: Path, fi
         assert subprocess.run(argv, check=True, capture_output=True).stdout == part.read_bytes()
 
 
+def siftool(*words: str | Path) -> str:
+    return subprocess.run(["siftool", *words], check=True, capture_output=True, text=True).stdout
+
+
+def assert_shown_alike(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+    """`list`, `header` and `info` of each object print what siftool prints."""
+    capsys.readouterr()
+    ids = [line.split()[0] for line in siftool("list", file).splitlines()[3:]]
+    for words in (["list"], ["header"], *(["info", id_] for id_ in ids)):
+        assert sif(*words, file) == 0
+        assert capsys.readouterr().out == siftool(*words, file)
+
+
+OBJECTS = (
+    ("--datatype=1", "--groupid=1"),
+    ("--datatype=2",),
+    ("--datatype=3", "--link=1"),
+    ("--datatype=4", "--partfs=1", "--parttype=1", "--partarch=2", "--groupid=1"),
+    ("--datatype=4", "--partfs=2", "--parttype=4", "--partarch=4", "--groupid=1"),
+    ("--datatype=5", "--signhash=1", f"--signentity={'0A' * 20}", "--link=0xf0000001"),
+    ("--datatype=6",),
+    ("--datatype=7", "--filename="),
+    ("--datatype=8",),
+    ("--datatype=9", "--sbomformat=spdx-json"),
+)
+
+
+@pytest.mark.needs("siftool")
+@pytest.mark.parametrize("epoch", ["", "1600000000"])
+def test_another_tool_shows_our_files_as_we_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: Path, epoch: str
+) -> None:
+    """Files without a time too, whose empty fields neither shows."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+    file = tmp_path / "ours.sif"
+    assert sif("new", file) == 0
+    assert_shown_alike(capsys, file)
+    for options in OBJECTS:
+        assert sif("add", *options, file, data) == 0
+    assert_shown_alike(capsys, file)
+    assert sif("setprim", "4", file) == 0
+    assert sif("del", "2", file) == 0
+    assert_shown_alike(capsys, file)
+    assert siftool("dump", "4", file) == data.read_text()
+
+
+@pytest.mark.needs("siftool")
+def test_another_tool_and_we_change_one_file_in_turn(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, data: Path
+) -> None:
+    file = tmp_path / "theirs.sif"
+    siftool("new", file)
+    siftool("add", "--datatype=4", "--partfs=1", "--parttype=1", "--partarch=2", "--groupid=1", file, data)
+    siftool("add", "--datatype=7", file, data)
+    assert sif("setprim", "1", file) == 0
+    assert sif("del", "2", file) == 0
+    siftool("add", "--datatype=6", file, data)
+    assert sif("add", "--datatype=9", "--sbomformat=spdx-json", file, data) == 0
+    siftool("del", "2", file)
+    assert [line.rpartition("|")[2] for line in siftool("list", file).splitlines()[3:]] == [
+        "FS (Squashfs/*System/amd64)",
+        "SBOM (spdx-json)",
+    ]
+    assert_shown_alike(capsys, file)
+
+
 @pytest.mark.needs("fixtures")
 def test_fixture_files_pass_the_checker() -> None:
     """The checker that judges our files takes those of another program for what they are."""
