@@ -60,12 +60,12 @@ class Layout:
         return tuple(dict.fromkeys((*self.alone, *self.uncompressed)))
 
 
-def choose(root: Root, read_first: Sequence[str] = ()) -> Layout:
-    """The layout of a finished root file system; `read_first`, what a start was seen to open, in order."""
-    groups = list(_groups(root, read_first))
-    enough = int(sum(group.cost for group in groups) / _SHARE)
-    size = _size(root, enough)
-    kept = tuple(_affordable(groups, size))
+def choose(root: Root, size: int, read_first: Sequence[str] = ()) -> Layout:
+    """The layout of a finished root file system with `size` bytes of files.
+
+    `read_first` is what a start was seen to open, in order.
+    """
+    kept = tuple(_affordable(list(_groups(root, read_first)), size))
     return Layout(uncompressed=kept, alone=tuple(dict.fromkeys((*kept, *read_by_launches(root)))))
 
 
@@ -109,26 +109,6 @@ def _affordable(groups: Sequence[_Group], size: int) -> Iterator[str]:
         elif spent + group.cost <= size * group.share:
             spent += group.cost
             yield from group.paths
-
-
-def _size(root: Root, enough: int) -> int:
-    """The bytes in the regular files of a root file system; not less than `enough` when there are more than that.
-
-    Of a big one it does not look at everything.
-    """
-    total = 0
-    pending = [os.fspath(root.path)]
-    while pending and total < enough:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-                    elif entry.is_file(follow_symlinks=False):
-                        total += entry.stat(follow_symlinks=False).st_size
-        except OSError:
-            continue
-    return total
 
 
 def read_by_launches(root: Root) -> list[str]:

@@ -45,9 +45,10 @@ def pack(
     was seen to read, in order, without leading `/`. With SOURCE_DATE_EPOCH set the same root makes the same file.
     Raises FileError and ToolError.
     """
+    size = _fit(root, target)
     with Root(root) as opened:
         objects = objects_of(opened)
-        order = layout.choose(opened, read_first)
+        order = layout.choose(opened, size, read_first)
     with files.replacing(target, overwrite=overwrite, mode=0o777) as new:
         offset = sif.partition_offset(objects)
         _make_squashfs(root, new, offset, order, arguments, target)
@@ -66,8 +67,9 @@ def pack_squashfs(
     root: Path, target: Path, *, arguments: Sequence[str], overwrite: bool, read_first: Sequence[str] = ()
 ) -> None:
     """Writes the squashfs file `target`; the rest is as for `pack`."""
+    size = _fit(root, target)
     with Root(root) as opened:
-        order = layout.choose(opened, read_first)
+        order = layout.choose(opened, size, read_first)
     with files.replacing(target, overwrite=overwrite, mode=0o777) as new:
         _make_squashfs(root, new, 0, order, arguments, target)
 
@@ -141,7 +143,6 @@ def _make_squashfs(
     root: Path, new: files.NewFile, offset: int, order: layout.Layout, arguments: Sequence[str], target: Path
 ) -> None:
     purpose = f"write {target}"
-    warn_of_losses(target, *_fit(root))
     argv: list[str | Path] = ["mksquashfs", root, new.path, *common_arguments(offset)]
     argv += compression(arguments, purpose)
     for action, paths in (("uncompressed", order.uncompressed), ("no-fragments", order.alone)):
@@ -169,12 +170,13 @@ def warn_of_losses(target: Path, times: int, lists: int) -> None:
             logger.warning("%s: %d %s are left out: squashfs cannot hold them", target, count, what)
 
 
-def _fit(root: Path) -> tuple[int, int]:
+def _fit(root: Path, target: Path) -> int:
     """Moves times into the range of squashfs, which mksquashfs would let wrap around, in a root file system of ours.
 
-    Returns how many times, and how many access control lists it cannot hold. What cannot be read, mksquashfs names.
+    Returns the bytes in its regular files: to walk through them twice is what would be felt. Says how many times, and
+    how many access control lists squashfs cannot hold. What cannot be read, mksquashfs names.
     """
-    times = lists = 0
+    times = lists = size = 0
     pending = [os.fspath(root)]
     while pending:
         with suppress(OSError), os.scandir(pending.pop()) as entries:
@@ -190,7 +192,10 @@ def _fit(root: Path) -> tuple[int, int]:
                         times += 1
                     if not entry.is_symlink():
                         lists += any(name.startswith("system.posix_acl") for name in os.listxattr(entry.path))
-    return times, lists
+                    if entry.is_file(follow_symlinks=False):
+                        size += status.st_size
+    warn_of_losses(target, times, lists)
+    return size
 
 
 def _tests(paths: Sequence[str]) -> Iterable[str]:

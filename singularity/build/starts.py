@@ -116,6 +116,8 @@ def opened_by(root: Path, stage: Stage, run: Callable[[Sequence[str]], int]) -> 
     """
     commands = list(_commands(stage))
     found: list[str] = []
+    if not commands:  # to watch every directory would be for nothing
+        return found
     with recording(root, found):
         for argv in commands:
             with suppress(BuildError):

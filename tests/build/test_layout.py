@@ -102,7 +102,7 @@ def test_what_a_start_opens_comes_first_and_in_that_order(image: Path) -> None:
         (image / "usr" / "written").write_bytes(b"x")
     assert opened == ["usr/b", "usr/a"]
     with Root(image) as root:
-        found = layout.choose(root, opened)
+        found = layout.choose(root, 1 << 30, opened)
     places = [found.sorted.index(f"usr/{name}") for name in ("b", "a")]
     assert places == sorted(places)
     assert "usr/unread" not in found.sorted
@@ -123,6 +123,30 @@ def test_the_interpreters_of_the_scripts_are_started(tmp_path: Path) -> None:
 
     assert starts.opened_by(tmp_path, stage, run) == []
     assert started == [["/bin/bash", "-c", ":"], ["python3.11", "-c", "pass"], ["/bin/sh", "-c", ":"]]
+
+
+def test_nothing_is_watched_where_nothing_is_to_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watching takes a look at every directory."""
+    asked: list[Path] = []
+    monkeypatch.setattr(starts, "Watch", asked.append)
+    assert starts.opened_by(tmp_path, Stage(header={}, line=1), lambda _: 0) == []
+    assert asked == []
+
+
+@pytest.mark.needs("mksquashfs")
+def test_each_directory_is_listed_once(image: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """All that is to be known of every file is asked in one walk: large trees make it felt."""
+    directory = image / "opt" / "many"
+    directory.mkdir(parents=True)
+    listed: list[str] = []
+
+    def listen(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "os.scandir" and str(arguments[0]) == str(directory):
+            listed.append(event)
+
+    sys.addaudithook(listen)
+    pack.pack_squashfs(image, tmp_path_factory.mktemp("packed") / "x.sqfs", arguments=[], overwrite=False)
+    assert listed == ["os.scandir"]
 
 
 @pytest.mark.needs("mksquashfs")
