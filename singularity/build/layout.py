@@ -20,6 +20,7 @@ import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from singularity.image import elf
 from singularity.image.metadata import DIRECTORY
@@ -145,7 +146,11 @@ def _closure(root: Root, program: str) -> Iterator[str]:
             continue
         seen.add(path)
         yield path
-        found = elf.needs(root.read(path, limit=_LARGEST))
+        fd = root.open(path, os.O_RDONLY)
+        try:
+            found = elf.needs(partial(os.pread, fd))
+        finally:
+            os.close(fd)
         if found is None:
             continue
         if found.loader:

@@ -1,7 +1,7 @@
 """What an ELF program needs to start: its loader and its libraries, as its own headers name them."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 _HEADER_64 = struct.Struct("16x HHI QQQ IHHHHHH")
@@ -11,6 +11,11 @@ _PROGRAM_32 = struct.Struct("IIIIIIII")
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NEEDED, _DT_STRTAB = 1, 5
 _LIMIT = 256  # program headers, or libraries
+_IDENT = 16  # bytes
+_NAME_LIMIT = 4096  # bytes
+_TABLE_LIMIT = 1 << 20  # bytes of dynamic entries
+
+Read = Callable[[int, int], bytes]  # (size, offset): that part of the file, as os.pread reads it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,28 +34,31 @@ class _Segment:
     size: int  # in the file
 
 
-def needs(data: bytes) -> Needs | None:
-    """What a program or library needs; None for what is no ELF file, or a damaged one. `data` is all of the file."""
+def needs(read: Read) -> Needs | None:
+    """What a program or library needs; None for what is no ELF file, or a damaged one. Only its tables are read."""
     try:
-        if data[:4] != b"\x7fELF" or data[4] not in (1, 2) or data[5] not in (1, 2):
+        ident = read(_IDENT, 0)
+        if ident[:4] != b"\x7fELF" or ident[4] not in (1, 2) or ident[5] not in (1, 2):
             return None
-        wide, order = data[4] == 2, "<" if data[5] == 1 else ">"
-        segments = list(_segments(data, wide=wide, order=order))
+        wide, order = ident[4] == 2, "<" if ident[5] == 1 else ">"
+        segments = list(_segments(read, wide=wide, order=order))
         loader = next(
-            (data[each.offset : each.offset + each.size] for each in segments if each.type == _PT_INTERP), b""
+            (read(min(each.size, _NAME_LIMIT), each.offset) for each in segments if each.type == _PT_INTERP), b""
         )
-        libraries = tuple(_libraries(data, segments, wide=wide, order=order))
+        libraries = tuple(_libraries(read, segments, wide=wide, order=order))
         return Needs(loader=loader.rstrip(b"\0").decode(), libraries=libraries)
-    except (struct.error, ValueError, IndexError, OverflowError):
+    except (struct.error, ValueError, IndexError, OverflowError, OSError):  # offsets that no file can have
         return None
 
 
-def _segments(data: bytes, *, wide: bool, order: str) -> Iterator[_Segment]:
+def _segments(read: Read, *, wide: bool, order: str) -> Iterator[_Segment]:
     header = struct.Struct(order + (_HEADER_64 if wide else _HEADER_32).format)
     program = struct.Struct(order + (_PROGRAM_64 if wide else _PROGRAM_32).format)
-    _, _, _, _, table, _, _, _, size, count, *_ = header.unpack_from(data)
-    for number in range(min(count, _LIMIT)):
-        fields = program.unpack_from(data, table + number * size)
+    _, _, _, _, table, _, _, _, size, count, *_ = header.unpack(read(header.size, 0))
+    count = min(count, _LIMIT)
+    data = read(count * size, table)
+    for number in range(count):
+        fields = program.unpack_from(data, number * size)
         if wide:
             kind, _, offset, address, _, length, _, _ = fields
         else:
@@ -58,12 +66,13 @@ def _segments(data: bytes, *, wide: bool, order: str) -> Iterator[_Segment]:
         yield _Segment(type=kind, offset=offset, address=address, size=length)
 
 
-def _libraries(data: bytes, segments: list[_Segment], *, wide: bool, order: str) -> Iterator[str]:
+def _libraries(read: Read, segments: list[_Segment], *, wide: bool, order: str) -> Iterator[str]:
     entry = struct.Struct(order + ("qQ" if wide else "iI"))
     dynamic = next((each for each in segments if each.type == _PT_DYNAMIC), None)
     if dynamic is None:
         return
-    entries = list(entry.iter_unpack(data[dynamic.offset : dynamic.offset + dynamic.size // entry.size * entry.size]))
+    data = read(min(dynamic.size, _TABLE_LIMIT), dynamic.offset)
+    entries = list(entry.iter_unpack(data[: len(data) // entry.size * entry.size]))
     address = next((value for tag, value in entries if tag == _DT_STRTAB), -1)
     loaded = (each for each in segments if each.type == _PT_LOAD and 0 <= address - each.address < each.size)
     table = next(loaded, None)
@@ -71,5 +80,5 @@ def _libraries(data: bytes, segments: list[_Segment], *, wide: bool, order: str)
         return
     strings = address - table.address + table.offset
     for _, value in [each for each in entries if each[0] == _DT_NEEDED][:_LIMIT]:
-        start = strings + value
-        yield data[start : data.index(b"\0", start)].decode()
+        name = read(_NAME_LIMIT, strings + value)
+        yield name[: name.index(b"\0")].decode()

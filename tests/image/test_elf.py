@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,25 +17,53 @@ from singularity.image import elf
 SELF = Path(sys.executable).resolve().read_bytes()
 
 
+def of(data: bytes) -> elf.Needs | None:
+    return elf.needs(lambda size, offset: data[offset : offset + size])
+
+
 @pytest.mark.needs("gcc")
 def test_the_loader_and_the_libraries_of_a_program(tmp_path: Path) -> None:
     program = tmp_path / "program"
     source = tmp_path / "program.c"
     source.write_text("#include <math.h>\nint main(int argc, char **argv) { (void)argv; return (int)cos(argc); }\n")
     subprocess.run(["gcc", "-fno-builtin", "-o", program, source, "-lm"], check=True)
-    found = elf.needs(program.read_bytes())
+    found = of(program.read_bytes())
     assert found is not None
     assert found.loader.startswith("/lib")
     assert {name.split(".so")[0] for name in found.libraries} == {"libm", "libc"}
 
 
+def test_of_a_large_program_little_is_read() -> None:
+    read: list[int] = []
+    with Path(sys.executable).open("rb") as file:
+
+        def part(size: int, offset: int) -> bytes:
+            data = os.pread(file.fileno(), size, offset)
+            read.append(len(data))
+            return data
+
+        found = elf.needs(part)
+    assert found is not None
+    assert found == of(SELF)
+    assert sum(read) < 128 << 10 < len(SELF)
+
+
+def test_offsets_that_no_file_has_are_damage() -> None:
+    data = bytearray(SELF)
+    data[32:40] = (2**63 - 1).to_bytes(8, "little")  # of the program headers
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        assert elf.needs(lambda size, offset: os.pread(file.fileno(), size, offset)) is None
+
+
 def test_what_is_no_elf_file_needs_nothing() -> None:
-    assert elf.needs(b"#!/bin/sh\n") is None
-    assert elf.needs(b"") is None
+    assert of(b"#!/bin/sh\n") is None
+    assert of(b"") is None
 
 
 @given(st.integers(0, 64), st.binary(max_size=16), st.integers(0, 4096))
 def test_damaged_files_are_no_elf_files(place: int, new: bytes, size: int) -> None:
     data = bytearray(SELF[:4096])
     data[place : place + len(new)] = new
-    elf.needs(bytes(data[:size]))
+    of(bytes(data[:size]))

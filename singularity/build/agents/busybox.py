@@ -70,7 +70,7 @@ def source_digest(stage: Stage) -> str | None:
 
 def _refuse(data: bytes, place: str, architecture: Architecture) -> None:
     """Raises BuildError for anything but a program that runs in an empty root of this architecture."""
-    found = elf.needs(data)
+    found = elf.needs(lambda size, offset: data[offset : offset + size])
     if found is None:
         raise BuildError(f"{place}: no program (not an ELF file)")
     order = "<" if data[5] == 1 else ">"
