@@ -39,8 +39,10 @@ _PROGRAMS = (
 _READ_BY_LAUNCHES = ("/etc/passwd", "/etc/group", "/etc/localtime", "/etc/ld.so.cache")
 _ALWAYS = 2  # of them are stored uncompressed in any case, with all they need
 _SCRIPTS = ("runscript", "startscript", "test")
-_SHARE = 0.01  # of the bytes in the root file system: some 2.5 % of a packed one
-_MEASURED_SHARE = 0.012  # with the files that a start was seen to open: some 3 %
+# Of the bytes in the root file system, which are packed to a third or so: what all that is uncompressed may cost.
+# Small files cost more than their samples say: packed, they would share their blocks, and compress together.
+_SHARE = 0.0185  # programs and libraries: some 4 % of a packed root file system
+_MEASURED_SHARE = 0.012  # with the files that a start was seen to open: some 4 % too
 _MEASURED_FILES = 4096
 _SAMPLE, _SAMPLES = 16 << 10, 8  # bytes, and how many of them tell how well a file compresses
 _LARGEST = 64 << 20  # bytes of a file that is looked at
@@ -99,15 +101,13 @@ def _groups(root: Root, read_first: Sequence[str]) -> Iterator[_Group]:
         real = _real(root, path)
         yield group([real] if real else [], _MEASURED_SHARE)
     for program in programs[_ALWAYS:]:
-        yield group(_closure(root, program), _SHARE)
+        yield group(_closure(root, program), _MEASURED_SHARE if read_first else _SHARE)
 
 
 def _affordable(groups: Sequence[_Group], size: int) -> Iterator[str]:
     spent = 0
     for group in groups:
-        if group.share == math.inf:
-            yield from group.paths
-        elif spent + group.cost <= size * group.share:
+        if group.share == math.inf or spent + group.cost <= size * group.share:
             spent += group.cost
             yield from group.paths
 

@@ -56,6 +56,16 @@ def test_further_programs_only_as_far_as_the_size_allows(image: Path) -> None:
         assert "usr/bin/cat" in layout.uncompressed(root, 1 << 30)
 
 
+@pytest.mark.parametrize("watched", [False, True])
+def test_what_is_always_stored_so_counts_as_well(image: Path, watched: bool) -> None:
+    """All of it together stays below the share: a shell with its libraries leaves the rest of a small image nothing."""
+    (image / "usr" / "bin" / "cat").write_bytes(b"compresses well" * 1000)
+    with Root(image) as root:
+        opened = ["usr/bin/cat"] if watched else []
+        assert "usr/bin/cat" not in layout.choose(root, 2 << 20, opened).uncompressed
+        assert "usr/bin/cat" in layout.choose(root, 1 << 30, opened).uncompressed
+
+
 def test_the_interpreter_that_the_runscript_names_comes_before_others(tmp_path: Path) -> None:
     for path in ("opt/python", "usr/bin/tool", "bin/cat"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +164,8 @@ def test_what_comes_first_lies_together_and_as_it_is(image: Path, tmp_path_facto
     """The data of the chosen files stand in the file one after another, byte for byte."""
     for name in ("one", "two"):
         (image / "usr" / name).write_bytes(f"{name} compresses well ".encode() * 4000)
-    (image / "large").write_bytes(os.urandom(16 << 20))  # what makes the cost small
+    (image / "large").touch()
+    os.truncate(image / "large", 256 << 20)  # what makes the cost small
     target = tmp_path_factory.mktemp("packed") / "x.sqfs"
     pack.pack_squashfs(image, target, arguments=[], overwrite=False, read_first=["usr/two", "usr/one"])
     data = target.read_bytes()
