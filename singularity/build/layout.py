@@ -41,10 +41,10 @@ _ALWAYS = 2  # of them are stored uncompressed in any case, with all they need
 _SCRIPTS = ("runscript", "startscript", "test")
 # Of the bytes in the root file system, which are packed to a third or so: what all that is uncompressed may cost.
 # Small files cost more than their samples say: packed, they would share their blocks, and compress together.
-_SHARE = 0.0185  # programs and libraries: some 4 % of a packed root file system
+_SHARE = 0.015  # programs and libraries: some 4 % of a packed root file system
 _MEASURED_SHARE = 0.012  # with the files that a start was seen to open: some 4 % too
 _MEASURED_FILES = 4096
-_SAMPLE, _SAMPLES = 16 << 10, 8  # bytes, and how many of them tell how well a file compresses
+_SAMPLE, _SAMPLES = 8 << 10, 8  # bytes, and how many of them tell how well a file compresses
 _LARGEST = 64 << 20  # bytes of a file that is looked at
 _LIBRARY_DIRECTORIES = ("/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9._+/-]+")
