@@ -43,6 +43,7 @@ class Patience:
 
     connect: float = 30
     stall: float = 60  # without a byte
+    taking_in: float = 600  # the same, of a server that was given a file, which it checks
     delays: tuple[float, ...] = (1, 2, 4, 8)  # before each new attempt
     longest: float = 120  # that a server may ask us to stay away
 
@@ -236,6 +237,7 @@ class Client:
     ) -> Answer:
         extra = {"Content-Length": str(length)} if callable(body) and length is not None else {}
         stream = body() if callable(body) else None
+        silence = self.patience.stall if stream is None else self.patience.taking_in
         try:
             response = self._pool(url, verified=verified).request(
                 method,
@@ -246,7 +248,7 @@ class Client:
                 retries=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=urllib3.Timeout(connect=self.patience.connect, read=self.patience.stall),
+                timeout=urllib3.Timeout(connect=self.patience.connect, read=silence),
             )
         except (exceptions.HTTPError, OSError, ValueError) as error:
             raise _translated(error, url) from error
@@ -301,16 +303,18 @@ class _BrokenError(NetworkError):
 def _translated(error: Exception, url: str) -> NetworkError:
     host = Origin.of(url).host
     if isinstance(error, exceptions.ProxyError):
-        return _final(f"{host}: the proxy cannot be used: {_reason(error.original_error)}")
+        return _final(f"{shown(url)}: the proxy cannot be used: {_reason(error.original_error)}")
     if isinstance(error, exceptions.NameResolutionError):
-        return _final(f"dial tcp: lookup {host}: no such host", hint="is the name right, and is there a network?")
+        return _final(
+            f"{shown(url)}: dial tcp: lookup {host}: no such host", hint="is the name right, and is there a network?"
+        )
     if isinstance(error, exceptions.ConnectTimeoutError):  # and those that refuse
-        return _UnreachableError(f"dial tcp {host}:{Origin.of(url).port}: {_reason(error)}")
+        return _UnreachableError(f"{shown(url)}: dial tcp {host}:{Origin.of(url).port}: {_reason(error)}")
     if isinstance(error, exceptions.SSLError):
         reason = _reason(error)
         plain = "WRONG_VERSION_NUMBER" in reason or "record layer failure" in reason.lower()
         hint = "it speaks http? then: --no-https" if plain else "docs/registries.md: certificates"
-        return _final(f"{host}: {reason}", hint=hint)
+        return _final(f"{shown(url)}: {reason}", hint=hint)
     if isinstance(error, exceptions.LocationValueError | ValueError):
         return _final(f"{shown(url)}: no URL that can be used")
     return _BrokenError(f"{shown(url)}: {_reason(error)}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 PLAIN = Access(no_https=True)
-AT_ONCE = Patience(connect=5, stall=5, delays=(0, 0, 0, 0))
+AT_ONCE = Patience(connect=5, stall=5, taking_in=5, delays=(0, 0, 0, 0))
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 

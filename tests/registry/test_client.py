@@ -15,6 +15,7 @@ from servers import Fault
 
 from singularity.errors import ImageError, NetworkError, RegistryError
 from singularity.oci import digest
+from singularity.oci import document as oci_document
 from singularity.oci.digest import Checked
 from singularity.registry.access import Access
 from singularity.registry.http import Patience
@@ -133,6 +134,16 @@ def test_r_n2_fewer_bytes_than_there_should_be_are_an_error(front: Front, large:
     front.faults.append(Fault(path="blobs", change=lambda data: data[:-5], times=99, without_ranges=True))
     with pytest.raises(NetworkError, match="ends 5 bytes too early"):
         fetched(client(front.host), "large", large)
+
+
+def test_r_n5_what_a_manifest_is_said_to_be_is_kept_so_that_a_lie_is_noticed(front: Front, image: str) -> None:
+    del image
+    index = "application/vnd.oci.image.index.v1+json"
+    front.faults.append(Fault(path="manifests", headers={"Content-Type": f"{index}; charset=utf-8"}))
+    document = client(front.host).manifest(parse(f"{front.host}/small:1"))
+    assert document.media_type == index
+    with pytest.raises(ImageError, match="its content is not of the type"):
+        oci_document.parse(document.data, document.media_type, "x")
 
 
 # ---- R-N1: limits ----------------------------------------------------------------------------------------------------

@@ -8,8 +8,14 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 from servers import PASSWORD, USER
+
+from singularity.cli.access import access_options
+from singularity.registry.access import Access
+from singularity.registry.client import Registry as Client
+from singularity.registry.reference import parse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,10 +84,6 @@ def test_a_login_by_podman_s_family_is_understood_here(
     argv = ["skopeo", "login", "--tls-verify=false", f"--authfile={path}", "-u", USER, "-p", PASSWORD]
     subprocess.run([*argv, basic_registry.host], check=True, capture_output=True)
     assert basic_registry.host in run("list", "--authfile", str(path)).stdout
-    from singularity.registry.access import Access
-    from singularity.registry.client import Registry as Client
-    from singularity.registry.reference import parse
-
     document = Client(basic_registry.host, Access(no_https=True, authfile=path)).manifest(
         parse(f"{basic_registry.host}/small:1")
     )
@@ -124,6 +126,29 @@ def test_what_makes_no_sense_is_told_in_one_line(words: tuple[str, ...], text: s
     assert said in done.stderr
     assert done.returncode == status
     assert len(done.stderr.splitlines()) == (2 if status == 255 and "dial" in said else 1)
+
+
+def test_the_options_of_verbs_say_how_registries_are_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[Access] = []
+
+    @click.command()
+    @click.argument("uri")
+    @access_options
+    def verb(uri: str, *, access: Access) -> None:
+        assert uri == "docker://x"
+        seen.append(access)
+
+    verb.main(["docker://x"], standalone_mode=False)
+    verb.main(["--no-https", "--docker-login", f"--authfile={tmp_path}/a", "docker://x"], standalone_mode=False)
+    monkeypatch.setenv("APPTAINER_NO_HTTPS", "1")
+    monkeypatch.setenv("SINGULARITY_DOCKER_USERNAME", "me")
+    monkeypatch.setenv("SINGULARITY_DOCKER_PASSWORD", "pw")
+    verb.main(["docker://x"], standalone_mode=False)
+    assert seen == [
+        Access(),
+        Access(no_https=True, login=True, authfile=tmp_path / "a"),
+        Access(no_https=True, username="me", password="pw"),
+    ]
 
 
 def test_list_needs_neither_a_network_library_nor_a_directory(private_home: Path) -> None:
