@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import servers
+from hypothesis import given
+from hypothesis import strategies as st
 from pulls import AT_ONCE, PLAIN, Blob, all_at_once, client, fetched
 from servers import PASSWORD, USER, Fault
 
@@ -49,6 +51,13 @@ WRONG = Access(no_https=True, username=USER, password="wrong: word")
 )
 def test_challenges_are_read_as_servers_write_them(value: str, expected: list[tuple[str, dict[str, str]]]) -> None:
     assert auth.parse_challenges([value]) == [Challenge(scheme=each, parameters=more) for each, more in expected]
+
+
+@given(st.lists(st.text('abBasic Bearer=,"\\\t ;', max_size=60) | st.text(max_size=30), max_size=3))
+def test_any_header_is_challenges_or_nothing(values: list[str]) -> None:
+    for each in auth.parse_challenges(values):
+        assert each.scheme
+        assert each.scheme == each.scheme.lower()
 
 
 # ---- basic -----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+import machine
+import ordinary_user
 import pytest
 from servers import PASSWORD, USER
 
@@ -126,6 +128,19 @@ def test_what_makes_no_sense_is_told_in_one_line(words: tuple[str, ...], text: s
     assert said in done.stderr
     assert done.returncode == status
     assert len(done.stderr.splitlines()) == (2 if status == 255 and "dial" in said else 1)
+
+
+@pytest.mark.needs("root", "userns")
+def test_an_ordinary_user_logs_in(basic_registry: Registry) -> None:
+    """In a home directory of her own, which goes when the command ends."""
+    program = f"{sys.executable} -I -m singularity registry"
+    login = f"{program} login -u {USER} --password-stdin --no-https {basic_registry.host}"
+    lines = f"printf '%s' '{PASSWORD}' | {login} && stat -c %a:%u ~/.singularity ~/.singularity/* && {program} list"
+    argv = [sys.executable, str(machine.CHECKOUT / "tests/ordinary_user.py"), "--", "sh", "-c", lines]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    uid = ordinary_user.ALICE.uid
+    assert done.stdout.splitlines()[:2] == [f"700:{uid}", f"600:{uid}"], done.stderr
+    assert f"docker://{basic_registry.host}  no" in done.stdout
 
 
 def test_the_options_of_verbs_say_how_registries_are_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
