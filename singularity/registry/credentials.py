@@ -26,7 +26,7 @@ from singularity.image.metadata import parse_json
 from singularity.paths import user_directory, user_place
 from singularity.registry.access import Access
 from singularity.registry.reference import HUB, canonical
-from singularity.variables import PREFIXES
+from singularity.variables import handed_on
 
 logger = logging.getLogger(__name__)
 
@@ -244,8 +244,7 @@ def _asked(helper: str, host: str) -> Credentials | None:
 
 def _call(helper: str, action: str, text: str) -> str:
     """Runs a helper; secrets go in and come out by pipes. Empty when it has nothing. Raises ToolError."""
-    secrets = {prefix + key for prefix in (*PREFIXES, "") for key in ("DOCKER_USERNAME", "DOCKER_PASSWORD")}
-    environment = {name: value for name, value in os.environ.items() if name not in secrets and name != "PATH"}
+    environment = {name: value for name, value in handed_on().items() if name != "PATH"}
     name = f"docker-credential-{helper}"
     with process.started(
         [name, action],
