@@ -3,6 +3,7 @@
 import os
 
 PREFIXES = ("SINGULARITY_", "APPTAINER_")
+_SECRETS = frozenset(prefix + key for prefix in (*PREFIXES, "") for key in ("DOCKER_PASSWORD", "LOGIN_PASSWORD"))
 TRUE, FALSE = frozenset({"1", "t", "true", "y", "yes", "on"}), frozenset({"0", "f", "false", "n", "no", "off"})
 
 
@@ -10,6 +11,11 @@ def variable(key: str) -> str:
     """The value of `SINGULARITY_<key>` or its twin; empty when unset or blank."""
     values = (os.environ.get(prefix + key, "").strip() for prefix in PREFIXES)
     return next((value for value in values if value), "")
+
+
+def handed_on() -> dict[str, str]:
+    """The caller's environment for what runs on her behalf: without the passwords in it (security requirement N3)."""
+    return {name: value for name, value in os.environ.items() if name not in _SECRETS}
 
 
 def truth(word: str) -> bool:

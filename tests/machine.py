@@ -131,6 +131,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "skopeo": lambda: _program("skopeo", "skopeo"),
     "buildah": lambda: _program("buildah", "buildah"),
     "siftool": lambda: _program("siftool", "siftool"),
+    "docker-registry": lambda: _program("docker-registry", "docker-registry"),
     "faketime": lambda: _program("faketime", "faketime"),
     "xz": lambda: _program("xz", "xz-utils"),
     "zstd": lambda: _program("zstd", "zstd"),

@@ -44,6 +44,7 @@ from singularity.definition.model import Definition, Script, Stage
 from singularity.errors import BuildError, FileError, SingularityError
 from singularity.image.identify import identify
 from singularity.image.root import Root
+from singularity.variables import handed_on
 
 logger = logging.getLogger(__name__)
 
@@ -341,7 +342,7 @@ class _Build:
         script = _script(step)
         aside = self.workspace.directory / "host-tmp"
         aside.mkdir(exist_ok=True)
-        environment = dict(os.environ) | {
+        environment = handed_on() | {
             "SINGULARITY_ROOTFS": str(root),
             "APPTAINER_ROOTFS": str(root),
             "SINGULARITY_BUILDDEF": str(Path(self.definition.name).absolute()),  # the rest as 2.x has it

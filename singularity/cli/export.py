@@ -1,7 +1,6 @@
 """`singularity export IMAGE`: the content of an image as a tar archive."""
 
 import logging
-import os
 import stat
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import click
 from singularity import files, paths
 from singularity.cli.command import Verb, option
 from singularity.errors import FileError, UsageError
+from singularity.variables import handed_on
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def _run(path: Path, text: str) -> int:
         opened(path, writable=False) as found,
         mounted.mounted(found, writable=False, temporary=paths.temporary()) as root,
     ):
-        environment = {**os.environ, "SINGULARITY_ROOTFS": str(root)}
+        environment = {**handed_on(), "SINGULARITY_ROOTFS": str(root)}
         return mounted.run(["/bin/sh", "-c", text], environment=environment, directory=root)
 
 

@@ -13,6 +13,7 @@ from singularity.errors import FileError
 from singularity.image import mounted
 from singularity.image.identify import Format
 from singularity.image.opened import Opened, opened
+from singularity.variables import handed_on
 
 logger = logging.getLogger(__name__)
 
@@ -85,4 +86,4 @@ def _shell() -> list[str]:
 
 def _environment(image: Path, root: Path) -> dict[str, str]:
     prompt = _UNSAFE_IN_PROMPT.sub("?", f"{image.name}:{root}")
-    return {**os.environ, "SINGULARITY_ROOTFS": str(root), "PS1": f"{prompt}> "}
+    return {**handed_on(), "SINGULARITY_ROOTFS": str(root), "PS1": f"{prompt}> "}

@@ -26,6 +26,7 @@ from singularity.image.opened import Opened
 from singularity.image.root import Root
 from singularity.image.tree import Entry, Tree
 from singularity.image.unpack import Policy, unpack
+from singularity.variables import handed_on
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def _copy_mounted(image: Opened, argv: Sequence[str], temporary: Path) -> int:
     ):
         with Root(root) as inside:
             target = destination(inside, argv[-1])
-        return mounted.run([*argv[:-1], f"{plain}{target}"], environment=os.environ)
+        return mounted.run([*argv[:-1], f"{plain}{target}"], environment=handed_on())
 
 
 def _copy_staged(image: Opened, argv: Sequence[str], temporary: Path) -> int:

@@ -108,7 +108,7 @@ def test_a_program_that_is_no_busybox_is_refused(build: Build) -> None:
 
 def test_servers_that_have_nothing(build: Build, server: Server) -> None:
     build.write("x.def", DEFINITION.format(f"{server.url}/nowhere"))
-    assert build.fails("build", "x.sif", "x.def") == f"{server.url}/nowhere: 404 File not found"
+    assert build.fails("build", "x.sif", "x.def") == f"{server.url}/nowhere: not found (StatusCode: 404)"
     build.write("x.def", DEFINITION.format("http://127.0.0.1:1/busybox"))
     assert "http://127.0.0.1:1/busybox: " in build.fails("build", "x.sif", "x.def")
     build.write("x.def", DEFINITION.format("gopher://x/busybox"))
