@@ -6,7 +6,9 @@ SingularityError            255   anything below
 ├── ImageError              255   an image that is damaged, or not what it should be
 ├── BuildError              255   a build that cannot go on: a failed section, a missing privilege
 ├── FileError               255   a file that cannot be read, written or replaced
-└── ToolError               255   a program we rely on: missing, killed, or failed
+├── ToolError               255   a program we rely on: missing, killed, or failed
+├── NetworkError            255   a server that cannot be reached, or breaks off
+└── RegistryError           255   a server that says no: nothing there, not allowed
 
 Only `cli/main.py` prints them and exits.
 """
@@ -55,6 +57,18 @@ class FileError(SingularityError):
 
 class ToolError(SingularityError):
     """A program we rely on is missing, was killed, or ended with a status we did not expect."""
+
+
+class NetworkError(SingularityError):
+    """A server that cannot be reached, is busy for too long, breaks off, or does not prove who it is."""
+
+
+class RegistryError(SingularityError):
+    """A server's refusal: what is asked for is not there, or not for us, or its answer makes no sense."""
+
+    def __init__(self, what: str, *, hint: str = "", status: int = 0) -> None:
+        self.status = status  # of HTTP; 0 where the refusal is ours
+        super().__init__(what, hint=hint)
 
 
 class Interrupted(BaseException):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-pytest_plugins = ["package_sources"]
+pytest_plugins = ["package_sources", "registry_sources"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -130,6 +130,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "umoci": lambda: _program("umoci", "umoci"),
     "skopeo": lambda: _program("skopeo", "skopeo"),
     "buildah": lambda: _program("buildah", "buildah"),
+    "docker-registry": lambda: _program("docker-registry", "docker-registry"),
     "faketime": lambda: _program("faketime", "faketime"),
     "xz": lambda: _program("xz", "xz-utils"),
     "zstd": lambda: _program("zstd", "zstd"),
