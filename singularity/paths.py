@@ -31,7 +31,20 @@ def user_directory() -> Path:
 
     Raises FileError when it is somebody else's.
     """
-    return private(Path(variable("CONFIGDIR") or Path.home() / ".singularity"))
+    return private(user_place())
+
+
+def user_place() -> Path:
+    """The same, whether it is there or not."""
+    return Path(variable("CONFIGDIR") or Path.home() / ".singularity")
+
+
+def site_directory() -> Path:
+    """Where this installation has its configuration: `etc/singularity` below its prefix, /etc/singularity for /usr."""
+    here = Path(__file__).absolute()
+    below = next((each for each in here.parents if each.parts[-2:] == ("libexec", "singularity")), None)
+    prefix = below.parent.parent if below else Path("/usr")
+    return Path("/etc/singularity") if prefix == Path("/usr") else prefix / "etc" / "singularity"
 
 
 def cache_directory() -> Path:
