@@ -1,31 +1,17 @@
 """Small files from the network or this machine: a program, a key, a configuration file."""
 
-import http.client
-import ssl
-import urllib.error
-import urllib.request
-from email.message import Message
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING
 
-from singularity.errors import BuildError, FileError
+from singularity.errors import BuildError, FileError, NetworkError, RegistryError
 
-_SILENCE = 60.0  # seconds without a byte after which a server counts as gone
+if TYPE_CHECKING:
+    from singularity.registry.http import Patience
+
 _SCHEMES = ("http://", "https://")
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """At most ten, and never from a line that nobody can change to one that anybody can."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
-    ) -> urllib.request.Request | None:
-        if not newurl.startswith(_SCHEMES) or (req.full_url.startswith("https:") and not newurl.startswith("https:")):
-            raise BuildError(f"{req.full_url}: sent on to {newurl}, which is less safe")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]  # as documented
-
-
-def fetch(place: str, *, limit: int) -> bytes:
+def fetch(place: str, *, limit: int, patience: "Patience | None" = None) -> bytes:
     """The content at an `http:`, `https:` or `file:` URL or an absolute path; of at most `limit` bytes.
 
     Servers of https URLs must prove who they are. Proxies are those of the environment. Raises BuildError, and
@@ -33,21 +19,13 @@ def fetch(place: str, *, limit: int) -> bytes:
     """
     if not place.startswith(_SCHEMES):
         return _read(Path("/" + place.removeprefix("file:").lstrip("/")), limit)
-    opener = urllib.request.build_opener(_Redirects, urllib.request.HTTPSHandler(context=ssl.create_default_context()))
-    request = urllib.request.Request(place, headers={"User-Agent": "singularity"})  # noqa: S310 - one of _SCHEMES
+    from singularity.registry.download import download  # what comes from this machine needs no network
+
     try:
-        with opener.open(request, timeout=_SILENCE) as answer:
-            data: bytes = answer.read(limit + 1)
-            expected = answer.headers.get("Content-Length", "")
-    except urllib.error.HTTPError as error:
-        raise BuildError(f"{place}: {error.code} {error.reason}") from error
-    except urllib.error.URLError as error:
-        raise BuildError(f"{place}: {error.reason}") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise BuildError(f"{place}: {error or type(error).__name__}") from error
-    if expected.isdecimal() and len(data) < min(int(expected), limit):
-        raise BuildError(f"{place}: {len(data)} of {expected} bytes came")
-    return _within(data, limit, place)
+        with download(place, patience=patience) as answer:
+            return _within(answer.stream.read(limit + 1), limit, place)
+    except (NetworkError, RegistryError) as error:
+        raise BuildError(str(error)) from error
 
 
 def _read(path: Path, limit: int) -> bytes:

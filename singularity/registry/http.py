@@ -7,6 +7,7 @@ from https to http (security requirements N1 and N3). URLs are shown without the
 
 import email.utils
 import logging
+import ssl
 import time
 import urllib.parse
 from collections.abc import Callable, Collection, Mapping
@@ -331,8 +332,10 @@ def _reason(error: BaseException) -> str:
         return "the connection ended too early"
     if isinstance(error, TimeoutError | exceptions.TimeoutError):
         return "no answer in time (i/o timeout)"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate not trusted: {error.verify_message.rstrip('.')}"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror if not hasattr(error, "verify_message") else f"certificate not trusted: {error.strerror}"
+        return error.strerror
     return str(error) or type(error).__name__
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from singularity.build.fetch import fetch
 from singularity.errors import BuildError, FileError
+from singularity.registry.http import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,11 +102,11 @@ def test_too_much_is_refused(tmp_path: Path) -> None:
 def test_answers_that_break_off_or_never_end() -> None:
     with odd_server() as url:
         assert fetch(f"{url}/to//plain", limit=100) == b"content"
-        with pytest.raises(BuildError, match=r"4 of 8 bytes came|IncompleteRead"):
-            fetch(f"{url}/short", limit=100)
-        with pytest.raises(BuildError, match="302"):
+        with pytest.raises(BuildError, match=r"/short: (the connection ended too early|ends 4 bytes too early)"):
+            fetch(f"{url}/short", limit=100, patience=Patience(delays=(0, 0)))
+        with pytest.raises(BuildError, match="sent on more than 10 times"):
             fetch(f"{url}/loop", limit=100)
-        with pytest.raises(BuildError, match=r"Redirection to url .file:///etc/passwd. is not allowed"):
+        with pytest.raises(BuildError, match="file:///etc/passwd: neither an http nor an https URL"):
             fetch(f"{url}/to/file:///etc/passwd", limit=100)
 
 
@@ -113,7 +114,7 @@ def test_servers_of_https_must_prove_who_they_are(
     certified: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with odd_server(certified) as url:
-        with pytest.raises(BuildError, match="certificate verify failed"):
+        with pytest.raises(BuildError, match="certificate not trusted: self-signed certificate"):
             fetch(f"{url}/x", limit=100)
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
         assert fetch(f"{url}/x", limit=100) == b"content"
