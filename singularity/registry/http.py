@@ -134,6 +134,7 @@ class Answer:
     def close(self) -> None:
         """Ends it; a connection whose answer was read to the end is kept."""
         if self._response.length_remaining == 0:
+            self._response.drain_conn()  # nothing is left, but the connection must see the end
             self._response.release_conn()
         else:
             self._response.close()
