@@ -87,7 +87,7 @@ def test_what_is_not_there_is_told_in_the_words_that_programs_look_for(plain_reg
             assert error.value.status == 404
     with pytest.raises(RegistryError, match="StatusCode: 404"):
         fetched(client(host), "small", Blob.of(b"never put there"))
-    with pytest.raises(NetworkError, match="dial tcp: lookup nowhere.invalid: no such host"):
+    with pytest.raises(NetworkError, match=r"dial tcp: lookup nowhere\.invalid: no such host"):
         client("nowhere.invalid").manifest(parse("nowhere.invalid/x"))
     with pytest.raises(NetworkError, match=r"dial tcp localhost:1: Connection refused"):
         client("localhost:1").manifest(parse("localhost:1/x"))

@@ -95,7 +95,7 @@ def test_the_digest_says_which_before_the_tag() -> None:
         "a/" * 130 + "b",
         "ho st.org/a",
         "héllo.org/a",
-        "x:１",
+        "x:\uff11",
     ],
 )
 def test_r_n4_what_does_not_fit_the_grammar_whole_is_refused(text: str) -> None:
