@@ -23,7 +23,7 @@ _TOKEN_LIMIT = 64 << 10  # bytes of the answer
 _LIFETIME = 60.0  # seconds, where the service says nothing
 _MARGIN = 10.0  # seconds before its end in which a token is not used any more
 _CLIENT = "singularity"
-_SCHEME = re.compile(r"\s*([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:\s+|$)")
+_SCHEME = re.compile(r"\s*([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:\s+|(?=,)|$)")
 _PARAMETER = re.compile(r"""\s*,?\s*([A-Za-z0-9_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))""")
 _TOKEN = re.compile(r"[!-~]+")
 

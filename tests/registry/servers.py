@@ -11,6 +11,7 @@ import base64
 import http.client
 import http.server
 import json
+import math
 import re
 import select
 import signal
@@ -283,7 +284,7 @@ class TokenService:
         now = time.time()
         claims = {
             "iss": "tests", "sub": "", "aud": service, "iat": int(now) - 120, "nbf": int(now) - 120,
-            "exp": int(now + self.real_lifetime) - 60,  # the registry is a minute generous
+            "exp": math.ceil(now + self.real_lifetime) - 60,  # the registry is a minute generous
             "jti": str(time.monotonic_ns()), "access": access,
         }  # fmt: skip
         self.given.append(claims)
