@@ -129,7 +129,14 @@ def _fits(prefix: str, name: str) -> bool:
 
 def rules() -> tuple[_Rule, ...]:
     """All rules. Raises FileError for a file that makes no sense."""
-    return tuple(rule for path in _paths() for rule in _read(path, path.stat().st_mtime_ns))
+    return tuple(rule for path in _paths() for rule in _read(path, _changed(path)))
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError as error:
+        raise FileError.because(path, error) from error
 
 
 def _paths() -> Iterator[Path]:
