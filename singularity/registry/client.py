@@ -16,7 +16,7 @@ from singularity.console import VERBOSE
 from singularity.errors import NetworkError, RegistryError, SingularityError
 from singularity.oci import digest
 from singularity.oci.digest import Digest
-from singularity.oci.document import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor
+from singularity.oci.document import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor, parse
 from singularity.registry import endpoint as endpoints
 from singularity.registry import mirrors
 from singularity.registry.access import Access
@@ -29,6 +29,7 @@ from singularity.registry.stream import Resuming
 logger = logging.getLogger(__name__)
 
 _ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
+_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
 _DIGEST_HEADER = "Docker-Content-Digest"
 _NO_MANIFEST = "manifest unknown"
 _BUFFER = 1 << 20  # bytes
@@ -61,7 +62,10 @@ class Registry:
 
     # ---- pulling -----------------------------------------------------------------------------------------------------
     def manifest(self, reference: Reference) -> Document:
-        """The manifest or index that a reference names, checked against the digest it names or the server's own."""
+        """The manifest or index that a reference names, checked against the digest it names or the server's own.
+
+        Raises ImageError for one in Docker's old format.
+        """
         return self._first(reference, lambda place: self._manifest(reference, place))
 
     def digest(self, reference: Reference) -> Digest:
@@ -124,6 +128,8 @@ class Registry:
             data = answer.whole(MANIFEST_LIMIT)
             said = _said_digest(answer, reference)
             kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind.startswith(_SCHEMA_1):  # its digest is not that of its bytes
+            parse(data, kind, str(reference))
         expected = reference.digest or said
         found = _digest_of(data, expected.algorithm if expected else "sha256")
         if expected is not None and found != expected:
@@ -250,12 +256,12 @@ class Registry:
 
     def _endpoint(self, place: Place) -> Endpoint:
         key = (place.host, place.is_mirror)
-        if key not in self._endpoints:
-            named = place.host == self.host
-            self._endpoints[key] = Endpoint(
-                place.host, place.api_host, place.scheme, self._client, self._access, named=named
-            )
-        return self._endpoints[key]
+        known = self._endpoints.get(key)
+        if known is not None:
+            return known
+        named = place.host == self.host
+        new = Endpoint(place.host, place.api_host, place.scheme, self._client, self._access, named=named)
+        return self._endpoints.setdefault(key, new)
 
 
 def _digest_of(data: bytes, algorithm: str) -> Digest:

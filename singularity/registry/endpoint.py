@@ -87,14 +87,16 @@ class Endpoint:
         self.send("GET", "/v2/").drain()
 
     def _authorizer(self, repository: str) -> Authorizer:
-        if repository not in self._authorizers:
-            self._authorizers[repository] = Authorizer(
-                self._client,
-                self.base,
-                self.host,
-                lambda: credentials.find(self.host, repository, self._access, named=self._named),
-            )
-        return self._authorizers[repository]
+        known = self._authorizers.get(repository)
+        if known is not None:
+            return known
+        new = Authorizer(
+            self._client,
+            self.base,
+            self.host,
+            lambda: credentials.find(self.host, repository, self._access, named=self._named),
+        )
+        return self._authorizers.setdefault(repository, new)
 
 
 def is_missing(error: RegistryError) -> bool:

@@ -93,6 +93,14 @@ def test_what_is_not_there_is_told_in_the_words_that_programs_look_for(plain_reg
         client("localhost:1").manifest(parse("localhost:1/x"))
 
 
+def test_docker_s_old_format_is_refused_in_a_clear_line(front: Front, image: str) -> None:
+    del image
+    kind = {"Content-Type": "application/vnd.docker.distribution.manifest.v1+prettyjws"}
+    front.faults.append(Fault(path="manifests", headers=kind, change=lambda _: b'{"schemaVersion": 1, "fsLayers": []}'))
+    with pytest.raises(ImageError, match=r"an image in Docker's old format \(schema 1\)"):
+        client(front.host).manifest(parse(f"{front.host}/small:1"))
+
+
 # ---- R-N2: digests ---------------------------------------------------------------------------------------------------
 def test_r_n2_a_manifest_is_what_its_digest_says(front: Front, image: str) -> None:
     def lie(data: bytes) -> bytes:
