@@ -22,7 +22,7 @@ from singularity.registry import mirrors
 from singularity.registry.access import Access
 from singularity.registry.endpoint import Endpoint
 from singularity.registry.http import Answer, Client, Patience, followed
-from singularity.registry.mirrors import Place
+from singularity.registry.mirrors import Place, Scheme
 from singularity.registry.reference import Reference
 from singularity.registry.stream import Resuming
 
@@ -224,8 +224,11 @@ class Registry:
 
     # ---- requests ----------------------------------------------------------------------------------------------------
     def ping(self) -> None:
-        """Whether the host is a registry that lets us in."""
-        self._endpoint(self._own("")).ping()
+        """Whether the host itself is a registry that lets us in, wherever its images are to be had."""
+        place = self._own("")
+        if place.host != self.host:
+            place = Place(host=self.host, repository="", scheme=Scheme.HTTP if self._access.no_https else Scheme.HTTPS)
+        self._endpoint(place).ping()
 
     def _own(self, repository: str) -> Place:
         """Where the registry itself has a repository."""
