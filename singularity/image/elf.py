@@ -11,6 +11,21 @@ _PROGRAM_32 = struct.Struct("IIIIIIII")
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NEEDED, _DT_STRTAB = 1, 5
 _LIMIT = 256  # program headers, or libraries
+_MACHINES = {  # (e_machine, 64 bits, little-endian): the name that Go and SIF files have for it
+    (3, False, True): "386",
+    (62, True, True): "amd64",
+    (40, False, True): "arm",
+    (183, True, True): "arm64",
+    (21, True, False): "ppc64",
+    (21, True, True): "ppc64le",
+    (8, False, False): "mips",
+    (8, False, True): "mipsle",
+    (8, True, False): "mips64",
+    (8, True, True): "mips64le",
+    (22, True, False): "s390x",
+    (243, True, True): "riscv64",
+    (258, True, True): "loong64",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +58,15 @@ def needs(data: bytes) -> Needs | None:
         return Needs(loader=loader.rstrip(b"\0").decode(), libraries=libraries)
     except (struct.error, ValueError, IndexError, OverflowError):
         return None
+
+
+def architecture(head: bytes) -> str:
+    """The machine of a program or library that begins so, as Go names it; empty for anything else."""
+    if len(head) < 20 or head[:4] != b"\x7fELF" or head[4] not in (1, 2) or head[5] not in (1, 2):
+        return ""
+    little = head[5] == 1
+    machine = int.from_bytes(head[18:20], "little" if little else "big")
+    return _MACHINES.get((machine, head[4] == 2, little), "")
 
 
 def _segments(data: bytes, *, wide: bool, order: str) -> Iterator[_Segment]:
