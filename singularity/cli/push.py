@@ -105,6 +105,7 @@ def command(
         place, target = _in_registry(scheme, rest, how)
     if scheme == "docker-archive":
         layer_format = "tar"
+    place.begin()
     temporary = paths.temporary(tmpdir)
     with _artifact(image, notes) if scheme == "oras" else _image(image, notes, layer_format, temporary) as document:
         with working(f"sending {image}"):

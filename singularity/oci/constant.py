@@ -24,6 +24,7 @@ _OF_A_START = re.compile(
 )
 _OPENING, _CLOSING = frozenset(["if", "case", "for", "while", "until", "{"]), frozenset(["fi", "esac", "done", "}"])
 _INNER = frozenset(["then", "else", "elif", "do", "!"])
+_SPECIAL = re.compile(r"\$[-$!?]")  # parameters that the lexer takes for text
 _NOTHING = frozenset((":", "true"))
 _GOES_ON = ("\\", "|", "&", "{", "(")
 
@@ -94,7 +95,11 @@ class _Script:
             lexer = Lexer("".join(self.lines[start:]), self.name)
             try:
                 for command in lexer.commands():
-                    self._take(command, start + command.line)
+                    first, last = start + command.line, start + lexer.line
+                    if _SPECIAL.search("".join(self.lines[first - 1 : last])):
+                        self._leave_out(first, [name for word in command.words if (name := _assigned_name(word))])
+                    else:
+                        self._take(command, first)
                 return
             except DefinitionError:
                 failed = min(start + lexer.line, len(self.lines))
@@ -125,11 +130,12 @@ class _Script:
         elif not all(_assigned_name(word) for word in words):
             self._leave_out(line, [])
             return
+        before = dict(self.state.values) if first == "export" else self.state.values
         for word in words:
-            self._declare(first, word, line)
+            self._declare(first, word, before, line)
 
-    def _declare(self, how: str, word: Word, line: int) -> None:
-        """One word of an assignment, `export` or `unset`."""
+    def _declare(self, how: str, word: Word, before: Mapping[str, str], line: int) -> None:
+        """One word of an assignment, `export` or `unset`; variables in it have the values of `before`."""
         name = _assigned_name(word)
         if not name:
             plain = word[0].text if len(word) == 1 and not word[0].name else ""
@@ -141,7 +147,7 @@ class _Script:
                 self.state.export(plain)
             return
         try:
-            value = self._value(word)
+            value = self._value(word, before)
         except _Live:
             self._leave_out(line, [name])
             return
@@ -149,21 +155,21 @@ class _Script:
             self.state.exported.add(name)
         self.state.set(name, value)
 
-    def _value(self, word: Word) -> str:
+    def _value(self, word: Word, before: Mapping[str, str]) -> str:
         """What an assignment word assigns."""
         match = _ASSIGNMENT.fullmatch(word[0].text)
         if match is None or match[2] or match[3].startswith("~"):
             raise _Live
-        return match[3] + "".join(self._expanded(piece) for piece in word[1:])
+        return match[3] + "".join(self._expanded(piece, before) for piece in word[1:])
 
-    def _expanded(self, piece: Piece) -> str:
+    def _expanded(self, piece: Piece, before: Mapping[str, str]) -> str:
         if not piece.name:
             return piece.text
         if not _NAME.fullmatch(piece.name) or piece.name in self.state.unknown:
             raise _Live
-        value = self.state.values.get(piece.name)
+        value = before.get(piece.name)
         if piece.default is not None and (value is None or (piece.colon and not value)):
-            return "".join(self._expanded(each) for each in piece.default)
+            return "".join(self._expanded(each, before) for each in piece.default)
         if value is None:
             if piece.name == "PATH":
                 return DEFAULT_PATH

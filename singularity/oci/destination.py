@@ -16,6 +16,7 @@ from singularity import files
 from singularity.console import VERBOSE
 from singularity.errors import FileError, ImageError
 from singularity.image.tree import Entry, Kind, Member
+from singularity.oci import digest as digests
 from singularity.oci.digest import Digest
 from singularity.oci.document import MANIFEST_LIMIT, REFERENCE_NAME, parse_list, parse_object
 from singularity.oci.writer import Blob, Document, Packed, encoded
@@ -28,17 +29,18 @@ logger = logging.getLogger(__name__)
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _INDEX = "application/vnd.oci.image.index.v1+json"
+_EMPTY = digests.of(b"{}")
 _CHUNK = 1 << 20
 
 
 class Destination(Protocol):
     """A place that takes images."""
 
-    def has(self, blob: Blob) -> bool:
-        """Whether a blob is there already."""
+    def begin(self) -> None:
+        """Finds out what can go wrong before there is much to lose: names, rights, connections."""
 
-    def put(self, blob: Blob) -> None:
-        """Takes a blob."""
+    def put(self, blob: Blob) -> bool:
+        """Takes a blob. False: it was there already."""
 
     def finish(self, image: Document) -> None:
         """Takes the manifest, by which the image is there."""
@@ -47,10 +49,8 @@ class Destination(Protocol):
 def send(image: Document, destination: Destination) -> None:
     """Brings an image to a place. Raises SingularityError of the kinds that the place has."""
     for blob in image.blobs:
-        if destination.has(blob):
+        if not destination.put(blob):
             logger.log(VERBOSE, "%s is there already", blob.descriptor.digest)
-        else:
-            destination.put(blob)
     destination.finish(image)
 
 
@@ -61,13 +61,13 @@ class InRegistry:
         self._registry = registry
         self._reference = reference
 
-    def has(self, blob: Blob) -> bool:
-        """Asked by HEAD."""
-        return self._registry.has_blob(self._reference.repository, blob.descriptor.digest)
+    def begin(self) -> None:
+        """Asks for the blob that half of all artifacts have."""
+        self._registry.has_blob(self._reference.repository, _EMPTY)
 
-    def put(self, blob: Blob) -> None:
-        """Uploads."""
-        self._registry.upload(self._reference.repository, blob.descriptor, blob.open)
+    def put(self, blob: Blob) -> bool:
+        """Uploads what the registry has not got."""
+        return self._registry.upload(self._reference.repository, blob.descriptor, blob.open)
 
     def finish(self, image: Document) -> None:
         """Puts the manifest under the tag; a registry that calls it by another digest has not got what was sent."""
@@ -86,18 +86,21 @@ class InLayout:
     def _place(self, digest: Digest) -> Path:
         return self._path / "blobs" / digest.algorithm / digest.digits
 
-    def has(self, blob: Blob) -> bool:
-        """By name and size."""
-        place = self._place(blob.descriptor.digest)
-        return place.is_file() and place.stat().st_size == blob.descriptor.size
+    def begin(self) -> None:
+        """What is there must be a directory."""
+        if self._path.exists() and not self._path.is_dir():
+            raise FileError(f"{self._path}: no directory, as an OCI layout is", hint="oci-archive is for files")
 
-    def put(self, blob: Blob) -> None:
+    def put(self, blob: Blob) -> bool:
         """Copies."""
         place = self._place(blob.descriptor.digest)
+        if place.is_file() and place.stat().st_size == blob.descriptor.size:
+            return False
         _make(place.parent)
         with files.replacing(place, overwrite=True) as new, blob.open() as source, _out(new) as out:
             for chunk in _chunks(source):
                 out.write(chunk)
+        return True
 
     def finish(self, image: Document) -> None:
         """Lists the image, in place of another of this tag."""
@@ -126,20 +129,19 @@ class InArchive:
     """A tar archive with an OCI layout of one image."""
 
     def __init__(self, path: Path, tag: str, *, overwrite: bool) -> None:
-        files.refuse_target(path, overwrite=overwrite)
         self._path = path
         self._tag = tag
         self._overwrite = overwrite
         self._blobs: list[Blob] = []
 
-    def has(self, blob: Blob) -> bool:
-        """Nothing is, before the end."""
-        del blob
-        return False
+    def begin(self) -> None:
+        """The file is not replaced unasked."""
+        files.refuse_target(self._path, overwrite=self._overwrite)
 
-    def put(self, blob: Blob) -> None:
+    def put(self, blob: Blob) -> bool:
         """Is written at the end."""
         self._blobs.append(blob)
+        return True
 
     def finish(self, image: Document) -> None:
         """Writes the archive, whole or not at all."""

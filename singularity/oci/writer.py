@@ -289,6 +289,8 @@ class _Seen:
             self.has_shell = self.has_shell or member.path in _SHELLS
             if member.segments is not None:  # Docker's tar-split, and with it its digests, cannot cope with holes
                 entry = Entry(replace(member, segments=None), _filled(entry))
+            if member.kind is Kind.HARD_LINK and member.xattrs:
+                entry = Entry(replace(member, xattrs={}))  # the file has them
             if member.path in _ENTRYPOINTS:
                 self.held_back[member.path] = Entry(entry.member, (b"".join(entry.data),))
                 continue
