@@ -2,7 +2,6 @@
 
 import logging
 import re
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from singularity.console import working
 from singularity.errors import FileError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from singularity.oci.destination import Destination
     from singularity.oci.writer import Document
@@ -106,8 +105,7 @@ def command(
     if scheme == "docker-archive":
         layer_format = "tar"
     place.begin()
-    temporary = paths.temporary(tmpdir)
-    with _artifact(image, notes) if scheme == "oras" else _image(image, notes, layer_format, temporary) as document:
+    with _packed(scheme, image, notes, layer_format, paths.temporary(tmpdir)) as document:
         with working(f"sending {image}"):
             destination.send(document, place)
         digest = document.digest
@@ -168,23 +166,13 @@ def _on_disk(scheme: str, rest: str, *, force: bool) -> "Destination":
     return (InDockerArchive if scheme == "docker-archive" else InArchive)(Path(path), tag, overwrite=force)
 
 
-@contextmanager
-def _artifact(image: Path, annotations: dict[str, str]) -> "Iterator[Document]":
-    from singularity.oci import artifact
+def _packed(
+    scheme: str, image: Path, annotations: dict[str, str], layer_format: str, temporary: Path
+) -> "AbstractContextManager[Document]":
+    if scheme == "oras":
+        from singularity.oci import artifact
 
-    try:
-        file = image.open("rb")
-    except OSError as error:
-        raise FileError.because(image, error) from error
-    with file:
-        with working(f"reading {image}"):
-            document = artifact.of(image, file, annotations)
-        yield document
-
-
-@contextmanager
-def _image(image: Path, annotations: dict[str, str], layer_format: str, temporary: Path) -> "Iterator[Document]":
+        return artifact.packed(image, annotations)
     from singularity.oci import writer
 
-    with writer.packed(image, temporary, writer.LayerFormat(layer_format), annotations) as document:
-        yield document
+    return writer.packed(image, temporary, writer.LayerFormat(layer_format), annotations)

@@ -6,68 +6,67 @@ layer carries the name of the file. Apptainer and SingularityCE write and read t
 
 import hashlib
 import os
-from collections.abc import Mapping
-from io import BufferedReader
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from singularity.console import working
 from singularity.errors import FileError, ImageError
 from singularity.image import sif
 from singularity.oci import writer
 from singularity.oci.digest import Digest
-from singularity.oci.document import Descriptor, Manifest
+from singularity.oci.document import Descriptor
 
 _CONFIG = "application/vnd.sylabs.sif.config.v1+json"
 _LAYER = "application/vnd.sylabs.sif.layer.v1.sif"
-_LAYERS = frozenset(
-    {_LAYER, "appliciation/vnd.sylabs.sif.layer.tar"}
-)  # the second, misspelt, is that of early versions
 _TITLE = "org.opencontainers.image.title"
 
 
-def of(path: Path, file: BufferedReader, annotations: Mapping[str, str]) -> writer.Document:
-    """The artifact that is the SIF file `path`, open as `file` for as long as its blobs are read.
+@contextmanager
+def packed(path: Path, annotations: Mapping[str, str]) -> Iterator[writer.Document]:
+    """The artifact that is the SIF file `path`, whose blobs can be read until the block ends.
 
     Raises ImageError for what is no SIF file, FileError where it cannot be read.
     """
-    check(path, file)
     try:
-        file.seek(0)
-        found = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
-        size = file.tell()
+        file = path.open("rb")
+    except IsADirectoryError as error:
+        raise _no_sif(path) from error
     except OSError as error:
         raise FileError.because(path, error) from error
-    descriptor = Descriptor(media_type=_LAYER, digest=found, size=size, annotations={_TITLE: path.name})
-    place = f"/proc/self/fd/{file.fileno()}"  # the very file, with a position of its own
+    with file:
+        _check(path, file)
+        try:
+            with working(f"reading {path}"):
+                file.seek(0)
+                found = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
+                size = file.tell()
+        except OSError as error:
+            raise FileError.because(path, error) from error
+        descriptor = Descriptor(media_type=_LAYER, digest=found, size=size, annotations={_TITLE: path.name})
+        place = f"/proc/self/fd/{file.fileno()}"  # the very file, with a position of its own
 
-    def open_() -> BinaryIO:
-        return open(os.open(place, os.O_RDONLY | os.O_CLOEXEC), "rb")
+        def open_() -> BinaryIO:
+            return open(os.open(place, os.O_RDONLY | os.O_CLOEXEC), "rb")
 
-    layer = writer.Blob(descriptor=descriptor, open=open_)
-    config = writer.small(_CONFIG, b"{}")
-    return writer.Document(
-        manifest=writer.manifest(config, [layer], annotations), media_type=writer.MANIFEST, blobs=(layer, config)
-    )
+        layer = writer.Blob(descriptor=descriptor, open=open_)
+        config = writer.small(_CONFIG, b"{}")
+        yield writer.Document(
+            manifest=writer.manifest(config, [layer], annotations), media_type=writer.MANIFEST, blobs=(layer, config)
+        )
 
 
-def check(path: Path, file: BinaryIO) -> None:
-    """Raises ImageError for what is no SIF file, or a damaged one."""
+def _check(path: Path, file: BinaryIO) -> None:
     head = os.pread(file.fileno(), sif.MAGIC_OFFSET + len(sif.MAGIC), 0)
-    if not head.endswith(sif.MAGIC) or len(head) != sif.MAGIC_OFFSET + len(sif.MAGIC):
-        hint = "docker:// takes images of every format; singularity build makes a SIF file of it"
-        raise ImageError(f"{path}: no SIF file, and only those are pushed by oras://", hint=hint)
+    if head[sif.MAGIC_OFFSET :] != sif.MAGIC:
+        raise _no_sif(path)
     try:
         sif.read(file)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
 
 
-def layer_of(manifest: Manifest, name: str) -> Descriptor:
-    """The blob that is the SIF file. Raises ImageError where the manifest is not that of such an artifact."""
-    if len(manifest.layers) != 1:
-        raise ImageError(f"{name}: ORAS SIF image should have a single layer, and this has {len(manifest.layers)}")
-    layer = manifest.layers[0]
-    if layer.media_type not in _LAYERS:
-        hint = "an image of Docker or OCI: it is pulled with docker://" if layer.is_layer else ""
-        raise ImageError(f"{name}: no SIF file, but of the type {layer.media_type[:100]}", hint=hint)
-    return layer
+def _no_sif(path: Path) -> ImageError:
+    hint = "docker:// takes images of every format; singularity build makes a SIF file of it"
+    return ImageError(f"{path}: no SIF file, and only those are pushed by oras://", hint=hint)

@@ -19,6 +19,7 @@ from singularity.image.tree import Entry, Kind, Member
 from singularity.oci import digest as digests
 from singularity.oci.digest import Digest
 from singularity.oci.document import MANIFEST_LIMIT, REFERENCE_NAME, parse_list, parse_object
+from singularity.oci.pushed import Pushed
 from singularity.oci.writer import Blob, Document, Packed, encoded
 
 if TYPE_CHECKING:
@@ -60,20 +61,25 @@ class InRegistry:
     def __init__(self, registry: "Registry", reference: "Reference") -> None:
         self._registry = registry
         self._reference = reference
+        self._pushed = Pushed(reference.host)
 
     def begin(self) -> None:
         """Asks for the blob that half of all artifacts have."""
         self._registry.has_blob(self._reference.repository, _EMPTY)
 
     def put(self, blob: Blob) -> bool:
-        """Uploads what the registry has not got."""
-        return self._registry.upload(self._reference.repository, blob.descriptor, blob.open)
+        """Uploads what the registry has not got, in this repository or where we have put it before."""
+        repository, descriptor = self._reference.repository, blob.descriptor
+        known = self._pushed.where(descriptor.digest)
+        source = known if known != repository else ""
+        return self._registry.upload(repository, descriptor, blob.open, mount_from=source)
 
     def finish(self, image: Document) -> None:
         """Puts the manifest under the tag; a registry that calls it by another digest has not got what was sent."""
         answered = self._registry.put_manifest(self._reference, image.manifest, image.media_type)
         if answered != image.digest:
             raise ImageError(f"{self._reference}: the registry has {answered}, but {image.digest} was sent")
+        self._pushed.remember([blob.descriptor.digest for blob in image.blobs], self._reference.repository)
 
 
 class InLayout:
