@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from singularity import paths
+from singularity.cli.access import access_options
 from singularity.cli.command import Verb, option
 from singularity.console import working
 from singularity.errors import FileError, UsageError
@@ -66,11 +67,9 @@ _IMAGE_NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9
     help="How the layer is compressed: gzip, which everybody reads, zstd, or tar for not at all",
 )
 @option("-F", "--force", is_flag=True, help="Replace the file of oci-archive or docker-archive that is there")
-@option("--authfile", default="", metavar="FILE", variables="AUTH_FILE AUTHFILE", help="Credentials for registries")
-@option("--docker-login", "login", is_flag=True, variables="DOCKER_LOGIN", help="Ask for a user's name and password")
-@option("--no-https", "--nohttps", "no_https", is_flag=True, variables="NOHTTPS NO_HTTPS", help="Speak plain http")
 @option("--tmpdir", default="", metavar="DIRECTORY", help="Where the layer is kept until it is there")
 @option("-U", "--allow-unsigned", is_flag=True, hidden=True)
+@access_options
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("uri")
 def command(
@@ -81,11 +80,9 @@ def command(
     annotations: tuple[str, ...],
     layer_format: str,
     force: bool,
-    authfile: str,
-    login: bool,
-    no_https: bool,
     tmpdir: str,
     allow_unsigned: bool,
+    access: "Access",
 ) -> None:
     """Pushes."""
     from singularity.oci import destination
@@ -98,10 +95,7 @@ def command(
     if scheme in _ON_DISK:
         place, target = _on_disk(scheme, rest, force=force), uri
     else:
-        from singularity.registry import access
-
-        how = access.from_environment(no_https=no_https, authfile=authfile, login=login)
-        place, target = _in_registry(scheme, rest, how)
+        place, target = _in_registry(scheme, rest, access)
     if scheme == "docker-archive":
         layer_format = "tar"
     place.begin()

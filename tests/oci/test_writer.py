@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -152,6 +153,16 @@ def test_the_configuration_says_what_the_image_says(in_each_format: dict[str, Pa
     assert manifest["annotations"] == {"a": "b=c", "org.opencontainers.image.description": "it's a tool"}
     inspected = json.loads(run_tool("skopeo", "inspect", "oci:layout:t", cwd=tmp_path))
     assert (inspected["Digest"], inspected["Labels"]["who"]) == (digest, "tests")
+
+
+def test_no_file_is_younger_than_source_date_epoch(tree: Path, tmp_path: Path) -> None:
+    pushed("--layer-format", "tar", tree, "docker-archive:d.tar", cwd=tmp_path, SOURCE_DATE_EPOCH=str(DATE - 1000))
+    with tarfile.open(tmp_path / "d.tar") as outer:
+        (name,) = [each for each in outer.getnames() if each.endswith(".tar")]
+        (config,) = [each for each in outer.getnames() if each.endswith(".json") and "manifest" not in each]
+        assert json.load(outer.extractfile(config) or io.BytesIO())["created"] == "2014-05-13T16:36:40Z"
+        with tarfile.open(fileobj=outer.extractfile(name)) as layer_:
+            assert {each.mtime for each in layer_} == {DATE - 1000}
 
 
 @pytest.mark.parametrize(("layer_format", "end"), [("gzip", "+gzip"), ("zstd", "+zstd"), ("tar", "")])

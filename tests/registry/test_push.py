@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -213,3 +215,18 @@ def test_an_ordinary_user_pushes(plain_registry: Registry, sif: Path, storage: P
         pushed("--no-https", sif, f"oras://{plain_registry.host}/users/x", cwd=place, user=who) for who in (True, False)
     ]
     assert same[0] == same[1]
+
+
+def test_the_guide_to_pushing(plain_registry: Registry, tree: Path, sif: Path, tmp_path: Path) -> None:
+    text = (machine.CHECKOUT / "docs/pushing.md").read_text()
+    blocks: list[str] = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = [
+        line.replace("registry.example.org", plain_registry.host) for block in blocks for line in block.splitlines()
+    ]
+    (tmp_path / "tool.sif").symlink_to(sif)
+    (tmp_path / "box").symlink_to(tree)
+    for line in lines:
+        program, verb, *words = shlex.split(line)
+        assert (program, verb) == ("singularity", "push")
+        pushed(*words, cwd=tmp_path, SINGULARITY_NOHTTPS="1")
+    assert len(lines) >= 6
