@@ -48,6 +48,7 @@ _SHELLS = frozenset((b"bin/sh", b"usr/bin/sh"))
 _PROGRAMS = (b"bin/", b"sbin/", b"lib", b"usr/")
 _ENTRYPOINTS = frozenset(path[1:].encode() for path in (configuration.ENTRYPOINT, configuration.OLD_ENTRYPOINT))
 _NANOSECONDS = 1_000_000_000
+_LATEST = (1 << 32) - 1  # seconds since 1970 that a date is made of
 _ZEROS = bytes(1 << 20)
 _SHOWN = 5  # of things that are left out
 
@@ -181,29 +182,18 @@ def pack(
 
     Raises ImageError, FileError and ToolError; what the layer cannot hold is left out with a warning.
     """
-    seen = _Seen()
+    seen = _Seen(name=str(image.path), came_with=_object(image))
     path = place / "layer"
-    held: list[bytes] = []
-    if image.content is not None:
-        kept = image.content.find(sif.DataType.GENERIC_JSON, _OCI_OBJECT)
-        if kept is not None:
-            with image.path.open("rb") as file:
-                held.append(sif.read_object(file, kept))
-    made: list[configuration.Configuration] = []
-
-    def last() -> Iterator[Entry]:
-        made.append(seen.says(held[0] if held else None, str(image.path)))
-        yield from seen.entrypoint(made[0])
-
     try:
-        content = _write(seen.through(writers.clamped(tree), last), path, layer_format, str(image.path))
+        content = _write(seen.through(writers.clamped(tree)), path, layer_format, seen.name)
         layer = _blob_of(path, layer_format.media_type)
     except OSError as error:
         raise FileError.because(error.filename or path, error) from error
-    seen.warn(str(image.path))
+    made = seen.says()
+    seen.warn()
     machine = image.architecture if image.architecture in sif.ARCHITECTURES else seen.architecture
     machine = machine or architecture.host().sif
-    config = small(_CONFIG, encoded(_config(made[0], content, machine, seen.created(image))))
+    config = small(_CONFIG, encoded(_config(made, content, machine, seen.created(image))))
     return Packed(
         manifest=manifest(config, [layer], annotations),
         media_type=MANIFEST,
@@ -211,8 +201,17 @@ def pack(
         config=config,
         layer=layer,
         architecture=machine,
-        code=made[0].code,
+        code=made.code,
     )
+
+
+def _object(image: images.Image) -> bytes | None:
+    """The configuration that an image came with, where a SIF file has it beside its root file system."""
+    found = image.content.find(sif.DataType.GENERIC_JSON, _OCI_OBJECT) if image.content else None
+    if found is None:
+        return None
+    with image.path.open("rb") as file:
+        return sif.read_object(file, found)
 
 
 def _config(made: configuration.Configuration, content: Digest, machine: str, created: int) -> dict[str, Any]:
@@ -270,16 +269,17 @@ class _Hashed:
 class _Seen:
     """What is learnt of an image while it goes by."""
 
+    name: str
+    came_with: bytes | None  # the configuration of a SIF file
     kept: list[Entry] = field(default_factory=list)
     held_back: dict[bytes, Entry] = field(default_factory=dict)
     whiteouts: list[bytes] = field(default_factory=list)
     architecture: str = ""
     has_shell: bool = False
     newest: int = 0  # nanoseconds since 1970
-    files: HeldFiles | None = None
 
-    def through(self, tree: Tree, last: Callable[[], Iterator[Entry]]) -> Tree:
-        """The entries as a layer can have them, and at the end those that `last` gives."""
+    def through(self, tree: Tree) -> Tree:
+        """The entries as a layer can have them, and at the end the program that the configuration starts."""
         for entry in tree:
             member = entry.member
             if member.path.rpartition(b"/")[2].startswith(_WHITEOUT):
@@ -295,7 +295,7 @@ class _Seen:
                 self.held_back[member.path] = Entry(entry.member, (b"".join(entry.data),))
                 continue
             yield self._looked_at(entry)
-        yield from last()
+        yield from self._entrypoint(self.says())
 
     def _looked_at(self, entry: Entry) -> Entry:
         member = entry.member
@@ -315,13 +315,14 @@ class _Seen:
             first = False
             yield chunk
 
-    def says(self, kept: bytes | None, name: str) -> configuration.Configuration:
+    def says(self) -> configuration.Configuration:
         """What the image says about itself, once all of it has gone by."""
-        self.files = HeldFiles(iter(self.kept), _is_held)
-        return configuration.of(self.files, kept=kept, has_shell=self.has_shell, name=name)
+        return configuration.of(self._files(), kept=self.came_with, has_shell=self.has_shell, name=self.name)
 
-    def entrypoint(self, made: configuration.Configuration) -> Iterator[Entry]:
-        """The program that the configuration starts, and what else was held back."""
+    def _files(self) -> HeldFiles:
+        return HeldFiles(iter(self.kept), _is_held)
+
+    def _entrypoint(self, made: configuration.Configuration) -> Iterator[Entry]:
         path = made.place[1:].encode()
         for each, entry in self.held_back.items():
             if each != path or made.entrypoint is None:
@@ -341,15 +342,16 @@ class _Seen:
         epoch = reproducible.source_date_epoch()
         if epoch is not None:
             return epoch
-        labels = metadata.read_labels(self.files, f"{metadata.DIRECTORY}/labels.json") if self.files else {}
+        labels = metadata.read_labels(self._files(), f"{metadata.DIRECTORY}/labels.json")
         said = reproducible.said(labels, image)
-        return self.newest // _NANOSECONDS if said is None else said
+        return min(self.newest // _NANOSECONDS, _LATEST) if said is None else said
 
-    def warn(self, name: str) -> None:
+    def warn(self) -> None:
+        """What is left out."""
         if self.whiteouts:
             listed = ", ".join(shown(each) for each in self.whiteouts[:_SHOWN])
             what = "%s: %d files are left out, whose names would delete others in a layer: %s"
-            logger.warning(what, name, len(self.whiteouts), listed)
+            logger.warning(what, self.name, len(self.whiteouts), listed)
 
 
 def _is_held(path: bytes) -> bool:
