@@ -142,9 +142,20 @@ def _merged(before: tuple[str, ...], values: Mapping[str, str]) -> list[str]:
     left = dict(values)
     result = []
     for each in before:
-        name, equals, _ = each.partition("=")
-        result.append(f"{name}={left.pop(name)}" if equals and name in left else each)
+        name, equals, value = each.partition("=")
+        new = left.pop(name, value) if equals else value
+        result.append(each if not equals or _is_same(name, value, new) else f"{name}={new}")
     return [*result, *(f"{name}={value}" for name, value in left.items())]
+
+
+def _is_same(name: str, value: str, new: str) -> bool:
+    """Whether a value is no other: of a path also when directories are named again that were found before.
+
+    A script that extends one does so a second time in an image that was pushed before and pulled again.
+    """
+    if value == new or not name.endswith("PATH"):
+        return value == new
+    return list(dict.fromkeys(value.split(":"))) == list(dict.fromkeys(new.split(":")))
 
 
 def _labels(files: Files, before: Mapping[str, str], *, came_with: bool) -> dict[str, str]:

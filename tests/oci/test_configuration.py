@@ -80,6 +80,14 @@ def test_what_a_definition_file_changed_is_said_and_the_rest_stays(root: Path) -
         assert found.content[key] == FULL[key]
 
 
+def test_a_path_that_is_extended_a_second_time_stays(root: Path) -> None:
+    """As in an image that was pushed, and pulled again."""
+    came(root, {"Env": ["PATH=/first:/bin:/last", "A_PATH=/x", "LIST=x"]})
+    script = "export PATH=/first:$PATH:/last A_PATH=/y:$A_PATH LIST=x:$LIST\n"
+    write(root / ".singularity.d/env/90-environment.sh", script, 0o755)
+    assert said(root).content["Env"] == ["PATH=/first:/bin:/last", "A_PATH=/y:/x", "LIST=x:x"]
+
+
 def test_an_image_of_a_definition_file(root: Path) -> None:
     place = root / ".singularity.d"
     write(place / "runscript", "#!/usr/bin/python3\nprint(1)\n", 0o755)

@@ -20,6 +20,7 @@ import servers
 from builders import described
 from builders import run as run_tool
 from images import Partition, write, write_sif
+from servers import Fault
 
 if TYPE_CHECKING:
     from servers import Certificates, Front, Registry
@@ -127,6 +128,14 @@ def test_the_registry_takes_from_another_repository_what_it_has_there(front: Fro
     assert place.stat().st_mode & 0o777 == 0o600
     place.write_text('["damaged"]')
     pushed("--no-https", sif, f"docker://{front.host}/third/x", cwd=tmp_path)
+
+
+def test_a_connection_that_breaks_is_told_and_the_blob_sent_again(front: Front, sif: Path, tmp_path: Path) -> None:
+    front.faults.append(Fault(path="/blobs/uploads/.*digest=", method="PUT", close_at=-1, times=1))
+    done = push("--no-https", sif, f"oras://{front.host}/breaks/x", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(" ")[0] for line in done.stderr.splitlines()] == ["INFO:", "INFO:"]
+    assert front.count("digest=", "PUT") == 3
 
 
 def test_a_sif_file_is_an_artifact_and_keeps_its_bytes(plain_registry: Registry, tmp_path: Path) -> None:
