@@ -7,14 +7,14 @@ stamp with a time or a random number gets this time or none, and labels say it a
 import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from singularity.console import VERBOSE
 from singularity.errors import BuildError, SingularityError
 from singularity.image import metadata
-from singularity.image.identify import identify
+from singularity.image.identify import Image, identify
 from singularity.image.root import Root
 from singularity.image.sif import NO_TIME
 
@@ -92,18 +92,22 @@ def _created(path: Path, temporary: Path) -> int:
     except SingularityError as error:
         logger.debug("No time of %s: %s", path, error)
         return 0
+    return said(labels, image) or 0
+
+
+def said(labels: Mapping[str, str], image: Image) -> int | None:
+    """When an image with these labels was made, in seconds since 1970; None where it does not say."""
     for label, form in _LABELS.items():
         try:
             date = datetime.strptime(labels.get(label, ""), form)
         except ValueError:
             continue
         return _possible(int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()))
-    created = image.content.header.created if image.content else NO_TIME
-    return _possible(created)
+    return _possible(image.content.header.created) if image.content else None
 
 
-def _possible(time: int) -> int:
-    return time if 0 <= time < _LIMIT else 0
+def _possible(time: int) -> int | None:
+    return time if 0 <= time < _LIMIT and time != NO_TIME else None
 
 
 def clear(root: Root, epoch: int) -> None:

@@ -32,7 +32,7 @@ def write_tar(tree: Tree, new: files.NewFile, target: Path) -> None:
 
 @contextmanager
 def _compressing(new: files.NewFile, target: Path) -> Iterator[BinaryIO]:
-    argv = _compressor(target)
+    argv = compressor(target.suffix)
     if not argv:
         with open(new.fd, "wb", closefd=False, buffering=1 << 20) as out:
             yield out
@@ -50,10 +50,13 @@ def wide(tool: process.Running) -> BinaryIO:
     return tool.stdin
 
 
-def _compressor(target: Path) -> list[str]:
-    """The program for a suffix. What it writes must not depend on the number of processors: two threads at least."""
+def compressor(suffix: str) -> list[str]:
+    """The program for a suffix, which writes the same on every machine; empty for no compression.
+
+    What it writes must not depend on the number of processors: two threads at least.
+    """
     threads = str(max(2, len(os.sched_getaffinity(0))))
-    match target.suffix.lower():
+    match suffix.lower():
         case ".gz" | ".tgz":
             return ["pigz", "-n", "-p", threads] if shutil.which("pigz", path=process.search_path()) else ["gzip", "-n"]
         case ".bz2" | ".tbz" | ".tbz2":

@@ -29,6 +29,7 @@ VERBS = {
         Verb(name="expand", summary="Make an image larger", group=_IMAGES, module="expand"),
         Verb(name="import", summary="Unpack an archive into an image", group=_IMAGES, module="import_"),
         Verb(name="export", summary="Write what is in an image as a tar archive", group=_IMAGES, module="export"),
+        Verb(name="push", summary="Put an image into a registry", group=_IMAGES, module="push"),
         Verb(name="copy", summary="Copy files of the host into an image", group=_IMAGES, module="copy"),
         Verb(name="mount", summary="Open a shell with an image mounted", group=_IMAGES, module="mount"),
         Verb(name="inspect", summary="Show what an image says about itself", group=_IMAGES, module="inspect"),

@@ -14,6 +14,21 @@ _LIMIT = 256  # program headers, or libraries
 _IDENT = 16  # bytes
 _NAME_LIMIT = 4096  # bytes
 _TABLE_LIMIT = 1 << 20  # bytes of dynamic entries
+_MACHINES = {  # (e_machine, 64 bits, little-endian): the name that Go and SIF files have for it
+    (3, False, True): "386",
+    (62, True, True): "amd64",
+    (40, False, True): "arm",
+    (183, True, True): "arm64",
+    (21, True, False): "ppc64",
+    (21, True, True): "ppc64le",
+    (8, False, False): "mips",
+    (8, False, True): "mipsle",
+    (8, True, False): "mips64",
+    (8, True, True): "mips64le",
+    (22, True, False): "s390x",
+    (243, True, True): "riscv64",
+    (258, True, True): "loong64",
+}
 
 Read = Callable[[int, int], bytes]  # (size, offset): that part of the file, as os.pread reads it
 
@@ -49,6 +64,15 @@ def needs(read: Read) -> Needs | None:
         return Needs(loader=loader.rstrip(b"\0").decode(), libraries=libraries)
     except (struct.error, ValueError, IndexError, OverflowError, OSError):  # offsets that no file can have
         return None
+
+
+def architecture(head: bytes) -> str:
+    """The machine of a program or library that begins so, as Go names it; empty for anything else."""
+    if len(head) < 20 or head[:4] != b"\x7fELF" or head[4] not in (1, 2) or head[5] not in (1, 2):
+        return ""
+    little = head[5] == 1
+    machine = int.from_bytes(head[18:20], "little" if little else "big")
+    return _MACHINES.get((machine, head[4] == 2, little), "")
 
 
 def _segments(read: Read, *, wide: bool, order: str) -> Iterator[_Segment]:

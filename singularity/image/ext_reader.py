@@ -418,7 +418,7 @@ class _Walk:
         if inode.links > 1:
             first = self.first_names.setdefault(inode.number, path)
             if first != path:
-                return Entry(Member(path=path, kind=Kind.HARD_LINK, mode=0, target=first))
+                return Entry(_another_name(inode, path, first))
         if kind is not Kind.FILE:
             return Entry(self._member(inode, path, kind))
         if inode.flags & layout.ENCRYPTED_FLAG:
@@ -460,3 +460,9 @@ class _Walk:
 
 def _shown(path: bytes) -> str:
     return f"/{os.fsdecode(path)}"
+
+
+def _another_name(inode: Inode, path: bytes, first: bytes) -> Member:
+    """A hard link; programs that unpack archives give it owner, mode and time anew, so it has those of the file."""
+    mode, time = stat.S_IMODE(inode.mode), inode.mtime
+    return Member(path=path, kind=Kind.HARD_LINK, mode=mode, uid=inode.uid, gid=inode.gid, mtime=time, target=first)

@@ -291,7 +291,7 @@ class _Squashfs:
             inode = self.inode(each.block, each.offset)
             first = self._visit(inode, path)
             if first != path:
-                yield Entry(Member(path=path, kind=Kind.HARD_LINK, mode=0, target=first))
+                yield Entry(_another_name(inode, path, first))
             elif inode.kind is Kind.FILE:
                 yield self._file(inode, path)
             else:
@@ -475,3 +475,11 @@ def _whole(block: tuple["Future[bytes]", int]) -> bytes:
     if len(data) != expected:
         raise ImageError("damaged squashfs: a block of data that ends early")
     return data
+
+
+def _another_name(inode: _Inode, path: bytes, first: bytes) -> Member:
+    """A hard link; programs that unpack archives give it owner, mode and time anew, so it has those of the file."""
+    time = inode.mtime * _SECOND
+    return Member(
+        path=path, kind=Kind.HARD_LINK, mode=inode.mode, uid=inode.uid, gid=inode.gid, mtime=time, target=first
+    )

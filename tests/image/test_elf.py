@@ -67,3 +67,22 @@ def test_damaged_files_are_no_elf_files(place: int, new: bytes, size: int) -> No
     data = bytearray(SELF[:4096])
     data[place : place + len(new)] = new
     of(bytes(data[:size]))
+
+
+@pytest.mark.parametrize(
+    ("ident", "machine", "name"),
+    [
+        ((2, 1), b"\x3e\x00", "amd64"),
+        ((2, 1), b"\xb7\x00", "arm64"),
+        ((1, 1), b"\x28\x00", "arm"),
+        ((2, 2), b"\x00\x15", "ppc64"),
+        ((2, 1), b"\x15\x00", "ppc64le"),
+        ((2, 2), b"\x00\x16", "s390x"),
+        ((1, 1), b"\x3e\x00", ""),
+        ((3, 1), b"\x3e\x00", ""),
+    ],
+)
+def test_the_machine_is_named_as_sif_files_name_it(ident: tuple[int, int], machine: bytes, name: str) -> None:
+    head = b"\x7fELF" + bytes(ident) + bytes(12) + machine
+    assert elf.architecture(head) == name
+    assert elf.architecture(head[:-1]) == ""

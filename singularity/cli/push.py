@@ -1,0 +1,172 @@
+"""`singularity push IMAGE URI`: an image into a registry, for those who fetch it with this program or with Docker."""
+
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from singularity import paths
+from singularity.cli.access import access_options
+from singularity.cli.command import Verb, option
+from singularity.console import working
+from singularity.errors import FileError, UsageError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from singularity.oci.destination import Destination
+    from singularity.oci.writer import Document
+    from singularity.registry.access import Access
+
+logger = logging.getLogger(__name__)
+
+_FORMATS = ("gzip", "zstd", "tar")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_DESCRIPTION = "org.opencontainers.image.description"
+_HINT = "docker://HOST/NAME:TAG, oras://HOST/NAME:TAG, oci:DIRECTORY:TAG, oci-archive:FILE, docker-archive:FILE"
+_ON_DISK = ("oci", "oci-archive", "docker-archive")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_IMAGE_NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+@click.command(
+    cls=Verb,
+    name="push",
+    description=(
+        (
+            "docker:// takes an image of any format, and makes it an image of OCI with one layer, which Docker, podman "
+            "and every other program for such images pull and run: the runscript is its entry point, and %environment "
+            "and labels are carried over. An image that came from a registry gets back what it brought. "
+            "The same image gives the same digests."
+        ),
+        "oras:// takes a SIF file as it is, signatures and all, for those who pull it with oras://.",
+        (
+            "oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] and docker-archive:FILE[:NAME:TAG] write the image for OCI to "
+            "a directory or a file instead. Without a tag it is latest in a registry. Standard output gets the digest."
+        ),
+    ),
+    examples=(
+        "singularity push tool.sif oras://ghcr.io/me/tool:1.0",
+        "singularity push tool.sif docker://ghcr.io/me/tool:1.0",
+        "singularity push --layer-format zstd sandbox/ docker://localhost:5000/tool",
+        "singularity push tool.img docker-archive:tool.tar:tool:1.0 && docker load < tool.tar",
+    ),
+)
+@option("-D", "--description", default="", metavar="TEXT", help="Say what it is, in an annotation of the manifest")
+@option(
+    "--annotation", "annotations", multiple=True, metavar="KEY=VALUE", help="An annotation of the manifest; repeatable"
+)
+@option(
+    "--layer-format",
+    type=click.Choice(_FORMATS),
+    metavar="FORMAT",
+    variables="LAYER_FORMAT",
+    default="gzip",
+    help="How the layer is compressed: gzip, which everybody reads, zstd, or tar for not at all",
+)
+@option("-F", "--force", is_flag=True, help="Replace the file of oci-archive or docker-archive that is there")
+@option("--tmpdir", default="", metavar="DIRECTORY", help="Where the layer is kept until it is there")
+@option("-U", "--allow-unsigned", is_flag=True, hidden=True)
+@access_options
+@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("uri")
+def command(
+    image: Path,
+    uri: str,
+    *,
+    description: str,
+    annotations: tuple[str, ...],
+    layer_format: str,
+    force: bool,
+    tmpdir: str,
+    allow_unsigned: bool,
+    access: "Access",
+) -> None:
+    """Pushes."""
+    from singularity.oci import destination
+
+    del allow_unsigned
+    scheme, rest = _split(uri)
+    notes = _annotations(annotations, description)
+    if not image.exists():
+        raise FileError(f"{image}: no such image")
+    if scheme in _ON_DISK:
+        place, target = _on_disk(scheme, rest, force=force), uri
+    else:
+        place, target = _in_registry(scheme, rest, access)
+    if scheme == "docker-archive":
+        layer_format = "tar"
+    place.begin()
+    with _packed(scheme, image, notes, layer_format, paths.temporary(tmpdir)) as document:
+        with working(f"sending {image}"):
+            destination.send(document, place)
+        digest = document.digest
+    logger.info("Pushed %s to %s", image, target)
+    click.echo(digest)
+
+
+def _split(uri: str) -> tuple[str, str]:
+    """The transport, and what stands after it. Raises UsageError for one that takes no images."""
+    match = _SCHEME.match(uri)
+    scheme = match[1].lower() if match else ""
+    if match is None or (scheme not in (*_ON_DISK, "docker", "oras", "library")):
+        what = f"nothing is pushed to {scheme}:" if scheme else f'No transport type URI supplied: "{uri}"'
+        raise UsageError(f"push: {what}", hint=_HINT)
+    if scheme == "library":
+        raise UsageError("push: SIF files go into registries, not into a library", hint="oras://HOST/NAME:TAG")
+    rest = uri[match.end() :]
+    if scheme not in _ON_DISK and not rest.startswith("//"):
+        raise UsageError(f'push: "{uri}" names no image', hint=_HINT)
+    return scheme, rest.removeprefix("//") if scheme not in _ON_DISK else rest
+
+
+def _annotations(given: tuple[str, ...], description: str) -> dict[str, str]:
+    found = {_DESCRIPTION: description} if description else {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f'push: --annotation "{each}" says nothing', hint="KEY=VALUE")
+        found[key.strip()] = value
+    return found
+
+
+def _in_registry(scheme: str, rest: str, access: "Access") -> "tuple[Destination, str]":
+    from singularity.oci.destination import InRegistry
+    from singularity.registry import reference
+    from singularity.registry.client import Registry
+
+    named = reference.parse(rest)
+    if named.digest is not None:
+        what = f"push: {scheme}://{rest}: a digest follows from the content, and cannot be chosen"
+        raise UsageError(what, hint="name a tag")
+    return InRegistry(Registry(named.host, access), named), f"{scheme}://{named}"
+
+
+def _on_disk(scheme: str, rest: str, *, force: bool) -> "Destination":
+    from singularity.oci.destination import InArchive, InDockerArchive, InLayout
+
+    path, colon, tag = rest.partition(":") if scheme == "docker-archive" else rest.rpartition(":")
+    if not colon:
+        path, tag = rest, ""
+    if not path:
+        raise UsageError(f"push: {scheme}: names no {'directory' if scheme == 'oci' else 'file'}", hint=_HINT)
+    if tag and not (_IMAGE_NAME if scheme == "docker-archive" else _TAG).fullmatch(tag):
+        hint = "NAME:TAG" if scheme == "docker-archive" else "letters, digits, and . _ - after the first"
+        raise UsageError(f'push: {scheme}:{rest}: "{tag}" is no tag', hint=hint)
+    if scheme == "oci":
+        return InLayout(Path(path), tag)
+    return (InDockerArchive if scheme == "docker-archive" else InArchive)(Path(path), tag, overwrite=force)
+
+
+def _packed(
+    scheme: str, image: Path, annotations: dict[str, str], layer_format: str, temporary: Path
+) -> "AbstractContextManager[Document]":
+    if scheme == "oras":
+        from singularity.oci import artifact
+
+        return artifact.packed(image, annotations)
+    from singularity.oci import writer
+
+    return writer.packed(image, temporary, writer.LayerFormat(layer_format), annotations)
