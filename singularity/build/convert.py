@@ -8,10 +8,11 @@ import logging
 import os
 import subprocess
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from singularity import files, process
 from singularity.build import architecture, pack, platform_files, reproducible, streaming, writers
@@ -24,6 +25,10 @@ from singularity.image.identify import Format, Image
 from singularity.image.root import Root
 from singularity.image.sif import DataType, NewObject
 from singularity.image.tree import Entry, Kind, Member, Tree
+
+if TYPE_CHECKING:
+    from singularity.oci import image as oci_image
+    from singularity.oci.index import LayerIndex
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +66,51 @@ def perform(image: Image, request: BuildRequest) -> None:
     if _is_copied(image, request):
         _copy(image, request)
         return
+
+    def read() -> AbstractContextManager[Tree]:
+        from singularity.image import contents
+
+        return contents.tree(image)
+
     with files.temporary_directory(request.temporary, keep=request.keep) as directory:
-        _Conversion(image, request, directory).perform()
+        _Conversion(str(image.path), read, _architecture(image.architecture, request), request, directory).perform()
+
+
+def can_stream_layers(request: BuildRequest) -> bool:
+    """Whether `convert_oci` can make what is asked for. Raises ToolError where mksquashfs is needed and missing."""
+    if request.format is Target.SANDBOX or request.onto is not None:
+        return False
+    if request.format not in _FILESYSTEMS:
+        return True
+    return not _NEED_A_TREE.intersection(request.mksquashfs_arguments) and squashfs.reads_tar(
+        purpose=f"write {request.target}"
+    )
+
+
+def convert_oci(
+    image: "oci_image.Image",
+    request: BuildRequest,
+    indexed: "Callable[[oci_image.Layer], LayerIndex] | None" = None,
+) -> None:
+    """Writes `request.target`, whole or not at all, from the layers of an image; `can_stream_layers` must be true.
+
+    It is what a build from a definition that names the image makes, with all owners and devices, whoever builds it.
+    `indexed` gives the index of a layer that may have been made before. Raises ImageError, FileError and ToolError.
+    """
+    from singularity.oci import container, merge
+    from singularity.oci.index import index_layer
+
+    files.refuse_target(request.target, overwrite=request.overwrite)
+
+    def read() -> AbstractContextManager[Tree]:
+        return closing(merge.merged(image, indexed or index_layer))
+
+    def configure(root: Root) -> None:
+        container.write(root, image.config)
+
+    with files.temporary_directory(request.temporary, keep=request.keep) as directory:
+        has = _architecture(image.config.platform.architecture, request)
+        _Conversion(image.name, read, has, request, directory, configure, pack.FAST_LEVEL).perform()
 
 
 def _is_copied(image: Image, request: BuildRequest) -> bool:
@@ -88,7 +136,7 @@ def _copy(image: Image, request: BuildRequest) -> None:
             return
         offset = sif.partition_offset(())
         _copy_partition(image, file, new.fd, offset)
-        _write_objects(new, _objects(image.content, file), offset, _architecture(image, request))
+        _write_objects(new, _objects(image.content, file), offset, _architecture(image.architecture, request))
 
 
 def _copy_partition(image: Image, file: BinaryIO, target: int, offset: int) -> None:
@@ -116,9 +164,9 @@ def _objects(content: sif.Sif, file: BinaryIO) -> list[NewObject]:
     ]
 
 
-def _architecture(image: Image, request: BuildRequest) -> str:
+def _architecture(said: str, request: BuildRequest) -> str:
     """What was asked for, what the image says, else this machine's, as SIF names it."""
-    named = (request.architecture, image.architecture)
+    named = (request.architecture, said)
     return next((name for name in named if name in sif.ARCHITECTURES), "") or architecture.host().sif
 
 
@@ -133,9 +181,13 @@ def _write_objects(new: files.NewFile, objects: list[NewObject], offset: int, ar
 class _Conversion:
     """One conversion; tried again when the stream turns out to need more than one look."""
 
-    image: Image
+    name: str  # of the source, for messages
+    source: Callable[[], AbstractContextManager[Tree]]  # the image as a stream, from its beginning
+    architecture: str
     request: BuildRequest
     directory: Path
+    configure: Callable[[Root], None] = lambda _: None  # writes what the source says beside its files
+    level: int = pack.LEVEL  # of compression
     left_out: frozenset[int] = frozenset()
     root: Member = Member(path=b"", kind=Kind.DIRECTORY, mode=0o755)  # noqa: RUF009 - frozen
     attempts: int = 0
@@ -148,16 +200,10 @@ class _Conversion:
             except streaming.RepeatedError as error:
                 if self.left_out:
                     raise
-                logger.log(VERBOSE, "%s: %s: what is replaced is looked for first", self.image.path, error)
+                logger.log(VERBOSE, "%s: %s: what is replaced is looked for first", self.name, error)
                 self.left_out = streaming.superseded(self.source)
             else:
                 return
-
-    def source(self) -> AbstractContextManager[Tree]:
-        """The image as a stream, from its beginning."""
-        from singularity.image import contents
-
-        return contents.tree(self.image)
 
     def write(self) -> None:
         request = self.request
@@ -166,6 +212,7 @@ class _Conversion:
         objects: list[NewObject] = []
 
         def complete(root: Root) -> None:
+            self.configure(root)
             self.write_metadata(root)
             objects.extend(pack.objects_of(root))
 
@@ -187,7 +234,7 @@ class _Conversion:
                 case _:
                     offset = sif.partition_offset(())
                     self.write_squashfs(whole, new, offset)
-                    _write_objects(new, objects, offset, _architecture(self.image, request))
+                    _write_objects(new, objects, offset, self.architecture)
 
     def write_metadata(self, root: Root) -> None:
         """What a build writes."""
@@ -195,7 +242,7 @@ class _Conversion:
         definition = source.read(request.source, request.arguments, unused_allowed=True)
         epoch = reproducible.source_date_epoch()
         facts = platform_files.Facts(
-            architecture=_architecture(self.image, request),
+            architecture=self.architecture,
             time=int(time.time()) if epoch is None else epoch,
             overwrite=request.overwrite,
             sections=request.sections,
@@ -207,7 +254,8 @@ class _Conversion:
         request = self.request
         purpose = f"write {request.target}"
         argv: list[str | Path] = ["mksquashfs", "-", new.path, "-tar", "-quiet", *pack.common_arguments(offset)]
-        argv += pack.compression(request.mksquashfs_arguments, purpose)
+        argv += pack.compression(request.mksquashfs_arguments, purpose, self.level)
+        argv += pack.memory(request.mksquashfs_arguments)
         argv += request.mksquashfs_arguments
         from singularity.image import tar
 
@@ -223,6 +271,8 @@ class _Conversion:
 
     def fitting(self, tree: Tree) -> Tree:
         """The entries but the root, as far as squashfs can hold what they say; what it cannot is counted."""
+        from singularity.image import sparse
+
         times = xattrs = 0
         for entry in tree:
             member = entry.member
@@ -238,7 +288,7 @@ class _Conversion:
                 member = replace(member, mtime=seconds * _NANOSECONDS, xattrs=kept)
                 entry = Entry(member, entry.data)
             if member.path:
-                yield entry
+                yield entry if member.segments is None else sparse.in_blocks(entry)
             else:
                 self.root = member
         pack.warn_of_losses(self.request.target, times, xattrs)

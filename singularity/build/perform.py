@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from singularity import console, files, kernel, process
 from singularity.build import (
@@ -87,12 +88,25 @@ def perform(plan: Plan, *, on_step: Callable[[Step], None] = _nothing) -> None:
 
 
 def _convert(plan: Plan, on_step: Callable[[Step], None]) -> None:
-    from singularity.build import convert
-
     (step,) = plan.steps
     on_step(step)
     with _timed(step), console.step(1, 1), console.working(f"writing {plan.request.target}"):
-        convert.perform(identify(Path(plan.request.source)), plan.request)
+        _convert_source(plan)
+
+
+def _convert_source(plan: Plan) -> None:
+    from singularity.build import convert
+
+    request, stage = plan.request, plan.definition.stages[0]
+    if stage.agent not in agents.LAYERED:
+        convert.perform(identify(Path(request.source)), request)
+        return
+    from singularity.oci import image
+
+    agent = cast("agents.LayeredAgent", agents.find(stage, plan.definition.name))
+    wanted = image.platform(architecture.find(request.architecture).sif)
+    with agent.opened(stage, wanted, request.temporary) as found:
+        convert.convert_oci(found, request)
 
 
 def _build(plan: Plan, on_step: Callable[[Step], None]) -> None:

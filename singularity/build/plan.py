@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from singularity.build import checkpoints
+from singularity.build import agents, checkpoints
 from singularity.build.request import BuildRequest, Target
 from singularity.definition.model import Copy, Definition, Script, Stage
 from singularity.errors import DefinitionError
@@ -80,10 +80,15 @@ _FORMATS = {
 def _is_conversion(request: BuildRequest, definition: Definition) -> bool:
     """Whether an image is only to get another format, which needs no root file system on disk."""
     stage = definition.stages[0]
-    if definition.name != request.source or stage.agent != "localimage" or stage.value("from") != request.source:
-        return False
     from singularity.build import convert
 
+    if stage.agent in agents.LAYERED:
+        place = stage.value("from")
+        return request.source in (f"{stage.agent}:{place}", f"{stage.agent}://{place}") and convert.can_stream_layers(
+            request
+        )
+    if definition.name != request.source or stage.agent != "localimage" or stage.value("from") != request.source:
+        return False
     return convert.can_stream(identify(Path(request.source)), request)
 
 

@@ -1,11 +1,10 @@
 """A root file system as a stream becomes a tar archive or an ext3 image, in a new file that is there already."""
 
-import fcntl
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -13,10 +12,10 @@ from typing import BinaryIO
 from singularity import files, process
 from singularity.build import reproducible
 from singularity.build.request import BuildRequest
+from singularity.image.compression import widen
 from singularity.image.tree import Entry, Tree
 
 _NANOSECONDS = 1_000_000_000
-_PIPE = 1 << 20  # bytes
 
 
 def write_tar(tree: Tree, new: files.NewFile, target: Path) -> None:
@@ -45,8 +44,7 @@ def wide(tool: process.Running) -> BinaryIO:
     """The pipe to a tool, of a size that lets both sides work at the same time."""
     if tool.stdin is None:
         raise ValueError("a tool that was started without a pipe")
-    with suppress(OSError):  # beyond what the administrator allows: it works all the same
-        fcntl.fcntl(tool.stdin.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
+    widen(tool.stdin)
     return tool.stdin
 
 

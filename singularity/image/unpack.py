@@ -105,6 +105,7 @@ class Unpacker:
         self.on_made = on_made
         self._places: dict[bytes, _Place] = {}
         self._directories: dict[bytes, Member] = {}  # whose attributes are set at the end
+        self._stale: list[int] = []  # descriptors of places that are not to be found again, and may be in use
         self._skipped: set[bytes] = set()
         self._losses: Counter[Loss] = Counter()
         self._members = self._size = 0
@@ -313,9 +314,14 @@ class Unpacker:
         """The directory of this path when it exists, for as long as it is looked at."""
         return _Found(self._open_beneath(path), path)
 
-    def _forget_places(self) -> None:
-        for place in self._places.values():
-            os.close(place.fd)
+    def _forget_places(self, used: int | None = None) -> None:
+        """Closes all places; the one that is in `used` for a member stays open until the next one."""
+        stale, self._stale = self._stale, []
+        for fd in (*stale, *(place.fd for place in self._places.values())):
+            if fd == used:
+                self._stale.append(fd)
+            else:
+                os.close(fd)
         self._places.clear()
 
     # What is there already
@@ -323,10 +329,9 @@ class Unpacker:
     def _remove(self, place: "_Place | _Found", name: bytes) -> None:
         """Removes what has this name, and forgets what was noted about it."""
         above = place.path + b"/" if place.path else b""
-        if stat.S_ISDIR(os.stat(name, dir_fd=place.fd, follow_symlinks=False).st_mode):
-            keep = {path: each for path, each in self._places.items() if each.fd == place.fd}
-            for path in [path for path in self._places if path not in keep]:
-                os.close(self._places.pop(path).fd)
+        mode = os.stat(name, dir_fd=place.fd, follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):  # what was on the way to other places
+            self._forget_places(used=place.fd)
         remove_at(place.fd, os.fsdecode(name), on_removed=lambda path: self._forget(above + os.fsencode(path)))
 
     def _forget(self, path: bytes) -> None:

@@ -1,11 +1,15 @@
 """Digests: what a blob is called, and the check that it is what it is called (security requirements N2 and N4)."""
 
 import hashlib
+import io
 import re
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from singularity.errors import FileError, ImageError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _FORM = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})")
 _CHUNK = 1 << 20
@@ -63,15 +67,32 @@ class Checked:
             data = self._file.read(size)
         except OSError as error:
             raise FileError.because(self._name, error) from error
+        self._see(data, at_end=size < 0 or (size > 0 and not data))
+        return data
+
+    def readinto(self, view: memoryview) -> int:
+        """As `BinaryIO.readinto` of files that have it."""
+        read = getattr(self._file, "readinto", None)
+        if read is None:
+            data = self.read(len(view))
+            view[: len(data)] = data
+            return len(data)
+        try:
+            count: int = read(view)
+        except OSError as error:
+            raise FileError.because(self._name, error) from error
+        self._see(view[:count], at_end=len(view) > 0 and not count)
+        return count
+
+    def _see(self, data: "bytes | memoryview", *, at_end: bool) -> None:
         if self._hash is not None:
             self._hash.update(data)
         self._position += len(data)
         if self._size is not None and self._position > self._size:
             raise ImageError(f"{self._name}: longer than the {self._size} bytes that its description says")
-        if not self._ended and (size < 0 or (size and not data)):
+        if at_end and not self._ended:
             self._ended = True
             self._check()
-        return data
 
     def readable(self) -> bool:
         """As `BinaryIO.readable`."""
@@ -93,3 +114,19 @@ class Checked:
         if self._hash is not None and self._digest is not None and self._hash.hexdigest() != self._digest.digits:
             what = f"{self._name}: its content is not what {self._digest} names"
             raise ImageError(what, hint="damaged? fetch it again")
+
+
+def buffered(checked: Checked) -> BinaryIO:
+    """The same stream for whoever reads a little at a time; what it is checked in is large."""
+    return cast("BinaryIO", io.BufferedReader(_Raw(checked), _CHUNK))
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, checked: Checked) -> None:
+        self._checked = checked
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        return self._checked.readinto(memoryview(buffer).cast("B"))

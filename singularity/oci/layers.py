@@ -15,23 +15,17 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Self, cast
+from typing import Self
 
 from singularity.console import VERBOSE
-from singularity.errors import ImageError
-from singularity.image import tar
-from singularity.image.compression import decompressed
-from singularity.image.limits import shown
 from singularity.image.tree import Entry, Kind
 from singularity.image.unpack import Loss, Parents, Policy, Report, Unpacker, open_beneath, warn
-from singularity.oci.digest import Checked
+from singularity.oci import members
 from singularity.oci.image import Image, Layer
+from singularity.oci.whiteout import MARK, Mark, mark
 
 logger = logging.getLogger(__name__)
 
-_MARK = b".wh."
-_OPAQUE = b".wh..wh..opq"
-_OF_AUFS = b".wh..wh."  # its own notes, which old layers brought along
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 
 
@@ -46,31 +40,10 @@ def unpack(image: Image, root: Path) -> None:
 
 
 def _apply(layer: Layer, root: Path, policy: Policy) -> Report:
-    """One layer. A damaged blob is told as that, and not by what its reader stumbles over."""
-    try:
-        with _Applied(root, policy) as applied:
-            _read(layer, applied)
-            return applied.finish()
-    except ImageError:
-        stored = layer.open()
-        try:
-            stored.finish()
-        finally:
-            stored.close()
-        raise
-
-
-def _read(layer: Layer, applied: "_Applied") -> None:
-    stored = layer.open()
-    try:
-        with decompressed(cast("BinaryIO", stored), layer.name) as stream:
-            same = layer.content if layer.content != layer.stored else None
-            content = cast("BinaryIO", Checked(stream, same, f"{layer.name}, decompressed"))
-            for entry in tar.read(content, layer.name, marked=False):
-                applied.add(entry)
-        stored.finish()
-    finally:
-        stored.close()
+    with members.read(layer) as tree, _Applied(root, policy) as applied:
+        for entry in tree:
+            applied.add(entry)
+        return applied.finish()
 
 
 class _Applied:
@@ -80,6 +53,7 @@ class _Applied:
         self._made: set[bytes] = set()  # paths of this layer, with those of the directories they are in
         self._members: set[bytes] = set()  # paths that the layer speaks of
         self._times: dict[bytes, int] = {}  # of directories that it does not speak of
+        self._looked_at: set[bytes] = set()  # ways to directories whose times are in order, until links change
         self._unpacker = Unpacker(root, policy, on_made=self._note)
 
     def __enter__(self) -> Self:
@@ -92,12 +66,15 @@ class _Applied:
         """Unpacks a member, or carries out what it says."""
         member = entry.member
         above, _, name = member.path.rpartition(b"/")
-        if b".wh." in member.path and self._is_mark(above, name, member.kind, member.path):
+        said = mark(member.path, member.kind)
+        if said is not None:
             self._keep_time(above)
-            self._remove(above, name)
+            self._remove(above, name, said)
             return
         if member.path:
             self._keep_time(above)
+        if member.kind in (Kind.LINK, Kind.HARD_LINK):
+            self._looked_at.clear()
         self._unpacker.add(entry)
 
     def finish(self) -> Report:
@@ -120,46 +97,39 @@ class _Applied:
             path = path.rpartition(b"/")[0]
 
     def _keep_time(self, above: bytes) -> None:
-        """Notes when a directory was changed last, before this layer changes something in it."""
-        if above in self._made or above in self._times:
+        """Notes when a directory, or the last one on the way to it, was changed, before this layer changes it."""
+        if above in self._looked_at:
             return
-        with suppress(OSError):
+        self._looked_at.add(above)
+        try:
             fd = self._unpacker.root.open(os.fsdecode(above), _DIRECTORY)
-            try:
-                path = self._real(fd)
-                if path not in self._made:
-                    self._times.setdefault(path, os.fstat(fd).st_mtime_ns)
-            finally:
-                os.close(fd)
+        except OSError:
+            if above:
+                self._keep_time(above.rpartition(b"/")[0])
+            return
+        try:
+            path = self._real(fd)
+            if path not in self._members:
+                self._times.setdefault(path, os.fstat(fd).st_mtime_ns)
+        finally:
+            os.close(fd)
 
     def _real(self, fd: int) -> bytes:
         """The path of an open directory from the root, links resolved."""
         root, here = (os.fsencode(os.readlink(f"/proc/self/fd/{each}")) for each in (self._unpacker.root.fd, fd))
         return here.removeprefix(root).lstrip(b"/")
 
-    def _is_mark(self, above: bytes, name: bytes, kind: Kind, path: bytes) -> bool:
-        """Whether a member is a whiteout, or a note of aufs. Raises ImageError for what looks like one and is none."""
-        parts = above.split(b"/")
-        if any(part.startswith(_OF_AUFS) for part in parts) or (name.startswith(_OF_AUFS) and name != _OPAQUE):
-            return True
-        if any(part.startswith(_MARK) for part in parts):
-            raise ImageError(f"{shown(path)}: a file below a whiteout")
-        if not name.startswith(_MARK):
-            return False
-        if name.removeprefix(_MARK) in (b"", b".", b"..") or kind is Kind.DIRECTORY:
-            raise ImageError(f"{shown(path)}: no whiteout that can be")
-        return True
-
-    def _remove(self, above: bytes, name: bytes) -> None:
+    def _remove(self, above: bytes, name: bytes, said: Mark) -> None:
         """Carries out a whiteout in the directory `above`."""
         if not self._is_real_directory(above):
             return
-        if name == _OPAQUE:
+        if said is Mark.OPAQUE:
             self._clear(above)
-        elif not name.startswith(_OF_AUFS):
-            self._take_away(above + b"/" + name.removeprefix(_MARK) if above else name.removeprefix(_MARK))
+        elif said is Mark.WHITEOUT:
+            self._take_away(above + b"/" + name.removeprefix(MARK) if above else name.removeprefix(MARK))
 
     def _clear(self, directory: bytes) -> None:
+        self._keep_time(directory)
         for name in self._unpacker.names(directory):
             self._take_away(directory + b"/" + name if directory else name)
 

@@ -12,7 +12,8 @@ import ordinary_user
 import pytest
 from builders import by_umoci, configure, described, run, skopeo, unpacked_by_umoci
 
-from singularity.oci import image, layers, local
+from singularity.image.unpack import unpack
+from singularity.oci import image, layers, local, merge
 
 pytestmark = pytest.mark.needs("root", "umoci", "busybox")
 WANTED = image.platform("amd64")
@@ -87,8 +88,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def unpacked(transport: str, text: str | Path, root: Path) -> dict[str, tuple[object, ...]]:
+    """What unpacking makes of an image; merging its layers makes the same."""
+    again = root.with_name("merged")
+    again.mkdir()
     with local.opened(transport, str(text), WANTED, root.parent) as found:
         layers.unpack(found, root)
+        unpack(merge.merged(found), again)
+    assert described(again) == described(root)
     return described(root)
 
 
@@ -141,8 +147,8 @@ def test_an_archive_of_buildah(tmp_path: Path, root: Path) -> None:
     buildah("config", "--cmd", '["a b", "$c"]', "--env", "E=x", "--label", "l=m", second)
     archive = tmp_path / "image.tar"
     buildah("commit", "--quiet", second, f"docker-archive:{archive}:example.org/made:here")
+    assert len(unpacked("docker-archive", f"{archive}:made:here", root)) == 2
     with local.opened("docker-archive", f"{archive}:made:here", WANTED, tmp_path) as found:
-        layers.unpack(found, root)
         assert found.config.command == ("a b", "$c")
         assert found.config.labels["l"] == "m"
         assert len(found.layers) == 2

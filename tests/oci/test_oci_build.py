@@ -113,13 +113,13 @@ def test_an_archive_becomes_a_sif_file_with_the_configuration_in_it(
     made("x.sif", f"{transport}:image.tar", cwd=tmp_path)
     listed = build("sif", "list", "x.sif", cwd=tmp_path).stdout.splitlines()[3:]
     assert [line.rpartition("|")[2].split()[0] for line in listed] == [
+        "FS",
         "Def.FILE",
         "JSON.Generic",
         "JSON.Generic",
-        "FS",
     ]
-    assert dumped(tmp_path / "x.sif", 1).decode() == f"Bootstrap: {transport}\nFrom: image.tar\n"
-    assert json.loads(dumped(tmp_path / "x.sif", 3))["Cmd"] == ["default argument"]
+    assert dumped(tmp_path / "x.sif", 2).decode() == f"Bootstrap: {transport}\nFrom: image.tar\n"
+    assert json.loads(dumped(tmp_path / "x.sif", 4))["Cmd"] == ["default argument"]
     assert build("inspect", "x.sif", cwd=tmp_path).stdout.startswith("org.label-schema.build-arch: ")
     environment = json.loads(build("inspect", "-j", "-e", "x.sif", cwd=tmp_path).stdout)["data"]["attributes"]
     assert "/.singularity.d/env/10-docker2singularity.sh" in environment["environment"]
@@ -138,7 +138,7 @@ def test_an_ordinary_user_builds_the_same(image: Layout, storage: Path) -> None:
     made("root.sif", "oci:layout:t", cwd=place)
     listed = []
     for name in ("user.sif", "root.sif"):
-        offset = build("sif", "list", name, cwd=place).stdout.splitlines()[-1].split("|")[3].split("-")[0].strip()
+        offset = build("sif", "list", name, cwd=place).stdout.splitlines()[3].split("|")[3].split("-")[0].strip()
         text = run_tool("unsquashfs", "-o", offset, "-lln", name, cwd=place)
         listed.append([" ".join([*line.split()[:2], *line.split()[5:]]) for line in text.splitlines()])
     assert listed[0] == listed[1]

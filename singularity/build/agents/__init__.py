@@ -1,12 +1,17 @@
 """Bootstrap agents: each fills an empty directory with the root file system that a header asks for."""
 
+from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
 from singularity.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from singularity.oci.document import Platform
+    from singularity.oci.image import Image
 
 AGENTS = {
     "arch": "Arch Linux and its relatives, from a mirror",
@@ -22,6 +27,7 @@ AGENTS = {
     "yum": "the same as dnf",
     "zypper": "openSUSE and SUSE Linux Enterprise, from a mirror",
 }
+LAYERED = frozenset({"docker-archive", "oci", "oci-archive"})  # those that are a `LayeredAgent`
 _OF_REGISTRIES = frozenset({"buildkit", "docker", "docker-daemon", "dockerfile", "library", "oras", "shub"})
 
 
@@ -40,6 +46,13 @@ class Agent(Protocol):
         Empty when the header says all there is to know (a mirror), a digest for local files, None when what comes of
         it must not be kept. Raises SingularityError when the source cannot be read.
         """
+
+
+class LayeredAgent(Agent, Protocol):
+    """An agent whose images are made of layers, which need not be unpacked to become an image file."""
+
+    def opened(self, stage: Stage, wanted: "Platform", temporary: Path) -> AbstractContextManager["Image"]:
+        """The image that the header names, for as long as its layers are read. Raises ImageError and FileError."""
 
 
 def find(stage: Stage, name: str) -> Agent:

@@ -1,10 +1,10 @@
 """`Bootstrap: docker-archive`: an image out of a file that `docker save` made."""
 
 from singularity.build.agents import require
-from singularity.build.agents.oci import bootstrap, source_digest
+from singularity.build.agents.oci import bootstrap, opened, source_digest
 from singularity.definition.model import Stage
 
-__all__ = ["bootstrap", "check", "source_digest"]
+__all__ = ["bootstrap", "check", "opened", "source_digest"]
 
 
 def check(stage: Stage, name: str) -> None:

@@ -1,5 +1,6 @@
 """`Bootstrap: oci`: an image of an OCI layout, a directory as umoci, skopeo and buildah make it."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from singularity import paths
@@ -9,6 +10,7 @@ from singularity.definition.model import Stage
 from singularity.errors import FileError
 from singularity.image.root import Root
 from singularity.oci import container, image, layers, local
+from singularity.oci.document import Platform
 from singularity.oci.image import Image
 
 
@@ -20,8 +22,13 @@ def check(stage: Stage, name: str) -> None:
 def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
     """Unpacks the layers, and writes what the configuration says. Raises ImageError, FileError and ToolError."""
     wanted = image.platform(workspace.architecture.sif)
-    with local.opened(stage.agent, stage.value("from"), wanted, workspace.directory) as found:
+    with opened(stage, wanted, workspace.directory) as found:
         fill(found, root)
+
+
+def opened(stage: Stage, wanted: Platform, temporary: Path) -> AbstractContextManager[Image]:
+    """The image that the header names, for as long as its layers are read. Raises ImageError and FileError."""
+    return local.opened(stage.agent, stage.value("from"), wanted, temporary)
 
 
 def fill(found: Image, root: Path) -> None:
