@@ -49,7 +49,7 @@ def replacing(target: Path, *, overwrite: bool, mode: int = 0o666, like: int | N
         try:
             yield new
             if like is None:
-                os.fchmod(new.fd, mode & ~_umask())
+                os.fchmod(new.fd, mode & ~umask())
                 _give_to_sudo_user(new.fd)
             else:
                 _take_after(new.fd, like)
@@ -164,10 +164,11 @@ def _take_after(fd: int, like: int) -> None:
                 os.setxattr(fd, name, os.getxattr(like, name))
 
 
-def _umask() -> int:
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return umask
+def umask() -> int:
+    """The bits that modes of new files lose."""
+    bits = os.umask(0o077)
+    os.umask(bits)
+    return bits
 
 
 @contextmanager

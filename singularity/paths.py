@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 from singularity.errors import FileError
@@ -40,11 +41,11 @@ def user_place() -> Path:
 
 
 def site_directory() -> Path:
-    """Where this installation has its configuration: `etc/singularity` below its prefix, /etc/singularity for /usr."""
-    here = Path(__file__).absolute()
-    below = next((each for each in here.parents if each.parts[-2:] == ("libexec", "singularity")), None)
-    prefix = below.parent.parent if below else Path("/usr")
-    return Path("/etc/singularity") if prefix == Path("/usr") else prefix / "etc" / "singularity"
+    """Where this installation has its configuration, as `make install` or `pip install` laid it out."""
+    try:
+        return Path((Path(__file__).parent / "data" / "sysconfdir").read_text(encoding="utf-8").strip())
+    except OSError:
+        return Path(sys.prefix) / "etc" / "singularity"
 
 
 def cache_directory() -> Path:

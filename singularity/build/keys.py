@@ -72,7 +72,7 @@ class Keys:
 
     def _bootstrap(self, step: Step) -> list[object] | None:
         stage = self.definition.stages[step.stage]
-        source = agents.find(stage, self.definition.name).source_digest(stage)
+        source = agents.source_digest(stage, self.definition.name, self.request.fetch)
         if source is None:
             return None
         header = sorted((keyword, field.value) for keyword, field in stage.header.items() if keyword != "stage")

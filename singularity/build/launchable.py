@@ -1,21 +1,19 @@
 """An archive becomes an image that can be launched: a SIF file made once, and kept in the user's cache.
 
 archive/known/KEY          the digest of a file with these numbers: device, inode, size, times; locked while it is read
-archive/DIGEST/image.sif   made from content of this SHA-256, and other names of it: those of the archives
-archive/DIGEST/made        its size and time, so that a damaged one is noticed; locked while it is made
+archive/DIGEST/            the image made from content of this SHA-256 (see `kept`)
 """
 
-import fcntl
 import hashlib
 import logging
 import os
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-from singularity import files, paths
+from singularity import files, kept, locks, paths
 from singularity.build import convert
 from singularity.build.request import BuildRequest
 from singularity.errors import FileError, ToolError
@@ -25,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 _FORMAT = "1"  # of what is made; another number makes everything anew
 _SUFFIXES = re.compile(r"(\.(tar|cpio|vnfs))?(\.(gz|bz|bz2|xz|zst)|z)?$|\.(tgz|tbz|tbz2|txz|tzst)$", re.IGNORECASE)
-_PAUSE, _PATIENCE, _LIMIT = 0.05, 1.0, 3600.0  # seconds: between looks at a lock, before a word about it, in all
 
 
 def cached(image: Image, place: Path) -> Path:
@@ -35,24 +32,19 @@ def cached(image: Image, place: Path) -> Path:
     """
     known = paths.private(place / "known") / _key(image.path)
     name = f"{_SUFFIXES.sub('', image.path.name)[:200] or 'image'}.sif"
-    with suppress(OSError):
-        found = _whole(place / known.read_text(encoding="ascii"))
+    with suppress(OSError, ValueError):
+        found = kept.find(place, known.read_text(encoding="ascii") or "none")
         if found is not None:
-            return _named(found, name)
-    with _locked(known, image.path) as file:
+            return kept.named(found, name)
+    work = f"unpacks {image.path}"
+    with locks.locked(known, work) as file:
         before = _key(image.path)
         digest = _digest(image.path)
-        directory = paths.private(place / digest)
-        with _locked(directory / "made", image.path) as made:
-            found = _whole(directory)
-            if found is None:
-                found = directory / "image.sif"
-                make(image, found)
-                status = found.stat()
-                _write(made, f"{status.st_size} {status.st_mtime_ns}")
-        if _key(image.path) == before == known.name:
-            _write(file, digest)
-    return _named(found, name)
+        found = kept.have(place, digest, partial(make, image), work)
+        if _key(image.path) == before == known.name and file is not None:
+            os.ftruncate(file, 0)
+            os.pwrite(file, digest.encode("ascii"), 0)
+    return kept.named(found, name)
 
 
 def make(image: Image, target: Path) -> None:
@@ -81,70 +73,6 @@ def _digest(path: Path) -> str:
             return f"{hashlib.file_digest(file, 'sha256').hexdigest()}-{_FORMAT}"
     except OSError as error:
         raise FileError.because(path, error) from error
-
-
-def _whole(directory: Path) -> Path | None:
-    """The image in a directory of the cache, unless it is missing or not as it was made."""
-    path = directory / "image.sif"
-    try:
-        status = path.stat()
-        same = (directory / "made").read_text(encoding="ascii") == f"{status.st_size} {status.st_mtime_ns}"
-    except OSError:
-        return None
-    return path if same else None
-
-
-def _named(found: Path, name: str) -> Path:
-    """The image by the name that programs in it will see; by its own where the file system has no hard links."""
-    path = found.with_name(name)
-    try:
-        if path.exists() and path.samefile(found):
-            return path
-        path.unlink(missing_ok=True)
-        path.hardlink_to(found)
-    except FileExistsError:  # another launch was faster
-        return path
-    except OSError:
-        return found
-    return path
-
-
-@contextmanager
-def _locked(path: Path, archive: Path) -> Iterator[int]:
-    """A file that this process alone has locked; only a file system without locks does without."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise FileError.because(path, error) from error
-    try:
-        start = time.monotonic()
-        said = False
-        while not _try_lock(fd):
-            waited = time.monotonic() - start
-            if waited > _LIMIT:
-                raise FileError(f"{path}: locked for an hour by another launch of {archive}", hint="end that one")
-            if waited > _PATIENCE and not said:
-                said = True
-                logger.info("Waiting for another launch that unpacks %s", archive)
-            time.sleep(_PAUSE)
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        logger.debug("No lock: %s", error.strerror)
-    return True
-
-
-def _write(fd: int, text: str) -> None:
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, text.encode("ascii"), 0)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -101,11 +101,9 @@ def _convert_source(plan: Plan) -> None:
     if stage.agent not in agents.LAYERED:
         convert.perform(identify(Path(request.source)), request)
         return
-    from singularity.oci import image
-
     agent = cast("agents.LayeredAgent", agents.find(stage, plan.definition.name))
-    wanted = image.platform(architecture.find(request.architecture).sif)
-    with agent.opened(stage, wanted, request.temporary) as found:
+    fetch = replace(request.fetch, architecture=request.fetch.architecture or request.architecture)
+    with agent.opened(stage, replace(fetch, temporary=request.temporary)) as found:
         convert.convert_oci(found, request)
 
 
@@ -126,6 +124,7 @@ def _build(plan: Plan, on_step: Callable[[Step], None]) -> None:
             final_root=roots[-1],
             architecture=architecture.find(request.architecture),
             cache=request.cache,
+            fetch=request.fetch,
         )
         world = keys.World(
             architecture=workspace.architecture.sif,

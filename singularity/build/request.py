@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from singularity.sources.fetch import Fetch
+
 SECTIONS = frozenset({"setup", "post", "files", "environment", "test", "labels"})
 
 
@@ -54,4 +56,5 @@ class BuildRequest:
     reproducible: bool = False  # SOURCE_DATE_EPOCH comes from the definition where the environment has none
     architecture: str = ""  # as Go and OCI name it; empty: the host's
     fix_permissions: bool = False  # the owner may read and write everything, and enter every directory
+    fetch: Fetch = field(default_factory=Fetch)  # how images are fetched that it is built from
     temporary: Path  # where the working directory is made

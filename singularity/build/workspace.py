@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from singularity import process
 from singularity.build.architecture import Architecture
+from singularity.sources.fetch import Fetch
 
 _HANDED_ON = (
     "TERM", "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY",
@@ -22,6 +23,13 @@ class Workspace:
     final_root: Path  # of the last stage; the others are in `directory`
     architecture: Architecture
     cache: bool  # whether downloads are kept
+    fetch: Fetch = field(default_factory=Fetch)  # how images are fetched
+
+    @property
+    def images(self) -> Fetch:
+        """How images are fetched, for the architecture and in the directory of the build."""
+        wanted = self.fetch.architecture or self.architecture.sif
+        return replace(self.fetch, architecture=wanted, temporary=self.directory)
 
     def script(self, name: str, text: str) -> Path:
         """A file with a script for the host."""

@@ -21,6 +21,7 @@ from singularity.errors import BuildError
 from singularity.image import change
 from singularity.image.identify import Format
 from singularity.image.opened import Opened, opened
+from singularity.sources import fetch as fetches
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ def _build(
         onto=None if state.is_empty else target,
         update=skipped,
         test_arguments=arguments,
+        fetch=fetches.from_options({}),
         temporary=paths.temporary(),
     )
     made = plan(request, definition)

@@ -11,6 +11,7 @@ import click
 
 from singularity.build.request import Target
 from singularity.cli.command import OptionalValue, Verb, option
+from singularity.cli.fetching import options as fetching_options
 
 _ABOUT_TARGET = (
     "TARGET becomes a SIF file, or what its suffix or an option says; it is whole or as it was before, whatever "
@@ -29,7 +30,10 @@ _accepted = partial(option, hidden=True, expose_value=False)
     cls=Verb,
     name="build",
     description=(
-        "SOURCE is a definition file, or what is made into an image as it is: an image, a directory, an archive.",
+        (
+            "SOURCE is a definition file, or what is made into an image as it is: an image, a directory, an archive, "
+            "or the URI of one, as pull has them; an http or https URL may be a definition file's, too."
+        ),
         _ABOUT_TARGET,
         "Ordinary users build in a user namespace; most bootstrap agents want subordinate ids there (/etc/subuid).",
     ),
@@ -40,6 +44,7 @@ _accepted = partial(option, hidden=True, expose_value=False)
         "singularity build --update tools/ more.def",
         "singularity build --build-arg VERSION=1.2 --force tool.sif tool.def",
         "singularity build tool.tar.gz tool.sif",
+        "singularity build --sandbox debian/ docker://debian:stable",
     ),
 )
 @option(
@@ -156,10 +161,7 @@ _accepted = partial(option, hidden=True, expose_value=False)
 @option("--nvccli", is_flag=True, variables="NVCCLI", hidden=True)
 @_accepted("--json", is_flag=True, variables="JSON")
 @_accepted("--userns", is_flag=True, variables="USERNS")
-@_accepted("--no-https", is_flag=True)
-@_accepted("--docker-login", is_flag=True)
-@_accepted("--authfile", metavar="FILE")
-@_accepted("--library", metavar="URL")
+@fetching_options
 @_accepted("--ignore-proot", is_flag=True)
 @_accepted("--ignore-fakeroot-command", is_flag=True)
 @_accepted("--ignore-userns", is_flag=True)

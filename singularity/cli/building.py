@@ -20,6 +20,8 @@ from singularity.build.plan import Action, Plan, Step, plan
 from singularity.build.request import SECTIONS, Bind, BuildRequest, Target
 from singularity.definition import source, template
 from singularity.errors import BuildError, DefinitionError, UsageError
+from singularity.sources import fetch as fetches
+from singularity.sources import uri
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +36,22 @@ _ARGUMENT_END = re.compile(r",(?=\w+=)")
 
 def build(target: Path, source_: str, options: Mapping[str, Any]) -> None:
     """Builds the image, or prints how it would be built. Raises SingularityError."""
-    dry_run = options["dry_run"]
-    if dry_run not in ("", "text", "json"):
-        raise UsageError(f'--dry-run={dry_run}: "text" or "json"')
+    if options["dry_run"] not in ("", "text", "json"):
+        raise UsageError(f'--dry-run={options["dry_run"]}: "text" or "json"')
     request = _request(target, source_, options)
+    named = uri.parse(source_)
+    if named is None or not named.transport.is_web:
+        _build(target, request, options)
+        return
+    from singularity import kept
+    from singularity.sources import images
+
+    with images.available(named, request.fetch) as found:
+        _build(target, replace(request, source=str(kept.named(found, named.file_name))), options)
+
+
+def _build(target: Path, request: BuildRequest, options: Mapping[str, Any]) -> None:
+    dry_run, source_ = options["dry_run"], request.source
     if target.is_dir():
         _refuse_directory(target, source_, update=options["update"])
     else:
@@ -121,6 +135,7 @@ def _request(target: Path, source_: str, options: Mapping[str, Any]) -> BuildReq
         writable_tmpfs=options["writable_tmpfs"],
         reproducible=options["reproducible"],
         architecture=options["architecture"],
+        fetch=fetches.from_options({**options, "arch": options["architecture"]}),
         fix_permissions=options["fix"],
         temporary=paths.temporary(options["tmpdir"]),
     )

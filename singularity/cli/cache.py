@@ -6,12 +6,16 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import click
 
 from singularity import cache
 from singularity.cache import BLOBS, CONTAINERS, LAYERS, PACKAGES, TYPES, CacheEntry, Type
 from singularity.cli.command import Explained, option
+from singularity.cli.fetching import options as fetching_options
+from singularity.cli.fetching import platform as platform_options
 from singularity.cli.main import suggestion
 from singularity.cli.page import Page, text
 from singularity.console import escape
@@ -19,7 +23,11 @@ from singularity.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-_COMMANDS = {"list": "List what is in the cache", "clean": "Remove what is in the cache"}
+_COMMANDS = {
+    "list": "List what is in the cache",
+    "clean": "Remove what is in the cache",
+    "seed": "Fill a cache that others read",
+}
 _DAY = 86400.0
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 _ALIASES = {"oci": "oci-tmp"}
@@ -33,9 +41,21 @@ class Commands(click.Group):
         return Page(
             verb=path,
             summary="Show and remove what is kept to be used again",
-            usage=("singularity cache list [options]", "singularity cache clean [options]"),
+            usage=(
+                "singularity cache list [options]",
+                "singularity cache clean [options]",
+                "singularity cache seed [options] DIRECTORY URI...",
+            ),
             description=(
                 "The cache is in ~/.singularity/cache, or in the directory that SINGULARITY_CACHEDIR names.",
+                (
+                    "Before it come caches that are only read: those of SINGULARITY_CACHEPATH, with colons between "
+                    'them, and of "cache path" in the configuration file.'
+                ),
+                (
+                    'SINGULARITY_CACHE_SIZE_LIMIT, in MiB, or "cache size limit" in the configuration file is the most '
+                    "that images and blobs may have together: what was used longest ago goes first."
+                ),
                 f"Types of entries are {', '.join(TYPES)}; and all.",
             ),
             verbs=(("Commands", tuple(_COMMANDS.items())),),
@@ -126,7 +146,47 @@ def clean(types: tuple[str, ...], *, days: int | None, dry_run: bool, force: boo
         if cache.remove(each):
             logger.info("Removing %s", _named(each))
         else:
-            logger.info("A build uses %s: it stays", _named(each))
+            logger.info("In use: %s stays", _named(each))
+    if any(each.type.counted == BLOBS for each in found):
+        cache.forget_missing_blobs()
+
+
+@_below(
+    "seed",
+    description=(
+        (
+            'Fetches images into DIRECTORY as into a cache, for everybody to read: the directory that "cache path" in '
+            "the configuration file or SINGULARITY_CACHEPATH names, shared by network or copied to where it is used."
+        ),
+        (
+            "Launches and pulls of the same digest then find the image there, and layers that other images share; "
+            "whoever fills it owns it, and nobody else may write to it."
+        ),
+    ),
+    examples=(
+        "singularity cache seed /srv/singularity-cache docker://debian:stable oras://registry.example.org/tools:1.2",
+        "SINGULARITY_CACHEPATH=/srv/singularity-cache singularity exec docker://debian:stable true",
+    ),
+)
+@platform_options
+@option("--tmpdir", default="", metavar="DIR", group="Options", help="Where temporary files are made")
+@fetching_options
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("uris", metavar="URI", nargs=-1, required=True)
+def seed(directory: Path, uris: tuple[str, ...], **options: Any) -> None:
+    """Fetches images."""
+    from singularity.sources import caches, fetch, images, uri
+
+    wanted = fetch.from_options(options)
+    named = [(text, uri.parse(text)) for text in uris]
+    unknown = [text for text, each in named if each is None]
+    if unknown:
+        raise UsageError(f"cache seed: {unknown[0]} is no URI", hint="such as docker://NAME:TAG")
+    places = caches.Caches(own=caches.public(directory), public=True)
+    for _, each in named:
+        if each is not None:
+            with images.available(each, wanted, places) as path:
+                logger.info("%s is in %s", each, path.parent)
 
 
 def _chosen(given: tuple[str, ...]) -> list[Type]:

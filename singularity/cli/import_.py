@@ -7,13 +7,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
 from singularity import paths
 from singularity.cli.command import Verb
+from singularity.cli.fetching import options as fetching_options
 from singularity.errors import FileError, UsageError
+from singularity.image.tree import Tree
+from singularity.sources import fetch as fetches
+from singularity.sources import uri
+from singularity.sources.fetch import Fetch
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +35,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
         ),
         (
             "SOURCE is a tar or cpio archive, plain or compressed by gzip, bzip2, xz or zstd, whatever its name: a "
-            "path, file://PATH, or - for standard input, which is also what is read without SOURCE."
+            "path, file://PATH, or - for standard input, which is also what is read without SOURCE. Or it is the URI "
+            "of an image, such as docker://debian, as pull has them: its command becomes the runscript."
         ),
         (
             "Ordinary users keep all owners in an image file, and it stays as it was when anything goes wrong. In a "
@@ -41,20 +47,39 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
         "singularity create debian.img && singularity import debian.img rootfs.tar.xz",
         "docker export CONTAINER | singularity import debian.img",
         "tar -c -C tree . | singularity import box/",
+        "singularity import debian.img docker://debian:stable",
     ),
 )
+@fetching_options
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("source", required=False)
-def command(image: Path, source: str | None) -> None:
+def command(image: Path, source: str | None, **options: Any) -> None:
     """Imports."""
-    from singularity.image import archive, change
+    from singularity.image import change
     from singularity.image.opened import opened
 
     with opened(image, writable=True, missing="singularity create makes one") as found:
         change.check_writable(found)
-        with _source(source) as (file, name), archive.opened(file, name) as tree:
+        with _tree(source, fetches.from_options(options)) as (tree, name):
             change.unpack_over(found, tree, paths.temporary())
     logger.info("Imported %s into %s", name, image)
+
+
+@contextmanager
+def _tree(source: str | None, fetch: Fetch) -> Iterator[tuple[Tree, str]]:
+    """What is imported, and what messages call it."""
+    from singularity.image import archive, contents
+
+    named = uri.parse(source or "")
+    if named is None:
+        with _source(source) as (file, name), archive.opened(file, name) as tree:
+            yield tree, name
+        return
+    from singularity.image.identify import identify
+    from singularity.sources import images
+
+    with images.available(named, fetch) as path, contents.tree(identify(path)) as tree:
+        yield tree, str(named)
 
 
 @contextmanager
@@ -84,7 +109,4 @@ def _path(word: str) -> str:
         return word
     if scheme[1].lower() == "file":
         return word[scheme.end() :]
-    if scheme[1].lower() in ("http", "https"):
-        raise FileError(f"{word}: archives are not fetched by this version", hint="download it, and import the file")
-    what = f"{word}: images of {scheme[1]} are not fetched by this version"
-    raise FileError(what, hint="import a file, or what comes through a pipe")
+    raise FileError(f"{word}: {scheme[1]} is no transport that is known", hint="such as docker://NAME:TAG")

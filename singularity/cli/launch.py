@@ -1,7 +1,7 @@
 """`singularity launch ARGV...`: where the front door sends a launch of what is not an image that it can start.
 
-An archive becomes an image in the cache; then the front door is started again, with that image in place of the archive
-and everything else as it was typed.
+An archive, or what a URI names, becomes an image in the cache; then the front door is started again, with that image in
+place of the archive or the URI and everything else as it was typed.
 """
 
 import logging
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -22,10 +22,11 @@ from singularity.console import Level
 from singularity.errors import FileError, ImageError, SingularityError, UsageError
 from singularity.variables import PREFIXES, truth, variable
 
+if TYPE_CHECKING:
+    from singularity.sources.uri import Uri
+
 logger = logging.getLogger(__name__)
 
-REGISTRIES = ("docker", "docker-daemon", "docker-archive", "oci", "oci-archive", "oras", "library", "shub")
-_NEXT = "build an image from a definition file, and launch that"
 _VERBOSE_LIMIT = 3  # of -v; more of them are --debug
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGQUIT)
 
@@ -52,17 +53,17 @@ class Launch:
 )
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED)
 def command(argv: tuple[str, ...]) -> int:
-    """Launches an archive, or says why this container cannot be launched. `argv` is the launch as it was typed."""
+    """Launches what a URI names or an archive, or says why it cannot. `argv` is the launch as it was typed."""
     launch = read(argv)
     image = launch.image
-    scheme, colon, rest = image.partition(":")
-    if colon and scheme in ("http", "https") and rest.startswith("//"):
-        raise ImageError(f"{image}: images are not fetched by this version", hint="download the file, and launch that")
-    if colon and scheme in REGISTRIES:
-        raise ImageError(f"{image}: images from registries are not supported by this version", hint=_NEXT)
-    if colon and scheme == "instance":
+    if image.startswith("instance:"):
         raise ImageError(f"{image}: instances are not supported by this version", hint="name the image")
     _say_as_much_as_asked(launch)
+    from singularity.sources import uri
+
+    named = uri.parse(image)
+    if named is not None:
+        return _launch_uri(launch, named)
     from singularity.image.identify import identify
 
     found = identify(Path(image))
@@ -70,12 +71,50 @@ def command(argv: tuple[str, ...]) -> int:
         raise ImageError(f"{image}: a {found.format.value}, but named as an archive", hint="give it another name")
     from singularity.build import launchable
 
-    place = None if _cache_is_off(launch) else _cache()
+    place = None if _given(launch)["disable_cache"] else _cache()
     if place is not None:
         path = launchable.cached(found, place)
         _become(_front_door(), launch.of(path), _environment(path))
     with launchable.temporary(found) as path:
         return _wait_for(launch, path)
+
+
+def _launch_uri(launch: Launch, named: "Uri") -> int:
+    from singularity import kept
+    from singularity.sources import fetch, images
+
+    with images.available(named, fetch.from_options(_given(launch))) as path:
+        if not images.is_kept(path):
+            return _wait_for(launch, path)
+        found = kept.named(path, named.file_name)
+    return _become(_front_door(), launch.of(found), _environment(found))
+
+
+_FETCHING = (
+    "no_https", "authfile", "docker_login", "platform", "arch", "arch_variant", "tmpdir", "disable_cache", "offline",
+    "docker_host", "library_url",
+)  # fmt: skip
+
+
+def _given(launch: Launch) -> dict[str, str | bool]:
+    """What the options before the image, and their variables, say about fetching; the last one of each counts."""
+    words = list(launch.words[launch.words.index(launch.verb) + 1 : launch.position])
+    options = [each for each in entries(launch.verb) if each.identifier in _FETCHING]
+    found: dict[str, str | bool] = {}
+    for each in options:
+        value = next((value for value in map(variable, each.variables) if value), "")
+        names = each.spellings
+        for number, word in enumerate(words):
+            name, equals, after = word.partition("=")
+            if name not in names:
+                continue
+            if not each.kind.takes_word:
+                value = after or "true"
+            elif equals or number + 1 < len(words):
+                value = after if equals else words[number + 1]
+        found[each.identifier] = value if each.kind.takes_word else truth(value)
+    found["library"] = found.pop("library_url", "")
+    return found
 
 
 def _cache() -> Path | None:
@@ -144,15 +183,6 @@ def _say_as_much_as_asked(launch: Launch) -> None:
     elif "--silent" in names or "s" in letters:
         level = Level.ERROR
     begin_messages(level, colour="--nocolor" not in names)
-
-
-def _cache_is_off(launch: Launch) -> bool:
-    """Whether --disable-cache was given before the image, or its variable."""
-    options = launch.words[: launch.position if launch.position is not None else len(launch.words)]
-    given = [word.partition("=") for word in options if word.partition("=")[0] == "--disable-cache"]
-    if given:
-        return truth(given[-1][2] or "true")
-    return truth(variable("DISABLE_CACHE"))
 
 
 def _environment(path: Path) -> dict[bytes, bytes]:

@@ -122,7 +122,8 @@ _USAGE = {
     "test": "singularity test [options] IMAGE [ARGUMENT...]",
 }
 _IMAGE = (
-    "IMAGE is a SIF or squashfs file, an image of version 2, an ext3 file or a directory. Options end at IMAGE: "
+    "IMAGE is a SIF or squashfs file, an image of version 2, an ext3 file or a directory; or a URI, such as "
+    "docker://debian:stable, whose image is fetched once into the cache. Options end at IMAGE: "
     "what follows belongs to the program. The program runs as you, in your current directory, with your home "
     "directory, /tmp and devices."
 )
@@ -143,6 +144,7 @@ _HEADINGS = {
     "program": "Program",
     "identity": "Identity and privileges",
     "devices": "Devices",
+    "fetching": "Images that are fetched",
     "output": "Output",
     "global": "Global options, before the verb",
 }

@@ -24,6 +24,7 @@ VERBS = {
         Verb(name="shell", summary="Open a shell in a container", group=_LAUNCH),
         Verb(name="test", summary="Run the test that an image brings", group=_LAUNCH),
         Verb(name="build", summary="Make an image from a definition file", group=_IMAGES, module="build"),
+        Verb(name="pull", summary="Fetch an image as a file", group=_IMAGES, module="pull"),
         Verb(name="bootstrap", summary="Make a container in an image", group=_IMAGES, module="bootstrap"),
         Verb(name="create", summary="Make an empty image that is written to", group=_IMAGES, module="create"),
         Verb(name="expand", summary="Make an image larger", group=_IMAGES, module="expand"),

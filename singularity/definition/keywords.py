@@ -20,18 +20,19 @@ USED: Mapping[str, tuple[str, ...]] = {
     "docker-archive": ("From",),
     "docker-daemon": ("From",),
     "dockerfile": _DOCKERFILE,
-    "library": ("From", "Library", "Fingerprints"),
+    "library": ("From", "Library"),
     "localimage": ("From",),
     "mmdebstrap": _DEB,
     "oci": ("From",),
     "oci-archive": ("From",),
-    "oras": ("From", "Fingerprints"),
+    "oras": ("From",),
     "scratch": (),
     "shub": ("From",),
     "yum": _RPM,
     "zypper": (*_RPM, *_SUSE),
 }
-KEYWORDS = tuple(dict.fromkeys((*ANY, *(keyword for own in USED.values() for keyword in own))))
+_UNUSED = ("Fingerprints",)  # by any agent of this version
+KEYWORDS = tuple(dict.fromkeys((*ANY, *(keyword for own in USED.values() for keyword in own), *_UNUSED)))
 
 # Definition files carry these also where the agent has no use for them: version 2 took every keyword for every agent.
 _WARNED = frozenset(keyword.lower() for keyword in (*_REGISTRY, *_RPM[:4]))
@@ -39,7 +40,7 @@ _WARNED = frozenset(keyword.lower() for keyword in (*_REGISTRY, *_RPM[:4]))
 OLD_BOOTSTRAP = ("osbuild", "ostype")
 OLD_AGENTS = {"redhat": "yum", "debian": "debootstrap"}  # under the old names of Bootstrap
 # What `%{OSVERSION}` is filled in.
-_VERSIONED = re.compile(r"mirrorurl|updateurl|otherurl\d+|product")
+_VERSIONED = re.compile(r"from|mirrorurl|updateurl|otherurl\d+|product")
 _OTHER_URL = re.compile(r"otherurl\d+")
 _VERSION = re.compile(r"%(?:\{osversion\}|osversion\b)", re.IGNORECASE)
 _BY_LOWER = {keyword.lower(): keyword for keyword in KEYWORDS}

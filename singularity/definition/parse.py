@@ -155,8 +155,9 @@ class _Parser:
     def check_uses(self, header: dict[str, Field], written: dict[str, str]) -> None:
         """Refuses what the agent has no use for; warns of it where published files have it."""
         agent = header["bootstrap"].value.lower() if "bootstrap" in header else ""
+        names_version = any(keywords.names_version(keyword, field.value) for keyword, field in header.items())
         for keyword, field in header.items():
-            if keywords.is_used(keyword, agent):
+            if keywords.is_used(keyword, agent) or (keyword == "osversion" and names_version):
                 continue
             what = f"{written[keyword]} has no meaning for bootstrap agent {agent}"
             if not keywords.is_common(keyword):

@@ -12,6 +12,7 @@ from singularity.definition.parse import SIZE_LIMIT, parse
 from singularity.definition.template import Expanded, expand
 from singularity.errors import DefinitionError, FileError, ImageError
 from singularity.image.identify import Format, identify
+from singularity.sources import uri
 
 _HEAD = 512
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # no image begins with either
@@ -19,7 +20,6 @@ _LOOK = 1 << 16  # bytes in which an image has a NUL, and a definition a line th
 _SIGN = re.compile(rb"^(?:\s*(?:bootstrap|osbuild|ostype)\s*:|DistType\s|%[a-z]+\s)", re.IGNORECASE | re.MULTILINE)
 _NAME = 100  # bytes of a tar header that a name stands in
 _OF_LAYERS = re.compile(rb"(?:\./)?(?:blobs/|(?:oci-layout|(?:index|manifest)\.json)\0|[0-9a-f]{64}(?:/|\.json|\.tar))")
-_TRANSPORTS = ("oci", "oci-archive", "docker-archive")  # what stands before the colon of an image that is no path
 
 
 def read(
@@ -35,14 +35,9 @@ def read(
     `header_optional` and `positional` are those of `parse`. Files of the first format have no templates.
     Raises DefinitionError, FileError, and ImageError for a source that is neither.
     """
-    scheme, separator, _ = source.partition("://")
-    if separator and scheme.isalnum():
-        raise ImageError(
-            f"{source}: images from registries are not supported by this version", hint="name a definition file"
-        )
-    transport, colon, place = source.partition(":")
-    if colon and place and transport in _TRANSPORTS:
-        return _of_image(transport, place, source)
+    named = uri.parse(source)
+    if named is not None and not named.transport.is_web:
+        return _of_image(named.transport.value, named.place, source)
     path = Path(source)
     text = _text(path)
     if text is None:

@@ -223,10 +223,14 @@ def test_closed_standard_streams_do_no_harm(build: Build, definition: Definition
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (
-            "Bootstrap: docker\nFrom: x\n",
-            'bootstrap agent "docker": images are not fetched by this version (save the image in a file, ',
-        ),
+        ("Bootstrap: docker\n", "bootstrap agent docker needs From"),
+        ("Bootstrap: docker\nFrom: a b\n", 'x.def:2: "a b" names no image'),
+        ("Bootstrap: docker\nFrom: a\nIncludeCmd: maybe\n", 'x.def:3: IncludeCmd: "maybe" (yes or no)'),
+        ("Bootstrap: oras\n", "bootstrap agent oras needs From"),
+        ("Bootstrap: library\n", "bootstrap agent library needs From"),
+        ("Bootstrap: shub\n", "bootstrap agent shub needs From"),
+        ("Bootstrap: docker-daemon\n", "bootstrap agent docker-daemon needs From"),
+        ("Bootstrap: dockerfile\nFrom: .\n", 'bootstrap agent "dockerfile": there is none in this version'),
         ("Bootstrap: debotstrap\n", 'unknown bootstrap agent "debotstrap" (did you mean "debootstrap"?)'),
         ("Bootstrap: debootstrap\n", "bootstrap agent debootstrap needs OSVersion"),
         ("Bootstrap: debootstrap\nOSVersion: --foo\n", 'OSVersion: "--foo" is none'),
@@ -245,7 +249,7 @@ def test_a_header_that_cannot_be_is_one_line(build: Build, header: str, message:
 
 def test_sources_that_are_no_definition(build: Build) -> None:
     assert build.fails("build", "x.sif", "nowhere.def") == "nowhere.def: No such file or directory"
-    assert "images from registries are not supported" in build.fails("build", "x.sif", "docker://alpine")
+    assert "lookup host.invalid: no such host" in build.fails("build", "x.sif", "docker://host.invalid/alpine")
     (build.directory / "windows.def").write_bytes("Bootstrap: scratch\r\n".encode("utf-16"))
     message = build.fails("build", "x.sif", "windows.def")
     assert message == "windows.def: text of 16-bit letters, as Windows writes it (save it as UTF-8)"

@@ -26,13 +26,13 @@ def place(private_home: Path) -> Path:
     for name, count in (
         ("archive/aa.sif", 3 << 20),
         ("library/bb.sif", 0),
-        ("blob/cc", 1536),
+        ("blob/blobs/sha256/cc", 1536),
         ("debootstrap/d.deb", 5),
     ):
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(count))
-    os.utime(directory / "blob" / "cc", (time.time() - 10 * 86400,) * 2)
+    os.utime(directory / "blob/blobs/sha256/cc", (time.time() - 10 * 86400,) * 2)
     return directory
 
 
@@ -56,7 +56,9 @@ def test_counts_and_sizes(place: Path) -> None:
     assert lines[0] == "NAME                     DATE CREATED           SIZE             TYPE"
     assert lines[1].startswith("cc                       ")
     assert lines[1].endswith("    1.50 KiB         blob")
-    assert lines[1][25:44] == time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((place / "blob/cc").stat().st_mtime))
+    assert lines[1][25:44] == time.strftime(
+        "%Y-%m-%d %H:%M:%S", time.localtime((place / "blob/blobs/sha256/cc").stat().st_mtime)
+    )
     assert lines[2:] == [
         "",
         "There are 0 container file(s) using 0.00 KiB and 1 oci blob file(s) using 1.50 KiB of space",
@@ -86,7 +88,10 @@ def test_sizes_have_two_decimals(number: int, expected: str) -> None:
         (["--type", "all"], []),
         (["--type", "blob,library"], ["archive/aa.sif", "debootstrap/d.deb"]),
         (["--days", "5"], ["archive/aa.sif", "debootstrap/d.deb", "library/bb.sif"]),
-        (["-T", "archive", "-D", "5"], ["archive/aa.sif", "blob/cc", "debootstrap/d.deb", "library/bb.sif"]),
+        (
+            ["-T", "archive", "-D", "5"],
+            ["archive/aa.sif", "blob/blobs/sha256/cc", "debootstrap/d.deb", "library/bb.sif"],
+        ),
     ],
 )
 def test_what_was_chosen_is_removed(place: Path, words: list[str], expected: list[str]) -> None:

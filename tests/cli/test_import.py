@@ -316,10 +316,10 @@ def test_sources_that_are_not_there_are_one_line(person: Person, image: Path) ->
     for word, words in (
         ("none.tar", ["none.tar", "no such file"]),
         ("file://none.tar", ["none.tar", "no such file"]),
-        ("http://host.invalid/x.tar", ["not fetched", "download it"]),
-        ("https://host.invalid/x.tar", ["not fetched", "download it"]),
-        ("docker://debian", ["docker", "not fetched"]),
-        ("strange://x", ["strange", "not fetched"]),
+        ("http://host.invalid/x.tar", ["lookup host.invalid", "no such host"]),
+        ("https://host.invalid/x.tar", ["lookup host.invalid", "no such host"]),
+        ("docker://host.invalid/debian", ["lookup host.invalid", "no such host"]),
+        ("strange://x", ["strange", "no transport"]),
         (".", ["is a directory"]),
     ):
         person("import", image, word).refused(*words)

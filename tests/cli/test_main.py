@@ -206,10 +206,11 @@ def test_output_that_cannot_be_written_is_one_line(words: list[str], images: Ima
 
 
 @pytest.mark.parametrize(("line", "message"), [
-    (["exec", "docker://alpine", "true"], "docker://alpine: images from registries are not supported by this version"),
-    (["exec", "-B", "/a:/b", "--env", "A=b", "-ceB", "/c", "oras://x/y", "ls"], "oras://x/y: images from registries"),
-    (["run", "--bind=/a", "-C", "docker-archive:x.tar"], "docker-archive:x.tar: images from registries"),
-    (["shell", "https://example.org/x.sif"], "https://example.org/x.sif: images are not fetched by this version"),
+    (["exec", "docker://host.invalid/x", "true"], "https://host.invalid/v2/x/manifests/latest: dial tcp: lookup host."),
+    (["exec", "-B", "/a:/b", "--env", "A=b", "-ceB", "/c", "oras://host.invalid/y", "ls"], "https://host.invalid/v2/y/"),
+    (["run", "--bind=/a", "-C", "docker-archive:x.tar"], "x.tar: No such file or directory"),
+    (["shell", "https://host.invalid/x.sif"], "https://host.invalid/x.sif: dial tcp: lookup host.invalid: no such"),
+    (["exec", "docker://A B", "true"], '"A B" names no image'),
     (["exec", "instance://web", "true"], "instance://web: instances are not supported by this version"),
     (["-v", "run", "instance.tar"], "instance.tar: No such file or directory"),
 ])  # fmt: skip

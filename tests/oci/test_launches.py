@@ -183,8 +183,8 @@ def test_an_overlay_partition_is_written_and_guarded(images: Path, tmp_path: Pat
     with subprocess.Popen([program, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == b"ready\n"
-        for edit in (["del", "1"], ["setprim", "3"]):
+        for edit in (["del", "2"], ["setprim", "3"]):
             assert main(["sif", *edit, str(image)]) == 255
         running.communicate()
-    assert main(["sif", "del", "1", str(image)]) == 0
+    assert main(["sif", "del", "2", str(image)]) == 0
     assert "kept" in typed("root", "exec", image, "ls", "/").split()

@@ -9,9 +9,9 @@ from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
 from singularity.errors import FileError
 from singularity.image.root import Root
-from singularity.oci import container, image, layers, local
-from singularity.oci.document import Platform
+from singularity.oci import container, layers, local
 from singularity.oci.image import Image
+from singularity.sources.fetch import Fetch
 
 
 def check(stage: Stage, name: str) -> None:
@@ -21,14 +21,13 @@ def check(stage: Stage, name: str) -> None:
 
 def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
     """Unpacks the layers, and writes what the configuration says. Raises ImageError, FileError and ToolError."""
-    wanted = image.platform(workspace.architecture.sif)
-    with opened(stage, wanted, workspace.directory) as found:
+    with opened(stage, workspace.images) as found:
         fill(found, root)
 
 
-def opened(stage: Stage, wanted: Platform, temporary: Path) -> AbstractContextManager[Image]:
+def opened(stage: Stage, fetch: Fetch) -> AbstractContextManager[Image]:
     """The image that the header names, for as long as its layers are read. Raises ImageError and FileError."""
-    return local.opened(stage.agent, stage.value("from"), wanted, temporary)
+    return local.opened(stage.agent, stage.value("from"), fetch.platform, fetch.scratch)
 
 
 def fill(found: Image, root: Path) -> None:

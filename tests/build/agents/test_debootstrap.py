@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.needs("busybox", "mksquashfs")
 
+
 @pytest.mark.needs("network", "mmdebstrap")
 def test_a_debian_system_by_an_ordinary_user(alice: Alice, inside: Inside) -> None:
     """With her subordinate ids, and by mmdebstrap where there is no debootstrap."""
@@ -131,9 +132,7 @@ def test_a_suite_of_ones_own_with_a_key_of_ones_own(
 
 @pytest.mark.needs("root", "debootstrap", "mmdebstrap", "gpg", "dpkg-scanpackages")
 @pytest.mark.parametrize("agent", ["debootstrap", "mmdebstrap"])
-def test_a_suite_that_another_has_signed_is_refused(
-    build: Build, mirror: Path, other_key: Key, agent: str
-) -> None:
+def test_a_suite_that_another_has_signed_is_refused(build: Build, mirror: Path, other_key: Key, agent: str) -> None:
     lines = [f"Bootstrap: {agent}", f"OSVersion: {SUITE}", f"MirrorURL: {mirror}", f"GPG: {other_key.public}"]
     build.write("x.def", "\n".join(lines) + "\n")
     message = build.fails("build", "x.sif", "x.def")

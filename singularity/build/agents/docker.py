@@ -1,0 +1,80 @@
+"""`Bootstrap: docker`: an image in a registry.
+
+`From` names it; `Registry` and `Namespace` are what the name has not. `Registry: http://HOST` is one that speaks plain
+http. With `IncludeCmd: no` the image's entry point and command do not become the runscript. `Token`, which said to
+version 2 whether a registry wants one, has no effect: registries say it themselves.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from singularity.build.agents import require
+from singularity.build.agents.oci import fill
+from singularity.build.workspace import Workspace
+from singularity.definition.model import Stage
+from singularity.errors import DefinitionError, ImageError
+from singularity.oci.image import Image
+from singularity.registry import reference
+from singularity.sources import caches, oci
+from singularity.sources.fetch import Fetch
+from singularity.sources.uri import Transport, Uri
+
+_SWITCHES = ("IncludeCmd", "Token")
+_YES, _NO = ("yes", "true", "1"), ("no", "false", "0")
+
+
+def check(stage: Stage, name: str) -> None:
+    """`From` names an image, together with `Registry` and `Namespace`."""
+    require(stage, "From", name, "From: [HOST/]NAME[:TAG][@DIGEST]")
+    for keyword in _SWITCHES:
+        field = stage.header.get(keyword.lower())
+        if field and field.value.lower() not in (*_YES, *_NO):
+            raise DefinitionError(f'{keyword}: "{field.value}"', name=name, line=field.line, hint="yes or no")
+    try:
+        _uri(stage)
+    except ImageError as error:
+        raise DefinitionError(str(error), name=name, line=stage.header["from"].line) from error
+
+
+def _uri(stage: Stage) -> Uri:
+    """The image in full."""
+    registry, namespace = stage.value("registry"), stage.value("namespace")
+    place = str(reference.parse(stage.value("from"), registry=registry, namespace=namespace))
+    return Uri(transport=Transport.DOCKER, place=place, text=f"docker://{place}")
+
+
+def _fetch(stage: Stage, fetch: Fetch) -> Fetch:
+    if not stage.value("registry").startswith("http://"):
+        return fetch
+    return replace(fetch, access=replace(fetch.access, no_https=True))
+
+
+@contextmanager
+def opened(stage: Stage, fetch: Fetch) -> Iterator[Image]:
+    """The image, for as long as its layers are read. Raises ImageError, FileError, NetworkError and RegistryError."""
+    told = _fetch(stage, fetch)
+    with oci.find(_uri(stage), told, caches.find(told)).opened() as found:
+        without = replace(found.config, entrypoint=(), command=())
+        yield replace(found, config=without) if stage.value("includecmd").lower() in _NO else found
+
+
+def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
+    """Unpacks the layers, and writes what the configuration says. Raises as `opened` does."""
+    with opened(stage, workspace.images) as found:
+        fill(found, root)
+
+
+def source_digest(stage: Stage) -> str | None:
+    """Nobody can tell without asking the registry."""
+    del stage
+    return None
+
+
+def fetched_digest(stage: Stage, fetch: Fetch) -> str | None:
+    """The digest that the name means now, and the platform that is wanted."""
+    told = _fetch(stage, fetch)
+    found = oci.find(_uri(stage), told, caches.find(told))
+    return hashlib.sha256(f"{found.identity} {told.platform}".encode()).hexdigest()

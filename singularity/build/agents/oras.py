@@ -1,0 +1,48 @@
+"""`Bootstrap: oras`: the root file system of a SIF file that is kept in a registry."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from singularity.build import digest
+from singularity.build.agents import localimage, require
+from singularity.build.workspace import Workspace
+from singularity.definition.model import Stage
+from singularity.sources import caches, images
+from singularity.sources.fetch import Fetch
+from singularity.sources.uri import Transport, Uri
+
+
+def check(stage: Stage, name: str) -> None:
+    """`From` names the image."""
+    require(stage, "From", name, "From: HOST/NAME[:TAG]")
+
+
+@contextmanager
+def file(stage: Stage, fetch: Fetch) -> Iterator[Path]:
+    """The image file. Raises ImageError, FileError, NetworkError and RegistryError."""
+    place, transport = stage.value("from"), Transport(stage.agent)
+    place = place.removeprefix(f"{transport.value}://")
+    fetch = replace(fetch, library=stage.value("library") or fetch.library)
+    uri = Uri(transport=transport, place=place, text=f"{transport.value}://{place}")
+    with images.available(uri, fetch, caches.find(fetch)) as path:
+        yield path
+
+
+def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
+    """Unpacks the image. Raises as `file` does, and ToolError."""
+    with file(stage, workspace.images) as path:
+        localimage.fill(path, root)
+
+
+def source_digest(stage: Stage) -> str | None:
+    """Nobody can tell without asking the server."""
+    del stage
+    return None
+
+
+def fetched_digest(stage: Stage, fetch: Fetch) -> str | None:
+    """The digest of the file, which is fetched for that; it is needed then, unless the cache has what comes of it."""
+    with file(stage, fetch) as path:
+        return digest.of_file(path)

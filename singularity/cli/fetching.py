@@ -1,0 +1,100 @@
+"""The options of commands that fetch images."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from singularity.cli.command import option
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+_GROUP = "Images that are fetched"
+
+
+def options(decorated: _Decorated) -> _Decorated:
+    """Adds those that `sources.fetch.from_options` knows, but for the platform and the cache."""
+    added = (
+        option(
+            "--no-https",
+            "--nohttps",
+            "no_https",
+            is_flag=True,
+            variables="NOHTTPS NO_HTTPS",
+            group=_GROUP,
+            help="The registry or library that is named speaks plain http",
+        ),
+        option(
+            "--authfile",
+            default="",
+            metavar="FILE",
+            variables="AUTH_FILE AUTHFILE",
+            group=_GROUP,
+            help="Credentials for registries, in place of the usual files",
+        ),
+        option(
+            "--docker-login",
+            is_flag=True,
+            variables="DOCKER_LOGIN",
+            group=_GROUP,
+            help="Ask for the name and the password of the registry",
+        ),
+        option(
+            "--offline",
+            is_flag=True,
+            variables="OFFLINE",
+            group=_GROUP,
+            help="Where the registry cannot be reached, use what the name meant last, with a warning",
+        ),
+        option(
+            "--library",
+            default="",
+            metavar="URL",
+            variables="LIBRARY",
+            group=_GROUP,
+            help="The server of library:// names without one",
+        ),
+        option(
+            "--docker-host",
+            default="",
+            metavar="ADDRESS",
+            variables="DOCKER_HOST",
+            group=_GROUP,
+            help="The daemon of docker-daemon: names, unix:///PATH or tcp://HOST:PORT",
+        ),
+    )
+    return _with(decorated, added)
+
+
+def platform(decorated: _Decorated) -> _Decorated:
+    """Adds those that say for which machine an image is wanted."""
+    added = (
+        option(
+            "--arch",
+            default="",
+            metavar="NAME",
+            variables="PULL_ARCH ARCH",
+            group=_GROUP,
+            help="The image for this architecture, such as arm64",
+        ),
+        option(
+            "--arch-variant",
+            default="",
+            metavar="NAME",
+            variables="PULL_ARCH_VARIANT",
+            group=_GROUP,
+            help="And for this variant of it, such as v7",
+        ),
+        option(
+            "--platform",
+            default="",
+            metavar="OS/ARCH[/VARIANT]",
+            variables="PLATFORM",
+            group=_GROUP,
+            help="The same in one word: linux/arm/v7",
+        ),
+    )
+    return _with(decorated, added)
+
+
+def _with(decorated: _Decorated, added: Sequence[Callable[[_Decorated], _Decorated]]) -> _Decorated:
+    for each in reversed(added):
+        decorated = each(decorated)
+    return decorated

@@ -1,0 +1,72 @@
+"""`singularity pull [TARGET] URI`: an image from somewhere else as a file here."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from singularity.cli.command import Verb, option
+from singularity.cli.fetching import options as fetching_options
+from singularity.cli.fetching import platform as platform_options
+
+
+class _Pull(Verb):
+    """Both words in one list: the optional one comes first."""
+
+    def usage_line(self, path: str) -> str:
+        """How it is used."""
+        return f"singularity {path} [options] [TARGET] URI"
+
+
+@click.command(
+    cls=_Pull,
+    name="pull",
+    description=(
+        (
+            "URI is docker://[HOST/]NAME[:TAG][@DIGEST], oras://HOST/NAME[:TAG], library://NAME[:TAG], "
+            "shub://USER/NAME, http://... or https://..., docker-daemon:NAME:TAG, oci:DIRECTORY[:TAG], "
+            "oci-archive:FILE or docker-archive:FILE."
+        ),
+        (
+            "TARGET becomes a SIF file, or what is there where that is an image file already. Without TARGET its name "
+            "is the last part of the image's, and the tag: debian_stable.sif. It is whole or as it was before, "
+            "whatever happens."
+        ),
+        (
+            "What was fetched is kept in the cache: an image that is there already is not fetched again, layers that "
+            "other images share neither, and a fetch that was interrupted goes on where it was."
+        ),
+    ),
+    examples=(
+        "singularity pull docker://debian:stable",
+        "singularity pull --name tools.sif oras://registry.example.org/tools:1.2",
+        "singularity pull --arch arm64 --dir images docker://quay.io/podman/hello",
+        "singularity pull https://example.org/images/tools.sif",
+    ),
+)
+@option("-F", "--force", is_flag=True, variables="FORCE", group="Options", help="Replace the file where there is one")
+@option(
+    "--dir", "directory", default="", metavar="DIR", variables="PULLDIR PULLFOLDER", group="Options",
+    help="Put the file there",
+)  # fmt: skip
+@option("--name", default="", metavar="NAME", variables="PULL_NAME", group="Options", help="The same as TARGET")
+@platform_options
+@option("--sandbox", is_flag=True, variables="SANDBOX", group="Options", help="Make a directory")
+@option(
+    "--disable-cache", is_flag=True, variables="DISABLE_CACHE", group="Options",
+    help="Take nothing from the cache, keep nothing in it",
+)  # fmt: skip
+@option(
+    "--tmpdir", default="", metavar="DIR", group="Options",
+    help="Where temporary files are made [SINGULARITY_TMPDIR, TMPDIR]",
+)  # fmt: skip
+@fetching_options
+@option("-U", "--allow-unsigned", "--allow-unauthenticated", is_flag=True, hidden=True, expose_value=False)
+@option("--no-cleanup", is_flag=True, hidden=True, expose_value=False)
+@option("--reproducible", is_flag=True, hidden=True, expose_value=False)
+@click.argument("words", nargs=-1, metavar="WORD")
+def command(words: tuple[str, ...], **options: Any) -> None:
+    """Pulls."""
+    from singularity.cli import pulling
+
+    pulling.pull(words, Path(options["directory"]), options)

@@ -1,0 +1,79 @@
+"""What `singularity pull` does with its options."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from singularity import files, kept
+from singularity.errors import FileError, ImageError, UsageError
+from singularity.sources import fetch as fetches
+from singularity.sources import images, uri
+from singularity.sources.caches import others_of_site
+from singularity.sources.fetch import Fetch
+from singularity.sources.uri import Uri
+
+logger = logging.getLogger(__name__)
+
+
+def pull(words: Sequence[str], directory: Path, options: Mapping[str, Any]) -> None:
+    """Brings the image. Raises SingularityError."""
+    if not words:
+        raise UsageError("pull: URI is missing", hint="see: singularity help pull")
+    *targets, text = words
+    if len(targets) > 1:
+        raise UsageError(f"pull: {len(words)} words, where TARGET and URI are all", hint="see: singularity help pull")
+    named = uri.parse(text)
+    if named is None:
+        raise ImageError(f"No transport type URI supplied: {text}", hint="such as docker://NAME:TAG")
+    target = _target(targets, directory, named, options["name"])
+    _refuse(target, overwrite=options["force"])
+    fetch = fetches.from_options(options)
+    if options["sandbox"]:
+        _sandbox(target, named, fetch, overwrite=options["force"])
+        return
+    with images.available(named, fetch, beside=target.parent) as path:
+        if named.transport.is_web:
+            from singularity.sources import web
+
+            web.is_image(str(named).partition("?")[0])(path)
+        shared = any(path.is_relative_to(each) for each in others_of_site())
+        kept.put(path, target, overwrite=options["force"], shared=shared)
+
+
+def _target(targets: Sequence[str], directory: Path, named: Uri, name: str) -> Path:
+    """Where the image goes. Raises UsageError for two names that differ."""
+    if targets and name and targets[0] != name:
+        raise UsageError(f"pull: TARGET is {targets[0]}, and --name says {name}", hint="give one of them")
+    return directory / (targets[0] if targets else name or named.file_name)
+
+
+def _refuse(target: Path, *, overwrite: bool) -> None:
+    """Raises FileError where the target is there, in the words that programs look for."""
+    if not overwrite and os.path.lexists(target):
+        raise FileError(f'Image file already exists: "{target}" - will not overwrite', hint="--force replaces it")
+    if not target.parent.is_dir():
+        raise FileError(f"{target.parent}: No such directory")
+
+
+def _sandbox(target: Path, named: Uri, fetch: Fetch, *, overwrite: bool) -> None:
+    from singularity.build import fakeroot, perform
+    from singularity.build.plan import plan
+    from singularity.build.request import BuildRequest, Target
+    from singularity.definition import source
+
+    files.refuse_target(target, overwrite=overwrite, directory=True)
+    request = BuildRequest(
+        target=target,
+        source=str(named),
+        format=Target.SANDBOX,
+        overwrite=overwrite,
+        architecture=fetch.architecture,
+        fetch=fetch,
+        temporary=fetch.scratch,
+    )
+    made = plan(request, source.read(request.source, {}, unused_allowed=True))
+    if os.geteuid() != 0:
+        fakeroot.become_root()
+    perform.perform(made)

@@ -1,0 +1,177 @@
+"""Image files that are made or fetched once and kept: each in a directory of the cache with a name of its own.
+
+KEY/image.sif   the image; and other names of it, those that programs in the container see
+KEY/made        its size and time, so that one which is not as it was made is noticed; locked while the image is made
+
+Caches that others keep have the same directories. They are only read, and only where nobody but their owner can write.
+"""
+
+import logging
+import os
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from singularity import files, locks, paths
+from singularity.errors import FileError
+from singularity.oci.partial import touch
+
+logger = logging.getLogger(__name__)
+
+_IMAGE, MADE = "image.sif", "made"
+PARTIAL = "partial"  # what an interrupted download has left for the next one
+_NANOSECONDS = 1_000_000_000
+
+
+def find(place: Path | None, key: str, others: Sequence[Path] = ()) -> Path | None:
+    """The image of a key: the user's own below `place`, else one of those below `others`; None where there is none."""
+    own = whole(place / key) if place else None
+    if own is not None:
+        touch(own)
+        return own
+    for other in others:
+        found = whole(other / key)
+        if found is not None and _is_safe(found, other):
+            return found
+    return None
+
+
+def have(place: Path, key: str, make: Callable[[Path], None], work: str, *, public: bool = False) -> Path:
+    """The image of a key below `place`, which `make` makes where it is missing: by one process, while others wait.
+
+    `work` says what that process does, for those that wait. With `public` everybody may read it. Raises FileError, and
+    what `make` raises.
+    """
+    directory = place / key
+    found = whole(directory)
+    if found is not None:
+        touch(found)
+        return found
+    paths.private(directory)
+
+    def is_there() -> bool:
+        return whole(directory) is not None
+
+    with locks.locked(directory / MADE, work, done=is_there) as made:
+        path = directory / _IMAGE
+        if made is None or whole(directory) is not None:
+            return path
+        for name in os.listdir(directory):
+            if name not in (MADE, _IMAGE, PARTIAL):
+                (directory / name).unlink(missing_ok=True)
+        make(path)
+        if public:
+            _publish(directory, made, path)
+        status = path.stat()
+        os.ftruncate(made, 0)
+        os.pwrite(made, f"{status.st_size} {status.st_mtime_ns}".encode("ascii"), 0)
+    return path
+
+
+def _publish(directory: Path, made: int, path: Path) -> None:
+    """Modes for all users, and a time in whole seconds, which is all that some ways of copying keep."""
+    directory.chmod(0o755)
+    os.fchmod(made, 0o644)
+    path.chmod(0o755)
+    seconds = path.stat().st_mtime_ns // _NANOSECONDS * _NANOSECONDS
+    os.utime(path, ns=(seconds, seconds))
+
+
+def names(directory: Path) -> list[str]:
+    """The names that programs in containers have seen of an image; for a listing."""
+    try:
+        return sorted(name for name in os.listdir(directory) if name not in (MADE, _IMAGE, PARTIAL))
+    except OSError:
+        return []
+
+
+def whole(directory: Path) -> Path | None:
+    """The image in a directory, unless it is missing or not as it was made."""
+    path = directory / _IMAGE
+    try:
+        status = path.stat()
+        same = (directory / MADE).read_text(encoding="ascii") == f"{status.st_size} {status.st_mtime_ns}"
+    except (OSError, ValueError):
+        return None
+    return path if same else None
+
+
+def _is_safe(found: Path, place: Path) -> bool:
+    """Whether nobody but the owner of a cache can change an image in it."""
+    for path in (found, found.parent, place, place.parent):
+        status = path.lstat()
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or status.st_uid != place.parent.lstat().st_uid:
+            logger.warning("%s is not used: others than the owner of that cache can change it", path)
+            return False
+    return True
+
+
+def named(found: Path, name: str) -> Path:
+    """The image by the name that programs in it will see; by its own where there can be no second name."""
+    path = found.with_name(name)
+    try:
+        if path.exists() and path.samefile(found):
+            return path
+        path.unlink(missing_ok=True)
+        path.hardlink_to(found)
+    except FileExistsError:  # another launch was faster
+        return path
+    except OSError:
+        return found
+    return path
+
+
+def put(found: Path, target: Path, *, overwrite: bool, shared: bool) -> None:
+    """Gives an image of the cache the name `target` too, or makes a copy of it where that cannot be.
+
+    A second name costs nothing, whatever the size. The file is the user's own in both places; when it is changed under
+    one name, the cache notices and makes its own anew. One of a cache that is `shared` is always copied. Raises
+    FileError.
+    """
+    files.refuse_target(target, overwrite=overwrite)
+    if shared or not (_is_own(found) and _link(found, target, overwrite=overwrite)):
+        with files.replacing(target, overwrite=overwrite, mode=0o777) as new, found.open("rb") as file:
+            _copy(file.fileno(), new.fd)
+
+
+def _is_own(found: Path) -> bool:
+    """Whether the file is as a new one would be: the caller's, and of the mode that his umask leaves."""
+    status = found.stat()
+    usual = 0o777 & ~files.umask()
+    return status.st_uid == os.geteuid() and not os.environ.get("SUDO_UID") and status.st_mode & 0o777 == usual
+
+
+def _link(found: Path, target: Path, *, overwrite: bool) -> bool:
+    name = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}")
+    try:
+        if not overwrite:
+            os.link(found, target)
+            return True
+        os.link(found, name)
+        try:
+            os.rename(name, target)
+        finally:
+            name.unlink(missing_ok=True)  # what the rename of one name of a file to another leaves
+    except FileExistsError as error:
+        raise FileError(f"{target}: exists, since a moment ago", hint="--force replaces it") from error
+    except OSError as error:
+        logger.debug("No second name for %s: %s", found, error.strerror)
+        return False
+    return True
+
+
+def _copy(source: int, target: int) -> None:
+    import fcntl
+
+    try:
+        fcntl.ioctl(target, 0x40049409, source)  # FICLONE: shares the blocks, where the file system can
+    except OSError:
+        size, done = os.fstat(source).st_size, 0
+        while done < size:
+            try:
+                count = os.copy_file_range(source, target, min(size - done, 1 << 30), done, done)
+            except OSError:  # between file systems, on old kernels
+                count = os.pwrite(target, os.pread(source, 1 << 20, done), done)
+            if not count:
+                raise FileError("an image in the cache became shorter while it was copied", hint="try again") from None
+            done += count

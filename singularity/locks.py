@@ -1,0 +1,90 @@
+"""Files that one process at a time has: locks that the kernel takes away from whoever dies."""
+
+import errno
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from singularity.errors import FileError
+
+logger = logging.getLogger(__name__)
+
+_PAUSE, _LONGEST_PAUSE = 0.02, 0.2  # seconds between looks at a lock: a hundred that wait leave time for the one
+_PATIENCE, _LIMIT = 1.0, 3600.0  # seconds: before a word about it, in all
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+
+
+def _never() -> bool:
+    return False
+
+
+@contextmanager
+def locked(path: Path, work: str, *, done: Callable[[], bool] = _never) -> Iterator[int | None]:
+    """The file `path`, made where it is missing, open and locked for this process alone.
+
+    `work` says what another process is doing that is waited for, after "another process that". As soon as `done` is
+    true nothing is waited for, and the value is None. The file at `path` is the one that is locked, also where its last
+    owner has moved it away. Only a file system without locks does without. Raises FileError, after an hour too.
+    """
+    start = time.monotonic()
+    said, pause = False, _PAUSE
+    while True:
+        fd = _opened(path)
+        try:
+            if _try_lock(fd):
+                if _is_at(fd, path):
+                    break
+                os.close(fd)
+                continue
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        if done():
+            yield None
+            return
+        waited = time.monotonic() - start
+        if waited > _LIMIT:
+            raise FileError(f"{path}: locked for an hour by another process that {work}", hint="end that one")
+        if waited > _PATIENCE and not said:
+            said = True
+            logger.info("Waiting for another process that %s", work)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise FileError.because(path, error) from error
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        logger.debug("No lock: %s", error.strerror)
+    return True
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Whether the path still leads to the open file."""
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(fd)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)

@@ -1,0 +1,77 @@
+"""Images that are made of layers: which one a URI means, and its layers to be read."""
+
+import hashlib
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from singularity.sources.caches import Caches, trim
+from singularity.sources.fetch import Fetch
+from singularity.sources.uri import Transport, Uri
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from singularity.oci.image import Image
+
+_BLOBS = "blob"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An image that has been found, and not been read yet."""
+
+    identity: str  # changes with what is in it
+    opened: "Callable[[], AbstractContextManager[Image]]"
+
+
+def find(uri: Uri, fetch: Fetch, caches: Caches) -> Found:
+    """The image of a URI whose transport `is_oci`. Raises ImageError, FileError, NetworkError and RegistryError."""
+    match uri.transport:
+        case Transport.DOCKER:
+            return _in_registry(uri, fetch, caches)
+        case Transport.DOCKER_DAEMON:
+            from singularity.sources import daemon
+
+            name, address = daemon.name(uri.place), daemon.address(fetch.daemon)
+            return Found(
+                identity=daemon.identity(name, address),
+                opened=lambda: daemon.opened(name, address, fetch.platform, fetch.scratch),
+            )
+        case _:
+            from singularity.oci import local
+
+            transport = uri.transport.value
+            digest = local.identity(transport, uri.place, fetch.scratch)
+            named = uri.place.rpartition("/")[2]
+            return Found(
+                identity=hashlib.sha256(f"{digest} {named}".encode("utf-8", "surrogateescape")).hexdigest(),
+                opened=lambda: local.opened(transport, uri.place, fetch.platform, fetch.scratch),
+            )
+
+
+def _in_registry(uri: Uri, fetch: Fetch, caches: Caches) -> Found:
+    from singularity.registry import reference as references
+
+    place = caches.place(_BLOBS)
+    others = caches.elsewhere(_BLOBS)
+    stores = [*([place] if place else []), *others]
+    named = references.parse(uri.place)
+    found = named
+    if named.digest is None:  # else what is in the cache is found without any code that knows of networks
+        from singularity.oci import remote
+
+        found = remote.resolved(named, fetch.access, stores, offline=fetch.offline)
+
+    @contextmanager
+    def opened() -> "Iterator[Image]":
+        from singularity.oci import remote
+        from singularity.oci.store import Store
+
+        store = Store(place, others, public=caches.public) if place else None
+        with remote.opened(found, fetch.platform, fetch.access, store, temporary=fetch.scratch) as image:
+            yield image
+        if place:
+            trim(caches, place)
+
+    return Found(identity=str(found.digest), opened=opened)

@@ -1,0 +1,82 @@
+"""`oras://`: SIF files that are kept in registries as artifacts of one layer."""
+
+from dataclasses import replace
+from typing import BinaryIO
+
+from singularity.errors import ImageError
+from singularity.oci import choose, document, remote
+from singularity.oci.document import MANIFEST_LIMIT, Descriptor, Index, Manifest
+from singularity.oci.partial import Download
+from singularity.oci.store import Store
+from singularity.registry import reference as references
+from singularity.registry.reference import Reference
+from singularity.sources.caches import Caches
+from singularity.sources.fetch import Fetch
+from singularity.sources.whole import Whole, is_sif
+
+_KIND = "oras"
+_LAYERS = frozenset(("application/vnd.sylabs.sif.layer.v1.sif", "appliciation/vnd.sylabs.sif.layer.tar"))
+_SINGLE = "ORAS SIF image should have a single layer"
+
+
+def locate(place: str, fetch: Fetch, caches: Caches) -> Whole:
+    """The SIF file of a reference. Raises ImageError, NetworkError and RegistryError."""
+    directory = caches.place("blob")
+    others = caches.elsewhere("blob")
+    store = Store(directory, others, public=caches.public) if directory else None
+    stores = [*([directory] if directory else []), *others]
+    found = remote.resolved(references.parse(place), fetch.access, stores, offline=fetch.offline)
+    layer = _layer(found, fetch, store)
+
+    def open_(offset: int) -> BinaryIO:
+        from singularity.registry.client import Registry
+
+        return Registry(found.host, fetch.access).open_blob(found.repository, layer, offset)
+
+    download = Download(name=f"oras://{found}", open=open_, size=layer.size, digest=layer.digest)
+    key = f"{layer.digest.algorithm}.{layer.digest.digits}"
+    return Whole(kind=_KIND, key=key, download=download, check=is_sif(f"oras://{found}"))
+
+
+def _layer(found: Reference, fetch: Fetch, store: Store | None) -> Descriptor:
+    """The one layer of the artifact; in an index, of the one for the machine that is wanted."""
+    name = f"oras://{found}"
+    named = found
+    for _ in range(2):
+        document_ = document.parse(_document(named, fetch, store), "", name)
+        if isinstance(document_, Manifest):
+            return _only_layer(document_, name)
+        named = _of_index(document_, named, fetch, name)
+    raise ImageError(f"{name}: an index in an index")
+
+
+def _of_index(index: Index, found: Reference, fetch: Fetch, name: str) -> Reference:
+    chosen = choose.by_platform(index.manifests, fetch.platform, name)
+    return replace(found, tag="", digest=chosen.digest)
+
+
+def _document(found: Reference, fetch: Fetch, store: Store | None) -> bytes:
+    digest = found.digest
+    data = store.read(digest, MANIFEST_LIMIT) if store and digest else None
+    if data is not None:
+        return data
+    from singularity.registry.client import Registry
+
+    answer = Registry(found.host, fetch.access).manifest(found)
+    if store and answer.digest.algorithm == "sha256":
+        store.put(answer.data)
+        if found.tag:
+            store.note(str(replace(found, digest=None)), answer.digest, answer.media_type, len(answer.data))
+    return answer.data
+
+
+def _only_layer(manifest: Manifest, name: str) -> Descriptor:
+    if len(manifest.layers) != 1:
+        layers = any(each.is_layer for each in manifest.layers)
+        hint = f"docker://{name.removeprefix('oras://')} is for images of layers" if layers else ""
+        raise ImageError(f"{name}: {_SINGLE}, and this has {len(manifest.layers)}", hint=hint)
+    (layer,) = manifest.layers
+    if layer.media_type not in _LAYERS:
+        hint = "an image of layers: docker:// is for those" if layer.is_layer else ""
+        raise ImageError(f'{name}: no SIF image, but "{layer.media_type[:100]}"', hint=hint)
+    return layer

@@ -1,0 +1,70 @@
+"""`shub://`: images of Singularity Hub, and of servers that speak as it did.
+
+The hub itself takes no new images since 2021; what it had is an archive. A server is asked for
+GET /api/container/USER/NAME:TAG, and answers {"image": URL, "version": DIGEST, ...}.
+"""
+
+import hashlib
+import re
+import urllib.parse
+
+from singularity.errors import ImageError, NetworkError
+from singularity.image.metadata import parse_json
+from singularity.oci.partial import Download
+from singularity.registry.http import Client, followed
+from singularity.sources.fetch import Fetch
+from singularity.sources.web import Source, is_image, refused
+from singularity.sources.whole import Whole
+
+_KIND = "shub"
+_HUB = "singularity-hub.org"
+_FORM = re.compile(
+    r"(?:(?P<host>[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::\d{1,5})?)/)?"
+    r"(?P<user>[A-Za-z0-9][\w.-]*)/(?P<name>[A-Za-z0-9][\w.-]*)"
+    r"(?::(?P<tag>[\w.-]+))?(?:@(?P<commit>[0-9A-Za-z]+))?"
+)
+_ARCHIVE = "the hub is an archive now: https://datasets.datalad.org/?dir=/shub"
+_OK, _LIMIT = 200, 1 << 20
+
+
+def locate(place: str, fetch: Fetch) -> Whole:
+    """The image of a name. Raises ImageError, NetworkError and RegistryError."""
+    host, path = parse(place)
+    url = f"{'http' if fetch.access.no_https else 'https'}://{host}/api/container/{path}"
+    name = f"shub://{place}"
+    hint = _ARCHIVE if host == _HUB else ""
+    try:
+        with Client().send("GET", url) as answer:
+            if answer.status != _OK:
+                raise refused(name, answer.status, f"({hint})" if hint else "")
+            data = answer.whole(_LIMIT)
+    except NetworkError as error:
+        raise NetworkError(str(error), hint=hint) from error
+    about = _about(data, name)
+    image = followed(url, str(about["image"]))
+    source = Source(image)
+    validators = source.describe()
+    words = (name, image, str(about.get("version") or ""), *validators, str(source.size))
+    key = hashlib.sha256("\0".join(words).encode("utf-8", "replace")).hexdigest()
+    download = Download(name=name, open=source.open, size=source.size)
+    return Whole(kind=_KIND, key=key, download=download, check=is_image(name), release=source.close)
+
+
+def parse(place: str) -> tuple[str, str]:
+    """Host and path of `[HOST/]USER/NAME[:TAG][@COMMIT]`. Raises ImageError."""
+    match = _FORM.fullmatch(place)
+    if match is None:
+        raise ImageError(f"shub://{place[:200]}: names no image", hint="[HOST/]USER/NAME[:TAG][@COMMIT]")
+    commit = f"@{match['commit']}" if match["commit"] else ""
+    path = f"{match['user']}/{match['name']}:{match['tag'] or 'latest'}{commit}"
+    return match["host"] or _HUB, urllib.parse.quote(path, safe="/:@")
+
+
+def _about(data: bytes, name: str) -> dict[str, object]:
+    try:
+        document = parse_json(data)
+    except ImageError as error:
+        raise ImageError(f"{name}: the answer of the server makes no sense: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("image"), str) or not document["image"]:
+        raise ImageError(f"{name}: the server does not say where the image is")
+    return document

@@ -1,0 +1,308 @@
+"""`singularity pull` as it is typed, against real registries and servers on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from builders import Layout, layer
+from servers import Fault
+
+from singularity.image import contents
+from singularity.image.identify import Format, identify
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from servers import Front, Registry
+
+pytestmark = [pytest.mark.needs("mksquashfs"), pytest.mark.usefixtures("no_proxy")]
+ARGV = [sys.executable, "-I", "-m", "singularity"]
+
+
+def singularity(
+    *words: str | Path, cwd: Path, status: int = 0, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **(more or {})}
+    done = subprocess.run(
+        [*ARGV, *map(str, words)],
+        cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    return done
+
+
+def listed(path: Path) -> dict[str, bytes]:
+    with contents.tree(identify(path)) as tree:
+        return {entry.member.path.decode(): b"".join(entry.data or ()) for entry in tree}
+
+
+DATA = random.Random(1).randbytes(5 << 20)  # noqa: S311
+
+
+@pytest.fixture(scope="module")
+def image(plain_registry: Registry, storage: Path) -> str:
+    """The name of an image in the plain registry, without its host."""
+    layout = Layout(storage / "pulled")
+    layers = [layer(("etc", None), ("etc/greeting", b"hello\n")), layer(("data", DATA))]
+    layout.add(layout.image(layers, config={"Cmd": ["/bin/cat", "/etc/greeting"], "Env": ["COLOUR=blue"]}), "t")
+    plain_registry.fill(f"oci:{layout.path}:t", "pulling/greeting:1.0")
+    return "pulling/greeting:1.0"
+
+
+def test_an_image_becomes_a_sif_file_named_after_it(plain_registry: Registry, image: str, tmp_path: Path) -> None:
+    done = singularity("pull", "--no-https", f"docker://{plain_registry.host}/{image}", cwd=tmp_path)
+    path = tmp_path / "greeting_1.0.sif"
+    assert identify(path).format is Format.SIF
+    found = listed(path)
+    assert found["etc/greeting"] == b"hello\n"
+    assert found["data"] == DATA
+    assert b"COLOUR" in found[".singularity.d/env/10-docker2singularity.sh"]
+    assert all(line.startswith("INFO:    ") for line in done.stderr.splitlines())
+    assert [each.name for each in tmp_path.iterdir() if not each.name.startswith("home")] == [path.name]
+    assert path.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--name", "x.sif"], "x.sif"),
+        (["own:name@1.simg"], "own:name@1.simg"),
+        (["--dir", "there"], "there/greeting_1.0.sif"),
+        (["--dir", "there", "x"], "there/x"),
+        (["--name", "x", "x"], "x"),
+    ],
+)
+def test_the_file_goes_where_it_is_said(
+    plain_registry: Registry, image: str, tmp_path: Path, words: list[str], name: str
+) -> None:
+    (tmp_path / "there").mkdir()
+    singularity("pull", "--no-https", *words, f"docker://{plain_registry.host}/{image}", cwd=tmp_path)
+    assert identify(tmp_path / name).format is Format.SIF
+
+
+def test_variables_say_the_same_as_options(plain_registry: Registry, image: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    more = {"SINGULARITY_NOHTTPS": "1", "SINGULARITY_PULLFOLDER": "there", "APPTAINER_PULL_NAME": "x.sif"}
+    singularity("pull", f"docker://{plain_registry.host}/{image}", cwd=tmp_path, more=more)
+    assert (tmp_path / "there/x.sif").exists()
+    empty = {"SINGULARITY_NOHTTPS": "1", "SINGULARITY_PULLFOLDER": ""}
+    singularity("pull", f"docker://{plain_registry.host}/{image}", cwd=tmp_path, more=empty)
+    assert (tmp_path / "greeting_1.0.sif").exists()
+
+
+def test_a_file_is_replaced_only_by_force(front: Front, image: str, tmp_path: Path) -> None:
+    path = tmp_path / "greeting_1.0.sif"
+    path.write_text("mine")
+    words = ["pull", "--no-https", f"docker://{front.host}/{image}"]
+    done = singularity(*words, cwd=tmp_path, status=255)
+    assert done.stderr.startswith('FATAL:   Image file already exists: "greeting_1.0.sif" - will not overwrite')
+    assert path.read_text() == "mine"
+    assert front.asked == []
+    singularity(*words[:1], "--force", *words[1:], cwd=tmp_path)
+    singularity(*words[:1], "-F", *words[1:], cwd=tmp_path)
+    assert identify(path).format is Format.SIF
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["greeting"], "FATAL:   No transport type URI supplied"),
+        (["docker://{host}/pulling/greeting:none"], "manifest unknown"),
+        (["docker://{host}/pulling/greeting@sha256:" + "0" * 64], "manifest unknown"),
+        (["docker://no-such-host.invalid/x"], "dial tcp: lookup no-such-host.invalid: no such host"),
+        (["oras://{host}/pulling/greeting:1.0"], "ORAS SIF image should have a single layer"),
+        (["docker://"], "names no image"),
+        (["docker://UPPER/x y"], "FATAL:   "),
+    ],
+)
+def test_what_cannot_be_pulled_is_told_in_the_words_that_programs_look_for(
+    plain_registry: Registry, image: str, tmp_path: Path, words: list[str], said: str
+) -> None:
+    assert image
+    words = [each.replace("{host}", plain_registry.host) for each in words]
+    done = singularity("pull", "--no-https", "--name", "x.sif", *words, cwd=tmp_path, status=255)
+    fatal = [line for line in done.stderr.splitlines() if line.startswith("FATAL: ")]
+    assert len(fatal) == 1
+    assert said in fatal[0]
+    assert not (tmp_path / "x.sif").exists()
+
+
+def test_no_word_and_too_many_are_wrong_usage(tmp_path: Path) -> None:
+    assert "URI is missing" in singularity("pull", cwd=tmp_path, status=1).stderr
+    assert "3 words" in singularity("pull", "a", "b", "docker://c", cwd=tmp_path, status=1).stderr
+    words = ["--name", "a", "b", "docker://c"]
+    assert "--name says a" in singularity("pull", *words, cwd=tmp_path, status=1).stderr
+    words = ["--arch", "arm64", "--platform", "linux/arm64", "docker://c"]
+    assert "say the same" in singularity("pull", *words, cwd=tmp_path, status=1).stderr
+
+
+def test_what_is_in_the_cache_is_not_fetched_again(front: Front, image: str, tmp_path: Path) -> None:
+    """Issue 4, 5: a tag costs one HEAD, a digest nothing."""
+    words = ["pull", "--no-https", "--force", f"docker://{front.host}/{image}"]
+    singularity(*words, cwd=tmp_path)
+    first = len(front.asked)
+    assert front.count("/blobs/") == 3
+    assert singularity(*words, cwd=tmp_path).stderr == ""
+    new = front.asked[first:]
+    assert {each.method for each in new} == {"HEAD"}
+    assert [each.path for each in new if "/manifests/" in each.path] == ["/v2/pulling/greeting/manifests/1.0"]
+    index = json.loads((Path(os.environ["SINGULARITY_CACHEDIR"]) / "cache/blob/index.json").read_text())
+    digest = index["manifests"][0]["digest"]
+    before = len(front.asked)
+    singularity("pull", "y.sif", f"docker://{front.host}/pulling/greeting@{digest}", cwd=tmp_path)
+    assert len(front.asked) == before
+    assert (tmp_path / "y.sif").samefile(tmp_path / "greeting_1.0.sif")
+
+
+def test_a_file_that_is_changed_afterwards_does_not_change_the_cache(front: Front, image: str, tmp_path: Path) -> None:
+    """F5: what is not as it was made is never used."""
+    words = ["pull", "--no-https", "--force", "x.sif", f"docker://{front.host}/{image}"]
+    singularity(*words, cwd=tmp_path)
+    with (tmp_path / "x.sif").open("r+b") as file:
+        file.seek(-10, os.SEEK_END)
+        file.write(b"0123456789")
+    blobs = front.count("/blobs/")
+    singularity(*words, cwd=tmp_path)
+    assert listed(tmp_path / "x.sif")["etc/greeting"] == b"hello\n"
+    assert front.count("/blobs/") == blobs
+
+
+def test_a_damaged_layer_in_the_cache_is_fetched_again(front: Front, image: str, tmp_path: Path) -> None:
+    words = ["pull", "--no-https", "x.sif", f"docker://{front.host}/{image}"]
+    singularity(*words, cwd=tmp_path)
+    cache = Path(os.environ["SINGULARITY_CACHEDIR"]) / "cache"
+    largest = max((cache / "blob/blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+    singularity("cache", "clean", "--force", "--type", "oci-tmp", cwd=tmp_path)
+    (tmp_path / "x.sif").unlink()
+    done = singularity(*words, cwd=tmp_path)
+    assert "was damaged: it is fetched again" in done.stderr
+    assert listed(tmp_path / "x.sif")["data"] == DATA
+
+
+def test_without_a_cache_nothing_is_left_but_the_file(front: Front, image: str, tmp_path: Path) -> None:
+    words = ["pull", "--no-https", "--disable-cache", f"docker://{front.host}/{image}"]
+    more = {"TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    singularity(*words, cwd=tmp_path, more=more)
+    assert listed(tmp_path / "greeting_1.0.sif")["etc/greeting"] == b"hello\n"
+    assert not Path(os.environ["SINGULARITY_CACHEDIR"]).exists()
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert len([each for each in tmp_path.iterdir() if each.name.startswith("singularity")]) == 0
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1] + b"!", lambda data: data + b"!"])
+def test_a_lie_about_a_digest_is_noticed(front: Front, image: str, tmp_path: Path, change: object) -> None:
+    """N2."""
+    front.faults.append(Fault(path="/blobs/", times=99, change=change))  # type: ignore[arg-type]
+    done = singularity("pull", "--no-https", f"docker://{front.host}/{image}", cwd=tmp_path, status=255)
+    assert done.stderr.splitlines()[-1].startswith("FATAL:   ")
+    assert list((Path(os.environ["SINGULARITY_CACHEDIR"]) / "cache/blob/partial").iterdir()) == []
+    assert not (tmp_path / "greeting_1.0.sif").exists()
+
+
+def test_an_interrupted_pull_goes_on_where_it_was(front: Front, image: str, tmp_path: Path) -> None:
+    """B1, and issue 4, 5: kill -9 in the middle of a layer."""
+    front.faults.append(Fault(path="/blobs/", times=99, rate=2 << 20))
+    words = ["pull", "--no-https", f"docker://{front.host}/{image}"]
+    process = subprocess.Popen([*ARGV, *words], cwd=tmp_path, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    partial = Path(os.environ["SINGULARITY_CACHEDIR"]) / "cache/blob/partial"
+
+    def parts() -> list[int]:
+        return [each.stat().st_size for each in partial.iterdir()] if partial.exists() else []
+
+    end = time.monotonic() + 30
+    while time.monotonic() < end and not any(size > 1 << 20 for size in parts()):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = max(parts())
+    front.faults.clear()
+    before = len(front.asked)
+    singularity(*words, cwd=tmp_path)
+    ranges = [each.headers["range"] for each in front.asked[before:] if "range" in each.headers]
+    assert ranges == [f"bytes={left}-"]
+    assert left > 1 << 20
+    assert listed(tmp_path / "greeting_1.0.sif")["data"] == DATA
+
+
+def test_offline_what_a_tag_meant_last_is_used_when_that_is_asked_for(
+    plain_registry: Registry, image: str, tmp_path: Path
+) -> None:
+    from servers import front as fronted
+
+    with fronted(plain_registry.host) as server:
+        words = ["pull", "--no-https", "--force", f"docker://{server.host}/{image}"]
+        singularity(*words, cwd=tmp_path)
+    done = singularity(*words, cwd=tmp_path, status=255)
+    assert "--offline uses the image in the cache" in done.stderr
+    for more, options in (({}, ["--offline"]), ({"SINGULARITY_OFFLINE": "yes"}, [])):
+        (tmp_path / "greeting_1.0.sif").unlink()
+        done = singularity(*words[:1], *options, *words[1:], cwd=tmp_path, more=more)
+        warnings = [line for line in done.stderr.splitlines() if line.startswith("WARNING: ")]
+        assert len(warnings) == 1
+        assert "meant when it was fetched last" in warnings[0]
+        assert listed(tmp_path / "greeting_1.0.sif")["etc/greeting"] == b"hello\n"
+    other = [*words[:-1], "--offline", words[-1].replace("1.0", "2.0")]
+    singularity(*other, cwd=tmp_path, status=255)
+
+
+def test_a_tag_that_shares_layers_fetches_what_is_new(
+    front: Front, plain_registry: Registry, image: str, tmp_path: Path
+) -> None:
+    """Issue 4, Speed."""
+    layout = Layout(tmp_path / "more")
+    layers = [layer(("etc", None), ("etc/greeting", b"hello\n")), layer(("data", DATA)), layer(("etc/new", b"new"))]
+    layout.add(layout.image(layers, config={}), "t")
+    plain_registry.fill(f"oci:{layout.path}:t", "pulling/greeting:2.0")
+    singularity("pull", "--no-https", f"docker://{front.host}/{image}", cwd=tmp_path)
+    before = len(front.asked)
+    done = singularity("pull", "--no-https", f"docker://{front.host}/pulling/greeting:2.0", cwd=tmp_path)
+    assert sum("/blobs/" in each.path for each in front.asked[before:]) == 2  # the layer, and the configuration
+    assert "1 of 3 layers" in done.stderr
+    assert listed(tmp_path / "greeting_2.0.sif")["etc/new"] == b"new"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_pull_at_once(front: Front, image: str, tmp_path: Path, number: int) -> None:
+    """B1: whatever a server does, within two seconds, and nothing but the cache is left."""
+    front.faults.append(Fault(path="/blobs/", times=99, stall_at=100, stall=6))
+    words = ["pull", "--no-https", "--disable-cache", f"docker://{front.host}/{image}"]
+    (tmp_path / "tmp").mkdir()
+    process = subprocess.Popen(
+        [*ARGV, *words], cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    end = time.monotonic() + 30
+    while time.monotonic() < end and front.count("/blobs/") < 2:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    sent = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 4  # two seconds, on a machine with nothing else to do
+    assert process.returncode == 128 + number
+    assert f"Stopped by {signal.Signals(number).name}" in err
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not any(each.name.startswith((".", "greeting")) for each in tmp_path.iterdir())
+
+
+def test_a_cache_that_cannot_be_is_done_without(front: Front, image: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    more = {"SINGULARITY_CACHEDIR": str(tmp_path / "file")}
+    done = singularity("pull", "--no-https", f"docker://{front.host}/{image}", cwd=tmp_path, more=more)
+    assert "what is fetched is not kept" in done.stderr
+    assert listed(tmp_path / "greeting_1.0.sif")["etc/greeting"] == b"hello\n"
