@@ -33,6 +33,7 @@ class Type:
     counted: str  # what its entries are counted as
 
 
+_SECTOR = 512  # bytes, of what stat(2) counts in
 _RECENT = 60.0  # seconds in which something that was used is still about to be
 CONTAINERS, BLOBS, LAYERS, PACKAGES = "container file", "oci blob file", "build layer", "package file"
 TYPES = {
@@ -43,6 +44,7 @@ TYPES = {
         Type(name="shub", about="images from shub", counted=CONTAINERS),
         Type(name="oras", about="images from OCI registries", counted=CONTAINERS),
         Type(name="net", about="images from web servers", counted=CONTAINERS),
+        Type(name="lazy", about="images of registries that were started before they were there", counted=CONTAINERS),
         Type(name="blob", about="OCI layers", counted=BLOBS),
         Type(name="archive", about="images made from archives that were launched", counted=CONTAINERS),
         Type(name="build", about="layers of builds", counted=LAYERS),
@@ -119,7 +121,7 @@ def _size(directory: Path) -> int:
         for name in names:
             with suppress(FileNotFoundError):
                 status = os.lstat(os.path.join(top, name))
-                sizes[status.st_dev, status.st_ino] = status.st_size
+                sizes[status.st_dev, status.st_ino] = min(status.st_size, status.st_blocks * _SECTOR)  # without holes
     return sum(sizes.values())
 
 

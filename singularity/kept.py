@@ -19,7 +19,9 @@ from singularity.oci.partial import touch
 logger = logging.getLogger(__name__)
 
 _IMAGE, MADE = "image.sif", "made"
+LAZY = "lazy"  # a directory: what is known of an image that comes in parts
 PARTIAL = "partial"  # what an interrupted download has left for the next one
+_OWN = (_IMAGE, MADE, PARTIAL, LAZY)  # names in the directory of an image that are not the image's
 _NANOSECONDS = 1_000_000_000
 
 
@@ -57,15 +59,37 @@ def have(place: Path, key: str, make: Callable[[Path], None], work: str, *, publ
         if made is None or whole(directory) is not None:
             return path
         for name in os.listdir(directory):
-            if name not in (MADE, _IMAGE, PARTIAL):
+            if name not in _OWN:
                 (directory / name).unlink(missing_ok=True)
         make(path)
         if public:
             _publish(directory, made, path)
-        status = path.stat()
-        os.ftruncate(made, 0)
-        os.pwrite(made, f"{status.st_size} {status.st_mtime_ns}".encode("ascii"), 0)
+        _note(made, path)
     return path
+
+
+def begin(place: Path, key: str) -> Path:
+    """Where the image of a key will be, for who brings it in parts, and declares it whole in the end."""
+    return paths.private(place / key) / _IMAGE
+
+
+def declare_whole(path: Path, fd: int) -> bool:
+    """The image at `path`, open as `fd`, is whole: it is found from here on. False where another one has its name."""
+    with locks.locked(path.parent / MADE, "makes the same image") as made:
+        try:
+            same = os.path.samestat(os.fstat(fd), path.stat())
+        except FileNotFoundError:
+            same = False
+        if made is None or not same:
+            return False
+        _note(made, path)
+    return True
+
+
+def _note(made: int, path: Path) -> None:
+    status = path.stat()
+    os.ftruncate(made, 0)
+    os.pwrite(made, f"{status.st_size} {status.st_mtime_ns}".encode("ascii"), 0)
 
 
 def _publish(directory: Path, made: int, path: Path) -> None:
@@ -80,7 +104,7 @@ def _publish(directory: Path, made: int, path: Path) -> None:
 def names(directory: Path) -> list[str]:
     """The names that programs in containers have seen of an image; for a listing."""
     try:
-        return sorted(name for name in os.listdir(directory) if name not in (MADE, _IMAGE, PARTIAL))
+        return sorted(name for name in os.listdir(directory) if name not in _OWN)
     except OSError:
         return []
 

@@ -162,14 +162,15 @@ def without(tree: Tree, numbers: frozenset[int]) -> Tree:
     return (entry for number, entry in enumerate(tree) if number not in numbers)
 
 
-def completed(tree: Tree, place: Path, complete: Callable[[Root], None]) -> Tree:
+def completed(tree: Tree, place: Path, complete: Callable[[Root], None], *, zones: bool = True) -> Tree:
     """The entries, and at the end what `complete` makes of the files that launches look at.
 
     They are held back below the directory `place`, which is private and empty. Directories that have no entry of their
-    own get one at the end. Raises RepeatedError and ImageError.
+    own get one at the end. Without `zones` the files of time zones are not read, and /etc/localtime stays a link.
+    Raises RepeatedError and ImageError.
     """
     names = Names()
-    held = _Held(place)
+    held = _Held(place, zones=zones)
     for entry in tree:
         member = entry.member
         names.add(member)
@@ -211,8 +212,9 @@ class _Zone:
 class _Held:
     """What is held back, in a directory that looks like the root file system to whoever writes the build's files."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, *, zones: bool) -> None:
         self.place = os.fsencode(place)
+        self.reads_zones = zones
         self.members: dict[bytes, Member] = {}
         self.late: list[Member] = []  # hard links to what is held back
         self.zones: dict[bytes, _Zone] = {}
@@ -256,7 +258,7 @@ class _Held:
             self.others.add(path)
         elif path in _MARKED or b"/" not in path:
             self._mark(path)
-        elif path.startswith(_ZONES):
+        elif path.startswith(_ZONES) and self.reads_zones:
             return self._zone(entry)
         return entry
 

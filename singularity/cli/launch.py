@@ -47,6 +47,12 @@ class Launch:
             words[self.position] = str(path)
         return words
 
+    def of_own(self, path: Path) -> list[str]:
+        """The words, with an image that only processes of this user can read, so not the setuid program."""
+        words = self.of(path)
+        words.insert(words.index(self.verb) + 1, "--userns")
+        return words
+
 
 @click.command(
     cls=Verb, name="launch", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -83,7 +89,17 @@ def _launch_uri(launch: Launch, named: "Uri") -> int:
     from singularity import kept
     from singularity.sources import fetch, images
 
-    with images.available(named, fetch.from_options(_given(launch))) as path:
+    given = _given(launch)
+    if given["lazy"]:
+        from singularity.lazy import start
+
+        lazy = start.launchable(named, fetch.from_options(given))
+        if lazy is not None and images.is_kept(lazy):
+            lazy = kept.named(lazy, named.file_name)
+            _become(_front_door(), launch.of(lazy), _environment(lazy))
+        if lazy is not None:
+            _become(_front_door(), launch.of_own(lazy), _environment(lazy))
+    with images.available(named, fetch.from_options(given)) as path:
         if not images.is_kept(path):
             return _wait_for(launch, path)
         found = kept.named(path, named.file_name)
@@ -92,7 +108,7 @@ def _launch_uri(launch: Launch, named: "Uri") -> int:
 
 _FETCHING = (
     "no_https", "authfile", "docker_login", "platform", "arch", "arch_variant", "tmpdir", "disable_cache", "offline",
-    "docker_host", "library_url",
+    "docker_host", "library_url", "lazy",
 )  # fmt: skip
 
 

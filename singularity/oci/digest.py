@@ -31,6 +31,10 @@ class Digest:
         """Enough of it for a message."""
         return f"{self.algorithm}:{self.digits[:_SHOWN]}"
 
+    def names(self, data: bytes) -> bool:
+        """Whether these bytes are what the digest says."""
+        return hashlib.new(self.algorithm, data).hexdigest() == self.digits
+
 
 def parse(text: object) -> Digest:
     """A digest from a foreign document. Raises ImageError."""

@@ -8,11 +8,12 @@ file, with what the last layer that speaks of them says.
 
 import logging
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from singularity.console import VERBOSE
 from singularity.errors import ImageError
-from singularity.image.tree import Entry, Kind
+from singularity.image.tree import Entry, Kind, Tree
 from singularity.oci import members
 from singularity.oci.image import Image, Layer
 from singularity.oci.index import LayerIndex, index_layer
@@ -23,11 +24,15 @@ logger = logging.getLogger(__name__)
 _LINK_MODE = 0o777
 
 
-def merged(image: Image, indexed: Callable[[Layer], LayerIndex] = index_layer) -> Generator[Entry, None, None]:
+def merged(
+    image: Image,
+    indexed: Callable[[Layer], LayerIndex] = index_layer,
+    read: Callable[[Layer], AbstractContextManager[Tree]] = members.read,
+) -> Generator[Entry, None, None]:
     """The root file system of an image; each path once, and hard links behind what they are names of.
 
     `indexed` gives the index of a layer: it may have been made before, and is asked for at once, while the layers are
-    read when the stream is. Raises ImageError, FileError and ToolError. What was yielded counts only when the stream
+    `read` when the stream is. Raises ImageError, FileError and ToolError. What was yielded counts only when the stream
     has come to its end: the layers' digests are checked on the way.
     """
     names = Names()
@@ -37,7 +42,7 @@ def merged(image: Image, indexed: Callable[[Layer], LayerIndex] = index_layer) -
             names.lay(indexed(layer))
         except ImageError as error:
             raise _named(error, layer) from error
-    return _emit(image, names.left())
+    return _emit(image, names.left(), read)
 
 
 def _named(error: ImageError, layer: Layer) -> ImageError:
@@ -45,13 +50,15 @@ def _named(error: ImageError, layer: Layer) -> ImageError:
     return error if text.startswith(f"{layer.name}") else ImageError(f"{layer.name}: {text}")
 
 
-def _emit(image: Image, left: Left) -> Generator[Entry, None, None]:
+def _emit(
+    image: Image, left: Left, read: Callable[[Layer], AbstractContextManager[Tree]]
+) -> Generator[Entry, None, None]:
     for directory in left.directories:
         yield Entry(directory)
     number = 0
     for layer, fates in zip(image.layers, left.fates, strict=True):
         count = 0
-        with members.read(layer) as tree:
+        with read(layer) as tree:
             for fate, entry in zip(fates, tree, strict=False):
                 count += 1
                 if fate == Fate.KEPT:

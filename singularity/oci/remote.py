@@ -1,10 +1,11 @@
 """Images in registries: what is missing of them is fetched while it is read, a few layers at the same time."""
 
 import logging
+import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -79,6 +80,49 @@ def opened(
             if store.drop_damaged(each.digest for each in layers):
                 raise DamagedError(f"{error}; its layer in the cache was damaged") from error
             raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partial:
+    """An image of which only the documents are here."""
+
+    image: Image
+    layers: tuple[Descriptor, ...]  # as many as the image has, the lowest first
+    blobs: "_Remote"
+
+    def ranges(self, descriptor: Descriptor) -> "Ranges":
+        """The bytes of a layer, in the parts that are asked for."""
+        return Ranges(self.blobs, descriptor)
+
+
+def in_parts(reference: Reference, wanted: Platform, access: Access, store: Store) -> Partial:
+    """The image that a reference with a digest means, none of whose layers is fetched.
+
+    Raises ImageError, FileError, NetworkError and RegistryError.
+    """
+    blobs = _Remote(reference, access, store)
+    found = image.find(blobs, blobs.start(), wanted)
+    layers = tuple(each for each in blobs.layers(found.digest) if each.is_layer)
+    return Partial(image=found, layers=layers, blobs=blobs)
+
+
+class Ranges:
+    """The bytes of a layer: of the store where it is there, else of the registry. They are not checked."""
+
+    def __init__(self, blobs: "_Remote", descriptor: Descriptor) -> None:
+        self._blobs, self._descriptor = blobs, descriptor
+        self._path = blobs.store.find(descriptor.digest, descriptor.size)
+
+    def fetch(self, offset: int, size: int) -> bytes:
+        """Exactly these bytes. Raises ImageError for those that are not there, NetworkError and RegistryError."""
+        if not 0 <= offset <= offset + size <= self._descriptor.size:
+            raise ImageError(f"{self._blobs.name}: {self._descriptor.digest.short}: a part that is not in it")
+        if self._path is not None:
+            with suppress(OSError), self._path.open("rb") as file:
+                data = os.pread(file.fileno(), size, offset)
+                if len(data) == size:
+                    return data
+        return self._blobs.registry.blob_part(self._blobs.reference.repository, self._descriptor, offset, size)
 
 
 class _Remote:

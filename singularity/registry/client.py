@@ -24,7 +24,7 @@ from singularity.registry.endpoint import Endpoint
 from singularity.registry.http import Answer, Client, Patience, followed
 from singularity.registry.mirrors import Place, Scheme
 from singularity.registry.reference import Reference
-from singularity.registry.stream import Resuming
+from singularity.registry.stream import Resuming, part
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,19 @@ class Registry:
         reference = Reference(host=self.host, repository=repository, digest=descriptor.digest)
         stream = self._first(reference, lambda place: self._blob(place, descriptor, offset))
         return cast("BinaryIO", io.BufferedReader(stream, _BUFFER))
+
+    def blob_part(self, repository: str, descriptor: Descriptor, offset: int, size: int) -> bytes:
+        """`size` bytes of a blob from `offset` on, which are not checked. For servers that know ranges only."""
+        reference = Reference(host=self.host, repository=repository, digest=descriptor.digest)
+        return self._first(reference, lambda place: self._blob_part(place, descriptor, offset, size))
+
+    def _blob_part(self, place: Place, descriptor: Descriptor, offset: int, size: int) -> bytes:
+        def ask(start: int) -> Answer:
+            headers = {"Range": f"bytes={start}-{offset + size - 1}"}
+            return self._send(place, "GET", f"blobs/{descriptor.digest}", headers, (206,))
+
+        name = f"{place}@{descriptor.digest.short}"
+        return part(name, ask, offset=offset, size=size, patience=self._client.patience)
 
     def has_blob(self, repository: str, digest: Digest) -> bool:
         """Whether the registry itself has a blob in a repository."""

@@ -120,3 +120,12 @@ def beginning(answer: Answer, name: str) -> int:
     if unit != "bytes" or not first.isascii() or not first.isdecimal():
         raise RegistryError(f"{name}: a part of it that does not say which")
     return int(first)
+
+
+def part(name: str, ask: Callable[[int], Answer], *, offset: int, size: int, patience: Patience) -> bytes:
+    """`size` bytes from `offset` on; `ask` sends a request for the range from an offset to their end."""
+    data = bytearray()
+    with Resuming(name, ask, size=offset + size, offset=offset, patience=patience) as stream:
+        while len(data) < size:
+            data += stream.read(size - len(data))
+    return bytes(data)

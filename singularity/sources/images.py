@@ -35,9 +35,8 @@ def available(uri: Uri, fetch: Fetch, caches: Caches | None = None, *, beside: P
     places = caches or cache_places.find(fetch)
     if uri.transport.is_oci:
         found = oci.find(uri, fetch, places)
-        place = places.place(_CONVERTED)
-        key = _key(found, fetch)
-        path = kept.find(place, key, places.elsewhere(_CONVERTED))
+        place, key = places.place(_CONVERTED), _key(found, fetch)
+        path = converted(found, fetch, places)
         if path is not None:
             logger.log(VERBOSE, "%s: using the image in the cache, %s", uri, path)
             yield path
@@ -58,6 +57,11 @@ def available(uri: Uri, fetch: Fetch, caches: Caches | None = None, *, beside: P
 
     with whole.available(locate(uri, fetch, places), fetch, places) as path:
         yield path
+
+
+def converted(found: Found, fetch: Fetch, places: Caches) -> Path | None:
+    """The image that was made of layers before; None where there is none."""
+    return kept.find(places.place(_CONVERTED), _key(found, fetch), places.elsewhere(_CONVERTED))
 
 
 def is_kept(path: Path) -> bool:

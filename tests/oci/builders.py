@@ -93,6 +93,7 @@ class Layout:
         *,
         types: Sequence[str] = (),
         stored: Sequence[bytes] = (),
+        annotations: Sequence[Mapping[str, str]] = (),
         config: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> Blob:
@@ -105,7 +106,9 @@ class Layout:
         about = {"os": "linux", "architecture": "amd64", "config": config or {}, "rootfs": rootfs, **more}
         described = self.document(CONFIG, about).descriptor()
         manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described}
-        return self.document(MANIFEST, {**manifest, "layers": [each.descriptor() for each in blobs]})
+        said = [{"annotations": each} for each in annotations] or [{} for _ in blobs]
+        described_layers = [each.descriptor(**more) for each, more in zip(blobs, said, strict=True)]
+        return self.document(MANIFEST, {**manifest, "layers": described_layers})
 
     def add(self, blob: Blob, tag: str = "", **more: Any) -> None:
         """Lists a document in the layout's index."""

@@ -479,8 +479,10 @@ class Static:
 
 
 @contextmanager
-def static(place: Path, certificates: Certificates | None = None, *, ranges: bool = True) -> Iterator[Static]:
-    """Serves the files below a directory, with Last-Modified; single ranges only."""
+def static(
+    place: Path, certificates: Certificates | None = None, *, ranges: bool = True, rate: float = 0
+) -> Iterator[Static]:
+    """Serves the files below a directory, with Last-Modified; single ranges only; `rate` bytes a second, if not 0."""
 
     class Handler(_Handler):
         asked: ClassVar[list[Asked]] = []
@@ -514,6 +516,7 @@ def static(place: Path, certificates: Certificates | None = None, *, ranges: boo
                     while start < end and (data := file.read(min(_CHUNK, end - start))):
                         self.wfile.write(data)
                         start += len(data)
+                        time.sleep(len(data) / rate if rate else 0)
 
     with serving(Handler, certificates.context() if certificates else None) as host:
         yield Static(f"{'https' if certificates else 'http'}://{host}", Handler.asked)

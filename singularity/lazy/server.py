@@ -1,0 +1,120 @@
+"""The process that shows a lazy file to a container, for as long as that runs, and fetches the rest of it meanwhile.
+
+It mounts in a mount namespace of its own, without privilege in a user namespace of its own too, so that no mount table
+but its own ever shows it. Others of the same user reach the file by `/proc/PID/root`. It follows the process that
+started it, which becomes the container's: when that has ended and the file is closed, the server ends.
+"""
+
+import logging
+import os
+import select
+import signal
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from singularity import kernel
+from singularity.errors import FileError, ImageError, SingularityError
+from singularity.lazy.fuse import Server
+from singularity.lazy.image import LazyFile
+
+logger = logging.getLogger(__name__)
+
+_DEVICE = "/dev/fuse"
+_LAST_WORDS = 4096  # bytes of what a server says that cannot begin
+_CLOSING = 10.0  # seconds in which a container that has ended closes its image
+_LOOK = 0.02  # seconds between two looks whether it has
+
+
+def shown(lazy: LazyFile, name: str, place: Path) -> Path:
+    """Starts the server; the path by which this user's processes reach the file. `place` is a directory to mount on.
+
+    Raises ImageError where there can be no such mount.
+    """
+    ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+    followed = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        os.close(ready_read)
+        _serve(lazy, name, place, ready_write, followed)
+    os.close(ready_write)
+    with open(ready_read, encoding="utf-8", errors="replace") as pipe:
+        answer = pipe.read(_LAST_WORDS)
+    if answer != "ready":
+        os.waitpid(pid, 0)
+        raise ImageError(f"{name} cannot be started before it is there: {answer}", hint="start it without --lazy")
+    return Path(f"/proc/{pid}/root{place.absolute()}", name)
+
+
+def _serve(lazy: LazyFile, name: str, place: Path, ready: int, followed: int) -> NoReturn:
+    """The server's process."""
+    try:
+        os.setsid()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        watched = os.pidfd_open(followed)
+        _be_nobodys_input()
+        device = _mount(place)
+        server = Server(device, os.fsencode(name), lazy.size, lazy.read)
+        server.start()
+        os.write(ready, b"ready")
+        os.close(ready)
+        _fill_until_ended(lazy, watched)
+        end = time.monotonic() + _CLOSING
+        while server.opened and time.monotonic() < end:
+            time.sleep(_LOOK)
+    except BaseException as error:
+        with suppress(OSError):
+            os.write(ready, _told(error).encode("utf-8", "replace")[:_LAST_WORDS])
+        os._exit(255)
+    os._exit(0)
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or 'mount'}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _be_nobodys_input() -> None:
+    """Who reads the program's output to its end does not wait for us; what goes wrong is still told."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+
+
+def _mount(place: Path) -> int:
+    """Mounts an empty FUSE file system; the device to answer through. Raises OSError."""
+    uid, gid = os.getuid(), os.getgid()
+    if os.geteuid() == 0:
+        kernel.unshare(kernel.CLONE_NEWNS)
+    else:
+        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
+        for what, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            Path(f"/proc/self/{what}").write_text(text, encoding="ascii")
+    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    device = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    data = f"fd={device},rootmode=40000,user_id={uid},group_id={gid}"
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_RDONLY
+    kernel.mount("singularity", str(place.absolute()), "fuse.singularity", flags, data)
+    return device
+
+
+def _fill_until_ended(lazy: LazyFile, watched: int) -> None:
+    """Fetches what nobody has asked for yet, until the process has ended that is followed."""
+    ended = threading.Event()
+
+    def fill() -> None:
+        try:
+            if lazy.fill(lambda: not ended.is_set()):
+                lazy.finish()
+        except FileError as error:  # a full disk: what is read is still fetched, and told then
+            logger.debug("%s", error)
+        except SingularityError as error:
+            logger.debug("The rest is not fetched: %s", error)
+
+    threading.Thread(target=fill, name="fill", daemon=True).start()
+    select.select([watched], [], [])
+    ended.set()
