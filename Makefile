@@ -76,7 +76,7 @@ BENCH_RUNS = 100
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
-.PHONY: help setup build demo test test-install test-sanitized bench bench-build bench-pull lint fuzz docs install uninstall deb clean FORCE \
+.PHONY: help setup build demo test test-install test-sanitized bench bench-build bench-pull bench-lazy lint fuzz docs install uninstall deb clean FORCE \
         launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
@@ -189,6 +189,10 @@ bench-pull: setup ## time, memory and disk from a registry to a SIF file beside 
 	@scripts/setup-system bench || echo "measuring without them"
 	@mkdir -p build/bench
 	@$(PYTHON_IN_VENV) bench/pull.py --directory build/bench
+
+bench-lazy: test-install ## time to the first output of images that are not there yet, in one run
+	@mkdir -p build/bench
+	@$(PYTHON_IN_VENV) bench/lazy.py --directory build/bench --singularity $(TEST_PREFIX)/bin/singularity
 
 docs: setup ## manual pages and completion into build/docs, and every link of the Markdown pages checked
 	@mkdir -p build/docs/man
