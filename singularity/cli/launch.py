@@ -80,7 +80,7 @@ def command(argv: tuple[str, ...]) -> int:
     place = None if _given(launch)["disable_cache"] else _cache()
     if place is not None:
         path = launchable.cached(found, place)
-        _become(_front_door(), launch.of(path), _environment(path))
+        _become(front_door(), launch.of(path), _environment(path))
     with launchable.temporary(found) as path:
         return _wait_for(launch, path)
 
@@ -214,7 +214,7 @@ def _environment(path: Path) -> dict[bytes, bytes]:
     return found
 
 
-def _front_door() -> Path:
+def front_door() -> Path:
     """The program `singularity` of this installation: beside our interpreter, or above its private environment."""
     beside = Path(sys.executable).with_name("singularity")
     installed = Path(sys.prefix).parent.parent.parent / "bin" / "singularity"
@@ -239,7 +239,7 @@ def _wait_for(launch: Launch, path: Path) -> int:
     """
     from singularity import kernel
 
-    door, environment = _front_door(), _environment(path)
+    door, environment = front_door(), _environment(path)
     ours = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
     child = os.fork()

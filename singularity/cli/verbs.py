@@ -34,6 +34,7 @@ VERBS = {
         Verb(name="copy", summary="Copy files of the host into an image", group=_IMAGES, module="copy"),
         Verb(name="mount", summary="Open a shell with an image mounted", group=_IMAGES, module="mount"),
         Verb(name="inspect", summary="Show what an image says about itself", group=_IMAGES, module="inspect"),
+        Verb(name="check", summary="Say what would fail in a job, before it runs", group=_IMAGES, module="check"),
         Verb(name="run-help", summary="Show the help text of an image", group=_IMAGES, module="run_help"),
         Verb(name="sif", summary="Look into a SIF file, and change it", group=_IMAGES, module="sif"),
         Verb(name="overlay", summary="Make images that take what containers write", group=_IMAGES, module="overlay"),

@@ -51,7 +51,7 @@ def read(file: BinaryIO, offset: int, size: int) -> Tree:
     compression needs.
     """
     with _translated(file), ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)))) as pool:
-        yield from _Squashfs(file.fileno(), offset, size, pool).entries()
+        yield from Filesystem(file.fileno(), offset, size, pool).entries()
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def _translated(file: BinaryIO) -> Iterator[None]:
 class _Table:
     """Metadata blocks that follow each other, between two places of the file system."""
 
-    def __init__(self, system: "_Squashfs", start: int, end: int) -> None:
+    def __init__(self, system: "Filesystem", start: int, end: int) -> None:
         self.system, self.start, self.end = system, start, end
         self._blocks: OrderedDict[int, tuple[bytes, int]] = OrderedDict()
 
@@ -123,7 +123,7 @@ class _Cursor:
         return form.unpack(self.take(form.size))
 
 
-class _Inode(NamedTuple):
+class Inode(NamedTuple):
     """One file as its inode tells."""
 
     kind: Kind
@@ -160,8 +160,8 @@ class _Listed(NamedTuple):
     offset: int
 
 
-class _Squashfs:
-    """One file system, and one pass over it."""
+class Filesystem:
+    """One file system by its parts, and one pass over it. Methods raise ImageError and OSError."""
 
     def __init__(self, fd: int, offset: int, size: int, pool: ThreadPoolExecutor) -> None:
         self.fd, self.offset, self.pool = fd, offset, pool
@@ -215,7 +215,7 @@ class _Squashfs:
 
     # ---- inodes and directories ----
 
-    def inode(self, block: int, offset: int) -> _Inode:
+    def inode(self, block: int, offset: int) -> Inode:
         """The inode at a place of its table."""
         cursor = _Cursor(self.inodes, self.inodes.start + block, offset)
         number_of, mode, uid, gid, mtime, number = cursor.numbers(_COMMON)
@@ -245,10 +245,18 @@ class _Squashfs:
             device = _device(*cursor.numbers(_ONE)) if kind.is_device else 0
         if extended and kind not in (Kind.DIRECTORY, Kind.FILE):
             (attributes,) = cursor.numbers(_ONE)
-        return _Inode(kind, mode & 0o7777, self._ids[uid], self._ids[gid], mtime, number, links, size, attributes,
+        return Inode(kind, mode & 0o7777, self._ids[uid], self._ids[gid], mtime, number, links, size, attributes,
                       target, device, start, place, fragment, sizes)  # fmt: skip
 
-    def _names(self, inode: _Inode) -> Iterator[_Listed]:
+    def top(self) -> Inode:
+        """The root directory."""
+        root = self.inode(self.root >> 16, self.root & 0xFFFF)
+        if root.kind is not Kind.DIRECTORY:
+            raise ImageError("damaged squashfs: no root directory")
+        return root
+
+    def names(self, inode: Inode) -> Iterator[_Listed]:
+        """What is in a directory, in the order of its list."""
         left = inode.size - 3  # which counts "." and ".."
         if left <= 0:
             return
@@ -273,9 +281,7 @@ class _Squashfs:
 
     def entries(self) -> Tree:
         """Everything, a directory before what is in it."""
-        root = self.inode(self.root >> 16, self.root & 0xFFFF)
-        if root.kind is not Kind.DIRECTORY:
-            raise ImageError("damaged squashfs: no root directory")
+        root = self.top()
         self._visit(root)
         yield Entry(self._member(root, b""))
         open_directories = [(b"", self._sorted(root))]
@@ -299,13 +305,13 @@ class _Squashfs:
                 if inode.kind is Kind.DIRECTORY:
                     open_directories.append((path + b"/", self._sorted(inode)))
 
-    def _sorted(self, inode: _Inode) -> Iterator[_Listed]:
-        found = sorted(self._names(inode))
+    def _sorted(self, inode: Inode) -> Iterator[_Listed]:
+        found = sorted(self.names(inode))
         if len({each.name for each in found}) < len(found):
             raise ImageError("damaged squashfs: a directory with two files of one name")
         return iter(found)
 
-    def _visit(self, inode: _Inode, path: bytes = b"") -> bytes:
+    def _visit(self, inode: Inode, path: bytes = b"") -> bytes:
         """The first path of an inode; only files with several names are met again."""
         byte, bit = divmod(inode.number, 8)
         if self._seen[byte] & 1 << bit:
@@ -318,7 +324,7 @@ class _Squashfs:
             self._first_names[inode.number] = path
         return path
 
-    def _member(self, inode: _Inode, path: bytes, segments: tuple[Segment, ...] | None = None) -> Member:
+    def _member(self, inode: Inode, path: bytes, segments: tuple[Segment, ...] | None = None) -> Member:
         return Member(
             path=path,
             kind=inode.kind,
@@ -335,7 +341,14 @@ class _Squashfs:
 
     # ---- data ----
 
-    def _file(self, inode: _Inode, path: bytes) -> Entry:
+    def _file(self, inode: Inode, path: bytes) -> Entry:
+        sizes, tail = self.block_sizes(inode)
+        segments = self._segments(inode, sizes, tail)
+        data = self._data(inode, sizes, tail) if inode.size else ()
+        return Entry(self._member(inode, path, segments), data)
+
+    def block_sizes(self, inode: Inode) -> tuple["array[int]", int]:
+        """The words for a file's blocks, and the bytes of it that are in a fragment. To be asked once a file."""
         if inode.size > LIMITS.file:
             raise ImageError(f"damaged squashfs: a file of {inode.size} bytes")
         blocks = inode.size // self.block_size
@@ -350,11 +363,9 @@ class _Squashfs:
             sizes = array("I")
             for at in range(0, blocks, _PIECES):
                 sizes.frombytes(inode.sizes.take(4 * min(_PIECES, blocks - at)))
-        segments = self._segments(inode, sizes, tail)
-        data = self._data(inode, sizes, tail) if inode.size else ()
-        return Entry(self._member(inode, path, segments), data)
+        return sizes, tail
 
-    def _segments(self, inode: _Inode, sizes: "array[int]", tail: int) -> tuple[Segment, ...] | None:
+    def _segments(self, inode: Inode, sizes: "array[int]", tail: int) -> tuple[Segment, ...] | None:
         """The parts of a file that are no holes: blocks of size 0 are."""
         if not sizes.count(0):
             return None
@@ -379,17 +390,17 @@ class _Squashfs:
             found.append(Segment(offset=at, size=inode.size - at))
         return tuple(found)
 
-    def _data(self, inode: _Inode, sizes: "array[int]", tail: int) -> Iterator[bytes]:
+    def _data(self, inode: Inode, sizes: "array[int]", tail: int) -> Iterator[bytes]:
         """The data of a file, some blocks ahead of who reads it."""
         ahead: deque[tuple[Future[bytes], int]] = deque()
         at, last, window = inode.start, len(sizes) - 1, self._window
         for number, word in enumerate(sizes):
             if not word:
                 continue
-            size = word & _DATA_SIZE
+            size, stored = block_size(word)
             expected = self.block_size if number < last or tail else inode.size - number * self.block_size
             self._count(expected)
-            ahead.append((self.pool.submit(self._block, at, size, bool(word & _DATA_STORED)), expected))
+            ahead.append((self.pool.submit(self.block, at, size, stored), expected))
             at += size
             if len(ahead) > window:
                 yield _whole(ahead.popleft())
@@ -407,7 +418,8 @@ class _Squashfs:
         if self._total > max(LIMITS.ratio_after, min(LIMITS.total, _RATIO * self.end)):
             raise ImageError("the squashfs has more data than can be meant: a decompression bomb?")
 
-    def _block(self, at: int, size: int, stored: bool) -> bytes:
+    def block(self, at: int, size: int, stored: bool) -> bytes:
+        """A block of data, decompressed unless it is stored as it is."""
         if size > self.block_size:
             raise ImageError("damaged squashfs: a block of an impossible size")
         data = self.pread(at, size)
@@ -416,17 +428,21 @@ class _Squashfs:
     def _fragment(self, number: int) -> bytes:
         """A block of the ends of several files; those that follow are got ready."""
         count = len(self._fragment_table) // _FRAGMENT.size
-        if number >= count:
-            raise ImageError("damaged squashfs: a fragment that is not there")
-        for each in range(number, min(number + 3, count)):
+        for each in range(number, max(number + 1, min(number + 3, count))):
             if each not in self._fragments:
-                at, word, _ = _FRAGMENT.unpack_from(self._fragment_table, each * _FRAGMENT.size)
-                size, stored = word & _DATA_SIZE, bool(word & _DATA_STORED)
-                self._fragments[each] = self.pool.submit(self._block, at, size, stored)
+                at, word = self.fragment_place(each)
+                self._fragments[each] = self.pool.submit(self.block, at, *block_size(word))
         self._fragments.move_to_end(number)
         while len(self._fragments) > _FRAGMENTS_KEPT:
             self._fragments.popitem(last=False)
         return self._fragments[number].result()
+
+    def fragment_place(self, number: int) -> tuple[int, int]:
+        """Where a fragment block begins, and the word for its size."""
+        if number >= len(self._fragment_table) // _FRAGMENT.size:
+            raise ImageError("damaged squashfs: a fragment that is not there")
+        at, word, _ = _FRAGMENT.unpack_from(self._fragment_table, number * _FRAGMENT.size)
+        return at, word
 
     # ---- extended attributes ----
 
@@ -465,6 +481,11 @@ class _Squashfs:
         return _Cursor(self._attribute_values, self._attribute_values.start + (place >> 16), place & 0xFFFF)
 
 
+def block_size(word: int) -> tuple[int, bool]:
+    """The bytes on disk of the block that a word stands for, and whether it is stored as it is."""
+    return word & _DATA_SIZE, bool(word & _DATA_STORED)
+
+
 def _device(number: int) -> int:
     return os.makedev((number & 0xFFF00) >> 8, (number & 0xFF) | (number >> 12 & 0xFFF00))
 
@@ -477,7 +498,7 @@ def _whole(block: tuple["Future[bytes]", int]) -> bytes:
     return data
 
 
-def _another_name(inode: _Inode, path: bytes, first: bytes) -> Member:
+def _another_name(inode: Inode, path: bytes, first: bytes) -> Member:
     """A hard link; programs that unpack archives give it owner, mode and time anew, so it has those of the file."""
     time = inode.mtime * _SECOND
     return Member(

@@ -1,0 +1,40 @@
+"""What a launch would mount, and what it would leave out."""
+
+from collections.abc import Iterator
+
+from singularity.check.finding import Finding, Subject, Verdict
+from singularity.check.launch import Launch, Step
+
+_ASKED = ("--bind", "--mount", "--scratch", "--home", "--nv", "--rocm")
+_UNIMPORTANT = ("config passwd", "config group")
+
+
+def judge(launch: Launch) -> Iterator[Finding]:
+    """A refusal, each mount that is left out, and each warning."""
+    if launch.refusal:
+        yield _finding(Subject.LAUNCH, "launch", "refused", "a container", Verdict.FAILS, launch.refusal)
+        return
+    shown = [each for each in launch.steps if each.kind == "bind" and not each.skipped]
+    for each in launch.steps:
+        if each.skipped and each.reason not in _UNIMPORTANT:
+            yield _skipped(each)
+    told = " ".join(each.source for each in launch.steps if each.skipped)
+    for warning in launch.warnings:
+        if not any(word in told for word in warning.split() if word.startswith("/")):
+            yield _finding(Subject.LAUNCH, "launch", "a warning", "none", Verdict.WARNING, warning)
+    asked = [each for each in shown if each.reason.startswith(_ASKED)]
+    found = f"{len(shown)}, {len(asked)} of them asked for" if asked else f"{len(shown)}"
+    yield _finding(Subject.BINDS, "bind points", found, f"{len(shown)}", Verdict.OK, "")
+
+
+def _skipped(step: Step) -> Finding:
+    asked = step.reason.startswith(_ASKED)
+    advice = f"{step.skipped}: make {step.target} in the image, or bind elsewhere" if asked else step.skipped
+    verdict = Verdict.FAILS if asked else Verdict.WARNING
+    return _finding(
+        Subject.BINDS, step.target or step.source, f"left out ({step.reason})", f"from {step.source}", verdict, advice
+    )
+
+
+def _finding(subject: Subject, what: str, found: str, needed: str, verdict: Verdict, advice: str) -> Finding:
+    return Finding(subject=subject, what=what, found=found, needed=needed, verdict=verdict, advice=advice)

@@ -1,0 +1,119 @@
+"""One check: what the launch would be, what its program would find, and what the host has."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from singularity.check import binds, cpu, environment, fabric, gpu, kernel, launch, launchers, libraries, mpi, program
+from singularity.check.finding import Finding, Subject, Verdict
+from singularity.check.host import Host
+from singularity.check.launch import Launch
+from singularity.check.loader import Closure, Loader
+from singularity.check.view import View
+from singularity.errors import ImageError
+from singularity.image.identify import Image
+from singularity.image.lookup import translated
+
+_HOST_DIRECTORIES = (
+    "/usr/lib64",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/usr/lib",
+    "/usr/local/lib",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be checked."""
+
+    image: Image
+    words: tuple[str, ...]  # the program and its arguments; none: the runscript
+    options: tuple[str, ...]  # of the launch
+    chosen: frozenset[Subject]  # that were named: told about also where the program has nothing to do with them
+    only: bool = False  # these, and nothing else
+
+
+def check(request: Request, planned: Launch, host: Host) -> list[Finding]:
+    """All findings, in the order of the subjects. Raises ImageError and FileError for an image that cannot be read."""
+    with translated(request.image.path), launch.viewed(planned) as view:
+        return list(_Check(request, planned, host, view).findings())
+
+
+class _Check:
+    def __init__(self, request: Request, planned: Launch, host: Host, view: View) -> None:
+        self.request, self.planned, self.host, self.view = request, planned, host, view
+        self.environment = environment.read(view, planned.environment, request.options)
+        self.loader = Loader(view, self.environment, directory=planned.directory, isa=host.isa)
+
+    def findings(self) -> Iterator[Finding]:
+        yield from binds.judge(self.planned)
+        found = program.find(self.view, self.environment, self.host, self.request.words, self.planned.directory)
+        yield from found.findings
+        yield from self._architecture()
+        closures: list[Closure] = []
+        for place in found.binaries:
+            try:
+                closures.append(self.loader.load(place))
+            except ImageError as error:
+                what = str(error)
+                yield Finding(
+                    subject=Subject.PROGRAM,
+                    what=place.path,
+                    found=what.removeprefix(f"{place.path}: "),
+                    needed="a program",
+                    verdict=Verdict.FAILS,
+                    advice="the file is damaged: build or fetch the image anew",
+                )
+        for closure in closures:
+            if self._wants(Subject.LIBRARIES):
+                yield from libraries.judge(closure, self.loader, self.environment)
+            if self._wants(Subject.KERNEL):
+                yield from kernel.judge(closure, self.host)
+            if self._wants(Subject.CPU):
+                yield from cpu.judge(closure, self.host)
+        yield from self._devices(closures[0] if closures else None)
+
+    def _wants(self, subject: Subject) -> bool:
+        return not self.request.only or subject in self.request.chosen
+
+    def _architecture(self) -> Iterator[Finding]:
+        said = self.request.image.architecture
+        if said and not self.host.runs(said):
+            yield Finding(
+                subject=Subject.PROGRAM,
+                what="architecture of the SIF file",
+                found=said,
+                needed=self.host.machine,
+                verdict=Verdict.FAILS,
+                advice=f"get an image for {self.host.machine}",
+            )
+
+    def _devices(self, closure: Closure | None) -> Iterator[Finding]:
+        chosen, options = self.request.chosen, self.request.options
+        linked = closure is not None and any(mpi.LIBRARY.fullmatch(name) for name in closure.by_name)
+        if Subject.MPI in chosen or (linked and not self.request.only):
+            yield from self._mpi(closure, linked=linked)
+        if Subject.GPU in chosen or (gpu.uses(closure, options) and not self.request.only):
+            yield from gpu.judge(self.view, self.loader, closure, self.environment, self.host, self.planned, options)
+        if Subject.FABRIC in chosen or (fabric.uses(closure) and not self.request.only):
+            yield from fabric.judge(self.view, self.loader, self.host)
+
+    def _mpi(self, closure: Closure | None, *, linked: bool) -> Iterator[Finding]:
+        found = mpi.inside(self.view, self.loader, closure, self.host.machine)
+        if not found:
+            yield Finding(subject=Subject.MPI, what="MPI", found="none in the image", needed="none", verdict=Verdict.OK)
+            return
+        yield from mpi.judge(found, launchers.find(self.host), linked=linked)
+        yield from mpi.replacement(found, _host_libraries(self.host))
+
+
+def _host_libraries(host: Host) -> dict[str, str]:
+    """MPI libraries of the host, by name."""
+    found: dict[str, str] = {}
+    for directory in _HOST_DIRECTORIES:
+        for name in host.names(directory):
+            if re.fullmatch(mpi.LIBRARY, name):
+                found.setdefault(name, os.path.join(directory, name))
+    return found
