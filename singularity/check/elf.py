@@ -132,8 +132,11 @@ class _Bounded(io.RawIOBase, BinaryIO):
 
     def __init__(self, file: BinaryIO, limit: int) -> None:
         self._file, self._left = file, limit
+        self._size = file.seek(0, os.SEEK_END)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if not 0 <= offset <= self._size:
+            raise ImageError("damaged ELF file: a table at an impossible place")
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:

@@ -12,6 +12,7 @@ from singularity.check.host import Host
 from singularity.check.versions import Version, version
 from singularity.errors import ToolError
 
+_LAST = {1: (1, 2, 5), 2: (2, 2)}  # PMIx of a series: Slurm tells no more than its first number
 _OTHERS = ("mpirun.openmpi", "mpirun.mpich", "mpiexec.hydra")
 
 
@@ -82,7 +83,7 @@ def _same(one: str, other: str) -> bool:
 
 def _slurm(path: str) -> Launcher:
     plugins = tuple(_plugins(_said([path, "--mpi=list"])))
-    numbers = tuple((int(each[6:]),) for each in plugins if re.fullmatch(r"pmix_v\d+", each))
+    numbers = tuple(_LAST.get(int(each[6:]), (int(each[6:]),)) for each in plugins if re.fullmatch(r"pmix_v\d+", each))
     return Launcher(
         starter=Starter.SLURM, path=path, version=version(_said([path, "--version"])), pmix=numbers, plugins=plugins
     )

@@ -130,6 +130,10 @@ def crosses(number: Version) -> bool:
     return (1, 2, 5) <= number < (2,) or (2, 0, 3) <= number < (2, 1) or number >= (2, 1, 1)
 
 
+def _understand(one: Version, other: Version) -> bool:
+    return (crosses(one) and crosses(other)) or one[:2] == other[:2]
+
+
 def judge(found: tuple[Mpi, ...], launcher: Launcher | None, *, linked: bool) -> Iterator[Finding]:
     """Each MPI of the image beside the launcher. `linked`: the program itself is linked with it."""
     for each in found:
@@ -142,13 +146,12 @@ def judge(found: tuple[Mpi, ...], launcher: Launcher | None, *, linked: bool) ->
         if verdict is Verdict.FAILS and not linked:
             verdict, advice = Verdict.WARNING, f"for programs that use it: {advice}"
         yield _finding(launcher.name, launcher.found, f"for {each.name} inside", verdict, advice)
-        if each.pmix and launcher.pmix:
-            yield _pmix_finding(each, launcher)
+        if launcher.starter is Starter.SLURM and each.pmix and launcher.pmix:
+            yield _pmix_finding(each, max(launcher.pmix))
 
 
-def _pmix_finding(each: Mpi, launcher: Launcher) -> Finding:
-    best = max(launcher.pmix)
-    good = (crosses(each.pmix) and crosses(best)) or each.pmix[:2] == best[:2]
+def _pmix_finding(each: Mpi, best: Version) -> Finding:
+    good = _understand(each.pmix, best)
     advice = "" if good else "take an image whose PMIx is 3 or newer: those understand each other"
     verdict = Verdict.OK if good else Verdict.FAILS
     return _finding("PMIx", shown(best), f"for {shown(each.pmix)} inside", verdict, advice)
@@ -181,6 +184,9 @@ def _open_mpi(each: Mpi, launcher: Launcher) -> tuple[Verdict, str]:
         return Verdict.FAILS, f"before version 2 both must be the same: Open MPI {shown(image)} on the host"
     if min(image, outside) < (3,):
         return Verdict.FAILS, "take an image with Open MPI 3 or newer, or start it with the host's Open MPI 2"
+    pmix = each.pmix or _embedded(image)
+    if not _understand(pmix, _embedded(outside)):
+        return Verdict.FAILS, f"its PMIx {shown(pmix)} understands its own series alone: take Open MPI 3.0.2 or newer"
     if image > outside:
         newer = f"newer inside: works over PMIx, and is not promised; Open MPI {shown(image)} or newer on the host is"
         return Verdict.WARNING, newer

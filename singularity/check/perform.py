@@ -93,7 +93,8 @@ class _Check:
     def _devices(self, closure: Closure | None) -> Iterator[Finding]:
         chosen, options = self.request.chosen, self.request.options
         linked = closure is not None and any(mpi.LIBRARY.fullmatch(name) for name in closure.by_name)
-        if Subject.MPI in chosen or (linked and not self.request.only):
+        lacks = closure is not None and any(mpi.LIBRARY.fullmatch(each.name) for each in closure.missing)
+        if (Subject.MPI in chosen and not lacks) or (linked and not self.request.only):
             yield from self._mpi(closure, linked=linked)
         if Subject.GPU in chosen or (gpu.uses(closure, options) and not self.request.only):
             yield from gpu.judge(self.view, self.loader, closure, self.environment, self.host, self.planned, options)

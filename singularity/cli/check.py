@@ -67,7 +67,7 @@ def _value(word: str, by_name: dict[str, Entry], words: Iterator[str]) -> list[s
     for number, name in enumerate(names, 1):
         entry = by_name.get(name)
         if entry is not None and entry.kind.takes_word:
-            return [value for value in (next(words, None),) if number == len(names) and value is not None]
+            return [next(words, "")] if number == len(names) else []
     return []
 
 

@@ -132,7 +132,7 @@ class Directory(Lookup):
 
     def open(self, path: str) -> BinaryIO:
         """The content of a file."""
-        fd = os.open(self._place(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(self._place(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise FileNotFoundError(path)
@@ -144,6 +144,7 @@ class _Read(Lookup, Generic[_Node]):
 
     def __init__(self) -> None:
         self._nodes: dict[str, _Node] = {"/": self._top()}
+        self._described: dict[str, Node] = {}
         self._lists: dict[str, dict[bytes, object]] = {}
         self._names_left = _NAMES_LIMIT
 
@@ -191,8 +192,12 @@ class _Read(Lookup, Generic[_Node]):
 
     def find(self, path: str) -> Node | None:
         """What is there."""
-        node = self._find(path)
-        return None if node is None else self._describe(node)
+        if path not in self._described:
+            node = self._find(path)
+            if node is None:
+                return None
+            self._described[path] = self._describe(node)
+        return self._described[path]
 
     def names(self, path: str) -> list[str]:
         """The names in a directory."""
@@ -200,8 +205,8 @@ class _Read(Lookup, Generic[_Node]):
 
     def open(self, path: str) -> BinaryIO:
         """The content of a file."""
-        node = self._find(path)
-        if node is None or self._describe(node).kind is not Kind.FILE:
+        found, node = self.find(path), self._find(path)
+        if node is None or found is None or found.kind is not Kind.FILE:
             raise FileNotFoundError(path)
         return self._content(node)
 
@@ -254,6 +259,7 @@ class _InSquashfs(_Read[SquashfsInode]):
 class _InExt(_Read[ExtInode]):
     def __init__(self, system: Ext) -> None:
         self._system = system
+        self._runs: dict[int, list[Run]] = {}  # asked for once a file: the reader counts the blocks of all files
         super().__init__()
 
     def _top(self) -> ExtInode:
@@ -288,7 +294,9 @@ class _InExt(_Read[ExtInode]):
             raise ImageError("an ext file system with encrypted files")
         if node.flags & ext_layout.INLINE_FLAG:
             return io.BytesIO(system.inline(node))
-        runs = list(system.runs(node))
+        runs = self._runs.get(node.number)
+        if runs is None:
+            runs = self._runs[node.number] = list(system.runs(node))
         per_piece = max(1, _PIECE // length)
 
         def piece(number: int) -> bytes:
