@@ -4,7 +4,6 @@ import json
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from singularity.check.finding import Finding, Verdict, fails
 from singularity.console import escape
@@ -15,10 +14,10 @@ _PLAIN = "\033[0m"
 _COLUMN = 44  # the widest that a column but the last becomes
 
 
-def document(image: Path, words: Sequence[str], findings: Sequence[Finding]) -> str:
+def document(image: str, words: Sequence[str], findings: Sequence[Finding]) -> str:
     """As JSON."""
     found = {
-        "image": str(image),
+        "image": image,
         "program": list(words),
         "fails": fails(findings),
         "findings": [

@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import click
 
+from singularity import paths
 from singularity.check.finding import Finding, Subject, fails
 from singularity.cli.command import Verb, option
 from singularity.cli.options_table import Entry, entries
@@ -102,11 +104,11 @@ _subject = partial(option, is_flag=True, group="What is checked")
 @_subject("--kernel", help="The kernel and the processor that program and libraries want")
 @_subject("--all", "everything", help="All of these, whether PROGRAM has to do with them or not")
 @option("--json", "as_json", is_flag=True, help="As a JSON document")
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image")
 @click.argument("program", nargs=-1, metavar="PROGRAM")
 @click.pass_context
 def command(
-    ctx: click.Context, /, image: Path, program: tuple[str, ...], *, everything: bool, as_json: bool, **flags: bool
+    ctx: click.Context, /, image: str, program: tuple[str, ...], *, everything: bool, as_json: bool, **flags: bool
 ) -> int:
     """Prints the report on standard output."""
     from singularity.check import report
@@ -123,22 +125,46 @@ def command(
 
 
 def _findings(
-    path: Path, words: tuple[str, ...], options: tuple[str, ...], chosen: frozenset[Subject], *, only: bool
+    name: str, words: tuple[str, ...], options: tuple[str, ...], chosen: frozenset[Subject], *, only: bool
 ) -> list[Finding]:
     from singularity.check import launch, perform
     from singularity.check.host import Host
     from singularity.cli.launch import front_door
-    from singularity.errors import ImageError
     from singularity.image.identify import identify
 
-    image = identify(path)
-    if image.format.is_archive:
-        raise ImageError(
-            f"{path}: a {image.format.value}", hint="singularity build makes an image of it, to be checked"
-        )
-    planned = launch.plan(front_door(), image, options, words)
-    request = perform.Request(image=image, words=words, options=options, chosen=chosen, only=only)
-    return perform.check(request, planned, Host())
+    with _available(name, options) as path:
+        image = identify(path)
+        planned = launch.plan(front_door(), image, options, words)
+        request = perform.Request(image=image, words=words, options=options, chosen=chosen, only=only)
+        return perform.check(request, planned, Host())
+
+
+@contextmanager
+def _available(name: str, options: tuple[str, ...]) -> Iterator[Path]:
+    """The image; what a URI names comes into the cache, as for a launch, and so does the image of an archive."""
+    from singularity.cli.launch import Launch, given_options
+    from singularity.image.identify import identify
+    from singularity.sources import uri
+
+    given = Launch(words=("exec", *options, name), verb="exec", image=name, position=1 + len(options))
+    named = uri.parse(name)
+    if named is not None:
+        from singularity.sources import fetch, images
+
+        with images.available(named, fetch.from_options(given_options(given))) as path:
+            yield path
+        return
+    found = identify(Path(name))
+    if not found.format.is_archive:
+        yield Path(name)
+        return
+    from singularity.build import launchable
+
+    if given_options(given)["disable_cache"]:
+        with launchable.temporary(found) as path:
+            yield path
+    else:
+        yield launchable.cached(found, paths.private(paths.cache_directory() / "archive"))
 
 
 def _colour() -> bool:

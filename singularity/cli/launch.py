@@ -77,7 +77,7 @@ def command(argv: tuple[str, ...]) -> int:
         raise ImageError(f"{image}: a {found.format.value}, but named as an archive", hint="give it another name")
     from singularity.build import launchable
 
-    place = None if _given(launch)["disable_cache"] else _cache()
+    place = None if given_options(launch)["disable_cache"] else _cache()
     if place is not None:
         path = launchable.cached(found, place)
         _become(front_door(), launch.of(path), _environment(path))
@@ -89,21 +89,21 @@ def _launch_uri(launch: Launch, named: "Uri") -> int:
     from singularity import kept
     from singularity.sources import fetch, images
 
-    given = _given(launch)
+    given = given_options(launch)
     if given["lazy"]:
         from singularity.lazy import start
 
         lazy = start.launchable(named, fetch.from_options(given))
         if lazy is not None and images.is_kept(lazy):
             lazy = kept.named(lazy, named.file_name)
-            _become(_front_door(), launch.of(lazy), _environment(lazy))
+            _become(front_door(), launch.of(lazy), _environment(lazy))
         if lazy is not None:
-            _become(_front_door(), launch.of_own(lazy), _environment(lazy))
+            _become(front_door(), launch.of_own(lazy), _environment(lazy))
     with images.available(named, fetch.from_options(given)) as path:
         if not images.is_kept(path):
             return _wait_for(launch, path)
         found = kept.named(path, named.file_name)
-    return _become(_front_door(), launch.of(found), _environment(found))
+    return _become(front_door(), launch.of(found), _environment(found))
 
 
 _FETCHING = (
@@ -112,7 +112,7 @@ _FETCHING = (
 )  # fmt: skip
 
 
-def _given(launch: Launch) -> dict[str, str | bool]:
+def given_options(launch: Launch) -> dict[str, str | bool]:
     """What the options before the image, and their variables, say about fetching; the last one of each counts."""
     words = list(launch.words[launch.words.index(launch.verb) + 1 : launch.position])
     options = [each for each in entries(launch.verb) if each.identifier in _FETCHING]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from images import tool
 
 if TYPE_CHECKING:
     from images import Images
@@ -85,6 +86,25 @@ def test_nothing_of_the_image_runs(launch: Launcher, images: Images, directory: 
     assert os.listdir(place) == []
     launch("run", "--bind", place, tree)
     assert os.listdir(place) == ["ran"]
+
+
+def test_overlays_lie_over_the_image(launch: Launcher, images: Images, directory: Path) -> None:
+    over = directory / "over"
+    (over / "opt/over").mkdir(parents=True)
+    shutil.copy(images.probe, over / "opt/over/mytool")
+    (over / "opt/over/mytool").chmod(0o755)
+    words = (images.sif, "--", "/opt/over/mytool")
+    assert launch("check", "--overlay", f"{over}:ro", *words).status == 0
+    assert launch("check", *words).status == 1
+    assert launch("check", "--overlay", f"{over}:ro", images.sif, "--", "/opt/script").status == 0
+
+
+@pytest.mark.modes("userns")
+def test_an_archive_is_checked_as_it_would_be_launched(launch: Launcher, images: Images, directory: Path) -> None:
+    archive = directory / "tree.tar"
+    tool("tar", "-C", images.sandbox, "-cf", archive, ".")
+    assert launch("check", archive, "--", "cat").status == 0
+    assert launch("check", archive, "--", "nosuch").status == 1
 
 
 @pytest.mark.modes("userns")

@@ -51,7 +51,9 @@ def says(path: Path, text: str) -> None:
 
 def open_mpi(tree: Path, version: str, number: int = 40) -> None:
     source = f'const char ompi_version_string[] = "{version}";\nint ompi_mpi_init(void) {{ return 0; }}\n'
-    made = library(tree / LIBRARIES / f"libmpi.so.{number}", f"{source}int MPI_Init(void) {{ return ompi_mpi_init(); }}\n")
+    made = library(
+        tree / LIBRARIES / f"libmpi.so.{number}", f"{source}int MPI_Init(void) {{ return ompi_mpi_init(); }}\n"
+    )
     compiled(tree / "usr/bin/ring", MAIN, made)
 
 
@@ -92,7 +94,11 @@ def test_the_open_mpi_of_the_host_beside_that_of_the_image(
     for number, form in enumerate((OPEN_MPI, DEBIAN)):
         found = mpi(tree, tmp_path / f"host{number}", form.format(outside))
         (line,) = found.of(Subject.MPI)
-        assert (line.what, line.found, line.needed) == ("mpirun", f"Open MPI {outside}", f"for Open MPI {inside} inside")
+        assert (line.what, line.found, line.needed) == (
+            "mpirun",
+            f"Open MPI {outside}",
+            f"for Open MPI {inside} inside",
+        )
         assert line.verdict is expected
         assert words in line.advice
         assert bool(found.failing()) == (expected is Verdict.FAILS)
@@ -172,7 +178,9 @@ def test_a_program_without_mpi_is_told_about_none_unless_asked(tree: Path, tmp_p
 def test_a_library_of_the_host_that_could_take_the_place_is_named(tree: Path, tmp_path: Path) -> None:
     open_mpi(tree, "4.1.4")
     write(tmp_path / "host/usr/lib64/libmpi.so.40", "")
-    assert "ABI of libmpi.so.40: /usr/lib64/libmpi.so.40" in mpi(tree, tmp_path / "host", OPEN_MPI.format("4.1.4")).text()
+    assert (
+        "ABI of libmpi.so.40: /usr/lib64/libmpi.so.40" in mpi(tree, tmp_path / "host", OPEN_MPI.format("4.1.4")).text()
+    )
 
 
 def test_an_mpi_that_is_missing_is_one_line(tree: Path, tmp_path: Path) -> None:
@@ -196,7 +204,9 @@ def with_cuda(tree: Path, name: str = "libcudart.so.12.4.127", soname: str = "li
 
 
 def driver(version: str) -> dict[str, str]:
-    text = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  Mon Jan  1 00:00:00 UTC 2024\nGCC version:  gcc\n"
+    text = (
+        f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {version}  Mon Jan  1 00:00:00 UTC 2024\nGCC version:  gcc\n"
+    )
     return {"proc/driver/nvidia/version": text}
 
 
@@ -272,10 +282,8 @@ def test_the_driver_that_the_program_is_linked_with_comes_by_nv(tree: Path, tmp_
 
 
 @pytest.mark.parametrize(("name", "failing"), [("libcuda.so.1", True), ("libnvidia-gtk3.so.550", False)])
-def test_a_library_of_the_driver_that_wants_a_newer_glibc(
-    tree: Path, tmp_path: Path, name: str, failing: bool
-) -> None:
-    source = "#include <stdlib.h>\nint number(void) { return atoi(getenv(\"HOME\")); }\n"
+def test_a_library_of_the_driver_that_wants_a_newer_glibc(tree: Path, tmp_path: Path, name: str, failing: bool) -> None:
+    source = '#include <stdlib.h>\nint number(void) { return atoi(getenv("HOME")); }\n'
     made = compiled(tmp_path / "driver" / name, source, "-shared", "-fPIC", f"-Wl,-soname,{name}")
     made.write_bytes(made.read_bytes().replace(b"GLIBC_2.2.5\0", b"GLIBC_2.9.9\0"))
     (tree / ".singularity.d/libs").mkdir()
