@@ -23,7 +23,7 @@ from singularity.image import elf as heads
 
 _SEGMENTS, _TAGS, _VERSIONS, _NOTES = 256, 2048, 8192, 64  # the most of each that is looked at
 _READ_LIMIT = 4 << 20  # bytes that are read of one file
-_NAME_SIZE, _NAME_LIMIT = 64, 4096  # bytes of most names, and of any
+_NAME_SIZE, _NAME_LIMIT = 64, 16 << 10  # bytes of most names, and of any
 _SYMBOLS_LIMIT, _STRINGS_LIMIT = 16 << 20, 32 << 20  # bytes of the tables of symbols and of their names
 _ISA_NEEDED = 0xC0008002  # GNU_PROPERTY_X86_ISA_1_NEEDED
 _NO_DEFAULT_LIBRARIES = 0x800  # DF_1_NODEFLIB
@@ -185,8 +185,8 @@ def _read(elf: ELFFile) -> Elf:
         interpreter=interpreter.get_interp_name() if interpreter is not None else "",
         soname=tags.soname,
         needed=tuple(tags.needed),
-        rpath=tuple(filter(None, tags.rpath.split(":"))),
-        runpath=tuple(filter(None, tags.runpath.split(":"))),
+        rpath=tuple(filter(None, tags.rpath[:_NAME_LIMIT].split(":"))),
+        runpath=tuple(filter(None, tags.runpath[:_NAME_LIMIT].split(":"))),
         default_directories=not tags.numbers.get("DT_FLAGS_1", 0) & _NO_DEFAULT_LIBRARIES,
         needs=tuple(_needs(elf, tags)),
         versions=frozenset(_defined(elf, tags)),

@@ -8,6 +8,7 @@ from singularity.check.host import Host
 from singularity.check.loader import Closure, Loader
 from singularity.check.versions import version
 from singularity.check.view import View
+from singularity.errors import ImageError
 
 OLDEST_ABI, NEWEST_ABI = 3, 6
 """What libibverbs speaks: IB_USER_VERBS_MIN_ABI_VERSION and IB_USER_VERBS_MAX_ABI_VERSION of rdma-core."""
@@ -57,7 +58,7 @@ def judge(view: View, loader: Loader, host: Host) -> Iterator[Finding]:
     if view.find("/dev/infiniband") is None:
         advice = "without --contain, or with --bind /dev/infiniband"
         yield _finding("/dev/infiniband", "not in the container", "the devices", Verdict.FAILS, advice)
-    private = _private(loader, view)
+    private = _private(loader, host)
     for device in devices:
         yield _provider(device, view, loader, private, host)
 
@@ -73,14 +74,15 @@ def _abi(host: Host) -> Finding:
     return _finding("ABI of uverbs", text, needed, Verdict.OK if good else Verdict.FAILS, advice)
 
 
-def _private(loader: Loader, view: View) -> str:
+def _private(loader: Loader, host: Host) -> str:
     """The number that the image's libibverbs shares with drivers of its own build, such as 34."""
-    del view
-    for place in loader.libraries(_VERBS, "amd64").values():
-        for name in loader.load(place).program.elf.versions:
-            match = _PRIVATE.fullmatch(name)
-            if match:
-                return match[1]
+    for place in loader.libraries(_VERBS, host.machine).values():
+        try:
+            versions = loader.load(place).program.elf.versions
+        except ImageError:
+            continue
+        for match in filter(None, map(_PRIVATE.fullmatch, versions)):
+            return match[1]
     return ""
 
 

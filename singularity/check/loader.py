@@ -20,6 +20,8 @@ from singularity.image.tree import Kind
 logger = logging.getLogger(__name__)
 
 _OBJECTS_LIMIT = 4096
+_LOOKUPS_LIMIT = 1_000_000  # paths at which libraries are looked for: no image keeps us busy for ever
+_CONFIGURATIONS_LIMIT = 500  # files below /etc/ld.so.conf
 _TRIPLETS = {  # Debian's names of directories
     "amd64": "x86_64-linux-gnu",
     "386": "i386-linux-gnu",
@@ -92,6 +94,8 @@ class Loader:
         self._isa = isa
         self._files: dict[str, Elf | str] = {}
         self._cached: dict[str, list[str]] | None = None
+        self._lookups_left, self._configurations_left = _LOOKUPS_LIMIT, _CONFIGURATIONS_LIMIT
+        self._configured_directories: list[str] | None = None
 
     def load(self, place: Place) -> Closure:
         """Everything for the program or library at a place. Raises ImageError when that is no ELF file."""
@@ -134,6 +138,9 @@ class Loader:
     def _add(self, closure: Closure, name: str, parent: Loaded, *, musl: bool) -> None:
         unfit = ""
         for path in self._candidates(name, parent, musl=musl):
+            self._lookups_left -= 1
+            if self._lookups_left < 0:
+                raise ImageError("more places to look for libraries than can be meant")
             place = self._view.find(path)
             if place is None or place.node.kind is not Kind.FILE:
                 continue
@@ -170,7 +177,7 @@ class Loader:
             yield posixpath.join(self._directory, _expanded(name, parent))
             return
         if musl:
-            directories = [*self._environment.libraries, *_musl_paths(parent), *self._musl_directories(parent)]
+            directories = [*self._environment.libraries, *_musl_paths(parent), *self._musl_directories()]
             yield from (posixpath.join(self._directory, each or ".", name) for each in directories)
             return
         for directory in (*_rpaths(parent), *self._environment.libraries, *_runpaths(parent)):
@@ -201,9 +208,8 @@ class Loader:
                 self._cached.setdefault(each.name, []).append(each.path)
         return self._cached
 
-    def _musl_directories(self, parent: Loaded) -> Sequence[str]:
+    def _musl_directories(self) -> Sequence[str]:
         names = [name for name in self._view.names("/etc") if name.startswith("ld-musl-") and name.endswith(".path")]
-        del parent
         for name in names:
             try:
                 return [each for each in re.split(r"[:\n]", self._view.read(f"/etc/{name}").decode()) if each]
@@ -228,13 +234,18 @@ class Loader:
 
     def elsewhere(self, name: str) -> str:
         """A path of a library in directories that the loader would look into, had `ldconfig` been run."""
-        for directory in self._configured("/etc/ld.so.conf", 4):
+        if self._configured_directories is None:
+            self._configured_directories = list(self._configured("/etc/ld.so.conf", 4))
+        for directory in self._configured_directories:
             place = self._view.find(f"{directory}/{name}")
             if place is not None:
                 return place.path
         return ""
 
     def _configured(self, path: str, depth: int) -> Iterator[str]:
+        self._configurations_left -= 1
+        if self._configurations_left < 0:
+            return
         try:
             lines = self._view.read(path, limit=1 << 16).decode("utf-8", "replace").splitlines()
         except OSError:

@@ -5,7 +5,8 @@ What is known of compatibility:
   2.1.1, and all from 3 on understand each other in both directions; others only their own series.
 - The host's Open MPI should be the newer or the same one: an older one works over PMIx too, and nobody promises it.
 - MPICH 3.1 and newer, Intel MPI, MVAPICH2, Cray MPICH and ParaStation share one ABI (`libmpi.so.12`) and PMI.
-- `libmpi.so.40` is that of Open MPI 3, 4 and 5, `libmpi_abi` that of the standard of MPI 5.
+- `libmpi.so.40` is that of Open MPI 3, 4 and 5, `libmpi_abi` that of the standard of MPI 5: programs that are linked
+  with it run with either, but the library that is there has a launcher of its own.
 - Under the launcher of another family each rank believes that it is alone.
 """
 
@@ -45,7 +46,6 @@ class Family(Enum):
 
     OPEN_MPI = "Open MPI"
     MPICH = "MPICH"
-    STANDARD = "MPI with the standard ABI"
     UNKNOWN = "unknown MPI"
 
 
@@ -63,8 +63,11 @@ class Mpi:
     @property
     def name(self) -> str:
         """As people call it."""
-        number = shown(self.version) if self.version else _OPEN_MPI.get(_number(self.library), "")
-        return f"{self.family.value} {number if self.family is not Family.MPICH or self.version else ''}".strip()
+        number = shown(self.version) if self.version else ""
+        if self.family is Family.OPEN_MPI and not number:
+            number = _OPEN_MPI.get(_number(self.library), "")
+        standard = " (standard ABI)" if self.library.startswith("libmpi_abi") else ""
+        return f"{self.family.value} {number}".rstrip() + standard
 
 
 def _number(library: str) -> int:
@@ -94,15 +97,14 @@ def _identify(view: View, loader: Loader, name: str, place: Place, known: Mappin
     text = next((symbols[each] for each in names[:3] if each in symbols), b"")
     number = version(text.partition(b"\0")[0].decode("ascii", "replace"))
     pmix: Version = ()
-    if name.startswith("libmpi_abi"):
-        family = Family.STANDARD
-    elif {"ompi_version_string", "ompi_mpi_init"} & symbols.keys() or any("libopen-pal" in each for each in needed):
+    if {"ompi_version_string", "ompi_mpi_init"} & symbols.keys() or any("libopen-pal" in each for each in needed):
         family = Family.OPEN_MPI
         pmix = _pmix(view, known) or _embedded(number)
     elif _number(name) == 40:
         family = Family.OPEN_MPI
     else:
-        family = Family.MPICH if _number(name) in (10, 12) else Family.UNKNOWN
+        known_symbols = {"MPII_Version_string", "MPIR_Version_string", "MPID_Init"} & symbols.keys()
+        family = Family.MPICH if _number(name) in (10, 12) or known_symbols else Family.UNKNOWN
     if any(_PMIX.fullmatch(each) for each in needed):
         pmix = _pmix(view, {**known, **{each: loaded.place for each, loaded in closure.by_name.items()}})
     pmi = tuple(sorted(each for each in needed if _PMI.fullmatch(each)))
@@ -162,8 +164,6 @@ def _compare(each: Mpi, launcher: Launcher) -> tuple[Verdict, str]:
         return _under_slurm(each, launcher)
     if each.family is Family.UNKNOWN:
         return Verdict.WARNING, "it is not known whether they understand each other"
-    if each.family is Family.STANDARD:
-        return Verdict.OK, ""
     if (each.family is Family.OPEN_MPI) != (launcher.starter is Starter.OPEN_MPI):
         advice = f"every rank would believe that it is alone: start it with the host's {each.family.value}"
         if launcher.others:

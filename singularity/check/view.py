@@ -69,6 +69,8 @@ class View:
 
     def find(self, path: str) -> Place | None:
         """What is there in the end; None where there is nothing, or links without end."""
+        if "\0" in path:
+            return None
         try:
             found = self._resolve(path)[1]
         except OSError:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ALL_FORMATS = ("sandbox", "squashfs", "sif", "ext3", "sif-ext3", "2.x")
 
 
+@pytest.mark.modes("suid", "userns")
 @pytest.mark.formats(*ALL_FORMATS)
 def test_what_would_not_fail_does_not(launch: Launcher, images: Images, form: str) -> None:
     image = images.of_format(form)
@@ -38,6 +39,7 @@ def test_what_would_fail_does(launch: Launcher, images: Images, form: str) -> No
     assert launch("exec", image, "nosuch").status == 127
 
 
+@pytest.mark.modes("root")
 def test_the_document_says_the_same(launch: Launcher, images: Images) -> None:
     result = launch("check", "--json", "--all", images.sif, "--", "nosuch", "word")
     assert result.status == 1, str(result)
@@ -50,6 +52,7 @@ def test_the_document_says_the_same(launch: Launcher, images: Images) -> None:
     assert failing[0]["advice"].startswith("install it in the image, or name its path: PATH is ")
 
 
+@pytest.mark.modes("suid", "userns")
 def test_options_of_a_launch_are_those_of_a_check(launch: Launcher, images: Images, directory: Path) -> None:
     tools = directory / "tools"
     tools.mkdir(mode=0o755)
@@ -88,6 +91,7 @@ def test_nothing_of_the_image_runs(launch: Launcher, images: Images, directory: 
     assert os.listdir(place) == ["ran"]
 
 
+@pytest.mark.modes("userns")
 def test_overlays_lie_over_the_image(launch: Launcher, images: Images, directory: Path) -> None:
     over = directory / "over"
     (over / "opt/over").mkdir(parents=True)

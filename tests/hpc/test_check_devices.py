@@ -122,6 +122,12 @@ def test_open_mpi_starts_no_mpich_and_the_other_launcher_is_named(tree: Path, tm
     assert "start it with the host's MPICH (mpirun.mpich there)" in found.text()
 
 
+def test_a_library_of_the_standard_abi_belongs_to_who_made_it(tree: Path, tmp_path: Path) -> None:
+    mpich(tree, "5.0.2", "libmpi_abi.so.1")
+    assert "for MPICH 5.0.2 (standard ABI) inside" in mpi(tree, tmp_path / "one", HYDRA.format("5.0.2")).text()
+    assert mpi(tree, tmp_path / "two", OPEN_MPI.format("5.0.11")).failing() == [("mpi", "mpirun")]
+
+
 def test_libraries_of_one_number_are_told_apart(tree: Path, tmp_path: Path) -> None:
     open_mpi(tree, "1.10.7", number=12)
     assert "for Open MPI 1.10.7 inside" in mpi(tree, tmp_path / "one", OPEN_MPI.format("4.1.4")).text()

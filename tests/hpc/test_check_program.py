@@ -14,7 +14,7 @@ import pytest
 from check_images import V2, V3, Report, base, bound, compiled, library, machine, report
 from images import Partition, extfs, squashfs, write, write_sif
 
-from singularity.check import elf
+from singularity.check import elf, loader
 from singularity.check.finding import Subject, Verdict
 from singularity.check.report import document, table
 from singularity.errors import ImageError
@@ -234,6 +234,7 @@ def test_a_program_of_another_machine(tree: Path, tmp_path: Path, host: Host) ->
         ("/usr/bin/tool", "#!/opt/perl\n", 0o755, "/usr/bin/tool: its interpreter /opt/perl: not in the container"),
         ("/usr/bin/tool", "#!/usr/bin/env perl\n", 0o755, "its interpreter perl: not in the container"),
         ("/usr/bin/tool", "echo\n", 0o755, "its interpreter /bin/sh: not in the container"),
+        ("/usr/bin/tool", "#!/bin/\0sh\n", 0o755, "its interpreter /bin/"),
         ("/usr/bin/tool", "\0\1\2", 0o755, "/usr/bin/tool: neither a program nor a script"),
         ("/usr/bin/tool", "#!/usr/bin/tool\n", 0o755, "more than 5 interpreters"),
         ("/usr/bin/tool", "\x7fELF damaged", 0o755, "an unknown machine"),
@@ -346,6 +347,13 @@ def test_devices_and_pipes_are_not_opened(tree: Path, host: Host) -> None:
     os.mkfifo(tree / "usr/bin/pipe", 0o755)
     assert report(tree, "calls", host=host).failing() == [("libraries", "libnumber.so")]
     assert report(tree, "pipe", host=host).failing() == [("program", "pipe")]
+
+
+def test_a_search_without_end_is_given_up(tree: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "_LOOKUPS_LIMIT", 20)
+    found = report(tree, "calls", host=host)
+    assert found.failing() == [("program", "/usr/bin/calls")]
+    assert "more places to look for libraries than can be meant" in found.text()
 
 
 def test_no_damage_to_a_program_makes_more_than_an_error_of_it(template: Path, tmp_path: Path) -> None:
