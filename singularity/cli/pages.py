@@ -3,7 +3,7 @@
 `python -m singularity.cli.pages --man DIRECTORY --completion FILE` is what installing runs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -137,13 +137,17 @@ complete -F _singularity singularity run-singularity
 """
 
 
+_TAKES_THOSE_OF = {"check": "exec"}
+
+
 def completion() -> str:
     """The completion script for bash."""
     found = pages()
     below = {verb: [name for _, group in subject.verbs for name, _ in group] for verb, subject in found.items()}
     tables = {
         "@OPTIONS@": {
-            verb: [name for each in subject.options for name in each.names] for verb, subject in found.items()
+            verb: [name for each in (*subject.options, *_more(verb, found)) for name in each.names]
+            for verb, subject in found.items()
         },
         "@VALUED@": {verb: _valued(verb, subject) for verb, subject in found.items()},
         "@BELOW@": below | {"help": below[""]},
@@ -155,10 +159,15 @@ def completion() -> str:
     return script
 
 
+def _more(verb: str, found: Mapping[str, Page]) -> tuple[Option, ...]:
+    """Options that a verb takes beside those of its own page."""
+    return found[_TAKES_THOSE_OF[verb]].options if verb in _TAKES_THOSE_OF else ()
+
+
 def _valued(verb: str, subject: Page) -> list[str]:
     """The options of a verb whose value is the next word, hidden ones of the table too."""
     shown = [each for each in subject.options if each.metavar and not each.metavar.startswith("[")]
-    table = [entry for entry in entries(verb or "global") if entry.kind.takes_word]
+    table = [entry for entry in entries(_TAKES_THOSE_OF.get(verb, verb) or "global") if entry.kind.takes_word]
     names = [*(name for each in shown for name in each.names), *(name for entry in table for name in entry.spellings)]
     return list(dict.fromkeys(names))
 

@@ -67,6 +67,9 @@ def test_bash_completes_verbs_options_and_files(written: Path, tmp_path: Path) -
     assert complete(written, "singularity", "exec", "-B", "im", directory=tmp_path) == ["image.sif"]
     assert complete(written, "singularity", "run", "-B", "/a", "im", directory=tmp_path) == ["image.sif"]
     assert complete(written, "singularity", "build", "--san") == ["--sandbox"]
+    assert complete(written, "singularity", "check", "--writable-") == ["--writable-tmpfs"]
+    assert complete(written, "singularity", "check", "--ker") == ["--kernel"]
+    assert complete(written, "singularity", "check", "-B", "/a", "im", directory=tmp_path) == ["image.sif"]
 
 
 def test_the_completion_verb_prints_the_same_script(written: Path) -> None:
@@ -107,6 +110,7 @@ def test_an_entry_that_breaks_the_rules_is_an_error(text: str) -> None:
             ("singularity.build.perform", "singularity.definition", "singularity.image", "logging.handlers"),
         ),
         ("sif list /dev/null", ("singularity.image.sif_edit", "hashlib", "ctypes")),
+        ("check --help", ("elftools", "singularity.image", "singularity.registry", "singularity.process")),
         ("inspect /dev/null", ("singularity.build", "hashlib", "ctypes")),
     ],
 )
