@@ -9,6 +9,7 @@ from pathlib import Path
 
 from singularity import process
 from singularity.check.versions import Version, version
+from singularity.variables import handed_on
 
 _LIMIT = 1 << 20  # bytes of a file of /proc or /sys
 _LEVELS = (  # x86-64 psABI: what each level adds, as /proc/cpuinfo names it
@@ -39,7 +40,7 @@ class Host:
     release: str = field(default_factory=lambda: os.uname().release)  # of the kernel
     hardware: str = field(default_factory=lambda: os.uname().machine)
     search_path: str = field(default_factory=process.search_path)
-    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    environment: Mapping[str, str] = field(default_factory=handed_on)
 
     @property
     def machine(self) -> str:

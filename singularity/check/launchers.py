@@ -60,12 +60,12 @@ def find(host: Host) -> Launcher | None:
     srun = shutil.which("srun", path=host.search_path)
     mpirun = next(filter(None, (shutil.which(name, path=host.search_path) for name in ("mpirun", "mpiexec"))), None)
     if srun and ("SLURM_JOB_ID" in host.environment or mpirun is None):
-        return _slurm(srun)
+        return _slurm(srun, host)
     return _mpirun(mpirun, host) if mpirun else None
 
 
 def _mpirun(path: str, host: Host) -> Launcher:
-    text = _said([path, "--version"])
+    text = _said([path, "--version"], host)
     others = (
         each for each in _OTHERS if (there := shutil.which(each, path=host.search_path)) and not _same(there, path)
     )
@@ -81,11 +81,15 @@ def _same(one: str, other: str) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _slurm(path: str) -> Launcher:
-    plugins = tuple(_plugins(_said([path, "--mpi=list"])))
+def _slurm(path: str, host: Host) -> Launcher:
+    plugins = tuple(_plugins(_said([path, "--mpi=list"], host)))
     numbers = tuple(_LAST.get(int(each[6:]), (int(each[6:]),)) for each in plugins if re.fullmatch(r"pmix_v\d+", each))
     return Launcher(
-        starter=Starter.SLURM, path=path, version=version(_said([path, "--version"])), pmix=numbers, plugins=plugins
+        starter=Starter.SLURM,
+        path=path,
+        version=version(_said([path, "--version"], host)),
+        pmix=numbers,
+        plugins=plugins,
     )
 
 
@@ -94,9 +98,10 @@ def _plugins(text: str) -> Iterator[str]:
         yield from re.findall(r"\b(none|pmi2|cray_shasta|pmix(?:_v\d+)?)\b", line)
 
 
-def _said(argv: list[str]) -> str:
+def _said(argv: list[str], host: Host) -> str:
+    """What a launcher says, in the caller's environment: `module load` has told it there where its libraries are."""
     try:
-        told = process.call(argv, purpose="ask the launcher for its version")
+        told = process.call(argv, purpose="ask the launcher for its version", environment=host.environment)
     except ToolError:
         return ""
     return f"{told.output}\n{told.complaints}"

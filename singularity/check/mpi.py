@@ -198,6 +198,8 @@ def _under_slurm(each: Mpi, launcher: Launcher) -> tuple[Verdict, str]:
     if each.family is Family.OPEN_MPI and () < each.version < (2,):
         return Verdict.FAILS, "Open MPI before version 2 has no PMIx: start it with the mpirun of the same version"
     wanted = "pmix" if each.family is Family.OPEN_MPI or each.pmix else "pmi2"
+    if not plugins:
+        return Verdict.WARNING, f"srun does not say what it has: --mpi={wanted} is needed"
     if not any(plugin == wanted or plugin.startswith(f"{wanted}_") for plugin in plugins):
         return Verdict.FAILS, f"this Slurm has no --mpi={wanted}: use mpirun inside the allocation"
     return Verdict.OK, f"srun --mpi={wanted}"

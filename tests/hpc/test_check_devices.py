@@ -146,6 +146,14 @@ def test_in_a_job_of_slurm_its_plugins_count(tree: Path, tmp_path: Path, offered
     assert ("this Slurm has no --mpi=pmix" if failing else "srun --mpi=pmix") in found.text()
 
 
+def test_a_slurm_that_says_nothing_is_no_failure(tree: Path, tmp_path: Path) -> None:
+    open_mpi(tree, "4.1.4")
+    write(tmp_path / "host/bin/srun", "#!/bin/sh\necho srun: fatal: no configuration >&2\nexit 1\n", 0o755)
+    found = mpi(tree, tmp_path / "host", "")
+    assert found.failing() == []
+    assert "--mpi=pmix is needed" in found.text()
+
+
 def test_mpich_under_slurm_wants_pmi2(tree: Path, tmp_path: Path) -> None:
     mpich(tree)
     says(tmp_path / "host/bin/srun", SLURM.format("pmix_v4"))
