@@ -26,7 +26,8 @@ endif
 CC = gcc
 JOBS := $(shell nproc)
 WARNINGS = -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Werror
-HARDENING = -O2 -D_FORTIFY_SOURCE=3 -fstack-protector-strong
+PLAIN_HARDENING = -O2 -D_FORTIFY_SOURCE=3 -fstack-protector-strong
+HARDENING = $(PLAIN_HARDENING)
 LINKING = -static-pie -Wl,-z,relro,-z,now
 ifdef SANITIZE
 HARDENING = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -52,13 +53,21 @@ COMPILE = $(CC) -std=gnu17 -fPIE -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(PATHS)
 LINK = $(CC) -fPIE $(HARDENING) $(LINKING) $(LDFLAGS)
 
 MAINS = launcher/singularity.c launcher/sexec.c
-SOURCES := $(filter-out $(MAINS),$(sort $(shell find launcher -name '*.c')))
+SOURCES := $(filter-out $(MAINS) launcher/slurm/%,$(sort $(shell find launcher -name '*.c')))
 OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)
 ARCHIVE = $(BUILD)/liblauncher.a
 PROGRAMS = $(if $(wildcard launcher/singularity.c),$(BUILD)/singularity) \
            $(if $(wildcard launcher/sexec.c),$(BUILD)/sexec)
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(shell find tests/launcher -name '*.c')))
 FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard fuzz/*_fuzz.c)))
+
+# Slurm's plugin, where Slurm's headers are: slurmd and srun load it, so it is no part of the programs and never sanitized.
+SPANK_SOURCE = launcher/slurm/spank_singularity.c
+SPANK_PLUGIN = $(BUILD)/slurm/singularity.so
+HAS_SLURM = $(shell echo '\#include <slurm/spank.h>' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 && echo yes)
+SPANK_WHERE_SLURM_IS = $(if $(HAS_SLURM),$(SPANK_PLUGIN))
+COMPILE_SPANK = $(CC) -std=gnu17 -fPIC -D_GNU_SOURCE -DFRONT_DOOR='"$(PREFIX)/bin/singularity"' \
+                $(if $(SANITIZE)$(FUZZ),$(PLAIN_HARDENING),$(HARDENING)) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
 
 # The C that performs: what runs with or between raised privilege. Deciding code (plan, image, config, request) never raises
 # it and is tested as data; file system servers are started in user-namespace mode only.
@@ -76,8 +85,8 @@ BENCH_RUNS = 100
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
-.PHONY: help setup build demo test test-install test-sanitized bench bench-build bench-pull bench-lazy lint fuzz docs install uninstall deb clean FORCE \
-        launcher unit-tests fuzz-targets clang-analyzed
+.PHONY: help setup build spank demo test test-install test-sanitized bench bench-build bench-pull bench-lazy lint fuzz docs install \
+        uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -91,6 +100,11 @@ build: ## compile the launcher into build/
 	@scripts/setup-system build
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher
+
+spank: ## compile Slurm's plugin into build/slurm (needs Slurm's headers); `make install` does so by itself where they are
+	@scripts/setup-system build slurm
+	@mkdir -p $(BUILD)
+	@flock $(BUILD)/lock $(MAKE) $(SPANK_PLUGIN)
 
 # ---- the launcher ----------------------------------------------------------------------------------------------------
 launcher: $(ARCHIVE) $(PROGRAMS)
@@ -125,7 +139,13 @@ $(FUZZ_TARGETS): %: %.o $(if $(FUZZ),,$(BUILD)/fuzz/standalone.o) $(ARCHIVE)
 	@$(LINK) -o $@ $^
 
 -include $(OBJECTS:.o=.d) $(UNIT_TESTS:%=%.d) $(FUZZ_TARGETS:%=%.d) \
-         $(BUILD)/launcher/singularity.d $(BUILD)/launcher/sexec.d $(BUILD)/fuzz/standalone.d
+         $(BUILD)/launcher/singularity.d $(BUILD)/launcher/sexec.d $(BUILD)/fuzz/standalone.d $(SPANK_PLUGIN:.so=.d)
+
+# Another Slurm makes the plugin anew too: its headers stand in the .d file.
+$(SPANK_PLUGIN): $(SPANK_SOURCE) $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  compile $<"
+	@$(COMPILE_SPANK) -MD -MP -MF $(@:.so=.d) -MT $@ -shared -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS) -o $@ $<
 
 demo: ## bootstrap Debian into build/demo/debian.sif and run programs in it as an ordinary user
 	@scripts/setup-system build python images
@@ -150,15 +170,15 @@ test-install: setup ## install this tree into TEST_PREFIX, for running pytest by
 	@$(MAKE) install PREFIX=$(TEST_PREFIX) BUILD=build/test DESTDIR=
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
-CLANG_ANALYZED = $(SOURCES:%=build/analyze/clang/%) $(patsubst %,build/analyze/clang/%,$(wildcard $(MAINS)))
+CLANG_ANALYZED = $(patsubst %,build/analyze/clang/%,$(SOURCES) $(wildcard $(MAINS)) $(if $(HAS_SLURM),$(SPANK_SOURCE)))
 
 lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number of privileged lines
 	@scripts/setup-system lint
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy --strict
-	@$(MAKE) -k -j$(JOBS) BUILD=build/analyze ANALYZE=yes launcher
+	@$(MAKE) -k -j$(JOBS) BUILD=build/analyze ANALYZE=yes launcher $(if $(HAS_SLURM),build/analyze/slurm/singularity.so)
 	@$(MAKE) -k -j$(JOBS) clang-analyzed
-	shellcheck .ci/run packaging/deb $(shell grep -l "^.!/bin/bash" scripts/*)
+	shellcheck .ci/run packaging/deb examples/slurm/*.sbatch $(shell grep -l "^.!/bin/bash" scripts/*)
 	@scripts/check-privileged
 	@scripts/count-privileged $(PRIVILEGED_LINES) $(PRIVILEGED_SOURCES)
 
@@ -204,12 +224,13 @@ docs: setup ## manual pages and completion into build/docs, and every link of th
 INSTALL = mkdir -p build && flock build/install.lock env \
           PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BUILD='$(BUILD)' \
           LIBEXECDIR='$(LIBEXECDIR)' SYSCONFDIR='$(SYSCONFDIR)' \
-          CONTAINER_DIR='$(CONTAINER_DIR)' APPTAINER_LINK='$(APPTAINER_LINK)' scripts/install
+          CONTAINER_DIR='$(CONTAINER_DIR)' APPTAINER_LINK='$(APPTAINER_LINK)' SPANK_PLUGIN='$(SPANK_WHERE_SLURM_IS)' \
+          scripts/install
 
 install: ## install into PREFIX (below DESTDIR, for packagers); as root with the SUID starter; APPTAINER_LINK=yes
 	@scripts/setup-system build python
 	@mkdir -p $(BUILD)
-	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher
+	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher $(SPANK_WHERE_SLURM_IS)
 	@$(INSTALL) install
 
 uninstall: ## remove what install put into PREFIX; an edited configuration stays
