@@ -114,6 +114,18 @@ def _fixtures() -> str:
     return "" if FIXTURES.is_dir() else "no ../shared/fixtures beside the checkout"
 
 
+def _slurm() -> str:
+    packages = {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd", "srun": "slurm-client"}
+    missing = [why for why in (_program(name, package) for name, package in packages.items()) if why]
+    return missing[0] if missing else ""
+
+
+def _spank() -> str:
+    place = prefix()
+    there = place is not None and (place / "lib/slurm/singularity.so").exists()
+    return "" if there else "the installation has no plugin for Slurm (package libslurm-dev)"
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "root": _root,
     "userns": _userns,
@@ -150,6 +162,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "groff": lambda: _program("groff", "groff-base"),
     "openssl": lambda: _program("openssl", "openssl"),
     "newuidmap": lambda: _program("newuidmap", "uidmap"),
+    "slurm": _slurm,
+    "spank": _spank,
     "network": _network,
     "installation": _installation,
     "setuid": _setuid,
