@@ -177,8 +177,8 @@ bool plan_oci(struct plan *plan, const struct plan_inputs *inputs, const char *t
     const char *line_end = strchr(text, '\n'), *workdir = line_end != NULL ? line_end + 1 : "";
     size_t rest = strlen(workdir);
 
-    if (strncmp(text, user_key, strlen(user_key)) != 0 || strncmp(workdir, workdir_key, strlen(workdir_key)) != 0 ||
-        workdir[rest - 1] != '\n')
+    if (rest == 0 || workdir[rest - 1] != '\n' || strncmp(text, user_key, strlen(user_key)) != 0 ||
+        strncmp(workdir, workdir_key, strlen(workdir_key)) != 0)
         return false;
     plan->user.spec = plan_text(plan, "%.*s", (int)(line_end - text - (long)strlen(user_key)), text + strlen(user_key));
     workdir = plan_text(plan, "%.*s", (int)(rest - strlen(workdir_key) - 1), workdir + strlen(workdir_key));
