@@ -48,20 +48,19 @@ const char *library_number(const char *name)
     return at != NULL && digit(at[4]) ? at + 4 : "";
 }
 
-/* Those that are for the parts of one package among themselves come and go. */
 static bool private_version(const char *version)
 {
     return strstr(version, "PRIVATE") != NULL;
 }
 
-static bool has_all_of(const struct elf *elf, const struct elf *other)
+const char *library_lacks(const struct elf *one, const struct elf *other)
 {
     struct elf_definition definition = {.version = NULL};
 
     while (elf_next_definition(other, &definition))
-        if (!definition.base && !private_version(definition.version) && !elf_defines(elf, definition.version))
-            return false;
-    return true;
+        if (!definition.base && !private_version(definition.version) && !elf_defines(one, definition.version))
+            return definition.version;
+    return NULL;
 }
 
 static bool starts_with(const char *text, const char *start)
@@ -82,7 +81,7 @@ static enum age age_by_number(const char *one, const char *other)
 
 enum age library_age(const struct shared_object *one, const struct shared_object *other)
 {
-    bool one_has = has_all_of(&one->elf, &other->elf), other_has = has_all_of(&other->elf, &one->elf);
+    bool one_has = library_lacks(&one->elf, &other->elf) == NULL, other_has = library_lacks(&other->elf, &one->elf) == NULL;
 
     if (one_has != other_has)
         return one_has ? AGE_NEWER : AGE_OLDER;

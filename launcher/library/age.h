@@ -21,6 +21,10 @@ enum age { AGE_SAME, AGE_NEWER, AGE_OLDER, AGE_UNKNOWN };
  * these are the same, by the numbers in the names of the files. Two of one number but not of one size are no copies. */
 enum age library_age(const struct shared_object *one, const struct shared_object *other);
 
+/* A symbol version that `other` has and `one` lacks, or NULL: programs that were linked to the other may need it. Versions
+ * that are for the parts of one package among themselves come and go, and do not count. */
+const char *library_lacks(const struct elf *one, const struct elf *other);
+
 /* Numbers and words between dots and underscores, compared one after another: below, at or above 0. */
 int version_compare(const char *one, const char *other);
 

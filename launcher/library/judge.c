@@ -45,17 +45,18 @@ static const char *host_name(const struct candidate *candidate)
 static void want(struct candidate *candidate)
 {
     const struct shared_object *image = candidate->image;
+    bool always = (candidate->number & LIBRARY_ALWAYS) && !(candidate->number & LIBRARY_SUPPORT);
 
     if (image == NULL) {
         decide(candidate, JUDGE_TAKEN, *candidate->name != '\0' ? "the image has none" : "of the host's driver");
         return;
     }
     enum age age = library_age(&candidate->host, image);
-    if (age == AGE_SAME && !(candidate->number & LIBRARY_ALWAYS))
+    if (age == AGE_SAME && !always)
         decide(candidate, JUDGE_UNNEEDED, "the image has the same: %s", image->name);
     else if (candidate->number & LIBRARY_DRIVER)
         decide(candidate, JUDGE_TAKEN, "%s is the driver's, the image has %s", host_name(candidate), image->name);
-    else if (candidate->number & LIBRARY_ALWAYS)
+    else if (always)
         decide(candidate, JUDGE_TAKEN,
                age == AGE_OLDER ? "%s as asked, though the image's %s is newer" : "%s as asked, the image has %s",
                host_name(candidate), image->name);
@@ -178,11 +179,12 @@ static bool has_versions(const struct elf *elf)
 static bool versions_there(const struct judgement *judgement, struct candidate *candidate)
 {
     struct elf_need need = {.file = NULL};
-    const char *missing = NULL, *file = NULL;
-    const struct shared_object *lacking = NULL;
+    const char *missing = NULL, *file = NULL, *asked = NULL;
+    const struct shared_object *lacking = NULL, *found = NULL;
 
     while (elf_next_need(&candidate->host.elf, &need)) {
-        const struct shared_object *found = provider(judgement, need.file);
+        if (need.file != asked) /* all of one library stand together */
+            found = provider(judgement, asked = need.file);
         if (need.weak || found == NULL || found->kind != ELF_THIS || elf_defines(&found->elf, need.version) ||
             !has_versions(&found->elf))
             continue;
@@ -213,10 +215,22 @@ static bool libraries_there(const struct judgement *judgement, struct candidate 
         bool left = other != NULL && other->verdict == JUDGE_BROKEN;
         if (provider(judgement, name) != NULL || (!left && candidate->image == NULL))
             continue;
-        decide(candidate, JUDGE_BROKEN, left ? "needs %s, which cannot load" : "needs %s, which the image does not have", name);
+        decide(candidate, JUDGE_BROKEN, left ? "needs %s, which stays out" : "needs %s, which the image does not have", name);
         return false;
     }
     return true;
+}
+
+/* Programs of the image may need all that its own copy has; a driver's is of no use to them in another version anyway. */
+static bool stands_in(struct candidate *candidate)
+{
+    const char *version = candidate->image != NULL && !(candidate->number & LIBRARY_DRIVER)
+                              ? library_lacks(&candidate->host.elf, &candidate->image->elf)
+                              : NULL;
+
+    if (version != NULL)
+        decide(candidate, JUDGE_BROKEN, "lacks %s, which the image's %s has", version, candidate->image->name);
+    return version == NULL;
 }
 
 static bool can_load(const struct judgement *judgement, struct candidate *candidate)
@@ -231,7 +245,7 @@ static bool can_load(const struct judgement *judgement, struct candidate *candid
         decide(candidate, JUDGE_BROKEN, "is linked to glibc, and the image has another C library");
         return false;
     }
-    return versions_there(judgement, candidate) && libraries_there(judgement, candidate);
+    return stands_in(candidate) && versions_there(judgement, candidate) && libraries_there(judgement, candidate);
 }
 
 /* What a set is without its first library is nothing. */
@@ -241,8 +255,19 @@ static bool leave_set(const struct judgement *judgement, struct candidate *candi
 
     if (lead == NULL || lead == candidate || lead->verdict != JUDGE_BROKEN)
         return false;
-    decide(candidate, JUDGE_BROKEN, "goes with %s, which cannot load", lead->name);
+    decide(candidate, JUDGE_BROKEN, "goes with %s, which stays out", lead->name);
     return true;
+}
+
+/* One that the image has too cannot stay behind alone: the image's would meet the host's others, which it does not fit. */
+static void keep_together(const struct judgement *judgement, const struct candidate *candidate)
+{
+    struct candidate *lead = set_of(candidate) != 0 ? lead_of(judgement, set_of(candidate)) : NULL;
+
+    if (lead == NULL || lead == candidate || candidate->image == NULL || (candidate->number & LIBRARY_SUPPORT) ||
+        lead->verdict != JUDGE_TAKEN)
+        return;
+    decide(lead, JUDGE_BROKEN, "goes with %s, which %.120s", candidate->name, candidate->reason);
 }
 
 /* Each one left out may take others with it: until nothing changes, which ends, since none comes back. */
@@ -255,7 +280,9 @@ void library_judge(struct candidate *candidates, uint32_t count, const struct im
         changed = false;
         for (uint32_t i = 0; i < count; i++)
             if (candidates[i].verdict == JUDGE_TAKEN &&
-                (leave_set(&judgement, &candidates[i]) || !can_load(&judgement, &candidates[i])))
+                (leave_set(&judgement, &candidates[i]) || !can_load(&judgement, &candidates[i]))) {
+                keep_together(&judgement, &candidates[i]);
                 changed = true;
+            }
     }
 }

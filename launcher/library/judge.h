@@ -10,7 +10,7 @@ enum { JUDGE_REASON = 192 };
 enum library_verdict {
     JUDGE_TAKEN,
     JUDGE_UNNEEDED, /* the image's own serves */
-    JUDGE_BROKEN,   /* it cannot load in this image */
+    JUDGE_BROKEN,   /* it cannot load in this image, or programs of the image could not with it */
 };
 
 /* One entry of the request that depends on the image. */

@@ -36,8 +36,12 @@ struct looked_for {
     struct shared_object object;
 };
 
+enum { DIRECTORIES = 6 };
+
 struct look {
     int root;
+    const char *directories[DIRECTORIES]; /* where its loader looks by itself, as far as they exist */
+    uint32_t directory_count;
     const uint8_t *cache;
     size_t cache_size;
     struct looked_for *known;
@@ -100,18 +104,35 @@ static void path_take(void *context, const char *name, const char *path)
 #define MUSL "/lib/ld-musl.so.1"
 #endif
 
+/* Without those that are links to others of them. */
+static void find_directories(struct look *look)
+{
+    static const char *const usual[DIRECTORIES] = {"/lib64", "/usr/lib64", "/lib/" TRIPLET, "/usr/lib/" TRIPLET, "/lib", "/usr/lib"};
+    struct stat status, known[DIRECTORIES];
+
+    for (size_t i = 0; i < DIRECTORIES; i++) {
+        OWNED_FD fd = inside_open(look->root, usual[i], O_PATH | O_DIRECTORY);
+        bool new = fd >= 0 && fstat(fd, &status) == 0;
+        for (uint32_t j = 0; new && j < look->directory_count; j++)
+            new = known[j].st_ino != status.st_ino || known[j].st_dev != status.st_dev;
+        if (!new)
+            continue;
+        known[look->directory_count] = status;
+        look->directories[look->directory_count++] = usual[i];
+    }
+}
+
 /* As the loader looks: its cache, then the usual directories. */
 static bool find_in_image(const struct look *look, const char *name, struct shared_object *object)
 {
-    static const char *const directories[] = {"/lib64", "/usr/lib64", "/lib/" TRIPLET, "/usr/lib/" TRIPLET, "/lib", "/usr/lib"};
     struct path_wanted wanted = {.name = name};
     char path[PATH_MAX];
 
     if (look->cache != NULL)
         library_cache_read(look->cache, look->cache_size, path_take, &wanted);
-    for (size_t i = 0; i <= sizeof directories / sizeof directories[0]; i++) {
+    for (uint32_t i = *wanted.path != '\0' ? 0 : 1; i <= look->directory_count; i++) {
         if (i > 0)
-            snprintf(path, sizeof path, "%s/%s", directories[i - 1], name);
+            snprintf(path, sizeof path, "%s/%s", look->directories[i - 1], name);
         OWNED_FD fd = inside_open(look->root, i == 0 ? wanted.path : path, O_RDONLY | O_NONBLOCK);
         object_read(fd, object);
         if (object->found && object->kind != ELF_OTHER)
@@ -167,6 +188,7 @@ static void look_at_all(struct plan *plan, int root, struct told *told)
     OWNED_FD cache = inside_open(root, "/etc/ld.so.cache", O_RDONLY | O_NONBLOCK);
 
     look.cache = map(cache, &look.cache_size);
+    find_directories(&look);
     const struct image_libraries image = {look_for, &look, foreign_image(&look)};
     for (uint32_t i = 0; i < plan->step_count && told->count < CANDIDATES; i++) {
         const struct step *step = &plan->steps[i];
@@ -201,7 +223,7 @@ static const char *last_name(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
-static const char unloadable[] = "cannot load here";
+static const char unloadable[] = "cannot be used here";
 
 /* One warning for all that an option could not bring in; each by itself is told at the level of details. */
 static void tell_broken(const struct plan *plan, uint64_t option)
@@ -214,16 +236,17 @@ static void tell_broken(const struct plan *plan, uint64_t option)
         if (!(step->flags & STEP_UNLOADABLE) || !(step->library & LIBRARY_ASKED) || (step->library & LIBRARY_OPTION) != option)
             continue;
         others += first != NULL;
-        first = first != NULL ? first : step;
+        if (first == NULL || (!(first->library & LIBRARY_LEAD) && (step->library & LIBRARY_LEAD)))
+            first = step;
     }
     if (first == NULL)
         return;
     const char *why = first->skipped + strlen(unloadable) + strlen(": ");
     if (others > 0)
-        message_warning("%s: %s and %u more cannot load in this image and are left out: it %s (--dry-run shows them all)",
+        message_warning("%s: %s and %u more cannot be used in this image and stay out: it %s (--dry-run shows them all)",
                         plan_library_option(option), last_name(first->target), others, why);
     else
-        message_warning("%s: %s cannot load in this image and is left out: it %s", plan_library_option(option),
+        message_warning("%s: %s cannot be used in this image and stays out: it %s", plan_library_option(option),
                         last_name(first->target), why);
 }
 
@@ -265,6 +288,7 @@ static bool any_library(const struct plan *plan)
 
 void survey_libraries(struct plan *plan, const struct caller *caller, int root)
 {
+    static struct told kept;
     int status = -1;
 
     if (!any_library(plan))
@@ -283,9 +307,10 @@ void survey_libraries(struct plan *plan, const struct caller *caller, int root)
     while (child > 0 && waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
             break;
-    if (child > 0 && WIFEXITED(status) && told->finished)
-        apply(plan, told);
+    kept = *told; /* what a process of the user's can no longer change */
+    munmap(told, sizeof *told);
+    if (child > 0 && WIFEXITED(status) && kept.finished)
+        apply(plan, &kept);
     else
         leave_all(plan);
-    munmap(told, sizeof *told);
 }

@@ -90,6 +90,7 @@ def test_an_image_without_libraries_gets_the_hosts(host: Host, image: Path) -> N
     assert seen == [PROVIDER, "driver mlx5", "rdma_cm", "uverbs0"]
 
 
+@pytest.mark.modes("userns")
 def test_the_containers_are_used_when_asked_or_by_default(host: Host, image: Path, foundry: Foundry) -> None:
     foundry.make(verbs("11.28", 28), image / "usr/lib")
     assert numbers(host.launch, image) == ["28", "-1"]
@@ -104,6 +105,7 @@ def test_older_ones_of_the_image_give_way_together(host: Host, image: Path, foun
     assert steps[PROVIDER] == steps["libibverbs.d"] == f"--fabric: goes with {VERBS}"
 
 
+@pytest.mark.modes("userns")
 def test_newer_ones_of_the_image_stay_together(host: Host, image: Path, foundry: Foundry) -> None:
     foundry.make(verbs("14.60", 60), image / "usr/lib")
     assert numbers(host.launch, image, "--fabric=auto") == ["60", "-1"]
@@ -119,6 +121,7 @@ def test_newer_ones_of_the_image_stay_together(host: Host, image: Path, foundry:
     )
 
 
+@pytest.mark.modes("suid", "userns")
 def test_without_a_device_auto_looks_for_nothing(host: Host, image: Path) -> None:
     assert numbers(host.without_devices(), image, "--fabric=auto") == ["-1", "-1"]
     result = host.without_devices()("exec", "--fabric=auto", image, "true", first=["-v"])
@@ -126,6 +129,7 @@ def test_without_a_device_auto_looks_for_nothing(host: Host, image: Path) -> Non
     assert numbers(host.without_devices(), image, "--fabric=host") == ["44", "26"]
 
 
+@pytest.mark.modes("suid", "userns")
 def test_a_set_that_cannot_load_stays_out_as_a_whole(
     launch: Launcher, directory: Path, foundry: Foundry, image: Path
 ) -> None:
@@ -134,22 +138,27 @@ def test_a_set_that_cannot_load_stays_out_as_a_whole(
     foundry.make(verbs("11.28", 28), image / "usr/lib")
     assert numbers(host.launch, image, "--fabric=auto") == ["28", "-1"]
     result = host.launch("exec", "--fabric=host", image, "dlprobe", VERBS)
-    result.warned("--fabric: ", "cannot load in this image and are left out", "--dry-run shows them all")
+    result.warned("--fabric: ", "cannot be used in this image and stay out", "--dry-run shows them all")
     assert result.lines == [f"{VERBS} 28"]
     assert (
-        plan(host.launch, "--fabric=host", image)[PROVIDER] == f"cannot load here: goes with {VERBS}, which cannot load"
+        plan(host.launch, "--fabric=host", image)[PROVIDER]
+        == f"cannot be used here: goes with {VERBS}, which stays out"
     )
 
 
+@pytest.mark.modes("userns")
 def test_a_provider_of_another_age_stays_out(host: Host, image: Path, foundry: Foundry) -> None:
     """Providers fit the libibverbs that they were built with, which its private symbol version says."""
     foundry.make(provider("25"), host.place / "lib/libibverbs")
     steps = plan(host.launch, "--fabric=auto", image)
     assert steps[PROVIDER] == f"--fabric: goes with {VERBS}"
-    expected = f"cannot load here: needs IBVERBS_PRIVATE_25 of {VERBS}, and the host's has at most IBVERBS_PRIVATE_34"
+    expected = (
+        f"cannot be used here: needs IBVERBS_PRIVATE_25 of {VERBS}, and the host's has at most IBVERBS_PRIVATE_34"
+    )
     assert steps["libmlx5-rdmav25.so"] == expected
 
 
+@pytest.mark.modes("userns")
 def test_the_site_can_make_it_the_default(host: Host, image: Path) -> None:
     init = host.place / "init"
     init.write_text("SINGULARITY_FABRIC=auto\nexport SINGULARITY_FABRIC\n")
@@ -158,12 +167,14 @@ def test_the_site_can_make_it_the_default(host: Host, image: Path) -> None:
     assert numbers(site, image, "--fabric=container") == ["-1", "-1"]
 
 
+@pytest.mark.modes("userns")
 def test_that_the_devices_will_not_be_found_is_told(host: Host, image: Path) -> None:
     host.launch("exec", "--fabric=auto", "--no-mount", "sys", image, "true").warned(
         "/sys is not mounted", "/sys/class/infiniband"
     )
 
 
+@pytest.mark.modes("userns")
 def test_another_word_is_refused(host: Host, image: Path) -> None:
     host.launch("exec", "--fabric=hots", image, "true").refused(
         '--fabric=hots: "auto", "host" or "container" is wanted'
@@ -176,6 +187,7 @@ def installed_rdma_core() -> bool:
 
 
 @pytest.mark.skipif(not installed_rdma_core(), reason="no libibverbs.so.1 on this machine (package libibverbs1)")
+@pytest.mark.modes("suid", "userns")
 def test_the_rdma_core_of_this_machine_loads_in_an_image_without_one(launch: Launcher, image: Path) -> None:
     """By the table that is shipped; what it needs comes along."""
     assert launch("exec", image, "dlprobe", VERBS).ok().lines == [f"{VERBS} -1"]

@@ -93,23 +93,23 @@ def test_programs_find_the_driver_of_the_host(host: Host, image: Path) -> None:
 def test_a_library_that_cannot_load_is_left_out_in_one_line(host: Host, image: Path) -> None:
     """The peers put it before the image's own, and every program that uses it breaks."""
     result = host.launch("exec", "--nv", image, "ls", "/.singularity.d/libs")
-    result.warned(
-        "--nv: libnvidia-", "and 1 more cannot load in this image and are left out: it needs", "at most GLIBC"
-    )
+    result.warned("--nv: libnvidia-", "and 1 more cannot be used in this image and stay out: it needs", "at most GLIBC")
     assert result.lines == ["libOpenCL.so.1", "libcuda.so.1"]
 
 
+@pytest.mark.modes("userns")
 def test_the_plan_says_which_versions_are_missing(host: Host, image: Path) -> None:
     steps = plan(host.launch, "--nv", image)
     assert steps[inside("libcuda.so.1")] == (str(host.place / "lib/libcuda.so.1"), "--nv: the image has none")
     assert (
-        f"cannot load here: needs {FUTURE_C} of libc.so.6, and the image's has at most GLIBC_2."
+        f"cannot be used here: needs {FUTURE_C} of libc.so.6, and the image's has at most GLIBC_2."
         in steps[inside("libnvidia-ml.so.1")][1]
     )
-    expected = f"cannot load here: needs {FUTURE_CXX} of libstdc++.so.6, and the image's has at most GLIBCXX_3.4.21"
+    expected = f"cannot be used here: needs {FUTURE_CXX} of libstdc++.so.6, and the image's has at most GLIBCXX_3.4.21"
     assert steps[inside("libnvidia-nvvm.so.4")][1] == expected
 
 
+@pytest.mark.modes("userns")
 def test_each_library_is_judged_by_what_the_image_has(host: Host, old_image: Path, foundry: Foundry) -> None:
     foundry.make(Library(soname="libcuda.so.1", file="libcuda.so.550.1"), old_image / "usr/lib")
     foundry.make(Library(soname="libOpenCL.so.1", file="libOpenCL.so.1.10.0"), old_image / "usr/lib")
@@ -119,12 +119,14 @@ def test_each_library_is_judged_by_what_the_image_has(host: Host, old_image: Pat
     assert "at most GLIBC_2.17" in steps[inside("libnvidia-ml.so.1")][1]
 
 
+@pytest.mark.modes("userns")
 def test_an_older_library_of_the_image_gives_way(host: Host, image: Path, foundry: Foundry) -> None:
     foundry.make(Library(soname="libOpenCL.so.1", file="libOpenCL.so.1.0.0", number=10), image / "usr/lib")
     assert host.launch("exec", image, "dlprobe", "libOpenCL.so.1").ok().lines == ["libOpenCL.so.1 10"]
     assert host.launch("exec", "--nv", image, "dlprobe", "libOpenCL.so.1").lines == ["libOpenCL.so.1 12"]
 
 
+@pytest.mark.modes("userns")
 def test_the_loaders_cache_of_the_image_is_used(host: Host, image: Path, foundry: Foundry) -> None:
     foundry.make(Library(soname="libOpenCL.so.1", file="libOpenCL.so.1.10.0"), image / "opt/own")
     write_cache(image / "etc/ld.so.cache", {"libOpenCL.so.1": Path("/opt/own/libOpenCL.so.1")})
@@ -133,6 +135,7 @@ def test_the_loaders_cache_of_the_image_is_used(host: Host, image: Path, foundry
     )
 
 
+@pytest.mark.modes("suid", "userns")
 def test_nothing_goes_into_an_image_with_another_c_library(host: Host, images: Images, directory: Path) -> None:
     tree = images.modern_tree(directory / "musl")
     (tree / "lib").mkdir(exist_ok=True)
@@ -142,6 +145,7 @@ def test_nothing_goes_into_an_image_with_another_c_library(host: Host, images: I
     assert result.lines == []
 
 
+@pytest.mark.modes("suid", "userns")
 def test_damaged_libraries_break_nothing(host: Host, image: Path) -> None:
     """Of the host and of the image."""
     whole = (host.place / f"lib/libcuda.so.{NUMBER}").read_bytes()
@@ -155,9 +159,10 @@ def test_the_site_can_always_want_the_driver(host: Host, image: Path) -> None:
     site = host.launch.configured("always use nv = yes\n")
     assert site("exec", image, "dlprobe", "libcuda.so.1").ok().lines == ["libcuda.so.1 535"]
     assert site("exec", "--no-nv", image, "dlprobe", "libcuda.so.1").ok().lines == ["libcuda.so.1 -1"]
-    assert "is left out, cannot load here" in site("exec", image, "true", first=["-v"]).err
+    assert "is left out, cannot be used here" in site("exec", image, "true", first=["-v"]).err
 
 
+@pytest.mark.modes("suid", "userns")
 def test_a_launch_that_asks_for_nothing_reads_nothing(host: Host, image: Path) -> None:
     table = host.place / "fifo"
     table.write_text("libcuda.so surely-not-a-mark\n")
@@ -173,6 +178,7 @@ def test_devices_are_in_a_contained_container(host: Host, image: Path, directory
     assert "nvidia0" not in world("exec", "--contain", image, "ls", "/dev").ok().lines
 
 
+@pytest.mark.modes("userns")
 def test_a_clean_environment_keeps_which_devices_a_job_has(host: Host, image: Path) -> None:
     show = ["sh", "-c", "echo ${CUDA_VISIBLE_DEVICES-unset} ${OTHER-unset}"]
     given = host.launch.with_env(CUDA_VISIBLE_DEVICES="MIG-41b36325/1/0,3", OTHER="x")
@@ -209,6 +215,7 @@ def test_files_and_sockets_of_the_table_are_shown(host: Host, image: Path, servi
     ]
 
 
+@pytest.mark.modes("userns")
 def test_tables_of_the_peers_are_read(host: Host, image: Path) -> None:
     """Theirs has no words after the names: what the image lacks or has older goes in."""
     own = host.with_table("nvliblist.conf", "# a comment\nnvidia-smi\nlibcuda.so\n")

@@ -190,6 +190,10 @@ static void test_age(void)
                "libown.so.1.4.0 is the driver's, the image has libown.so.1.5.0"), "the driver's own goes in although it is older");
     CHECK(says(one("libown.so.1", LIBRARY_ALWAYS, "libown.so.1.4.0", NONE, NONE), JUDGE_TAKEN,
                "libown.so.1.4.0 as asked, though the image's libown.so.1.5.0 is newer"), "so does one that is asked for");
+    CHECK(says(one("libstdc++.so.6", LIBRARY_ALWAYS, "libstdc++.so.6.0.99", NONE, MADE_LIST("libstdc++.so.6", "GLIBCXX_3.4.28")), JUDGE_BROKEN,
+               "lacks CXXABI_1.3.12, which the image's libstdc++.so.6.0.28 has"), "but not where programs of the image could no longer load");
+    CHECK(one("libown.so.1", LIBRARY_ALWAYS | LIBRARY_SUPPORT, "libown.so.1.4.0", NONE, NONE)->verdict == JUDGE_UNNEEDED,
+          "what only supports is not meant by that");
     CHECK(one("libstdc++.so.6", 0, "libstdc++.so.6.0.28", NONE, MADE_LIST("libstdc++.so.6", "GLIBCXX_3.4.28", "GLIBCXX_3.4.30", "CXXABI_1.3.12"))
                   ->verdict == JUDGE_TAKEN, "more versions make it newer, whatever its number");
     CHECK(one("libstdc++.so.6", 0, "libstdc++.so.6.0.99", NONE, MADE_LIST("libstdc++.so.6", "GLIBCXX_3.4.28"))->verdict == JUDGE_UNNEEDED,
@@ -225,13 +229,19 @@ static void test_together(void)
     lead = offer("libown.so.1", set | LIBRARY_LEAD, object("libown.so.1.6.0", NONE, MADE_LIST("libc.so.6", "GLIBC_2.99"), NONE));
     member = offer("", set, object("libplug.so", NONE, NONE, NONE));
     judge(false);
-    CHECK(lead->verdict == JUDGE_BROKEN && says(member, JUDGE_BROKEN, "goes with libown.so.1, which cannot load"),
+    CHECK(lead->verdict == JUDGE_BROKEN && says(member, JUDGE_BROKEN, "goes with libown.so.1, which stays out"),
           "without its first library there is no set");
+    begin();
+    lead = offer("libown.so.1", set | LIBRARY_LEAD, object("libown.so.1.6.0", NONE, NONE, NONE));
+    offer("libstdc++.so.6", set, object("libstdc++.so.6.0.99", NONE, NONE, MADE_LIST("libstdc++.so.6", "GLIBCXX_3.4.28")));
+    judge(false);
+    CHECK(says(lead, JUDGE_BROKEN, "goes with libstdc++.so.6, which lacks CXXABI_1.3.12, which the image's libstdc++.so.6.0.28 has"),
+          "nor while the image must keep its own copy of a part");
     begin();
     struct candidate *user = offer("libuser.so.1", 0, object("libuser.so.1", MADE_LIST("libbase.so.1"), NONE, NONE));
     offer("libbase.so.1", 0, object("libbase.so.1", NONE, MADE_LIST("libc.so.6", "GLIBC_2.99"), NONE));
     judge(false);
-    CHECK(says(user, JUDGE_BROKEN, "needs libbase.so.1, which cannot load"), "one that is left out takes along who needs it");
+    CHECK(says(user, JUDGE_BROKEN, "needs libbase.so.1, which stays out"), "one that is left out takes along who needs it");
     begin();
     user = offer("libown.so.1", 0, object("libown.so.1.6.0", MADE_LIST("libnowhere.so.1"), NONE, NONE));
     judge(false);
