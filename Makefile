@@ -197,7 +197,7 @@ bench-lazy: test-install ## time to the first output of images that are not ther
 docs: setup ## manual pages and completion into build/docs, and every link of the Markdown pages checked
 	@mkdir -p build/docs/man
 	@$(PYTHON_IN_VENV) -m singularity.cli.pages --man build/docs/man --completion build/docs/completion
-	@$(PYTHON_IN_VENV) scripts/check_links.py README.md CHANGELOG.md docs/*.md
+	@$(PYTHON_IN_VENV) scripts/check_links.py README.md CHANGELOG.md docs/*.md docs/*/*.md
 	@echo "Manual pages are in build/docs/man"
 
 # ---- installing ------------------------------------------------------------------------------------------------------

@@ -108,30 +108,44 @@ static int by_name(const struct dirent **one, const struct dirent **other)
     return strcmp((*one)->d_name, (*other)->d_name);
 }
 
-/* `pattern` below `start`, both of one path; "*" and the like within its names. */
+static void pattern_take(struct search *search, const char *start, const char *pattern, uint64_t number);
+
+/* One name below `start`; `rest` is what the pattern says further down, "" when that was all. */
+static void name_take(struct search *search, const char *start, const char *name, const char *rest, uint64_t number)
+{
+    char path[PATH_MAX];
+    int size = snprintf(path, sizeof path, "%s/%s", start, name);
+
+    if (size < 0 || (size_t)size >= sizeof path)
+        return;
+    if (*rest != '\0')
+        pattern_take(search, path, rest, number);
+    else if (access(path, F_OK) == 0)
+        path_take(search, path, number);
+}
+
+/* `pattern` below `start`, both of one path: "*" and the like within its names. */
 static void pattern_take(struct search *search, const char *start, const char *pattern, uint64_t number)
 {
     size_t length = strcspn(pattern, "/");
-    bool last = pattern[length] == '\0';
-    char path[PATH_MAX], name[NAME_MAX + 1];
+    const char *rest = pattern + length + (pattern[length] == '/');
+    char name[NAME_MAX + 1];
     struct dirent **entries;
 
     if (length > NAME_MAX)
         return;
     memcpy(name, pattern, length);
     name[length] = '\0';
-    int count = strpbrk(name, "*?[") != NULL ? scandir(*start != '\0' ? start : "/", &entries, NULL, by_name) : -1;
-    for (int i = 0; i < (count < 0 ? 1 : count); i++) {
-        const char *found = count < 0 ? name : entries[i]->d_name;
-        int size = snprintf(path, sizeof path, "%s/%s", start, found);
-        bool matches = count < 0 ? strpbrk(name, "*?[") == NULL : fnmatch(name, found, FNM_PERIOD) == 0;
-        if (matches && size > 0 && (size_t)size < sizeof path && last && access(path, F_OK) == 0)
-            path_take(search, path, number);
-        else if (matches && size > 0 && (size_t)size < sizeof path && !last)
-            pattern_take(search, path, pattern + length + 1, number);
+    if (strpbrk(name, "*?[") == NULL) {
+        name_take(search, start, name, rest, number);
+        return;
     }
-    for (int i = 0; i < count; i++)
+    int count = scandir(*start != '\0' ? start : "/", &entries, NULL, by_name);
+    for (int i = 0; i < count; i++) {
+        if (fnmatch(name, entries[i]->d_name, FNM_PERIOD) == 0)
+            name_take(search, start, entries[i]->d_name, rest, number);
         free(entries[i]);
+    }
     if (count >= 0)
         free(entries);
 }

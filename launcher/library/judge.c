@@ -212,7 +212,7 @@ static bool libraries_there(const struct judgement *judgement, struct candidate 
 
     for (const char *name; (name = elf_next_library(&candidate->host.elf, &cursor)) != NULL;) {
         const struct candidate *other = candidate_named(judgement, name);
-        bool left = other != NULL && other->verdict == JUDGE_BROKEN;
+        bool left = other != NULL && other->verdict != JUDGE_TAKEN;
         if (provider(judgement, name) != NULL || (!left && candidate->image == NULL))
             continue;
         decide(candidate, JUDGE_BROKEN, left ? "needs %s, which stays out" : "needs %s, which the image does not have", name);

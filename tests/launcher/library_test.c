@@ -243,6 +243,12 @@ static void test_together(void)
     judge(false);
     CHECK(says(user, JUDGE_BROKEN, "needs libbase.so.1, which stays out"), "one that is left out takes along who needs it");
     begin();
+    offer("libown.so.1", set | LIBRARY_LEAD, object("libown.so.1.4.0", NONE, NONE, NONE));
+    offer("libpart.so.1", set, object("libpart.so.1", NONE, NONE, NONE));
+    user = offer("libuser.so.1", 0, object("libuser.so.1", MADE_LIST("libpart.so.1"), NONE, NONE));
+    judge(false);
+    CHECK(says(user, JUDGE_BROKEN, "needs libpart.so.1, which stays out"), "also when that is not needed itself");
+    begin();
     user = offer("libown.so.1", 0, object("libown.so.1.6.0", MADE_LIST("libnowhere.so.1"), NONE, NONE));
     judge(false);
     CHECK(says(user, JUDGE_BROKEN, "needs libnowhere.so.1, which the image does not have"),
