@@ -26,7 +26,8 @@ enum library_option {
     LIBRARY_NV,
     LIBRARY_ROCM,
     LIBRARY_FABRIC,
-    LIBRARY_OPTION = 0xf,      /* mask of the three */
+    LIBRARY_MPI,
+    LIBRARY_OPTION = 0xf,      /* mask of these */
     LIBRARY_OBJECT = 1 << 4,   /* a library or program: the image must have the symbol versions that it needs */
     LIBRARY_DRIVER = 1 << 5,   /* belongs to the kernel's driver: goes before any other version of the image */
     LIBRARY_SUPPORT = 1 << 6,  /* what others of its set need: only where the image has none, or an older one */

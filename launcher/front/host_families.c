@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "host_list.h"
+#include "host_mpi.h"
 #include "site.h"
 
 struct family {
@@ -96,6 +97,18 @@ static char **family_take(const struct family *family, struct launch *launch, co
     return launch->request.cleanenv && list.variable_count > 0 ? keep_variables(&list, environment, arena) : environment;
 }
 
+static void take_mpi(struct launch *launch, enum mpi_choice choice, char *const *environment)
+{
+    const struct host_mpi_sources sources = {.environment = environment, .cache = "/etc/ld.so.cache"};
+    bool asked = launch->mpi == MPI_HOST;
+    uint64_t number = (asked ? LIBRARY_ASKED : 0) | (choice == MPI_HOST ? LIBRARY_ALWAYS : 0);
+
+    if (choice != MPI_AUTO && choice != MPI_HOST)
+        return;
+    if (!host_mpi_take(&sources, number, &launch->request, &launch->store) && asked)
+        message_warning("--mpi=host: no MPI of this host was found, the container's is used (is its module loaded?)");
+}
+
 char **host_families_take(struct launch *launch, const struct installation *installation, const struct options *options,
                           char **environment, struct arena *arena)
 {
@@ -117,5 +130,7 @@ char **host_families_take(struct launch *launch, const struct installation *inst
     for (size_t i = 0; i < sizeof families / sizeof families[0] && environment != NULL; i++)
         if (families[i].wanted)
             environment = family_take(&families[i], launch, installation, environment, arena);
+    if (environment != NULL)
+        take_mpi(launch, launch->mpi != MPI_UNSAID ? launch->mpi : site.mpi, environment);
     return environment;
 }

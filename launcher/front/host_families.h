@@ -1,4 +1,4 @@
-/* --nv, --rocm and --fabric: which tables of the site are read for a launch. */
+/* --nv, --rocm, --fabric and --mpi: which tables of the site are read for a launch, and whether the host's MPI is found. */
 #ifndef SINGULARITY_FRONT_HOST_FAMILIES_H
 #define SINGULARITY_FRONT_HOST_FAMILIES_H
 

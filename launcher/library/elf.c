@@ -144,6 +144,26 @@ const char *elf_next_library(const struct elf *elf, uint64_t *cursor)
     return NULL;
 }
 
+const char *elf_run_path(const struct elf *elf)
+{
+    const char *path = NULL;
+    bool later = false; /* a RUNPATH makes an RPATH count for nothing */
+    Elf64_Dyn entry;
+
+    for (uint64_t i = 0; i < elf->dynamic_count && !later; i++) {
+        if (!take(elf->bytes, elf->size, elf->dynamic + i * sizeof entry, &entry, sizeof entry))
+            break;
+        if ((entry.d_tag != DT_RUNPATH && entry.d_tag != DT_RPATH) || entry.d_un.d_val >= elf->strings_size)
+            continue;
+        const uint8_t *text = elf->bytes + elf->strings + entry.d_un.d_val;
+        if (memchr(text, '\0', (size_t)(elf->strings_size - entry.d_un.d_val)) == NULL)
+            continue;
+        path = (const char *)text;
+        later = entry.d_tag == DT_RUNPATH;
+    }
+    return path;
+}
+
 /* ---- versions: chains of entries, each a distance further on ---- */
 
 bool elf_next_need(const struct elf *elf, struct elf_need *need)

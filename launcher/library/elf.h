@@ -33,6 +33,9 @@ enum elf_kind elf_read(const uint8_t *bytes, size_t size, struct elf *elf);
 /* The libraries that it names as needed, one a call. `cursor` begins as 0; NULL: no more. */
 const char *elf_next_library(const struct elf *elf, uint64_t *cursor);
 
+/* Where it wants its libraries to be looked for first: its RUNPATH, else its RPATH, else NULL. */
+const char *elf_run_path(const struct elf *elf);
+
 /* The versions that it needs, one a call; begins as all zero. False: no more. */
 struct elf_need {
     const char *file;    /* the library that must have it */

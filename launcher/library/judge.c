@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../request.h"
+#include "mpi.h"
 
 struct judgement {
     struct candidate *candidates;
@@ -69,6 +70,31 @@ static void want(struct candidate *candidate)
                host_name(candidate));
 }
 
+/* An MPI of the host takes the place of one that the programs of the image can have been linked with: the same interface
+ * under the same name. */
+static void want_mpi(const struct judgement *judgement, struct candidate *candidate)
+{
+    const char *other = NULL;
+    unsigned families = 0, own = 0;
+
+    for (size_t i = 0; i < MPI_NAMES; i++) {
+        own = strcmp(mpi_names[i].name, candidate->name) == 0 ? mpi_names[i].families : own;
+        if (other == NULL && mpi_names[i].leads && judgement->image->find(judgement->image->context, mpi_names[i].name) != NULL) {
+            other = mpi_names[i].name;
+            families = mpi_names[i].families;
+        }
+    }
+    if (candidate->image != NULL)
+        decide(candidate, JUDGE_TAKEN, "%s in place of the image's %s", host_name(candidate), candidate->image->name);
+    else if (other != NULL)
+        decide(candidate, JUDGE_BROKEN, "the host's MPI is %s (%s), the image's is %s (%s)", candidate->name, mpi_families_text(own), other,
+               mpi_families_text(families));
+    else if (candidate->number & LIBRARY_ALWAYS)
+        decide(candidate, JUDGE_TAKEN, "%s as asked: the image has no MPI where its loader looks", host_name(candidate));
+    else
+        decide(candidate, JUDGE_BROKEN, "the image has no MPI where its loader looks");
+}
+
 /* The library that decides for a set. Of several names for it, one that the image has as well. */
 static struct candidate *lead_of(const struct judgement *judgement, uint64_t set)
 {
@@ -76,7 +102,8 @@ static struct candidate *lead_of(const struct judgement *judgement, uint64_t set
 
     for (uint32_t i = 0; i < judgement->count; i++) {
         struct candidate *candidate = &judgement->candidates[i];
-        if (set_of(candidate) == set && (candidate->number & LIBRARY_LEAD) && (lead == NULL || lead->image == NULL))
+        if (set_of(candidate) == set && (candidate->number & LIBRARY_LEAD) &&
+            (lead == NULL || (lead->image == NULL && candidate->image != NULL)))
             lead = candidate;
     }
     return lead;
@@ -116,6 +143,11 @@ static void want_all(const struct judgement *judgement)
 {
     for (uint32_t i = 0; i < judgement->count; i++)
         want(&judgement->candidates[i]);
+    for (uint32_t i = 0; i < judgement->count; i++) {
+        struct candidate *candidate = &judgement->candidates[i];
+        if ((candidate->number & LIBRARY_LEAD) && (candidate->number & LIBRARY_OPTION) == LIBRARY_MPI)
+            want_mpi(judgement, candidate);
+    }
     for (uint32_t i = 0; i < judgement->count; i++) {
         struct candidate *candidate = &judgement->candidates[i];
         const struct candidate *lead = lead_of(judgement, set_of(candidate));

@@ -176,7 +176,8 @@ static void candidate_read(struct candidate *candidate, const struct step *step,
     candidate->file = step->source;
     candidate->number = step->library;
     object_read(fd, &candidate->host);
-    if (by_name)
+    bool part = (step->library & LIBRARY_OPTION) == LIBRARY_MPI && !(step->library & (LIBRARY_LEAD | LIBRARY_SUPPORT));
+    if (by_name && !part) /* parts of an MPI go where it goes: reading the image's would cost time for nothing */
         candidate->image = look_for(look, candidate->name);
 }
 
@@ -250,6 +251,22 @@ static void tell_broken(const struct plan *plan, uint64_t option)
                         last_name(first->target), why);
 }
 
+/* With --mpi=host one line says why the host's MPI stays out: by the library that could not load, not by those that needed it. */
+static void tell_mpi(const struct plan *plan)
+{
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        const struct step *step = &plan->steps[i];
+        if (!(step->flags & STEP_UNLOADABLE) || !(step->library & LIBRARY_ASKED) || (step->library & LIBRARY_OPTION) != LIBRARY_MPI)
+            continue;
+        if (strstr(step->skipped, "which stays out") != NULL)
+            continue;
+        const char *reason = step->skipped + strlen(unloadable) + strlen(": ");
+        bool itself = strncmp(reason, "the ", strlen("the ")) != 0;
+        message_warning("--mpi=host: the image's own MPI is used: %s%s%s", itself ? last_name(step->target) : "", itself ? " " : "", reason);
+        return;
+    }
+}
+
 static void apply(struct plan *plan, struct told *told)
 {
     for (uint32_t i = 0; i < told->count && i < CANDIDATES; i++) {
@@ -267,7 +284,9 @@ static void apply(struct plan *plan, struct told *told)
             message_verbose("%s: %s is left out, %s", option, step->source, step->skipped);
     }
     for (uint64_t option = 0; option <= LIBRARY_OPTION; option++)
-        tell_broken(plan, option);
+        if (option != LIBRARY_MPI)
+            tell_broken(plan, option);
+    tell_mpi(plan);
 }
 
 static void leave_all(struct plan *plan)

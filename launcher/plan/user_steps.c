@@ -37,7 +37,7 @@ static void add_binds(struct plan *plan, const struct request *request)
 const char *plan_library_option(uint64_t library)
 {
     static const char *const options[LIBRARY_OPTION + 1] = {[LIBRARY_NV] = "--nv", [LIBRARY_ROCM] = "--rocm",
-                                                            [LIBRARY_FABRIC] = "--fabric"};
+                                                            [LIBRARY_FABRIC] = "--fabric", [LIBRARY_MPI] = "--mpi"};
     const char *option = options[library & LIBRARY_OPTION];
 
     return option != NULL ? option : "host libraries";
