@@ -150,6 +150,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "groff": lambda: _program("groff", "groff-base"),
     "openssl": lambda: _program("openssl", "openssl"),
     "newuidmap": lambda: _program("newuidmap", "uidmap"),
+    "openmpi": lambda: _program("mpicc.openmpi", "libopenmpi-dev") or _program("mpirun.openmpi", "openmpi-bin"),
+    "mpich": lambda: _program("mpicc.mpich", "libmpich-dev") or _program("mpiexec.mpich", "mpich"),
     "network": _network,
     "installation": _installation,
     "setuid": _setuid,
