@@ -81,11 +81,12 @@ PYTHON_IN_VENV = $(VENV)/bin/python
 PYTEST_ARGS =
 FUZZ_SECONDS = 20
 BENCH_RUNS = 100
+BENCH_ROUNDS = 5
 # SUID mode wants root's own directories all the way up, and ordinary users must reach it: not below this checkout.
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
-.PHONY: help setup build spank demo test test-install test-sanitized bench bench-build bench-pull bench-lazy lint fuzz docs install \
+.PHONY: help setup build spank demo test test-install test-sanitized bench bench-build bench-pull bench-lazy bench-mpi lint fuzz docs install \
         uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
@@ -213,6 +214,9 @@ bench-pull: setup ## time, memory and disk from a registry to a SIF file beside 
 bench-lazy: test-install ## time to the first output of images that are not there yet, in one run
 	@mkdir -p build/bench
 	@$(PYTHON_IN_VENV) bench/lazy.py --directory build/bench --singularity $(TEST_PREFIX)/bin/singularity
+
+bench-mpi: setup ## messages between two MPI ranks natively and in containers, and the ratio (BENCH_ROUNDS=5)
+	@bench/mpi/run $(TEST_PREFIX)-bench-mpi $(BENCH_ROUNDS)
 
 docs: setup ## manual pages and completion into build/docs, and every link of the Markdown pages checked
 	@mkdir -p build/docs/man

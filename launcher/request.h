@@ -21,6 +21,22 @@ enum dry_run { DRY_RUN_NO, DRY_RUN_TEXT, DRY_RUN_JSON };
 enum bind_option { BIND_READONLY = 1 };
 enum overlay_option { OVERLAY_READONLY = 1 };
 
+/* The number of an entry of `library`: by which option it came, and what decides whether it goes in. */
+enum library_option {
+    LIBRARY_NV,
+    LIBRARY_ROCM,
+    LIBRARY_FABRIC,
+    LIBRARY_MPI,
+    LIBRARY_OPTION = 0xf,      /* mask of these */
+    LIBRARY_OBJECT = 1 << 4,   /* a library or program: the image must have the symbol versions that it needs */
+    LIBRARY_DRIVER = 1 << 5,   /* belongs to the kernel's driver: goes before any other version of the image */
+    LIBRARY_SUPPORT = 1 << 6,  /* what others of its set need: only where the image has none, or an older one */
+    LIBRARY_ALWAYS = 1 << 7,   /* even where the image has a newer one */
+    LIBRARY_ASKED = 1 << 8,    /* by the user and not by the site: he is told when something cannot go in */
+    LIBRARY_LEAD = 1 << 9,     /* the library of its set that decides for all of it */
+    LIBRARY_SET = 16,          /* from this bit on: the number of a set that goes in together; 0: none */
+};
+
 struct request_entry {
     const char *first;
     const char *second; /* "" where the list has no second text */

@@ -11,14 +11,13 @@
 #include "front/account.h"
 #include "front/carry.h"
 #include "front/descriptors.h"
-#include "front/gpu.h"
+#include "front/host_families.h"
 #include "front/image_name.h"
 #include "front/init_script.h"
 #include "front/installation.h"
 #include "front/launch.h"
 #include "front/option_variables.h"
 #include "front/options.h"
-#include "front/site.h"
 #include "request.h"
 
 #ifndef VERSION
@@ -251,40 +250,8 @@ static void take_identity(struct launch *launch)
     account_read(&account_sources_usual, uid, gids, count, request, &launch->store);
 }
 
-static void take_driver(struct launch *launch, const struct start *start, const char *kind, bool asked)
-{
-    char file[32], list[PATH_MAX];
-    struct gpu_sources sources = {.list = list, .cache = "/etc/ld.so.cache", .inherited = "/.singularity.d/libs",
-                                  .path = variable(start->environment, "PATH")};
-
-    snprintf(file, sizeof file, "%sliblist.conf", kind);
-    gpu_devices(kind, &launch->request, &launch->store);
-    if (installation_file(&start->installation, file, list) && gpu_take(&sources, &launch->request, &launch->store))
-        return;
-    if (asked)
-        message_warning("Could not find any %s files on this host", kind);
-    else
-        message_verbose("no %s files on this host (\"always use %s\" in the configuration)", kind, kind);
-}
-
-/* What the options or the site want, unless --no-nv or --no-rocm. */
-static void take_drivers(struct launch *launch, const struct start *start, const struct options *options)
-{
-    struct request *request = &launch->request;
-    bool nv = request->nv, rocm = request->rocm;
-    struct site site;
-
-    site_read(&start->installation, &site);
-    request->nv |= site.always_nv && !options_flag(options, OPTION_no_nv);
-    request->rocm |= site.always_rocm && !options_flag(options, OPTION_no_rocm);
-    if (request->nv)
-        take_driver(launch, start, "nv", nv);
-    if (request->rocm)
-        take_driver(launch, start, "rocm", rocm);
-}
-
 /* What the kernel and the caller's process say beside the options. */
-static void take_surroundings(struct launch *launch, const struct start *start, const struct options *options)
+static void take_surroundings(struct launch *launch, struct start *start, const struct options *options)
 {
     struct request *request = &launch->request;
     struct rlimit stack;
@@ -296,7 +263,9 @@ static void take_surroundings(struct launch *launch, const struct start *start, 
         request->stack_soft = stack.rlim_cur == RLIM_INFINITY ? UINT64_MAX : stack.rlim_cur + 1;
     descriptor_keep_pmi(request, variable(start->environment, "PMI_FD"));
     take_identity(launch);
-    take_drivers(launch, start, options);
+    start->environment = host_families_take(launch, &start->installation, options, start->environment, &start->arena);
+    if (start->environment == NULL)
+        stop(ENOMEM, "variables of devices");
 }
 
 static _Noreturn void become_starter(const struct start *start, struct launch *launch, char *const *program)

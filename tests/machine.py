@@ -164,6 +164,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "newuidmap": lambda: _program("newuidmap", "uidmap"),
     "slurm": _slurm,
     "spank": _spank,
+    "openmpi": lambda: _program("mpicc.openmpi", "libopenmpi-dev") or _program("mpirun.openmpi", "openmpi-bin"),
+    "mpich": lambda: _program("mpicc.mpich", "libmpich-dev") or _program("mpiexec.mpich", "mpich"),
     "network": _network,
     "installation": _installation,
     "setuid": _setuid,

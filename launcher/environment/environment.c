@@ -27,6 +27,7 @@ struct entry {
     const char *directory; /* the current one; NULL: without a name here */
     const char *shell;     /* of the image, once it was looked for and is there */
     bool path_changed;     /* by the image's own script */
+    bool host_mpi;         /* in the place of the image's */
     int mask;              /* -1: as it is */
 };
 
@@ -335,6 +336,17 @@ static bool has_library_directory(const struct entry *entry)
     return entry->scripts.modern || entry->payload->request->library_count > 0 || access("/.singularity.d", F_OK) == 0;
 }
 
+/* Whether the library that --mpi brings in is there: it may have been refused. */
+static bool has_host_mpi(const struct request *request)
+{
+    for (uint32_t i = 0; i < request->library_count; i++) {
+        const struct request_entry *library = &request->library[i];
+        if ((library->number & LIBRARY_OPTION) == LIBRARY_MPI && (library->number & LIBRARY_LEAD) && access(library->second, F_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void finish(struct entry *entry)
 {
     struct variables *variables = entry->variables;
@@ -348,7 +360,7 @@ static void finish(struct entry *entry)
     restore_host(entry);
     put_base(entry);
     if (has_library_directory(entry))
-        library_path_complete(variables);
+        library_path_complete(variables, entry->host_mpi);
     put_prompt(variables);
     if (entry->mask >= 0)
         (void)umask((mode_t)entry->mask);
@@ -361,7 +373,8 @@ void environment_make(const struct payload *payload, struct variables *variables
 
     variables_begin(&entry.host, arena);
     variables_begin(&entry.injected, arena);
-    host_variables(payload->caller_environment, payload->request->cleanenv, &entry.host);
+    entry.host_mpi = has_host_mpi(payload->request);
+    host_variables(payload->caller_environment, payload->request->cleanenv, entry.host_mpi, &entry.host);
     host_injected(payload->caller_environment, &entry.injected);
     scripts_list(arena, &entry.scripts);
     entry.directory = current_directory(payload->request, arena);

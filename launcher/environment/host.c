@@ -28,6 +28,15 @@ static bool never_passed(const char *name, size_t length)
            begins_with(name, "APPTAINERENV_") || is_one_of(names, sizeof names / sizeof *names, name, length);
 }
 
+/* Where the launcher of ranks has its MPI on the host: the image's own would look for its plugins there. */
+static bool place_of_mpi(const char *name, size_t length)
+{
+    static const char *const names[] = {"OPAL_PREFIX", "OPAL_LIBDIR", "OPAL_PKGLIBDIR", "OPAL_DATADIR", "OPAL_PKGDATADIR",
+                                        "OPAL_SYSCONFDIR", "PMIX_PREFIX", "PMIX_INSTALL_PREFIX", "PRTE_PREFIX"};
+
+    return is_one_of(names, sizeof names / sizeof *names, name, length);
+}
+
 static bool always_passed(const char *name, size_t length)
 {
     static const char *const names[] = {"TERM",        "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy",
@@ -44,7 +53,7 @@ static void add_user_path(struct variables *host, const char *path)
     environment_need(!text.short_of_memory && variables_put(host, "USER_PATH", text.bytes));
 }
 
-void host_variables(char *const *caller_environment, bool cleanenv, struct variables *host)
+void host_variables(char *const *caller_environment, bool cleanenv, bool host_mpi, struct variables *host)
 {
     const char *path = NULL;
 
@@ -52,7 +61,7 @@ void host_variables(char *const *caller_environment, bool cleanenv, struct varia
         const char *text = *caller_environment;
         size_t length = strcspn(text, "=");
         bool enters = text[length] == '=' && !never_passed(text, length) && variable_name_valid(text, length) &&
-                      (!cleanenv || always_passed(text, length));
+                      (!cleanenv || always_passed(text, length)) && (host_mpi || !place_of_mpi(text, length));
         if (path == NULL && begins_with(text, "PATH="))
             path = text + strlen("PATH=");
         message_debug("variable %.*s of the host %s", (int)length, text, enters ? "enters" : "stays outside");

@@ -84,13 +84,15 @@ void path_changes_drop(struct variables *variables)
     variables_unset(variables, replace_name, strlen(replace_name));
 }
 
-void library_path_complete(struct variables *variables)
+void library_path_complete(struct variables *variables, bool first)
 {
     const char *list = value_or_empty(variables, "LD_LIBRARY_PATH");
     struct text whole = {.arena = variables->arena};
 
+    if (first)
+        text_add_strings(&whole, LIBRARY_DIRECTORY, *list == '\0' ? "" : ":", NULL);
     text_add_string(&whole, list);
-    if (!path_has(list, LIBRARY_DIRECTORY, strlen(LIBRARY_DIRECTORY)))
+    if (!first && !path_has(list, LIBRARY_DIRECTORY, strlen(LIBRARY_DIRECTORY)))
         text_add_strings(&whole, *list == '\0' ? "" : ":", LIBRARY_DIRECTORY, NULL);
     put(variables, "LD_LIBRARY_PATH", &whole);
 }

@@ -23,8 +23,8 @@ void path_change(struct variables *variables);
 /* Takes those three away. */
 void path_changes_drop(struct variables *variables);
 
-/* Appends LIBRARY_DIRECTORY to LD_LIBRARY_PATH if it is not in it. */
-void library_path_complete(struct variables *variables);
+/* Adds LIBRARY_DIRECTORY to LD_LIBRARY_PATH if it is not in it: at its end, or before all that the image has. */
+void library_path_complete(struct variables *variables, bool first);
 
 /* Whether a list with colons has the directory. */
 bool path_has(const char *list, const char *directory, size_t length);

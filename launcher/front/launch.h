@@ -9,12 +9,20 @@
 #include "options.h"
 #include "text_store.h"
 
+/* --fabric: whose libraries for InfiniBand and the like a program uses. */
+enum fabric { FABRIC_CONTAINER, FABRIC_AUTO, FABRIC_HOST };
+
+/* --mpi: whose MPI a program is started with. */
+enum mpi_choice { MPI_UNSAID, MPI_CONTAINER, MPI_AUTO, MPI_HOST };
+
 struct launch {
     struct request request;
     struct injection injection; /* variables for the container travel in the environment, not in the request */
     struct text_store store;    /* room for the request's texts, in its own text_store */
     const char *cwd;            /* NULL: deleted */
     bool root;
+    enum fabric fabric;
+    enum mpi_choice mpi;
 };
 
 /* An empty request, in a `launch` that is all zero (it is large: fresh memory is not touched more than needed). `arena` is

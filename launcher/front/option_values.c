@@ -246,6 +246,30 @@ static bool take_dry_run(struct launch *launch, const struct option_value *use, 
     return true;
 }
 
+static bool take_fabric(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    static const char *const words[] = {[FABRIC_CONTAINER] = "container", [FABRIC_AUTO] = "auto", [FABRIC_HOST] = "host"};
+
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(text, words[i]) == 0) {
+            launch->fabric = (enum fabric)i;
+            return true;
+        }
+    return error_set(error, 0, "%.*s=%.60s: \"auto\", \"host\" or \"container\" is wanted", OPTION_NAME(use), text);
+}
+
+static bool take_mpi(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    static const char *const words[] = {[MPI_CONTAINER] = "container", [MPI_AUTO] = "auto", [MPI_HOST] = "host"};
+
+    for (size_t i = MPI_CONTAINER; i < sizeof words / sizeof words[0]; i++)
+        if (strcmp(text, words[i]) == 0) {
+            launch->mpi = (enum mpi_choice)i;
+            return true;
+        }
+    return error_set(error, 0, "%.*s=%.60s: \"auto\", \"host\" or \"container\" is wanted", OPTION_NAME(use), text);
+}
+
 /* Digits only; the largest number stands for "none" in the kernel. */
 static bool take_id(const struct option_value *use, const char *text, uint64_t *member, struct error *error)
 {
@@ -277,4 +301,5 @@ take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_cwd] = take_cwd,             [OPTION_app] = take_app,               [OPTION_shell] = take_shell,
     [OPTION_add_caps] = take_add_caps,   [OPTION_drop_caps] = take_drop_caps,   [OPTION_keep_fd] = take_keep_fd,
     [OPTION_dry_run] = take_dry_run,     [OPTION_target_uid] = take_target_uid, [OPTION_target_gid] = take_target_gid,
+    [OPTION_fabric] = take_fabric,       [OPTION_mpi] = take_mpi,
 };

@@ -8,8 +8,8 @@
 
 enum { CONFIGURATION_SIZE = 256 << 10 };
 
-/* A line of the file that says yes to this key, as the starter reads it. */
-static bool says_yes(const char *text, const char *key)
+/* The value of this key, up to the end of the file, or "". */
+static const char *value_of(const char *text, const char *key)
 {
     for (const char *at = text; (at = strstr(at, key)) != NULL; at += strlen(key)) {
         const char *line = at;
@@ -19,10 +19,16 @@ static bool says_yes(const char *text, const char *key)
         value += strspn(value, " \t");
         if ((line > text && line[-1] != '\n') || *value != '=')
             continue;
-        value += 1 + strspn(value + 1, " \t");
-        return *value == '1' || *value == 'y' || *value == 'Y';
+        return value + 1 + strspn(value + 1, " \t");
     }
-    return false;
+    return "";
+}
+
+/* As the starter reads it. */
+static bool says_yes(const char *text, const char *key)
+{
+    const char *value = value_of(text, key);
+    return *value == '1' || *value == 'y' || *value == 'Y';
 }
 
 void site_read(const struct installation *installation, struct site *site)
@@ -35,4 +41,6 @@ void site_read(const struct installation *installation, struct site *site)
     text[size > 0 ? size : 0] = '\0';
     site->always_nv = says_yes(text, "always use nv");
     site->always_rocm = says_yes(text, "always use rocm");
+    const char *mpi = value_of(text, "mpi");
+    site->mpi = *mpi == 'h' || *mpi == 'H' ? MPI_HOST : *mpi == 'a' || *mpi == 'A' ? MPI_AUTO : MPI_CONTAINER;
 }

@@ -3,11 +3,13 @@
 #define SINGULARITY_FRONT_SITE_H
 
 #include "installation.h"
+#include "launch.h"
 
-/* "always use nv" and "always use rocm". */
+/* "always use nv", "always use rocm" and "mpi". */
 struct site {
     bool always_nv;
     bool always_rocm;
+    enum mpi_choice mpi;
 };
 void site_read(const struct installation *installation, struct site *site);
 

@@ -31,6 +31,9 @@ void perform_root(const struct plan *plan, struct stage *stage);
 /* Looks at the sources on the host and the targets in the image, as the user; fills the facts of the steps. */
 void survey(struct plan *plan, const struct plan_inputs *inputs, const struct stage *stage);
 
+/* Which libraries of the host are skipped, after a look at them and at the image's, by a process without any privilege. */
+void survey_libraries(struct plan *plan, const struct caller *caller, int root);
+
 /* In a PID namespace: returns in the process that goes on inside; the launcher's own waits outside, forwards signals and
  * passes the status on. */
 void perform_fork(struct plan *plan, const struct caller *caller);

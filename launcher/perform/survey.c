@@ -66,7 +66,7 @@ static bool covered(const struct plan *plan, uint32_t number)
 
     for (uint32_t i = 0; i < number; i++) {
         const struct step *before = &plan->steps[i];
-        bool missing = before->kind == STEP_BIND && before->facts.source_type == 0;
+        bool missing = before->skipped != NULL || (before->kind == STEP_BIND && before->facts.source_type == 0);
         if (*before->target != '\0' && before->kind != STEP_LINK && !missing && lies_in(target, before->target))
             return true;
     }
@@ -189,6 +189,7 @@ void survey(struct plan *plan, const struct plan_inputs *inputs, const struct st
     for (uint32_t i = 0; i < plan->step_count; i++)
         if (plan->steps[i].kind == STEP_BIND)
             survey_source(&plan->steps[i]);
+    survey_libraries(plan, inputs->caller, stage->parts[0]);
     for (uint32_t i = 0; i < plan->step_count; i++)
         survey_target(plan, i, stage->parts[0]);
     survey_accounts(plan, inputs, stage->parts[0]);

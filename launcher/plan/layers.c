@@ -14,7 +14,7 @@ static const char *skip_text(const struct step *step)
 
 static bool judge_source(struct step *step, struct error *error)
 {
-    if (step->kind != STEP_BIND || step->facts.source_type != 0)
+    if (step->kind != STEP_BIND || step->facts.source_type != 0 || step->skipped != NULL)
         return true;
     step->skipped = skip_text(step);
     if (step->missing_source == LOSS_STOP)

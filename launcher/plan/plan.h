@@ -52,6 +52,8 @@ enum step_flag {
     STEP_SUID = 1 << 9,         /* without nosuid (root's --allow-setuid) */
     STEP_ROOT_OWNED = 1 << 11,  /* the source must belong to root (user bind control = no) */
     STEP_ONLY_IF_MISSING = 1 << 12, /* skipped when the image has the target */
+    STEP_LIBRARY = 1 << 13,     /* skipped unless the image needs it and it can load there */
+    STEP_UNLOADABLE = 1 << 14,  /* ... and it cannot */
 };
 
 /* What a look at the host and into the image found about one step. */
@@ -75,6 +77,7 @@ struct step {
     uint32_t flags;
     enum loss missing_source;
     enum loss missing_target;
+    uint64_t library;       /* LIBRARY_* of the request */
     const char *reason;
     const char *skipped;    /* why it is not done, or NULL */
     struct step_facts facts;
@@ -179,6 +182,10 @@ bool plan_ground(struct plan *plan, const struct plan_inputs *inputs, struct err
 /* Which mounts are wanted, in the order in which they will be made. */
 bool plan_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
 bool plan_user_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
+
+/* The option that brings a library of the host in, by its LIBRARY_* number, and the directory that programs find it in. */
+#define LIBRARIES_INSIDE "/.singularity.d/libs"
+const char *plan_library_option(uint64_t library);
 
 /* With the facts: what is skipped, and what the root must be layered with. */
 bool plan_layers(struct plan *plan, const struct plan_inputs *inputs, struct error *error);

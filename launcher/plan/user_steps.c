@@ -34,22 +34,53 @@ static void add_binds(struct plan *plan, const struct request *request)
     sort_by_target(plan->steps + first, plan->step_count - first);
 }
 
+const char *plan_library_option(uint64_t library)
+{
+    static const char *const options[LIBRARY_OPTION + 1] = {[LIBRARY_NV] = "--nv", [LIBRARY_ROCM] = "--rocm",
+                                                            [LIBRARY_FABRIC] = "--fabric", [LIBRARY_MPI] = "--mpi"};
+    const char *option = options[library & LIBRARY_OPTION];
+
+    return option != NULL ? option : "host libraries";
+}
+
+static bool target_planned(const struct plan *plan, const char *target)
+{
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        if (strcmp(plan->steps[i].target, target) == 0)
+            return true;
+    return false;
+}
+
+static void add_library(struct plan *plan, const struct request_entry *library, uint32_t flags)
+{
+    const char *option = plan_library_option(library->number);
+
+    if (strncmp(library->second, "/dev/", strlen("/dev/")) != 0) {
+        struct step *step = plan_add(plan, STEP_BIND, library->first, library->second, flags, option);
+        step->library = library->number;
+        if ((library->number & LIBRARY_OBJECT) || library->number >> LIBRARY_SET != 0)
+            step->flags |= STEP_LIBRARY;
+    } else if (plan->dev_staged) {
+        plan_add(plan, STEP_BIND, library->first, library->second, STEP_NOEXEC, option);
+    }
+}
+
 static void add_libraries(struct plan *plan, const struct plan_inputs *inputs)
 {
     const struct request *request = inputs->request;
-    uint32_t flags = STEP_READONLY | STEP_NODEV | (inputs->config->user_bind_control ? 0 : STEP_ROOT_OWNED);
+    bool any_owner = inputs->config->user_bind_control || plan->mode == MODE_USERNS; /* where root's files show as nobody's */
+    uint32_t flags = STEP_READONLY | STEP_NODEV | (any_owner ? 0 : STEP_ROOT_OWNED);
+    bool fabric = false;
 
     if (request->library_count == 0)
         return;
-    plan_add(plan, STEP_DIRECTORY, "libs", "/.singularity.d/libs", STEP_NODEV, "host libraries")->missing_target = LOSS_WARN;
+    plan_add(plan, STEP_DIRECTORY, "libs", LIBRARIES_INSIDE, STEP_NODEV, "host libraries")->missing_target = LOSS_WARN;
     for (uint32_t i = 0; i < request->library_count; i++) {
-        const char *target = request->library[i].second;
-        bool device = strncmp(target, "/dev/", strlen("/dev/")) == 0;
-        if (!device)
-            plan_add(plan, STEP_BIND, request->library[i].first, target, flags, "--nv, --rocm");
-        else if (plan->dev_staged)
-            plan_add(plan, STEP_BIND, request->library[i].first, target, STEP_NOEXEC, "--nv, --rocm");
+        fabric |= (request->library[i].number & LIBRARY_OPTION) == LIBRARY_FABRIC;
+        add_library(plan, &request->library[i], flags);
     }
+    if (fabric && !target_planned(plan, "/sys"))
+        message_warning("--fabric: /sys is not mounted, so programs will not find the devices (/sys/class/infiniband)");
 }
 
 /* The caller's directory, unless it is the system's own or already there. */

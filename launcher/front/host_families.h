@@ -1,0 +1,14 @@
+/* --nv, --rocm, --fabric and --mpi: which tables of the site are read for a launch, and whether the host's MPI is found. */
+#ifndef SINGULARITY_FRONT_HOST_FAMILIES_H
+#define SINGULARITY_FRONT_HOST_FAMILIES_H
+
+#include "installation.h"
+#include "launch.h"
+
+/* What the options or the site want, unless --no-nv or --no-rocm, goes into the request; without them nothing is read but
+ * the site's configuration. Returns the environment to hand on: with --cleanenv it injects the variables that say which
+ * devices a job may use. NULL: no memory. */
+char **host_families_take(struct launch *launch, const struct installation *installation, const struct options *options,
+                          char **environment, struct arena *arena);
+
+#endif
