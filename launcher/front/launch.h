@@ -9,12 +9,15 @@
 #include "options.h"
 #include "text_store.h"
 
+enum join_wish { JOIN_AUTO, JOIN_YES, JOIN_NO };
+
 struct launch {
     struct request request;
     struct injection injection; /* variables for the container travel in the environment, not in the request */
     struct text_store store;    /* room for the request's texts, in its own text_store */
     const char *cwd;            /* NULL: deleted */
     bool root;
+    enum join_wish join;
 };
 
 /* An empty request, in a `launch` that is all zero (it is large: fresh memory is not touched more than needed). `arena` is
