@@ -72,7 +72,7 @@ COMPILE_SPANK = $(CC) -std=gnu17 -fPIC -D_GNU_SOURCE -DFRONT_DOOR='"$(PREFIX)/bi
 # The C that performs: what runs with or between raised privilege. Deciding code (plan, image, config, request) never raises
 # it and is tested as data; file system servers are started in user-namespace mode only.
 PRIVILEGED_SOURCES := $(addprefix launcher/,sexec.c privilege.c caller.c inherited.c \
-                        $(addprefix perform/,ground.c init.c inside.c layer.c loop.c mount.c steps.c))
+                        $(addprefix perform/,ground.c init.c inside.c join.c layer.c loop.c mount.c steps.c))
 PRIVILEGED_LINES = 2000
 
 # ---- what the tests and the checks use -------------------------------------------------------------------------------

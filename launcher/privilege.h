@@ -2,12 +2,13 @@
  *
  * In SUID mode (and when root launches for another user) the process is the caller from privilege_begin() on: effective,
  * real and file system ids are the caller's, root is only the saved id. Each privileged system call stands in a bracket
- * of privilege_raise() and privilege_drop() with nothing between but the call; `grep privilege_raise` is the whole list.
+ * of its own, with nothing between raise and drop but the call; `grep PRIVILEGE_RAISED` is the whole list.
  * In user-namespace mode, and for root itself, a bracket changes nothing and only leaves its audit lines.
  */
 #ifndef SINGULARITY_PRIVILEGE_H
 #define SINGULARITY_PRIVILEGE_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -38,6 +39,17 @@ void privilege_become(const struct ids *ids, uint64_t keep);
 
 void privilege_raise(const char *what, enum privilege privilege);
 void privilege_drop(void);
+
+/* The bracket: one system call in it, with its result and errno. */
+#define PRIVILEGE_RAISED(what, privilege, call) \
+    __extension__({ \
+        privilege_raise((what), (privilege)); \
+        long privileged_result = (call); \
+        int privileged_errno = errno; \
+        privilege_drop(); \
+        errno = privileged_errno; \
+        (int)privileged_result; \
+    })
 
 /* For good, verified: every id the caller's, every capability set empty but `keep` (a mask), no way back.
  * `no_new_privs` is set and read back unless root keeps its rights. */

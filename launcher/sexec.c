@@ -4,32 +4,29 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "caller.h"
 #include "config.h"
-#include "descriptor.h"
+#include "images.h"
 #include "inherited.h"
 #include "location.h"
 #include "payload.h"
 #include "perform/host_mounts.h"
 #include "perform/inside.h"
+#include "perform/join.h"
 #include "perform/perform.h"
 #include "plan/plan.h"
-
-enum { IMAGES = 32, LOCK_TRIES = 20 };
 
 /* Static, since the stack of the caller may be small; untouched pages cost nothing. */
 static struct request request;
 static struct config config;
 static struct caller caller;
 static struct plan plan;
-static struct image image;
-static struct image overlays[IMAGES];
+static struct images images;
 static struct inherited inherited;
+static struct meeting meeting;
 
 /* ---- what was asked ---- */
 
@@ -72,50 +69,6 @@ static bool become_target(void)
     return true;
 }
 
-/* ---- the image ---- */
-
-/* Writers alone, readers together; the open file carries the lock as long as the kernel or a server has it. */
-static void lock(const struct image *opened, const char *path, bool writable)
-{
-    const struct timespec pause = {.tv_nsec = 25000000};
-    bool ext = opened->root.filesystem == FILESYSTEM_EXT || opened->overlay_count > 0;
-
-    if (!ext)
-        return;
-    for (int tries = 0; flock(opened->fd, (writable ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0; tries++) {
-        if (errno != EWOULDBLOCK && !writable)
-            return; /* a file system without locks: nobody can lock it for writing either */
-        if (errno != EWOULDBLOCK)
-            stop(errno, "%s cannot be locked for writing (is it on a network file system?)", path);
-        if (tries == LOCK_TRIES)
-            stop(0, writable ? "%s is in use: it can be written by one container at a time, and only when none reads it"
-                             : "%s is being written by another container", path);
-        (void)nanosleep(&pause, NULL);
-    }
-}
-
-static void open_image(const char *path, bool writable, struct image *opened)
-{
-    struct error error = {0};
-
-    if (!image_open(path, writable, opened, &error))
-        stop(0, "%s", error.text);
-    lock(opened, path, writable);
-}
-
-static void open_images(void)
-{
-    struct stat root;
-
-    open_image(request.image, request.writable, &image);
-    if (stat("/", &root) < 0 || (root.st_dev == image.device && root.st_ino == image.inode))
-        stop(0, "%s is the host's root directory: it cannot be a container", request.image);
-    if (request.overlay_count > IMAGES)
-        stop(0, "more than %d overlays", IMAGES);
-    for (uint32_t i = 0; i < request.overlay_count; i++)
-        open_image(request.overlay[i].first, !(request.overlay[i].number & OVERLAY_READONLY), &overlays[i]);
-}
-
 /* ---- the other mode ---- */
 
 /* What needs a user namespace runs without any privilege of ours: the plain starter, with the same request. */
@@ -148,7 +101,7 @@ static void plan_or_stop(bool (*stage)(struct plan *, const struct plan_inputs *
 
     if (!stage(&plan, inputs, &error)) {
         message_log("refused uid=%u gid=%u image=%.1024s file=%llu:%llu: %s", (unsigned)caller.uid, (unsigned)caller.gid,
-                    request.image, (unsigned long long)image.device, (unsigned long long)image.inode, error.text);
+                    request.image, (unsigned long long)images.image.device, (unsigned long long)images.image.inode, error.text);
         message_syslog(false);
         stop(0, "%s", error.text);
     }
@@ -169,7 +122,22 @@ static void build_root(struct plan_inputs *inputs, struct stage *stage)
             stop(0, "the root directory cannot be layered");
     }
     perform_steps(&plan, stage);
-    perform_root(&plan, stage);
+    perform_root(stage);
+}
+
+static void make_container(struct plan_inputs *inputs)
+{
+    struct stage stage = {0};
+    struct error error = {0};
+
+    if (!images_lock(&request, &images, &error))
+        stop(0, "%s", error.text);
+    (void)umask(022); /* what is made from here on is the container's: directories that the program passes through */
+    perform_ground(&plan, &stage, &caller);
+    message_syslog(false);
+    build_root(inputs, &stage);
+    if (plan.keeper_fd >= 0)
+        join_keep(&plan, &caller, &meeting);
 }
 
 static _Noreturn void become_program(char **argv)
@@ -194,7 +162,6 @@ static _Noreturn void become_program(char **argv)
 int main(int argc, char **argv)
 {
     struct error error = {0};
-    struct stage stage = {0};
 
     inherited_take(&inherited);
     bool setuid_mode = privilege_begin();
@@ -205,8 +172,9 @@ int main(int argc, char **argv)
     setuid_mode = become_target() || setuid_mode;
     if (!config_read(location_config(), setuid_mode, &config, &error))
         stop(0, "%s", error.text);
-    open_images();
-    struct plan_inputs inputs = {.request = &request, .config = &config, .image = &image, .overlays = overlays,
+    if (!images_open(&request, &images, &error))
+        stop(0, "%s", error.text);
+    struct plan_inputs inputs = {.request = &request, .config = &config, .image = &images.image, .overlays = images.overlays,
                                  .caller = &caller, .setuid = setuid_mode};
     plan_or_stop(plan_ground, &inputs);
     if (setuid_mode && plan.mode == MODE_USERNS)
@@ -215,10 +183,13 @@ int main(int argc, char **argv)
     plan_or_stop(plan_steps, &inputs);
     if (config.audit_log)
         message_log("launch uid=%u gid=%u image=%.1024s file=%llu:%llu", (unsigned)caller.uid, (unsigned)caller.gid,
-                    request.image, (unsigned long long)image.device, (unsigned long long)image.inode);
-    (void)umask(022); /* what is made from here on is the container's: directories that the program passes through */
-    perform_ground(&plan, &stage, &caller);
-    message_syslog(false);
-    build_root(&inputs, &stage);
+                    request.image, (unsigned long long)images.image.device, (unsigned long long)images.image.inode);
+    if (plan.join && request.dry_run == DRY_RUN_NO && join_container(&plan, &inputs, &meeting)) {
+        message_syslog(false);
+        survey_start(&plan, &inputs);
+    } else {
+        make_container(&inputs);
+    }
+    perform_directory(&plan);
     become_program(argv);
 }

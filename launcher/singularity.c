@@ -15,6 +15,7 @@
 #include "front/image_name.h"
 #include "front/init_script.h"
 #include "front/installation.h"
+#include "front/join.h"
 #include "front/launch.h"
 #include "front/option_variables.h"
 #include "front/options.h"
@@ -254,6 +255,7 @@ static void take_identity(struct launch *launch)
 static void take_surroundings(struct launch *launch, struct start *start, const struct options *options)
 {
     struct request *request = &launch->request;
+    struct job_step step;
     struct rlimit stack;
 
     request->level = (uint64_t)(message_level_get() + LEVEL_BIAS);
@@ -262,6 +264,8 @@ static void take_surroundings(struct launch *launch, struct start *start, const 
     if (getrlimit(RLIMIT_STACK, &stack) == 0)
         request->stack_soft = stack.rlim_cur == RLIM_INFINITY ? UINT64_MAX : stack.rlim_cur + 1;
     descriptor_keep_pmi(request, variable(start->environment, "PMI_FD"));
+    job_step_read(start->environment, &step);
+    join_take(launch, &step);
     take_identity(launch);
     start->environment = host_families_take(launch, &start->installation, options, start->environment, &start->arena);
     if (start->environment == NULL)

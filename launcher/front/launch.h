@@ -15,6 +15,8 @@ enum fabric { FABRIC_CONTAINER, FABRIC_AUTO, FABRIC_HOST };
 /* --mpi: whose MPI a program is started with. */
 enum mpi_choice { MPI_UNSAID, MPI_CONTAINER, MPI_AUTO, MPI_HOST };
 
+enum join_wish { JOIN_AUTO, JOIN_YES, JOIN_NO };
+
 struct launch {
     struct request request;
     struct injection injection; /* variables for the container travel in the environment, not in the request */
@@ -23,6 +25,7 @@ struct launch {
     bool root;
     enum fabric fabric;
     enum mpi_choice mpi;
+    enum join_wish join;
 };
 
 /* An empty request, in a `launch` that is all zero (it is large: fresh memory is not touched more than needed). `arena` is

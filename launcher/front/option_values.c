@@ -231,6 +231,19 @@ static bool take_keep_fd(struct launch *launch, const struct option_value *use, 
     return descriptor_keep(&launch->request, text, error);
 }
 
+static bool take_join(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+{
+    bool truth = true;
+
+    if (strcmp(text, "auto") == 0)
+        launch->join = JOIN_AUTO;
+    else if (boolean_parse(text, &truth))
+        launch->join = truth ? JOIN_YES : JOIN_NO;
+    else
+        return error_set(error, 0, "%.*s %.60s: \"auto\", \"yes\" or \"no\" is wanted", OPTION_NAME(use), text);
+    return true;
+}
+
 static bool take_dry_run(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
 {
     bool truth = true;
@@ -300,6 +313,7 @@ take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_dns] = take_dns,             [OPTION_env] = take_env,               [OPTION_env_file] = take_env_file,
     [OPTION_cwd] = take_cwd,             [OPTION_app] = take_app,               [OPTION_shell] = take_shell,
     [OPTION_add_caps] = take_add_caps,   [OPTION_drop_caps] = take_drop_caps,   [OPTION_keep_fd] = take_keep_fd,
+    [OPTION_join] = take_join,
     [OPTION_dry_run] = take_dry_run,     [OPTION_target_uid] = take_target_uid, [OPTION_target_gid] = take_target_gid,
     [OPTION_fabric] = take_fabric,       [OPTION_mpi] = take_mpi,
 };

@@ -21,32 +21,17 @@
 
 static int privileged_unshare(int flags)
 {
-    privilege_raise("unshare", PRIVILEGE_MOUNT);
-    int result = unshare(flags);
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return result;
+    return PRIVILEGE_RAISED("unshare", PRIVILEGE_MOUNT, unshare(flags));
 }
 
 static int privileged_sethostname(const char *name)
 {
-    privilege_raise("sethostname", PRIVILEGE_MOUNT);
-    int result = sethostname(name, strlen(name));
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return result;
+    return PRIVILEGE_RAISED("sethostname", PRIVILEGE_MOUNT, sethostname(name, strlen(name)));
 }
 
 static int privileged_interface_up(int network, struct ifreq *interface)
 {
-    privilege_raise("SIOCSIFFLAGS", PRIVILEGE_NETWORK);
-    int result = ioctl(network, SIOCSIFFLAGS, interface);
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return result;
+    return PRIVILEGE_RAISED("SIOCSIFFLAGS", PRIVILEGE_NETWORK, ioctl(network, SIOCSIFFLAGS, interface));
 }
 
 /* A new network namespace has a loopback interface that is down. */

@@ -72,7 +72,7 @@ static _Noreturn void end_like(int status)
     _exit(128 + number);
 }
 
-static void close_all(int first)
+void perform_close(int first)
 {
     if (syscall(SYS_close_range, first, ~0U, 0) == 0)
         return;
@@ -92,10 +92,26 @@ static _Noreturn void wait_outside(pid_t child, int report, int alive, const str
     alive = fcntl(alive, F_DUPFD_CLOEXEC, 16);
     if (dup3(report, OUTSIDE_REPORT, O_CLOEXEC) < 0 || dup3(alive, OUTSIDE_ALIVE, O_CLOEXEC) < 0)
         stop(errno, "wait for the container");
-    close_all(OUTSIDE_ALIVE + 1);
+    perform_close(OUTSIDE_ALIVE + 1);
     status = wait_for(child, false);
     if (read(OUTSIDE_REPORT, &inner, sizeof inner) == (ssize_t)sizeof inner)
         status = inner;
+    end_like(status);
+}
+
+/* Between the launcher and the keeper of a container for several: ends when that is ready, or as the keeper ends. */
+static _Noreturn void wait_ready(pid_t keeper, int report, const struct plan *plan, const struct caller *caller)
+{
+    int status = 0;
+    char ready;
+
+    privilege_forget(caller);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != plan->launcher)
+        _exit(EXIT_OWN_FAILURE);
+    if (read(report, &ready, 1) == 1)
+        _exit(0);
+    while (waitpid(keeper, &status, 0) < 0 && errno == EINTR)
+        continue;
     end_like(status);
 }
 
@@ -115,7 +131,7 @@ void perform_fork(struct plan *plan, const struct caller *caller)
     int report[2], alive[2];
     sigset_t before;
 
-    if (!(plan->namespaces & CLONE_NEWPID))
+    if (!(plan->namespaces & CLONE_NEWPID) && plan->keeper_fd < 0)
         return;
     if (pipe2(report, O_CLOEXEC) < 0 || pipe2(alive, O_CLOEXEC) < 0)
         stop(errno, "start the first process of the PID namespace");
@@ -123,6 +139,10 @@ void perform_fork(struct plan *plan, const struct caller *caller)
     pid_t child = fork();
     if (child < 0)
         stop(errno, "start the first process of the PID namespace");
+    if (child > 0 && plan->keeper_fd >= 0) {
+        close(report[1]);
+        wait_ready(child, report[0], plan, caller);
+    }
     if (child > 0)
         wait_outside(child, report[0], alive[1], caller);
     (void)sigprocmask(SIG_SETMASK, &before, NULL);
@@ -135,7 +155,7 @@ void perform_fork(struct plan *plan, const struct caller *caller)
 
 void perform_follow(const struct plan *plan)
 {
-    if (plan->namespaces & CLONE_NEWPID)
+    if (plan->alive_fd > 0)
         follow(plan->alive_fd);
 }
 
@@ -150,7 +170,7 @@ void perform_session(void)
     if (child < 0)
         stop(errno, "start the program in a session of its own");
     if (child > 0) {
-        close_all(3);
+        perform_close(3);
         end_like(wait_for(child, true));
     }
     (void)sigprocmask(SIG_SETMASK, &before, NULL);

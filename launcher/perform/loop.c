@@ -18,33 +18,18 @@ enum { TRIES = 64 };
 
 static int privileged_open(const char *path, int flags)
 {
-    privilege_raise("open", PRIVILEGE_MOUNT);
-    int fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW);
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return fd;
+    return PRIVILEGE_RAISED("open", PRIVILEGE_MOUNT, open(path, flags | O_CLOEXEC | O_NOFOLLOW));
 }
 
 static int privileged_ioctl(int fd, unsigned long command, void *argument)
 {
-    privilege_raise("ioctl of a loop device", PRIVILEGE_MOUNT);
-    int result = ioctl(fd, command, argument);
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return result;
+    return PRIVILEGE_RAISED("ioctl of a loop device", PRIVILEGE_MOUNT, ioctl(fd, command, argument));
 }
 
 /* LOOP_CTL_* take a number where others take a pointer. */
 static int privileged_control(int fd, unsigned long command, long argument)
 {
-    privilege_raise("ioctl of the loop control", PRIVILEGE_MOUNT);
-    int result = ioctl(fd, command, argument);
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return result;
+    return PRIVILEGE_RAISED("ioctl of the loop control", PRIVILEGE_MOUNT, ioctl(fd, command, argument));
 }
 
 static bool is_loop_device(int fd)
@@ -71,14 +56,10 @@ static int configure_old(int device, const struct loop_config *config)
 {
     struct loop_info64 info = config->info;
 
-    privilege_raise("LOOP_SET_FD", PRIVILEGE_MOUNT);
-    int result = ioctl(device, LOOP_SET_FD, (long)config->fd);
-    int number = errno;
-    privilege_drop();
-    errno = number;
+    int result = PRIVILEGE_RAISED("LOOP_SET_FD", PRIVILEGE_MOUNT, ioctl(device, LOOP_SET_FD, (long)config->fd));
     if (result < 0 || privileged_ioctl(device, LOOP_SET_STATUS64, &info) == 0)
         return result;
-    number = errno;
+    int number = errno;
     (void)privileged_control(device, LOOP_CLR_FD, 0);
     errno = number;
     return -1;

@@ -24,104 +24,57 @@ enum { UNMOUNT_DETACH = 2, FILE_PATH = 64 };
 
 static int privileged_open_tree(int source)
 {
-    privilege_raise("open_tree", PRIVILEGE_MOUNT);
-    long result = syscall(SYS_open_tree, source, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE);
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return (int)result;
+    return PRIVILEGE_RAISED("open_tree", PRIVILEGE_MOUNT,
+                            syscall(SYS_open_tree, source, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE));
 }
 
 static int privileged_move_mount(int tree, int target)
 {
-    privilege_raise("move_mount", PRIVILEGE_MOUNT);
-    long result = syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return (int)result;
+    return PRIVILEGE_RAISED("move_mount", PRIVILEGE_MOUNT,
+                            syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
 }
 
 static int privileged_mount_setattr(int tree, const struct mount_attr *attributes, unsigned flags)
 {
-    privilege_raise("mount_setattr", PRIVILEGE_MOUNT);
-    long result = syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | flags, attributes, sizeof *attributes);
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return (int)result;
+    return PRIVILEGE_RAISED("mount_setattr", PRIVILEGE_MOUNT,
+                            syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | flags, attributes, sizeof *attributes));
 }
 
 static int privileged_fsopen(const struct new_filesystem *filesystem)
 {
-    privilege_raise("fsopen", filesystem->privilege);
-    long result = syscall(SYS_fsopen, filesystem->type, FSOPEN_CLOEXEC);
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return (int)result;
+    return PRIVILEGE_RAISED("fsopen", filesystem->privilege, syscall(SYS_fsopen, filesystem->type, FSOPEN_CLOEXEC));
 }
 
 static int privileged_fsconfig(const struct new_filesystem *filesystem, int fd, unsigned command, const char *key,
                                const char *value)
 {
-    privilege_raise("fsconfig", filesystem->privilege);
-    long result = syscall(SYS_fsconfig, fd, command, key, value, 0);
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return (int)result;
+    return PRIVILEGE_RAISED("fsconfig", filesystem->privilege, syscall(SYS_fsconfig, fd, command, key, value, 0));
 }
 
 static int privileged_fsmount(int fd, uint64_t attributes)
 {
-    privilege_raise("fsmount", PRIVILEGE_MOUNT);
-    long result = syscall(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attributes);
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return (int)result;
+    return PRIVILEGE_RAISED("fsmount", PRIVILEGE_MOUNT, syscall(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attributes));
 }
 
 static int privileged_mount(const char *source, const char *target, const char *type, unsigned long flags,
                             const char *data, enum privilege privilege)
 {
-    privilege_raise("mount", privilege);
-    int result = mount(source, target, type, flags, data);
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return result;
+    return PRIVILEGE_RAISED("mount", privilege, mount(source, target, type, flags, data));
 }
 
 static int privileged_pivot_root(void)
 {
-    privilege_raise("pivot_root", PRIVILEGE_MOUNT);
-    long result = syscall(SYS_pivot_root, ".", ".");
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return (int)result;
+    return PRIVILEGE_RAISED("pivot_root", PRIVILEGE_MOUNT, syscall(SYS_pivot_root, ".", "."));
 }
 
 static int privileged_detach(const char *path)
 {
-    privilege_raise("umount", PRIVILEGE_MOUNT);
-    int result = umount2(path, UNMOUNT_DETACH);
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return result;
+    return PRIVILEGE_RAISED("umount", PRIVILEGE_MOUNT, umount2(path, UNMOUNT_DETACH));
 }
 
 static int privileged_chroot_here(void)
 {
-    privilege_raise("chroot", PRIVILEGE_MOUNT);
-    int result = chroot(".");
-    int number = errno;
-    privilege_drop();
-    errno = number;
-    return result;
+    return PRIVILEGE_RAISED("chroot", PRIVILEGE_MOUNT, chroot("."));
 }
 
 /* ---- kernels without the descriptor calls ---- */

@@ -25,8 +25,11 @@ bool perform_layer(const struct plan *plan, struct stage *stage);
 /* Each step that is not skipped, in order. */
 void perform_steps(const struct plan *plan, struct stage *stage);
 
-/* The root becomes the root, and the process stands in its first directory. */
-void perform_root(const struct plan *plan, struct stage *stage);
+/* The root becomes the root. */
+void perform_root(const struct stage *stage);
+
+/* In the container: the process stands in its first directory. */
+void perform_directory(const struct plan *plan);
 
 /* Looks at the sources on the host and the targets in the image, as the user; fills the facts of the steps. */
 void survey(struct plan *plan, const struct plan_inputs *inputs, const struct stage *stage);
@@ -34,9 +37,15 @@ void survey(struct plan *plan, const struct plan_inputs *inputs, const struct st
 /* Which libraries of the host are skipped, after a look at them and at the image's, by a process without any privilege. */
 void survey_libraries(struct plan *plan, const struct caller *caller, int root);
 
+/* The same for a container that is entered ready made: only where and as whom the program starts. */
+void survey_start(struct plan *plan, const struct plan_inputs *inputs);
+
 /* In a PID namespace: returns in the process that goes on inside; the launcher's own waits outside, forwards signals and
- * passes the status on. */
+ * passes the status on. Where a container is set up for others: returns in its keeper. */
 void perform_fork(struct plan *plan, const struct caller *caller);
+
+/* Closes descriptors from `first` on. */
+void perform_close(int first);
 
 /* After the last change of ids: nothing inside outlives the launcher. */
 void perform_follow(const struct plan *plan);

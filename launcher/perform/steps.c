@@ -89,7 +89,7 @@ static int session_entry(const struct stage *stage, const struct step *step, boo
     return fd;
 }
 
-static void perform_directory(const struct stage *stage, const struct step *step)
+static void perform_made_directory(const struct stage *stage, const struct step *step)
 {
     OWNED_FD made = session_entry(stage, step, true);
 
@@ -150,7 +150,7 @@ static void perform_place(const struct stage *stage, const struct step *step)
 void perform_steps(const struct plan *plan, struct stage *stage)
 {
     static void (*const performers[])(const struct stage *, const struct step *) = {
-        [STEP_BIND] = perform_bind,           [STEP_DIRECTORY] = perform_directory, [STEP_FILE] = perform_file,
+        [STEP_BIND] = perform_bind,           [STEP_DIRECTORY] = perform_made_directory, [STEP_FILE] = perform_file,
         [STEP_FILESYSTEM] = perform_filesystem, [STEP_LINK] = perform_link, [STEP_PLACE] = perform_place,
     };
 
@@ -161,7 +161,13 @@ void perform_steps(const struct plan *plan, struct stage *stage)
 
 /* ---- the root, and where the program starts ---- */
 
-static void enter_directory(const struct plan *plan)
+void perform_root(const struct stage *stage)
+{
+    if (mount_pivot(stage->root) < 0)
+        stop(errno, "make the container's root directory the root");
+}
+
+void perform_directory(const struct plan *plan)
 {
     if (*plan->directory != '\0' && chdir(plan->directory) == 0)
         return;
@@ -174,11 +180,4 @@ static void enter_directory(const struct plan *plan)
                         strerrordesc_np(number), second);
     else
         message_warning("the current directory is not in the container, starting in %s", second);
-}
-
-void perform_root(const struct plan *plan, struct stage *stage)
-{
-    if (mount_pivot(stage->root) < 0)
-        stop(errno, "make the container's root directory the root");
-    enter_directory(plan);
 }

@@ -194,3 +194,12 @@ void survey(struct plan *plan, const struct plan_inputs *inputs, const struct st
         survey_target(plan, i, stage->parts[0]);
     survey_accounts(plan, inputs, stage->parts[0]);
 }
+
+void survey_start(struct plan *plan, const struct plan_inputs *inputs)
+{
+    OWNED_FD root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (root < 0)
+        stop(errno, "the container's root directory");
+    survey_oci(plan, inputs, root);
+}

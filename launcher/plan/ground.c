@@ -140,6 +140,20 @@ static void choose_namespaces(struct plan *plan, const struct plan_inputs *input
     plan->hostname = plan->namespaces & CLONE_NEWUTS ? request->hostname : NULL;
 }
 
+static void choose_join(struct plan *plan, const struct plan_inputs *inputs)
+{
+    const struct request *request = inputs->request;
+    bool first_process = (plan->namespaces & CLONE_NEWPID) && request->no_init;
+
+    plan->keeper_fd = -1;
+    plan->join = request->join_step != NULL;
+    plan->join_reason = request->join_reason;
+    if (plan->join && first_process && !request->join_asked) {
+        plan->join = false;
+        plan->join_reason = "--no-init: the program is the first process of its container";
+    }
+}
+
 /* ---- which file systems make the root ---- */
 
 static bool image_parts(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
@@ -224,6 +238,7 @@ bool plan_ground(struct plan *plan, const struct plan_inputs *inputs, struct err
     if (*inputs->config->sessiondir_prefix != '\0')
         message_verbose("\"sessiondir prefix\" has no use: what a launch needs is kept in memory");
     choose_namespaces(plan, inputs);
+    choose_join(plan, inputs);
     choose_rights(plan, inputs);
     plan->propagation_slave = inputs->config->mount_slave;
     plan->container_dir = inputs->config->container_dir;

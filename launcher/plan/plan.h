@@ -119,8 +119,12 @@ struct plan {
     bool propagation_slave;
     bool root_mapped;       /* --fakeroot: user id 0 inside */
     bool init;              /* a PID namespace with an init of ours */
-    int report_fd;          /* in it: where the program's wait status goes */
-    int alive_fd;           /* in it: hangs up when the launcher is gone */
+    int report_fd;          /* in it: where the program's wait status goes; in a keeper: where it says that all is ready */
+    int alive_fd;           /* in both: hangs up when the launcher is gone; 0: neither */
+    bool join;              /* the container is shared with other launches of the job step */
+    const char *join_reason;/* why it is, or why not; NULL: nothing asks for it */
+    int keeper_fd;          /* where this process will be asked for the container that it sets up for others; -1 */
+    pid_t launcher;         /* ... and who has started it for that */
     const char *container_dir;
     uint64_t session_size;  /* bytes of the session's memory file system */
     const char *hostname;   /* or NULL */

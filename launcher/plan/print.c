@@ -58,6 +58,10 @@ static void print_text(const struct plan *plan, const struct plan_inputs *inputs
         if (plan->namespaces & namespace_names[i].flag)
             fprintf(file, " %s", namespace_names[i].name);
     fprintf(file, "\n");
+    if (plan->join_reason != NULL) {
+        fprintf(file, "join: %s (", plan->join ? "yes" : "no");
+        put_plain(file, plan->join_reason, ")\n");
+    }
     for (uint32_t i = 0; i < plan->part_count; i++)
         fprintf(file, "root: %s %s, offset %llu, %s, by %s (%s)\n", filesystem_names[plan->parts[i].partition.filesystem],
                 plan->parts[i].source, (unsigned long long)plan->parts[i].partition.offset,
@@ -156,7 +160,8 @@ static void print_json(const struct plan *plan, const struct plan_inputs *inputs
             fprintf(file, "%s\"%s\"", separator, namespace_names[i].name);
             separator = ", ";
         }
-    fputs("],\n", file);
+    fprintf(file, "],\n  \"join\": %s,\n  ", plan->join ? "true" : "false");
+    json_member(file, "join_reason", plan->join_reason, ",\n");
     json_parts(plan, file);
     fputs("  ", file);
     json_member(file, "layer", layer_names[plan->layer], ",\n  ");

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import machine
+import mpi_roots
 import pytest
 from images import tool
 from slurm_cluster import HOME, Cluster, cgroups_lack
@@ -136,9 +137,8 @@ def test_gpu_example_has_the_card_that_slurm_gave(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="session")
 def mpi_images(running: Cluster) -> Cluster:
-    roots = pytest.importorskip("mpi_roots", reason="no tests/hpc/mpi_roots.py")
-    roots.make_root(roots.OPENMPI, running.home / "ompi.sif")
-    roots.make_root(roots.MPICH, running.home / "mpich.sif")
+    mpi_roots.make_root(mpi_roots.OPENMPI, running.home / "ompi.sif")
+    mpi_roots.make_root(mpi_roots.MPICH, running.home / "mpich.sif")
     return running
 
 

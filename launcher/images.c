@@ -1,0 +1,61 @@
+#include "images.h"
+
+#include <errno.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+
+enum { LOCK_TRIES = 20 };
+
+static bool overlay_writable(const struct request *request, uint32_t number)
+{
+    return !(request->overlay[number].number & OVERLAY_READONLY);
+}
+
+bool images_open(const struct request *request, struct images *images, struct error *error)
+{
+    struct stat root;
+
+    if (!image_open(request->image, request->writable, &images->image, error))
+        return false;
+    if (stat("/", &root) < 0 || (root.st_dev == images->image.device && root.st_ino == images->image.inode))
+        return error_set(error, 0, "%.500s is the host's root directory: it cannot be a container", request->image);
+    if (request->overlay_count > IMAGES_OVERLAYS)
+        return error_set(error, 0, "more than %d overlays", IMAGES_OVERLAYS);
+    for (uint32_t i = 0; i < request->overlay_count; i++)
+        if (!image_open(request->overlay[i].first, overlay_writable(request, i), &images->overlays[i], error))
+            return false;
+    return true;
+}
+
+static bool lock(const struct image *image, const char *path, bool writable, struct error *error)
+{
+    const struct timespec pause = {.tv_nsec = 25000000};
+    bool ext = image->root.filesystem == FILESYSTEM_EXT || image->overlay_count > 0;
+
+    if (!ext)
+        return true;
+    for (int tries = 0; flock(image->fd, (writable ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0; tries++) {
+        if (errno != EWOULDBLOCK && !writable)
+            return true; /* a file system without locks: nobody can lock it for writing either */
+        if (errno != EWOULDBLOCK)
+            return error_set(error, errno, "%.500s cannot be locked for writing (is it on a network file system?)", path);
+        if (tries == LOCK_TRIES && writable)
+            return error_set(error, 0, "%.500s is in use: it can be written by one container at a time, and only when none "
+                             "reads it", path);
+        if (tries == LOCK_TRIES)
+            return error_set(error, 0, "%.500s is being written by another container", path);
+        (void)nanosleep(&pause, NULL);
+    }
+    return true;
+}
+
+bool images_lock(const struct request *request, const struct images *images, struct error *error)
+{
+    if (!lock(&images->image, request->image, request->writable, error))
+        return false;
+    for (uint32_t i = 0; i < request->overlay_count; i++)
+        if (!lock(&images->overlays[i], request->overlay[i].first, overlay_writable(request, i), error))
+            return false;
+    return true;
+}

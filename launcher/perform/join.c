@@ -1,0 +1,136 @@
+#include "join.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../descriptor.h"
+#include "inside.h"
+#include "perform.h"
+
+enum { ROUNDS = 3, TRIES = 1000, BACKLOG = 4096 };
+
+/* In the order in which they are entered: the user namespace brings the rights for the others, the mounts come last. */
+static const struct {
+    int flag;
+    const char *path;
+} spaces[] = {{CLONE_NEWUSER, "self/ns/user"}, {CLONE_NEWPID, "self/ns/pid"}, {CLONE_NEWIPC, "self/ns/ipc"},
+              {CLONE_NEWUTS, "self/ns/uts"},   {CLONE_NEWNET, "self/ns/net"}, {CLONE_NEWNS, "self/ns/mnt"}};
+enum { SPACES = sizeof spaces / sizeof spaces[0] };
+
+/* The socket shows to those who connect who called this: in SUID mode it is root, which no program of a user's is. */
+static int privileged_listen(int place)
+{
+    return PRIVILEGE_RAISED("listen", PRIVILEGE_MOUNT, listen(place, BACKLOG));
+}
+
+static int privileged_setns(int space, int flag)
+{
+    return PRIVILEGE_RAISED("setns", PRIVILEGE_MOUNT, setns(space, flag));
+}
+
+/* Made with the rights that we have: what users make belongs to user namespaces of theirs. */
+static bool is_ours(int space)
+{
+    struct stat owner, own;
+    OWNED_FD user = ioctl(space, NS_GET_USERNS);
+
+    return user >= 0 && fstat(user, &owner) == 0 && fstatat(proc_fd(), "self/ns/user", &own, 0) == 0 &&
+           owner.st_dev == own.st_dev && owner.st_ino == own.st_ino;
+}
+
+/* False: the kernel does not let this process in, and nothing has been done. */
+static bool enter(struct plan *plan, const struct caller *caller, const int *fds)
+{
+    size_t used = 0;
+
+    for (size_t i = 0; i < SPACES; i++) {
+        if (!(plan->namespaces & (uint64_t)spaces[i].flag))
+            continue;
+        OWNED_FD space = fds[used++];
+        if (plan->mode != MODE_USERNS && !is_ours(space))
+            stop(0, "join the container of this job step: its namespaces are not of this program's making");
+        int result = privileged_setns(space, spaces[i].flag);
+        if (result < 0 && used == 1)
+            return false;
+        if (result < 0)
+            stop(errno, "join the container of this job step (--join=no starts one of its own)");
+        if (spaces[i].flag == CLONE_NEWUSER)
+            privilege_mapped(plan->root_mapped ? 0 : caller->uid);
+    }
+    plan->init = false; /* the keeper is the first process of a PID namespace */
+    perform_fork(plan, caller);
+    return true;
+}
+
+/* True in the child that sets up; in the parent false, when the container is ready or will never be. A set-up that ends
+ * with a message of its own ends this launch too. */
+static bool set_up(struct plan *plan, int place)
+{
+    pid_t launcher = getpid(), child = fork();
+    int status = 0;
+
+    if (child == 0) {
+        plan->keeper_fd = place;
+        plan->launcher = launcher;
+        return true;
+    }
+    close(place);
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+        continue;
+    if (child > 0 && WIFEXITED(status) && WEXITSTATUS(status) != 0)
+        _exit(WEXITSTATUS(status));
+    return false;
+}
+
+bool join_container(struct plan *plan, const struct plan_inputs *inputs, struct meeting *meeting)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    const char *obstacle = meeting_prepare(meeting, plan, inputs);
+    int fds[SPACES], rounds = 0;
+
+    for (int tries = 0; obstacle == NULL && rounds < ROUNDS && tries < TRIES; tries++) {
+        OWNED_FD place = meeting_place(meeting);
+        if (place >= 0 && privileged_listen(place) < 0)
+            fd_close(&place);
+        OWNED_FD connection = meeting_ask(meeting, &obstacle);
+        if (connection < 0) { /* nobody listens yet, or any more */
+            (void)nanosleep(&pause, NULL);
+            continue;
+        }
+        if (place >= 0 && set_up(plan, fd_give(&place)))
+            return false;
+        if (meeting_answered(connection, fds, (size_t)__builtin_popcountll(plan->namespaces), &obstacle)) {
+            message_verbose("joining the container of the job step (%s)", plan->join_reason);
+            if (enter(plan, inputs->caller, fds))
+                return true;
+            obstacle = strerrordesc_np(errno);
+        }
+        rounds++;
+    }
+    meeting_missed(plan, inputs->request, obstacle);
+    return false;
+}
+
+_Noreturn void join_keep(const struct plan *plan, const struct caller *caller, const struct meeting *meeting)
+{
+    int fds[SPACES];
+    size_t count = 0;
+
+    for (size_t i = 0; i < SPACES; i++)
+        if ((plan->namespaces & (uint64_t)spaces[i].flag) && (fds[count++] = openat(proc_fd(), spaces[i].path, O_RDONLY | O_CLOEXEC)) < 0)
+            stop(errno, "keep the container for its job step (%s)", spaces[i].path);
+    privilege_forget(caller);
+    perform_follow(plan);
+    if (prctl(PR_SET_PDEATHSIG, 0) < 0 || setsid() < 0 || write(plan->report_fd, "", 1) != 1)
+        stop(errno, "keep the container for its job step");
+    meeting_keep(meeting, plan->keeper_fd, fds, count);
+}

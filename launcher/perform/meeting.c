@@ -1,0 +1,355 @@
+#include "meeting.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../descriptor.h"
+#include "../location.h"
+#include "inside.h"
+#include "perform.h"
+
+enum { GUESTS = 2048, ANSWER_SECONDS = 60, FIRST_FD = 3 };
+
+static const char no_answer[] = "no answer within a minute";
+
+/* ---- the key ---- */
+
+__attribute__((format(printf, 2, 3))) static void add(struct meeting *meeting, const char *format, ...)
+{
+    char *end = (char *)meeting->key + meeting->key_size;
+    size_t room = sizeof meeting->key - meeting->key_size;
+    va_list arguments;
+
+    va_start(arguments, format);
+    int length = vsnprintf(end, room, format, arguments);
+    va_end(arguments);
+    meeting->key_size = length < 0 || (size_t)length >= room ? sizeof meeting->key : meeting->key_size + (size_t)length;
+}
+
+static void add_file(struct meeting *meeting, const char *what, const struct stat *status)
+{
+    add(meeting, "%s %llu:%llu %lld %lld.%09ld\n", what, (unsigned long long)status->st_dev,
+        (unsigned long long)status->st_ino, (long long)status->st_size, (long long)status->st_mtim.tv_sec,
+        status->st_mtim.tv_nsec);
+}
+
+/* A file that is written changes its size and time by the ranks' own doing. */
+static void add_image(struct meeting *meeting, int fd, bool writable)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0)
+        return;
+    if (writable) {
+        status.st_size = 0;
+        status.st_mtim = (struct timespec){0};
+    }
+    add_file(meeting, "image", &status);
+}
+
+static void add_user(struct meeting *meeting, const struct plan *plan, const struct caller *caller)
+{
+    add(meeting, "mode %d user %u group %u others", (int)plan->mode, (unsigned)caller->uid, (unsigned)caller->gid);
+    for (int i = 0; i < caller->group_count; i++)
+        add(meeting, " %u", (unsigned)caller->groups[i]);
+    add(meeting, "\n");
+}
+
+/* Paths mean the same only to those that see the same: their root directory, mounts and processes. */
+static void add_surroundings(struct meeting *meeting)
+{
+    static const char *const names[] = {"user", "mnt", "pid", "ipc", "uts", "net", "cgroup", "time"};
+    struct stat status;
+    char path[32];
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(path, sizeof path, "self/ns/%s", names[i]);
+        if (fstatat(proc_fd(), path, &status, 0) == 0)
+            add(meeting, "%s %llu\n", names[i], (unsigned long long)status.st_ino);
+    }
+    if (stat("/", &status) == 0)
+        add(meeting, "root %llu:%llu\n", (unsigned long long)status.st_dev, (unsigned long long)status.st_ino);
+    if (stat(location_config(), &status) == 0)
+        add_file(meeting, "configuration", &status);
+}
+
+/* What each rank may have its own of, and what only says how its program starts, is left out. */
+static bool add_request(struct meeting *meeting, const struct request *request)
+{
+    static struct request common; /* too large for a stack that may be limited */
+    struct error error = {0};
+
+    memcpy(&common, request, offsetof(struct request, text_store));
+    common.colour = common.new_session = common.join_asked = false;
+    common.cleanenv = common.no_eval = common.no_umask = false;
+    common.action = common.level = common.stack_soft = 0;
+    common.shell = common.app = common.userns_reason = common.join_reason = NULL;
+    common.keep_fd_count = 0;
+    meeting->key_size = request_encode(&common, meeting->key, sizeof meeting->key, &error);
+    return meeting->key_size > 0;
+}
+
+/* FNV-1a: names only have to differ, for the key itself is compared too. */
+static uint64_t digest(const struct meeting *meeting, uint64_t start)
+{
+    for (size_t i = 0; i < meeting->key_size; i++)
+        start = (start ^ meeting->key[i]) * UINT64_C(0x100000001b3);
+    return start;
+}
+
+const char *meeting_prepare(struct meeting *meeting, const struct plan *plan, const struct plan_inputs *inputs)
+{
+    struct sockaddr_un *address = &meeting->address;
+
+    if (!add_request(meeting, inputs->request))
+        return "the options are too long";
+    add_user(meeting, plan, inputs->caller);
+    add_image(meeting, inputs->image->fd, inputs->request->writable);
+    for (uint32_t i = 0; i < inputs->request->overlay_count; i++)
+        add_image(meeting, inputs->overlays[i].fd, !(inputs->request->overlay[i].number & OVERLAY_READONLY));
+    add_surroundings(meeting);
+    if (meeting->key_size >= sizeof meeting->key)
+        return "the options are too long";
+    meeting->keeper = inputs->setuid ? 0 : inputs->caller->uid;
+    address->sun_family = AF_UNIX;
+    int length = snprintf(address->sun_path + 1, sizeof address->sun_path - 1, "singularity-join-%016llx%016llx",
+                          (unsigned long long)digest(meeting, UINT64_C(0xcbf29ce484222325)),
+                          (unsigned long long)digest(meeting, UINT64_C(0x9e3779b97f4a7c15)));
+    meeting->address_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+    return NULL;
+}
+
+/* ---- those who ask ---- */
+
+int meeting_place(const struct meeting *meeting)
+{
+    OWNED_FD place = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    if (place < 0 || bind(place, (const struct sockaddr *)&meeting->address, meeting->address_size) < 0)
+        return -1;
+    return fd_give(&place);
+}
+
+/* Who called listen() or connect() on the other side, in the ids of our user namespace. */
+static bool peer_is(int connection, uid_t uid)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+
+    return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == uid;
+}
+
+static bool send_descriptors(int connection, const void *bytes, size_t size, const int *fds, size_t count)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(MEETING_SPACES * sizeof(int))];
+    } control = {.bytes = {0}};
+    struct iovec vector = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = size};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.bytes,
+                             .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    control.header.cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(&control.header), fds, count * sizeof(int));
+    return sendmsg(connection, &message, MSG_NOSIGNAL) == (ssize_t)size;
+}
+
+/* The bytes received, -1 on failure; descriptors that are more or fewer than `count` are closed, and `fds` filled with -1. */
+static ssize_t receive_descriptors(int connection, void *bytes, size_t size, int *fds, size_t count)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(MEETING_SPACES * sizeof(int))];
+    } control = {.bytes = {0}};
+    struct iovec vector = {.iov_base = bytes, .iov_len = size};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
+    ssize_t length;
+    int got[MEETING_SPACES];
+    size_t found = 0;
+
+    for (size_t i = 0; i < count; i++)
+        fds[i] = -1;
+    do
+        length = recvmsg(connection, &message, MSG_CMSG_CLOEXEC);
+    while (length < 0 && errno == EINTR);
+    struct cmsghdr *header = length > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+        found = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        memcpy(got, CMSG_DATA(header), found * sizeof(int));
+    }
+    if (found == count && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+        memcpy(fds, got, count * sizeof(int));
+    else
+        for (size_t i = 0; i < found; i++)
+            close(got[i]);
+    return length;
+}
+
+int meeting_ask(const struct meeting *meeting, const char **obstacle)
+{
+    const struct timeval patience = {.tv_sec = ANSWER_SECONDS};
+    OWNED_FD self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    OWNED_FD connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    if (self < 0 || connection < 0 ||
+        setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0 ||
+        setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0) {
+        *obstacle = errno == ENOSYS ? "that needs Linux 5.3 or newer" : strerrordesc_np(errno);
+        return -1;
+    }
+    if (connect(connection, (const struct sockaddr *)&meeting->address, meeting->address_size) < 0) {
+        *obstacle = errno == ECONNREFUSED ? NULL : errno == EAGAIN ? no_answer : strerrordesc_np(errno);
+        return -1;
+    }
+    if (!peer_is(connection, meeting->keeper)) {
+        *obstacle = "a program that is not this one has taken the name of its meeting";
+        return -1;
+    }
+    return send_descriptors(connection, meeting->key, meeting->key_size, &self, 1) ? fd_give(&connection) : -1;
+}
+
+bool meeting_answered(int connection, int *spaces, size_t count, const char **obstacle)
+{
+    char word = 0;
+    ssize_t length = receive_descriptors(connection, &word, 1, spaces, count);
+
+    if (length < 0 && errno == EAGAIN)
+        *obstacle = no_answer;
+    if (length != 1)
+        return false;
+    if (word == 'y' && spaces[0] >= 0)
+        return true;
+    *obstacle = "its keeper has another container";
+    return false;
+}
+
+void meeting_missed(struct plan *plan, const struct request *request, const char *obstacle)
+{
+    if (obstacle == NULL)
+        obstacle = "those who set it up came to their end";
+    if (request->join_asked)
+        message_warning("--join=yes: a container of its own all the same: %s", obstacle);
+    else
+        message_verbose("a container of its own (%s): %s", plan->join_reason, obstacle);
+    plan->join = false;
+}
+
+/* ---- the keeper ---- */
+
+/* A guest is first the connection on which it will ask, then the process that asked. */
+struct guests {
+    struct pollfd polls[GUESTS + 1]; /* [0] is the place */
+    bool asked[GUESTS + 1];
+    nfds_t count;                    /* with the place */
+};
+
+static void accept_all(struct guests *guests)
+{
+    while (guests->count <= GUESTS) {
+        int connection = accept4(guests->polls[0].fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (connection < 0)
+            return;
+        guests->asked[guests->count] = false;
+        guests->polls[guests->count++] = (struct pollfd){.fd = connection, .events = POLLIN};
+    }
+}
+
+/* The process that has asked and was let in; -1: it was not. */
+static int answer(const struct meeting *meeting, int connection, const int *spaces, size_t count)
+{
+    static uint8_t key[MEETING_KEY];
+    OWNED_FD process = -1;
+    ssize_t size = receive_descriptors(connection, key, sizeof key, &process, 1);
+    bool same = process >= 0 && size > 0 && (size_t)size == meeting->key_size && memcmp(key, meeting->key, (size_t)size) == 0;
+
+    if (!same || !peer_is(connection, geteuid())) {
+        (void)send(connection, "n", 1, MSG_NOSIGNAL);
+        return -1;
+    }
+    return send_descriptors(connection, "y", 1, spaces, count) ? fd_give(&process) : -1;
+}
+
+static void forget(struct guests *guests, nfds_t number)
+{
+    close(guests->polls[number].fd);
+    guests->count--;
+    guests->polls[number] = guests->polls[guests->count];
+    guests->asked[number] = guests->asked[guests->count];
+}
+
+/* Everything but the place and the namespaces is let go: a rank's output ends with the rank. */
+static void settle(int *fds, size_t count)
+{
+    OWNED_FD nothing = memfd_create("nothing", MFD_CLOEXEC);
+
+    for (size_t i = 0; i < count; i++)
+        if ((fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 64)) < 0)
+            _exit(EXIT_OWN_FAILURE);
+    for (int fd = 0; fd < FIRST_FD; fd++)
+        if (dup2(nothing, fd) < 0)
+            _exit(EXIT_OWN_FAILURE);
+    for (size_t i = 0; i < count; i++)
+        if ((fds[i] = dup3(fds[i], FIRST_FD + (int)i, O_CLOEXEC)) < 0)
+            _exit(EXIT_OWN_FAILURE);
+    nothing = -1;
+    perform_close(FIRST_FD + (int)count);
+}
+
+static void raise_limit(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+_Noreturn void meeting_keep(const struct meeting *meeting, int place, const int *spaces, size_t count)
+{
+    static struct guests guests;
+    int fds[MEETING_SPACES + 1];
+
+    memcpy(fds, spaces, count * sizeof(int));
+    fds[count] = place;
+    raise_limit();
+    settle(fds, count + 1);
+    (void)signal(SIGCHLD, SIG_IGN); /* as the first process of a PID namespace it has orphans, who are not waited for */
+    guests.polls[0] = (struct pollfd){.fd = fds[count], .events = POLLIN};
+    guests.count = 1;
+    (void)fcntl(fds[count], F_SETFL, O_NONBLOCK);
+    for (;;) {
+        int ready = poll(guests.polls, guests.count, guests.count > 1 ? -1 : 0);
+        if (ready == 0 || (ready < 0 && errno != EINTR && errno != EAGAIN))
+            _exit(0);
+        for (nfds_t i = guests.count - 1; ready > 0 && i > 0; i--) {
+            if (guests.polls[i].revents == 0)
+                continue;
+            int process = guests.asked[i] ? -1 : answer(meeting, guests.polls[i].fd, fds, count);
+            if (process < 0) {
+                forget(&guests, i);
+                continue;
+            }
+            close(guests.polls[i].fd);
+            guests.polls[i] = (struct pollfd){.fd = process, .events = POLLIN};
+            guests.asked[i] = true;
+        }
+        if (ready > 0 && guests.polls[0].revents != 0)
+            accept_all(&guests);
+        guests.polls[0].events = guests.count > GUESTS ? 0 : POLLIN;
+    }
+}
