@@ -122,7 +122,7 @@ def _layered(partial: "Partial", uri: Uri, fetch: Fetch, time_: int) -> Source:
     )
 
     def complete(root: Root) -> None:
-        container.write(root, config)
+        container.write(root, partial.image)
         definition = source.read(str(uri), {}, unused_allowed=True)
         platform_files.write(root, definition, definition.stages[-1], facts)
 
