@@ -24,6 +24,13 @@ def options(decorated: _Decorated) -> _Decorated:
             help="Where the registry cannot be reached, use what the name meant last, with a warning",
         ),
         option(
+            "--verify-cache",
+            is_flag=True,
+            variables="VERIFY_CACHE",
+            group=_GROUP,
+            help="Read what the cache has of the image again, and make or fetch anew what is damaged",
+        ),
+        option(
             "--library",
             default="",
             metavar="URL",

@@ -58,12 +58,20 @@ def resolved(reference: Reference, access: Access, stores: Sequence[Path], *, of
 
 @contextmanager
 def opened(
-    reference: Reference, wanted: Platform, access: Access, store: Store | None, *, temporary: Path | None = None
+    reference: Reference,
+    wanted: Platform,
+    access: Access,
+    store: Store | None,
+    *,
+    temporary: Path | None = None,
+    verify: bool = False,
 ) -> Iterator[Image]:
     """The image that a reference means, for as long as its layers are read.
 
     What `store` has is not fetched, and what is fetched is there afterwards; without a store it is kept below
-    `temporary` for the time being. Raises ImageError, FileError, NetworkError and RegistryError.
+    `temporary` for the time being. With `verify` layers in the store are read first, and damaged ones are fetched again
+    without anything having been made of them; else they are noticed when they are used. Raises ImageError, FileError,
+    NetworkError and RegistryError.
     """
     if store is None:
         with files.temporary_directory(temporary or paths.temporary()) as directory:
@@ -73,6 +81,8 @@ def opened(
     blobs = _Remote(resolved(reference, access, [store.directory]), access, store)
     found = blobs.image(wanted)
     layers = [each for each in blobs.layers(found.digest) if each.is_layer]
+    if verify and (count := store.drop_damaged(each.digest for each in layers)):
+        logger.warning("%s: damaged layers in the cache: %d, fetched again", reference, count)
     with _Fetching(blobs, layers) as fetching:
         blobs.fetching = fetching
         try:
