@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import signal
+import stat
 import sys
 import threading
 import time
@@ -15,7 +16,17 @@ from contextlib import contextmanager
 from enum import IntEnum
 from typing import TextIO
 
+CLOSED = os.O_RDWR | os.O_APPEND  # how /dev/null is opened in place of a closed standard stream, as by the front door
 VERBOSE = 15  # between logging's DEBUG and INFO: a decision and its reason
+
+
+def output_is_closed() -> bool:
+    """Whether whoever called has closed standard output, so that what is written there is nowhere."""
+    import fcntl
+
+    status = os.fstat(1)
+    is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
+    return is_null and fcntl.fcntl(1, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_APPEND) == CLOSED
 
 
 class Level(IntEnum):

@@ -1,7 +1,7 @@
 """Image files that are made or fetched once and kept: each in a directory of the cache with a name of its own.
 
 KEY/image.sif   the image; and other names of it, those that programs in the container see
-KEY/made        its size and time, so that one which is not as it was made is noticed; locked while the image is made
+KEY/made        its size, time and SHA-256, so that one which is not as it was made is noticed; locked while it is made
 
 Caches that others keep have the same directories. They are only read, and only where nobody but their owner can write.
 """
@@ -25,16 +25,27 @@ _OWN = (_IMAGE, MADE, PARTIAL, LAZY)  # names in the directory of an image that 
 _NANOSECONDS = 1_000_000_000
 
 
-def find(place: Path | None, key: str, others: Sequence[Path] = ()) -> Path | None:
-    """The image of a key: the user's own below `place`, else one of those below `others`; None where there is none."""
+def find(place: Path | None, key: str, others: Sequence[Path] = (), *, verify: bool = False) -> Path | None:
+    """The image of a key: the user's own below `place`, else one of those below `others`; None where there is none.
+
+    With `verify` it is read again, and a damaged one is as one that is not there.
+    """
     own = whole(place / key) if place else None
+    if own is not None and verify and not _is_sound(own):
+        logger.warning("%s: damaged; it is not used any more", own)
+        (own.parent / MADE).unlink(missing_ok=True)
+        own = None
     if own is not None:
         touch(own)
         return own
     for other in others:
         found = whole(other / key)
-        if found is not None and _is_safe(found, other):
-            return found
+        if found is None or not _is_safe(found, other):
+            continue
+        if verify and not _is_sound(found):
+            logger.warning("%s: damaged; it is not used", found)
+            continue
+        return found
     return None
 
 
@@ -88,8 +99,24 @@ def declare_whole(path: Path, fd: int) -> bool:
 
 def _note(made: int, path: Path) -> None:
     status = path.stat()
+    said = f"{status.st_size} {status.st_mtime_ns} {_digest(path)}"
     os.ftruncate(made, 0)
-    os.pwrite(made, f"{status.st_size} {status.st_mtime_ns}".encode("ascii"), 0)
+    os.pwrite(made, said.encode("ascii"), 0)
+
+
+def _digest(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_sound(found: Path) -> bool:
+    """Whether an image has the content that it was made with."""
+    try:
+        return (found.parent / MADE).read_text(encoding="ascii").split()[2:] == [_digest(found)]
+    except OSError:
+        return False
 
 
 def _publish(directory: Path, made: int, path: Path) -> None:
@@ -114,7 +141,8 @@ def whole(directory: Path) -> Path | None:
     path = directory / _IMAGE
     try:
         status = path.stat()
-        same = (directory / MADE).read_text(encoding="ascii") == f"{status.st_size} {status.st_mtime_ns}"
+        made = (directory / MADE).read_text(encoding="ascii").split()
+        same = made[:2] == [str(status.st_size), str(status.st_mtime_ns)]
     except (OSError, ValueError):
         return None
     return path if same else None

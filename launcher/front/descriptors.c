@@ -10,10 +10,11 @@
 
 enum { KEEP_LIMIT = sizeof((struct request *)NULL)->keep_fd / sizeof(struct request_entry) };
 
+/* O_APPEND means nothing to /dev/null: by it singularity/console.py tells what was closed from what was sent there. */
 void descriptors_begin(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR | O_NOCTTY) != fd)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR | O_APPEND | O_NOCTTY) != fd)
             stop(errno, "/dev/null, in place of a closed standard stream");
 }
 

@@ -106,7 +106,7 @@ def convert_oci(
         return closing(merge.merged(image, indexed or index_layer))
 
     def configure(root: Root) -> None:
-        container.write(root, image.config)
+        container.write(root, image)
 
     with files.temporary_directory(request.temporary, keep=request.keep) as directory:
         has = _architecture(image.config.platform.architecture, request)

@@ -19,11 +19,14 @@ def fetch(place: str, *, limit: int, patience: "Patience | None" = None) -> byte
     """
     if not place.startswith(_SCHEMES):
         return _read(Path("/" + place.removeprefix("file:").lstrip("/")), limit)
-    from singularity.registry.download import download  # what comes from this machine needs no network
+    from singularity.registry.download import WebFile  # what comes from this machine needs no network
 
     try:
-        with download(place, patience=patience) as answer:
-            return _within(answer.stream.read(limit + 1), limit, place)
+        with WebFile(place, patience=patience).open() as stream:
+            data = b""
+            while len(data) <= limit and (piece := stream.read(limit + 1 - len(data))):
+                data += piece
+            return _within(data, limit, place)
     except (NetworkError, RegistryError) as error:
         raise BuildError(str(error)) from error
 

@@ -11,17 +11,21 @@ from singularity.definition.model import Stage
 from singularity.definition.parse import parse_label
 from singularity.errors import FileError
 from singularity.image import sif
+from singularity.image.origin import LABEL, Origin
 
 _SCHEMA = "org.label-schema."
 _OCI = "org.opencontainers.image."
 # What is said of one build, and of no image that is built on it.
 _OWN = (f"{_SCHEMA}build-", f"{_SCHEMA}usage", f"{_SCHEMA}schema-version")
 _OWN_OCI = (f"{_OCI}created", f"{_OCI}architecture", f"{_OCI}base.")
+_FETCHED = frozenset(("docker", "oras", "library", "shub"))  # agents that note where it came from
 _HELP = "/.singularity.d/runscript.help"
 
 
-def automatic(stage: Stage, *, architecture: str, time: int, has_help: bool) -> dict[str, str]:
-    """What the build itself knows; `time` in seconds since 1970."""
+def automatic(
+    stage: Stage, *, architecture: str, time: int, has_help: bool, origin: Origin | None = None
+) -> dict[str, str]:
+    """What the build itself knows; `time` in seconds since 1970, `origin` that of what was fetched to begin with."""
     date = datetime.fromtimestamp(time, UTC)
     labels = {
         f"{_SCHEMA}schema-version": "1.0",
@@ -35,11 +39,14 @@ def automatic(stage: Stage, *, architecture: str, time: int, has_help: bool) -> 
         labels |= {f"{_SCHEMA}usage": _HELP, f"{_SCHEMA}usage.singularity.runscript.help": _HELP}
     for keyword, field in stage.header.items():
         labels[f"{_SCHEMA}usage.singularity.deffile.{keyword}"] = field.value
-    return labels | _base(stage)
+    return labels | _base(stage, origin)
 
 
-def _base(stage: Stage) -> dict[str, str]:
-    """Name and digest of the SIF file that the image is built on."""
+def _base(stage: Stage, origin: Origin | None) -> dict[str, str]:
+    """Name and digest of the image of a registry, or of the SIF file, that the image is built on."""
+    if stage.agent in _FETCHED and origin:
+        base = {f"{_OCI}base.name": origin.name, f"{_OCI}base.digest": origin.digest}
+        return base | ({LABEL: origin.place} if origin.place else {})
     if stage.agent != "localimage":
         return {}
     source = stage.value("from")

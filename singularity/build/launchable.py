@@ -25,15 +25,15 @@ _FORMAT = "1"  # of what is made; another number makes everything anew
 _SUFFIXES = re.compile(r"(\.(tar|cpio|vnfs))?(\.(gz|bz|bz2|xz|zst)|z)?$|\.(tgz|tbz|tbz2|txz|tzst)$", re.IGNORECASE)
 
 
-def cached(image: Image, place: Path) -> Path:
+def cached(image: Image, place: Path, *, verify: bool = False) -> Path:
     """The SIF file that `place` of the cache has for an archive, made if need be; its name is like the archive's.
 
-    Raises FileError, ImageError and ToolError.
+    With `verify` it is read again first, and made anew where it is damaged. Raises FileError, ImageError and ToolError.
     """
     known = paths.private(place / "known") / _key(image.path)
     name = f"{_SUFFIXES.sub('', image.path.name)[:200] or 'image'}.sif"
     with suppress(OSError, ValueError):
-        found = kept.find(place, known.read_text(encoding="ascii") or "none")
+        found = kept.find(place, known.read_text(encoding="ascii") or "none", verify=verify)
         if found is not None:
             return kept.named(found, name)
     work = f"unpacks {image.path}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from singularity.build import labels, scripts
 from singularity.definition.model import App, Definition, Script, Stage
 from singularity.definition.parse import APP_NAME
-from singularity.image import metadata
+from singularity.image import metadata, origin
 from singularity.image.metadata import APPS, DIRECTORY
 from singularity.image.root import Root
 
@@ -117,7 +117,9 @@ def write(root: Root, definition: Definition, stage: Stage, facts: Facts) -> Non
     if "labels" in facts.sections:
         own = {**stage.labels, **posted}
         has_help = root.is_file(f"{DIRECTORY}/runscript.help")
-        automatic = labels.automatic(stage, architecture=facts.architecture, time=facts.time, has_help=has_help)
+        automatic = labels.automatic(
+            stage, architecture=facts.architecture, time=facts.time, has_help=has_help, origin=origin.read(root)
+        )
         _write_labels(root, f"{DIRECTORY}/labels.json", own, automatic, overwrite=facts.overwrite)
     for app in stage.apps:
         _write_app(root, app, facts)

@@ -92,4 +92,5 @@ def write_ext3(tree: Tree, new: files.NewFile, request: BuildRequest) -> None:
         size=None if request.size is None else request.size * make_ext.MEBIBYTE,
         epoch=reproducible.source_date_epoch(),
         purpose=f"write {request.target}",
+        name=str(request.target),
     )

@@ -9,22 +9,14 @@ from singularity.registry.access import from_environment
 
 _GROUP = "Registries"
 
-
-def access_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options; the function gets them as `access`, an `Access`."""
-
-    @functools.wraps(function)
-    def called(*args: Any, no_https: bool, authfile: str, docker_login: bool, **more: Any) -> Any:
-        access = from_environment(no_https=no_https, authfile=authfile, login=docker_login)
-        return function(*args, access=access, **more)
-
-    about = "Ask for the user name and the password of the registry"
-    login = option("--docker-login", is_flag=True, variables="DOCKER_LOGIN", group=_GROUP, help=about)
-    return no_https_option(authfile_option(login(called)))
-
-
 no_https_option = option(
-    "--no-https", "--nohttps", is_flag=True, variables="NOHTTPS NO_HTTPS", group=_GROUP, help="The registry speaks http"
+    "--no-https",
+    "--nohttps",
+    "no_https",
+    is_flag=True,
+    variables="NOHTTPS NO_HTTPS",
+    group=_GROUP,
+    help="The registry or library that is named speaks plain http",
 )
 authfile_option = option(
     "--authfile",
@@ -32,5 +24,23 @@ authfile_option = option(
     metavar="FILE",
     variables="AUTH_FILE AUTHFILE",
     group=_GROUP,
-    help="Where the credentials for registries are, in the form of Docker's config.json",
+    help="Credentials for registries, in place of the usual files",
 )
+login_option = option(
+    "--docker-login",
+    is_flag=True,
+    variables="DOCKER_LOGIN",
+    group=_GROUP,
+    help="Ask for the name and the password of the registry",
+)
+
+
+def access_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds them all; the function gets them as `access`, an `Access`."""
+
+    @functools.wraps(function)
+    def called(*args: Any, no_https: bool, authfile: str, docker_login: bool, **more: Any) -> Any:
+        access = from_environment(no_https=no_https, authfile=authfile, login=docker_login)
+        return function(*args, access=access, **more)
+
+    return no_https_option(authfile_option(login_option(called)))

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import click
 
-from singularity import files, paths
+from singularity import console, files, paths
 from singularity.cli.command import Verb, option
 from singularity.errors import FileError, UsageError
 from singularity.variables import handed_on
@@ -62,6 +62,8 @@ def command(ctx: click.Context, image: Path, target: Path | None, text: str | No
             logger.warning("--file %s means nothing here: COMMAND writes to standard output", target)
         ctx.exit(_run(image, text))
     if target is None:
+        if console.output_is_closed():
+            raise FileError("standard output is closed", hint="name a file with -f")
         if sys.stdout.isatty():
             raise UsageError("export: an archive is nothing for a terminal", hint="name a file with -f, or use a pipe")
         _export(image, sys.stdout.buffer)

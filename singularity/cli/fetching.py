@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from singularity.cli.access import authfile_option, login_option, no_https_option
 from singularity.cli.command import option
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
@@ -12,36 +13,22 @@ _GROUP = "Images that are fetched"
 def options(decorated: _Decorated) -> _Decorated:
     """Adds those that `sources.fetch.from_options` knows, but for the platform and the cache."""
     added = (
-        option(
-            "--no-https",
-            "--nohttps",
-            "no_https",
-            is_flag=True,
-            variables="NOHTTPS NO_HTTPS",
-            group=_GROUP,
-            help="The registry or library that is named speaks plain http",
-        ),
-        option(
-            "--authfile",
-            default="",
-            metavar="FILE",
-            variables="AUTH_FILE AUTHFILE",
-            group=_GROUP,
-            help="Credentials for registries, in place of the usual files",
-        ),
-        option(
-            "--docker-login",
-            is_flag=True,
-            variables="DOCKER_LOGIN",
-            group=_GROUP,
-            help="Ask for the name and the password of the registry",
-        ),
+        no_https_option,
+        authfile_option,
+        login_option,
         option(
             "--offline",
             is_flag=True,
             variables="OFFLINE",
             group=_GROUP,
             help="Where the registry cannot be reached, use what the name meant last, with a warning",
+        ),
+        option(
+            "--verify-cache",
+            is_flag=True,
+            variables="VERIFY_CACHE",
+            group=_GROUP,
+            help="Read what the cache has of the image again, and make or fetch anew what is damaged",
         ),
         option(
             "--library",

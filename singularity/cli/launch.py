@@ -77,9 +77,10 @@ def command(argv: tuple[str, ...]) -> int:
         raise ImageError(f"{image}: a {found.format.value}, but named as an archive", hint="give it another name")
     from singularity.build import launchable
 
-    place = None if given_options(launch)["disable_cache"] else _cache()
+    given = given_options(launch)
+    place = None if given["disable_cache"] else _cache()
     if place is not None:
-        path = launchable.cached(found, place)
+        path = launchable.cached(found, place, verify=bool(given["verify_cache"]))
         _become(front_door(), launch.of(path), _environment(path))
     with launchable.temporary(found) as path:
         return _wait_for(launch, path)
@@ -108,7 +109,7 @@ def _launch_uri(launch: Launch, named: "Uri") -> int:
 
 _FETCHING = (
     "no_https", "authfile", "docker_login", "platform", "arch", "arch_variant", "tmpdir", "disable_cache", "offline",
-    "docker_host", "library_url", "lazy",
+    "docker_host", "library_url", "lazy", "verify_cache",
 )  # fmt: skip
 
 

@@ -194,7 +194,7 @@ def _mend_inheritance() -> None:
     """What a careless caller hands down: closed standard streams, and SIGCHLD ignored, which hides how tools end."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # each gets the lowest number that is free
         if getattr(sys, name) is None:
-            fd = os.open(os.devnull, os.O_RDWR)
+            fd = os.open(os.devnull, console.CLOSED)
             os.set_inheritable(fd, True)
             setattr(sys, name, open(fd, mode))  # noqa: SIM115 - to the end of the process
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

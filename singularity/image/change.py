@@ -77,7 +77,8 @@ def _copy_staged(image: Opened, argv: Sequence[str], temporary: Path) -> int:
         status, likeness = staged_copy.copy(_content(image.fd, image), _content(image.fd, image), argv, root)
         with rewritten(image) as new:
             _make_whole(new, image)
-            make_ext.add(likeness.changes(), new, image.image.root.offset, image.image.root.size)
+            part = image.image.root
+            make_ext.add(likeness.changes(), new, part.offset, part.size, name=str(image.path))
     return status
 
 
@@ -118,11 +119,11 @@ def unpack_over(image: Opened, tree: Tree, temporary: Path) -> None:
         _make_whole(new, image)
         part = image.image.root
         found = links.of(_content(new, image))
-        make_ext.add(found.followed(tree), new, part.offset, part.size)
+        make_ext.add(found.followed(tree), new, part.offset, part.size, name=str(image.path))
         with files.temporary_directory(temporary) as place:
             (place / "root").mkdir()
             standard = list(_completion(_content(new, image), place / "root"))
-            make_ext.add(iter(standard), new, part.offset, part.size)
+            make_ext.add(iter(standard), new, part.offset, part.size, name=str(image.path))
 
 
 def restore(image: Opened, temporary: Path) -> None:

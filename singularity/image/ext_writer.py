@@ -139,7 +139,10 @@ class Writer:
     returns False when it cannot. Raises ImageError (FullError), and OSError when the file cannot be written.
     """
 
-    def __init__(self, fd: int, offset: int, size: int, *, now: int, grow: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self, fd: int, offset: int, size: int, *, now: int, grow: Callable[[], bool] | None = None, name: str = ""
+    ) -> None:
+        self.name = name  # of the image, for messages; empty where whoever calls says it
         self.system = Filesystem(fd, offset, size, limited=False)
         self.allocator = Allocator(self.system)
         self.losses = Losses()
@@ -150,6 +153,9 @@ class Writer:
         self.block_size = self.system.super.block_size
         self._wide = self.system.super.inode_size >= layout.INODE_CORE + layout.EXTRA_SIZE
         self.allocator.flush(clean=False)
+
+    def _named(self, path: bytes) -> str:
+        return f"{self.name}: {_shown(path)}" if self.name else _shown(path)
 
     # ---- room ----
 
@@ -215,7 +221,7 @@ class Writer:
         """A directory that a member lies in: a link gives way to it, as when root unpacks, and nothing else does."""
         there = self._load(parent).names.get(name)
         if there is not None and stat.S_IFMT(self._mode(there)) not in (stat.S_IFDIR, stat.S_IFLNK):
-            raise ImageError(f"{_shown(path)}: no directory, though another member of the archive lies in it")
+            raise ImageError(f"{self._named(path)}: no directory, though another member of the archive lies in it")
         return self._make_directory(path, parent, name)
 
     def _root(self) -> _Directory:
@@ -276,13 +282,13 @@ class Writer:
         above, _, name = member.target.rpartition(b"/")
         number = self._load(self.directory(above)).names.get(name)
         if number is None or stat.S_ISDIR(self._mode(number)):
-            raise ImageError(f"{_shown(member.path)}: a hard link to {_shown(member.target)}, which is no file")
+            raise ImageError(f"{self._named(member.path)}: a hard link to {_shown(member.target)}, which is no file")
         return number
 
     def _count_name(self, member: Member, number: int) -> int:
         """Counts one more name of a file; returns its type."""
         if self._count_link(number, 1) > layout.LINKS_LIMIT:
-            raise ImageError(f"{_shown(member.path)}: a file with more than {layout.LINKS_LIMIT} names")
+            raise ImageError(f"{self._named(member.path)}: a file with more than {layout.LINKS_LIMIT} names")
         return _TYPE_OF[stat.S_IFMT(self._mode(number))]
 
     def _make(self, member: Member, data: Iterable[bytes]) -> int:
@@ -304,7 +310,7 @@ class Writer:
         if len(member.target) < 4 * _POINTERS:
             mapped.pointers = array("I", member.target.ljust(4 * _POINTERS, b"\0"))
         elif len(member.target) >= self.block_size:
-            raise ImageError(f"{_shown(member.path)}: a link of {len(member.target)} bytes, too long for ext3")
+            raise ImageError(f"{self._named(member.path)}: a link of {len(member.target)} bytes, too long for ext3")
         else:
             mapped.write(0, memoryview(member.target.ljust(self.block_size, b"\0")))
 
@@ -312,7 +318,7 @@ class Writer:
         per_block = self.block_size // 4
         pointed = (_DIRECT + per_block + per_block**2 + per_block**3) * self.block_size
         if member.size > min(_LARGEST, pointed):
-            raise ImageError(f"{_shown(member.path)}: {member.size} bytes, too large for ext3")
+            raise ImageError(f"{self._named(member.path)}: {member.size} bytes, too large for ext3")
         if member.size >= _LARGE:
             raw = self.allocator.raw_super
             raw[100] |= layout.LARGE_FILE
@@ -406,7 +412,7 @@ class Writer:
         area = layout.pack_attributes(values, self.block_size, block=True)
         if area is None:
             total = sum(map(len, values.values()))
-            what = f"{_shown(member.path)}: {total} bytes of extended attributes, more than ext3 keeps of a file"
+            what = f"{self._named(member.path)}: {total} bytes of extended attributes, more than ext3 keeps of a file"
             raise ImageError(what)
         block = self.allocate(1).first
         self.allocator.write(block * self.block_size, area)

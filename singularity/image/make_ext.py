@@ -60,12 +60,13 @@ def make(
     label: str = "",
     epoch: int | None = None,
     purpose: str = "make the ext3 image",
+    name: str = "",
 ) -> None:
     """Makes an ext3 file system with the files of `tree` in an empty file open for reading and writing.
 
-    `size` is that of the file system in bytes; None: what the content needs, and a fourth more. The rest is as for
-    `make_empty`. Raises ImageError, among others when `size` is too small: then the whole tree is looked at to say how
-    much it needs.
+    `size` is that of the file system in bytes; None: what the content needs, and a fourth more. `name` is the image's,
+    for messages. The rest is as for `make_empty`. Raises ImageError, among others when `size` is too small: then the
+    whole tree is looked at to say how much it needs.
     """
     offset = len(LINE) if line else 0
     now = epoch * _SECOND if epoch is not None else time.time_ns()
@@ -75,18 +76,18 @@ def make(
     else:
         make_empty(fd, size, line=line, label=label, epoch=epoch, purpose=purpose)
     growth = _Growth(fd, offset, epoch, purpose) if size is None else None
-    writer = Writer(fd, offset, size or _START, now=now, grow=growth.double if growth else None)
+    writer = Writer(fd, offset, size or _START, now=now, grow=growth.double if growth else None, name=name)
     needs = Needs(writer.block_size)
     for entry in tree:
         needs.add(entry.member)
         try:
             writer.add(entry)
         except FullError as error:
-            raise _too_small(tree, needs, size) from error
+            raise _too_small(tree, needs, size, name) from error
     try:
         writer.finish()
     except FullError as error:
-        raise _too_small(tree, needs, size) from error
+        raise _too_small(tree, needs, size, name) from error
     if growth:
         growth.cut(writer)
     if epoch is not None:
@@ -94,19 +95,20 @@ def make(
     _warn(writer.losses)
 
 
-def add(tree: Tree, fd: int, offset: int, size: int, *, epoch: int | None = None) -> None:
+def add(tree: Tree, fd: int, offset: int, size: int, *, epoch: int | None = None, name: str = "") -> None:
     """Adds the files of `tree` to the ext2 or ext3 file system at `offset` of an open file, which nobody else uses.
 
-    Raises ImageError, among others when it has no room, which leaves it marked as unfinished; OSError.
+    `name` is the image's, for messages. Raises ImageError, among others when it has no room, which leaves it marked as
+    unfinished; OSError.
     """
-    writer = Writer(fd, offset, size, now=epoch * _SECOND if epoch is not None else time.time_ns())
+    writer = Writer(fd, offset, size, now=epoch * _SECOND if epoch is not None else time.time_ns(), name=name)
     needs = Needs(writer.block_size)
     for entry in tree:
         needs.add(entry.member)
         try:
             writer.add(entry)
         except FullError as error:
-            raise _too_small(tree, needs, size) from error
+            raise _too_small(tree, needs, size, name) from error
     writer.finish()
     _warn(writer.losses)
 
@@ -165,15 +167,17 @@ class Needs:
         return size + (8 if size < 128 * MEBIBYTE else 40 if size < 1 << 30 else 136) * MEBIBYTE
 
 
-def _too_small(tree: Tree, needs: Needs, size: int | None) -> ImageError:
+def _too_small(tree: Tree, needs: Needs, size: int | None, name: str) -> ImageError:
     """The one line for a file system that is full, after counting what else would have come."""
+    before = f"{name}: " if name else ""
     if size is None:
-        return ImageError(f"the content needs more than {_LIMIT >> 30} GiB", hint="name the image's size")
+        return ImageError(f"{before}the content needs more than {_LIMIT >> 30} GiB", hint="name the image's size")
     for entry in tree:
         needs.add(entry.member)
     wanted = max(-(-needs.size() // MEBIBYTE), size // MEBIBYTE + 1)
     return ImageError(
-        f"the content needs about {wanted} MiB and the image has {size // MEBIBYTE} MiB", hint="make it larger"
+        f"{before}the content needs about {wanted} MiB and the image has {size // MEBIBYTE} MiB",
+        hint="make it larger",
     )
 
 

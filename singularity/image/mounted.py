@@ -48,6 +48,7 @@ _NO_DEVICES = (
     errno.ENOTTY,
 )  # of loop devices: a container, most likely
 _START, _END, _PAUSE = 30.0, 2.0, 0.005  # seconds: for a server to mount, for users to leave, between looks
+_LITTLE = 1 << 20  # bytes: a disk with less room is full
 _DAMAGED = (errno.EIO, errno.EUCLEAN)
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -217,10 +218,19 @@ def _write_back(image: Opened, place: Path) -> None:
     try:
         kernel.sync_file_system(fd)
     except OSError as error:
+        if error.errno == errno.EIO and _is_full(image.fd):  # what the kernel says of a loop device whose disk is full
+            what = f"{image.path}: {os.strerror(errno.ENOSPC)}"
+            raise FileError(what, hint="on the disk that it is on") from error
         what = f"{image.path}: not all could be written: {error.strerror}"
-        raise FileError(what, hint="is its disk full? e2fsck looks at the image") from error
+        raise FileError(what, hint="e2fsck looks at the image") from error
     finally:
         os.close(fd)
+
+
+def _is_full(fd: int) -> bool:
+    """Whether the file system that an open file lies on has no room worth mentioning."""
+    system = os.fstatvfs(fd)
+    return system.f_bavail * system.f_frsize < _LITTLE
 
 
 def _bind(image: Opened, place: Path) -> None:

@@ -2,7 +2,8 @@
 
 The likeness has the directories of the image, and files of the same size, mode and time that hold no data: what cp asks
 about what is there already, it finds out. Links are links to themselves, which lead nowhere, and so are devices and
-pipes, which cp must not put files in place of. What is new or different after cp has run is what it did.
+pipes, which cp must not put files in place of. What is new or different after cp has run is what it did; a file that is
+another one then is so under all names that it has in the image.
 """
 
 import logging
@@ -10,7 +11,7 @@ import os
 import signal
 import stat
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -58,11 +59,13 @@ def find(found: links.Links, word: str) -> Place:
 class Likeness:
     """The likeness, in a private empty directory."""
 
-    def __init__(self, root: Path, place: Place) -> None:
+    def __init__(self, root: Path, place: Place, shared: Mapping[bytes, Sequence[bytes]]) -> None:
         self.root = os.fsencode(root)
         self.place = place
+        self._shared = shared  # files of several names in the image: the first name, and all of them
+        self._first: dict[bytes, Member] = {}  # those files, by their first name
         self._members: dict[bytes, Member] = {}  # what the image has
-        self._inodes: dict[int, bytes] = {}  # of the likeness, and the path that each had at first
+        self._inodes: dict[int, list[bytes]] = {}  # of the likeness, and the paths that each had at first
 
     def make(self, tree: Tree) -> None:
         """Fills the directory."""
@@ -71,6 +74,8 @@ class Likeness:
         for entry in tree:
             member = entry.member
             path = self._at(member.path)
+            if member.path in self._shared:
+                self._first[member.path] = member
             if member.path == self.place.base:
                 directories.append(member)
                 continue
@@ -80,8 +85,14 @@ class Likeness:
                 os.makedirs(path, exist_ok=True)
                 directories.append(member)
                 continue
-            if member.kind is Kind.HARD_LINK:
-                member = replace(self._members.get(member.target, _UNKNOWN), path=member.path)
+            first = member.target if member.kind is Kind.HARD_LINK else member.path
+            if first in self._shared:
+                member = replace(self._first[first], path=member.path)
+                there = next((each for each in self._shared[first] if each in self._members), None)
+                if there is not None:
+                    os.link(self._at(there), path, follow_symlinks=False)
+                    self._note(member)
+                    continue
             if member.kind is Kind.FILE:
                 self._make_file(path, member)
             else:
@@ -101,7 +112,7 @@ class Likeness:
 
     def _note(self, member: Member) -> None:
         self._members[member.path] = member
-        self._inodes[os.lstat(self._at(member.path)).st_ino] = member.path
+        self._inodes.setdefault(os.lstat(self._at(member.path)).st_ino, []).append(member.path)
 
     def _at(self, path: bytes) -> bytes:
         return os.path.join(self.root, path)
@@ -118,6 +129,24 @@ class Likeness:
             changed = self._changed(entry.member)
             if changed is not None:
                 yield Entry(changed, entry.data)
+                yield from self._other_names(changed)
+
+    def _other_names(self, changed: Member) -> Iterator[Entry]:
+        """Those that a file keeps which is another one now, wherever in the image they are."""
+        inode = os.lstat(self._at(changed.path)).st_ino
+        if changed.kind is not Kind.FILE or changed.path not in self._inodes.get(inode, ()):
+            return
+        group = next((names for names in self._shared.values() if changed.path in names), ())
+        for name in group:
+            if name == changed.path:
+                continue
+            if name in self._members:
+                try:
+                    if os.lstat(self._at(name)).st_ino != inode:
+                        continue
+                except FileNotFoundError:
+                    continue
+            yield Entry(Member(path=name, kind=Kind.HARD_LINK, mode=0, target=changed.path))
 
     def _moved(self) -> list[tuple[bytes, bytes]]:
         """Files of the image that cp gave another name, as --backup makes it."""
@@ -126,9 +155,9 @@ class Likeness:
             for name in names:
                 place = os.path.join(above, name)
                 path = place[len(self.root) + 1 :]
-                old = self._inodes.get(os.lstat(place).st_ino, path)
-                if old != path:
-                    found.append((path, old))
+                old = self._inodes.get(os.lstat(place).st_ino, [path])
+                if path not in old:
+                    found.append((path, old[0]))
         return found
 
     def _changed(self, member: Member) -> Member | None:
@@ -142,7 +171,8 @@ class Likeness:
                 b"/" + path
             )
             return None if leads_here else replace(member, uid=0, gid=0)
-        if old != path or before is None or before.kind not in (Kind.FILE, Kind.DIRECTORY):
+        is_other = path not in old or member.kind is Kind.HARD_LINK  # another name of what comes by its first one
+        if is_other or before is None or before.kind not in (Kind.FILE, Kind.DIRECTORY):
             return None
         extra = 0o700 if before.kind is Kind.DIRECTORY else 0o600
         same_mode = stat.S_IMODE(status.st_mode) == before.mode | extra
@@ -157,9 +187,6 @@ class Likeness:
         return replace(member, uid=before.uid, gid=before.gid, mode=mode, xattrs=before.xattrs)
 
 
-_UNKNOWN = Member(path=b"", kind=Kind.FILE, mode=0o644)
-
-
 def run(argv: Sequence[str]) -> int:
     """Runs cp to its end; its status."""
     process = subprocess.Popen(argv, preexec_fn=partial(kernel.die_with_parent, signal.SIGKILL, os.getpid()))
@@ -172,9 +199,19 @@ def run(argv: Sequence[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
+def _watched(tree: Tree, shared: dict[bytes, list[bytes]]) -> Tree:
+    """The same tree; notes the files of several names that pass."""
+    for entry in tree:
+        if entry.member.kind is Kind.HARD_LINK:
+            first = entry.member.target
+            shared.setdefault(first, [first]).append(entry.member.path)
+        yield entry
+
+
 def copy(tree: Tree, again: Tree, words: Sequence[str], likeness: Path) -> "tuple[int, Likeness]":
     """Runs cp with these words on a likeness of an image, whose content is read twice; its status, and what it did."""
-    made = Likeness(likeness, find(links.of(tree), words[-1]))
+    shared: dict[bytes, list[bytes]] = {}
+    made = Likeness(likeness, find(links.of(_watched(tree, shared)), words[-1]), shared)
     made.make(again)
     if made.place.is_led_to and not made.has_target():
         raise FileError(f"{words[-1]}: a link to nothing in the image")

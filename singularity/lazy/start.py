@@ -35,7 +35,7 @@ def launchable(uri: Uri, fetch: Fetch) -> Path | None:
     try:
         places = cache_places.find(fetch)
         if uri.transport.is_web:
-            return _of_web(uri, places)
+            return _of_web(uri, fetch, places)
         if uri.transport is Transport.DOCKER:
             return _of_registry(uri, fetch, places)
         raise _WholeError("only images of registries and web servers can be read in parts")
@@ -48,7 +48,7 @@ class _WholeError(Exception):
     """Why an image must be fetched whole."""
 
 
-def _of_web(uri: Uri, places: Caches) -> Path:
+def _of_web(uri: Uri, fetch: Fetch, places: Caches) -> Path:
     from singularity.lazy.web import WebSource
 
     source = WebSource(uri.place)
@@ -57,7 +57,7 @@ def _of_web(uri: Uri, places: Caches) -> Path:
         raise _WholeError(_NO_CACHE)
     if not source.key:
         raise _WholeError("its server does not say when it changes")
-    found = kept.find(place, source.key, places.elsewhere(_NET))
+    found = kept.find(place, source.key, places.elsewhere(_NET), verify=fetch.verify)
     if found is not None:
         return found
     try:
@@ -89,7 +89,7 @@ def _of_registry(uri: Uri, fetch: Fetch, places: Caches) -> Path:
     if missing:
         raise _WholeError(f"{len(missing)} of its {len(partial.layers)} layers have no table of contents")
     key = hashlib.sha256(f"{__version__} {partial.image.digest} {fetch.platform}".encode()).hexdigest()
-    path = kept.find(place, key)
+    path = kept.find(place, key, verify=fetch.verify)
     if path is not None:
         return path
     path = kept.begin(place, key)
@@ -122,7 +122,7 @@ def _layered(partial: "Partial", uri: Uri, fetch: Fetch, time_: int) -> Source:
     )
 
     def complete(root: Root) -> None:
-        container.write(root, config)
+        container.write(root, partial.image)
         definition = source.read(str(uri), {}, unused_allowed=True)
         platform_files.write(root, definition, definition.stages[-1], facts)
 

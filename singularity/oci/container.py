@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from singularity.console import VERBOSE
-from singularity.image import metadata
+from singularity.image import metadata, origin
 from singularity.image.root import Root
-from singularity.oci.document import Config
+from singularity.oci.image import Image
 
 logger = logging.getLogger(__name__)
 
@@ -78,14 +78,16 @@ exec "$@"
 """
 
 
-def write(root: Root, config: Config) -> None:
+def write(root: Root, image: Image) -> None:
     """Writes the files into a root file system. Raises OSError."""
+    config = image.config
     root.make_directory(f"{metadata.DIRECTORY}/env")
     _write(root, _RUNSCRIPT, runscript(config.entrypoint, config.command), _PROGRAM)
     _write(root, _ENVIRONMENT, environment(config.environment), _PROGRAM)
     _write(root, _LABELS, json.dumps(dict(config.labels), indent="\t", ensure_ascii=False) + "\n", _TEXT)
     _write(root, CONFIG_FILE, json.dumps(config.raw, ensure_ascii=False, separators=(",", ":")), _TEXT)
     _write(root, _START, start(config.user, config.working_directory), _TEXT)
+    origin.write(root, image.origin)
     for key in sorted(_UNUSED & {key for key, value in config.raw.items() if value}):
         logger.log(VERBOSE, "%s of the image is kept in %s; launches have no use for it", key, CONFIG_FILE)
 

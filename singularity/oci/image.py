@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from singularity.errors import ImageError
+from singularity.image.origin import Origin
 from singularity.oci import choose, document
 from singularity.oci.digest import Checked, Digest
 from singularity.oci.document import Config, Descriptor, Index, Manifest, Platform
@@ -40,6 +41,7 @@ class Image:
     digest: Digest  # of the manifest, or of the configuration where there is no manifest
     config: Config
     layers: tuple[Layer, ...]
+    origin: Origin | None = None  # for one of a registry
 
 
 def find(blobs: Blobs, start: Descriptor, wanted: Platform) -> Image:

@@ -13,6 +13,7 @@ from typing import BinaryIO, Self
 from singularity import console, files, paths
 from singularity.console import VERBOSE
 from singularity.errors import ImageError, NetworkError, RegistryError
+from singularity.image.origin import Origin
 from singularity.oci import document, image
 from singularity.oci.digest import Digest
 from singularity.oci.document import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor, Manifest, Platform
@@ -57,12 +58,20 @@ def resolved(reference: Reference, access: Access, stores: Sequence[Path], *, of
 
 @contextmanager
 def opened(
-    reference: Reference, wanted: Platform, access: Access, store: Store | None, *, temporary: Path | None = None
+    reference: Reference,
+    wanted: Platform,
+    access: Access,
+    store: Store | None,
+    *,
+    temporary: Path | None = None,
+    verify: bool = False,
 ) -> Iterator[Image]:
     """The image that a reference means, for as long as its layers are read.
 
     What `store` has is not fetched, and what is fetched is there afterwards; without a store it is kept below
-    `temporary` for the time being. Raises ImageError, FileError, NetworkError and RegistryError.
+    `temporary` for the time being. With `verify` layers in the store are read first, and damaged ones are fetched again
+    without anything having been made of them; else they are noticed when they are used. Raises ImageError, FileError,
+    NetworkError and RegistryError.
     """
     if store is None:
         with files.temporary_directory(temporary or paths.temporary()) as directory:
@@ -70,8 +79,10 @@ def opened(
                 yield found
             return
     blobs = _Remote(resolved(reference, access, [store.directory]), access, store)
-    found = image.find(blobs, blobs.start(), wanted)
+    found = blobs.image(wanted)
     layers = [each for each in blobs.layers(found.digest) if each.is_layer]
+    if verify and (count := store.drop_damaged(each.digest for each in layers)):
+        logger.warning("%s: damaged layers in the cache: %d, fetched again", reference, count)
     with _Fetching(blobs, layers) as fetching:
         blobs.fetching = fetching
         try:
@@ -101,7 +112,7 @@ def in_parts(reference: Reference, wanted: Platform, access: Access, store: Stor
     Raises ImageError, FileError, NetworkError and RegistryError.
     """
     blobs = _Remote(reference, access, store)
-    found = image.find(blobs, blobs.start(), wanted)
+    found = blobs.image(wanted)
     layers = tuple(each for each in blobs.layers(found.digest) if each.is_layer)
     return Partial(image=found, layers=layers, blobs=blobs)
 
@@ -132,10 +143,18 @@ class _Remote:
         from singularity.registry.client import Registry
 
         self.name = str(reference)
+        self.short_name = str(replace(reference, digest=None)) if reference.tag else self.name
         self.reference = reference
         self.store = store
         self.registry = Registry(reference.host, access)
         self.fetching: _Fetching | None = None
+
+    def image(self, wanted: Platform) -> Image:
+        """The image that the reference means, and where it came from."""
+        start = self.start()
+        found = image.find(self, start, wanted)
+        source = self.store.source(start.digest)
+        return replace(found, origin=Origin(name=self.short_name, digest=str(start.digest), place=source))
 
     def start(self) -> Descriptor:
         """The document that the reference names, which is in the store then, under its name too."""
@@ -143,15 +162,15 @@ class _Remote:
         if digest is None:
             raise ImageError(f"{self.name}: no digest")
         data = self.store.read(digest, MANIFEST_LIMIT)
-        media_type = ""
+        media_type = source = ""
         if data is None:
             found = self.registry.manifest(self.reference)
-            data, media_type = found.data, found.media_type
+            data, media_type, source = found.data, found.media_type, found.source
             self.keep(digest, data)
-        if self.reference.tag:
+        if self.reference.tag or source:
             said = document.parse_object(data, self.name)
-            name = str(replace(self.reference, digest=None))
-            self.store.note(name, digest, media_type or document.text(said, "mediaType", self.name), len(data))
+            media_type = media_type or document.text(said, "mediaType", self.name)
+            self.store.note(self.short_name, digest, media_type, len(data), source or self.store.source(digest))
         return Descriptor(media_type=media_type if media_type in _DOCUMENTS else "", digest=digest, size=len(data))
 
     def keep(self, digest: Digest, data: bytes) -> None:

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 from singularity import files, locks
 from singularity.errors import FileError, ImageError
+from singularity.image import origin
 from singularity.oci import digest as digests
 from singularity.oci import document
 from singularity.oci.digest import Digest
@@ -185,13 +186,13 @@ class Store:
 
     # ---- names ----
 
-    def note(self, name: str, digest: Digest, media_type: str, size: int) -> None:
-        """Remembers what a name, a reference in full, means now. Raises FileError."""
+    def note(self, name: str, digest: Digest, media_type: str, size: int, source: str = "") -> None:
+        """Remembers what a name, a reference in full, means now, and who said so. Raises FileError."""
         entry = {
             "mediaType": media_type,
             "digest": str(digest),
             "size": size,
-            "annotations": {REFERENCE_NAME: name},
+            "annotations": {REFERENCE_NAME: name} | ({origin.LABEL: source} if source else {}),
         }
         if known([self.directory], name) == digest:
             return
@@ -200,6 +201,14 @@ class Store:
             return [*(each for each in entries if _name_of(each) != name), entry]
 
         self._change_index(changed)
+
+    def source(self, digest: Digest) -> str:
+        """Who gave a document, HOST/REPOSITORY; empty where nobody has noted it."""
+        for place in (*self._others, self.directory):
+            for each in _index(place):
+                if each.digest == digest and origin.LABEL in each.annotations:
+                    return each.annotations[origin.LABEL]
+        return ""
 
     def _change_index(self, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
         path = self.directory / INDEX

@@ -72,7 +72,7 @@ class Registry:
         """What a tag stands for now; asked without the manifest itself where the server can do that."""
         if reference.digest is not None:
             return reference.digest
-        return self._first(reference, lambda place: self._digest(reference, place))
+        return self._first(reference, lambda place: self._digest(reference, place), VERBOSE)
 
     def open_blob(self, repository: str, descriptor: Descriptor, offset: int = 0) -> BinaryIO:
         """The bytes of a blob from `offset` on, read on where the connection breaks. Their digest is not checked.
@@ -107,8 +107,8 @@ class Registry:
             raise
         return True
 
-    def _first(self, reference: Reference, ask: Callable[[Place], _Result]) -> _Result:
-        """The answer of the first place that has one. Which it was is told where there are several."""
+    def _first(self, reference: Reference, ask: Callable[[Place], _Result], level: int = logging.INFO) -> _Result:
+        """The answer of the first place that has one. Which it was is told where it is not what was named."""
         places = mirrors.for_reference(reference, no_https=self._access.no_https)
         known = self._known.get(reference.repository)
         if known in places:
@@ -118,18 +118,18 @@ class Registry:
             try:
                 result = ask(place)
             except (NetworkError, RegistryError) as error:
-                logger.log(VERBOSE, "%s: not from %s: %s", reference, place, error)
+                logger.log(level, "%s: not from %s: %s", reference, place, error)
                 continue
-            return self._from(reference, place, result)
+            return self._from(reference, place, result, level)
         result = ask(places[-1])
         if len(places) > 1 or places[-1].host != reference.host:
-            return self._from(reference, places[-1], result)
+            return self._from(reference, places[-1], result, level)
         return result
 
-    def _from(self, reference: Reference, place: Place, result: _Result) -> _Result:
+    def _from(self, reference: Reference, place: Place, result: _Result, level: int) -> _Result:
         if self._known.get(reference.repository) != place:
             self._known[reference.repository] = place
-            logger.log(VERBOSE, "%s: from %s", reference, place)
+            logger.log(level, "%s: from %s", reference, place)
         return result
 
     def _manifest(self, reference: Reference, place: Place) -> Document:

@@ -1,103 +1,119 @@
-"""Files of web servers: one request for what there is, and a stream that goes on where the connection breaks."""
+"""Files of web servers: what a server says of one, its bytes from any place on, and parts of it."""
 
 import base64
-import io
+import hashlib
 import urllib.parse
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import TracebackType
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, cast
 
 from singularity.errors import NetworkError, RegistryError
 from singularity.registry.http import Answer, Client, Patience, shown
-from singularity.registry.stream import Resuming
+from singularity.registry.stream import Resuming, part
 
-_BUFFER = 1 << 20  # bytes
-_PARTIAL = 206
+_OK, _PARTIAL = 200, 206
+_WORDS = {401: "wants a password", 403: "denied", 404: "not found", 410: "not found any more"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Download:
-    """A file of a web server, open to be read; closed by `with`.
+def refused(name: str, status: int, what: str = "") -> RegistryError:
+    """The error for an answer that is none of those that were hoped for."""
+    said = f"{_WORDS.get(status, 'refused')} {what}".rstrip()
+    return RegistryError(f"{name}: {said} (StatusCode: {status})", status=status)
 
-    `version` is what the server tells versions of it apart by, an ETag or a date; empty where it does not.
+
+class WebFile:
+    """A file at an `http:` or `https:` URL; a user and a password in the URL are for its server alone.
+
+    What the server says of it is known after `describe`, or after `open`; bytes of two versions are never mixed. What
+    cannot be reached is a NetworkError; what is not to be had, or has changed since, a RegistryError.
     """
 
-    url: str  # after redirects
-    size: int | None  # bytes of the whole file, where the server says it
-    ranges: bool  # whether the server gives parts of it
-    version: str
-    modified: str  # Last-Modified, as the server writes it
-    stream: BinaryIO  # from the offset that was asked for on; not checked against any digest
+    def __init__(self, url: str, *, size: int | None = None, patience: Patience | None = None) -> None:
+        self.name = shown(url)  # for messages
+        self.size = size  # bytes, where somebody says it
+        self.validators: tuple[str, ...] = ()  # all that the server tells versions apart by: a date, an ETag
+        self._url = url
+        self._bare, self._authorization = _split(url)
+        self._client = Client(patience)
+        self._version: str | None = None  # what If-Range takes: a strong ETag, else a date; None: not asked yet
+        self._pending: Answer | None = None  # a transfer that has begun, and nobody has read of yet
 
-    def __enter__(self) -> Self:
-        return self
+    @property
+    def key(self) -> str:
+        """Changes with the file, as far as the server says so; empty where it does not."""
+        words = (self._url, *self.validators, str(self.size))
+        return hashlib.sha256("\0".join(words).encode("utf-8", "replace")).hexdigest() if self.validators else ""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.stream.close()
-
-
-def download(
-    url: str, *, offset: int = 0, version: str = "", client: Client | None = None, patience: Patience | None = None
-) -> Download:
-    """Opens a file, `http:` or `https:`; a user and a password in the URL are for its server alone.
-
-    With `offset`, from there on, if the file is still the `version` that was read before. Raises NetworkError, and
-    RegistryError where it is not to be had, or has changed.
-    """
-    client = client or Client(patience)
-    first = _ask(client, url, offset, version)
-    validator = _validator(first)
-    if offset and version and validator != version:
-        first.close()
-        raise RegistryError(f"{shown(url)}: has changed since its beginning was fetched", hint="fetch it anew")
-    size = _size(first)
-    pending = [first]
-
-    def ask(start: int) -> Answer:
-        if pending:
-            return pending.pop()
-        answer = _ask(client, url, start, validator)
-        if _validator(answer) != validator or _size(answer) != size:
+    def describe(self) -> None:
+        """Asks what the file is now."""
+        answer = self._client.send("HEAD", self._bare, authorization=self._authorization)
+        if answer.status == _OK:
+            self._learn(answer)
             answer.close()
-            raise RegistryError(f"{shown(url)}: changes while it is fetched", hint="fetch it again")
+        else:  # there are servers without HEAD
+            answer.drain()
+            self._pending = self._get(0)
+
+    def open(self, offset: int = 0) -> BinaryIO:
+        """The bytes from an offset on, which a read gives as they come; a transfer that breaks goes on by itself."""
+        if self._version is None:
+            self._pending = self._get(offset)
+        stream = Resuming(self.name, self._at, size=self.size, offset=offset, patience=self._client.patience)
+        return cast("BinaryIO", stream)
+
+    def part(self, offset: int, size: int) -> bytes:
+        """Exactly these bytes of a file that was described, of a server that gives parts of it."""
+        self.close()
+
+        def ask(start: int) -> Answer:
+            return self._get(start, offset + size)
+
+        return part(self.name, ask, offset=offset, size=size, patience=self._client.patience)
+
+    def close(self) -> None:
+        """Ends a transfer that nobody wanted."""
+        if self._pending is not None:
+            self._pending.close()
+            self._pending = None
+
+    def _at(self, offset: int) -> Answer:
+        pending, self._pending = self._pending, None
+        if pending is not None and (pending.status == _PARTIAL or not offset):
+            return pending
+        if pending is not None:
+            pending.close()
+        return self._get(offset)
+
+    def _get(self, offset: int, end: int | None = None) -> Answer:
+        """The file from an offset on; up to `end`, where it is given, from a server that gives parts."""
+        headers = {"Range": f"bytes={offset}-{'' if end is None else end - 1}"} if offset or end is not None else {}
+        if headers and self._version:
+            headers["If-Range"] = self._version
+        answer = self._client.send(
+            "GET", self._bare, headers=headers, authorization=self._authorization, accept=(_OK, _PARTIAL)
+        )
+        if answer.status not in (_OK, _PARTIAL):
+            answer.drain()
+            raise refused(self.name, answer.status)
+        try:
+            self._learn(answer)
+            if end is not None and answer.status == _OK:
+                raise RegistryError(f"{self.name}: the server gives no parts of it")
+        except RegistryError:
+            answer.close()
+            raise
         return answer
 
-    stream = Resuming(shown(url), ask, size=size, offset=offset, patience=client.patience)
-    return Download(
-        url=first.url,
-        size=size,
-        ranges=first.status == _PARTIAL or first.headers.get("Accept-Ranges", "").strip().lower() == "bytes",
-        version=validator,
-        modified=first.headers.get("Last-Modified", ""),
-        stream=cast("BinaryIO", io.BufferedReader(stream, _BUFFER)),
-    )
-
-
-def head(url: str, *, client: Client | None = None) -> Mapping[str, str]:
-    """The headers of a file, without it. Raises NetworkError and RegistryError."""
-    bare, authorization = _split(url)
-    with (client or Client()).send("HEAD", bare, authorization=authorization) as answer:
-        return _allowed(answer, url).headers
-
-
-def _ask(client: Client, url: str, offset: int, validator: str) -> Answer:
-    bare, authorization = _split(url)
-    headers = {"Range": f"bytes={offset}-"} if offset else {}
-    if offset and validator:
-        headers["If-Range"] = validator
-    return _allowed(client.send("GET", bare, headers=headers, authorization=authorization, accept=(200, _PARTIAL)), url)
-
-
-def _allowed(answer: Answer, url: str) -> Answer:
-    if answer.status in (200, _PARTIAL):
-        return answer
-    answer.drain()
-    words = {401: "wants a password", 403: "denied", 404: "not found", 410: "not found any more"}
-    what = f"{shown(url)}: {words.get(answer.status, 'refused')} (StatusCode: {answer.status})"
-    raise RegistryError(what, status=answer.status)
+    def _learn(self, answer: Answer) -> None:
+        """What an answer says of the file; the same as those before it."""
+        tag, modified = answer.headers.get("ETag", ""), answer.headers.get("Last-Modified", "")
+        version = tag if tag and not tag.startswith("W/") else modified
+        size = _size(answer)
+        is_other = bool(self._version and version) and version != self._version
+        if is_other or (None not in (self.size, size) and self.size != size):
+            raise RegistryError(f"{self.name}: changed while it was fetched", hint="try again")
+        if self._version is None:
+            self.validators = tuple(each for each in (modified, tag) if each)
+        self._version = self._version or version
+        self.size = size if self.size is None else self.size
 
 
 def _split(url: str) -> tuple[str, str]:
@@ -111,12 +127,6 @@ def _split(url: str) -> tuple[str, str]:
     login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     return bare, "Basic " + base64.b64encode(login.encode()).decode()
-
-
-def _validator(answer: Answer) -> str:
-    """What If-Range takes: a strong ETag, else a date."""
-    etag = answer.headers.get("ETag", "")
-    return answer.headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
 
 
 def _size(answer: Answer) -> int | None:

@@ -31,6 +31,7 @@ class Fetch:
     variant: str = ""
     access: Access = field(default_factory=Access)
     cache: bool = True  # what is fetched is kept, and what was kept is used
+    verify: bool = False  # what the cache has is read again before it is used
     offline: bool = False  # what a name meant last is used where its registry cannot be reached
     library: str = ""  # URL of the library
     daemon: str = ""  # address of the Docker daemon
@@ -57,8 +58,8 @@ def _host() -> str:
 def from_options(given: Mapping[str, Any]) -> Fetch:
     """What the options of a command say; those that it has not may be missing. Raises UsageError.
 
-    Keys: platform, arch, arch_variant, no_https, authfile, docker_login, disable_cache, offline, library, docker_host,
-    tmpdir.
+    Keys: platform, arch, arch_variant, no_https, authfile, docker_login, disable_cache, verify_cache, offline, library,
+    docker_host, tmpdir.
     """
     architecture, variant = _platform(given.get("platform") or "")
     asked = given.get("arch") or ""
@@ -75,6 +76,7 @@ def from_options(given: Mapping[str, Any]) -> Fetch:
             login=bool(given.get("docker_login")),
         ),
         cache=not given.get("disable_cache"),
+        verify=bool(given.get("verify_cache")) or truth(variable("VERIFY_CACHE")),
         offline=bool(given.get("offline")) or truth(variable("OFFLINE")) or config.truth("cache offline"),
         library=given.get("library") or variable("LIBRARY"),
         daemon=given.get("docker_host") or variable("DOCKER_HOST"),

@@ -61,7 +61,9 @@ def available(uri: Uri, fetch: Fetch, caches: Caches | None = None, *, beside: P
 
 def converted(found: Found, fetch: Fetch, places: Caches) -> Path | None:
     """The image that was made of layers before; None where there is none."""
-    return kept.find(places.place(_CONVERTED), _key(found, fetch), places.elsewhere(_CONVERTED))
+    return kept.find(
+        places.place(_CONVERTED), _key(found, fetch), places.elsewhere(_CONVERTED), verify=fetch.verify
+    )  # fmt: skip
 
 
 def is_kept(path: Path) -> bool:

@@ -15,9 +15,9 @@ from singularity.errors import ImageError
 from singularity.image.metadata import parse_json
 from singularity.oci import digest
 from singularity.oci.partial import Download
+from singularity.registry.download import WebFile, refused
 from singularity.registry.http import Client
 from singularity.sources.fetch import Fetch
-from singularity.sources.web import Source, refused
 from singularity.sources.whole import Whole, is_sif
 
 _KIND = "library"
@@ -45,8 +45,8 @@ def locate(place: str, fetch: Fetch) -> Whole:
     wanted = digest.parse(f"sha256:{hashed[2]}") if hashed else None
     if wanted is None:
         raise ImageError(f"{name}: the library does not say what its digest is")
-    source = Source(f"{server}/v1/imagefile/{quoted}?{query}", size=size if isinstance(size, int) and size else None)
-    download = Download(name=name, open=source.open, size=source.size, digest=wanted)
+    file = WebFile(f"{server}/v1/imagefile/{quoted}?{query}", size=size if isinstance(size, int) and size else None)
+    download = Download(name=name, open=file.open, size=file.size, digest=wanted)
     return Whole(kind=_KIND, key=f"sha256.{wanted.digits}", download=download, check=is_sif(name))
 
 

@@ -69,7 +69,9 @@ def _in_registry(uri: Uri, fetch: Fetch, caches: Caches) -> Found:
         from singularity.oci.store import Store
 
         store = Store(place, others, public=caches.public) if place else None
-        with remote.opened(found, fetch.platform, fetch.access, store, temporary=fetch.scratch) as image:
+        with remote.opened(
+            found, fetch.platform, fetch.access, store, temporary=fetch.scratch, verify=fetch.verify
+        ) as image:
             yield image
         if place:
             trim(caches, place)

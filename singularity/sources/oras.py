@@ -66,7 +66,8 @@ def _document(found: Reference, fetch: Fetch, store: Store | None) -> bytes:
     if store and answer.digest.algorithm == "sha256":
         store.put(answer.data)
         if found.tag:
-            store.note(str(replace(found, digest=None)), answer.digest, answer.media_type, len(answer.data))
+            name = str(replace(found, digest=None))
+            store.note(name, answer.digest, answer.media_type, len(answer.data), answer.source)
     return answer.data
 
 

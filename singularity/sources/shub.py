@@ -11,9 +11,10 @@ import urllib.parse
 from singularity.errors import ImageError, NetworkError
 from singularity.image.metadata import parse_json
 from singularity.oci.partial import Download
+from singularity.registry.download import WebFile, refused
 from singularity.registry.http import Client, followed
 from singularity.sources.fetch import Fetch
-from singularity.sources.web import Source, is_image, refused
+from singularity.sources.web import is_image
 from singularity.sources.whole import Whole
 
 _KIND = "shub"
@@ -42,12 +43,12 @@ def locate(place: str, fetch: Fetch) -> Whole:
         raise NetworkError(str(error), hint=hint) from error
     about = _about(data, name)
     image = followed(url, str(about["image"]))
-    source = Source(image)
-    validators = source.describe()
-    words = (name, image, str(about.get("version") or ""), *validators, str(source.size))
+    file = WebFile(image)
+    file.describe()
+    words = (name, image, str(about.get("version") or ""), *file.validators, str(file.size))
     key = hashlib.sha256("\0".join(words).encode("utf-8", "replace")).hexdigest()
-    download = Download(name=name, open=source.open, size=source.size)
-    return Whole(kind=_KIND, key=key, download=download, check=is_image(name), release=source.close)
+    download = Download(name=name, open=file.open, size=file.size)
+    return Whole(kind=_KIND, key=key, download=download, check=is_image(name), release=file.close)
 
 
 def parse(place: str) -> tuple[str, str]:

@@ -49,7 +49,7 @@ def available(whole: Whole, fetch: Fetch, caches: Caches) -> Iterator[Path]:
     place = caches.place(whole.kind) if whole.key else None
     try:
         if whole.key:
-            found = kept.find(place, whole.key, caches.elsewhere(whole.kind))
+            found = kept.find(place, whole.key, caches.elsewhere(whole.kind), verify=fetch.verify)
             if found is not None:
                 yield found
                 return

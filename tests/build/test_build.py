@@ -265,9 +265,11 @@ def test_the_same_definition_makes_the_same_file(build: Build, definition: Defin
         time.sleep(1.1)
     first, second = (build.directory / name for name in ("a.sif", "b.sif"))
     assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes()[48:64] == bytes(16), "the id in the header"
     header = build.ok("sif", "header", "a.sif").stdout
-    assert "00000000-0000-0000-0000-000000000000" in header
-    assert "0001-01-01 00:00:00 +0000 UTC" in header
+    assert not [line for line in header.splitlines() if line.startswith(("ID:", "Created At:", "Modified At:"))]
+    assert build("build", "d.sif", path).returncode == 0
+    assert (build.directory / "d.sif").read_bytes()[48:64] != bytes(16), "else it is a new one"
     assert "Tuesday_14_November_2023_22:13:20_UTC" in build.ok("inspect", "a.sif").stdout
     message = build.fails("build", "c.sif", path, SOURCE_DATE_EPOCH="yesterday")
     assert message == 'SOURCE_DATE_EPOCH is "yesterday": not seconds since 1970'

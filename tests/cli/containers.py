@@ -85,10 +85,12 @@ class Person:
         env: Mapping[str, str] = {},
         stdin: int | IO[bytes] = subprocess.DEVNULL,
         stdout: int | IO[bytes] = subprocess.PIPE,
+        redirected: str = "",
     ) -> subprocess.Popen[bytes]:
-        """The command running, in a session of its own."""
+        """The command running, in a session of its own; `redirected` as a shell has it."""
+        shell = ("/bin/sh", "-c", f'exec "$@" {redirected}', "sh") if redirected else ()
         return subprocess.Popen(
-            self.argv(*words, first=first),
+            [*shell, *self.argv(*words, first=first)],
             env=self.environment(env),
             stdin=stdin,
             stdout=stdout,

@@ -84,6 +84,20 @@ def test_a_file_is_overwritten_and_keeps_its_owner(person: Person, image: Path) 
     assert (tool.content, tool.uid, tool.gid) == (digest("one\n"), 1234, 56)
 
 
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("words", [["files/one", "/opt/more"], ["-r", "files/.", "/"]])
+def test_a_file_of_several_names_is_overwritten_under_all_of_them(
+    person: Person, image: Path, files: Path, words: list[str]
+) -> None:
+    (files / "opt").mkdir()
+    (files / "opt/more").write_text("one\n")
+    person.does("copy", image, *words)
+    found = contents(image)
+    assert found["etc/settings"].content == found["opt/more"].content == digest("one\n")
+    person.does("copy", image, "files/deep/er/two", "/etc/settings")
+    assert contents(image)["opt/more"].content == digest("two\n"), "they are one file still"
+
+
 @by_two("person")
 def test_what_exists_can_be_kept(person: Person, image: Path, files: Path) -> None:
     before = contents(image)

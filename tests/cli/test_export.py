@@ -68,6 +68,17 @@ def test_a_pipe_takes_the_archive(person: Person, image: Path) -> None:
     assert contents(target) == contents(image)
 
 
+def test_a_closed_standard_output_is_told(person: Person, image: Path) -> None:
+    """/dev/null is a place to write to, however it was opened."""
+    said = {}
+    for where in (">&-", ">/dev/null", "<>/dev/null 1>&0"):
+        with person.start("export", image, redirected=where) as process:
+            assert process.stderr is not None
+            said[where] = (process.wait(timeout=60), process.stderr.read().decode())
+    assert said.pop(">&-") == (255, "FATAL:   standard output is closed (name a file with -f)\n")
+    assert set(said.values()) == {(0, "")}
+
+
 def test_a_reader_that_leaves_is_no_news(person: Person, image: Path) -> None:
     with person.start("export", image) as process:
         assert process.stdout is not None

@@ -352,7 +352,20 @@ def test_a_terminal_is_no_archive(person: Person, image: Path) -> None:
 
 def test_a_full_image_is_one_line(person: Person, image: Path) -> None:
     before = image.read_bytes()
-    person("import", image, stdin=tar_of({"large": "x" * (40 << 20)})).refused("larger")
+    person("import", image, stdin=tar_of({"large": "x" * (40 << 20)})).refused("larger", image.name)
+    assert image.read_bytes() == before
+
+
+@pytest.mark.parametrize("person", ["user-without-fuse"], indirect=True)
+def test_a_hard_link_to_nothing_is_refused_by_the_name_of_the_image(person: Person, image: Path) -> None:
+    before = image.read_bytes()
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as file:
+        member = tarfile.TarInfo("other")
+        member.type, member.linkname = tarfile.LNKTYPE, "nothing"
+        file.addfile(member)
+    said = f"{image}: /other: a hard link to /nothing, which is no file"
+    person("import", image, stdin=data.getvalue()).refused(said)
     assert image.read_bytes() == before
 
 
@@ -428,7 +441,7 @@ def test_a_full_disk_is_one_line_and_the_image_is_as_before(
         tool("cp", "--sparse=always", container, image)
         before = digest(image.read_bytes())
         person.give(disk, image)
-        person("import", image, stdin=tar_of({"large": os.urandom(6 << 20).hex()})).refused("disk")
+        person("import", image, stdin=tar_of({"large": os.urandom(6 << 20).hex()})).refused("No space left", "box.img")
         assert digest(image.read_bytes()) == before
         assert [each.name for each in disk.iterdir()] == ["box.img"]
     finally:

@@ -10,7 +10,8 @@ from images import write
 
 from singularity.errors import ImageError
 from singularity.image.root import Root
-from singularity.oci import configuration, container, document
+from singularity.oci import configuration, container, digest, document
+from singularity.oci.image import Image
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,8 @@ def said(root: Path, *, kept: bytes | None = None, has_shell: bool = True) -> co
 def came(root: Path, raw: dict[str, Any]) -> None:
     """What `build` makes of a configuration."""
     with Root(root) as files:
-        container.write(files, document.parse_config(json.dumps({"config": raw}).encode(), "x"))
+        config = document.parse_config(json.dumps({"config": raw}).encode(), "x")
+        container.write(files, Image(name="x", digest=digest.of(b""), config=config, layers=()))
     labels = root / ".singularity.d/labels.json"
     found = json.loads(labels.read_text())
     found |= {"org.label-schema.build-date": "today", "org.opencontainers.image.created": "2026-01-01T00:00:00Z"}

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from singularity.errors import ImageError
 from singularity.image.root import Root
-from singularity.oci import container, document
+from singularity.oci import container, digest, document
 from singularity.oci.document import Config, Platform
+from singularity.oci.image import Image
 
 SHOW = """#!/bin/sh
 for word in "$@"; do printf '<%s>' "$word"; done
@@ -118,6 +119,10 @@ def test_any_words_arrive(words: list[str]) -> None:
     assert done.stdout.decode() == shown(["x", *words])
 
 
+def image_of(config: Config) -> Image:
+    return Image(name="x", digest=digest.of(b""), config=config, layers=())
+
+
 def test_the_files_of_a_configuration(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     raw = {"Env": ["A=b"], "Cmd": ["x"], "Labels": {"l": "m", "ü": "\ud800"}, "WorkingDir": "/w", "User": "7"}
     raw |= {"ExposedPorts": {"80/tcp": {}}, "Healthcheck": {"Test": ["CMD", "true"]}, "Volumes": {}}
@@ -128,7 +133,7 @@ def test_the_files_of_a_configuration(tmp_path: Path, caplog: pytest.LogCaptureF
     (tmp_path / "outside").mkdir()
     (tmp_path / ".singularity.d").symlink_to("/etc")  # R-B6: of the image, not of the host
     with caplog.at_level(15), Root(tmp_path) as root:
-        container.write(root, config)
+        container.write(root, image_of(config))
     place = tmp_path / "etc"
     assert json.loads((place / "oci-config.json").read_text())["WorkingDir"] == "/w"
     assert json.loads((place / "labels.json").read_text()) == {"l": "m", "ü": "?"}
@@ -161,7 +166,7 @@ def test_a_zero_byte_is_refused(key: str) -> None:
 
 def test_an_empty_configuration_runs_a_shell(tmp_path: Path) -> None:
     with Root(tmp_path) as root:
-        container.write(root, Config(platform=Platform(), diff_ids=()))
+        container.write(root, image_of(Config(platform=Platform(), diff_ids=())))
     done = subprocess.run(
         [str(tmp_path / ".singularity.d/runscript")], input=b"echo it is", capture_output=True, check=True
     )

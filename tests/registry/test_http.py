@@ -17,7 +17,7 @@ from servers import Fault
 from singularity.errors import NetworkError, RegistryError
 from singularity.registry import proxies
 from singularity.registry.access import Access
-from singularity.registry.download import download, head
+from singularity.registry.download import WebFile
 from singularity.registry.http import Client, Patience, followed, shown
 from singularity.registry.reference import parse
 
@@ -60,16 +60,16 @@ def test_r_n1_from_https_nobody_is_sent_on_to_http(
         with pytest.raises(NetworkError, match="which is less safe"):
             client(front.host, Access()).manifest(parse(f"{front.host}/small:1"))
         with pytest.raises(NetworkError, match="which is less safe"):
-            download(f"{front.url}/x")
+            WebFile(f"{front.url}/x").open()
     assert files.asked == []
 
 
 def test_r_n1_ten_redirects_are_followed_and_no_more(front: Front) -> None:
     front.faults += [Fault(status=302, headers={"Location": "/again"}, times=10), Fault(status=200, body=b"x")]
-    assert download(f"{front.url}/start").stream.read() == b"x"
+    assert WebFile(f"{front.url}/start").open().read() == b"x"
     front.faults.append(Fault(status=302, headers={"Location": "/again"}, times=99))
     with pytest.raises(NetworkError, match="more than 10 times"):
-        download(f"{front.url}/start")
+        WebFile(f"{front.url}/start").open()
     assert len(front.asked) == 11 + 11
 
 
@@ -79,7 +79,7 @@ def test_r_n1_ten_redirects_are_followed_and_no_more(front: Front) -> None:
 def test_r_n1_only_http_and_https_are_followed(front: Front, location: str) -> None:
     front.faults.append(Fault(status=302, headers={"Location": location}))
     with pytest.raises(NetworkError):
-        download(f"{front.url}/start")
+        WebFile(f"{front.url}/start").open()
     assert len(front.asked) == 1
 
 
@@ -135,12 +135,12 @@ def test_r_n3_a_signed_url_is_not_in_debug_output(
     caplog.set_level(logging.DEBUG)
     front.faults.append(Fault(status=302, headers={"Location": f"{files.url}/file?signature=abcdef"}))
     url = front.url.replace("://", "://alice:wonderland@") + "/start?key=ghijkl"
-    with download(url) as answer:
-        assert len(answer.stream.read()) == 256_000
+    with WebFile(url).open() as stream:
+        assert len(stream.read()) == 256_000
     assert front.asked[0].headers["authorization"].startswith("Basic ")
     assert "authorization" not in files.asked[0].headers
     with pytest.raises(RegistryError, match="StatusCode: 404") as error:
-        download(f"{files.url.replace('://', '://alice:wonderland@')}/none?key=ghijkl")
+        WebFile(f"{files.url.replace('://', '://alice:wonderland@')}/none?key=ghijkl").open()
     said = caplog.text + str(error.value)
     assert "/start" in said
     for secret in ("abcdef", "wonderland", "ghijkl", "alice"):
@@ -148,49 +148,65 @@ def test_r_n3_a_signed_url_is_not_in_debug_output(
 
 
 # ---- files of web servers --------------------------------------------------------------------------------------------
-def test_a_file_says_its_size_version_and_whether_parts_of_it_are_to_be_had(files: Static, place: Path) -> None:
-    with download(f"{files.url}/file") as whole:
-        assert (whole.size, whole.ranges) == (256_000, True)
-        assert whole.version
-        assert whole.modified.endswith("GMT")
-        assert whole.stream.read() == (place / "file").read_bytes()
-    assert head(f"{files.url}/file")["content-length"] == "256000"
-    with servers.static(place, ranges=False) as server, download(f"{server.url}/file", offset=9) as rest:
-        assert not rest.ranges
-        assert rest.stream.read() == (place / "file").read_bytes()[9:]
+def test_a_file_says_its_size_and_version_and_is_read_from_any_place_on(files: Static, place: Path) -> None:
+    content = (place / "file").read_bytes()
+    asked, not_asked = WebFile(f"{files.url}/file"), WebFile(f"{files.url}/file")
+    asked.describe()
+    with asked.open() as stream, not_asked.open() as other:
+        assert stream.read() == other.read() == content
+    assert (asked.size, asked.key) == (not_asked.size, not_asked.key)
+    assert asked.size == 256_000
+    assert any(each.endswith("GMT") for each in asked.validators)
+    assert asked.part(200_000, 9) == content[200_000:200_009]
+    with servers.static(place, ranges=False) as server:
+        with WebFile(f"{server.url}/file").open(9) as rest:
+            assert rest.read() == content[9:]
+        with pytest.raises(RegistryError, match="gives no parts"):
+            WebFile(f"{server.url}/file").part(0, 9)
 
 
 def test_a_download_goes_on_where_it_broke_if_the_file_is_still_the_same(files: Static, place: Path) -> None:
     content = (place / "file").read_bytes()
-    with download(f"{files.url}/file") as first:
-        version = first.version
-    with download(f"{files.url}/file", offset=200_000, version=version) as rest:
-        assert rest.stream.read() == content[200_000:]
+    file = WebFile(f"{files.url}/file")
+    file.describe()
+    with file.open(200_000) as rest:
+        assert rest.read() == content[200_000:]
     with servers.front(files.url.removeprefix("http://")) as front:
         front.faults.append(Fault(close_at=100_000))
-        with download(f"{front.url}/file", patience=AT_ONCE) as whole:
-            assert whole.stream.read() == content
+        with WebFile(f"{front.url}/file", patience=AT_ONCE).open() as whole:
+            assert whole.read() == content
         assert front.asked[1].headers["range"] == "bytes=100000-"
-        assert front.asked[1].headers["if-range"] == version
+        assert front.asked[1].headers["if-range"] in file.validators
     (place / "file").write_bytes(b"new")
-    with pytest.raises(RegistryError, match="has changed since"):
-        download(f"{files.url}/file", offset=2, version=version)
+    with pytest.raises(RegistryError, match="changed while it was fetched"):
+        file.open(2)
 
 
 def test_a_file_that_changes_meanwhile_is_an_error(files: Static, place: Path) -> None:
     with servers.front(files.url.removeprefix("http://")) as front:
         front.faults.append(Fault(close_at=100_000))
-        with download(f"{front.url}/file", patience=AT_ONCE) as answer:
+        with WebFile(f"{front.url}/file", patience=AT_ONCE).open() as stream:
             (place / "file").write_bytes(bytes(256_000))
-            with pytest.raises(RegistryError, match="changes while it is fetched"):
-                answer.stream.read()
+            with pytest.raises(RegistryError, match="changed while it was fetched"):
+                stream.read()
+
+
+def test_a_file_of_a_server_that_describes_none_is_fetched_once(files: Static, place: Path) -> None:
+    with servers.front(files.url.removeprefix("http://")) as front:
+        front.faults.append(Fault(method="HEAD", status=405, times=9))
+        file = WebFile(f"{front.url}/file")
+        file.describe()
+        assert file.size == 256_000
+        with file.open() as stream:
+            assert stream.read() == (place / "file").read_bytes()
+        assert front.count("file", method="GET") == 1
 
 
 @pytest.mark.parametrize(("status", "words"), [(404, "not found"), (403, "denied"), (401, "wants a password")])
 def test_a_refusal_says_the_status(front: Front, status: int, words: str) -> None:
     front.faults.append(Fault(status=status))
     with pytest.raises(RegistryError, match=rf"{words} \(StatusCode: {status}\)"):
-        download(f"{front.url}/x.sif")
+        WebFile(f"{front.url}/x.sif").open()
 
 
 # ---- proxies ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -70,6 +71,9 @@ def test_a_header_names_an_image_that_sections_change(
     assert '"hello"' in (tmp_path / "box/.singularity.d/runscript").read_text()
     labels = json.loads((tmp_path / "box/.singularity.d/labels.json").read_text())
     assert labels["of"] == "the image"
+    assert labels["org.opencontainers.image.base.name"] == f"{plain_registry.host}/building/box:9"
+    assert labels["org.opencontainers.image.base.digest"].startswith("sha256:")
+    assert labels["org.label-schema.usage.singularity.source"] == f"{plain_registry.host}/building/box"
 
 
 def singularity_built(cwd: Path, *words: str | Path) -> str:
@@ -89,6 +93,38 @@ def test_the_command_can_be_left_out(plain_registry: Registry, image: str, tmp_p
     definition = defined(tmp_path, "Bootstrap: docker", f"From: {name}", "IncludeCmd: no")
     singularity_built(tmp_path, "--no-https", "--force", "x.tar", definition)
     assert b'"hello"' not in listed(tmp_path / "x.tar")[".singularity.d/runscript"]
+
+
+def labels_of(path: Path) -> dict[str, str]:
+    found = json.loads(listed(path)[".singularity.d/labels.json"])
+    assert isinstance(found, dict)
+    return found
+
+
+def test_r_n6_an_image_says_what_it_was_asked_for_as_and_which_mirror_gave_it(
+    plain_registry: Registry, image: str, tmp_path: Path
+) -> None:
+    """Also one that is made later of what is in the cache, when the mirror is not asked any more."""
+    assert image
+    conf = tmp_path / "registries.conf"
+    conf.write_text(
+        f'[[registry]]\nlocation = "reg.invalid"\n[[registry.mirror]]\nlocation = "{plain_registry.host}/building"\n'
+        "insecure = true\n"
+    )
+    more = {"CONTAINERS_REGISTRIES_CONF": str(conf)}
+    done = singularity("pull", "x.sif", "docker://reg.invalid/box:9", cwd=tmp_path, more=more)
+    assert "INFO:    reg.invalid/box:9@sha256:" in done.stderr
+    assert f": from {plain_registry.host}/building/box\n" in done.stderr
+    labels = labels_of(tmp_path / "x.sif")
+    assert labels["org.opencontainers.image.base.name"] == "reg.invalid/box:9"
+    digest = labels["org.opencontainers.image.base.digest"]
+    assert f"reg.invalid/box:9@{digest}: from" in done.stderr
+    assert labels["org.label-schema.usage.singularity.source"] == f"{plain_registry.host}/building/box"
+    singularity("cache", "clean", "--force", "--type", "oci-tmp", cwd=tmp_path)
+    singularity("pull", "y.sif", f"docker://reg.invalid/box@{digest}", cwd=tmp_path)
+    assert labels_of(tmp_path / "y.sif")["org.label-schema.usage.singularity.source"].endswith("/building/box")
+    singularity("build", "z.sif", "y.sif", cwd=tmp_path)
+    assert json.loads(listed(tmp_path / "z.sif")[".singularity.d/source.json"])["place"].endswith("/building/box")
 
 
 @pytest.mark.needs("root")
@@ -139,6 +175,10 @@ def test_a_sif_file_of_a_registry_is_built_on(plain_registry: Registry, layout: 
     singularity_built(tmp_path, "--no-https", "x.tar", definition)
     found = listed(tmp_path / "x.tar")
     assert (found["etc/new"], found["made"]) == (b"n", b"x\n")
+    labels = labels_of(tmp_path / "x.tar")
+    assert labels["org.opencontainers.image.base.name"] == f"oras://{name}"
+    content = hashlib.sha256((tmp_path / "base.sif").read_bytes()).hexdigest()
+    assert labels["org.opencontainers.image.base.digest"] == f"sha256:{content}"
     singularity_built(tmp_path, "--no-https", "--force", "x.tar", f"oras://{name}")
     assert "made" not in listed(tmp_path / "x.tar")
 

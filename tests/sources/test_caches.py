@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from builders import Layout, layer
-from test_pull import listed, singularity
+from test_pull import damage, listed, singularity
 
 from singularity import cache, config, kept, paths
 from singularity.sources import caches, fetch
@@ -70,6 +70,17 @@ def test_a_copy_of_a_seeded_cache_that_lost_fractions_of_seconds_is_as_good(
         os.utime(path, (path.stat().st_atime_ns // 10**9, path.stat().st_mtime_ns // 10**9))
     (entry,) = (tmp_path / "b/oci-tmp").iterdir()
     assert kept.find(None, entry.name, [tmp_path / "b/oci-tmp"]) == entry / "image.sif"
+
+
+def test_r_f5_a_damaged_image_of_others_is_passed_over(front: Front, image: str, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    singularity("cache", "seed", "--no-https", site, f"docker://{front.host}/{image}", cwd=tmp_path)
+    (entry,) = (site / "oci-tmp").iterdir()
+    assert kept.find(None, entry.name, [site / "oci-tmp"], verify=True) == entry / "image.sif"
+    damage(entry / "image.sif")
+    assert kept.find(None, entry.name, [site / "oci-tmp"]) is not None
+    assert kept.find(None, entry.name, [site / "oci-tmp"], verify=True) is None
+    assert (entry / "made").exists(), "others' caches are only read"
 
 
 @pytest.mark.parametrize("which", ["", "oci-tmp", "oci-tmp/{key}", "oci-tmp/{key}/image.sif"])

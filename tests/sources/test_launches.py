@@ -15,6 +15,7 @@ import ordinary_user
 import pytest
 from builders import Layout, layer
 from servers import Fault
+from test_pull import damage
 
 if TYPE_CHECKING:
     from servers import Front, Registry
@@ -108,6 +109,19 @@ def test_a_hundred_starts_at_once_fetch_it_once(front: Front, image: str, cache:
     assert sorted(done.stdout.splitlines()) == sorted(f"to {number}" for number in range(1, 101))
     assert front.count("/blobs/", "GET") == 3
     assert done.stderr.count("Making an image") == 1
+
+
+@pytest.mark.parametrize(("option", "more"), [(["--verify-cache"], {}), ([], {"SINGULARITY_VERIFY_CACHE": "1"})])
+def test_r_f5_a_launch_reads_the_image_again_where_that_is_asked_for(
+    front: Front, image: str, cache: Path, option: list[str], more: dict[str, str]
+) -> None:
+    uri = f"docker://{front.host}/{image}"
+    typed(cache, "root", "run", uri)
+    damage(next(cache.glob("root/cache/oci-tmp/*/image.sif")))
+    done = typed(cache, "root", "run", *option, uri, **more)
+    assert done.stdout == "to the world\n"
+    assert "image.sif: damaged; it is not used any more" in done.stderr
+    assert typed(cache, "root", "run", *option, uri, **more).stderr == ""
 
 
 def test_without_a_cache_the_image_is_gone_when_the_program_ends(image: str, front: Front, cache: Path) -> None:

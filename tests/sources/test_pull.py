@@ -193,6 +193,42 @@ def test_a_damaged_layer_in_the_cache_is_fetched_again(front: Front, image: str,
     assert listed(tmp_path / "x.sif")["data"] == DATA
 
 
+def damage(path: Path) -> None:
+    """A bit is another one, and nothing but the content shows it."""
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    with path.open("r+b") as file:
+        middle = path.stat().st_size // 2
+        file.seek(middle)
+        byte = file.read(1)[0]
+        file.seek(middle)
+        file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=times)
+
+
+@pytest.mark.parametrize("option", [["--verify-cache"], []])
+def test_r_f5_what_is_cached_is_read_again_where_that_is_asked_for(
+    front: Front, image: str, tmp_path: Path, option: list[str]
+) -> None:
+    """The image; then, when it is made anew, the layers."""
+    uri, more = f"docker://{front.host}/{image}", {} if option else {"APPTAINER_VERIFY_CACHE": "1"}
+    cache = Path(os.environ["SINGULARITY_CACHEDIR"]) / "cache"
+    singularity("pull", "--no-https", "x.sif", uri, cwd=tmp_path)
+    before = (tmp_path / "x.sif").read_bytes()
+    assert singularity("pull", "--no-https", *option, "y.sif", uri, cwd=tmp_path, more=more).stderr == ""
+    damage(next(cache.glob("oci-tmp/*/image.sif")))
+    assert singularity("pull", "--no-https", "z.sif", uri, cwd=tmp_path).stderr == "", "nobody has asked"
+    assert (tmp_path / "z.sif").read_bytes() != before
+    damage(max((cache / "blob/blobs/sha256").iterdir(), key=lambda path: path.stat().st_size))
+    done = singularity("pull", "--no-https", "--force", *option, "z.sif", uri, cwd=tmp_path, more=more)
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("WARNING:")]
+    assert len(warnings) == 2
+    assert "image.sif: damaged; it is not used any more" in warnings[0]
+    assert warnings[1].endswith("damaged layers in the cache: 1, fetched again")
+    assert listed(tmp_path / "z.sif")["data"] == DATA
+    assert front.count("/blobs/") == 4
+    assert singularity("pull", "--no-https", *option, "v.sif", uri, cwd=tmp_path, more=more).stderr == ""
+
+
 def test_without_a_cache_nothing_is_left_but_the_file(front: Front, image: str, tmp_path: Path) -> None:
     words = ["pull", "--no-https", "--disable-cache", f"docker://{front.host}/{image}"]
     more = {"TMPDIR": str(tmp_path / "tmp")}

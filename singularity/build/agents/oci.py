@@ -35,7 +35,7 @@ def fill(found: Image, root: Path) -> None:
     layers.unpack(found, root)
     try:
         with Root(root) as opened:
-            container.write(opened, found.config)
+            container.write(opened, found)
     except OSError as error:
         raise FileError.because(error.filename or root, error) from error
 

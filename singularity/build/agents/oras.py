@@ -9,6 +9,10 @@ from singularity.build import digest
 from singularity.build.agents import localimage, require
 from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
+from singularity.errors import FileError
+from singularity.image import origin
+from singularity.image.origin import Origin
+from singularity.image.root import Root
 from singularity.sources import caches, images
 from singularity.sources.fetch import Fetch
 from singularity.sources.uri import Transport, Uri
@@ -34,6 +38,13 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
     """Unpacks the image. Raises as `file` does, and ToolError."""
     with file(stage, workspace.images) as path:
         localimage.fill(path, root)
+        transport = Transport(stage.agent).value
+        name = f"{transport}://{stage.value('from').removeprefix(f'{transport}://')}"
+        try:
+            with Root(root) as opened:
+                origin.write(opened, Origin(name=name, digest=f"sha256:{digest.of_file(path)}"))
+        except OSError as error:
+            raise FileError.because(error.filename or root, error) from error
 
 
 def source_digest(stage: Stage) -> str | None:
