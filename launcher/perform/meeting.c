@@ -219,7 +219,10 @@ int meeting_ask(const struct meeting *meeting, const char **obstacle)
         *obstacle = "a program that is not this one has taken the name of its meeting";
         return -1;
     }
-    return send_descriptors(connection, meeting->key, meeting->key_size, &self, 1) ? fd_give(&connection) : -1;
+    if (send_descriptors(connection, meeting->key, meeting->key_size, &self, 1))
+        return fd_give(&connection);
+    *obstacle = errno == EPIPE || errno == ECONNRESET ? NULL : strerrordesc_np(errno);
+    return -1;
 }
 
 bool meeting_answered(int connection, int *spaces, size_t count, const char **obstacle)
