@@ -123,9 +123,11 @@ static bool slurm_take(char *const *environment, struct job_step *step)
     if (tasks == NULL)
         tasks = variable(environment, "SLURM_TASKS_PER_NODE");
     step->launcher = "Slurm";
-    step->ranks = tasks != NULL ? tasks_of_node(tasks, node != NULL ? number_read(&node) : 0) : 0;
+    node = node != NULL ? node : "0";
     step->shown = number;
     name_add(step, number);
+    name_add(step, node); /* sites that try things out have several nodes on one machine */
+    step->ranks = tasks != NULL ? tasks_of_node(tasks, number_read(&node)) : 0;
     return true;
 }
 

@@ -101,6 +101,14 @@ def test_srun_starts_containers_on_every_node(cluster: Cluster) -> None:
     assert sorted(tasks.lines) == ["0 on 0", "1 on 0", "2 on 1", "3 on 1"]
 
 
+def test_the_tasks_of_a_node_share_one_container(cluster: Cluster) -> None:
+    command = "echo $SLURM_NODEID $(readlink /proc/self/ns/mnt); sleep 0.5"
+    told = cluster.srun("-N2", "-n4", "singularity", "exec", IMAGE, "sh", "-c", command).ok().lines
+    assert len(told) == 4
+    assert sorted(line.split()[0] for line in set(told)) == ["0", "1"]
+    assert len({line.split()[1] for line in told}) == 2
+
+
 def test_an_exit_code_reaches_the_record_of_the_job(cluster: Cluster) -> None:
     job = home_file(cluster, "fails.sbatch", f"#!/bin/sh\nexec singularity exec {IMAGE} sh -c 'exit 7'\n")
     submitted = cluster("sbatch", "--parsable", "--output=/dev/null", job.name).ok()
