@@ -13,9 +13,9 @@ from typing import Any
 from singularity.errors import ImageError
 from singularity.oci import digest, document, files, image, layout
 from singularity.oci.digest import Checked, Digest
-from singularity.oci.document import Platform
 from singularity.oci.files import Files
 from singularity.oci.image import Image, Layer
+from singularity.oci.platform import Platform
 from singularity.oci.reference import Reference
 
 _LIST = "manifest.json"

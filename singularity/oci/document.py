@@ -13,6 +13,7 @@ from singularity.errors import ImageError
 from singularity.image.metadata import parse_json
 from singularity.oci import digest
 from singularity.oci.digest import Digest
+from singularity.oci.platform import Platform
 
 MANIFEST_LIMIT = 4 << 20  # bytes
 CONFIG_LIMIT = 16 << 20
@@ -35,18 +36,6 @@ _LAYERS = (
 _COMPRESSIONS = ("", "+gzip", "+zstd", ".gzip", ".zstd")
 LAYER_TYPES = frozenset(kind + compression for kind in _LAYERS for compression in _COMPRESSIONS)
 REFERENCE_NAME = "org.opencontainers.image.ref.name"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Platform:
-    """What an image runs on, in the words of Go; empty ones are not said."""
-
-    os: str = ""
-    architecture: str = ""
-    variant: str = ""
-
-    def __str__(self) -> str:
-        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

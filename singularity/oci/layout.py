@@ -4,9 +4,10 @@ from typing import BinaryIO
 
 from singularity.errors import ImageError
 from singularity.oci import choose, document, files, image
-from singularity.oci.document import Descriptor, Index, Platform
+from singularity.oci.document import Descriptor, Index
 from singularity.oci.files import Files
 from singularity.oci.image import Image
+from singularity.oci.platform import Platform
 from singularity.oci.reference import Reference
 
 _MARK, _INDEX = "oci-layout", "index.json"

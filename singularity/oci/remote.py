@@ -16,8 +16,9 @@ from singularity.errors import ImageError, NetworkError, RegistryError
 from singularity.image.origin import Origin
 from singularity.oci import document, image
 from singularity.oci.digest import Digest
-from singularity.oci.document import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor, Manifest, Platform
+from singularity.oci.document import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor, Manifest
 from singularity.oci.image import Image
+from singularity.oci.platform import Platform
 from singularity.oci.store import Store, known
 from singularity.registry.access import Access
 from singularity.registry.reference import Reference

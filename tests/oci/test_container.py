@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from singularity.errors import ImageError
 from singularity.image.root import Root
 from singularity.oci import container, digest, document
-from singularity.oci.document import Config, Platform
+from singularity.oci.document import Config
 from singularity.oci.image import Image
+from singularity.oci.platform import Platform
 
 SHOW = """#!/bin/sh
 for word in "$@"; do printf '<%s>' "$word"; done

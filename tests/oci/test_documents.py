@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from singularity.errors import FileError, ImageError
 from singularity.oci import digest, document, image, local, reference
 from singularity.oci.digest import Digest
-from singularity.oci.document import Config, Index, Manifest, Platform
+from singularity.oci.document import Config, Index, Manifest
+from singularity.oci.platform import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -24,8 +24,9 @@ from singularity.lazy import layers, toc
 from singularity.lazy.image import BLOCK, LazyFile
 from singularity.oci import digest, merge
 from singularity.oci.digest import Checked
-from singularity.oci.document import Config, Descriptor, Platform
+from singularity.oci.document import Config, Descriptor
 from singularity.oci.image import Image, Layer
+from singularity.oci.platform import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,9 @@ import pytest
 from singularity.errors import FileError, ImageError
 from singularity.oci import layout, reference
 from singularity.oci.digest import Digest
-from singularity.oci.document import Descriptor, Platform
+from singularity.oci.document import Descriptor
 from singularity.oci.files import Directory
+from singularity.oci.platform import Platform
 from singularity.oci.store import Store, known, listing
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from builders import Layout, layer
 from test_pull import damage, listed, singularity
 
 from singularity import cache, config, kept, paths
+from singularity.errors import FileError
 from singularity.sources import caches, fetch
 
 if TYPE_CHECKING:
@@ -94,6 +95,23 @@ def test_what_others_could_have_changed_is_not_used(front: Front, image: str, tm
     assert kept.find(None, entry.name, [site / "oci-tmp"]) is None
     path.chmod(path.stat().st_mode & ~0o020)
     assert kept.find(None, entry.name, [site / "oci-tmp"]) is not None
+
+
+@pytest.mark.needs("root")
+def test_r_f2_a_cache_is_its_owners_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SINGULARITY_CACHEDIR", str(tmp_path / "own"))
+    assert paths.cache_directory().stat().st_mode & 0o777 == 0o700
+    (tmp_path / "own/cache").chmod(0o777)
+    assert paths.cache_directory().stat().st_mode & 0o777 == 0o700
+    (tmp_path / "others/cache").mkdir(parents=True)
+    os.chown(tmp_path / "others/cache", 1234, 1234)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/cache").symlink_to(tmp_path / "others/cache")
+    for place in ("others", "linked"):
+        monkeypatch.setenv("SINGULARITY_CACHEDIR", str(tmp_path / place))
+        with pytest.raises(FileError, match="belongs to user 1234, not to you"):
+            paths.cache_directory()
+        assert caches.find(fetch.Fetch()).own is None, "it is done without"
 
 
 def test_the_configuration_and_the_variable_name_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -163,6 +163,13 @@ def test_what_is_in_the_cache_is_not_fetched_again(front: Front, image: str, tmp
     singularity("pull", "y.sif", f"docker://{front.host}/pulling/greeting@{digest}", cwd=tmp_path)
     assert len(front.asked) == before
     assert (tmp_path / "y.sif").samefile(tmp_path / "greeting_1.0.sif")
+    argv = [*ARGV[:-2], "-X", "importtime", *ARGV[-2:], "pull", "z.sif"]
+    argv.append(f"docker://{front.host}/pulling/greeting@{digest}")
+    said = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
+    imported = {line.rpartition("|")[2].strip() for line in said.splitlines()}
+    assert "singularity.registry.reference" in imported
+    not_needed = {"urllib3", "ssl", "json", "subprocess", "singularity.oci.document", "singularity.image.metadata"}
+    assert not not_needed & imported
 
 
 def test_a_file_that_is_changed_afterwards_does_not_change_the_cache(front: Front, image: str, tmp_path: Path) -> None:

@@ -40,23 +40,25 @@ def check(stage: Stage, name: str) -> None:
 
 
 def _uri(stage: Stage) -> Uri:
-    """The image in full."""
+    """The image in full: of a registry, or, where that is the agent, of the daemon."""
+    if stage.agent == Transport.DOCKER_DAEMON.value:
+        place = stage.value("from")
+        return Uri(transport=Transport.DOCKER_DAEMON, place=place, text=f"docker-daemon:{place}")
     registry, namespace = stage.value("registry"), stage.value("namespace")
     place = str(reference.parse(stage.value("from"), registry=registry, namespace=namespace))
     return Uri(transport=Transport.DOCKER, place=place, text=f"docker://{place}")
 
 
-def _fetch(stage: Stage, fetch: Fetch) -> Fetch:
-    if not stage.value("registry").startswith("http://"):
-        return fetch
-    return replace(fetch, access=replace(fetch.access, no_https=True))
+def _found(stage: Stage, fetch: Fetch) -> oci.Found:
+    if stage.value("registry").startswith("http://"):
+        fetch = replace(fetch, access=replace(fetch.access, no_https=True))
+    return oci.find(_uri(stage), fetch, caches.find(fetch))
 
 
 @contextmanager
 def opened(stage: Stage, fetch: Fetch) -> Iterator[Image]:
     """The image, for as long as its layers are read. Raises ImageError, FileError, NetworkError and RegistryError."""
-    told = _fetch(stage, fetch)
-    with oci.find(_uri(stage), told, caches.find(told)).opened() as found:
+    with _found(stage, fetch).opened() as found:
         without = replace(found.config, entrypoint=(), command=())
         yield replace(found, config=without) if stage.value("includecmd").lower() in _NO else found
 
@@ -68,13 +70,11 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
 
 
 def source_digest(stage: Stage) -> str | None:
-    """Nobody can tell without asking the registry."""
+    """Nobody can tell without asking."""
     del stage
     return None
 
 
 def fetched_digest(stage: Stage, fetch: Fetch) -> str | None:
     """The digest that the name means now, and the platform that is wanted."""
-    told = _fetch(stage, fetch)
-    found = oci.find(_uri(stage), told, caches.find(told))
-    return hashlib.sha256(f"{found.identity} {told.platform}".encode()).hexdigest()
+    return hashlib.sha256(f"{_found(stage, fetch).identity} {fetch.platform}".encode()).hexdigest()
