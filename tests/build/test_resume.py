@@ -359,7 +359,7 @@ def test_layers_are_listed_and_removed_unless_in_use(build: Build, definition: D
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         done = build.ok("cache", "clean", "--force", "--type", "build")
-        assert done.stderr.count("INFO:    A build uses build cache entry: ") == 3
+        assert done.stderr.count("INFO:    In use: build cache entry: ") == 3
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 0, errors
     listed = build.ok("cache", "list", "-v").stdout
