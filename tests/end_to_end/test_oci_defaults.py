@@ -61,20 +61,20 @@ def test_an_image_of_another_kind_is_as_before(launch: Launcher, images: Images)
 
 
 def test_a_workdir_that_the_image_lacks_is_made(launch: Launcher, made: Callable[..., Path]) -> None:
-    tree = made("", "/new/work dir")
-    assert launch("exec", "--compat", tree, "sh", "-c", "pwd; touch x; ls").ok().lines == ["/new/work dir", "x"]
+    tree = made("", "/new/place dir")
+    assert launch("exec", "--compat", tree, "sh", "-c", "pwd; touch x; ls").ok().lines == ["/new/place dir", "x"]
     assert not (tree / "new").exists()
     configured = launch.configured("oci defaults = yes\n")  # without a layer that can be written
-    assert configured("exec", tree, "pwd").ok().out == "/new/work dir\n"
+    assert configured("exec", tree, "pwd").ok().out == "/new/place dir\n"
 
 
 def test_a_bound_workdir_shows_what_was_bound(launch: Launcher, made: Callable[..., Path], directory: Path) -> None:
     source = directory / "source"
     source.mkdir()
     (source / "seen").touch()
-    tree = made("", "/new/work")
-    assert launch("exec", "--compat", "-B", f"{source}:/new/work", tree, "ls").ok().out == "seen\n"
-    inner = launch("exec", "--compat", "-B", f"{source}:/new/work/data", tree, "ls", ".", "data").ok()
+    tree = made("", "/new/place")
+    assert launch("exec", "--compat", "-B", f"{source}:/new/place", tree, "ls").ok().out == "seen\n"
+    inner = launch("exec", "--compat", "-B", f"{source}:/new/place/data", tree, "ls", ".", "data").ok()
     assert inner.lines == [".:", "data", "", "data:", "seen"]
 
 
