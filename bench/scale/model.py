@@ -5,7 +5,7 @@ The assumptions, on which every figure of docs/hpc/scale.md rests:
 1. The image lies on the parallel file system, in its top directory; /etc, /usr and the rest of the host are the node's
    own. Where `shared_runtime` is set, the program that launches lies there too, with its configuration, or with the
    interpreter and the library of Python; shared libraries of the system stay the node's.
-2. A node that starts has nothing of them in memory. From its first launch on it keeps names (of what is not there, too),
+2. A node that starts has nothing of them in memory. From its first launch on it keeps names (absent ones too),
    attributes and data: it asks for each once, however many launches follow.
 3. Each open goes to the server every time, as with NFS (close-to-open) and with Lustre as it comes. With
    `opens_cached` the node asks for each file once.
