@@ -82,11 +82,12 @@ PYTEST_ARGS =
 FUZZ_SECONDS = 20
 BENCH_RUNS = 100
 BENCH_ROUNDS = 5
+BENCH_COUNTS = 1,10,100,1000
 # SUID mode wants root's own directories all the way up, and ordinary users must reach it: not below this checkout.
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
-.PHONY: help setup build spank demo test test-install test-sanitized bench bench-build bench-pull bench-lazy bench-mpi lint fuzz docs install \
+.PHONY: help setup build spank demo test test-install test-sanitized bench bench-build bench-pull bench-lazy bench-mpi bench-scale lint fuzz docs install \
         uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
@@ -217,6 +218,10 @@ bench-lazy: test-install ## time to the first output of images that are not ther
 
 bench-mpi: setup ## messages between two MPI ranks natively and in containers, and the ratio (BENCH_ROUNDS=5)
 	@bench/mpi/run $(TEST_PREFIX)-bench-mpi $(BENCH_ROUNDS)
+
+bench-scale: setup ## what launches ask of file systems, modelled for 10,000 nodes, and a thousand at once (BENCH_COUNTS=1,100)
+	@scripts/setup-system bench || echo "measuring without them"
+	@bench/scale/run $(TEST_PREFIX)-bench-scale $(BENCH_COUNTS)
 
 docs: setup ## manual pages and completion into build/docs, and every link of the Markdown pages checked
 	@mkdir -p build/docs/man

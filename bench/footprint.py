@@ -62,9 +62,9 @@ def residents(place: Place, case: Case) -> Residents:
             process.kill()
             raise RuntimeError(f"{case.name}: the program did not start")
         time.sleep(0.2)
-        found = [each for each in descendants() if not _is_program(each)]
+        found = [each for each in descendants() if not is_program(each)]
         threads = sum(len(list(Path(f"/proc/{each}/task").iterdir())) for each in found)
-        memory = sum(_proportional(each) for each in found)
+        memory = sum(proportional(each) for each in found)
         process.stdin.close()
         try:
             process.wait(STARTED)
@@ -97,7 +97,7 @@ def read_trace(text: str, inside: tuple[str, ...]) -> Trace:
     Paths that begin with one of `inside` are the image's, and so are all that a process names after its change of root,
     but for what bubblewrap keeps of the host below /oldroot.
     """
-    lines = list(_whole_lines(text))
+    lines = list(whole_lines(text))
     executions = [number for number, line in enumerate(lines) if re.match(r"^\d+ +execve(at)?\(.* = 0", line)]
     before = lines[: executions[-1]]
     opened, executed, read = [], [], 0
@@ -124,7 +124,7 @@ def read_trace(text: str, inside: tuple[str, ...]) -> Trace:
     return Trace(calls=len(before), processes=len(processes), executed=tuple(executed), opened=tuple(opened), read=read)
 
 
-def _whole_lines(text: str) -> Iterator[str]:
+def whole_lines(text: str) -> Iterator[str]:
     """Lines of calls that another process's lines cut in two are put together, where they ended."""
     begun: dict[tuple[str, str], str] = {}
     for line in text.splitlines():
@@ -184,14 +184,16 @@ def descendants() -> list[int]:
     return found
 
 
-def _is_program(process: int) -> bool:
+def is_program(process: int) -> bool:
+    """Whether it is the launched program, or gone."""
     try:
         return Path(f"/proc/{process}/comm").read_text().strip() == "instant"
     except OSError:
         return True
 
 
-def _proportional(process: int) -> int:
+def proportional(process: int) -> int:
+    """Proportional share of memory (PSS) in KiB."""
     text = Path(f"/proc/{process}/smaps_rollup").read_text()
     found = re.search(r"^Pss: +(\d+) kB$", text, re.MULTILINE)
     return int(found[1]) if found else 0

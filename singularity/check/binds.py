@@ -7,6 +7,8 @@ from singularity.check.launch import Launch, Step
 
 _ASKED = ("--bind", "--mount", "--scratch", "--home", "--nv", "--rocm")
 _UNIMPORTANT = ("config passwd", "config group")
+_LIBRARIES = "/.singularity.d/libs/"
+_IN_PLACE = ("--mpi", "--fabric")  # of what the image has itself: where the host's stay out, its own go on working
 
 
 def judge(launch: Launch) -> Iterator[Finding]:
@@ -15,9 +17,15 @@ def judge(launch: Launch) -> Iterator[Finding]:
         yield _finding(Subject.LAUNCH, "launch", "refused", "a container", Verdict.FAILS, launch.refusal)
         return
     shown = [each for each in launch.steps if each.kind == "bind" and not each.skipped]
+    left_out: dict[str, list[Step]] = {}
     for each in launch.steps:
-        if each.skipped and each.reason not in _UNIMPORTANT:
+        if each.skipped and (each.target.startswith(_LIBRARIES) or each.reason.startswith(_IN_PLACE)):
+            left_out.setdefault(each.reason, []).append(each)
+        elif each.skipped and each.reason not in _UNIMPORTANT:
             yield _skipped(each)
+    for reason, steps in left_out.items():  # one choice, as a rule: the first has its reason, the others go with it
+        found, needed = f"{len(steps)} left out ({reason})", "those that fit"
+        yield _finding(Subject.BINDS, "libraries of the host", found, needed, Verdict.OK, steps[0].skipped)
     told = " ".join(each.source for each in launch.steps if each.skipped)
     for warning in launch.warnings:
         if not any(word in told for word in warning.split() if word.startswith("/")):

@@ -54,6 +54,7 @@ _RUNTIME = re.compile(r"libcudart\.so(?:\.(\d+)(?:\.(\d+))?)?[.\d]*")
 _NVIDIA = re.compile(r"lib(?:cuda|cudart|nvidia-ml|cublas|cudnn|nccl|nvrtc)\.so[.\d]*")
 _ROCM = re.compile(r"lib(?:amdhip64|hsa-runtime64|rccl)\.so[.\d]*")
 _CORE = re.compile(r"lib(?:cuda|nvidia-ml|nvidia-ptxjitcompiler|amdhip64|hsa-runtime64)\.so")
+_UNLOADABLE = "cannot be used here"  # how the launcher begins, of a library that it leaves out
 _COMPAT = re.compile(r"libcuda\.so\.(\d+\.\d+(?:\.\d+)?)")
 _DRIVER = re.compile(r"Kernel Module(?: for \S+)?\s+(\d+\.\d+(?:\.\d+)?)")
 
@@ -185,6 +186,11 @@ def _host_libraries(view: View, loader: Loader, launch: Launch) -> Iterator[Find
             advice = f"{step.source} of the host cannot be loaded in this image: take an image with a newer glibc"
             verdict = Verdict.FAILS if core else Verdict.WARNING
             yield _finding(step.target.rpartition("/")[2], found, wrong.need.version, verdict, advice)
+    for step in launch.steps:
+        name = step.target.rpartition("/")[2]
+        if step.reason.startswith(("--nv", "--rocm")) and step.skipped.startswith(_UNLOADABLE) and _CORE.match(name):
+            advice = f"{step.source} of the host {step.skipped}: take an image with a newer glibc"
+            yield _finding(name, "left out", "the driver's", Verdict.FAILS, advice)
     if count:
         yield _finding("host libraries", f"{count}", "versions of symbols that the image has", Verdict.OK)
 

@@ -312,6 +312,29 @@ def test_a_library_of_the_driver_that_wants_a_newer_glibc(tree: Path, tmp_path: 
     assert f"{made} of the host cannot be loaded in this image: take an image with a newer glibc" in found.text()
 
 
+def test_a_library_that_the_launcher_leaves_out_fails_only_when_the_driver_needs_it(tree: Path, tmp_path: Path) -> None:
+    newer = "the image's libOpenCL.so.1.10.0 is newer than libOpenCL.so.1.2.0"
+    old = "cannot be used here: it needs GLIBC_2.34 of libc.so.6, and the image's has at most GLIBC_2.17"
+    opencl = bound(tmp_path, "/.singularity.d/libs/libOpenCL.so.1", "--nv", newer)
+    cuda = bound(tmp_path, "/.singularity.d/libs/libcuda.so.1", "--nv", old)
+    there = bound(write(tmp_path / "nvidiactl", ""), "/dev/nvidiactl", "--nv")
+    host = machine(tmp_path / "host", files=driver("550.54.14"))
+    assert report(tree, "plain", host=host, steps=(there, opencl), options=("--nv",)).failing() == []
+    found = report(tree, "plain", host=host, steps=(there, opencl, cuda), options=("--nv",))
+    assert found.failing() == [("gpu", "libcuda.so.1")]
+    assert "GLIBC_2.34" in found.text()
+
+
+def test_libraries_that_a_site_offers_and_no_image_needs_are_one_line(tree: Path, tmp_path: Path) -> None:
+    why = "cannot be used here: the image has no MPI where its loader looks"
+    names = ("/.singularity.d/libs/libmpi.so.40", "/.singularity.d/libs/libopen-pal.so.40", "/usr/share/openmpi")
+    steps = tuple(bound(tmp_path, name, "--mpi", why) for name in names)
+    found = report(tree, "plain", host=machine(tmp_path / "host"), steps=steps)
+    assert [each.verdict for each in found.of(Subject.BINDS)] == [Verdict.OK, Verdict.OK]
+    assert "3 left out (--mpi)" in found.text()
+    assert why in found.text()
+
+
 # ---- fabrics ----
 
 
