@@ -22,7 +22,8 @@ KERNEL = ("Slab", "KernelStack", "PageTables", "Percpu")
 CACHE = ("Cached", "Buffers")
 READY = "ready"
 STAMP = 8  # bytes that each program writes when it begins
-LIMIT = 120.0  # seconds
+LIMIT = 120.0  # seconds to the end of all
+STALLED = 15.0  # seconds in which no program began
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +94,10 @@ def _own_time(process: int) -> float:
 
 
 def _await(fd: int, count: int, began: float) -> int:
-    """How many programs have said that they began; waits no longer than LIMIT."""
+    """How many programs have said that they began, when all have or no more do."""
     os.set_blocking(fd, False)
-    said = 0
-    while said < count * STAMP and time.perf_counter() - began < LIMIT:
+    said, last = 0, began
+    while said < count * STAMP and time.perf_counter() - last < STALLED:
         try:
             data = os.read(fd, 65536)
         except BlockingIOError:
@@ -104,7 +105,7 @@ def _await(fd: int, count: int, began: float) -> int:
             continue
         if not data:
             break
-        said += len(data)
+        said, last = said + len(data), time.perf_counter()
     return said // STAMP
 
 
