@@ -211,7 +211,11 @@ def children() -> set[int]:
     """The living children of this process; the dead ones among those adopted are buried on the way."""
     alive = set()
     for task in Path("/proc/self/task").iterdir():
-        for word in (task / "children").read_text().split():
+        try:
+            words = (task / "children").read_text().split()
+        except OSError:  # a thread that has ended since
+            continue
+        for word in words:
             try:
                 state = Path(f"/proc/{word}/stat").read_text().rpartition(")")[2].split()[0]
             except OSError:

@@ -35,7 +35,7 @@ _DEFAULT = 512  # MiB
 def command(image: Path, *, size: str) -> None:
     """Makes the image larger."""
     amount = mebibytes(size, least=1)
-    from singularity.image import ext
+    from singularity.image import change, ext
     from singularity.image.opened import opened
 
     _mend_length(image)
@@ -45,14 +45,14 @@ def command(image: Path, *, size: str) -> None:
         offset = found.image.root.offset
         say(f"Expanding image by {amount}MiB...")
         say("Checking the file system")
-        if ext.check(found.fd, offset, name=str(image), purpose=f"check {image}"):
-            logger.info("The file system of %s was mended", image)
-        say("Growing the file system")
-        try:
-            ext.expand(found.fd, offset, amount << 20, purpose=f"expand {image}")
-            os.fsync(found.fd)
-        except OSError as error:
-            raise FileError.because(image, error) from error
+        with change.rewritten(found) as new:
+            if ext.check(new, offset, name=str(image), purpose=f"check {image}"):
+                logger.info("The file system of %s was mended", image)
+            say("Growing the file system")
+            try:
+                ext.expand(new, offset, amount << 20, purpose=f"expand {image}")
+            except OSError as error:
+                raise FileError.because(image, error) from error
     say("Done.")
 
 

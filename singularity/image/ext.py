@@ -70,9 +70,8 @@ def lengthen(fd: int) -> bool:
 def expand(fd: int, offset: int, more: int, *, purpose: str) -> None:
     """Makes the file system at `offset` of a file open for writing `more` bytes larger, or as large as the file is.
 
-    It must have been checked. Killed at any moment it leaves the old file system or the new one, which both have all
-    files: the file grows first, and what is new is written behind what is there. Raises ToolError, and OSError when
-    there is no room on the disk.
+    It must have been checked. Killed, it can leave a file system that e2fsck must mend: the file is a copy that takes
+    the image's place when this is done. Raises ToolError, and OSError when there is no room on the disk.
     """
     found = superblock(fd, offset)
     before = os.fstat(fd).st_size
