@@ -140,15 +140,37 @@ static void server_namespace_own(const struct server *server)
         stop(errno, "a mount namespace for %s", server->program);
 }
 
+/* Whether a line of mountinfo shows a FUSE mount at the server's place. */
+static bool mount_seen(int info)
+{
+    char line[4096];
+    bool seen = false;
+    OWNED_FD copy = lseek(info, 0, SEEK_SET) == 0 ? fcntl(info, F_DUPFD_CLOEXEC, 3) : -1;
+    FILE *stream = copy >= 0 ? fdopen(copy, "r") : NULL;
+
+    if (stream == NULL)
+        return false;
+    copy = -1;
+    while (!seen && fgets(line, sizeof line, stream) != NULL)
+        seen = strstr(line, " /tmp ") != NULL && strstr(line, " - fuse") != NULL;
+    fclose(stream);
+    return seen;
+}
+
 /* Beside a server that mounts by itself: when the launcher has become the program, or is gone, the server's own mount goes
- * too, so that the container's is the only one and the server ends with it. */
-static _Noreturn void let_go(int go)
+ * too, so that the container's is the only one and the server ends with it. A launcher waits for the mount: one that went
+ * before is gone, and nobody will ever use what the server is about to mount. */
+static _Noreturn void let_go(int go, pid_t server)
 {
     char byte;
 
     while (read(go, &byte, 1) > 0)
         continue;
-    _exit(umount2(mount_place, 2) < 0 ? EXIT_OWN_FAILURE : 0);
+    OWNED_FD info = openat(proc_fd(), "thread-self/mountinfo", O_RDONLY | O_CLOEXEC);
+    if (info >= 0 && mount_seen(info))
+        _exit(umount2(mount_place, 2) < 0 ? EXIT_OWN_FAILURE : 0);
+    (void)kill(server, SIGKILL);
+    _exit(EXIT_OWN_FAILURE);
 }
 
 /* Waits for the word to start; the launcher's end closes the pipe, and then there is nothing to serve. */
@@ -163,9 +185,12 @@ static _Noreturn void server_process(const struct server *server, const char *pa
     snprintf(pid, sizeof pid, "%d", (int)getpid());
     if ((server->mounts_itself && write(ready, pid, strlen(pid)) < 0) || read(go, &byte, 1) != 1)
         _exit(EXIT_OWN_FAILURE);
-    if (server->mounts_itself && fork() != 0) {
+    pid_t child = server->mounts_itself ? fork() : 0;
+    if (child < 0)
+        _exit(EXIT_OWN_FAILURE);
+    if (child > 0) {
         close(ready);
-        let_go(go);
+        let_go(go, child);
     }
     own_descriptors(device, server->image, ready);
     server_rights(server->mounts_itself);
@@ -263,23 +288,6 @@ static int mount_by_device(const struct session *session, const char *source, co
     if (answer < 0 && errno != EACCES)
         stop(errno, "%s: its file system server ended (--debug shows what it said)", source);
     return tree;
-}
-
-/* Whether a line of mountinfo shows a FUSE mount at the server's place. */
-static bool mount_seen(int info)
-{
-    char line[4096];
-    bool seen = false;
-    OWNED_FD copy = lseek(info, 0, SEEK_SET) == 0 ? fcntl(info, F_DUPFD_CLOEXEC, 3) : -1;
-    FILE *stream = copy >= 0 ? fdopen(copy, "r") : NULL;
-
-    if (stream == NULL)
-        return false;
-    copy = -1;
-    while (!seen && fgets(line, sizeof line, stream) != NULL)
-        seen = strstr(line, " /tmp ") != NULL && strstr(line, " - fuse") != NULL;
-    fclose(stream);
-    return seen;
 }
 
 /* The kernel wakes pollers of mountinfo when a mount appears in that namespace. */
