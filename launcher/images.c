@@ -12,18 +12,25 @@ static bool overlay_writable(const struct request *request, uint32_t number)
     return !(request->overlay[number].number & OVERLAY_READONLY);
 }
 
-bool images_open(const struct request *request, struct images *images, struct error *error)
+/* By identity: whatever it is called, and wherever else it is bound. */
+static bool not_host_root(const struct image *image, const char *path, struct error *error)
 {
     struct stat root;
 
-    if (!image_open(request->image, request->writable, &images->image, error))
+    return (stat("/", &root) == 0 && (root.st_dev != image->device || root.st_ino != image->inode)) ||
+           error_set(error, 0, "%.500s is the host's root directory: it cannot be part of a container", path);
+}
+
+bool images_open(const struct request *request, struct images *images, struct error *error)
+{
+    if (!image_open(request->image, request->writable, &images->image, error) ||
+        !not_host_root(&images->image, request->image, error))
         return false;
-    if (stat("/", &root) < 0 || (root.st_dev == images->image.device && root.st_ino == images->image.inode))
-        return error_set(error, 0, "%.500s is the host's root directory: it cannot be a container", request->image);
     if (request->overlay_count > IMAGES_OVERLAYS)
         return error_set(error, 0, "more than %d overlays", IMAGES_OVERLAYS);
     for (uint32_t i = 0; i < request->overlay_count; i++)
-        if (!image_open(request->overlay[i].first, overlay_writable(request, i), &images->overlays[i], error))
+        if (!image_open(request->overlay[i].first, overlay_writable(request, i), &images->overlays[i], error) ||
+            !not_host_root(&images->overlays[i], request->overlay[i].first, error))
             return false;
     return true;
 }

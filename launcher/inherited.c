@@ -46,12 +46,18 @@ void inherited_take(struct inherited *inherited)
         stop(errno, "limits");
 }
 
-static bool kept(const struct request *request, unsigned fd, int also)
+/* The lowest descriptor from `first` on that stays; UINT_MAX: none. */
+static unsigned next_kept(const struct request *request, const int *also, size_t count, unsigned first)
 {
+    unsigned next = UINT_MAX;
+
+    for (size_t i = 0; i < count; i++)
+        if (also[i] >= 0 && (unsigned)also[i] >= first && (unsigned)also[i] < next)
+            next = (unsigned)also[i];
     for (uint32_t i = 0; i < request->keep_fd_count; i++)
-        if (request->keep_fd[i].number == fd)
-            return true;
-    return also >= 0 && fd == (unsigned)also;
+        if (request->keep_fd[i].number >= first && request->keep_fd[i].number < next)
+            next = (unsigned)request->keep_fd[i].number;
+    return next;
 }
 
 /* No directory may lead out of the container. */
@@ -66,7 +72,7 @@ static void check_descriptor(unsigned fd)
 }
 
 /* Kernels before 5.9: what is open, as /proc has it. */
-static void close_listed(const struct request *request, int also)
+static void close_listed(const struct request *request, const int *also, size_t count)
 {
     OWNED_FD fd = openat(proc_fd(), "self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
@@ -77,29 +83,23 @@ static void close_listed(const struct request *request, int also)
     fd = -1;
     while ((entry = readdir(directory)) != NULL) {
         unsigned number = (unsigned)atoi(entry->d_name);
-        if (number > 2 && (int)number != dirfd(directory) && !kept(request, number, also))
+        if (number > 2 && (int)number != dirfd(directory) && next_kept(request, also, count, number) != number)
             (void)close((int)number);
     }
     closedir(directory);
 }
 
-/* The lowest descriptor from `first` on that stays; UINT_MAX: none. */
-static unsigned next_kept(const struct request *request, int also, unsigned first)
+void inherited_close(const struct request *request, const int *also, size_t count)
 {
-    unsigned next = also >= 0 && (unsigned)also >= first ? (unsigned)also : UINT_MAX;
+    struct stat status;
 
-    for (uint32_t i = 0; i < request->keep_fd_count; i++)
-        if (request->keep_fd[i].number >= first && request->keep_fd[i].number < next)
-            next = (unsigned)request->keep_fd[i].number;
-    return next;
-}
-
-static void close_others(const struct request *request, int also)
-{
+    for (int fd = 0; fd < 3; fd++)
+        if (fstat(fd, &status) == 0 && S_ISDIR(status.st_mode))
+            stop(0, "standard stream %d is a directory of the host", fd);
     for (unsigned first = 3;;) {
-        unsigned next = next_kept(request, also, first);
+        unsigned next = next_kept(request, also, count, first);
         if (next > first && syscall(SYS_close_range, first, next == UINT_MAX ? UINT_MAX : next - 1, 0) < 0) {
-            close_listed(request, also);
+            close_listed(request, also, count);
             return;
         }
         if (next == UINT_MAX)
@@ -132,14 +132,8 @@ static void restore_stack(const struct request *request)
         stop(errno, "restore the stack limit");
 }
 
-void inherited_restore(const struct inherited *inherited, const struct request *request, int also)
+void inherited_restore(const struct inherited *inherited, const struct request *request)
 {
-    struct stat status;
-
-    for (int fd = 0; fd < 3; fd++)
-        if (fstat(fd, &status) == 0 && S_ISDIR(status.st_mode))
-            stop(0, "standard stream %d is a directory of the host", fd);
-    close_others(request, also);
     restore_carried(inherited->environment);
     restore_stack(request);
     (void)umask(request->no_umask ? 022 : inherited->mask);

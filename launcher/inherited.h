@@ -25,7 +25,11 @@ void inherited_take(struct inherited *inherited);
 /* The C library takes variables like TMPDIR from a setuid program: the front door sends them under this prefix too. */
 #define INHERITED_CARRIED "SINGULARITY_CARRIED_"
 
-/* Everything as the caller had it, and only the descriptors that were asked for, and `also` when it is not -1. */
-void inherited_restore(const struct inherited *inherited, const struct request *request, int also);
+/* Closes what is open but 0 to 2, the descriptors that the request keeps, and `also` (-1: none). None of those that stay
+ * may lead to a directory of the host: stops the process when one does. */
+void inherited_close(const struct request *request, const int *also, size_t count);
+
+/* Everything else as the caller had it. */
+void inherited_restore(const struct inherited *inherited, const struct request *request);
 
 #endif

@@ -87,7 +87,8 @@ static _Noreturn void hand_over(char **argv)
         stop(0, "%s", error.text);
     snprintf(number, sizeof number, "%d", request_fd);
     argv[1] = number;
-    inherited_restore(&inherited, &request, request_fd);
+    inherited_close(&request, &request_fd, 1);
+    inherited_restore(&inherited, &request);
     execve(path, argv, inherited.environment);
     stop(errno, "%s", path);
 }
@@ -140,6 +141,16 @@ static void make_container(struct plan_inputs *inputs)
         join_keep(&plan, &caller, &meeting);
 }
 
+/* Nothing of the host is open from here on: what an image or a user names is looked up next, and a link of /proc to a
+ * descriptor that was left would lead out of the container (the class of CVE-2024-21626). */
+static void leave_host(void)
+{
+    const int waiting[] = {plan.report_fd > 0 ? plan.report_fd : -1, plan.alive_fd > 0 ? plan.alive_fd : -1};
+
+    inherited_close(&request, waiting, 2);
+    proc_forget();
+}
+
 static _Noreturn void become_program(char **argv)
 {
     const struct payload payload = {.request = &request, .caller_environment = inherited.environment, .arguments = argv + 2,
@@ -154,7 +165,7 @@ static _Noreturn void become_program(char **argv)
     perform_init(&plan);
     if (request.new_session)
         perform_session();
-    inherited_restore(&inherited, &request, -1);
+    inherited_restore(&inherited, &request);
     perform_user(&plan, &caller);
     payload_execute(&payload);
 }
@@ -190,6 +201,7 @@ int main(int argc, char **argv)
     } else {
         make_container(&inputs);
     }
+    leave_host();
     perform_directory(&plan);
     become_program(argv);
 }

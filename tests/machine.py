@@ -162,6 +162,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "groff": lambda: _program("groff", "groff-base"),
     "openssl": lambda: _program("openssl", "openssl"),
     "newuidmap": lambda: _program("newuidmap", "uidmap"),
+    "strace": lambda: _program("strace", "strace"),
     "slurm": _slurm,
     "spank": _spank,
     "openmpi": lambda: _program("mpicc.openmpi", "libopenmpi-dev") or _program("mpirun.openmpi", "openmpi-bin"),

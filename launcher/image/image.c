@@ -1,10 +1,12 @@
 #include "image.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "../descriptor.h"
+#include "../perform/inside.h"
 #include "bytes.h"
 
 enum { LINE_LIMIT = 128, HEAD_SIZE = 512 };
@@ -90,6 +92,8 @@ static bool explain_open(int number, const char *path, const char *refused, stru
     }
     if (number == EACCES || number == EPERM || number == EROFS)
         return error_set(error, number, "%.500s: %s", path, refused);
+    if (number == ELOOP)
+        return error_set(error, number, "%.500s (a link of /proc to an open file is not followed: name the file itself)", path);
     return error_set(error, number, "image %.500s", path);
 }
 
@@ -108,7 +112,7 @@ static bool open_directory(int checked, const char *path, struct image *image, s
 static bool open_file(const char *path, bool writable, const struct stat *checked, struct image *image,
                       struct error *error)
 {
-    OWNED_FD fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    OWNED_FD fd = host_open(path, (writable ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY);
     struct stat status;
 
     if (fd < 0 || fstat(fd, &status) < 0)
@@ -128,7 +132,7 @@ bool image_open(const char *path, bool writable, struct image *image, struct err
 
     *image = (struct image){.fd = -1};
     /* Without reading rights, so that no pipe waits and no device notices. */
-    OWNED_FD checked = open(path, O_PATH | O_CLOEXEC);
+    OWNED_FD checked = host_open(path, O_PATH);
     if (checked < 0 || fstat(checked, &status) < 0)
         return explain_open(errno, path, "a directory above it is closed to you", error);
     if (!S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode))

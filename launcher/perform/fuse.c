@@ -18,6 +18,7 @@
 #include "../descriptor.h"
 #include "../location.h"
 #include "inside.h"
+#include "perform.h"
 
 int umount2(const char *target, int flags);
 int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
@@ -30,7 +31,9 @@ struct server {
     const char *package;
     bool mounts_itself;  /* built on libfuse 2, which takes no open device */
     const char *source;  /* for messages */
-    int image;           /* SERVER_IMAGE in the server; -1: it works on the current directory */
+    int image;           /* SERVER_IMAGE in the server; -1: it lays directories over each other */
+    const int *layers;   /* those */
+    int layer_count;
     char options[4096];
 };
 
@@ -69,7 +72,7 @@ static void move_descriptor(int from, int to)
 
 static int high(int fd)
 {
-    int moved = fcntl(fd, F_DUPFD, 16);
+    int moved = fcntl(fd, F_DUPFD, FUSE_LAYERS_FIRST + FUSE_LAYERS); /* above all that they move to */
 
     if (moved < 0)
         stop(errno, "hand a descriptor to the file system server");
@@ -77,8 +80,9 @@ static int high(int fd)
 }
 
 /* The device, the image and `alive`, whose end tells of the server's, stay open; what it says is seen with --debug. */
-static void own_descriptors(int device, int image, int alive)
+static void own_descriptors(const struct server *server, int device, int alive)
 {
+    int layers[FUSE_LAYERS], image = server->image;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
     if (null < 0)
@@ -86,15 +90,17 @@ static void own_descriptors(int device, int image, int alive)
     device = high(device >= 0 ? device : null);
     image = high(image >= 0 ? image : null);
     alive = high(alive);
+    for (int i = 0; i < server->layer_count; i++)
+        layers[i] = high(server->layers[i]);
     for (int fd = 0; fd < 3; fd++)
         if (fd < 2 || message_level_get() < LEVEL_DEBUG)
             move_descriptor(null, fd);
     move_descriptor(device, SERVER_DEVICE);
     move_descriptor(image, SERVER_IMAGE);
     move_descriptor(alive, SERVER_ALIVE);
-    if (syscall(SYS_close_range, SERVER_ALIVE + 1, ~0U, 0) < 0)
-        for (int fd = SERVER_ALIVE + 1; fd < 1024; fd++)
-            close(fd);
+    for (int i = 0; i < server->layer_count; i++)
+        move_descriptor(layers[i], FUSE_LAYERS_FIRST + i);
+    perform_close(FUSE_LAYERS_FIRST + server->layer_count);
 }
 
 /* A server that mounts by itself needs the right to, in the user namespace and its own mount namespace; no other. */
@@ -192,7 +198,7 @@ static _Noreturn void server_process(const struct server *server, const char *pa
         close(ready);
         let_go(go, child);
     }
-    own_descriptors(device, server->image, ready);
+    own_descriptors(server, device, ready);
     server_rights(server->mounts_itself);
     server_run(server, path);
 }
@@ -344,12 +350,13 @@ int fuse_mount(const struct session *session, const struct part *part, struct fu
     return tree;
 }
 
-int fuse_overlay(const struct session *session, const char *options)
+int fuse_overlay(const struct session *session, const char *options, const int *layers, int count)
 {
-    struct server server = {.program = "fuse-overlayfs", .package = "fuse-overlayfs", .source = "the overlay", .image = -1};
+    struct server server = {.program = "fuse-overlayfs", .package = "fuse-overlayfs", .source = "the overlay", .image = -1,
+                            .layers = layers, .layer_count = count};
     struct fuse fuse;
 
-    snprintf(server.options, sizeof server.options, "%s,noacl", options); /* images made by mke2fs keep no ACLs */
+    snprintf(server.options, sizeof server.options, "%s", options);
     server_start(&server, &fuse);
     int tree = mount_by_device(session, server.source, "fuse-overlayfs", &fuse, 0);
     fuse_close(&fuse);

@@ -22,8 +22,10 @@ void fuse_prepare(const struct part *part, struct fuse *fuse);
 /* Inside the mount namespace: the mounted tree, with its server started. Stops the process on failure. */
 int fuse_mount(const struct session *session, const struct part *part, struct fuse *fuse);
 
-/* An overlay whose writable layer the kernel's own overlay does not take, as it is served by a program itself. The paths
- * in `options` are relative to the current directory. Stops the process on failure. */
-int fuse_overlay(const struct session *session, const char *options);
+/* An overlay whose writable layer the kernel's own overlay does not take, as it is served by a program itself. It finds
+ * the directories of `layers`, which `options` name, as its descriptors from FUSE_LAYERS_FIRST on. Stops the process on
+ * failure. */
+enum { FUSE_LAYERS_FIRST = 6, FUSE_LAYERS = PLAN_PARTS + 3 };
+int fuse_overlay(const struct session *session, const char *options, const int *layers, int count);
 
 #endif

@@ -211,7 +211,7 @@ static int mount_bind(const struct plan *plan, const struct stage *stage, const 
 static int reopen(const struct part *part)
 {
     struct stat before, now;
-    int fd = open(part->source, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int fd = host_open(part->source, O_PATH | O_DIRECTORY);
 
     if (fd < 0 || fstat(fd, &now) < 0 || fstat(part->fd, &before) < 0 || before.st_dev != now.st_dev ||
         before.st_ino != now.st_ino)

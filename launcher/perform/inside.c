@@ -33,6 +33,11 @@ int proc_fd(void)
     return proc;
 }
 
+void proc_forget(void)
+{
+    proc = -1;
+}
+
 bool descriptor_path(int fd, char *path, size_t size)
 {
     char name[32];
@@ -167,17 +172,34 @@ static int walk_open(int root, const char *path, int flags)
     return more == 0 ? result : -1;
 }
 
-int inside_open(int root, const char *path, int flags)
+static int resolve(int root, const char *path, int flags, uint64_t resolution)
 {
-    struct open_how how = {.flags = (uint64_t)(unsigned)flags | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+    struct open_how how = {.flags = (uint64_t)(unsigned)flags | O_CLOEXEC, .resolve = resolution | RESOLVE_NO_MAGICLINKS};
     long fd;
 
     do
-        fd = syscall(SYS_openat2, root, *path != '\0' ? path : ".", &how, sizeof how);
+        fd = syscall(SYS_openat2, root, path, &how, sizeof how);
     while (fd < 0 && (errno == EINTR || errno == EAGAIN));
-    if (fd < 0 && (errno == ENOSYS || errno == EPERM)) /* old kernels, and filters written for them */
-        return walk_open(root, path, flags);
-    return (int)fd;
+    if (fd >= 0 || (errno != ENOSYS && errno != EPERM))
+        return (int)fd;
+    /* old kernels, and filters written for them */
+    OWNED_FD top = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return walk_open(root >= 0 ? root : top, path, flags);
+}
+
+int inside_open(int root, const char *path, int flags)
+{
+    return resolve(root, *path != '\0' ? path : ".", flags, RESOLVE_IN_ROOT);
+}
+
+int host_open(const char *path, int flags)
+{
+    return resolve(AT_FDCWD, path, flags, 0);
+}
+
+int directory_beneath(int directory, const char *name)
+{
+    return openat(directory, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
 int inside_parent(int root, const char *path, const char **name)

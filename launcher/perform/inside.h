@@ -10,6 +10,13 @@
  * `flags` as for open(), O_CLOEXEC added. -1 and errno on failure. */
 int inside_open(int root, const char *path, int flags);
 
+/* Opens a path of the host as the user named it: open() but for the magic links of /proc, which lead to what this process
+ * has open and into mount namespaces of others (ELOOP). Kernels without openat2 take such a link for its text. */
+int host_open(const char *path, int flags);
+
+/* One entry of an open directory, itself a directory and no link; O_PATH. */
+int directory_beneath(int directory, const char *name);
+
 /* The directory that holds the last component of `path`, and that component (pointing into `path`). */
 int inside_parent(int root, const char *path, const char **name);
 
@@ -33,5 +40,8 @@ void mountinfo_unescape(char *text);
 /* /proc, opened once at the start and known to be the kernel's own. Stops the process when it is not. */
 void proc_open(void);
 int proc_fd(void);
+
+/* It has been closed with everything else. */
+void proc_forget(void);
 
 #endif

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -31,17 +30,6 @@ static int session_open(const struct stage *stage, const char *path)
     return fd;
 }
 
-static bool must_be_made(const struct step *step)
-{
-    return step->skipped == NULL && *step->target != '\0' && !step->facts.covered && !step->facts.target_found &&
-           step->kind != STEP_LINK && step->facts.parent != NULL;
-}
-
-static bool shows_directory(const struct step *step)
-{
-    return step->kind == STEP_DIRECTORY || step->kind == STEP_PLACE || step->kind == STEP_FILESYSTEM || S_ISDIR(step->facts.source_type);
-}
-
 /* The missing mount points, below `base` of the session; for an underlay only those of one directory of the image. */
 static void make_missing(const struct plan *plan, const struct stage *stage, const char *base, const char *parent)
 {
@@ -49,92 +37,109 @@ static void make_missing(const struct plan *plan, const struct stage *stage, con
 
     for (uint32_t i = 0; i < plan->step_count; i++) {
         const struct step *step = &plan->steps[i];
-        if (!must_be_made(step) || (parent != NULL && strcmp(parent, step->facts.parent) != 0))
+        if (!step_must_be_made(step) || (parent != NULL && strcmp(parent, step->facts.parent) != 0))
             continue;
         int length = snprintf(path, sizeof path, "%s%s/%s", base, parent != NULL ? "" : step->facts.parent, step->facts.rest);
         if (length < 0 || length >= PATH_MAX)
             stop(ENAMETOOLONG, "mount point %s", step->target);
-        session_make(stage, path, shows_directory(step));
+        session_make(stage, path, step_is_directory(step));
     }
 }
 
 /* ---- overlay ---- */
 
-/* A directory overlay keeps its files in upper/, made with work/ when it is new; a read-only one may be plain. */
-static void overlay_directories(const struct stage *stage, uint32_t number, const char *source)
-{
-    char upper[48], work[48];
+/* The layers of an overlay: each a directory opened beneath the root of its own part, and no link, since whoever made an
+ * overlay could otherwise choose a directory of the host for what the container writes. */
+struct layers {
+    const char *keys[FUSE_LAYERS];
+    int directories[FUSE_LAYERS];
+    int count;
+};
 
-    snprintf(upper, sizeof upper, "part%u/upper", number);
-    snprintf(work, sizeof work, "part%u/work", number);
-    if ((inside_make(stage->session.fd, upper, true, 0755) < 0 && errno != EEXIST) ||
-        (inside_make(stage->session.fd, work, true, 0755) < 0 && errno != EEXIST))
+static void layer_add(struct layers *layers, const char *key, int directory)
+{
+    layers->keys[layers->count] = key;
+    layers->directories[layers->count++] = directory;
+}
+
+/* "lowerdir=/proc/self/fd/5:/proc/self/fd/6,upperdir=..."; numbered from `first` on where a server has them there. */
+static void layers_text(const struct layers *layers, int first, char *text, size_t size)
+{
+    for (int i = 0; i < layers->count; i++) {
+        bool more = i > 0 && strcmp(layers->keys[i], layers->keys[i - 1]) == 0;
+        size_t used = strlen(text);
+        snprintf(text + used, size - used, "%s%s%s" MOUNT_DESCRIPTOR "%d", more ? ":" : *text != '\0' ? "," : "",
+                 more ? "" : layers->keys[i], more ? "" : "=", first >= 0 ? first + i : layers->directories[i]);
+    }
+}
+
+/* A directory of a writable part, made by the user where it is new. */
+static int layer_made(int part, const char *name, const char *source)
+{
+    if (mkdirat(part, name, 0755) < 0 && errno != EEXIST)
         stop(errno, "overlay %s: cannot be written (append :ro to use it read-only)", source);
-    if (faccessat(stage->session.fd, upper, W_OK, 0) < 0 || faccessat(stage->session.fd, work, W_OK, 0) < 0)
-        stop(errno, "overlay %s: its upper/ or work/ belongs to somebody else (use it as root, with --fakeroot or read-only)",
-             source);
+    int directory = directory_beneath(part, name);
+    if (directory < 0)
+        stop(errno, "overlay %s: its %s is no directory", source, name);
+    if (faccessat(directory, ".", W_OK, 0) < 0)
+        stop(errno, "overlay %s: its %s belongs to somebody else (use it as root, with --fakeroot or read-only)", source, name);
+    return directory;
 }
 
-__attribute__((format(printf, 3, 4))) static void append(char *options, size_t size, const char *format, ...)
+/* A read-only overlay may keep its files in upper/, as a writable one does, or be plain. */
+static int layer_read(const struct stage *stage, const struct plan *plan, uint32_t number)
 {
-    size_t used = strlen(options);
-    va_list arguments;
+    int upper = directory_beneath(stage->parts[number], "upper");
 
-    va_start(arguments, format);
-    vsnprintf(options + used, size - used, format, arguments);
-    va_end(arguments);
+    if (upper < 0 && errno != ENOENT)
+        stop(errno, "overlay %s: its upper is no directory", plan->parts[number].source);
+    return upper >= 0 ? upper : stage->parts[number];
 }
 
-static void overlay_options(const struct plan *plan, const struct stage *stage, char *options, size_t size)
+static int session_directory(const struct stage *stage, const char *name)
 {
-    snprintf(options, size, "lowerdir=");
-    for (uint32_t i = plan->part_count; i-- > 1;) {
-        char upper[48];
-        if ((int)i == plan->writable_part)
-            continue;
-        snprintf(upper, sizeof upper, "part%u/upper", i);
-        OWNED_FD there = inside_open(stage->session.fd, upper, O_PATH | O_DIRECTORY);
-        append(options, size, "part%u%s:", i, there >= 0 ? "/upper" : "");
-    }
-    append(options, size, "part0:layer");
-    if (plan->writable_part == 0)
-        append(options, size, ",upperdir=upper,workdir=work");
-    if (plan->writable_part > 0) {
-        append(options, size, ",upperdir=part%d/upper", plan->writable_part);
-        append(options, size, ",workdir=part%d/work", plan->writable_part);
-    }
-    if (plan->writable_part >= 0 && plan->mode == MODE_USERNS && plan->layer == LAYER_OVERLAY)
-        append(options, size, ",userxattr");
+    session_make(stage, name, true);
+    return session_open(stage, name);
+}
+
+static void layers_collect(const struct plan *plan, const struct stage *stage, struct layers *layers)
+{
+    static const char *const writable[][2] = {{"upperdir", "upper"}, {"workdir", "work"}};
+    int part = plan->writable_part;
+
+    for (uint32_t i = plan->part_count; i-- > 1;)
+        if ((int)i != part)
+            layer_add(layers, "lowerdir", layer_read(stage, plan, i));
+    layer_add(layers, "lowerdir", stage->parts[0]);
+    layer_add(layers, "lowerdir", session_directory(stage, "layer"));
+    for (size_t i = 0; i < 2 && part >= 0; i++)
+        layer_add(layers, writable[i][0], part > 0 ? layer_made(stage->parts[part], writable[i][1], plan->parts[part].source)
+                                                   : session_directory(stage, writable[i][1]));
 }
 
 static bool overlay(const struct plan *plan, struct stage *stage)
 {
-    char options[64 * PLAN_PARTS];
+    struct layers layers = {.count = 0};
+    bool served = plan->layer == LAYER_OVERLAY_FUSE, writable = plan->writable_part >= 0;
+    char options[32 * FUSE_LAYERS] = "";
     struct new_filesystem filesystem = {.type = "overlay", .source = "overlay", .options = options,
-                                        .attributes = (plan->suid ? 0 : MOUNT_ATTR_NOSUID) | MOUNT_ATTR_NODEV,
+                                        .attributes = (plan->suid ? 0 : MOUNT_ATTR_NOSUID) | MOUNT_ATTR_NODEV |
+                                                      (writable ? 0 : MOUNT_ATTR_RDONLY),
                                         .privilege = PRIVILEGE_OVERLAY};
 
-    session_make(stage, "root", true);
     session_make(stage, "layer", true);
     make_missing(plan, stage, "layer", NULL);
-    if (plan->writable_part == 0) {
-        session_make(stage, "upper", true);
-        session_make(stage, "work", true);
-    }
-    if (plan->writable_part > 0)
-        overlay_directories(stage, (uint32_t)plan->writable_part, plan->parts[plan->writable_part].source);
-    else if (plan->writable_part < 0)
-        filesystem.attributes |= MOUNT_ATTR_RDONLY;
-    overlay_options(plan, stage, options, sizeof options);
-    if (fchdir(stage->session.fd) < 0)
-        stop(errno, "session directory");
-    int tree = plan->layer == LAYER_OVERLAY_FUSE ? fuse_overlay(&stage->session, options)
-                                                 : mount_new(&stage->session, &filesystem);
+    layers_collect(plan, stage, &layers);
+    if (served || (writable && plan->mode == MODE_USERNS))
+        snprintf(options, sizeof options, served ? "noacl" : "userxattr"); /* images made by mke2fs keep no ACLs */
+    layers_text(&layers, served ? FUSE_LAYERS_FIRST : -1, options, sizeof options);
+    int tree = served ? fuse_overlay(&stage->session, options, layers.directories, layers.count)
+                      : mount_new(&stage->session, &filesystem);
     if (tree < 0) {
         message_verbose("the kernel refused the overlay: %s", strerrordesc_np(errno));
         return false;
     }
-    OWNED_FD place = session_open(stage, "root");
+    OWNED_FD place = session_directory(stage, "root");
     if (mount_attach(tree, place) < 0)
         stop(errno, "attach the overlay");
     stage->root = tree;

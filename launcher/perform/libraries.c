@@ -170,7 +170,7 @@ static bool foreign_image(struct look *look)
 static void candidate_read(struct candidate *candidate, const struct step *step, struct look *look)
 {
     bool by_name = strncmp(step->target, LIBRARIES_INSIDE "/", strlen(LIBRARIES_INSIDE "/")) == 0;
-    OWNED_FD fd = step->library & LIBRARY_OBJECT ? open(step->source, O_RDONLY | O_NONBLOCK | O_CLOEXEC) : -1;
+    OWNED_FD fd = step->library & LIBRARY_OBJECT ? host_open(step->source, O_RDONLY | O_NONBLOCK) : -1;
 
     candidate->name = by_name ? step->target + strlen(LIBRARIES_INSIDE "/") : "";
     candidate->file = step->source;

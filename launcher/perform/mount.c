@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/mount.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -46,9 +47,9 @@ static int privileged_fsopen(const struct new_filesystem *filesystem)
 }
 
 static int privileged_fsconfig(const struct new_filesystem *filesystem, int fd, unsigned command, const char *key,
-                               const char *value)
+                               const char *value, int number)
 {
-    return PRIVILEGE_RAISED("fsconfig", filesystem->privilege, syscall(SYS_fsconfig, fd, command, key, value, 0));
+    return PRIVILEGE_RAISED("fsconfig", filesystem->privilege, syscall(SYS_fsconfig, fd, command, key, value, number));
 }
 
 static int privileged_fsmount(int fd, uint64_t attributes)
@@ -187,13 +188,27 @@ int mount_take(int source)
     return privileged_open_tree(source);
 }
 
+/* The layers of an overlay as descriptors, from Linux 6.14 on; false: this kernel goes by text. That text is ours and holds
+ * nothing but numbers: /proc is the mount that proc_open() has judged, in a mount namespace that nobody else can change, and
+ * its links to open files lead to these very directories. */
+static bool configure_descriptors(const struct new_filesystem *filesystem, int fd, const char *key, const char *value)
+{
+    const char *one = strcmp(key, "lowerdir") == 0 ? "lowerdir+" : key;
+
+    for (; value != NULL; value = strchr(value + 1, ':'))
+        if (strncmp(value + 1, MOUNT_DESCRIPTOR, strlen(MOUNT_DESCRIPTOR)) != 0 ||
+            privileged_fsconfig(filesystem, fd, FSCONFIG_SET_FD, one, NULL, atoi(value + 1 + strlen(MOUNT_DESCRIPTOR))) < 0)
+            return false;
+    return true;
+}
+
 static int configure(const struct new_filesystem *filesystem, int fd)
 {
     char key[64], value[4096];
     const char *option = filesystem->options;
 
     if (filesystem->source != NULL &&
-        privileged_fsconfig(filesystem, fd, FSCONFIG_SET_STRING, "source", filesystem->source) < 0)
+        privileged_fsconfig(filesystem, fd, FSCONFIG_SET_STRING, "source", filesystem->source, 0) < 0)
         return -1;
     while (*option != '\0') {
         size_t length = strcspn(option, ","), name = strcspn(option, ",=");
@@ -203,12 +218,13 @@ static int configure(const struct new_filesystem *filesystem, int fd)
         }
         snprintf(key, sizeof key, "%.*s", (int)name, option);
         snprintf(value, sizeof value, "%.*s", (int)(length - name), option + name);
-        if (privileged_fsconfig(filesystem, fd, *value != '\0' ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key,
-                                *value != '\0' ? value + 1 : NULL) < 0)
+        if ((*value == '\0' || !configure_descriptors(filesystem, fd, key, value)) &&
+            privileged_fsconfig(filesystem, fd, *value != '\0' ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key,
+                                *value != '\0' ? value + 1 : NULL, 0) < 0)
             return -1;
         option += length + (option[length] == ',' ? 1 : 0);
     }
-    return privileged_fsconfig(filesystem, fd, FSCONFIG_CMD_CREATE, NULL, NULL);
+    return privileged_fsconfig(filesystem, fd, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
 }
 
 int mount_new(const struct session *session, const struct new_filesystem *filesystem)

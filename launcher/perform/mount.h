@@ -25,7 +25,9 @@ int mount_clone(const struct session *session, int source, bool directory);
 /* The same, always detached: for mounts of another namespace that this process is visiting. From Linux 5.2 on. */
 int mount_take(int source);
 
-/* A new file system. `options` is a comma list of KEY or KEY=VALUE, `attributes` MOUNT_ATTR_*. */
+/* A new file system. `options` is a comma list of KEY or KEY=VALUE, `attributes` MOUNT_ATTR_*. A value that is a list of
+ * MOUNT_DESCRIPTOR with numbers goes to the kernel as those descriptors where it takes them. */
+#define MOUNT_DESCRIPTOR "/proc/self/fd/"
 struct new_filesystem {
     const char *type;
     const char *source;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../descriptor.h"
@@ -167,14 +168,28 @@ void perform_root(const struct stage *stage)
         stop(errno, "make the container's root directory the root");
 }
 
+/* Beneath the new root and by no magic link; a result that is outside all the same ends the launch. */
+static bool enter(const char *path)
+{
+    char here[PATH_MAX];
+    OWNED_FD root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    OWNED_FD directory = root < 0 || *path == '\0' ? -1 : inside_open(root, path, O_PATH | O_DIRECTORY);
+
+    if (directory < 0 || fchdir(directory) < 0)
+        return false;
+    if (syscall(SYS_getcwd, here, sizeof here) > 0 && here[0] != '/') /* the kernel writes "(unreachable)" before it */
+        stop(0, "the working directory %s is not in the container", path);
+    return true;
+}
+
 void perform_directory(const struct plan *plan)
 {
-    if (*plan->directory != '\0' && chdir(plan->directory) == 0)
+    if (enter(plan->directory))
         return;
     if (plan->directory_asked)
         stop(errno, "the working directory %s cannot be entered in the container (--cwd)", plan->directory);
     int number = errno;
-    const char *second = *plan->home != '\0' && chdir(plan->home) == 0 ? plan->home : "/";
+    const char *second = enter(plan->home) ? plan->home : "/"; /* where the new root has left us */
     if (plan->directory_reason != NULL)
         message_warning("%s (%s) cannot be entered: %s, starting in %s", plan->directory, plan->directory_reason,
                         strerrordesc_np(number), second);

@@ -36,7 +36,7 @@ static void survey_source(struct step *step)
 
     if (step->flags & STEP_MAKE_SOURCE)
         make_source(step);
-    step->facts.source_fd = open(step->source, O_PATH | O_CLOEXEC);
+    step->facts.source_fd = host_open(step->source, O_PATH);
     if (step->facts.source_fd < 0 || fstat(step->facts.source_fd, &status) < 0) {
         step->facts.source_error = errno;
         return;

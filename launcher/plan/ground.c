@@ -47,8 +47,7 @@ static bool kernel_mounts(const struct config *config, enum filesystem filesyste
         return config->setuid_extfs;
     if (config->setuid_squashfs != CHOICE_IFLIMITED)
         return config->setuid_squashfs == CHOICE_YES;
-    return config->limit_container_owners_count + config->limit_container_groups_count +
-               config->limit_container_paths_count > 0;
+    return policy_limited(config);
 }
 
 static void part_add(struct plan *plan, const struct image *image, const struct partition *partition, bool writable,
@@ -65,6 +64,10 @@ static void part_add(struct plan *plan, const struct image *image, const struct 
 
 /* ---- which mode ---- */
 
+/* The kernel looks into an overlay's layers with the rights of whoever mounted it: below the setuid starter's overlay a
+ * directory of the host would be open to users wherever another layer says so. An image's files are whoever can read it's. */
+#define DIRECTORY_LAYER "the kernel would look into it with root's rights"
+
 /* Why the kernel may not do for this user what the launch needs, or NULL. */
 static const char *setuid_obstacle(const struct plan_inputs *inputs)
 {
@@ -80,11 +83,13 @@ static const char *setuid_obstacle(const struct plan_inputs *inputs)
         return image->root.no_kernel;
     if (image->overlay_count > 0 && !config->setuid_extfs)
         return "the image's overlay partition: \"allow setuid-mount extfs = no\" in the configuration";
+    if (image->format == FORMAT_DIRECTORY && (inputs->request->overlay_count > 0 || inputs->request->writable_tmpfs))
+        return "an overlay on a directory: " DIRECTORY_LAYER;
     for (uint32_t i = 0; i < inputs->request->overlay_count; i++) {
         const struct image *overlay = &inputs->overlays[i];
-        if (overlay->format == FORMAT_DIRECTORY && !(inputs->request->overlay[i].number & OVERLAY_READONLY))
-            return "a writable overlay directory";
-        if (overlay->format != FORMAT_DIRECTORY && !kernel_mounts(config, overlay->root.filesystem))
+        if (overlay->format == FORMAT_DIRECTORY)
+            return "an overlay directory: " DIRECTORY_LAYER;
+        if (!kernel_mounts(config, overlay->root.filesystem))
             return "an overlay image that the configuration keeps from the kernel";
         if (overlay->root.no_kernel != NULL)
             return overlay->root.no_kernel;

@@ -25,7 +25,7 @@ static bool judge_source(struct step *step, struct error *error)
     return true;
 }
 
-static bool is_directory(const struct step *step)
+bool step_is_directory(const struct step *step)
 {
     return step->kind == STEP_DIRECTORY || step->kind == STEP_PLACE || step->kind == STEP_FILESYSTEM || S_ISDIR(step->facts.source_type);
 }
@@ -40,16 +40,16 @@ static bool judge_target(struct step *step, struct error *error)
         step->skipped = "the image has it";
         return true;
     }
-    if (S_ISDIR(step->facts.target_type) == is_directory(step))
+    if (S_ISDIR(step->facts.target_type) == step_is_directory(step))
         return true;
-    step->skipped = is_directory(step) ? "the image has a file there" : "the image has a directory there";
+    step->skipped = step_is_directory(step) ? "the image has a file there" : "the image has a directory there";
     if (step->missing_target == LOSS_STOP)
         return error_set(error, 0, "%s cannot be mounted: %s (%s)", step->target, step->skipped, step->reason);
     message_warning("%s is not mounted on %s: %s (%s)", step->source, step->target, step->skipped, step->reason);
     return true;
 }
 
-static bool must_be_made(const struct step *step)
+bool step_must_be_made(const struct step *step)
 {
     return step->skipped == NULL && *step->target != '\0' && !step->facts.covered && !step->facts.target_found &&
            step->kind != STEP_LINK && step->facts.parent != NULL;
@@ -85,9 +85,10 @@ static bool overlay_asked(const struct plan *plan)
     return plan->part_count > 1 || plan->writable_part >= 0;
 }
 
-static bool overlay_possible(const struct plan_inputs *inputs)
+/* Never over a directory of the host with the setuid starter's rights: see DIRECTORY_LAYER in ground.c. */
+static bool overlay_possible(const struct plan *plan, const struct plan_inputs *inputs)
 {
-    return inputs->config->enable_overlay != CHOICE_NO && !inputs->overlay_refused && !inputs->request->underlay &&
+    return !(plan->mode == MODE_SETUID && plan->parts[0].way == WAY_BIND) && inputs->config->enable_overlay != CHOICE_NO && !inputs->overlay_refused && !inputs->request->underlay &&
            !inputs->request->disable_overlay;
 }
 
@@ -98,7 +99,7 @@ static uint32_t collect(struct plan *plan)
 
     plan->layer_count = 0;
     for (uint32_t i = 0; i < plan->step_count; i++)
-        if (must_be_made(&plan->steps[i]))
+        if (step_must_be_made(&plan->steps[i]))
             underlay_add(plan, &plan->steps[i]);
     for (uint32_t i = 0; i < plan->layer_count; i++)
         entries += plan->layers[i].facts.parent_entries;
@@ -109,7 +110,7 @@ static uint32_t collect(struct plan *plan)
 static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
     uint32_t entries = collect(plan);
-    bool overlay = overlay_possible(inputs);
+    bool overlay = overlay_possible(plan, inputs);
     bool underlay = inputs->config->enable_underlay != CHOICE_NO || inputs->request->underlay;
     bool preferred = inputs->config->enable_underlay == CHOICE_PREFERRED || inputs->request->underlay;
 
@@ -130,7 +131,7 @@ static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, st
     else if (overlay)
         plan->layer = LAYER_OVERLAY, plan->layer_reason = "mount points that the image lacks";
     else
-        plan->layer = LAYER_NONE, plan->layer_reason = "overlay and underlay are off in the configuration";
+        plan->layer = LAYER_NONE, plan->layer_reason = "no overlay is possible here, and underlay is off in the configuration";
     return true;
 }
 

@@ -212,6 +212,10 @@ bool plan_oci_user_needs_namespace(const struct plan *plan, const struct plan_in
 /* How the program becomes that user, or one line that says why not. `obstacle`: why there is no user namespace, or NULL. */
 void plan_oci_user(struct plan *plan, const struct plan_inputs *inputs, const char *obstacle);
 
+/* Whether a step's mount point is missing in the image and is made in a layer; whether it is a directory. */
+bool step_must_be_made(const struct step *step);
+bool step_is_directory(const struct step *step);
+
 /* Adds one step and returns it; stops the process when there are too many. */
 struct step *plan_add(struct plan *plan, enum step_kind kind, const char *source, const char *target, uint32_t flags,
                       const char *reason);

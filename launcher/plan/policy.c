@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "../descriptor.h"
@@ -71,12 +73,29 @@ static bool format_allowed(const struct image *image, const struct config *confi
                      keys[image->format], config->path);
 }
 
+bool policy_limited(const struct config *config)
+{
+    return config->limit_container_owners_count + config->limit_container_groups_count +
+               config->limit_container_paths_count > 0;
+}
+
+/* A user may be the server, and then he says whose the files are. */
+static bool served_by_user(int fd)
+{
+    struct statfs status;
+
+    return fstatfs(fd, &status) < 0 || status.f_type == FUSE_SUPER_MAGIC;
+}
+
 bool policy_image(const struct image *image, const struct config *config, bool enforced, struct error *error)
 {
     if (!format_allowed(image, config, error))
         return false;
-    if (!enforced)
+    if (!enforced || !policy_limited(config))
         return true;
+    if (served_by_user(image->fd))
+        return error_set(error, 0, "the image lies in a FUSE file system, whose owners and paths are what its server says, and "
+                         "images are limited here (\"limit container ...\" in %s): copy it to another place", config->path);
     if (!id_listed("/etc/passwd", config->limit_container_owners, config->limit_container_owners_count, image->owner))
         return error_set(error, 0, "the image belongs to uid %u, whose images are not allowed here "
                          "(\"limit container owners\" in %s)", (unsigned)image->owner, config->path);

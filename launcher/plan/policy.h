@@ -7,6 +7,9 @@
 /* The rules on formats, for everyone; those on owners, groups and paths where they bind: in SUID mode, not for root. */
 bool policy_image(const struct image *image, const struct config *config, bool enforced, struct error *error);
 
+/* Whether the configuration limits whose images, or images of which places, may run. */
+bool policy_limited(const struct config *config);
+
 /* The host's architecture in the words of the SIF format, "" when it has none. */
 const char *policy_architecture(void);
 

@@ -51,7 +51,7 @@ def test_an_older_kernel_launches_the_same_container(
     script = (
         "cat /etc/image-name /data/file /etc/new; touch /scratch/x; "
         "probe open /mnt/file w; probe open /etc/new w; probe root; probe fds | wc -l; pwd; "
-        "grep -c ' /mnt ro' /proc/self/mountinfo; grep ' /data ' /proc/self/mountinfo | cut -d' ' -f6"
+        "grep ' /mnt ' /proc/self/mountinfo | tail -n 1 | cut -d' ' -f6 | cut -c1-2; grep ' /data ' /proc/self/mountinfo | cut -d' ' -f6"
     )
     result = launch.changed(refusals=LACKING[lacking])("exec", *words, image, "sh", "-c", script)
     if image.suffix == ".ext3" and launch.mode is not Mode.ROOT and lacking in {"open_tree", "mount-api", "linux-4.18"}:
@@ -60,7 +60,7 @@ def test_an_older_kernel_launches_the_same_container(
     result.ok()
     assert result.lines[:3] == ["busybox of the tests", "seen", "seen"]
     assert result.lines[3:6] == ["EROFS", "EROFS", "closed"]
-    assert result.lines[6:9] == ["3", str(launch.home_inside), "1"]
+    assert result.lines[6:9] == ["3", str(launch.home_inside), "ro"]
     assert {"nosuid", "nodev"} <= set(result.lines[9].split(","))
 
 

@@ -1,0 +1,356 @@
+"""Attacks that once got past the starter, and their sisters: links in overlays, layers that open directories of others,
+descriptors of the launcher, places that only look allowed."""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from images import Images, Partition, extfs, squashfs, tool, write, write_sif
+from launching import Launcher, Mode
+
+pytestmark = pytest.mark.needs("root")
+
+EXTFS_ALLOWED = "allow setuid-mount extfs = yes\n"
+
+
+def give(path: Path, launch: Launcher) -> Path:
+    for place in (path, *path.rglob("*")):
+        os.chown(place, launch.account.uid, launch.account.gid, follow_symlinks=False)
+    return path
+
+
+def linked(place: Path, links: dict[str, Path], launch: Launcher) -> Path:
+    """An overlay's tree in which these names are links."""
+    place.mkdir()
+    for name in ("upper", "work"):
+        if name in links:
+            (place / name).symlink_to(links[name])
+        else:
+            (place / name).mkdir()
+    return give(place, launch)
+
+
+# ---- R-M11: links as upper and work ----
+
+LINKED = (("upper", "work"), ("upper",), ("work",))
+
+
+@pytest.mark.needs("mke2fs", "overlay", "fuse", "fuse2fs")
+@pytest.mark.parametrize("names", LINKED, ids="-".join)
+@pytest.mark.parametrize("readonly", [False, True], ids=["rw", "ro"])
+@pytest.mark.formats("sandbox", "sif")
+def test_links_in_an_overlay_image_lead_nowhere(
+    launch: Launcher, image: Path, directory: Path, names: tuple[str, ...], *, readonly: bool
+) -> None:
+    """R-M11, R-M13: what a container writes never lands where the author of an overlay image wants it."""
+    outside = {name: give(directory / f"outside-{name}", launch) for name in names if make(directory, name)}
+    tree = linked(directory / "overlay", outside, launch)
+    overlay = give(extfs(tree, directory / "overlay.img", mebibytes=8), launch)
+    launcher = launch.configured(EXTFS_ALLOWED)
+    option = f"{overlay}:ro" if readonly else str(overlay)
+    result = launcher("exec", "--overlay", option, image, "sh", "-c", ": > /made; echo ran")
+    assert not any(list(place.iterdir()) for place in outside.values()), str(result)
+    if not readonly or "upper" in names:
+        result.refused("overlay.img", "no directory")
+
+
+def make(directory: Path, name: str) -> bool:
+    (directory / f"outside-{name}").mkdir()
+    return True
+
+
+@pytest.mark.needs("overlay")
+@pytest.mark.parametrize("names", LINKED, ids="-".join)
+def test_links_in_an_overlay_directory_lead_nowhere(
+    launch: Launcher, images: Images, directory: Path, names: tuple[str, ...]
+) -> None:
+    """R-M11: for root as well, whose writes would land in any directory of the host."""
+    outside = {name: give(directory / f"outside-{name}", launch) for name in names if make(directory, name)}
+    tree = linked(directory / "overlay", outside, launch)
+    result = launch("exec", "--overlay", tree, images.sandbox, "sh", "-c", ": > /made; echo ran")
+    result.refused("overlay", "no directory")
+    assert not any(list(place.iterdir()) for place in outside.values())
+
+
+@pytest.mark.modes("suid", "root")
+@pytest.mark.needs("mke2fs", "overlay")
+def test_links_in_an_overlay_partition_lead_nowhere(launch: Launcher, images: Images, directory: Path) -> None:
+    """R-M11."""
+    outside = {name: give(directory / f"outside-{name}", launch) for name in ("upper", "work") if make(directory, name)}
+    data = extfs(linked(directory / "overlay", outside, launch), directory / "overlay.ext3", mebibytes=8).read_bytes()
+    parts = [Partition(data=images.squashfs().read_bytes()), Partition(data=data, filesystem=2, kind=4)]
+    sif = give(write_sif(directory / "linked.sif", parts), launch)
+    for option in ([], ["--writable"]):
+        result = launch.configured(EXTFS_ALLOWED)("exec", *option, sif, "sh", "-c", ": > /made; echo ran")
+        result.refused("linked.sif", "no directory")
+    assert not any(list(place.iterdir()) for place in outside.values())
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.needs("mke2fs", "overlay")
+def test_copying_up_makes_no_setuid_file_outside(launch: Launcher, images: Images, directory: Path) -> None:
+    """R-M13: the whole attack: a root-owned 4755 program in a directory for all is moved inside the container."""
+    outside = {name: give(directory / f"outside-{name}", launch) for name in ("upper", "work") if make(directory, name)}
+    tree = images.bare_tree(directory / "evil")
+    (tree / "d").mkdir()
+    (tree / "d").chmod(0o777)
+    shutil.copy(images.probe, tree / "d/prog")
+    (tree / "d/prog").chmod(0o4755)
+    image = squashfs(tree, directory / "evil.squashfs")
+    overlay = give(extfs(linked(directory / "o", outside, launch), directory / "o.img", mebibytes=8), launch)
+    launch.configured(EXTFS_ALLOWED)("exec", "--overlay", overlay, image, "mv", "/d/prog", "/d/prog2")
+    assert not [path for path in (*directory.rglob("prog2"), *directory.rglob("prog")) if tree not in path.parents]
+
+
+# ---- R-M12: layers of an overlay, and what others keep to themselves ----
+
+
+@pytest.fixture
+def others(launch: Launcher, images: Images, directory: Path) -> Path:
+    """A directory image in which private/ is closed to the user, and everything below it open."""
+    tree = images.modern_tree(directory / "others")
+    write(tree / "private/inner/secret", "secret\n")
+    (tree / "private").chmod(0o700)
+    os.chown(tree / "private", 0, 0)
+    del launch
+    return tree
+
+
+def opening(place: Path, launch: Launcher) -> Path:
+    """A layer that says that private/ and private/inner/ are open."""
+    (place / "private/inner").mkdir(parents=True)
+    for path in (place, place / "private", place / "private/inner"):
+        path.chmod(0o755)
+    return give(place, launch)
+
+
+def layered(kind: str, directory: Path, launch: Launcher) -> list[str]:
+    """The options that put such a layer of this kind above an image."""
+    if kind == "directory-over-squashfs":
+        return [*layered("directory", directory, launch), *layered_below(directory, launch)]
+    if kind == "tmpfs":
+        return ["--writable-tmpfs"]
+    tree = opening(directory / "opening", launch)
+    if kind == "squashfs":
+        return ["--overlay", f"{squashfs(tree, directory / 'opening.squashfs')}:ro"]
+    if kind in {"ext3", "ext3-ro"}:
+        both = directory / "both"
+        both.mkdir()
+        tree.rename(both / "upper")
+        (both / "work").mkdir()
+        image = give(extfs(give(both, launch), directory / "opening.img", mebibytes=8), launch)
+        return ["--overlay", f"{image}{':ro' if kind == 'ext3-ro' else ''}"]
+    if kind in {"directory", "directory-ro"}:
+        place = directory / "overlay"
+        place.mkdir()
+        tree.rename(place / "upper")
+        (place / "work").mkdir()
+        return ["--overlay", f"{give(place, launch)}{':ro' if kind == 'directory-ro' else ''}"]
+    assert kind == "plain-ro"
+    return ["--overlay", f"{tree}:ro"]
+
+
+def layered_below(directory: Path, launch: Launcher) -> list[str]:
+    place = opening(directory / "middle", launch)
+    return ["--overlay", f"{squashfs(place, directory / 'middle.squashfs')}:ro"]
+
+
+LAYERS = ("squashfs", "ext3", "ext3-ro", "directory", "directory-ro", "plain-ro", "directory-over-squashfs", "tmpfs")
+
+
+@pytest.mark.modes("suid", "userns")
+@pytest.mark.needs("mke2fs", "overlay", "fuse", "fuse2fs", "squashfuse")
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("extfs_allowed", [True, False], ids=["extfs", "default"])
+def test_no_layer_opens_a_directory_of_others(
+    launch: Launcher, others: Path, directory: Path, kind: str, *, extfs_allowed: bool
+) -> None:
+    """R-M12: the image is a directory of the host, the layer above it the user's."""
+    launcher = launch.configured(EXTFS_ALLOWED) if extfs_allowed else launch
+    script = "mkdir -p /private/inner; chmod 755 /private; cat /private/inner/secret; ls /private /private/inner; true"
+    result = launcher("exec", *layered(kind, directory, launch), others, "sh", "-c", script)
+    assert "secret" not in result.out, str(result)
+
+
+@pytest.mark.modes("suid", "userns")
+@pytest.mark.needs("overlay", "squashfuse", "fuse")
+@pytest.mark.formats("sif", "sandbox")
+@pytest.mark.parametrize("option", [[], ["--writable-tmpfs"]], ids=["ro", "tmpfs"])
+def test_no_layer_opens_an_overlay_directory_of_others(
+    launch: Launcher, image: Path, directory: Path, option: list[str]
+) -> None:
+    """R-M12: the lower layer is a directory that the user names as an overlay, the upper one hers."""
+    lower = directory / "lower"
+    write(lower / "private/inner/secret", "secret\n")
+    (lower / "private").chmod(0o700)
+    words = ["--overlay", f"{lower}:ro", *layered_below(directory, launch), *option]
+    result = launch("exec", *words, image, "sh", "-c", "cat /private/inner/secret; ls /private; true")
+    assert "secret" not in result.out, str(result)
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.needs("overlay")
+def test_mount_points_that_a_directory_lacks_open_nothing(launch: Launcher, others: Path) -> None:
+    """R-M12: no overlay with root's rights is made for them either."""
+    for number in range(16):
+        (others / f"entry{number}").mkdir()
+    words = ["-B", "/usr/share:/private/inner/new", "-B", "/usr/share:/new/deep"]
+    for options in (words, words[2:]):
+        result = launch("exec", *options, others, "sh", "-c", "cat /private/inner/secret; ls /private; true")
+        assert "secret" not in result.out, str(result)
+
+
+# ---- R-L17, R-M6, R-M2: nothing to reach by descriptor ----
+
+
+@pytest.mark.formats("sandbox", "sif")
+@pytest.mark.parametrize("what", ["fd/{}", "task/1/../../fd/{}", "cwd", "root"])
+def test_no_working_directory_leads_out(launch: Launcher, image: Path, what: str) -> None:
+    """R-L17, R-M6: the class of CVE-2024-21626."""
+    for number in range(3, 20) if "{}" in what else (0,):
+        for start in ("/proc/self", "/proc/thread-self"):
+            place = f"{start}/{what.format(number)}"
+            result = launch("exec", "--cwd", place, image, "sh", "-c", "ls ..; ls; ls -d ../usr/lib")
+            result.refused("the working directory")
+
+
+@pytest.mark.parametrize("number", range(3, 24))
+def test_no_link_of_an_image_leads_out_by_the_working_directory(
+    launch: Launcher, images: Images, directory: Path, number: int
+) -> None:
+    """R-L17: as WORKDIR, as the caller's own directory, as the home directory."""
+    tree = images.oci_tree(directory / "image", "", f"/proc/self/fd/{number}")
+    (tree / "link").symlink_to(f"/proc/self/fd/{number}")
+    (tree / "srv").rename(tree / "old")
+    (tree / "srv").symlink_to(f"/proc/self/fd/{number}")
+    script = "test -e usr/sbin/debootstrap && echo host; test -e ../usr/sbin/debootstrap && echo host; /bin/probe root"
+    for words in (["--compat"], ["--contain", "--no-home"], ["--no-mount", "cwd"]):
+        result = launch("exec", *words, tree, "/bin/sh", "-c", script, cwd=Path("/srv"))
+        assert "host" not in result.lines, str(result)
+        assert result.status in {0, 255}, str(result)
+    launch("exec", "--cwd", "/link", tree, "true").refused("/link")
+
+
+@pytest.mark.parametrize("number", range(3, 24))
+def test_no_descriptor_of_the_launcher_is_a_bind_source(launch: Launcher, images: Images, number: int) -> None:
+    """R-M2, R-L17: /proc/self is the starter's own when it looks a source up."""
+    for option in ("-B", "--mount"):
+        for start in ("/proc/self/fd", "/proc/thread-self/fd", "/dev/fd"):
+            text = f"{start}/{number}:/mnt" if option == "-B" else f"type=bind,src={start}/{number},dst=/mnt"
+            result = launch("exec", option, text, images.sandbox, "ls", "/mnt")
+            assert result.status == 255, str(result)
+    for text in (f"/proc/self/fd/{number}:/root", f"/dev/fd/{number}:/mnt"):
+        assert launch("exec", "-H", text, images.sandbox, "true").status == 255
+
+
+@pytest.mark.parametrize("number", range(3, 12))
+def test_no_descriptor_of_the_launcher_is_an_image(launch: Launcher, images: Images, number: int) -> None:
+    """R-I1, R-L17."""
+    launch("exec", f"/proc/self/fd/{number}", "true").refused()
+    launch("exec", "--overlay", f"/proc/self/fd/{number}:ro", images.sandbox, "true").refused()
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.modes("root", "userns")
+@pytest.mark.formats("sandbox", "sif")
+def test_everything_is_closed_before_the_working_directory_is_entered(
+    launch: Launcher, image: Path, directory: Path
+) -> None:
+    """R-L17: in the order of system calls, the last descriptors go before the directory is looked up."""
+    trace = directory / "trace"
+    trace.touch()
+    trace.chmod(0o666)
+    argv = launch.argv("exec", "--cwd", "/usr/share", image, "true")
+    launch.command("strace", "-f", "-o", trace, "-e", "trace=close_range,openat2,pivot_root,execve", *argv).ok()
+    lines = trace.read_text().splitlines()
+    pivoted = next(i for i, line in enumerate(lines) if "pivot_root(" in line)
+    entered = next(i for i, line in enumerate(lines) if i > pivoted and '"/usr/share"' in line)
+    closed = [line for line in lines[pivoted:entered] if "close_range(3, 4294967295, 0)" in line and "= 0" in line]
+    assert closed, "\n".join(lines)
+
+
+# ---- R-I5, R-I6, R-I8, R-I9: places that only look allowed ----
+
+
+@pytest.mark.modes("suid")
+def test_the_hosts_root_is_no_overlay(launch: Launcher, images: Images, directory: Path) -> None:
+    """R-I6: by any name."""
+    (directory / "link").symlink_to("/")
+    for name in ("/", "/.", "/usr/..", str(directory / "link")):
+        for option in (":ro", ""):
+            launch("exec", "--overlay", f"{name}{option}", images.sandbox, "ls", "/").refused("root directory")
+
+
+@pytest.mark.modes("suid")
+def test_a_limit_on_paths_is_not_got_round_by_another_mount_namespace(
+    launch: Launcher, images: Images, directory: Path
+) -> None:
+    """R-I5, R-I8: an image that a namespace of the user's own shows in an allowed place."""
+    allowed = directory / "allowed"
+    allowed.mkdir()
+    limited = launch.configured(f"limit container paths = {allowed}\n")
+    mine = directory / "mine.sif"
+    shutil.copy(images.sif, mine)
+    mine.chmod(0o755)
+    limited("exec", mine, "true").refused("limit container paths")
+    mark = directory / "ready"
+    mark.touch()
+    mark.chmod(0o666)
+    script = f"mount --bind {directory} {allowed} && echo $$ > {mark} && exec sleep 60"
+    with launch.start("unshare", "-Urm", "sh", "-c", script) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while not mark.read_text().strip():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            there = f"/proc/{mark.read_text().strip()}/root{allowed}/mine.sif"
+            result = limited("exec", there, "echo", "ran")
+        finally:
+            process.kill()
+            process.communicate()
+    assert result.out == "", str(result)
+    assert result.status == 255, str(result)
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.needs("fuse", "squashfuse")
+@pytest.mark.parametrize("limit", ["owners = root", "groups = root", "paths = /"])
+def test_where_images_are_limited_none_lies_in_a_file_system_of_a_user(
+    launch: Launcher, images: Images, directory: Path, limit: str
+) -> None:
+    """R-I8: its server says that everything is root's."""
+    tree = directory / "tree"
+    tree.mkdir()
+    shutil.copy(images.sif, tree / "rooted.sif")
+    outer = squashfs(tree, directory / "outer.squashfs")
+    place = directory / "mounted"
+    place.mkdir()
+
+    def serve() -> None:
+        subprocess.run(["squashfuse", "-o", "allow_other", outer, place], check=True, timeout=20)
+
+    inside = launch.configured(f"limit container {limit}\n").changed(as_root=[serve])
+    try:
+        inside("exec", place / "rooted.sif", "true").refused("FUSE", "limit container")
+    finally:
+        tool("sh", "-c", f"umount -l {place} 2>/dev/null || true")
+
+
+@pytest.mark.modes("suid")
+def test_a_limit_holds_for_overlays(launch: Launcher, images: Images, directory: Path) -> None:
+    """R-I5, R-I9."""
+    overlay = squashfs(give(images.bare_tree(directory / "tree"), launch), directory / "over.squashfs")
+    limited = launch.configured(f"limit container paths = {images.directory}\n")
+    limited("exec", images.sif, "true").ok()
+    limited("exec", "--overlay", f"{overlay}:ro", images.sif, "true").refused("limit container paths")
+
+
+def test_modes_are_what_the_tests_say(launch: Launcher, images: Images) -> None:
+    """The attacks above mean something only where the setuid starter itself is at work."""
+    seen = launch("exec", images.sif, "readlink", "/proc/self/ns/user").ok().out.strip()
+    own = os.readlink("/proc/self/ns/user")
+    assert (seen == own) == (launch.mode is not Mode.USERNS)
