@@ -13,23 +13,6 @@
 #include "../descriptor.h"
 #include "inside.h"
 
-/* ---- directories of ours ---- */
-
-static void session_make(const struct stage *stage, const char *path, bool directory)
-{
-    if (inside_make(stage->session.fd, path, directory, 0755) < 0 && errno != EEXIST)
-        stop(errno, "make %s in the session directory (larger \"sessiondir max size\"?)", path);
-}
-
-static int session_open(const struct stage *stage, const char *path)
-{
-    int fd = inside_open(stage->session.fd, path, O_PATH);
-
-    if (fd < 0)
-        stop(errno, "session directory: %s", path);
-    return fd;
-}
-
 /* The missing mount points, below `base` of the session; for an underlay only those of one directory of the image. */
 static void make_missing(const struct plan *plan, const struct stage *stage, const char *base, const char *parent)
 {
@@ -42,7 +25,7 @@ static void make_missing(const struct plan *plan, const struct stage *stage, con
         int length = snprintf(path, sizeof path, "%s%s/%s", base, parent != NULL ? "" : step->facts.parent, step->facts.rest);
         if (length < 0 || length >= PATH_MAX)
             stop(ENAMETOOLONG, "mount point %s", step->target);
-        session_make(stage, path, step_is_directory(step));
+        OWNED_FD made = session_entry(&stage->session, path, step_is_directory(step), O_PATH);
     }
 }
 
@@ -96,12 +79,6 @@ static int layer_read(const struct stage *stage, const struct plan *plan, uint32
     return upper >= 0 ? upper : stage->parts[number];
 }
 
-static int session_directory(const struct stage *stage, const char *name)
-{
-    session_make(stage, name, true);
-    return session_open(stage, name);
-}
-
 static void layers_collect(const struct plan *plan, const struct stage *stage, struct layers *layers)
 {
     static const char *const writable[][2] = {{"upperdir", "upper"}, {"workdir", "work"}};
@@ -111,10 +88,10 @@ static void layers_collect(const struct plan *plan, const struct stage *stage, s
         if ((int)i != part)
             layer_add(layers, "lowerdir", layer_read(stage, plan, i));
     layer_add(layers, "lowerdir", stage->parts[0]);
-    layer_add(layers, "lowerdir", session_directory(stage, "layer"));
+    layer_add(layers, "lowerdir", session_entry(&stage->session, "layer", true, O_PATH));
     for (size_t i = 0; i < 2 && part >= 0; i++)
         layer_add(layers, writable[i][0], part > 0 ? layer_made(stage->parts[part], writable[i][1], plan->parts[part].source)
-                                                   : session_directory(stage, writable[i][1]));
+                                                   : session_entry(&stage->session, writable[i][1], true, O_PATH));
 }
 
 static bool overlay(const struct plan *plan, struct stage *stage)
@@ -127,9 +104,8 @@ static bool overlay(const struct plan *plan, struct stage *stage)
                                                       (writable ? 0 : MOUNT_ATTR_RDONLY),
                                         .privilege = PRIVILEGE_OVERLAY};
 
-    session_make(stage, "layer", true);
-    make_missing(plan, stage, "layer", NULL);
     layers_collect(plan, stage, &layers);
+    make_missing(plan, stage, "layer", NULL);
     if (served || (writable && plan->mode == MODE_USERNS))
         snprintf(options, sizeof options, served ? "noacl" : "userxattr"); /* images made by mke2fs keep no ACLs */
     layers_text(&layers, served ? FUSE_LAYERS_FIRST : -1, options, sizeof options);
@@ -139,7 +115,7 @@ static bool overlay(const struct plan *plan, struct stage *stage)
         message_verbose("the kernel refused the overlay: %s", strerrordesc_np(errno));
         return false;
     }
-    OWNED_FD place = session_directory(stage, "root");
+    OWNED_FD place = session_entry(&stage->session, "root", true, O_PATH);
     if (mount_attach(tree, place) < 0)
         stop(errno, "attach the overlay");
     stage->root = tree;
@@ -165,7 +141,7 @@ static void show_again(const struct stage *stage, const char *base, int parent, 
             stop(errno, "underlay: link %s", name);
         return;
     }
-    session_make(stage, path, S_ISDIR(status.st_mode));
+    OWNED_FD made = session_entry(&stage->session, path, S_ISDIR(status.st_mode), O_PATH);
     OWNED_FD target = openat(shown, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     OWNED_FD tree = mount_clone(&stage->session, source, S_ISDIR(status.st_mode));
     if (target < 0 || tree < 0 || mount_attach(tree, target) < 0)
@@ -195,9 +171,8 @@ static int underlay(const struct plan *plan, const struct stage *stage, const st
 
     if (parent < 0 || fstat(parent, &status) < 0)
         stop(errno, "underlay of %s", layer->target);
-    session_make(stage, layer->source, true);
+    OWNED_FD made = session_entry(&stage->session, layer->source, true, O_PATH);
     make_missing(plan, stage, layer->source, layer->target);
-    OWNED_FD made = session_open(stage, layer->source);
     OWNED_FD changed = openat(made, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (changed < 0 || fchmod(changed, (status.st_mode & 0777) | 0500) < 0)
         stop(errno, "underlay of %s", layer->target);

@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../descriptor.h"
@@ -256,18 +257,31 @@ void meeting_missed(struct plan *plan, const struct request *request, const char
 /* A guest is first the connection on which it will ask, then the process that asked. */
 struct guests {
     struct pollfd polls[GUESTS + 1]; /* [0] is the place */
-    bool asked[GUESTS + 1];
+    time_t until[GUESTS + 1];        /* when one that has not asked is shown out; 0: it has asked */
     nfds_t count;                    /* with the place */
+    nfds_t silent;                   /* how many have not asked */
 };
 
+static time_t now(void)
+{
+    struct timespec time = {0};
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec;
+}
+
+/* A stranger is one before he is read: anybody can connect, and what a descriptor of his does when it is closed is his to say. */
 static void accept_all(struct guests *guests)
 {
     while (guests->count <= GUESTS) {
-        int connection = accept4(guests->polls[0].fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        OWNED_FD connection = accept4(guests->polls[0].fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (connection < 0)
             return;
-        guests->asked[guests->count] = false;
-        guests->polls[guests->count++] = (struct pollfd){.fd = connection, .events = POLLIN};
+        if (!peer_is(connection, geteuid()))
+            continue;
+        guests->until[guests->count] = now() + ANSWER_SECONDS;
+        guests->polls[guests->count++] = (struct pollfd){.fd = fd_give(&connection), .events = POLLIN};
+        guests->silent++;
     }
 }
 
@@ -279,7 +293,7 @@ static int answer(const struct meeting *meeting, int connection, const int *spac
     ssize_t size = receive_descriptors(connection, key, sizeof key, &process, 1);
     bool same = process >= 0 && size > 0 && (size_t)size == meeting->key_size && memcmp(key, meeting->key, (size_t)size) == 0;
 
-    if (!same || !peer_is(connection, geteuid())) {
+    if (!same) {
         (void)send(connection, "n", 1, MSG_NOSIGNAL);
         return -1;
     }
@@ -289,9 +303,28 @@ static int answer(const struct meeting *meeting, int connection, const int *spac
 static void forget(struct guests *guests, nfds_t number)
 {
     close(guests->polls[number].fd);
+    guests->silent -= guests->until[number] != 0;
     guests->count--;
     guests->polls[number] = guests->polls[guests->count];
-    guests->asked[number] = guests->asked[guests->count];
+    guests->until[number] = guests->until[guests->count];
+}
+
+/* One that has something to say is let in or not; one that has said nothing for long, or has ended, goes. */
+static void attend(struct guests *guests, nfds_t number, const struct meeting *meeting, const int *spaces, size_t count)
+{
+    struct pollfd *guest = &guests->polls[number];
+    bool asks = guest->revents != 0 && guests->until[number] != 0;
+    int process = asks ? answer(meeting, guest->fd, spaces, count) : -1;
+
+    if (process < 0) {
+        if (guest->revents != 0 || (guests->until[number] != 0 && now() > guests->until[number]))
+            forget(guests, number);
+        return;
+    }
+    close(guest->fd);
+    *guest = (struct pollfd){.fd = process, .events = POLLIN};
+    guests->until[number] = 0;
+    guests->silent--;
 }
 
 /* Everything but the place and the namespaces is let go: a rank's output ends with the rank. */
@@ -336,21 +369,11 @@ _Noreturn void meeting_keep(const struct meeting *meeting, int place, const int 
     guests.count = 1;
     (void)fcntl(fds[count], F_SETFL, O_NONBLOCK);
     for (;;) {
-        int ready = poll(guests.polls, guests.count, guests.count > 1 ? -1 : 0);
-        if (ready == 0 || (ready < 0 && errno != EINTR && errno != EAGAIN))
+        int ready = poll(guests.polls, guests.count, guests.silent > 0 ? 1000 : guests.count > 1 ? -1 : 0);
+        if ((ready == 0 && guests.count == 1) || (ready < 0 && errno != EINTR && errno != EAGAIN))
             _exit(0);
-        for (nfds_t i = guests.count - 1; ready > 0 && i > 0; i--) {
-            if (guests.polls[i].revents == 0)
-                continue;
-            int process = guests.asked[i] ? -1 : answer(meeting, guests.polls[i].fd, fds, count);
-            if (process < 0) {
-                forget(&guests, i);
-                continue;
-            }
-            close(guests.polls[i].fd);
-            guests.polls[i] = (struct pollfd){.fd = process, .events = POLLIN};
-            guests.asked[i] = true;
-        }
+        for (nfds_t i = guests.count - 1; ready >= 0 && i > 0; i--)
+            attend(&guests, i, meeting, fds, count);
         if (ready > 0 && guests.polls[0].revents != 0)
             accept_all(&guests);
         guests.polls[0].events = guests.count > GUESTS ? 0 : POLLIN;

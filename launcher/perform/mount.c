@@ -176,6 +176,16 @@ void session_begin(struct session *session)
                       (syscall(SYS_open_tree, -1, "", 0) < 0 && errno == ENOSYS);
 }
 
+int session_entry(const struct session *session, const char *path, bool directory, int flags)
+{
+    if (inside_make(session->fd, path, directory, 0755) < 0 && errno != EEXIST)
+        stop(errno, "make %s in the session directory (larger \"sessiondir max size\"?)", path);
+    int fd = inside_open(session->fd, path, flags);
+    if (fd < 0)
+        stop(errno, "session directory: %s", path);
+    return fd;
+}
+
 int mount_clone(const struct session *session, int source, bool directory)
 {
     if (session->staged)

@@ -19,6 +19,9 @@ struct session {
 };
 void session_begin(struct session *session);
 
+/* A directory or file of the session, made with what is above it where it is new, and opened. Stops the process on failure. */
+int session_entry(const struct session *session, const char *path, bool directory, int flags);
+
 /* A copy of the mounts at an open file or directory; O_PATH descriptor of its root. */
 int mount_clone(const struct session *session, int source, bool directory);
 

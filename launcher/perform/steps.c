@@ -80,19 +80,9 @@ static void perform_bind(const struct stage *stage, const struct step *step)
     show(stage, step, step->facts.source_fd, S_ISDIR(step->facts.source_type));
 }
 
-static int session_entry(const struct stage *stage, const struct step *step, bool directory)
-{
-    if (inside_make(stage->session.fd, step->source, directory, 0755) < 0 && errno != EEXIST)
-        stop(errno, "make %s in the session directory", step->source);
-    int fd = inside_open(stage->session.fd, step->source, directory ? O_RDONLY | O_DIRECTORY : O_RDWR | O_NOFOLLOW);
-    if (fd < 0)
-        stop(errno, "session directory: %s", step->source);
-    return fd;
-}
-
 static void perform_made_directory(const struct stage *stage, const struct step *step)
 {
-    OWNED_FD made = session_entry(stage, step, true);
+    OWNED_FD made = session_entry(&stage->session, step->source, true, O_RDONLY | O_DIRECTORY);
 
     if ((step->flags & STEP_STICKY) && fchmod(made, 01777) < 0)
         stop(errno, "session directory: %s", step->source);
@@ -102,7 +92,7 @@ static void perform_made_directory(const struct stage *stage, const struct step 
 
 static void perform_file(const struct stage *stage, const struct step *step)
 {
-    OWNED_FD made = session_entry(stage, step, false);
+    OWNED_FD made = session_entry(&stage->session, step->source, false, O_RDWR | O_NOFOLLOW);
     size_t size = strlen(step->content);
 
     if (fchmod(made, 0644) < 0 || write(made, step->content, size) != (ssize_t)size)

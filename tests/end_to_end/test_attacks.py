@@ -210,14 +210,14 @@ def test_mount_points_that_a_directory_lacks_open_nothing(launch: Launcher, othe
 @pytest.mark.parametrize("what", ["fd/{}", "task/1/../../fd/{}", "cwd", "root"])
 def test_no_working_directory_leads_out(launch: Launcher, image: Path, what: str) -> None:
     """R-L17, R-M6: the class of CVE-2024-21626."""
-    for number in range(3, 20) if "{}" in what else (0,):
+    for number in range(3, 14) if "{}" in what else (0,):
         for start in ("/proc/self", "/proc/thread-self"):
             place = f"{start}/{what.format(number)}"
             result = launch("exec", "--cwd", place, image, "sh", "-c", "ls ..; ls; ls -d ../usr/lib")
             result.refused("the working directory")
 
 
-@pytest.mark.parametrize("number", range(3, 24))
+@pytest.mark.parametrize("number", range(3, 14))
 def test_no_link_of_an_image_leads_out_by_the_working_directory(
     launch: Launcher, images: Images, directory: Path, number: int
 ) -> None:
@@ -234,7 +234,7 @@ def test_no_link_of_an_image_leads_out_by_the_working_directory(
     launch("exec", "--cwd", "/link", tree, "true").refused("/link")
 
 
-@pytest.mark.parametrize("number", range(3, 24))
+@pytest.mark.parametrize("number", range(3, 14))
 def test_no_descriptor_of_the_launcher_is_a_bind_source(launch: Launcher, images: Images, number: int) -> None:
     """R-M2, R-L17: /proc/self is the starter's own when it looks a source up."""
     for option in ("-B", "--mount"):

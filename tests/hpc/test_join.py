@@ -610,17 +610,46 @@ def test_namespaces_of_a_users_making_are_not_entered(node: Node, image: Path) -
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("mode", [Mode.SUID, Mode.USERNS], indirect=True, ids=["suid", "userns"])
 def test_a_keeper_answers_its_own_user_only(node: Node, image: Path) -> None:
-    """Somebody else, root too, who asks for the namespaces is told no."""
+    """R-J2: somebody else, root too, is shown out before a byte or a descriptor of his is read, however many he is."""
     before = meetings()
     rank = show(node, image, env=open_mpi(0, 2))
     line_of(rank)
     (name,) = meetings() - before
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
-        asking.connect(b"\0" + name.removeprefix("@").encode())
-        asking.sendmsg(
-            [b"whatever"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [os.pidfd_open(os.getpid())]))]
-        )
-        assert asking.recvmsg(16, 1024)[:2] == (b"n", [])
+    strangers = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(500)]
+    try:
+        for stranger in strangers:
+            stranger.settimeout(20)
+            stranger.connect(b"\0" + name.removeprefix("@").encode())
+        show_second = show(node, image, env=open_mpi(1, 2))
+        assert line_of(show_second)
+        ended(show_second).ok()
+        for stranger in strangers:
+            assert stranger.recv(16) == b""
+    finally:
+        for stranger in strangers:
+            stranger.close()
+    ended(rank).ok()
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("mode", [Mode.SUID, Mode.USERNS], indirect=True, ids=["suid", "userns"])
+def test_a_keeper_tells_a_wrong_key_no(node: Node, image: Path) -> None:
+    """Also the user herself, who asks for a container of other options."""
+    before = meetings()
+    rank = show(node, image, env=open_mpi(0, 2))
+    line_of(rank)
+    (name,) = meetings() - before
+    script = (
+        "import array, os, socket\n"
+        "asking = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        f"asking.connect({(chr(0) + name.removeprefix('@')).encode()!r})\n"
+        "mine = array.array('i', [os.pidfd_open(os.getpid())])\n"
+        "asking.sendmsg([b'whatever'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, mine)])\n"
+        "print(asking.recvmsg(16, 1024)[:2])\n"
+    )
+    asked = node.start("/usr/bin/python3", "-c", script)
+    assert line_of(asked).strip() == "(b'n', [])"
+    ended(asked).ok()
     ended(rank).ok()
 
 
