@@ -111,8 +111,10 @@ static void choose_mode(struct plan *plan, const struct plan_inputs *inputs)
         plan->mode_reason = obstacle;
     else if (inputs->setuid)
         plan->mode = MODE_SETUID, plan->mode_reason = "the setuid starter is installed and allowed";
-    else if (inputs->caller->uid == 0)
+    else if (inputs->caller->uid == 0 && policy_real_root())
         plan->mode = MODE_ROOT, plan->mode_reason = "run by root";
+    else if (inputs->caller->uid == 0)
+        plan->mode_reason = "run by root of a user namespace";
     else
         plan->mode_reason = "started without the setuid starter";
 }

@@ -106,6 +106,17 @@ bool policy_image(const struct image *image, const struct config *config, bool e
            error_set(error, 0, "images are not allowed in this place (\"limit container paths\" in %s)", config->path);
 }
 
+bool policy_real_root(void)
+{
+    char map[64];
+    unsigned long inside, outside, count;
+    OWNED_FD file = openat(proc_fd(), "self/uid_map", O_RDONLY | O_CLOEXEC);
+    ssize_t length = file >= 0 ? read(file, map, sizeof map - 1) : -1;
+
+    map[length > 0 ? length : 0] = '\0';
+    return sscanf(map, "%lu %lu %lu", &inside, &outside, &count) == 3 && inside == 0 && outside == 0 && count == UINT32_MAX;
+}
+
 const char *policy_architecture(void)
 {
     static const char *const names[][2] = {

@@ -10,6 +10,9 @@ bool policy_image(const struct image *image, const struct config *config, bool e
 /* Whether the configuration limits whose images, or images of which places, may run. */
 bool policy_limited(const struct config *config);
 
+/* Whether root is the machine's, and not of a user namespace that somebody has made (`unshare -r`, containers). */
+bool policy_real_root(void);
+
 /* The host's architecture in the words of the SIF format, "" when it has none. */
 const char *policy_architecture(void);
 

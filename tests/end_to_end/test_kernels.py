@@ -51,7 +51,8 @@ def test_an_older_kernel_launches_the_same_container(
     script = (
         "cat /etc/image-name /data/file /etc/new; touch /scratch/x; "
         "probe open /mnt/file w; probe open /etc/new w; probe root; probe fds | wc -l; pwd; "
-        "grep ' /mnt ' /proc/self/mountinfo | tail -n 1 | cut -d' ' -f6 | cut -c1-2; grep ' /data ' /proc/self/mountinfo | cut -d' ' -f6"
+        "grep ' /mnt ' /proc/self/mountinfo | tail -n 1 | cut -d' ' -f6 | cut -c1-2; "
+        "grep ' /data ' /proc/self/mountinfo | cut -d' ' -f6"
     )
     result = launch.changed(refusals=LACKING[lacking])("exec", *words, image, "sh", "-c", script)
     if image.suffix == ".ext3" and launch.mode is not Mode.ROOT and lacking in {"open_tree", "mount-api", "linux-4.18"}:

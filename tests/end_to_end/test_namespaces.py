@@ -284,3 +284,14 @@ def test_devices_of_standard_streams(launch: Launcher, images: Images, directory
         with launch.start(*argv, stdout=out, stderr=subprocess.DEVNULL) as process:
             assert process.wait(timeout=20) == 0
     assert (directory / "out").read_text() == "to the file\n"
+
+
+@pytest.mark.modes("userns")
+@pytest.mark.needs("root", "fuse", "squashfuse")
+@pytest.mark.formats("sandbox", "squashfs", "sif")
+@pytest.mark.parametrize("option", [[], ["-u"], ["--fakeroot"]], ids=["default", "userns", "fakeroot"])
+def test_root_of_a_user_namespace_is_no_real_root(launch: Launcher, image: Path, option: list[str]) -> None:
+    """`unshare -r` gives no loop device: what it may not do is done as for any user."""
+    program = launch.prefix / "bin/singularity"
+    argv = ["unshare", "-Urm", str(program), "exec", *option, str(image), "sh", "-c", "id -u; cat /etc/image-name"]
+    assert launch.command(*argv).ok().lines == ["0", "busybox of the tests"]
