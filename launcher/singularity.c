@@ -1,6 +1,7 @@
 /* The front door: argv and SINGULARITY_* variables become a launch request, and this program becomes the starter. Every
  * verb that is no launch, and every image that is no path yet, is Python's. Never privileged. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +26,7 @@
 #define VERSION "5.0.0"
 #endif
 
-enum { GROUPS = 65536, LEVEL_BIAS = 16 };
+enum { GROUPS = 65536, LEVEL_BIAS = 16, FEWEST_DESCRIPTORS = 24 };
 
 /* What this process was started with. */
 struct start {
@@ -46,6 +47,14 @@ static _Noreturn void stop_usage(const struct error *error)
 static _Noreturn void stop_error(const struct error *error)
 {
     stop(0, "%s", error->text);
+}
+
+/* An option or variable that cannot be used: without an errno it is what was written that is wrong. */
+static _Noreturn void stop_given(const struct error *error)
+{
+    if (error->number == 0)
+        stop_usage(error);
+    stop_error(error);
 }
 
 /* `first`, then `more`; all NULL-terminated. */
@@ -171,7 +180,7 @@ static void messages_begin(const struct options *options, char *const *environme
     int level = LEVEL_INFO;
 
     if (!options_level(options, &level, &error))
-        stop_error(&error);
+        stop_given(&error);
     message_begin(level, colour_wanted(options, environment));
 }
 
@@ -199,10 +208,10 @@ static void take_variables(struct command_line *line, char *const *environment)
 
     option_variables_read(environment, &variables);
     if (!option_variables_apply(&variables, SCOPE_GLOBAL, &line->options, &error))
-        stop_error(&error);
+        stop_given(&error);
     messages_begin(&line->options, environment);
     if (!option_variables_apply(&variables, line->scope, &line->options, &error))
-        stop_error(&error);
+        stop_given(&error);
 }
 
 /* Which word is the image. With SINGULARITY_IMAGE set none is, except that scripts of today which keep the path in a
@@ -284,9 +293,11 @@ static _Noreturn void become_starter(const struct start *start, struct launch *l
 
     if (!installation_starter(&start->installation, launch->request.userns, starter, &why, &error))
         stop_error(&error);
+    sighandler_t before = signal(SIGXFSZ, SIG_IGN); /* or a limit of file sizes ends this without a word */
     int fd = request_send(&launch->request, &error);
     if (fd < 0)
         stop_error(&error);
+    signal(SIGXFSZ, before);
     snprintf(number, sizeof number, "%d", fd);
     message_verbose("starting %s: %s", starter, why);
     char **environment = carry_variables(&arena, start->environment);
@@ -294,6 +305,16 @@ static _Noreturn void become_starter(const struct start *start, struct launch *l
     if (errno == E2BIG)
         stop(0, "the words of the command line and the environment are longer than the system allows together");
     stop(errno, "%s, the starter of containers (is this installation complete?)", starter);
+}
+
+/* With fewer a launch would end half way, in words about something else. */
+static void check_limits(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < FEWEST_DESCRIPTORS)
+        stop(0, "the limit of open files is %llu: a launch needs %d at least (raise it: ulimit -n 1024)",
+             (unsigned long long)files.rlim_cur, FEWEST_DESCRIPTORS);
 }
 
 static _Noreturn void launch_image(struct start *start, struct command_line *line)
@@ -307,6 +328,7 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     char **original = start->environment;
 
     messages_begin(&line->options, original);
+    check_limits();
     start->environment = init_scripts_apply(start);
     take_variables(line, start->environment);
     const char *image = choose_image(start, line, &program);
@@ -316,7 +338,7 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     }
     launch_begin(&launch, &start->arena, current_directory(variable(original, "PWD"), directory), getuid() == 0);
     if (!launch_take_options(&launch, line->scope, &line->options, &error) || !launch_take_image(&launch, image, &error))
-        stop_error(&error);
+        stop_given(&error);
     take_surroundings(&launch, start, &line->options);
     start->environment = injection_finish(&launch.injection, start->environment, program, &error);
     if (start->environment == NULL)

@@ -61,18 +61,18 @@ static void make_missing(const struct plan *plan, const struct stage *stage, con
 /* ---- overlay ---- */
 
 /* A directory overlay keeps its files in upper/, made with work/ when it is new; a read-only one may be plain. */
-static void overlay_directories(const struct stage *stage, uint32_t number, const char *source)
+static void overlay_directories(const struct plan *plan, const struct stage *stage)
 {
+    const char *source = plan->parts[plan->writable_part].source;
     char upper[48], work[48];
 
-    snprintf(upper, sizeof upper, "part%u/upper", number);
-    snprintf(work, sizeof work, "part%u/work", number);
+    snprintf(upper, sizeof upper, "part%d/upper", plan->writable_part);
+    snprintf(work, sizeof work, "part%d/work", plan->writable_part);
     if ((inside_make(stage->session.fd, upper, true, 0755) < 0 && errno != EEXIST) ||
         (inside_make(stage->session.fd, work, true, 0755) < 0 && errno != EEXIST))
         stop(errno, "overlay %s: cannot be written (append :ro to use it read-only)", source);
     if (faccessat(stage->session.fd, upper, W_OK, 0) < 0 || faccessat(stage->session.fd, work, W_OK, 0) < 0)
-        stop(errno, "overlay %s: its upper/ or work/ belongs to somebody else (use it as root, with --fakeroot or read-only)",
-             source);
+        stop(errno, "overlay %s: its upper/ or work/ belongs to somebody else (%s)", source, plan->foreign_hint);
 }
 
 __attribute__((format(printf, 3, 4))) static void append(char *options, size_t size, const char *format, ...)
@@ -122,7 +122,7 @@ static bool overlay(const struct plan *plan, struct stage *stage)
         session_make(stage, "work", true);
     }
     if (plan->writable_part > 0)
-        overlay_directories(stage, (uint32_t)plan->writable_part, plan->parts[plan->writable_part].source);
+        overlay_directories(plan, stage);
     else if (plan->writable_part < 0)
         filesystem.attributes |= MOUNT_ATTR_RDONLY;
     overlay_options(plan, stage, options, sizeof options);
