@@ -12,6 +12,7 @@
 #include "front/account.h"
 #include "front/carry.h"
 #include "front/descriptors.h"
+#include "front/docker.h"
 #include "front/host_families.h"
 #include "front/image_name.h"
 #include "front/init_script.h"
@@ -169,9 +170,10 @@ static const char *variable(char *const *environment, const char *name)
 
 static bool colour_wanted(const struct options *options, char *const *environment)
 {
-    const char *none = variable(environment, "NO_COLOR");
+    const char *none = variable(environment, "NO_COLOR"), *terminal = variable(environment, "TERM");
+    bool dumb = terminal != NULL && strcmp(terminal, "dumb") == 0;
 
-    return !options_flag(options, OPTION_nocolor) && (none == NULL || *none == '\0') && isatty(STDERR_FILENO) == 1;
+    return !options_flag(options, OPTION_nocolor) && (none == NULL || *none == '\0') && !dumb && isatty(STDERR_FILENO) == 1;
 }
 
 static void messages_begin(const struct options *options, char *const *environment)
@@ -238,6 +240,22 @@ static const char *choose_image(const struct start *start, const struct command_
     if (error.text[0] != '\0')
         stop_usage(&error);
     return image;
+}
+
+/* Whether something else was meant than a launch of this image: what is said now is clearer than what would come of it. */
+static void check_image(const struct command_line *line, const char *image, char *const *program)
+{
+    const char *hint = image == *line->rest ? docker_value(line->rest[-1]) : NULL; /* the verb is before it, at least */
+    bool mistaken = image_name_mistaken(image, line->scope == SCOPE_EXEC ? *program : NULL);
+    struct error error = {.number = 0};
+
+    if (hint != NULL && (mistaken || (access(image, F_OK) < 0 && errno == ENOENT)))
+        error_set(&error, 0, "%.500s: %s (%s)", image, mistaken ? "no image" : "no such image", hint);
+    if (error.text[0] != '\0')
+        stop_usage(&error);
+    if (mistaken)
+        stop(0, "%.500s: a directory, but no image: it has no bin, usr or etc (singularity build --sandbox DIRECTORY SOURCE makes "
+             "one that is)", image);
 }
 
 static void take_identity(struct launch *launch)
@@ -336,6 +354,7 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
         start->environment = original; /* this program comes back, and applies the init scripts then */
         become_python(start, hand_over, start->words);
     }
+    check_image(line, image, program);
     launch_begin(&launch, &start->arena, current_directory(variable(original, "PWD"), directory), getuid() == 0);
     if (!launch_take_options(&launch, line->scope, &line->options, &error) || !launch_take_image(&launch, image, &error))
         stop_given(&error);

@@ -39,7 +39,31 @@ static bool explain_other(const uint8_t *head, size_t size, struct error *error)
     return error_set(error, 0, "unknown format: not a directory, squashfs, ext3, SIF or 2.x image");
 }
 
-static bool recognise(int fd, uint64_t size, struct image *image, struct error *error)
+static bool line_begins(const uint8_t *head, size_t size, const char *words)
+{
+    size_t length = strlen(words);
+
+    for (size_t at = 0; at + length <= size; at++)
+        if ((at == 0 || head[at - 1] == '\n') && memcmp(head + at, words, length) == 0)
+            return true;
+    return false;
+}
+
+/* What an image is built from, told by its text or its name. */
+static bool explain_recipe(const uint8_t *head, size_t size, const char *name, struct error *error)
+{
+    const char *slash = strrchr(name, '/'), *last = slash != NULL ? slash + 1 : name, *dot = strrchr(last, '.');
+
+    if (line_begins(head, size, "Bootstrap:") || line_begins(head, size, "BootStrap:") || line_begins(head, size, "bootstrap:") ||
+        (dot != NULL && strcmp(dot, ".def") == 0))
+        return error_set(error, 0, "a definition file, not an image (build it first: singularity build IMAGE.sif %.200s)", last);
+    if (strncmp(last, "Dockerfile", strlen("Dockerfile")) == 0 || line_begins(head, size, "FROM "))
+        return error_set(error, 0, "a Dockerfile, not an image (build it first, with docker, podman or buildah, and start what "
+                         "they save: docker-archive:FILE)");
+    return true;
+}
+
+static bool recognise(int fd, uint64_t size, const char *name, struct image *image, struct error *error)
 {
     uint8_t head[HEAD_SIZE];
     size_t length = size < sizeof head ? (size_t)size : sizeof head;
@@ -58,7 +82,7 @@ static bool recognise(int fd, uint64_t size, struct image *image, struct error *
         return verdict == VERDICT_YES;
     image->format = FORMAT_EXT;
     verdict = ext_recognise(fd, offset, size - offset, &image->root, error);
-    return verdict == VERDICT_YES || (verdict == VERDICT_OTHER && explain_other(head, length, error));
+    return verdict == VERDICT_YES || (verdict == VERDICT_OTHER && explain_recipe(head, length, name, error) && explain_other(head, length, error));
 }
 
 bool image_recognise(int fd, uint64_t size, const char *name, struct image *image, struct error *error)
@@ -67,7 +91,7 @@ bool image_recognise(int fd, uint64_t size, const char *name, struct image *imag
 
     image->architecture[0] = '\0';
     image->overlay_count = 0;
-    if (recognise(fd, size, image, &reason))
+    if (recognise(fd, size, name, image, &reason))
         return true;
     return error_set(error, 0, "%.500s: %s", name, reason.text);
 }

@@ -303,7 +303,12 @@ def test_what_a_variable_asked_for_is_blamed_on_the_variable(
 
 @pytest.mark.parametrize(
     "words",
-    [["-B", "/opt:relative"], ["--mount", "type=bind,src=/opt,dst=relative"], ["-S", "relative"], ["-H", "/opt:relative"]],
+    [
+        ["-B", "/opt:relative"],
+        ["--mount", "type=bind,src=/opt,dst=relative"],
+        ["-S", "relative"],
+        ["-H", "/opt:relative"],
+    ],
 )
 def test_a_relative_path_in_the_container_is_refused(launch: Launcher, images: Images, words: list[str]) -> None:
     launch("exec", *words, images.sandbox, "true").misused("must begin with", "relative")

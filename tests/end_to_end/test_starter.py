@@ -339,7 +339,7 @@ def test_starved_limits_mean_a_clean_refusal_or_a_whole_container(
         assert result.err.strip(), "a refusal says why"
 
 
-@pytest.mark.parametrize("form", ["sandbox", "squashfs", "sif"], indirect=True)
+@pytest.mark.formats("sandbox", "squashfs", "sif")
 @pytest.mark.parametrize(
     ("kind", "value", "said"),
     [(resource.RLIMIT_NOFILE, value, "ulimit -n") for value in (3, 4, 8, 12, 16, 23, 26)]

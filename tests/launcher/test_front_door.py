@@ -350,7 +350,7 @@ def test_init_scripts_come_before_everything(door: FrontDoor, tmp_path: Path) ->
     (tmp_path / ".singularity-init").write_text(script)
     lines = door.launched("exec", "/i", "x", env={"HOME": str(tmp_path)})
     assert {
-        "bind /global|/global|0",
+        "bind /global|/global|256",
         "environment TEST_SITE=1",
         "environment TEST_USER=1+1",
         "environment SINGULARITYENV_LD_LIBRARY_PATH=/opt/cuda",
