@@ -245,7 +245,7 @@ static const char *choose_image(const struct start *start, const struct command_
 /* Whether something else was meant than a launch of this image: what is said now is clearer than what would come of it. */
 static void check_image(const struct command_line *line, const char *image, char *const *program)
 {
-    const char *hint = image == *line->rest ? docker_value(line->rest[-1]) : NULL; /* the verb is before it, at least */
+    const char *hint = image == *line->rest ? docker_value(line->rest[-1], image) : NULL; /* the verb is before it, at least */
     bool mistaken = image_name_mistaken(image, line->scope == SCOPE_EXEC ? *program : NULL);
     struct error error = {.number = 0};
 

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from singularity.errors import STANDARD_OUTPUT
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -19,7 +21,7 @@ class _Output(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            error.filename = "standard output"
+            error.filename = STANDARD_OUTPUT
             raise
 
 

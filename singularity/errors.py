@@ -17,6 +17,7 @@ import errno
 import re
 from pathlib import Path
 
+STANDARD_OUTPUT = "standard output"  # the file name of an OSError about it
 _NAMED = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/].*)|(docker-daemon|docker-archive|oci-archive|oci):.+", re.DOTALL)
 
 
@@ -57,7 +58,9 @@ class FileError(SingularityError):
 
     @classmethod
     def because(cls, path: object, error: OSError) -> "FileError":
-        """The one line for an `OSError` about `path`."""
+        """The one line for an `OSError` about `path`, or about standard output meanwhile."""
+        if error.filename == STANDARD_OUTPUT:
+            path = STANDARD_OUTPUT
         if error.errno == errno.ENOENT and isinstance(path, Path):
             return cls.missing(path, error.strerror)
         return cls(f"{path}: {error.strerror or error}")

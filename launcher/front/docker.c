@@ -29,18 +29,6 @@ static const struct {
     {"init", "--pid"},
 };
 
-/* Flags of ours that take a value there. */
-static const struct {
-    const char *word;
-    const char *here;
-} valued[] = {
-    {"-e", "-e is --cleanenv here: --env NAME=VALUE sets a variable"},
-    {"-p", "-p is --pid here: ports need no option, programs use the host's network"},
-    {"-w", "-w is --writable here: --cwd DIR starts in a directory"},
-    {"-u", "-u is --userns here: programs run as you, or as root with --fakeroot"},
-    {"--user", "--user is --userns here: programs run as you, or as root with --fakeroot"},
-};
-
 const char *docker_long(const char *name, size_t length)
 {
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
@@ -58,10 +46,19 @@ const char *docker_letter(char letter, const char *value)
     return NULL;
 }
 
-const char *docker_value(const char *word)
+const char *docker_value(const char *flag, const char *image)
 {
-    for (size_t i = 0; i < sizeof valued / sizeof valued[0]; i++)
-        if (strcmp(valued[i].word, word) == 0)
-            return valued[i].here;
+    bool name = strpbrk(image, "./") == NULL;
+    bool port = *image >= '0' && *image <= '9' && image[strspn(image, "0123456789.:/tcpuds")] == '\0'; /* 53:53/udp */
+    bool directory = *image == '/' && strchr(image, '.') == NULL;
+
+    if (strcmp(flag, "-e") == 0 && strchr(image, '=') != NULL)
+        return "-e is --cleanenv here: --env NAME=VALUE sets a variable";
+    if (strcmp(flag, "-p") == 0 && port)
+        return "-p is --pid here: ports need no option, programs use the host's network";
+    if (strcmp(flag, "-w") == 0 && directory)
+        return "-w is --writable here: --cwd DIR starts in a directory";
+    if ((strcmp(flag, "-u") == 0 || strcmp(flag, "--user") == 0) && name)
+        return "-u is --userns here: programs run as you, or as root with --fakeroot";
     return NULL;
 }

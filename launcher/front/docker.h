@@ -11,7 +11,7 @@ const char *docker_long(const char *name, size_t length);
 /* Of a letter that is no option of a launch; `value` is what stands behind it, "" for nothing. NULL as above. */
 const char *docker_letter(char letter, const char *value);
 
-/* Of the word before what was taken for an image, where that word is a flag here and has a value there. NULL as above. */
-const char *docker_value(const char *word);
+/* Of a flag of ours that has a value there, and the image behind it, which may be meant for that value. NULL as above. */
+const char *docker_value(const char *flag, const char *image);
 
 #endif

@@ -165,7 +165,8 @@ bool options_level(const struct options *options, int *level, struct error *erro
     else if (text == NULL)
         *level = LEVEL_INFO;
     else if (text[strspn(text, "0123456789")] != '\0' && *text != '-')
-        return error_set(error, 0, "variable SINGULARITY_MESSAGELEVEL: \"%.60s\" is no number", text);
+        return error_set(error, 0, "variable %.*s: \"%.60s\" is no number",
+                         OPTION_NAME(options_last(options, OPTION_messagelevel)), text);
     else
         *level = *text == '-' || *text == '0' ? LEVEL_INFO : text[1] != '\0' || *text > '5' ? LEVEL_DEBUG : *text - '0';
     return true;

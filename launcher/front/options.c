@@ -139,14 +139,19 @@ int options_times(const struct options *options, enum option_id id)
     return times;
 }
 
+const struct option_value *options_last(const struct options *options, enum option_id id)
+{
+    for (uint32_t i = options->count; i > 0; i--)
+        if (options->values[i - 1].id == id)
+            return &options->values[i - 1];
+    return NULL;
+}
+
 const char *options_text(const struct options *options, enum option_id id)
 {
-    const char *text = NULL;
+    const struct option_value *last = options_last(options, id);
 
-    for (uint32_t i = 0; i < options->count; i++)
-        if (options->values[i].id == id)
-            text = options->values[i].text;
-    return text;
+    return last != NULL ? last->text : NULL;
 }
 
 /* ---- words ---- */

@@ -136,8 +136,9 @@ static bool open_file(const char *path, bool writable, const struct stat *checke
     struct stat status;
 
     if (fd < 0 || fstat(fd, &status) < 0)
-        return explain_open(errno, path, writable ? "you may not write to it (it may run without --writable)" :
-                            "you may not read it", error);
+        return explain_open(errno, path, writable ? "you may not write to it (--writable-tmpfs in place of --writable lets the "
+                            "program write into memory, --overlay into a directory or what \"singularity overlay create "
+                            "FILE\" makes)" : "you may not read it", error);
     if (status.st_dev != checked->st_dev || status.st_ino != checked->st_ino || !S_ISREG(status.st_mode))
         return error_set(error, 0, "%.500s: replaced by another file while it was opened (try again)", path);
     if (!image_recognise(fd, (uint64_t)status.st_size, path, image, error))

@@ -170,7 +170,7 @@ def normalise(params: Sequence[click.Parameter], args: Sequence[str]) -> Iterato
             yield f"{name}={param.bare}"
         elif equals and param is not None and (param.is_flag or param.count):
             if value.lower() not in TRUE | FALSE:
-                raise UsageError(f'"{word}": {name} is true or false, not "{value}"')
+                raise UsageError(f'option {name}: "{value}" is neither true nor false')
             if truth(value):
                 yield name
         else:

@@ -240,7 +240,8 @@ def _as_usage_error(error: click.ClickException) -> UsageError:
         missing = error.param.opts[0] if option else stand_in(error.param)
         return UsageError(f"{path}: {missing} is missing", hint=see)
     if isinstance(error, click.BadParameter) and context and (name := _variable_of(error, context)):
-        return UsageError(f"{path}: variable {name}: {error.message}".rstrip("."), hint=see)
+        neither = f'"{os.environ[name]}" is neither true nor false' if getattr(error.param, "is_flag", False) else ""
+        return UsageError(f"{path}: variable {name}: {neither or error.message}".rstrip("."), hint=see)
     return UsageError(f"{path}: {error.format_message()}".lstrip(": ").rstrip("."), hint=see)
 
 
