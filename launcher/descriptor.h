@@ -3,6 +3,7 @@
 #define SINGULARITY_DESCRIPTOR_H
 
 #include <errno.h>
+#include <stdbool.h>
 #include <unistd.h>
 
 /* Closes at the end of the scope; keeps errno. */
@@ -24,6 +25,18 @@ static inline int fd_give(int *fd)
     int given = *fd;
     *fd = -1;
     return given;
+}
+
+/* Writes all of it; false: errno says why not. */
+static inline bool fd_write(int fd, const void *bytes, size_t size)
+{
+    ssize_t written = 0;
+
+    for (const char *next = bytes; size > 0; next += written, size -= (size_t)written)
+        while ((written = write(fd, next, size)) <= 0)
+            if (written == 0 || errno != EINTR)
+                return false;
+    return true;
 }
 
 #endif

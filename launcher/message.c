@@ -10,6 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "descriptor.h"
+
 enum { TEXT_LIMIT = 4096, LINE_LIMIT = 3 * TEXT_LIMIT, SYSLOG_ALERT = 80 + 1, SYSLOG_NOTICE = 80 + 5 };
 
 static int shown = LEVEL_INFO;
@@ -88,19 +90,6 @@ static size_t append_header(char *line, size_t size, int level, const char *file
     return length > 0 && (size_t)length < size ? (size_t)length : 0;
 }
 
-static void write_whole(int fd, const char *bytes, size_t size)
-{
-    while (size > 0) {
-        ssize_t written = write(fd, bytes, size);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return;
-        bytes += written;
-        size -= (size_t)written;
-    }
-}
-
 static void send_to_syslog(int priority, const char *text)
 {
     static const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
@@ -127,7 +116,7 @@ static void say(int level, const char *file, int number, const char *function, c
         size_t used = append_header(line, sizeof line, level, file, number, function);
         used = append_escaped(line, used, sizeof line - 1, text);
         line[used++] = '\n';
-        write_whole(STDERR_FILENO, line, used);
+        (void)fd_write(STDERR_FILENO, line, used);
     }
     if (logged && level <= LEVEL_ERROR)
         send_to_syslog(SYSLOG_ALERT, text);
@@ -158,12 +147,41 @@ void message_log(const char *format, ...)
     send_to_syslog(SYSLOG_NOTICE, text);
 }
 
+/* What is to be done about a limit that was met, or NULL. */
+static const char *limit_hint(int number)
+{
+    return number == EMFILE   ? "raise the limit of open files: ulimit -n"
+           : number == ENFILE ? "the machine has no file descriptor left"
+           : number == EFBIG  ? "raise the limit of file sizes: ulimit -f"
+                              : NULL;
+}
+
+/* Takes a text's last words in parentheses away: they guess at other causes than a limit. */
+static void drop_hint(char *text)
+{
+    int depth = 0;
+
+    if (*text == '\0' || text[strlen(text) - 1] != ')')
+        return;
+    for (char *at = text + strlen(text) - 1; at > text; at--) {
+        depth += *at == ')' ? 1 : *at == '(' ? -1 : 0;
+        if (depth == 0) {
+            at[at[-1] == ' ' ? -1 : 0] = '\0';
+            return;
+        }
+    }
+}
+
 static void append_number(char *text, size_t size, int number)
 {
-    size_t used = strlen(text);
+    const char *hint = limit_hint(number), *what = number != 0 ? strerrordesc_np(number) : NULL;
 
-    if (number != 0)
-        snprintf(text + used, size - used, ": %s", strerrordesc_np(number) != NULL ? strerrordesc_np(number) : "error");
+    if (number == 0)
+        return;
+    if (hint != NULL)
+        drop_hint(text);
+    size_t used = strlen(text);
+    snprintf(text + used, size - used, hint != NULL ? ": %s (%s)" : ": %s", what != NULL ? what : "error", hint);
 }
 
 _Noreturn void stop_at(int status, int number, const char *file, int line, const char *function, const char *format, ...)

@@ -263,7 +263,7 @@ int request_send(const struct request *request, struct error *error)
     if (size == 0)
         return -1;
     fd = memfd_create("launch request", MFD_ALLOW_SEALING);
-    if (fd < 0 || write(fd, buffer, size) != (ssize_t)size ||
+    if (fd < 0 || !fd_write(fd, buffer, size) ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
         error_set(error, errno, "launch request");
         return -1;

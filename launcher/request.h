@@ -18,7 +18,11 @@ enum { REQUEST_VERSION = 1, REQUEST_LIMIT = 1 << 20 };
 
 enum action { ACTION_EXEC, ACTION_RUN, ACTION_SHELL, ACTION_TEST, ACTION_COUNT };
 enum dry_run { DRY_RUN_NO, DRY_RUN_TEXT, DRY_RUN_JSON };
-enum bind_option { BIND_READONLY = 1 };
+enum bind_option {
+    BIND_READONLY = 1,
+    BIND_MOUNT = 2,    /* by --mount, not --bind */
+    BIND_VARIABLE = 8, /* from this bit on: which entry of `variable` gave it, counted from 1; 0: the command line */
+};
 enum overlay_option { OVERLAY_READONLY = 1 };
 
 /* The number of an entry of `library`: by which option it came, and what decides whether it goes in. */

@@ -1,6 +1,7 @@
 /* The front door: argv and SINGULARITY_* variables become a launch request, and this program becomes the starter. Every
  * verb that is no launch, and every image that is no path yet, is Python's. Never privileged. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "front/account.h"
 #include "front/carry.h"
 #include "front/descriptors.h"
+#include "front/docker.h"
 #include "front/host_families.h"
 #include "front/image_name.h"
 #include "front/init_script.h"
@@ -25,7 +27,7 @@
 #define VERSION "5.0.0"
 #endif
 
-enum { GROUPS = 65536, LEVEL_BIAS = 16 };
+enum { GROUPS = 65536, LEVEL_BIAS = 16, FEWEST_DESCRIPTORS = 24 };
 
 /* What this process was started with. */
 struct start {
@@ -46,6 +48,14 @@ static _Noreturn void stop_usage(const struct error *error)
 static _Noreturn void stop_error(const struct error *error)
 {
     stop(0, "%s", error->text);
+}
+
+/* An option or variable that cannot be used: without an errno it is what was written that is wrong. */
+static _Noreturn void stop_given(const struct error *error)
+{
+    if (error->number == 0)
+        stop_usage(error);
+    stop_error(error);
 }
 
 /* `first`, then `more`; all NULL-terminated. */
@@ -160,9 +170,10 @@ static const char *variable(char *const *environment, const char *name)
 
 static bool colour_wanted(const struct options *options, char *const *environment)
 {
-    const char *none = variable(environment, "NO_COLOR");
+    const char *none = variable(environment, "NO_COLOR"), *terminal = variable(environment, "TERM");
+    bool dumb = terminal != NULL && strcmp(terminal, "dumb") == 0;
 
-    return !options_flag(options, OPTION_nocolor) && (none == NULL || *none == '\0') && isatty(STDERR_FILENO) == 1;
+    return !options_flag(options, OPTION_nocolor) && (none == NULL || *none == '\0') && !dumb && isatty(STDERR_FILENO) == 1;
 }
 
 static void messages_begin(const struct options *options, char *const *environment)
@@ -171,7 +182,7 @@ static void messages_begin(const struct options *options, char *const *environme
     int level = LEVEL_INFO;
 
     if (!options_level(options, &level, &error))
-        stop_error(&error);
+        stop_given(&error);
     message_begin(level, colour_wanted(options, environment));
 }
 
@@ -199,10 +210,10 @@ static void take_variables(struct command_line *line, char *const *environment)
 
     option_variables_read(environment, &variables);
     if (!option_variables_apply(&variables, SCOPE_GLOBAL, &line->options, &error))
-        stop_error(&error);
+        stop_given(&error);
     messages_begin(&line->options, environment);
     if (!option_variables_apply(&variables, line->scope, &line->options, &error))
-        stop_error(&error);
+        stop_given(&error);
 }
 
 /* Which word is the image. With SINGULARITY_IMAGE set none is, except that scripts of today which keep the path in a
@@ -229,6 +240,22 @@ static const char *choose_image(const struct start *start, const struct command_
     if (error.text[0] != '\0')
         stop_usage(&error);
     return image;
+}
+
+/* Whether something else was meant than a launch of this image: what is said now is clearer than what would come of it. */
+static void check_image(const struct command_line *line, const char *image, char *const *program)
+{
+    const char *hint = image == *line->rest ? docker_value(line->rest[-1], image) : NULL; /* the verb is before it, at least */
+    bool mistaken = image_name_mistaken(image, line->scope == SCOPE_EXEC ? *program : NULL);
+    struct error error = {.number = 0};
+
+    if (hint != NULL && (mistaken || (access(image, F_OK) < 0 && errno == ENOENT)))
+        error_set(&error, 0, "%.500s: %s (%s)", image, mistaken ? "no image" : "no such image", hint);
+    if (error.text[0] != '\0')
+        stop_usage(&error);
+    if (mistaken)
+        stop(0, "%.500s: a directory, but no image: it has no bin, usr or etc (singularity build --sandbox DIRECTORY SOURCE makes "
+             "one that is)", image);
 }
 
 static void take_identity(struct launch *launch)
@@ -284,9 +311,11 @@ static _Noreturn void become_starter(const struct start *start, struct launch *l
 
     if (!installation_starter(&start->installation, launch->request.userns, starter, &why, &error))
         stop_error(&error);
+    sighandler_t before = signal(SIGXFSZ, SIG_IGN); /* or a limit of file sizes ends this without a word */
     int fd = request_send(&launch->request, &error);
     if (fd < 0)
         stop_error(&error);
+    signal(SIGXFSZ, before);
     snprintf(number, sizeof number, "%d", fd);
     message_verbose("starting %s: %s", starter, why);
     char **environment = carry_variables(&arena, start->environment);
@@ -294,6 +323,16 @@ static _Noreturn void become_starter(const struct start *start, struct launch *l
     if (errno == E2BIG)
         stop(0, "the words of the command line and the environment are longer than the system allows together");
     stop(errno, "%s, the starter of containers (is this installation complete?)", starter);
+}
+
+/* With fewer a launch would end half way, in words about something else. */
+static void check_limits(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < FEWEST_DESCRIPTORS)
+        stop(0, "the limit of open files is %llu: a launch needs %d at least (raise it: ulimit -n 1024)",
+             (unsigned long long)files.rlim_cur, FEWEST_DESCRIPTORS);
 }
 
 static _Noreturn void launch_image(struct start *start, struct command_line *line)
@@ -307,6 +346,7 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     char **original = start->environment;
 
     messages_begin(&line->options, original);
+    check_limits();
     start->environment = init_scripts_apply(start);
     take_variables(line, start->environment);
     const char *image = choose_image(start, line, &program);
@@ -314,9 +354,10 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
         start->environment = original; /* this program comes back, and applies the init scripts then */
         become_python(start, hand_over, start->words);
     }
+    check_image(line, image, program);
     launch_begin(&launch, &start->arena, current_directory(variable(original, "PWD"), directory), getuid() == 0);
     if (!launch_take_options(&launch, line->scope, &line->options, &error) || !launch_take_image(&launch, image, &error))
-        stop_error(&error);
+        stop_given(&error);
     take_surroundings(&launch, start, &line->options);
     start->environment = injection_finish(&launch.injection, start->environment, program, &error);
     if (start->environment == NULL)

@@ -1,11 +1,28 @@
 """`python -m singularity [global options] VERB ...`: what the front door executes for every verb that is no launch."""
 
 import gc
+import io
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+from singularity.errors import STANDARD_OUTPUT
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _COLLECTED = 50_000  # objects between looks for garbage, of which starting makes none
+
+
+class _Output(io.FileIO):
+    """Standard output, which says its name when it cannot be written."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = STANDARD_OUTPUT
+            raise
 
 
 def _run() -> int:
@@ -17,6 +34,11 @@ def _run() -> int:
             return 0
     from singularity.cli.main import main
 
+    if sys.stdout is not None:
+        output = io.BufferedWriter(_Output(sys.stdout.fileno(), "w", closefd=False))
+        sys.stdout = io.TextIOWrapper(
+            output, sys.stdout.encoding, sys.stdout.errors, line_buffering=sys.stdout.isatty()
+        )
     return main(sys.argv[1:])
 
 

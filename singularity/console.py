@@ -177,12 +177,17 @@ def step(number: int, total: int) -> Iterator[None]:
             handler.prefix = ""
 
 
+def _may_colour(stream: TextIO) -> bool:
+    """Whether a stream takes colour: a terminal that is not dumb, where NO_COLOR (no-color.org) is not set."""
+    return _can_draw(stream) and not os.environ.get("NO_COLOR")
+
+
 def begin(level: int, *, colour: bool, stream: TextIO | None = None) -> None:
-    """Show messages of `level` and more important ones from here on; `colour` only takes effect on a terminal."""
+    """Show messages of `level` and more important ones from here on; `colour` only where a terminal can and may."""
     stream = stream or sys.stderr
     known = max((each for each in Level if each <= level), default=Level.FATAL)
     handler = _Handler(stream)
-    handler.setFormatter(_Formatter(known, colour=colour and stream.isatty()))
+    handler.setFormatter(_Formatter(known, colour=colour and _may_colour(stream)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LOGGED[known])

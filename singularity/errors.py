@@ -13,6 +13,13 @@ SingularityError            255   anything below
 Only `cli/main.py` prints them and exits.
 """
 
+import errno
+import re
+from pathlib import Path
+
+STANDARD_OUTPUT = "standard output"  # the file name of an OSError about it
+_NAMED = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/].*)|(docker-daemon|docker-archive|oci-archive|oci):.+", re.DOTALL)
+
 
 class SingularityError(Exception):
     """One line, `what (hint)`: what went wrong, where, and what to do about it."""
@@ -51,8 +58,22 @@ class FileError(SingularityError):
 
     @classmethod
     def because(cls, path: object, error: OSError) -> "FileError":
-        """The one line for an `OSError` about `path`."""
+        """The one line for an `OSError` about `path`, or about standard output meanwhile."""
+        if error.filename == STANDARD_OUTPUT:
+            path = STANDARD_OUTPUT
+        if error.errno == errno.ENOENT and isinstance(path, Path):
+            return cls.missing(path, error.strerror)
         return cls(f"{path}: {error.strerror or error}")
+
+    @classmethod
+    def missing(cls, path: Path, what: str | None = "no such image", *, hint: str = "") -> "FileError":
+        """The one line where no file is, which may be an image's name where a file is wanted."""
+        named = _NAMED.fullmatch(str(path))
+        if named is None:
+            return cls(f"{path}: {what}", hint=hint)
+        name = f"{named[1]}://{named[2]}" if named[1] else str(path)  # a Path makes one slash of two
+        hint = f"pull it first: singularity pull {name}"
+        return cls(f"{name}: an image's name, and no file of this machine", hint=hint)
 
 
 class ToolError(SingularityError):

@@ -13,6 +13,12 @@ def variable(key: str) -> str:
     return next((value for value in values if value), "")
 
 
+def named(key: str, value: str, option: str) -> str:
+    """What a message about a value is to name: the variable that says it, or else the option."""
+    said = (prefix + key for prefix in PREFIXES if os.environ.get(prefix + key, "").strip() == value)
+    return next(said, option)
+
+
 def handed_on() -> dict[str, str]:
     """The caller's environment for what runs on her behalf: without the passwords in it (security requirement N3)."""
     return {name: value for name, value in os.environ.items() if name not in _SECRETS}

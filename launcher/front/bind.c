@@ -7,38 +7,45 @@
 
 enum { BIND_PARTS = 3, BIND_LIMIT = sizeof((struct request *)NULL)->bind / sizeof(struct request_entry) };
 
+/* By which option or variable does not matter. */
 static bool same(const struct request_entry *a, const struct request_entry *b)
 {
-    return a->number == b->number && strcmp(a->first, b->first) == 0 && strcmp(a->second, b->second) == 0;
+    return ((a->number ^ b->number) & BIND_READONLY) == 0 && strcmp(a->first, b->first) == 0 &&
+           strcmp(a->second, b->second) == 0;
 }
 
-static bool add(struct request *request, const struct request_entry *bind, struct error *error)
+static bool add(struct request *request, const struct option_value *use, const struct request_entry *bind,
+                struct error *error)
 {
     for (uint32_t i = 0; i < request->bind_count; i++)
         if (same(&request->bind[i], bind))
             return true;
     if (request->bind_count == BIND_LIMIT)
-        return error_set(error, 0, "more than %d binds (bind a directory above them)", (int)BIND_LIMIT);
+        return error_set(error, 0, "%.*s: more than %d binds (bind a directory above them)", OPTION_NAME(use), (int)BIND_LIMIT);
     request->bind[request->bind_count++] = *bind;
     return true;
 }
 
 /* `source` and `target` as written; an empty target is the source's path. */
-static bool add_paths(struct request *request, struct text_store *store, const char *cwd, const char *source,
-                      const char *target, uint64_t options, struct error *error)
+static bool add_paths(struct launch *launch, const struct option_value *use, const char *source, const char *target,
+                      uint64_t options, struct error *error)
 {
-    struct request_entry bind = {.number = options};
+    struct text_store *store = &launch->store;
+    struct request_entry bind = {.number = options | launch_origin(launch, use)};
 
-    if (source[0] != '/' && cwd == NULL)
-        return error_set(error, 0, "bind %s: a relative path, and the current directory is gone", source);
-    bind.first = text_path(store, cwd, source, strlen(source));
+    if (source[0] != '/' && launch->cwd == NULL)
+        return error_set(error, ENOENT, "%.*s %.200s: relative to the current directory, which is gone", OPTION_NAME(use), source);
+    if (*target != '\0' && *target != '/')
+        return error_set(error, 0, "%.*s %.200s: the path in the container must begin with \"/\", not \"%.60s\"",
+                         OPTION_NAME(use), source, target);
+    bind.first = text_path(store, launch->cwd, source, strlen(source));
     bind.second = *target != '\0' ? text_target(store, "/", target, strlen(target))
-                                  : text_target(store, cwd, source, strlen(source));
+                                  : text_target(store, launch->cwd, source, strlen(source));
     if (bind.first == NULL || bind.second == NULL)
-        return error_set(error, 0, "binds: too many long paths");
+        return error_set(error, 0, "%.*s: too many long paths", OPTION_NAME(use));
     if (strlen(bind.first) >= PATH_MAX || strlen(bind.second) >= PATH_MAX)
-        return error_set(error, ENAMETOOLONG, "bind %.60s...", source);
-    return add(request, &bind, error);
+        return error_set(error, ENAMETOOLONG, "%.*s %.60s...", OPTION_NAME(use), source);
+    return add(&launch->request, use, &bind, error);
 }
 
 static bool option_foreign(const char *option)
@@ -51,15 +58,15 @@ static bool option_known(const char *option)
     return strcmp(option, "ro") == 0 || strcmp(option, "rw") == 0;
 }
 
-static bool option_take(const char *option, uint64_t *options, struct error *error)
+static bool option_take(const struct option_value *use, const char *option, uint64_t *options, struct error *error)
 {
     if (option_foreign(option))
-        return error_set(error, 0, "bind option %s: binding from inside an image is not supported here "
-                                   "(use --overlay, or bind a directory)", option);
+        return error_set(error, 0, "%.*s: option %.60s: binding from inside an image is not supported here "
+                                   "(use --overlay, or bind a directory)", OPTION_NAME(use), option);
     if (strcmp(option, "nonested") == 0)
-        return error_set(error, 0, "bind option nonested is not supported here (ro and rw are)");
+        return error_set(error, 0, "%.*s: option nonested is not supported here (ro and rw are)", OPTION_NAME(use));
     if (!option_known(option))
-        return error_set(error, 0, "\"%.60s\" is not a valid bind option (ro and rw are)", option);
+        return error_set(error, 0, "%.*s: \"%.60s\" is not a valid bind option (ro and rw are)", OPTION_NAME(use), option);
     *options = strcmp(option, "ro") == 0 ? *options | BIND_READONLY : *options & ~(uint64_t)BIND_READONLY;
     return true;
 }
@@ -97,44 +104,43 @@ static bool options_go_on(struct text_store *store, const char *text)
     return part != NULL && end != ':' && (option_known(part) || option_foreign(part));
 }
 
-static bool read_bind(struct text_store *store, const char **text, const char *parts[BIND_PARTS], uint64_t *options,
-                      struct error *error)
+static bool read_bind(struct text_store *store, const struct option_value *use, const char **text, const char *parts[BIND_PARTS],
+                      uint64_t *options, struct error *error)
 {
     const char *whole = *text;
     char end = ':';
 
     for (int i = 0; end == ':'; i++) {
         if (i == BIND_PARTS)
-            return error_set(error, 0, "bind %.200s: more than two colons (SOURCE[:TARGET[:OPTIONS]], a colon in a path is "
-                                       "written \"\\:\")", whole);
+            return error_set(error, 0, "%.*s %.200s: more than two colons (SOURCE[:TARGET[:OPTIONS]], a colon in a path is "
+                                       "written \"\\:\")", OPTION_NAME(use), whole);
         parts[i] = read_part(store, text, &end);
         if (parts[i] == NULL)
-            return error_set(error, 0, "binds: too many long paths");
+            return error_set(error, 0, "%.*s: too many long paths", OPTION_NAME(use));
     }
     if (parts[2] == NULL)
         return true;
-    if (!option_take(parts[2], options, error))
+    if (!option_take(use, parts[2], options, error))
         return false;
     while (end == ',' && options_go_on(store, *text))
-        if (!option_take(read_part(store, text, &end), options, error))
+        if (!option_take(use, read_part(store, text, &end), options, error))
             return false;
     return true;
 }
 
-bool bind_take(struct request *request, struct text_store *store, const char *cwd, const char *text,
-               struct error *error)
+bool bind_take(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
 {
     while (*text != '\0') {
         const char *parts[BIND_PARTS] = {NULL, NULL, NULL};
         const char *whole = text;
         uint64_t options = 0;
-        if (!read_bind(store, &text, parts, &options, error))
+        if (!read_bind(&launch->store, use, &text, parts, &options, error))
             return false;
         if (*parts[0] == '\0' && parts[1] == NULL)
             continue;
         if (*parts[0] == '\0')
-            return error_set(error, 0, "bind %.200s: no source before the colon", whole);
-        if (!add_paths(request, store, cwd, parts[0], parts[1] != NULL ? parts[1] : "", options, error))
+            return error_set(error, 0, "%.*s %.200s: no source before the colon", OPTION_NAME(use), whole);
+        if (!add_paths(launch, use, parts[0], parts[1] != NULL ? parts[1] : "", options, error))
             return false;
     }
     return true;
@@ -149,17 +155,17 @@ struct mount {
     uint64_t options;
 };
 
-static bool read_switch(const char *key, const char *value, uint64_t *options, struct error *error)
+static bool read_switch(const struct option_value *use, const char *key, const char *value, uint64_t *options, struct error *error)
 {
     bool on = strcmp(value, "") == 0 || strcmp(value, "true") == 0 || strcmp(value, "1") == 0;
 
     if (!on && strcmp(value, "false") != 0 && strcmp(value, "0") != 0)
-        return error_set(error, 0, "mount: %s=%.60s is neither true nor false", key, value);
+        return error_set(error, 0, "%.*s: %s=%.60s is neither true nor false", OPTION_NAME(use), key, value);
     *options = on ? *options | BIND_READONLY : *options & ~(uint64_t)BIND_READONLY;
     return true;
 }
 
-static bool read_key(struct mount *mount, char *key, struct error *error)
+static bool read_key(struct mount *mount, const struct option_value *use, char *key, struct error *error)
 {
     char *equals = strchr(key, '=');
     const char *value = equals != NULL ? equals + 1 : "";
@@ -173,46 +179,45 @@ static bool read_key(struct mount *mount, char *key, struct error *error)
     else if (strcmp(key, "target") == 0 || strcmp(key, "destination") == 0 || strcmp(key, "dst") == 0)
         mount->target = value;
     else if (strcmp(key, "ro") == 0 || strcmp(key, "readonly") == 0)
-        return read_switch(key, value, &mount->options, error);
+        return read_switch(use, key, value, &mount->options, error);
     else if (strcmp(key, "bind-propagation") == 0 || strcmp(key, "nonested") == 0)
-        return error_set(error, 0, "mount: %s is not supported here", key);
+        return error_set(error, 0, "%.*s: %s is not supported here", OPTION_NAME(use), key);
     else if (strcmp(key, "image-src") == 0 || strcmp(key, "id") == 0)
-        return error_set(error, 0, "mount: %s: binding from inside an image is not supported here (use --overlay, or bind a "
-                                   "directory)", key);
+        return error_set(error, 0, "%.*s: %s: binding from inside an image is not supported here (use --overlay, or bind "
+                                   "a directory)", OPTION_NAME(use), key);
     else
-        return error_set(error, 0, "invalid key \"%.60s\" in mount specification (type, source, target, readonly)", key);
+        return error_set(error, 0, "%.*s: invalid key \"%.60s\" in mount specification (type, source, target, readonly)",
+                         OPTION_NAME(use), key);
     return true;
 }
 
-static bool mount_line(struct request *request, struct text_store *store, const char *cwd, const char *line,
-                       struct error *error)
+static bool mount_line(struct launch *launch, const struct option_value *use, const char *line, struct error *error)
 {
-    struct csv csv = {.next = line, .store = store};
+    struct csv csv = {.next = line, .store = &launch->store};
     struct mount mount = {NULL, NULL, NULL, 0};
     enum csv_outcome outcome;
     char *field;
 
     while ((outcome = csv_read(&csv, &field)) == CSV_FIELD)
-        if (!read_key(&mount, field, error))
+        if (!read_key(&mount, use, field, error))
             return false;
     if (outcome != CSV_END)
-        return error_set(error, 0, "mount %.200s: %s", line, outcome == CSV_FULL ? "too long" : "a quote is not closed");
+        return error_set(error, 0, "%.*s %.200s: %s", OPTION_NAME(use), line, outcome == CSV_FULL ? "too long" : "a quote is not closed");
     if (mount.type == NULL || strcmp(mount.type, "bind") != 0)
-        return error_set(error, 0, "mount %.200s: unsupported mount type (\"type=bind\" is the only one)", line);
+        return error_set(error, 0, "%.*s %.200s: unsupported mount type (\"type=bind\" is the only one)", OPTION_NAME(use), line);
     if (mount.source == NULL || *mount.source == '\0' || mount.target == NULL || *mount.target == '\0')
-        return error_set(error, 0, "mount %.200s: source and target are both needed", line);
-    return add_paths(request, store, cwd, mount.source, mount.target, mount.options, error);
+        return error_set(error, 0, "%.*s %.200s: source and target are both needed", OPTION_NAME(use), line);
+    return add_paths(launch, use, mount.source, mount.target, mount.options, error);
 }
 
-bool mount_value_take(struct request *request, struct text_store *store, const char *cwd, const char *text,
-                struct error *error)
+bool mount_value_take(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
 {
     while (*text != '\0') {
         size_t length = strcspn(text, "\n");
-        const char *line = text_copy(store, text, length);
+        const char *line = text_copy(&launch->store, text, length);
         if (line == NULL)
-            return error_set(error, 0, "mounts: too long");
-        if (line[strspn(line, " \t")] != '\0' && !mount_line(request, store, cwd, line, error))
+            return error_set(error, 0, "%.*s: too long", OPTION_NAME(use));
+        if (line[strspn(line, " \t")] != '\0' && !mount_line(launch, use, line, error))
             return false;
         text += length + (text[length] == '\n');
     }

@@ -18,7 +18,7 @@ static const char *const names[] = {
     "checkpoint_restore"};
 enum { NAMES = sizeof names / sizeof names[0] };
 
-bool capability_take(const char *name, uint64_t *mask, struct error *error)
+bool capability_take(const struct option_value *use, const char *name, uint64_t *mask, struct error *error)
 {
     const char *bare = strncasecmp(name, "cap_", 4) == 0 ? name + 4 : name;
     struct suggestion nearest = {.word = bare, .length = strlen(bare)};
@@ -35,6 +35,6 @@ bool capability_take(const char *name, uint64_t *mask, struct error *error)
         suggest_from(&nearest, names[number], strlen(names[number]));
     }
     if (nearest.found_length > 0)
-        return error_set(error, 0, "unknown capability \"%.60s\" (did you mean cap_%s?)", name, nearest.found);
-    return error_set(error, 0, "unknown capability \"%.60s\" (see: man 7 capabilities)", name);
+        return error_set(error, 0, "%.*s: unknown capability \"%.60s\" (did you mean cap_%s?)", OPTION_NAME(use), name, nearest.found);
+    return error_set(error, 0, "%.*s: unknown capability \"%.60s\" (see: man 7 capabilities)", OPTION_NAME(use), name);
 }

@@ -5,9 +5,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../message.h"
+#include "options.h"
 
 /* Adds one capability to a bit mask: its name with or without "CAP_", in any case, or "all". */
-bool capability_take(const char *name, uint64_t *mask, struct error *error);
+bool capability_take(const struct option_value *use, const char *name, uint64_t *mask, struct error *error);
 
 #endif

@@ -33,18 +33,24 @@ static bool number_read(const char *text, int *number)
     return true;
 }
 
-static bool add(struct request *request, int fd, struct error *error)
+/* False: there is no room left. */
+static bool add(struct request *request, int fd)
 {
     for (uint32_t i = 0; i < request->keep_fd_count; i++)
         if (request->keep_fd[i].number == (uint64_t)fd)
             return true;
     if (request->keep_fd_count == KEEP_LIMIT)
-        return error_set(error, 0, "--keep-fd: more than %d descriptors", (int)KEEP_LIMIT);
+        return false;
     request->keep_fd[request->keep_fd_count++] = (struct request_entry){.number = (uint64_t)fd};
     return true;
 }
 
-static bool keep_all(struct request *request, struct error *error)
+static bool refuse_more(const struct option_value *use, struct error *error)
+{
+    return error_set(error, 0, "%.*s: more than %d descriptors", OPTION_NAME(use), (int)KEEP_LIMIT);
+}
+
+static bool keep_all(struct request *request, const struct option_value *use, struct error *error)
 {
     DIR *stream = opendir("/proc/self/fd");
     struct dirent *entry;
@@ -53,45 +59,44 @@ static bool keep_all(struct request *request, struct error *error)
     int fd;
 
     if (stream == NULL)
-        return error_set(error, errno, "--keep-fd=all: /proc/self/fd");
+        return error_set(error, errno, "%.*s: /proc/self/fd", OPTION_NAME(use));
     while (fits && (entry = readdir(stream)) != NULL) {
         if (!number_read(entry->d_name, &fd) || fd <= STDERR_FILENO || (fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0)
             continue;
         if (fstat(fd, &status) == 0 && S_ISDIR(status.st_mode))
-            message_warning("--keep-fd=all: %d is a directory, which would lead out of the container: left out", fd);
+            message_warning("%.*s: %d is a directory, which would lead out of the container: left out", OPTION_NAME(use), fd);
         else
-            fits = add(request, fd, error);
+            fits = add(request, fd);
     }
     closedir(stream);
-    return fits;
+    return fits || refuse_more(use, error);
 }
 
-bool descriptor_keep(struct request *request, const char *text, struct error *error)
+bool descriptor_keep(struct request *request, const struct option_value *use, const char *text, struct error *error)
 {
     struct stat status;
     int fd;
 
     if (strcmp(text, "all") == 0)
-        return keep_all(request, error);
+        return keep_all(request, use, error);
     if (!number_read(text, &fd))
-        return error_set(error, 0, "--keep-fd: \"%.60s\" is no descriptor (numbers, or \"all\")", text);
+        return error_set(error, 0, "%.*s: \"%.60s\" is no descriptor (numbers, or \"all\")", OPTION_NAME(use), text);
     if (fd <= STDERR_FILENO)
         return true;
     if (fstat(fd, &status) < 0)
-        return error_set(error, errno, "--keep-fd: descriptor %d", fd);
+        return error_set(error, errno, "%.*s: descriptor %d", OPTION_NAME(use), fd);
     if (S_ISDIR(status.st_mode))
-        return error_set(error, 0, "--keep-fd: %d is a directory, which would lead out of the container", fd);
-    return add(request, fd, error);
+        return error_set(error, EISDIR, "%.*s: descriptor %d would lead out of the container", OPTION_NAME(use), fd);
+    return add(request, fd) || refuse_more(use, error);
 }
 
 void descriptor_keep_pmi(struct request *request, const char *value)
 {
-    struct error ignored = {.number = 0};
     struct stat status;
     int fd;
 
     if (value == NULL || !number_read(value, &fd) || fd <= STDERR_FILENO || fstat(fd, &status) < 0)
         return;
     if (S_ISSOCK(status.st_mode) || S_ISFIFO(status.st_mode))
-        add(request, fd, &ignored);
+        (void)add(request, fd);
 }

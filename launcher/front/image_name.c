@@ -1,5 +1,7 @@
 #include "image_name.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -46,6 +48,29 @@ bool image_name_resolved_elsewhere(const char *name)
     if (is_reference(name))
         return true;
     return named_as_archive(name) && stat(name, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+static bool holds(const char *directory, const char *name)
+{
+    char path[PATH_MAX];
+    struct stat status;
+    int length = snprintf(path, sizeof path, "%s/%s", directory, name);
+
+    return length < 0 || (size_t)length >= sizeof path || lstat(path, &status) == 0 || errno != ENOENT;
+}
+
+bool image_name_mistaken(const char *directory, const char *program)
+{
+    static const char *const names[] = {".singularity.d", "bin", "usr", "etc", "sbin", "lib", "lib64", "nix", "sw", "singularity",
+                                        ".run", ".exec", ".shell", ".test"};
+    struct stat status;
+
+    if (stat(directory, &status) < 0 || !S_ISDIR(status.st_mode))
+        return false;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (holds(directory, names[i]))
+            return false;
+    return program == NULL || *program != '/' || !holds(directory, program);
 }
 
 static bool clean(const char *path)

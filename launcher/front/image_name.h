@@ -9,6 +9,10 @@
  * looked at is one whose name ends as an archive's: a directory of such a name is started as it is. */
 bool image_name_resolved_elsewhere(const char *name);
 
+/* Whether nothing in this directory makes it an image: neither what a root file system has, nor `program`, which may be
+ * NULL. False for all that is no directory. */
+bool image_name_mistaken(const char *directory, const char *program);
+
 /* The current directory as the caller names it: PWD (`named`, may be NULL) when it is the same directory, else the
  * kernel's name. NULL: it was deleted, or lies outside of what this process can see. */
 const char *current_directory(const char *named, char path[PATH_MAX]);

@@ -1,5 +1,6 @@
 #include "injection.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +27,7 @@ static bool take_pair(struct injection *injection, const char *pair, struct erro
     if (!variable_name_valid(pair, length))
         return error_set(error, 0, "--env: \"%.*s\" is no name of a variable", (int)(length < 60 ? length : 60), pair);
     return variables_adopt(&injection->given, pair, length, strlen(pair + length + 1)) ||
-           error_set(error, 0, "--env: no memory left");
+           error_set(error, ENOMEM, "--env");
 }
 
 /* With one "=" there is one variable, whatever commas its value has. */
@@ -47,24 +48,25 @@ bool injection_take(struct injection *injection, const char *text, struct error 
     if (one_pair(text))
         return take_pair(injection, text, error);
     if (store.next == NULL)
-        return error_set(error, 0, "--env: no memory left");
+        return error_set(error, ENOMEM, "--env");
     while ((outcome = csv_read(&csv, &field)) == CSV_FIELD)
         if (*field != '\0' && !take_pair(injection, field, error))
             return false;
     return outcome == CSV_END || error_set(error, 0, "--env %.200s: a quote is not closed", text);
 }
 
-bool injection_take_file(struct injection *injection, const char *path, struct error *error)
+bool injection_take_file(struct injection *injection, const struct option_value *use, const char *path, struct error *error)
 {
     if (injection->file_count == INJECTION_FILES)
-        return error_set(error, 0, "--env-file: more than %d files", INJECTION_FILES);
-    injection->files[injection->file_count++] = path;
+        return error_set(error, 0, "%.*s: more than %d files", OPTION_NAME(use), INJECTION_FILES);
+    injection->files[injection->file_count].path = path;
+    injection->files[injection->file_count++].use = use;
     return true;
 }
 
 /* ---- files ---- */
 
-static bool read_file(const char *path, char *const *arguments, struct variables *all, struct error *error)
+static bool read_file(const char *path, const struct option_value *use, char *const *arguments, struct variables *all, struct error *error)
 {
     static char *const nothing[] = {NULL};
     struct variables found;
@@ -72,13 +74,13 @@ static bool read_file(const char *path, char *const *arguments, struct variables
 
     variables_begin(&found, all->arena);
     if (!host_script_evaluate(path, nothing, arguments, true, &found, &reason))
-        return error_set(error, 0, "--env-file: %s", reason.text);
+        return error_set(error, 0, "%.*s: %s", OPTION_NAME(use), reason.text);
     for (uint32_t i = 0; i < found.count; i++) {
         const struct variable *variable = &found.entries[i];
         if (!variable->set || host_script_own_variable(variable->text, variable->name_length))
             continue;
         if (!variables_adopt(all, variable->text, variable->name_length, variable->value_length))
-            return error_set(error, 0, "--env-file %s: no memory left", path);
+            return error_set(error, ENOMEM, "%.*s %s", OPTION_NAME(use), path);
     }
     return true;
 }
@@ -169,10 +171,10 @@ char **injection_finish(struct injection *injection, char **environment, char *c
         return environment;
     variables_begin(&all, injection->given.arena);
     for (uint32_t i = 0; i < injection->file_count; i++)
-        if (!read_file(injection->files[i], arguments, &all, error))
+        if (!read_file(injection->files[i].path, injection->files[i].use, arguments, &all, error))
             return NULL;
     char **result = merge(&all, &injection->given) ? rewrite(&all, environment) : NULL;
     if (result == NULL)
-        error_set(error, 0, "--env, --env-file: no memory left");
+        error_set(error, ENOMEM, "--env, --env-file");
     return result;
 }

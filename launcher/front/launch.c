@@ -7,6 +7,9 @@
 #include "csv.h"
 #include "option_values.h"
 
+enum { VARIABLE_LIMIT = sizeof((struct request *)NULL)->variable / sizeof(struct request_entry) };
+_Static_assert((int)OPTION_COUNT < (int)VARIABLE_LIMIT, "every option may come from a variable");
+
 void launch_begin(struct launch *launch, struct arena *arena, const char *cwd, bool root)
 {
     launch->store = (struct text_store){launch->request.text_store, sizeof launch->request.text_store};
@@ -67,10 +70,33 @@ static bool take_list(struct launch *launch, const struct option_value *use, str
     return outcome == CSV_END || request_full(error);
 }
 
+/* The starter knows no variables: it is told which one stands for which option. */
+static bool note_variable(struct launch *launch, const struct option_value *use, struct error *error)
+{
+    struct request *request = &launch->request;
+    const char *option = option_table[use->id].names;
+    struct request_entry entry = {.first = text_copy(&launch->store, use->name, strcspn(use->name, "=")),
+                                  .second = text_copy(&launch->store, option, strcspn(option, ","))};
+
+    if (entry.first == NULL || entry.second == NULL || request->variable_count == VARIABLE_LIMIT)
+        return request_full(error);
+    request->variable[request->variable_count++] = entry;
+    return true;
+}
+
+uint64_t launch_origin(const struct launch *launch, const struct option_value *use)
+{
+    uint64_t variable = use->from_variable ? launch->request.variable_count : 0; /* its own entry is the last one */
+
+    return (use->id == OPTION_mount ? BIND_MOUNT : 0) | variable << BIND_VARIABLE;
+}
+
 static bool take_use(struct launch *launch, const struct option_value *use, struct error *error)
 {
     message_debug("%s %.*s = '%s'", use->from_variable ? "variable" : "option", OPTION_NAME(use),
                   use->text != NULL ? use->text : "");
+    if (use->from_variable && !note_variable(launch, use, error))
+        return false;
     if (option_takers[use->id] == NULL)
         return true;
     if (option_table[use->id].kind == KIND_LIST_CSV)
@@ -116,7 +142,7 @@ bool launch_take_image(struct launch *launch, const char *image, struct error *e
     if (*image == '\0')
         return error_set(error, 0, "the name of the image is empty");
     if (image[0] != '/' && launch->cwd == NULL)
-        return error_set(error, 0, "image %.200s: a relative path, and the current directory is gone", image);
+        return error_set(error, ENOENT, "image %.200s: relative to the current directory, which is gone", image);
     request->image = text_path(&launch->store, launch->cwd, image, strlen(image));
     if (request->image != NULL && strlen(request->image) >= PATH_MAX)
         return error_set(error, ENAMETOOLONG, "image %.60s...", image);
@@ -139,7 +165,8 @@ bool options_level(const struct options *options, int *level, struct error *erro
     else if (text == NULL)
         *level = LEVEL_INFO;
     else if (text[strspn(text, "0123456789")] != '\0' && *text != '-')
-        return error_set(error, 0, "variable SINGULARITY_MESSAGELEVEL: \"%.60s\" is no number", text);
+        return error_set(error, 0, "variable %.*s: \"%.60s\" is no number",
+                         OPTION_NAME(options_last(options, OPTION_messagelevel)), text);
     else
         *level = *text == '-' || *text == '0' ? LEVEL_INFO : text[1] != '\0' || *text > '5' ? LEVEL_DEBUG : *text - '0';
     return true;

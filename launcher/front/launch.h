@@ -35,6 +35,9 @@ void launch_begin(struct launch *launch, struct arena *arena, const char *cwd, b
 /* Fills in what the options say. Opens nothing. False with the error set: a value that cannot be meant. */
 bool launch_take_options(struct launch *launch, unsigned scope, const struct options *options, struct error *error);
 
+/* BIND_* of a bind by this option or variable: what messages of the starter are to name. */
+uint64_t launch_origin(const struct launch *launch, const struct option_value *use);
+
 /* Sets the image: a path, made absolute. */
 bool launch_take_image(struct launch *launch, const char *image, struct error *error);
 

@@ -22,17 +22,19 @@ static bool host_path(struct launch *launch, const struct option_value *use, con
                       const char **member, struct error *error)
 {
     if (text[0] != '/' && launch->cwd == NULL)
-        return error_set(error, 0, "%.*s %.60s: a relative path, and the current directory is gone", OPTION_NAME(use), text);
+        return error_set(error, ENOENT, "%.*s %.60s: relative to the current directory, which is gone", OPTION_NAME(use), text);
     *member = text_path(&launch->store, launch->cwd, text, length);
     if (*member != NULL && strlen(*member) >= PATH_MAX)
         return error_set(error, ENAMETOOLONG, "%.*s %.60s...", OPTION_NAME(use), text);
     return *member != NULL || request_full(error);
 }
 
-/* A path of the container, into `member`; a relative one starts at `base`. */
+/* A path of the container, into `member`; a relative one starts at `base`, and is refused without one. */
 static bool container_path(struct launch *launch, const struct option_value *use, const char *base, const char *text,
                            const char **member, struct error *error)
 {
+    if (base == NULL && text[0] != '/')
+        return error_set(error, 0, "%.*s: the path in the container must begin with \"/\", not \"%.60s\"", OPTION_NAME(use), text);
     *member = text_target(&launch->store, base, text, strlen(text));
     if (*member != NULL && strlen(*member) >= PATH_MAX)
         return error_set(error, ENAMETOOLONG, "%.*s %.60s...", OPTION_NAME(use), text);
@@ -48,18 +50,6 @@ static bool list_add(struct request_entry *list, uint32_t *count, size_t limit, 
     return true;
 }
 
-static bool take_bind(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
-{
-    (void)use;
-    return bind_take(&launch->request, &launch->store, launch->cwd, text, error);
-}
-
-static bool take_mount(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
-{
-    (void)use;
-    return mount_value_take(&launch->request, &launch->store, launch->cwd, text, error);
-}
-
 static bool take_env(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
 {
     (void)use;
@@ -68,8 +58,7 @@ static bool take_env(struct launch *launch, const struct option_value *use, cons
 
 static bool take_env_file(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
 {
-    (void)use;
-    return injection_take_file(&launch->injection, text, error);
+    return injection_take_file(&launch->injection, use, text, error);
 }
 
 static bool take_home(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
@@ -79,10 +68,8 @@ static bool take_home(struct launch *launch, const struct option_value *use, con
 
     if (length == 0 || (text[length] == ':' && (text[length + 1] == '\0' || strchr(text + length + 1, ':') != NULL)))
         return error_set(error, 0, "%.*s %.200s: SOURCE or SOURCE:TARGET is wanted", OPTION_NAME(use), text);
-    if (text[length] == ':' && text[length + 1] != '/')
-        return error_set(error, 0, "%.*s %.200s: the path in the container must begin with \"/\"", OPTION_NAME(use), text);
     return host_path(launch, use, text, length, &request->home_source, error) &&
-           (text[length] == '\0' || container_path(launch, use, "/", text + length + 1, &request->home_target, error));
+           (text[length] == '\0' || container_path(launch, use, NULL, text + length + 1, &request->home_target, error));
 }
 
 static bool take_workdir(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
@@ -100,7 +87,7 @@ static bool take_scratch(struct launch *launch, const struct option_value *use, 
     struct request *request = &launch->request;
     struct request_entry entry = {.second = ""};
 
-    return container_path(launch, use, "/", text, &entry.first, error) &&
+    return container_path(launch, use, NULL, text, &entry.first, error) &&
            list_add(request->scratch, &request->scratch_count, LIST_LIMIT(scratch), entry, use, error);
 }
 
@@ -131,7 +118,7 @@ static bool take_no_mount(struct launch *launch, const struct option_value *use,
                         nearest.found != NULL ? nearest.found : "", nearest.found_length > 0 ? "?)" : "");
         return true;
     }
-    if (text[0] == '/' && !container_path(launch, use, "/", text, &entry.first, error))
+    if (text[0] == '/' && !container_path(launch, use, NULL, text, &entry.first, error))
         return false;
     if (text[0] != '/' && (entry.first = text_copy(&launch->store, text, strlen(text))) == NULL)
         return request_full(error);
@@ -215,20 +202,17 @@ static bool take_app(struct launch *launch, const struct option_value *use, cons
 
 static bool take_add_caps(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
 {
-    (void)use;
-    return capability_take(text, &launch->request.add_caps, error);
+    return capability_take(use, text, &launch->request.add_caps, error);
 }
 
 static bool take_drop_caps(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
 {
-    (void)use;
-    return capability_take(text, &launch->request.drop_caps, error);
+    return capability_take(use, text, &launch->request.drop_caps, error);
 }
 
 static bool take_keep_fd(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
 {
-    (void)use;
-    return descriptor_keep(&launch->request, text, error);
+    return descriptor_keep(&launch->request, use, text, error);
 }
 
 static bool take_join(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
@@ -307,7 +291,7 @@ static bool take_target_gid(struct launch *launch, const struct option_value *us
 }
 
 take_value *const option_takers[OPTION_COUNT] = {
-    [OPTION_bind] = take_bind,           [OPTION_mount] = take_mount,           [OPTION_home] = take_home,
+    [OPTION_bind] = bind_take,           [OPTION_mount] = mount_value_take,     [OPTION_home] = take_home,
     [OPTION_workdir] = take_workdir,     [OPTION_scratch] = take_scratch,       [OPTION_overlay] = take_overlay,
     [OPTION_no_mount] = take_no_mount,   [OPTION_network] = take_network,       [OPTION_hostname] = take_hostname,
     [OPTION_dns] = take_dns,             [OPTION_env] = take_env,               [OPTION_env_file] = take_env_file,

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "docker.h"
 #include "suggest.h"
 
 enum {
@@ -138,14 +139,19 @@ int options_times(const struct options *options, enum option_id id)
     return times;
 }
 
+const struct option_value *options_last(const struct options *options, enum option_id id)
+{
+    for (uint32_t i = options->count; i > 0; i--)
+        if (options->values[i - 1].id == id)
+            return &options->values[i - 1];
+    return NULL;
+}
+
 const char *options_text(const struct options *options, enum option_id id)
 {
-    const char *text = NULL;
+    const struct option_value *last = options_last(options, id);
 
-    for (uint32_t i = 0; i < options->count; i++)
-        if (options->values[i].id == id)
-            text = options->values[i].text;
-    return text;
+    return last != NULL ? last->text : NULL;
 }
 
 /* ---- words ---- */
@@ -185,6 +191,7 @@ static bool refuse_unknown_long(const struct parse *parse, const char *word, con
     const char *where = scope_words(parse->scope);
     int shown = (int)(name - word) + (int)length;
     struct suggestion nearest = {.word = name, .length = length};
+    const char *here = docker_long(name, length);
 
     if (length > OPTION_NAME_SIZE)
         return error_set(parse->error, 0, "unknown option %.40s...%s (see: %s)", word, where, help_hint(parse->scope));
@@ -192,6 +199,8 @@ static bool refuse_unknown_long(const struct parse *parse, const char *word, con
         return error_set(parse->error, 0, "option %.*s goes %s the verb (singularity %s)", shown, word,
                          others == SCOPE_GLOBAL ? "before" : "after",
                          others == SCOPE_GLOBAL ? "[global options] VERB" : "VERB [options]");
+    if (here != NULL)
+        return error_set(parse->error, 0, "unknown option %.*s%s (it is Docker's; here: %s)", shown, word, where, here);
     for (int id = 0; id < OPTION_COUNT; id++)
         if ((option_table[id].scopes & parse->scope) != 0 && option_table[id].kind != KIND_NONE_HERE)
             suggest_from_list(&nearest, option_table[id].names + 2);
@@ -201,8 +210,11 @@ static bool refuse_unknown_long(const struct parse *parse, const char *word, con
     return error_set(parse->error, 0, "unknown option %.*s%s (see: %s)", shown, word, where, help_hint(parse->scope));
 }
 
-static bool refuse_unknown_letter(const struct parse *parse, const char *word, char letter)
+static bool refuse_unknown_letter(const struct parse *parse, const char *word, const char *at)
 {
+    char letter = *at;
+    const char *value = at[1] != '\0' ? at + 1 : *parse->words != NULL ? *parse->words : "";
+    const char *here = docker_letter(letter, value);
     unsigned others = parse->scope == SCOPE_GLOBAL ? SCOPE_ACTIONS : SCOPE_GLOBAL;
     size_t length = strcspn(word + 1, "=");
     enum option_id whole = length > 1 ? find_long(word + 1, length, parse->scope) : OPTION_COUNT;
@@ -210,6 +222,8 @@ static bool refuse_unknown_letter(const struct parse *parse, const char *word, c
     if (whole != OPTION_COUNT)
         return error_set(parse->error, 0, "unknown option %.*s%s (did you mean -%.*s?)", (int)length + 1, word,
                          scope_words(parse->scope), (int)length + 1, word);
+    if (here != NULL && others == SCOPE_GLOBAL)
+        return error_set(parse->error, 0, "unknown option %s%s (it is Docker's; here: %s)", word, scope_words(parse->scope), here);
     if (find_letter(letter, others) != OPTION_COUNT)
         return error_set(parse->error, 0, "option -%c goes %s the verb (see: %s)", letter,
                          others == SCOPE_GLOBAL ? "before" : "after", help_hint(parse->scope));
@@ -265,7 +279,7 @@ static bool take_letters(struct parse *parse, const char *word)
         enum option_id id = find_letter(*letter, parse->scope);
         const char *value = letter[1] == '=' ? letter + 2 : NULL;
         if (id == OPTION_COUNT)
-            return refuse_unknown_letter(parse, word, *letter);
+            return refuse_unknown_letter(parse, word, letter);
         bool alone = takes_no_word(option_table[id].kind);
         if (value == NULL && !alone && letter[1] != '\0')
             value = letter + 1;

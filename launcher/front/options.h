@@ -88,6 +88,9 @@ bool options_flag(const struct options *options, enum option_id id);
 /* How often a COUNT was given. */
 int options_times(const struct options *options, enum option_id id);
 
+/* The last use, or NULL. */
+const struct option_value *options_last(const struct options *options, enum option_id id);
+
 /* The last text given, or NULL. */
 const char *options_text(const struct options *options, enum option_id id);
 

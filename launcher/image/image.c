@@ -41,7 +41,31 @@ static bool explain_other(const uint8_t *head, size_t size, struct error *error)
     return error_set(error, 0, "unknown format: not a directory, squashfs, ext3, SIF or 2.x image");
 }
 
-static bool recognise(int fd, uint64_t size, struct image *image, struct error *error)
+static bool line_begins(const uint8_t *head, size_t size, const char *words)
+{
+    size_t length = strlen(words);
+
+    for (size_t at = 0; at + length <= size; at++)
+        if ((at == 0 || head[at - 1] == '\n') && memcmp(head + at, words, length) == 0)
+            return true;
+    return false;
+}
+
+/* What an image is built from, told by its text or its name. */
+static bool explain_recipe(const uint8_t *head, size_t size, const char *name, struct error *error)
+{
+    const char *slash = strrchr(name, '/'), *last = slash != NULL ? slash + 1 : name, *dot = strrchr(last, '.');
+
+    if (line_begins(head, size, "Bootstrap:") || line_begins(head, size, "BootStrap:") || line_begins(head, size, "bootstrap:") ||
+        (dot != NULL && strcmp(dot, ".def") == 0))
+        return error_set(error, 0, "a definition file, not an image (build it first: singularity build IMAGE.sif %.200s)", last);
+    if (strncmp(last, "Dockerfile", strlen("Dockerfile")) == 0 || line_begins(head, size, "FROM "))
+        return error_set(error, 0, "a Dockerfile, not an image (build it first, with docker, podman or buildah, and start what "
+                         "they save: docker-archive:FILE)");
+    return true;
+}
+
+static bool recognise(int fd, uint64_t size, const char *name, struct image *image, struct error *error)
 {
     uint8_t head[HEAD_SIZE];
     size_t length = size < sizeof head ? (size_t)size : sizeof head;
@@ -60,7 +84,7 @@ static bool recognise(int fd, uint64_t size, struct image *image, struct error *
         return verdict == VERDICT_YES;
     image->format = FORMAT_EXT;
     verdict = ext_recognise(fd, offset, size - offset, &image->root, error);
-    return verdict == VERDICT_YES || (verdict == VERDICT_OTHER && explain_other(head, length, error));
+    return verdict == VERDICT_YES || (verdict == VERDICT_OTHER && explain_recipe(head, length, name, error) && explain_other(head, length, error));
 }
 
 bool image_recognise(int fd, uint64_t size, const char *name, struct image *image, struct error *error)
@@ -69,7 +93,7 @@ bool image_recognise(int fd, uint64_t size, const char *name, struct image *imag
 
     image->architecture[0] = '\0';
     image->overlay_count = 0;
-    if (recognise(fd, size, image, &reason))
+    if (recognise(fd, size, name, image, &reason))
         return true;
     return error_set(error, 0, "%.500s: %s", name, reason.text);
 }
@@ -116,8 +140,9 @@ static bool open_file(const char *path, bool writable, const struct stat *checke
     struct stat status;
 
     if (fd < 0 || fstat(fd, &status) < 0)
-        return explain_open(errno, path, writable ? "you may not write to it (it may run without --writable)" :
-                            "you may not read it", error);
+        return explain_open(errno, path, writable ? "you may not write to it (--writable-tmpfs in place of --writable lets the "
+                            "program write into memory, --overlay into a directory or what \"singularity overlay create "
+                            "FILE\" makes)" : "you may not read it", error);
     if (status.st_dev != checked->st_dev || status.st_ino != checked->st_ino || !S_ISREG(status.st_mode))
         return error_set(error, 0, "%.500s: replaced by another file while it was opened (try again)", path);
     if (!image_recognise(fd, (uint64_t)status.st_size, path, image, error))

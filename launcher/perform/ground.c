@@ -238,7 +238,7 @@ static void check_readable(int tree, const char *source)
     OWNED_FD directory = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (directory < 0 && errno != EACCES)
-        stop(errno, "%s: its root directory cannot be read: damaged?", source);
+        stop(errno, "%s: its root directory cannot be read (damaged?)", source);
 }
 
 void perform_ground(struct plan *plan, struct stage *stage, const struct caller *caller)

@@ -57,15 +57,17 @@ static void layers_text(const struct layers *layers, int first, char *text, size
 }
 
 /* A directory of a writable part, made by the user where it is new. */
-static int layer_made(int part, const char *name, const char *source)
+static int layer_made(const struct plan *plan, int part, const char *name)
 {
+    const char *source = plan->parts[plan->writable_part].source;
+
     if (mkdirat(part, name, 0755) < 0 && errno != EEXIST)
         stop(errno, "overlay %s: cannot be written (append :ro to use it read-only)", source);
     int directory = directory_beneath(part, name);
     if (directory < 0)
         stop(errno, "overlay %s: its %s is no directory", source, name);
     if (faccessat(directory, ".", W_OK, 0) < 0)
-        stop(errno, "overlay %s: its %s belongs to somebody else (use it as root, with --fakeroot or read-only)", source, name);
+        stop(errno, "overlay %s: its %s belongs to somebody else (%s)", source, name, plan->foreign_hint);
     return directory;
 }
 
@@ -90,7 +92,7 @@ static void layers_collect(const struct plan *plan, const struct stage *stage, s
     layer_add(layers, "lowerdir", stage->parts[0]);
     layer_add(layers, "lowerdir", session_entry(&stage->session, "layer", true, O_PATH));
     for (size_t i = 0; i < 2 && part >= 0; i++)
-        layer_add(layers, writable[i][0], part > 0 ? layer_made(stage->parts[part], writable[i][1], plan->parts[part].source)
+        layer_add(layers, writable[i][0], part > 0 ? layer_made(plan, stage->parts[part], writable[i][1])
                                                    : session_entry(&stage->session, writable[i][1], true, O_PATH));
 }
 

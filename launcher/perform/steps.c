@@ -22,8 +22,8 @@ static void lost(const struct step *step, int number)
 {
     const char *what = step->kind == STEP_BIND ? step->source : step->target;
 
-    if (step->missing_target == LOSS_STOP)
-        stop(number, "%s cannot be mounted on %s (%s)", what, step->target, step->reason);
+    if (step->missing_target == LOSS_STOP || number == EMFILE || number == ENFILE)
+        stop(number, "%s cannot be mounted on %s in the container (%s)", what, step->target, step->reason);
     if (step->missing_target == LOSS_WARN)
         message_warning("%s is not mounted on %s: %s (%s)", what, step->target, strerrordesc_np(number), step->reason);
     else
@@ -93,9 +93,8 @@ static void perform_made_directory(const struct stage *stage, const struct step 
 static void perform_file(const struct stage *stage, const struct step *step)
 {
     OWNED_FD made = session_entry(&stage->session, step->source, false, O_RDWR | O_NOFOLLOW);
-    size_t size = strlen(step->content);
 
-    if (fchmod(made, 0644) < 0 || write(made, step->content, size) != (ssize_t)size)
+    if (fchmod(made, 0644) < 0 || !fd_write(made, step->content, strlen(step->content)))
         stop(errno, "write %s for the container (larger \"sessiondir max size\"?)", step->target);
     show(stage, step, made, false);
 }

@@ -66,7 +66,8 @@ static bool covered(const struct plan *plan, uint32_t number)
 
     for (uint32_t i = 0; i < number; i++) {
         const struct step *before = &plan->steps[i];
-        bool missing = before->skipped != NULL || (before->kind == STEP_BIND && before->facts.source_type == 0);
+        bool absent = (before->flags & STEP_ONLY_IF_FILE) && !before->facts.target_found && !before->facts.covered;
+        bool missing = before->skipped != NULL || absent || (before->kind == STEP_BIND && before->facts.source_type == 0);
         if (*before->target != '\0' && before->kind != STEP_LINK && !missing && lies_in(target, before->target))
             return true;
     }

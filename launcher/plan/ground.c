@@ -104,9 +104,9 @@ static void choose_mode(struct plan *plan, const struct plan_inputs *inputs)
 
     plan->mode = MODE_USERNS;
     if (request->fakeroot)
-        plan->mode_reason = "--fakeroot";
+        plan->mode_reason = plan_asked(inputs, "--fakeroot");
     else if (request->userns)
-        plan->mode_reason = request->userns_reason != NULL ? request->userns_reason : "--userns";
+        plan->mode_reason = request->userns_reason != NULL ? request->userns_reason : plan_asked(inputs, "--userns");
     else if (inputs->setuid && (obstacle = setuid_obstacle(inputs)) != NULL)
         plan->mode_reason = obstacle;
     else if (inputs->setuid)
@@ -170,12 +170,17 @@ static bool image_parts(struct plan *plan, const struct plan_inputs *inputs, str
     bool sif = image->format == FORMAT_SIF;
 
     plan->image_writable = request->writable && !sif;
-    if (request->writable && image->format == FORMAT_SQUASHFS)
-        return error_set(error, 0, "%s: a squashfs image cannot be written (use --writable-tmpfs or --overlay)", request->image);
-    if (request->writable && sif && image->overlay_count == 0)
-        return error_set(error, 0, "no SIF writable overlay partition found in %s", request->image);
     if (request->writable && (request->writable_tmpfs || request->overlay_count > 0))
-        return error_set(error, 0, "--writable does not go with --writable-tmpfs or --overlay");
+        return error_set(error, 0, "%s does not go with %s", plan_asked(inputs, "--writable"),
+                         request->writable_tmpfs ? plan_asked(inputs, "--writable-tmpfs") : plan_asked(inputs, "--overlay"));
+    if (request->writable && image->format == FORMAT_SQUASHFS)
+        return error_set(error, 0, "%s: a squashfs image cannot be written (%s: --writable-tmpfs instead lets the program "
+                         "write into memory, --overlay into a directory or what \"singularity overlay create FILE\" makes)",
+                         request->image, plan_asked(inputs, "--writable"));
+    if (request->writable && sif && image->overlay_count == 0)
+        return error_set(error, 0, "no SIF writable overlay partition found in %s (%s: \"singularity overlay create IMAGE\" "
+                         "adds one, --writable-tmpfs instead lets the program write into memory)", request->image,
+                         plan_asked(inputs, "--writable"));
     part_add(plan, image, &image->root, plan->image_writable, request->image, "the image");
     for (uint32_t i = 0; i < image->overlay_count; i++) {
         bool writable = request->writable && i + 1 == image->overlay_count;
@@ -190,8 +195,11 @@ static bool overlay_parts(struct plan *plan, const struct plan_inputs *inputs, s
 {
     const struct request *request = inputs->request;
 
+    plan->foreign_hint = request->fakeroot ? "with --fakeroot use one that \"singularity overlay create --fakeroot\" made, or append :ro"
+                                           : "use it as its owner, with --fakeroot where it was made for that, or append :ro";
     if (request->overlay_count > 0 && inputs->config->enable_overlay == CHOICE_NO)
-        return error_set(error, 0, "--overlay: not allowed here (\"enable overlay = no\" in %s)", inputs->config->path);
+        return error_set(error, 0, "%s: not allowed here (\"enable overlay = no\" in %s)", plan_asked(inputs, "--overlay"),
+                         inputs->config->path);
     for (uint32_t i = request->overlay_count; i-- > 0;) { /* the first named is topmost */
         const struct image *overlay = &inputs->overlays[i];
         const struct partition *partition = overlay->overlay_count > 0 ? &overlay->overlays[0] : &overlay->root;
@@ -201,7 +209,7 @@ static bool overlay_parts(struct plan *plan, const struct plan_inputs *inputs, s
                              request->overlay[i].first);
         if (writable)
             plan->writable_part = (int)plan->part_count;
-        part_add(plan, overlay, partition, writable, request->overlay[i].first, "--overlay");
+        part_add(plan, overlay, partition, writable, request->overlay[i].first, plan_asked(inputs, "--overlay"));
     }
     return true;
 }
@@ -215,7 +223,7 @@ static void choose_rights(struct plan *plan, const struct plan_inputs *inputs)
     plan->root_mapped = request->fakeroot;
     plan->suid = root && request->allow_setuid;
     if (request->allow_setuid && !root)
-        message_warning("--allow-setuid: only root can allow this");
+        message_warning("%s: only root can allow this", plan_asked(inputs, "--allow-setuid"));
     if (request->fakeroot)
         plan->keep_capabilities = UINT64_MAX & ~request->drop_caps;
     else if (root && !request->no_privs && (request->keep_privs || inputs->config->root_capabilities == CHOICE_FULL))
@@ -223,7 +231,7 @@ static void choose_rights(struct plan *plan, const struct plan_inputs *inputs)
     if (root)
         plan->keep_capabilities |= request->add_caps;
     else if (request->add_caps != 0 && !request->fakeroot)
-        message_warning("--add-caps: only root can add capabilities");
+        message_warning("%s: only root can add capabilities", plan_asked(inputs, "--add-caps"));
 }
 
 bool plan_ground(struct plan *plan, const struct plan_inputs *inputs, struct error *error)

@@ -1,5 +1,6 @@
 #include "plan.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -16,10 +17,12 @@ static bool judge_source(struct step *step, struct error *error)
 {
     if (step->kind != STEP_BIND || step->facts.source_type != 0 || step->skipped != NULL)
         return true;
+    if (step->facts.source_error == EMFILE || step->facts.source_error == ENFILE)
+        return error_set(error, step->facts.source_error, "mount source %s", step->source);
     step->skipped = skip_text(step);
     if (step->missing_source == LOSS_STOP)
-        return error_set(error, 0, "mount source %s doesn't exist or cannot be opened: %s (%s)", step->source,
-                         step->skipped, step->reason);
+        return error_set(error, 0, "mount source %s doesn't exist or cannot be opened: %s (%s%s)", step->source, step->skipped,
+                         step->reason, step->facts.source_error == ENOENT ? ": create it on the host, or leave it out" : "");
     if (step->missing_source == LOSS_WARN)
         message_warning("%s is not mounted: %s (%s)", step->source, step->skipped, step->reason);
     return true;
@@ -44,7 +47,8 @@ static bool judge_target(struct step *step, struct error *error)
         return true;
     step->skipped = step_is_directory(step) ? "the image has a file there" : "the image has a directory there";
     if (step->missing_target == LOSS_STOP)
-        return error_set(error, 0, "%s cannot be mounted: %s (%s)", step->target, step->skipped, step->reason);
+        return error_set(error, 0, "%s cannot be mounted on %s: %s (%s: name a %s as the target)", step->source, step->target,
+                         step->skipped, step->reason, step_is_directory(step) ? "directory" : "file");
     message_warning("%s is not mounted on %s: %s (%s)", step->source, step->target, step->skipped, step->reason);
     return true;
 }
@@ -53,6 +57,19 @@ bool step_must_be_made(const struct step *step)
 {
     return step->skipped == NULL && *step->target != '\0' && !step->facts.covered && !step->facts.target_found &&
            step->kind != STEP_LINK && step->facts.parent != NULL;
+}
+
+/* Where nothing can be made, what was asked for ends the launch. */
+static bool all_there(const struct plan *plan, const struct plan_inputs *inputs, struct error *error)
+{
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        const struct step *step = &plan->steps[i];
+        if (step_must_be_made(step) && step->missing_target == LOSS_STOP)
+            return error_set(error, 0, "%s cannot be mounted: the image has no %s, and mount points cannot be made here "
+                             "(%s; \"enable overlay\" and \"enable underlay\" in %s)", step->source, step->target,
+                             step->reason, inputs->config->path);
+    }
+    return true;
 }
 
 static void underlay_add(struct plan *plan, const struct step *step)
@@ -88,8 +105,8 @@ static bool overlay_asked(const struct plan *plan)
 /* Never over a directory of the host with the setuid starter's rights: see DIRECTORY_LAYER in ground.c. */
 static bool overlay_possible(const struct plan *plan, const struct plan_inputs *inputs)
 {
-    return !(plan->mode == MODE_SETUID && plan->parts[0].way == WAY_BIND) && inputs->config->enable_overlay != CHOICE_NO && !inputs->overlay_refused && !inputs->request->underlay &&
-           !inputs->request->disable_overlay;
+    return !(plan->mode == MODE_SETUID && plan->parts[0].way == WAY_BIND) && inputs->config->enable_overlay != CHOICE_NO &&
+           !inputs->overlay_refused && !inputs->request->underlay && !inputs->request->disable_overlay;
 }
 
 /* What must be made where; returns how many entries an underlay would bind. */
@@ -132,7 +149,7 @@ static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, st
         plan->layer = LAYER_OVERLAY, plan->layer_reason = "mount points that the image lacks";
     else
         plan->layer = LAYER_NONE, plan->layer_reason = "no overlay is possible here, and underlay is off in the configuration";
-    return true;
+    return plan->layer != LAYER_NONE || plan->image_writable || all_there(plan, inputs, error);
 }
 
 bool plan_layers(struct plan *plan, const struct plan_inputs *inputs, struct error *error)

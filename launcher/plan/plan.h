@@ -140,6 +140,7 @@ struct plan {
     enum layer layer;
     const char *layer_reason;
     int writable_part;      /* index of the part that takes the overlay's writes, -1: none, 0: memory */
+    const char *foreign_hint; /* what to do where that part's directories belong to somebody else */
     struct step layers[PLAN_LAYERS]; /* directories of the image under which bind points are made (underlay) */
     uint32_t layer_count;
 
@@ -186,6 +187,9 @@ bool plan_ground(struct plan *plan, const struct plan_inputs *inputs, struct err
 /* Which mounts are wanted, in the order in which they will be made. */
 bool plan_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
 bool plan_user_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
+
+/* What a message is to name where an option asked for something: the variable that stood for it, or the option itself. */
+const char *plan_asked(const struct plan_inputs *inputs, const char *option);
 
 /* The option that brings a library of the host in, by its LIBRARY_* number, and the directory that programs find it in. */
 #define LIBRARIES_INSIDE "/.singularity.d/libs"

@@ -144,7 +144,7 @@ static void add_home(struct plan *plan, const struct plan_inputs *inputs)
     const struct request *request = inputs->request;
     const char *home = request->fakeroot ? "/root" : request->account_home;
     const char *source = request->account_home;
-    struct step *step;
+    struct step *step = NULL;
 
     if (request->home_source != NULL) {
         source = request->home_source;
@@ -158,15 +158,15 @@ static void add_home(struct plan *plan, const struct plan_inputs *inputs)
         return;
     }
     if (request->home_source == NULL && request->contain && request->workdir != NULL)
-        plan_add(plan, STEP_BIND, plan_text(plan, "%s/home", request->workdir), home, STEP_NODEV | STEP_MAKE_SOURCE,
-                 "--contain, --workdir")->missing_source = LOSS_STOP;
+        step = plan_add(plan, STEP_BIND, plan_text(plan, "%s/home", request->workdir), home, STEP_NODEV | STEP_MAKE_SOURCE,
+                        plan_text(plan, "--contain, %s", plan_asked(inputs, "--workdir")));
     else if (request->home_source == NULL && request->contain)
         plan_add(plan, STEP_DIRECTORY, "home", home, STEP_NODEV, "--contain");
-    else if (source != NULL) { /* --fakeroot without an account: nothing to show as /root */
+    else if (source != NULL) /* --fakeroot without an account: nothing to show as /root */
         step = plan_add(plan, STEP_BIND, source, home, STEP_NODEV,
-                        request->home_source != NULL ? "--home" : "default (mount home)");
-        step->missing_source = request->home_source != NULL ? LOSS_STOP : LOSS_WARN;
-    }
+                        request->home_source != NULL ? plan_asked(inputs, "--home") : "default (mount home)");
+    if (step != NULL && (request->home_source != NULL || (request->contain && request->workdir != NULL)))
+        step->missing_source = step->missing_target = LOSS_STOP;
 }
 
 static void add_tmp(struct plan *plan, const struct plan_inputs *inputs)
@@ -182,11 +182,12 @@ static void add_tmp(struct plan *plan, const struct plan_inputs *inputs)
             step = plan_add(plan, STEP_BIND, names[i][0], names[i][0], STEP_NODEV | STEP_UNLESS_SAME, "default (mount tmp)");
         else if (request->workdir != NULL)
             step = plan_add(plan, STEP_BIND, plan_text(plan, "%s/%s", request->workdir, names[i][1]), names[i][0],
-                            STEP_NODEV | STEP_MAKE_SOURCE | STEP_STICKY, "--contain, --workdir");
+                            STEP_NODEV | STEP_MAKE_SOURCE | STEP_STICKY,
+                            plan_text(plan, "--contain, %s", plan_asked(inputs, "--workdir")));
         else
             step = plan_add(plan, STEP_DIRECTORY, names[i][1], names[i][0], STEP_NODEV | STEP_STICKY, "--contain");
         step->missing_source = request->contain ? LOSS_STOP : LOSS_QUIET;
-        step->missing_target = LOSS_QUIET;
+        step->missing_target = request->contain && request->workdir != NULL ? LOSS_STOP : LOSS_QUIET;
     }
 }
 
@@ -195,7 +196,8 @@ static void add_scratch(struct plan *plan, const struct plan_inputs *inputs)
     const struct request *request = inputs->request;
 
     if (request->scratch_count > 0 && !inputs->config->user_bind_control && inputs->caller->uid != 0) {
-        message_warning("--scratch: ignored, not allowed here (\"user bind control = no\" in %s)", inputs->config->path);
+        message_warning("%s: ignored, not allowed here (\"user bind control = no\" in %s)", plan_asked(inputs, "--scratch"),
+                        inputs->config->path);
         return;
     }
     for (uint32_t i = 0; i < request->scratch_count; i++) {
@@ -204,8 +206,10 @@ static void add_scratch(struct plan *plan, const struct plan_inputs *inputs)
         struct step *step =
             request->workdir != NULL
                 ? plan_add(plan, STEP_BIND, plan_text(plan, "%s/scratch/%s", request->workdir, name), target,
-                           STEP_NODEV | STEP_MAKE_SOURCE, "--scratch, --workdir")
-                : plan_add(plan, STEP_DIRECTORY, plan_text(plan, "scratch/%s", name), target, STEP_NODEV, "--scratch");
+                           STEP_NODEV | STEP_MAKE_SOURCE,
+                           plan_text(plan, "%s, %s", plan_asked(inputs, "--scratch"), plan_asked(inputs, "--workdir")))
+                : plan_add(plan, STEP_DIRECTORY, plan_text(plan, "scratch/%s", name), target, STEP_NODEV,
+                           plan_asked(inputs, "--scratch"));
         step->missing_source = step->missing_target = LOSS_STOP;
     }
 }
@@ -241,9 +245,11 @@ static void add_files(struct plan *plan, const struct plan_inputs *inputs)
         add_file(plan, "passwd", "/etc/passwd", STEP_PASSWD | STEP_ONLY_IF_FILE, "config passwd");
     if (config->config_group && !(root && request->writable))
         add_file(plan, "group", "/etc/group", STEP_GROUP | STEP_ONLY_IF_FILE, "config group");
-    if (request->dns != NULL)
-        add_file(plan, "resolv.conf", "/etc/resolv.conf", 0, "--dns")->content = nameservers(plan, request->dns);
-    else if (config->config_resolv_conf && !kept_out(request, "/etc/resolv.conf")) {
+    if (request->dns != NULL) {
+        struct step *step = add_file(plan, "resolv.conf", "/etc/resolv.conf", 0, plan_asked(inputs, "--dns"));
+        step->content = nameservers(plan, request->dns);
+        step->missing_target = LOSS_STOP;
+    } else if (config->config_resolv_conf && !kept_out(request, "/etc/resolv.conf")) {
         struct step *step = plan_add(plan, STEP_BIND, "/etc/resolv.conf", "/etc/resolv.conf", STEP_NODEV, "config resolv_conf");
         step->missing_source = step->missing_target = LOSS_QUIET;
     }

@@ -15,6 +15,25 @@ static void sort_by_target(struct step *steps, uint32_t count)
     }
 }
 
+const char *plan_asked(const struct plan_inputs *inputs, const char *option)
+{
+    const struct request *request = inputs->request;
+
+    for (uint32_t i = 0; i < request->variable_count; i++)
+        if (strcmp(request->variable[i].second, option) == 0)
+            return request->variable[i].first;
+    return option;
+}
+
+static const char *bind_reason(const struct request *request, const struct request_entry *bind)
+{
+    uint64_t variable = bind->number >> BIND_VARIABLE;
+
+    if (variable > 0 && variable <= request->variable_count)
+        return request->variable[variable - 1].first;
+    return bind->number & BIND_MOUNT ? "--mount" : "--bind";
+}
+
 static void add_binds(struct plan *plan, const struct request *request)
 {
     uint32_t first = plan->step_count;
@@ -23,8 +42,9 @@ static void add_binds(struct plan *plan, const struct request *request)
         const struct request_entry *bind = &request->bind[i];
         const char *target = *bind->second != '\0' ? bind->second : bind->first;
         struct step *step = plan_add(plan, STEP_BIND, bind->first, target,
-                                     STEP_NODEV | (bind->number & BIND_READONLY ? STEP_READONLY : 0), "--bind");
-        step->missing_source = LOSS_STOP;
+                                     STEP_NODEV | (bind->number & BIND_READONLY ? STEP_READONLY : 0),
+                                     bind_reason(request, bind));
+        step->missing_source = step->missing_target = LOSS_STOP;
         if (strcmp(target, "/dev") == 0 || strncmp(target, "/dev/", 5) == 0)
             step->flags &= ~(uint32_t)STEP_NODEV;
     }
@@ -112,11 +132,12 @@ static bool bind_control(struct plan *plan, const struct plan_inputs *inputs, st
     const char *path = inputs->config->path;
 
     if (request->home_source != NULL)
-        return error_set(error, 0, "--home: not allowed here (\"user bind control = no\" in %s)", path);
+        return error_set(error, 0, "%s: not allowed here (\"user bind control = no\" in %s)", plan_asked(inputs, "--home"), path);
     if (request->workdir != NULL)
-        return error_set(error, 0, "--workdir: not allowed here (\"user bind control = no\" in %s)", path);
+        return error_set(error, 0, "%s: not allowed here (\"user bind control = no\" in %s)", plan_asked(inputs, "--workdir"), path);
     if (request->bind_count > 0)
-        message_warning("--bind: ignored, not allowed here (\"user bind control = no\" in %s)", path);
+        message_warning("%s: ignored, not allowed here (\"user bind control = no\" in %s)",
+                        bind_reason(request, &request->bind[0]), path);
     plan->binds = "";
     return true;
 }

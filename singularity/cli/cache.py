@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ import click
 
 from singularity import cache
 from singularity.cache import BLOBS, CONTAINERS, LAYERS, PACKAGES, TYPES, CacheEntry, Type
-from singularity.cli.command import Explained, option
+from singularity.cli.command import Commands, option
 from singularity.cli.fetching import options as fetching_options
 from singularity.cli.fetching import platform as platform_options
-from singularity.cli.main import suggestion
-from singularity.cli.page import Page, text
+from singularity.cli.page import Page
 from singularity.console import escape
 from singularity.errors import UsageError
 
@@ -32,56 +30,31 @@ _DAY = 86400.0
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 _ALIASES = {"oci": "oci-tmp"}
 
-
-class Commands(click.Group):
-    """The commands below `cache`."""
-
-    def page(self, path: str) -> Page:
-        """What there is below `cache`."""
-        return Page(
-            verb=path,
-            summary="Show and remove what is kept to be used again",
-            usage=(
-                "singularity cache list [options]",
-                "singularity cache clean [options]",
-                "singularity cache seed [options] DIRECTORY URI...",
+command = Commands(
+    Page(
+        verb="cache",
+        summary="Show and remove what is kept to be used again",
+        usage=(
+            "singularity cache list [options]",
+            "singularity cache clean [options]",
+            "singularity cache seed [options] DIRECTORY URI...",
+        ),
+        description=(
+            "The cache is in ~/.singularity/cache, or in the directory that SINGULARITY_CACHEDIR names.",
+            (
+                "Before it come caches that are only read: those of SINGULARITY_CACHEPATH, with colons between "
+                'them, and of "cache path" in the configuration file.'
             ),
-            description=(
-                "The cache is in ~/.singularity/cache, or in the directory that SINGULARITY_CACHEDIR names.",
-                (
-                    "Before it come caches that are only read: those of SINGULARITY_CACHEPATH, with colons between "
-                    'them, and of "cache path" in the configuration file.'
-                ),
-                (
-                    'SINGULARITY_CACHE_SIZE_LIMIT, in MiB, or "cache size limit" in the configuration file is the most '
-                    "that images and blobs may have together: what was used longest ago goes first."
-                ),
-                f"Types of entries are {', '.join(TYPES)}; and all.",
+            (
+                'SINGULARITY_CACHE_SIZE_LIMIT, in MiB, or "cache size limit" in the configuration file is the most '
+                "that images and blobs may have together: what was used longest ago goes first."
             ),
-            verbs=(("Commands", tuple(_COMMANDS.items())),),
-            examples=("singularity cache list", "singularity cache clean --type build --days 7"),
-        )
-
-    def get_help(self, ctx: click.Context) -> str:
-        """The page, for `cache --help`."""
-        del ctx
-        return text(self.page("cache")).rstrip("\n")
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that `args` begin with."""
-        if args[0] not in self.commands:
-            hint = suggestion(args[0], list(_COMMANDS)) or "see: singularity help cache"
-            raise UsageError(f"unknown command cache {args[0]}", hint=hint)
-        return super().resolve_command(ctx, args)
-
-
-command = Commands(name="cache", context_settings={"help_option_names": ["-h", "--help"]})
-
-
-def _below(name: str, **more: tuple[str, ...]) -> Callable[[Callable[..., None]], click.Command]:
-    return command.command(cls=Explained, name=name, short_help=_COMMANDS[name], **more)
+            f"Types of entries are {', '.join(TYPES)}; and all.",
+        ),
+        verbs=(("Commands", tuple(_COMMANDS.items())),),
+        examples=("singularity cache list", "singularity cache clean --type build --days 7"),
+    )
+)
 
 
 _types = option(
@@ -89,7 +62,7 @@ _types = option(
 )
 
 
-@_below(
+@command.below(
     "list",
     description=("Counts and sizes of what is in the cache; with --verbose a line for each entry.",),
     examples=("singularity cache list -v", "singularity cache list --type build,archive"),
@@ -113,7 +86,7 @@ def list_(types: tuple[str, ...], *, verbose: bool) -> None:
     click.echo(f"Total space used: {size(sum(each.size for each in found))}")
 
 
-@_below(
+@command.below(
     "clean",
     description=(
         "What is removed is made or fetched again when it is needed. Layers that a build is using stay.",
@@ -151,7 +124,7 @@ def clean(types: tuple[str, ...], *, days: int | None, dry_run: bool, force: boo
         cache.forget_missing_blobs()
 
 
-@_below(
+@command.below(
     "seed",
     description=(
         (

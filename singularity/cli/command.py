@@ -81,6 +81,52 @@ class Verb(Explained):
     """A verb that does one thing."""
 
 
+class Commands(click.Group):
+    """A verb that has commands of its own, which its page lists; alone it prints that page, as the program does."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        super().__init__(name=page.verb, context_settings={"help_option_names": ["-h", "--help"]})
+
+    def page(self, path: str) -> Page:
+        """The page of the verb."""
+        del path
+        return self._page
+
+    def get_help(self, ctx: click.Context) -> str:
+        """The page, for `VERB --help`."""
+        del ctx
+        return text(self._page).rstrip("\n")
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Without a word, help is meant."""
+        return super().parse_args(ctx, args or ["--help"])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that `args` begin with."""
+        if args[0] not in self.commands:
+            hint = suggestion(args[0], list(self._known())) or f"see: singularity help {self.name}"
+            raise UsageError(f"unknown command {self.name} {args[0]}", hint=hint)
+        return super().resolve_command(ctx, args)
+
+    def below(self, name: str, **more: tuple[str, ...]) -> Callable[[Callable[..., None]], click.Command]:
+        """Makes a function the command `name`, which the page says in short."""
+        return self.command(cls=Explained, name=name, short_help=self._known()[name], **more)
+
+    def _known(self) -> dict[str, str]:
+        return dict(each for _, group in self._page.verbs for each in group)
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """`did you mean ...?` for the nearest known word, or nothing when none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
 def typed(ctx: click.Context) -> str:
     """The verb of a context, without the program's name: `sif list`."""
     return ctx.command_path.partition(" ")[2]
@@ -124,7 +170,7 @@ def normalise(params: Sequence[click.Parameter], args: Sequence[str]) -> Iterato
             yield f"{name}={param.bare}"
         elif equals and param is not None and (param.is_flag or param.count):
             if value.lower() not in TRUE | FALSE:
-                raise UsageError(f'"{word}": {name} is true or false, not "{value}"')
+                raise UsageError(f'option {name}: "{value}" is neither true nor false')
             if truth(value):
                 yield name
         else:

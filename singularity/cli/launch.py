@@ -18,6 +18,7 @@ import click
 from singularity import paths
 from singularity.cli.command import Verb
 from singularity.cli.options_table import Entry, entries
+from singularity.cli.verbs import NOT_HERE
 from singularity.console import Level
 from singularity.errors import FileError, ImageError, SingularityError, UsageError
 from singularity.variables import PREFIXES, truth, variable
@@ -63,7 +64,7 @@ def command(argv: tuple[str, ...]) -> int:
     launch = read(argv)
     image = launch.image
     if image.startswith("instance:"):
-        raise ImageError(f"{image}: instances are not supported by this version", hint="name the image")
+        raise ImageError(f"{image}: not in this version: instances", hint=NOT_HERE["instance"])
     _say_as_much_as_asked(launch)
     from singularity.sources import uri
 

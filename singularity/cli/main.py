@@ -11,11 +11,12 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 import click
+from click.core import ParameterSource
 
 from singularity import __version__, console
-from singularity.cli.command import normalise, stand_in, typed
+from singularity.cli.command import normalise, stand_in, suggestion, typed
 from singularity.cli.options_table import Entry, Kind, entries
-from singularity.cli.verbs import VERBS
+from singularity.cli.verbs import NOT_HERE, VERBS
 from singularity.console import Level
 from singularity.errors import FileError, Interrupted, SingularityError, UsageError
 from singularity.variables import truth, variable
@@ -65,17 +66,11 @@ _HELP_OPTIONS = (["-h"], ["--help"])
 
 
 def unknown_verb(name: str) -> UsageError:
-    """For a word that is no verb."""
+    """For a word that is no verb, or none yet."""
+    if name in NOT_HERE:
+        return UsageError(f"not in this version: {name}", hint=NOT_HERE[name])
     shown = [verb.name for verb in VERBS.values() if not verb.hidden]
     return UsageError(f"unknown command {name}", hint=suggestion(name, shown) or "see: singularity help")
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """`did you mean ...?` for the nearest known word, or nothing when none is near."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]}?" if near else ""
 
 
 def _program() -> Verbs:
@@ -164,8 +159,7 @@ def _status(arguments: Sequence[str]) -> int:
     except SingularityError as error:
         return _end(error)
     except OSError as error:
-        about = error.filename or ("file" if _is_written(sys.stdout) else "standard output")
-        return _end(FileError.because(about, error))
+        return _end(FileError.because(error.filename or "file", error))
     except Exception as error:  # the one place where a fault of ours becomes a line
         return _end(SingularityError(f"internal fault: {type(error).__name__}: {error}", hint="--debug shows where"))
 
@@ -245,7 +239,19 @@ def _as_usage_error(error: click.ClickException) -> UsageError:
         option = isinstance(error.param, click.Option)
         missing = error.param.opts[0] if option else stand_in(error.param)
         return UsageError(f"{path}: {missing} is missing", hint=see)
+    if isinstance(error, click.BadParameter) and context and (name := _variable_of(error, context)):
+        neither = f'"{os.environ[name]}" is neither true nor false' if getattr(error.param, "is_flag", False) else ""
+        return UsageError(f"{path}: variable {name}: {neither or error.message}".rstrip("."), hint=see)
     return UsageError(f"{path}: {error.format_message()}".lstrip(": ").rstrip("."), hint=see)
+
+
+def _variable_of(error: click.BadParameter, context: click.Context) -> str:
+    """The variable that gave a wrong value; empty where it was typed."""
+    param = error.param
+    if param is None or context.get_parameter_source(param.name or "") is not ParameterSource.ENVIRONMENT:
+        return ""
+    names = [param.envvar] if isinstance(param.envvar, str) else param.envvar or ()
+    return next((name for name in names if os.environ.get(name)), "")
 
 
 def _long_options(context: click.Context | None) -> list[str]:

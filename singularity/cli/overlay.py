@@ -1,56 +1,28 @@
 """`singularity overlay create`: an image that takes what containers write."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from singularity.cli.command import Explained, option
-from singularity.cli.main import suggestion
-from singularity.cli.page import Page, text
-from singularity.errors import UsageError
+from singularity.cli.command import Commands, option
+from singularity.cli.page import Page
 from singularity.image import overlay
 from singularity.image.overlay import Overlay
 
 _COMMANDS = {"create": "Make an overlay image, or add one to a SIF file"}
 
-
-class Commands(click.Group):
-    """The commands below `overlay`."""
-
-    def page(self, path: str) -> Page:
-        """What there is below `overlay`."""
-        return Page(
-            verb=path,
-            summary="Make images that take what containers write",
-            usage=("singularity overlay create [options] FILE",),
-            verbs=(("Commands", tuple(_COMMANDS.items())),),
-            examples=("singularity overlay create --size 1024 --sparse changes.img",),
-        )
-
-    def get_help(self, ctx: click.Context) -> str:
-        """The page, for `overlay --help`."""
-        del ctx
-        return text(self.page("overlay")).rstrip("\n")
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that `args` begin with."""
-        if args[0] not in self.commands:
-            hint = suggestion(args[0], list(_COMMANDS)) or "see: singularity help overlay"
-            raise UsageError(f"unknown command overlay {args[0]}", hint=hint)
-        return super().resolve_command(ctx, args)
+command = Commands(
+    Page(
+        verb="overlay",
+        summary="Make images that take what containers write",
+        usage=("singularity overlay create [options] FILE",),
+        verbs=(("Commands", tuple(_COMMANDS.items())),),
+        examples=("singularity overlay create --size 1024 --sparse changes.img",),
+    )
+)
 
 
-command = Commands(name="overlay", context_settings={"help_option_names": ["-h", "--help"]})
-
-
-def _below(name: str, **more: tuple[str, ...]) -> Callable[[Callable[..., None]], click.Command]:
-    return command.command(cls=Explained, name=name, short_help=_COMMANDS[name], **more)
-
-
-@_below(
+@command.below(
     "create",
     description=(
         "A FILE that does not exist becomes an ext3 image for --overlay FILE, with room for what one container writes.",

@@ -91,7 +91,7 @@ def command(
     scheme, rest = _split(uri)
     notes = _annotations(annotations, description)
     if not image.exists():
-        raise FileError(f"{image}: no such image")
+        raise FileError.missing(image)
     if scheme in _ON_DISK:
         place, target = _on_disk(scheme, rest, force=force), uri
     else:

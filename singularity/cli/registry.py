@@ -2,14 +2,12 @@
 
 import logging
 import sys
-from collections.abc import Callable
 
 import click
 
 from singularity.cli.access import authfile_option, no_https_option
-from singularity.cli.command import Explained, option
-from singularity.cli.main import suggestion
-from singularity.cli.page import Page, text
+from singularity.cli.command import Commands, option
+from singularity.cli.page import Page
 from singularity.console import escape
 from singularity.errors import UsageError
 from singularity.registry import credentials
@@ -25,58 +23,33 @@ _COMMANDS = {
 }
 _PASSWORD_LIMIT = 64 << 10  # bytes; tokens are long
 
-
-class Commands(click.Group):
-    """The commands below `registry`."""
-
-    def page(self, path: str) -> Page:
-        """What there is below `registry`."""
-        return Page(
-            verb=path,
-            summary="Log in to registries of images, and out",
-            usage=(
-                "singularity registry login [options] URI",
-                "singularity registry logout [options] URI",
-                "singularity registry list [options]",
-            ),
-            description=(
-                "Logins are kept in ~/.singularity/docker-config.json, which only you can read.",
-                "Those of Docker, in ~/.docker/config.json, are used too.",
-            ),
-            verbs=(("Commands", tuple(_COMMANDS.items())),),
-            examples=(
-                "singularity registry login docker://ghcr.io",
-                "singularity registry login -u alice --password-stdin docker://docker.io < token",
-                "singularity registry list",
-            ),
-        )
-
-    def get_help(self, ctx: click.Context) -> str:
-        """The page, for `registry --help`."""
-        del ctx
-        return text(self.page("registry")).rstrip("\n")
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that `args` begin with."""
-        if args[0] not in self.commands:
-            hint = suggestion(args[0], list(_COMMANDS)) or "see: singularity help registry"
-            raise UsageError(f"unknown command registry {args[0]}", hint=hint)
-        return super().resolve_command(ctx, args)
-
-
-command = Commands(name="registry", context_settings={"help_option_names": ["-h", "--help"]})
-
-
-def _below(name: str, **more: tuple[str, ...]) -> Callable[[Callable[..., None]], click.Command]:
-    return command.command(cls=Explained, name=name, short_help=_COMMANDS[name], **more)
+command = Commands(
+    Page(
+        verb="registry",
+        summary="Log in to registries of images, and out",
+        usage=(
+            "singularity registry login [options] URI",
+            "singularity registry logout [options] URI",
+            "singularity registry list [options]",
+        ),
+        description=(
+            "Logins are kept in ~/.singularity/docker-config.json, which only you can read.",
+            "Those of Docker, in ~/.docker/config.json, are used too.",
+        ),
+        verbs=(("Commands", tuple(_COMMANDS.items())),),
+        examples=(
+            "singularity registry login docker://ghcr.io",
+            "singularity registry login -u alice --password-stdin docker://docker.io < token",
+            "singularity registry list",
+        ),
+    )
+)
 
 
 _uri = click.argument("uri", metavar="URI")
 
 
-@_below(
+@command.below(
     "login",
     description=(
         "URI is docker://HOST[:PORT] or oras://HOST[:PORT]. The registry is asked first whether it takes them.",
@@ -112,7 +85,7 @@ def login(uri: str, *, username: str, password: str, password_stdin: bool, no_ht
     logger.info("Logged in to %s as %s: kept in %s", host, username, kept)
 
 
-@_below("logout", examples=("singularity registry logout docker://ghcr.io",))
+@command.below("logout", examples=("singularity registry logout docker://ghcr.io",))
 @_uri
 @authfile_option
 def logout(uri: str, *, authfile: str) -> None:
@@ -122,7 +95,7 @@ def logout(uri: str, *, authfile: str) -> None:
     logger.info("Logged out of %s: removed from %s", host, path)
 
 
-@_below("list", examples=("singularity registry list",))
+@command.below("list", examples=("singularity registry list",))
 @authfile_option
 def list_(*, authfile: str) -> None:
     """A table of the logins."""

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from singularity.cli.command import Explained, option
-from singularity.cli.main import suggestion
-from singularity.cli.page import Page, text
+from singularity.cli.command import Commands, option
+from singularity.cli.page import Page
 from singularity.console import escape
 from singularity.errors import FileError, ImageError, UsageError
 from singularity.image import sif
@@ -37,57 +36,30 @@ _COMMANDS = {
     "setprim": "Make a system partition the one that containers are made from",
 }
 
-
-class Commands(click.Group):
-    """The commands below `sif`."""
-
-    def page(self, path: str) -> Page:
-        """What there is below `sif`."""
-        return Page(
-            verb=path,
-            summary="Look into a SIF file, and change it",
-            usage=(
-                "singularity sif list|header|new FILE",
-                "singularity sif info|dump|del|setprim ID FILE",
-                "singularity sif add [options] FILE OBJECT",
-            ),
-            verbs=(("Commands", tuple(_COMMANDS.items())),),
-            examples=(
-                "singularity sif list debian.sif",
-                "singularity sif dump 1 debian.sif",
-                "singularity sif add --datatype sbom --sbomformat spdx-json debian.sif sbom.json",
-            ),
-        )
-
-    def get_help(self, ctx: click.Context) -> str:
-        """The page, for `sif --help`."""
-        del ctx
-        return text(self.page("sif")).rstrip("\n")
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that `args` begin with."""
-        if args[0] not in self.commands:
-            raise UsageError(
-                f"unknown command sif {args[0]}",
-                hint=suggestion(args[0], list(_COMMANDS)) or "see: singularity help sif",
-            )
-        return super().resolve_command(ctx, args)
-
-
-command = Commands(name="sif", context_settings={"help_option_names": ["-h", "--help"]})
-
-
-def _below(name: str) -> Callable[[Callable[..., None]], click.Command]:
-    return command.command(cls=Explained, name=name, short_help=_COMMANDS[name])
+command = Commands(
+    Page(
+        verb="sif",
+        summary="Look into a SIF file, and change it",
+        usage=(
+            "singularity sif list|header|new FILE",
+            "singularity sif info|dump|del|setprim ID FILE",
+            "singularity sif add [options] FILE OBJECT",
+        ),
+        verbs=(("Commands", tuple(_COMMANDS.items())),),
+        examples=(
+            "singularity sif list debian.sif",
+            "singularity sif dump 1 debian.sif",
+            "singularity sif add --datatype sbom --sbomformat spdx-json debian.sif sbom.json",
+        ),
+    )
+)
 
 
 _file = click.argument("file", type=click.Path(path_type=Path))
 _object = click.argument("id_", metavar="ID", type=int)
 
 
-@_below("list")
+@command.below("list")
 @_file
 def list_(file: Path) -> None:
     """A table of the objects: ids, place, and what they are."""
@@ -100,7 +72,7 @@ def list_(file: Path) -> None:
         click.echo("\n".join(lines))
 
 
-@_below("header")
+@command.below("header")
 @_file
 def header_(file: Path) -> None:
     """The global header."""
@@ -123,7 +95,7 @@ def header_(file: Path) -> None:
         )
 
 
-@_below("info")
+@command.below("info")
 @_object
 @_file
 def info(id_: int, file: Path) -> None:
@@ -161,7 +133,7 @@ def info(id_: int, file: Path) -> None:
         _table(*rows, gap=_INFO_GAP)
 
 
-@_below("dump")
+@command.below("dump")
 @_object
 @_file
 def dump(id_: int, file: Path) -> None:
@@ -180,7 +152,7 @@ def dump(id_: int, file: Path) -> None:
             left -= len(data)
 
 
-@_below("new")
+@command.below("new")
 @_file
 def new(file: Path) -> None:
     """An empty SIF file, for `sif add`."""
@@ -189,7 +161,7 @@ def new(file: Path) -> None:
     sif_edit.create(file)
 
 
-@_below("add")
+@command.below("add")
 @option("--datatype", required=True, metavar="1-11", help="What the object is; or its name, such as deffile or sbom")
 @option("--partfs", default="", metavar="1-4", help="File system of a partition: squashfs, ext3, archive, raw")
 @option("--parttype", default="", metavar="1-4", help="Kind of a partition: system, primsys, data, overlay")
@@ -214,7 +186,7 @@ def add(file: Path, object_: Path, **given: str | None) -> None:
         editor.add(addition, source)
 
 
-@_below("del")
+@command.below("del")
 @_object
 @_file
 def delete(id_: int, file: Path) -> None:
@@ -225,7 +197,7 @@ def delete(id_: int, file: Path) -> None:
         editor.delete(id_)
 
 
-@_below("setprim")
+@command.below("setprim")
 @_object
 @_file
 def set_primary(id_: int, file: Path) -> None:

@@ -48,3 +48,36 @@ VERBS = {
 }
 
 GROUPS = (_LAUNCH, _IMAGES, _GENERAL)
+
+_SIGNATURES = (
+    "signatures are neither made nor checked; a digest names one image for certain: docker://NAME@sha256:DIGEST"
+)
+_INSTANCES = "a program runs in the background as any other: singularity run IMAGE &"
+NOT_HERE = {
+    "apps": "singularity inspect --list-apps IMAGE",
+    "buildcfg": "singularity --verbose --version shows where things are",
+    "capability": "root gives capabilities at a launch: --add-caps",
+    "caps": "root gives capabilities at a launch: --add-caps",
+    "checkpoint": "programs save their own state",
+    "config": "edit singularity.conf; the ids of --fakeroot stand in /etc/subuid and /etc/subgid",
+    "confgen": "singularity.conf is installed with its defaults, which it explains",
+    "data": "at a launch, --bind and --overlay bring data in",
+    "delete": "the registry's own tools remove images",
+    "instance": _INSTANCES,
+    "instance.list": _INSTANCES,
+    "instance.start": _INSTANCES,
+    "instance.stop": _INSTANCES,
+    "key": _SIGNATURES,
+    "keys": _SIGNATURES,
+    "keyserver": _SIGNATURES,
+    "oci": "exec and run take such images as oci:DIRECTORY and oci-archive:FILE",
+    "plugin": "there are no plug-ins",
+    "remote": "servers are named where they are used: singularity registry login, --library",
+    "search": "look in a web browser, then: singularity pull URI",
+    "sign": _SIGNATURES,
+    "start": _INSTANCES,
+    "stop": _INSTANCES,
+    "tag": "push it once more, under the other name: singularity push IMAGE URI",
+    "verify": _SIGNATURES,
+}
+"""Verbs of the family that this version lacks, and what there is in their place."""

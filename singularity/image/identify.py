@@ -96,9 +96,21 @@ def _recognise(file: BinaryIO, path: Path) -> Image:
     for at, magic, kind in _ARCHIVES:
         if head[at : at + len(magic)] == magic:
             return Image(path=path, format=kind, root=Partition(format=kind, size=size))
+    _refuse_recipe(head, path.name)
     if head.startswith(b"<"):
         raise ImageError("a web page, not an image", hint="the download went wrong: remove the file, pull again")
     raise ImageError("unknown format", hint="known are directories, SIF, squashfs, ext3 and archive files")
+
+
+def _refuse_recipe(head: bytes, name: str) -> None:
+    """Says of what an image is built from that it is no image yet, in the words of the C half."""
+    lines = head.split(b"\n")
+    if name.endswith(".def") or any(line.startswith((b"Bootstrap:", b"BootStrap:", b"bootstrap:")) for line in lines):
+        hint = f"build it first: singularity build IMAGE.sif {name}"
+        raise ImageError("a definition file, not an image", hint=hint)
+    if name.startswith("Dockerfile") or any(line.startswith(b"FROM ") for line in lines):
+        hint = "build it first, with docker, podman or buildah, and start what they save: docker-archive:FILE"
+        raise ImageError("a Dockerfile, not an image", hint=hint)
 
 
 def _interpreter_line(head: bytes) -> int:

@@ -64,7 +64,7 @@ def _open(path: Path, *, writable: bool, missing: str) -> int:
         access = os.O_RDWR if writable else os.O_RDONLY
         return os.open(path, access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise FileError(f"{path}: no such image", hint=missing) from error
+        raise FileError.missing(path, hint=missing) from error
     except OSError as error:
         raise FileError.because(path, error) from error
 

@@ -10,7 +10,7 @@ from singularity import config, paths
 from singularity.errors import UsageError
 from singularity.registry import access as accesses
 from singularity.registry.access import Access
-from singularity.variables import truth, variable
+from singularity.variables import named, truth, variable
 
 if TYPE_CHECKING:
     from singularity.oci.platform import Platform
@@ -92,8 +92,9 @@ def _platform(text: str) -> tuple[str, str]:
     if words[0] == _OS:
         words = words[1:]
     elif len(words) > 1 and words[0] in ("windows", "darwin", "freebsd"):
-        raise UsageError(f"--platform {text}: containers are {_OS}'s")
+        raise UsageError(f"{named('PLATFORM', text, '--platform')} {text}: containers are {_OS}'s")
     if not 1 <= len(words) <= 2 or not all(words):
-        raise UsageError(f"--platform {text}: no platform", hint="such as linux/arm64, or linux/arm/v7")
+        name = named("PLATFORM", text, "--platform")
+        raise UsageError(f"{name} {text}: no platform", hint="such as linux/arm64, or linux/arm/v7")
     architecture = _MACHINES.get(words[0], words[0])
     return architecture, words[1] if len(words) > 1 else ""

@@ -15,7 +15,7 @@ import pytest
 from singularity import __version__
 from singularity.cli.main import main
 from singularity.cli.options_table import entries
-from singularity.cli.verbs import VERBS
+from singularity.cli.verbs import NOT_HERE, VERBS
 from singularity.errors import FileError, SingularityError, UsageError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ USAGE = {
     ("inspect",): "inspect: IMAGE is missing (see: singularity help inspect)",
     ("inspect", "--app"): "option --app for inspect needs a value (see: singularity help inspect)",
     ("inspect", "a", "b"): "inspect: Got unexpected extra argument (b) (see: singularity help inspect)",
-    ("inspect", "--json=maybe", "x"): '"--json=maybe": --json is true or false, not "maybe"',
+    ("inspect", "--json=maybe", "x"): 'option --json: "maybe" is neither true nor false',
     ("build", "x"): "build: SOURCE is missing (see: singularity help build)",
     ("build", "--dry-run=html", "x", "y"): '--dry-run=html: "text" or "json"',
     ("sif", "info", "one", "x"): "'one' is not a valid integer",
@@ -128,6 +128,82 @@ def test_wrong_usage_is_one_line_and_status_1(said: Said, words: Sequence[str]) 
     assert err.startswith("ERROR:   ")
     assert err.count("\n") == 1
     assert USAGE[tuple(words)] in err
+
+
+@pytest.mark.parametrize("verb", NOT_HERE)
+def test_a_verb_of_the_family_that_is_not_here_says_what_is_in_its_place(said: Said, verb: str) -> None:
+    line = f"ERROR:   not in this version: {verb} ({NOT_HERE[verb]})\n"
+    for words in ([verb], [verb, "list", "-x"], [verb, "--help"], ["help", verb], ["--help", verb]):
+        assert said(*words) == (1, "", line), words
+    assert f"\n  {verb} " not in said.out("help")
+
+
+def test_the_commands_of_the_peers_are_here_or_said_not_to_be() -> None:
+    """The list of the specification, A.1."""
+    peers = """build cache capability caps checkpoint completion config delete exec help inspect instance key keys
+        keyserver oci overlay plugin pull push registry remote run run-help search shell sif sign tag test verify
+        version data buildcfg confgen apps instance.start instance.stop instance.list"""
+    assert not set(peers.split()) - set(VERBS) - set(NOT_HERE)
+    assert not set(VERBS) & set(NOT_HERE)
+
+
+@pytest.mark.parametrize("verb", ["sif", "cache", "overlay", "registry"])
+def test_a_verb_with_commands_prints_its_page_when_it_stands_alone(said: Said, verb: str) -> None:
+    """With status 0, as the program does without a verb."""
+    assert said.out(verb) == said.out("help", verb) == said.out(verb, "--help")
+    assert said(verb, "nothing-like-it")[0] == 1
+
+
+def test_a_wrong_variable_is_not_blamed_on_the_option(said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SINGULARITY_NOHTTPS", "perhaps")
+    status, _, err = said("pull", "docker://127.0.0.1:1/x")
+    wanted = 'ERROR:   pull: variable SINGULARITY_NOHTTPS: "perhaps" is neither true nor false (see: '
+    assert (status, err.startswith(wanted)) == (1, True), err
+    monkeypatch.delenv("SINGULARITY_NOHTTPS")
+    monkeypatch.setenv("APPTAINER_PLATFORM", "a/b/c")
+    status, _, err = said("pull", "docker://127.0.0.1:1/x")
+    assert (status, err.partition(":  ")[2].partition(" a/b/c")[0].strip()) == (1, "APPTAINER_PLATFORM"), err
+    monkeypatch.delenv("APPTAINER_PLATFORM")
+    status, _, err = said("pull", "--platform", "a/b/c", "docker://127.0.0.1:1/x")
+    assert (status, "--platform a/b/c" in err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["inspect"], ["run-help"], ["export"], ["mount"], ["expand"], ["sif", "list"], ["sif", "header"],
+        ["copy", "IMAGE", "/etc/hosts", "/x"], ["push", "IMAGE", "oras://127.0.0.1:1/x"],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["docker://debian:12", "oras://host/x", "oci-archive:x.tar", "library://a/b/c"])
+def test_an_image_that_is_named_where_a_file_is_wanted_is_to_be_pulled(said: Said, words: list[str], name: str) -> None:
+    line = [word.replace("IMAGE", name) for word in words]
+    status, out, err = said(*line, *([] if name in line else [name]))
+    hint = f"pull it first: singularity pull {name}"
+    assert (status, out) == (255, "")
+    assert err == f"FATAL:   {name}: an image's name, and no file of this machine ({hint})\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said_so"),
+    [
+        (
+            "x.def",
+            "# nothing yet\n",
+            "a definition file, not an image (build it first: singularity build IMAGE.sif x.def)",
+        ),
+        ("recipe", "# a\nBootStrap: docker\nFrom: debian\n", "(build it first: singularity build IMAGE.sif recipe)"),
+        ("Dockerfile", "ARG X=1\nFROM debian\n", "a Dockerfile, not an image (build it first, with docker,"),
+        ("Dockerfile.gpu", "", "an empty file"),
+        ("notes", "From here on: FROM debian\n", "unknown format"),
+    ],
+)
+def test_what_an_image_is_built_from_is_to_be_built(
+    said: Said, tmp_path: Path, name: str, text: str, said_so: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    status, _, err = said("inspect", str(tmp_path / name))
+    assert (status, err.count("\n"), said_so in err) == (255, 1, True), err
 
 
 @pytest.mark.parametrize("level", ["-d", "--debug"])
@@ -164,14 +240,25 @@ def test_the_level_is_handed_to_nested_runs(said: Said) -> None:
         assert os.environ["SINGULARITY_MESSAGELEVEL"] == level, words
 
 
-def test_colour_is_for_terminals_only() -> None:
-    """Through a pseudo-terminal, with --nocolor and without."""
-    for words, coloured in ([], True), (["--nocolor"], False):
-        script = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
-        argv = [sys.executable, "-c", script, sys.executable, "-I", "-m", "singularity", *words, "inspect", "/nowhere"]
-        done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, check=False)
-        assert done.returncode == 255
-        assert (b"\x1b[31m" in done.stdout) is coloured, done.stdout
+@pytest.mark.parametrize(
+    ("words", "env", "coloured"),
+    [
+        ([], {"TERM": "xterm"}, True),
+        ([], {"TERM": "xterm", "NO_COLOR": ""}, True),
+        (["--nocolor"], {"TERM": "xterm"}, False),
+        ([], {"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ([], {"TERM": "dumb"}, False),
+        ([], {"TERM": "xterm", "SINGULARITY_NOCOLOR": "1"}, False),
+    ],
+)
+def test_colour_is_for_terminals_that_take_it(words: list[str], env: dict[str, str], *, coloured: bool) -> None:
+    """Through a pseudo-terminal; progress, too, has no colour then."""
+    script = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
+    argv = [sys.executable, "-c", script, sys.executable, "-I", "-m", "singularity", *words, "inspect", "/nowhere"]
+    done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, check=False, env={**os.environ, **env})
+    assert done.returncode == 255
+    assert (b"\x1b[31m" in done.stdout) is coloured, done.stdout
+    assert coloured or b"\x1b[" not in done.stdout
 
 
 OUTPUTS = (
@@ -200,9 +287,7 @@ def test_output_that_cannot_be_written_is_one_line(words: list[str], images: Ima
     with open("/dev/full", "w", encoding="ascii") as full:
         done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 255
-    assert done.stderr.startswith("FATAL:   ")
-    assert done.stderr.endswith(": No space left on device\n")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == "FATAL:   standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize(("line", "message"), [
@@ -211,7 +296,7 @@ def test_output_that_cannot_be_written_is_one_line(words: list[str], images: Ima
     (["run", "--bind=/a", "-C", "docker-archive:x.tar"], "x.tar: No such file or directory"),
     (["shell", "https://host.invalid/x.sif"], "https://host.invalid/x.sif: dial tcp: lookup host.invalid: no such"),
     (["exec", "docker://A B", "true"], '"A B" names no image'),
-    (["exec", "instance://web", "true"], "instance://web: instances are not supported by this version"),
+    (["exec", "instance://web", "true"], "instance://web: not in this version: instances (a program runs"),
     (["-v", "run", "instance.tar"], "instance.tar: No such file or directory"),
 ])  # fmt: skip
 def test_a_launch_of_what_cannot_be_launched_is_one_line(said: Said, line: Sequence[str], message: str) -> None:

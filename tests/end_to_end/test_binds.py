@@ -232,13 +232,93 @@ def test_a_missing_source_is_fatal(launch: Launcher, images: Images, directory: 
     launch("exec", "-B", f"{directory}/missing:/opt", images.sandbox, "true").refused(f"{directory}/missing")
 
 
-def test_a_directory_cannot_be_shown_on_a_file(launch: Launcher, images: Images, source: Path) -> None:
-    result = launch("exec", "-B", f"{source}:/etc/image-name", images.sandbox, "cat", "/etc/image-name")
-    assert "/etc/image-name" in result.err
-    assert result.status in {0, 255}, str(result)
-    if result.status == 0:
-        assert result.out == "busybox of the tests\n"
-        assert result.err.startswith("WARNING: ")
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("{source}:/etc/image-name", ["{source}", "/etc/image-name", "a file there", "--bind", "name a directory"]),
+        ("{source}/file:/bin", ["{source}/file", "/bin", "a directory there", "--bind", "name a file"]),
+        ("{source}:/proc/here", ["{source}", "/proc/here", "--bind"]),
+        ("{source}/file:/dev", ["{source}/file", "/dev", "--bind"]),
+    ],
+)
+def test_a_bind_that_cannot_be_made_ends_the_launch(
+    launch: Launcher, images: Images, source: Path, spec: str, words: list[str]
+) -> None:
+    """It was a warning and status 0: the job then ran without its data."""
+    result = launch("exec", "-B", spec.format(source=source), images.sandbox, "true")
+    result.refused(*(word.format(source=source) for word in words))
+    assert len(result.err.splitlines()) == 1, str(result)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--home", "{source}:/etc/image-name"], "--home"),
+        (["--contain", "--workdir", "{source}", "--home", "{source}:/bin/sh"], "--home"),
+        (["--scratch", "/etc/image-name"], "--scratch"),
+        (["--mount", "type=bind,src={source},dst=/etc/image-name"], "--mount"),
+    ],
+)
+def test_other_mounts_that_were_asked_for_end_the_launch_too(
+    launch: Launcher, images: Images, source: Path, words: list[str], said: str
+) -> None:
+    options = [word.format(source=source) for word in words]
+    launch("exec", *options, images.sandbox, "true").refused(said, "the image has a file there")
+
+
+@pytest.mark.formats("sandbox", "squashfs")
+def test_what_nobody_asked_for_is_left_out_with_a_warning(launch: Launcher, image: Path, source: Path) -> None:
+    configured = launch.configured(f"bind path = {source}:/etc/image-name\n")
+    configured("exec", image, "true").warned(str(source), "/etc/image-name", "bind path, line")
+
+
+def test_without_any_layer_a_missing_mount_point_ends_the_launch(
+    launch: Launcher, images: Images, source: Path
+) -> None:
+    bare = launch.configured("enable overlay = no\nenable underlay = no\n").changed(cwd=Path("/"))
+    bare("exec", "-B", f"{source}:/data/deep", images.sandbox, "true").refused("/data/deep", "--bind", "enable overlay")
+    assert bare("exec", "-B", f"{source}:/opt", images.sandbox, "cat", "/opt/file").out == "seen\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SINGULARITY_BIND", "/no/such/place"),
+        ("SINGULARITY_BINDPATH", "{source}:/etc/image-name"),
+        ("APPTAINER_BIND", "/no/such/place:/opt:ro"),
+        ("SINGULARITY_MOUNT", "type=bind,src=/no/such/place,dst=/opt"),
+        ("SINGULARITY_HOME", "/no/such/place"),
+        ("APPTAINER_SCRATCH", "/etc/image-name"),
+    ],
+)
+def test_what_a_variable_asked_for_is_blamed_on_the_variable(
+    launch: Launcher, images: Images, source: Path, name: str, value: str
+) -> None:
+    result = launch("exec", images.sandbox, "true", env={name: value.format(source=source)})
+    assert name in result.refused().err
+    assert "--" not in result.err, str(result)
+    plan = launch("exec", "--dry-run", images.sandbox, "true", env={"SINGULARITY_BINDPATH": f"{source}:/opt"}).ok()
+    assert f"bind: {source} -> /opt [rw,nosuid,nodev] (SINGULARITY_BINDPATH)" in plan.lines
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-B", "/opt:relative"],
+        ["--mount", "type=bind,src=/opt,dst=relative"],
+        ["-S", "relative"],
+        ["-H", "/opt:relative"],
+    ],
+)
+def test_a_relative_path_in_the_container_is_refused(launch: Launcher, images: Images, words: list[str]) -> None:
+    launch("exec", *words, images.sandbox, "true").misused("must begin with", "relative")
+
+
+def test_a_file_can_be_shown_as_a_passwd_file_that_the_image_lacks(
+    launch: Launcher, images: Images, source: Path
+) -> None:
+    spec = f"{source}/file:/etc/passwd"
+    assert launch("exec", "-B", spec, images.bare_sandbox, "cat", "/etc/passwd").ok().out == "seen\n"
 
 
 @pytest.mark.needs("root")

@@ -220,11 +220,42 @@ def test_what_is_no_image_is_one_clear_line(launch: Launcher, directory: Path) -
             launch("exec", place, "true", timeout=5).refused(str(place))
 
 
-def test_an_empty_directory_is_no_container(launch: Launcher, directory: Path) -> None:
-    (directory / "empty").mkdir()
-    result = launch("exec", directory / "empty", "true")
-    assert result.status in {127, 255}, str(result)
-    assert len(result.err.splitlines()) == 1
+@pytest.mark.parametrize("words", [["exec", "DIRECTORY", "true"], ["run", "DIRECTORY"], ["shell", "DIRECTORY"]])
+def test_a_directory_that_is_no_image_is_said_to_be_none(launch: Launcher, directory: Path, words: list[str]) -> None:
+    (directory / "data").mkdir()
+    (directory / "data/results").write_text("1\n")
+    result = launch(*(word.replace("DIRECTORY", str(directory / "data")) for word in words))
+    result.refused("a directory, but no image", "build --sandbox")
+
+
+def test_a_directory_with_nothing_but_its_program_is_an_image(
+    launch: Launcher, images: Images, directory: Path
+) -> None:
+    (directory / "small").mkdir()
+    shutil.copy(images.sandbox / "bin/busybox", directory / "small/echo")
+    assert launch("exec", directory / "small", "/echo", "here").ok().out == "here\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("x.def", "# one day\n", "a definition file, not an image (build it first: singularity build IMAGE.sif x.def)"),
+        (
+            "recipe",
+            "# of mine\nBootstrap: docker\nFrom: debian\n",
+            "build it first: singularity build IMAGE.sif recipe",
+        ),
+        ("Dockerfile", "ARG X=1\nFROM debian\n", "a Dockerfile, not an image (build it first, with docker, podman or"),
+        ("Dockerfile.gpu", "# none\n", "a Dockerfile, not an image"),
+        ("notes", "where it came FROM is unknown\n", "unknown format"),
+    ],
+)
+def test_what_an_image_is_built_from_is_to_be_built(
+    launch: Launcher, directory: Path, name: str, text: str, said: str
+) -> None:
+    """In the words of `inspect`: see tests/cli/test_main.py."""
+    (directory / name).write_text(text)
+    launch("exec", directory / name, "true").refused(said)
 
 
 @pytest.mark.needs("root")

@@ -339,6 +339,26 @@ def test_starved_limits_mean_a_clean_refusal_or_a_whole_container(
         assert result.err.strip(), "a refusal says why"
 
 
+@pytest.mark.formats("sandbox", "squashfs", "sif")
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [(resource.RLIMIT_NOFILE, value, "ulimit -n") for value in (3, 4, 8, 12, 16, 23, 26)]
+    + [(resource.RLIMIT_FSIZE, value, "ulimit -f") for value in (0, 10)],
+)
+def test_a_limit_that_is_met_is_named(launch: Launcher, image: Path, kind: int, value: int, said: str) -> None:
+    """One line that names the limit, not a damaged image, and no container that lacks half of its mounts."""
+
+    def starve() -> None:
+        resource.setrlimit(kind, (value, value))
+
+    binds = ",".join(f"/usr/share:/bound{number}" for number in range(8))
+    result = launch.command(*launch.argv("exec", "-B", binds, image, "true"), before=[starve])
+    result.refused(said)
+    assert len(result.err.splitlines()) == 1, str(result)
+    assert "damaged" not in result.err
+    assert "sessiondir" not in result.err
+
+
 def test_limits_are_the_callers(launch: Launcher, images: Images) -> None:
     """R-L12: the kernel cuts the soft stack limit at a setuid exec; it is carried across."""
     wanted = {

@@ -129,9 +129,7 @@ def test_an_option_of_the_family_that_is_not_here_is_refused_in_one_line(
 
 
 def test_a_boolean_variable_that_is_none_is_refused(launch: Launcher, images: Images) -> None:
-    result = launch("exec", images.sandbox, "true", env={"SINGULARITY_CONTAIN": "perhaps"})
-    assert result.status in {1, 255}, str(result)
-    assert "SINGULARITY_CONTAIN" in result.err
+    launch("exec", images.sandbox, "true", env={"SINGULARITY_CONTAIN": "perhaps"}).misused("SINGULARITY_CONTAIN")
 
 
 @pytest.mark.parametrize("prefix", ["SINGULARITY", "APPTAINER"])

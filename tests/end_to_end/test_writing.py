@@ -64,7 +64,27 @@ def test_an_ext3_image_can_be_written_through_the_kernel(launch: Launcher, own_e
 
 @pytest.mark.formats("squashfs", "sif")
 def test_what_cannot_be_written_says_so(launch: Launcher, image: Path) -> None:
-    launch("exec", "-w", image, "true").refused()
+    result = launch("exec", "-w", image, "true")
+    result.refused("--writable-tmpfs", "overlay create", "--writable")
+    if launch.mode is Mode.ROOT:  # others may not write to the file at all
+        assert "(--writable: " in result.err
+        launch("exec", image, "true", env={"SINGULARITY_WRITABLE": "1"}).refused("(SINGULARITY_WRITABLE: ")
+
+
+@pytest.mark.needs("fuse", "fuse2fs")
+@pytest.mark.modes("suid", "userns")
+def test_an_overlay_of_another_owner_says_which_one_to_use(launch: Launcher, images: Images) -> None:
+    """It was told to use --fakeroot, which had been given."""
+    singularity = launch.prefix / "bin/singularity"
+    launch.command(singularity, "overlay", "create", "--size", "64", launch.home_inside / "own.img").ok()
+    launch.command(singularity, "overlay", "create", "--fakeroot", "--size", "64", launch.home_inside / "root.img").ok()
+    for name, words, said in (
+        ("own.img", ["-f"], "overlay create --fakeroot"),
+        ("root.img", [], "with --fakeroot where"),
+    ):
+        launch("exec", *words, "--overlay", launch.home_inside / name, images.sandbox, "true").refused(name, said)
+    for name, words in (("own.img", []), ("root.img", ["-f"])):
+        launch("exec", *words, "--overlay", launch.home_inside / name, images.sandbox, "true").ok()
 
 
 @pytest.mark.needs("root")
@@ -274,10 +294,9 @@ def test_an_underlay_keeps_links_and_permissions(launch: Launcher, images: Image
 def test_without_overlay_and_underlay_a_missing_point_is_a_warning(
     launch: Launcher, images: Images, directory: Path
 ) -> None:
-    configured = launch.configured("enable overlay = no\nenable underlay = no\n")
-    world = configured.changed(cwd=Path("/"))
-    (directory / "file").write_text("seen\n")
-    result = world("exec", "--no-home", "-B", f"{directory}:/data", images.sandbox, "cat", "/etc/image-name")
+    text = f"enable overlay = no\nenable underlay = no\nbind path = {directory}:/data\n"
+    world = launch.configured(text).changed(cwd=Path("/"))
+    result = world("exec", "--no-home", images.sandbox, "cat", "/etc/image-name")
     assert (result.status, result.out) == (0, "busybox of the tests\n"), str(result)
     assert [line for line in result.err.splitlines() if "/data" in line and line.startswith("WARNING: ")], str(result)
 

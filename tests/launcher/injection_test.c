@@ -12,6 +12,7 @@
 static struct arena arena;
 static struct injection injection;
 static struct error error;
+static const struct option_value env_file = {.id = OPTION_env_file, .name = "--env-file,more"};
 static char directory[] = "/tmp/injection_test.XXXXXX";
 static char first_file[64], second_file[64];
 
@@ -112,32 +113,32 @@ static void test_files(void)
     write_text(first_file, "# comment\nA=1\nexport B=\"$A two\"\nC='$x'\n");
     write_text(second_file, "A=second\n");
     begin();
-    injection_take_file(&injection, first_file, &error);
+    injection_take_file(&injection, &env_file, first_file, &error);
     CHECK(strcmp(finished(nothing), "SINGULARITYENV_A=1 SINGULARITYENV_B=1 two SINGULARITYENV_C=$x") == 0,
           "a file of assignments");
-    injection_take_file(&injection, second_file, &error);
+    injection_take_file(&injection, &env_file, second_file, &error);
     injection_take(&injection, "C=option", &error);
     CHECK(strcmp(finished(nothing), "SINGULARITYENV_A=second SINGULARITYENV_B=1 two SINGULARITYENV_C=option") == 0,
           "a later file goes before an earlier one, and --env before both");
     write_text(first_file, "A=$(echo live)\nB=\"$1+$2+$#\"\necho noise\nC='a\nb'\n[ -n \"$HOME\" ] && D=leak\nfalse\n");
     begin();
-    injection_take_file(&injection, first_file, &error);
+    injection_take_file(&injection, &env_file, first_file, &error);
     CHECK(strcmp(finished(nothing), "SINGULARITYENV_A=live SINGULARITYENV_B=one+two words+2 SINGULARITYENV_C=a\nb") == 0,
           "live code runs in a shell with the program's arguments and nothing of the environment");
     write_text(first_file, "A=$(\n");
     begin();
-    injection_take_file(&injection, first_file, &error);
+    injection_take_file(&injection, &env_file, first_file, &error);
     CHECK(strstr(finished(nothing), "/bin/sh could not evaluate it (status") != NULL, "a broken script stops the launch");
     begin();
-    injection_take_file(&injection, "/nonexistent/file", &error);
+    injection_take_file(&injection, &env_file, "/nonexistent/file", &error);
     CHECK(strcmp(finished(nothing), "--env-file: /nonexistent/file: No such file or directory") == 0, "so does a missing one");
     begin();
-    injection_take_file(&injection, "/", &error);
+    injection_take_file(&injection, &env_file, "/", &error);
     CHECK(strcmp(finished(nothing), "--env-file: /: Is a directory") == 0, "and a directory");
     begin();
     for (int i = 0; i < INJECTION_FILES; i++)
-        injection_take_file(&injection, second_file, &error);
-    CHECK(!injection_take_file(&injection, second_file, &error), "there is a limit to their number");
+        injection_take_file(&injection, &env_file, second_file, &error);
+    CHECK(!injection_take_file(&injection, &env_file, second_file, &error), "there is a limit to their number");
 }
 
 static const char *init_gives(const char *script, char *const *before)

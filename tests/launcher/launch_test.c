@@ -51,12 +51,17 @@ static bool fill(const char *words, const char *environment)
     return launch_take_options(launch, line.scope, &line.options, &error);
 }
 
-static void refused(const char *words, const char *sentence)
+static void refused_with(const char *words, const char *environment, const char *sentence)
 {
-    bool accepted = fill(words, NULL);
+    bool accepted = fill(words, environment);
 
     CHECK(!accepted && strcmp(error.text, sentence) == 0, "\"%s\" is refused: %s%s%s", words, sentence,
           strcmp(error.text, sentence) == 0 ? "" : " ; got: ", strcmp(error.text, sentence) == 0 ? "" : error.text);
+}
+
+static void refused(const char *words, const char *sentence)
+{
+    refused_with(words, NULL, sentence);
 }
 
 /* Entries as "first>second" and "(number)" where it is not 0, one blank between. */
@@ -104,42 +109,78 @@ static void test_binds(void)
     binds("exec|-B|.|i", "/here>/here");
     binds("exec|-B|./x//y/./z/|i", "/here/x/y/z>/here/x/y/z");
     binds("exec|-B|../x|i", "/here/../x>/x");
-    binds("exec|-B|/a:b|i", "/a>/b");
     binds("exec|-B|/a:/b/../../c/|i", "/a>/c");
     binds("exec|-B|/:/host|i", "/>/host");
     binds("exec|-B|/a:/b|-B|/a:/b|-B|/a:/b:ro|i", "/a>/b /a>/b(1)");
-    binds("exec|--mount|type=bind,source=/a,target=/b|i", "/a>/b");
+    binds("exec|--mount|type=bind,source=/a,target=/b|i", "/a>/b(2)");
     binds("exec|--mount=type=bind,src=/a,dst=/b,ro|--mount|readonly,type=bind,destination=/d,source=/c|i",
-          "/a>/b(1) /c>/d(1)");
-    binds("exec|--mount=type=bind,\"source=/a, \"\"b\"\"\",target=/c|i", "/a, \"b\">/c");
-    binds("exec|--mount=type=bind,source=/a:x,target=/c,readonly=false|i", "/a:x>/c");
+          "/a>/b(3) /c>/d(3)");
+    binds("exec|--mount=type=bind,\"source=/a, \"\"b\"\"\",target=/c|i", "/a, \"b\">/c(2)");
+    binds("exec|--mount=type=bind,source=/a:x,target=/c,readonly=false|i", "/a:x>/c(2)");
     CHECK(fill("exec|i", "SINGULARITY_MOUNT=type=bind,source=/a,target=/b\ntype=bind,source=/c,target=/d\n") &&
-              strcmp(listed(launch->request.bind, launch->request.bind_count), "/a>/b /c>/d") == 0,
+              strcmp(listed(launch->request.bind, launch->request.bind_count), "/a>/b(258) /c>/d(258)") == 0,
           "a variable may hold several mounts, one a line");
 }
 
 static void test_bind_refusals(void)
 {
     refused("exec|-B|/a:/b:ro:x|i",
-            "bind /a:/b:ro:x: more than two colons (SOURCE[:TARGET[:OPTIONS]], a colon in a path is written \"\\:\")");
-    refused("exec|-B|/a:/b:rx|i", "\"rx\" is not a valid bind option (ro and rw are)");
-    refused("exec|-B|:/b|i", "bind :/b: no source before the colon");
-    refused("exec|-B|/a:/b:image-src=/|i", "bind option image-src=/: binding from inside an image is not supported here "
+            "--bind /a:/b:ro:x: more than two colons (SOURCE[:TARGET[:OPTIONS]], a colon in a path is written \"\\:\")");
+    refused("exec|-B|/a:/b:rx|i", "--bind: \"rx\" is not a valid bind option (ro and rw are)");
+    refused("exec|-B|:/b|i", "--bind :/b: no source before the colon");
+    refused("exec|-B|/a:/b:image-src=/|i", "--bind: option image-src=/: binding from inside an image is not supported here "
                                            "(use --overlay, or bind a directory)");
-    refused("exec|-B|/a:/b:ro,id=2|i", "bind option id=2: binding from inside an image is not supported here "
+    refused("exec|-B|/a:/b:ro,id=2|i", "--bind: option id=2: binding from inside an image is not supported here "
                                        "(use --overlay, or bind a directory)");
     refused("exec|--mount|type=tmpfs,target=/x|i",
-            "mount type=tmpfs,target=/x: unsupported mount type (\"type=bind\" is the only one)");
-    refused("exec|--mount|type=bind,source=/x|i", "mount type=bind,source=/x: source and target are both needed");
-    refused("exec|--mount|type=bind,bind-propagation=shared|i", "mount: bind-propagation is not supported here");
+            "--mount type=tmpfs,target=/x: unsupported mount type (\"type=bind\" is the only one)");
+    refused("exec|--mount|type=bind,source=/x|i", "--mount type=bind,source=/x: source and target are both needed");
+    refused("exec|--mount|type=bind,bind-propagation=shared|i", "--mount: bind-propagation is not supported here");
     refused("exec|--mount|type=bind,size=3|i",
-            "invalid key \"size\" in mount specification (type, source, target, readonly)");
-    refused("exec|--mount|type=bind,\"source=/a|i", "mount type=bind,\"source=/a: a quote is not closed");
+            "--mount: invalid key \"size\" in mount specification (type, source, target, readonly)");
+    refused("exec|--mount|type=bind,\"source=/a|i", "--mount type=bind,\"source=/a: a quote is not closed");
+}
+
+static void test_relative_targets(void)
+{
+    refused("exec|-B|/a:b|i", "--bind /a: the path in the container must begin with \"/\", not \"b\"");
+    refused("exec|--mount|type=bind,src=/a,dst=b|i", "--mount /a: the path in the container must begin with \"/\", not \"b\"");
+    refused("exec|-S|/a,b|i", "--scratch: the path in the container must begin with \"/\", not \"b\"");
+    refused("exec|-H|/a:b|i", "--home: the path in the container must begin with \"/\", not \"b\"");
+}
+
+/* A wrong value of a variable is not blamed on the option. */
+static void test_variables_are_named(void)
+{
+    refused_with("exec|i", "SINGULARITY_BIND=/a:b", "SINGULARITY_BIND /a: the path in the container must begin with \"/\", not \"b\"");
+    refused_with("exec|i", "APPTAINER_BINDPATH=:/b", "APPTAINER_BINDPATH :/b: no source before the colon");
+    refused_with("exec|i", "SINGULARITY_BIND=/a:/b:rx", "SINGULARITY_BIND: \"rx\" is not a valid bind option (ro and rw are)");
+    refused_with("exec|i", "SINGULARITY_MOUNT=type=bind,size=3",
+                 "SINGULARITY_MOUNT: invalid key \"size\" in mount specification (type, source, target, readonly)");
+    refused_with("exec|i", "SINGULARITY_SCRATCHDIR=b", "SINGULARITY_SCRATCHDIR: the path in the container must begin with \"/\", not \"b\"");
+    refused_with("exec|i", "SINGULARITY_ADD_CAPS=xyzzy", "SINGULARITY_ADD_CAPS: unknown capability \"xyzzy\" (see: man 7 capabilities)");
+    refused_with("exec|i", "SINGULARITY_KEEP_FD=x", "SINGULARITY_KEEP_FD: \"x\" is no descriptor (numbers, or \"all\")");
+    refused_with("exec|i", "APPTAINER_FABRIC=foo", "APPTAINER_FABRIC=foo: \"auto\", \"host\" or \"container\" is wanted");
+}
+
+/* The starter is told which variable stood for which option, and which one gave a bind. */
+static void test_origins(void)
+{
+    struct request *request = &launch->request;
+
+    CHECK(fill("exec|-B|/c|--mount|type=bind,src=/d,dst=/d|i", "SINGULARITY_HOME=/h|SINGULARITY_BIND=/a|APPTAINER_BINDPATH=/b") &&
+              strcmp(listed(request->variable, request->variable_count),
+                     "SINGULARITY_BIND>--bind APPTAINER_BINDPATH>--bind SINGULARITY_HOME>--home") == 0,
+          "variables and their options: %s", listed(request->variable, request->variable_count));
+    CHECK(strcmp(listed(request->bind, request->bind_count), "/a>/a(256) /b>/b(512) /c>/c /d>/d(2)") == 0,
+          "binds and where they came from: %s", listed(request->bind, request->bind_count));
+    CHECK(fill("exec|-B|/a|i", "SINGULARITY_BIND=/a") && request->bind_count == 1, "the same bind twice is one bind");
 }
 
 static void test_limits_of_binds(void)
 {
     static char words[8192];
+    const struct option_value bind_option = {.id = OPTION_bind, .name = "--bind,more"};
     size_t used = (size_t)snprintf(words, sizeof words, "/0");
     struct text_store store;
 
@@ -148,17 +189,17 @@ static void test_limits_of_binds(void)
     memset(launch, 0, sizeof *launch);
     error = (struct error){.number = 0};
     launch_begin(launch, &arena, cwd, false);
-    CHECK(bind_take(&launch->request, &launch->store, cwd, words, &error) && launch->request.bind_count == 256,
+    CHECK(bind_take(launch, &bind_option, words, &error) && launch->request.bind_count == 256,
           "256 binds fit");
-    CHECK(!bind_take(&launch->request, &launch->store, cwd, "/more", &error) &&
-              strcmp(error.text, "more than 256 binds (bind a directory above them)") == 0,
+    CHECK(!bind_take(launch, &bind_option, "/more", &error) &&
+              strcmp(error.text, "--bind: more than 256 binds (bind a directory above them)") == 0,
           "one more is refused");
     memset(words, 'x', sizeof words - 1);
     words[0] = '/';
     words[5000] = '\0';
     error = (struct error){.number = 0};
     launch->request.bind_count = 0;
-    CHECK(!bind_take(&launch->request, &launch->store, cwd, words, &error) && strstr(error.text, "File name too long") != NULL,
+    CHECK(!bind_take(launch, &bind_option, words, &error) && strstr(error.text, "File name too long") != NULL,
           "a path of 5000 bytes is refused, not cut");
     store = (struct text_store){words, 4};
     CHECK(text_copy(&store, "abc", 3) != NULL && text_copy(&store, "", 0) == NULL, "a full store says so");
@@ -168,9 +209,9 @@ static void test_lists_and_paths(void)
 {
     struct request *request = &launch->request;
 
-    CHECK(fill("exec|-S|/a,b/../c|-S|\"/x,y\"|i", NULL) &&
+    CHECK(fill("exec|-S|/a,/b/../c|-S|\"/x,y\"|i", NULL) &&
               strcmp(listed(request->scratch, request->scratch_count), "/a /c /x,y") == 0,
-          "scratch directories add up, from the container's root, quoted as CSV");
+          "scratch directories add up, quoted as CSV");
     CHECK(fill("exec|-o|up|-o|/img.sqfs:ro,/d:rw|i", NULL) &&
               strcmp(listed(request->overlay, request->overlay_count), "/here/up /img.sqfs(1) /d") == 0,
           "overlays keep their order, with :ro");
@@ -188,7 +229,7 @@ static void test_lists_and_paths(void)
     CHECK(fill("exec|--dns|1.2.3.4|--dns|::1,8.8.8.8|i", NULL) && strcmp(request->dns, "1.2.3.4,::1,8.8.8.8") == 0,
           "name servers add up");
     CHECK(fill("exec|-B|/cl:/x|i", "SINGULARITY_BINDPATH=/v:/x") &&
-              strcmp(listed(request->bind, request->bind_count), "/v>/x /cl>/x") == 0,
+              strcmp(listed(request->bind, request->bind_count), "/v>/x(256) /cl>/x") == 0,
           "binds of a variable come first, so that those of the command line show");
     CHECK(fill("exec|i", "SINGULARITY_SCRATCH=/a , /b") &&
               strcmp(listed(request->scratch, request->scratch_count), "/a /b") == 0,
@@ -233,11 +274,11 @@ static void test_value_refusals(void)
     refused("exec|--hostname|a..b|i", "--hostname a..b: no host name (letters, digits, hyphens and dots, at most 64)");
     refused("exec|--hostname|a b|i", "--hostname a b: no host name (letters, digits, hyphens and dots, at most 64)");
     refused("exec|-H|a:b:c|i", "--home a:b:c: SOURCE or SOURCE:TARGET is wanted");
-    refused("exec|-H|/a:b|i", "--home /a:b: the path in the container must begin with \"/\"");
+    refused("exec|-H|/a:b|i", "--home: the path in the container must begin with \"/\", not \"b\"");
     refused("exec|--app|../x|i", "--app ../x: no name of an application");
     refused("exec|--dry-run=xml|i", "--dry-run=xml: \"text\" or \"json\" is wanted");
-    refused("exec|--add-caps|net_rw|i", "unknown capability \"net_rw\" (did you mean cap_net_raw?)");
-    refused("exec|--drop-caps|xyzzy|i", "unknown capability \"xyzzy\" (see: man 7 capabilities)");
+    refused("exec|--add-caps|net_rw|i", "--add-caps: unknown capability \"net_rw\" (did you mean cap_net_raw?)");
+    refused("exec|--drop-caps|xyzzy|i", "--drop-caps: unknown capability \"xyzzy\" (see: man 7 capabilities)");
     refused("exec|--keep-fd|x|i", "--keep-fd: \"x\" is no descriptor (numbers, or \"all\")");
     refused("exec|--keep-fd|987654|i", "--keep-fd: descriptor 987654: Bad file descriptor");
     refused("exec|-S|\"/a|i", "--scratch \"/a: a quote is not closed");
@@ -276,10 +317,10 @@ static void test_images(void)
     cwd = NULL;
     fill("exec|i", NULL);
     CHECK(!launch_take_image(launch, "a", &error) &&
-              strcmp(error.text, "image a: a relative path, and the current directory is gone") == 0,
+              strcmp(error.text, "image a: relative to the current directory, which is gone: No such file or directory") == 0,
           "a relative image in a deleted directory is refused");
-    refused("exec|-B|x|i", "bind x: a relative path, and the current directory is gone");
-    refused("exec|-W|x|i", "--workdir x: a relative path, and the current directory is gone");
+    refused("exec|-B|x|i", "--bind x: relative to the current directory, which is gone: No such file or directory");
+    refused("exec|-W|x|i", "--workdir x: relative to the current directory, which is gone: No such file or directory");
     CHECK(fill("exec|-B|/x|-W|/w|i", NULL) && launch_take_image(launch, "/a", &error),
           "absolute paths need no current directory");
     cwd = "/here";
@@ -352,6 +393,9 @@ int main(void)
     message_begin(LEVEL_FATAL, false);
     test_binds();
     test_bind_refusals();
+    test_relative_targets();
+    test_variables_are_named();
+    test_origins();
     test_limits_of_binds();
     test_lists_and_paths();
     test_flags();

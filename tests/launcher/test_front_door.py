@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+import pty
 import pwd
 import resource
 import shutil
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from singularity.cli.options_table import Entry, Kind, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -185,7 +188,7 @@ def test_what_python_is_asked(door: FrontDoor, words: list[str], wanted: list[st
 def test_an_archive_goes_to_python_and_a_directory_of_that_name_does_not(door: FrontDoor, tmp_path: Path) -> None:
     archive, directory = tmp_path / "a.tar.bz2", tmp_path / "d.tar"
     archive.touch()
-    directory.mkdir()
+    (directory / "bin").mkdir(parents=True)
     assert door("run", archive).lines[-3:] == ["python launch", "python run", f"python {archive}"]
     assert f"image {directory}" in door.launched("run", directory)
     assert door("--quiet", "run", archive).lines[3:5] == ["python launch", "python --quiet"]
@@ -225,6 +228,155 @@ def test_missing_words_are_wrong_usage(door: FrontDoor, words: list[str]) -> Non
     assert (ended.status, ended.out, len(ended.err.splitlines())) == (1, "", 1)
     assert ended.err.startswith("ERROR:   ")
     assert f"singularity {words[0]}" in ended.err
+
+
+BIND, TERMINAL = "--bind SOURCE[:TARGET]", "leave it out, a program has your terminal"
+DOCKER = {
+    "-v /a:/b /i x": f"unknown option -v for exec (it is Docker's; here: {BIND})",
+    "-v/a:/b /i x": f"unknown option -v/a:/b for exec (it is Docker's; here: {BIND})",
+    "--volume /a:/b /i x": f"unknown option --volume for exec (it is Docker's; here: {BIND})",
+    "--volume=/a:/b /i x": f"unknown option --volume for exec (it is Docker's; here: {BIND})",
+    "--gpus all /i x": "unknown option --gpus for exec (it is Docker's; here: --nv, or --rocm)",
+    "-it /i x": f"unknown option -it for exec (it is Docker's; here: {TERMINAL})",
+    "-ti /i x": f"unknown option -ti for exec (it is Docker's; here: {TERMINAL})",
+    "--rm /i x": "(it is Docker's; here: leave it out, nothing of a container stays)",
+    "--privileged /i x": "(it is Docker's; here: --fakeroot to appear as root)",
+    "--entrypoint sh /i": '(it is Docker\'s; here: "singularity exec IMAGE PROGRAM" in place of run)',
+    "-p 8080:80 /i x": "8080:80: no such image (-p is --pid here: ports need no option,",
+    "-p 53:53/udp /i x": "53:53/udp: no such image (-p is --pid here: ports need no option,",
+    "-p 80:80/tcp /i x": "80:80/tcp: no such image (-p is --pid here: ports need no option,",
+    "-e A=b /i x": "A=b: no such image (-e is --cleanenv here: --env NAME=VALUE sets a variable)",
+    "-w /no/such /i x": "/no/such: no such image (-w is --writable here: --cwd DIR starts in a directory)",
+    "-u alice /i x": "alice: no such image (-u is --userns here: programs run as you,",
+    "--user 1000:100 /i x": "1000:100: no such image (-u is --userns here: programs run as you,",
+    "-v /i x": "option -v goes before the verb (see: singularity help exec)",
+    "-d /i x": "option -d goes before the verb (see: singularity help exec)",
+}
+
+
+@pytest.mark.parametrize("words", DOCKER)
+def test_options_of_docker_are_answered_with_ours(door: FrontDoor, words: str) -> None:
+    ended = door("exec", *words.split())
+    assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert ended.err.startswith("ERROR:   ")
+    assert DOCKER[words] in ended.err
+
+
+def test_a_flag_before_an_image_that_is_there_is_a_flag(door: FrontDoor, tmp_path: Path) -> None:
+    image = tmp_path / "x"
+    image.touch()
+    for flag in ("-e", "-p", "-w", "-u"):
+        assert f"image {image}" in door.launched("exec", flag, image, "x")
+        assert f"image {tmp_path}/gone.sif" in door.launched("exec", flag, "gone.sif", "x", cwd=tmp_path)
+    assert f"image {tmp_path}/gone" in door.launched("exec", "-e", "-c", tmp_path / "gone", "x")
+
+
+def test_a_directory_that_is_no_image_is_said_to_be_none(door: FrontDoor, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "tool").touch()
+    for words in (["exec", tmp_path, "tool"], ["exec", tmp_path, "/no"], ["run", tmp_path], ["shell", tmp_path]):
+        ended = door(*words)
+        assert (ended.status, ended.out, ended.err.count("\n")) == (255, "", 1)
+        assert f"{tmp_path}: a directory, but no image" in ended.err
+        assert "build --sandbox" in ended.err
+    ended = door("exec", "-w", tmp_path, "/i", "x")
+    assert (ended.status, "--cwd DIR" in ended.err) == (1, True), ended
+    assert f"image {tmp_path}" in door.launched("exec", tmp_path, "/tool"), "the program is in it"
+    (tmp_path / "bin").mkdir()
+    assert f"image {tmp_path}" in door.launched("run", tmp_path)
+
+
+VALUED = [entry for entry in table() if entry.kind not in {Kind.FLAG, Kind.COUNT} and entry.identifier != "config"]
+WRONG = {
+    "bind": "/a:relative",
+    "mount": "type=tmpfs,dst=/a",
+    "home": "/a:relative",
+    "scratch": "relative",
+    "network": "bridge",
+    "hostname": "under_score",
+    "dns": "foo",
+    "join": "maybe",
+    "keep_fd": "foo",
+    "env": "FOO",
+    "app": "a/b",
+    "add_caps": "foo",
+    "drop_caps": "foo",
+    "fabric": "foo",
+    "mpi": "foo",
+    "dry_run": "foo",
+    "target_uid": "-1",
+    "target_gid": "foo",
+    "messagelevel": "foo",
+}
+NEVER_WRONG = {
+    "paths, of which any may exist": {"workdir", "overlay", "env_file", "cwd", "shell", "tmpdir", "authfile", "image"},
+    "an unknown word is a warning, as elsewhere in the family": {"no_mount"},
+    "judged by Python, and only where something is fetched": {
+        "docker_host", "library_url", "platform", "arch", "arch_variant",
+    },
+    "has no effect here": {"runscript_timeout"},
+}  # fmt: skip
+
+
+def test_every_option_with_a_value_has_a_wrong_one_or_none() -> None:
+    known = set(WRONG).union(*NEVER_WRONG.values())
+    assert {entry.identifier for entry in VALUED if entry.kind is not Kind.NONE_HERE} == known
+
+
+@pytest.mark.parametrize("entry", VALUED, ids=lambda entry: entry.identifier)
+def test_a_wrong_value_is_wrong_usage_whoever_gives_it(door: FrontDoor, entry: Entry) -> None:
+    """Status 1 and one line that names the option, or the variable that stood for it."""
+    absent = entry.kind is Kind.NONE_HERE
+    verb = "shell" if "exec" not in entry.verbs and "global" not in entry.verbs else "exec"
+    value = WRONG.get(entry.identifier, "foo")
+    if not absent and entry.identifier not in WRONG:
+        assert door(verb, *(f"{name}={value}" for name in entry.spellings), "/i", "x").status in {0, 255}
+        return
+    for name in entry.spellings:
+        words = [f"{name}={value}"] if name.startswith("--") and not absent else [name, value]
+        ended = door(verb, *([name] if entry.kind is Kind.NONE_HERE else words), "/i", "x")
+        assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1), (name, ended)
+        assert ended.err.startswith("ERROR:   ")
+        assert f"--{entry.names[0]}" in ended.err or name in ended.err, ended
+    for variable in entry.variables:
+        for prefix in ("SINGULARITY_", "APPTAINER_"):
+            ended = door(verb, "/i", "x", env={prefix + variable: value})
+            if entry.identifier.startswith("target_") and os.geteuid() != 0:
+                assert ended.status == 0, "for root only"
+                continue
+            assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1), (variable, ended)
+            assert f"{prefix}{variable}" in ended.err, ended
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "coloured"),
+    [
+        ([], {"TERM": "xterm"}, True),
+        ([], {}, True),
+        ([], {"TERM": "xterm", "NO_COLOR": ""}, True),
+        (["--nocolor"], {"TERM": "xterm"}, False),
+        ([], {"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ([], {"TERM": "dumb"}, False),
+        ([], {"TERM": "xterm", "APPTAINER_NOCOLOR": "1"}, False),
+    ],
+)
+def test_colour_is_for_terminals_that_take_it(
+    door: FrontDoor, words: list[str], env: dict[str, str], *, coloured: bool
+) -> None:
+    """Of the front door's own messages, and of the starter's, which it is told."""
+    master, slave = pty.openpty()
+    argv = ["singularity", *words, "exec", "-B", "/a", "--env-file", "/no/such", "/i", "x"]
+    program = door.place / "bin/singularity"
+    environment = {"HOME": "/nonexistent", **env}
+    subprocess.run(argv, executable=program, env=environment, stderr=slave, check=False)
+    said = os.read(master, 1000)
+    assert (b"\x1b[31m" in said) is coloured, said
+    assert b"/no/such" in said
+    argv[-4:-2] = []
+    done = subprocess.run(argv, executable=program, env=environment, stdout=subprocess.PIPE, stderr=slave, check=False)
+    assert (b"colour\n" in done.stdout) is coloured, done.stdout
+    os.close(master)
+    os.close(slave)
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
@@ -350,7 +502,7 @@ def test_init_scripts_come_before_everything(door: FrontDoor, tmp_path: Path) ->
     (tmp_path / ".singularity-init").write_text(script)
     lines = door.launched("exec", "/i", "x", env={"HOME": str(tmp_path)})
     assert {
-        "bind /global|/global|0",
+        "bind /global|/global|256",
         "environment TEST_SITE=1",
         "environment TEST_USER=1+1",
         "environment SINGULARITYENV_LD_LIBRARY_PATH=/opt/cuda",
