@@ -1,7 +1,7 @@
 #include "images.h"
 
 #include <errno.h>
-#include <sys/file.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -42,10 +42,14 @@ static bool lock(const struct image *image, const char *path, bool writable, str
 
     if (!ext)
         return true;
-    for (int tries = 0; flock(image->fd, (writable ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0; tries++) {
-        if (errno != EWOULDBLOCK && !writable)
+    struct flock range = {.l_type = (short)(writable ? F_WRLCK : F_RDLCK), .l_whence = SEEK_SET};
+
+    /* of the open file, as flock(2), but only who can write an image can keep its readers out (Linux 3.15) */
+    for (int tries = 0; fcntl(image->fd, F_OFD_SETLK, &range) < 0; tries++) {
+        bool held = errno == EAGAIN || errno == EACCES;
+        if (!held && !writable)
             return true; /* a file system without locks: nobody can lock it for writing either */
-        if (errno != EWOULDBLOCK)
+        if (!held)
             return error_set(error, errno, "%.500s cannot be locked for writing (is it on a network file system?)", path);
         if (tries == LOCK_TRIES && writable)
             return error_set(error, 0, "%.500s is in use: it can be written by one container at a time, and only when none "

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import logging
 import os
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,12 +15,34 @@ from singularity.errors import FileError
 logger = logging.getLogger(__name__)
 
 _PAUSE, _LONGEST_PAUSE = 0.02, 0.2  # seconds between looks at a lock: a hundred that wait leave time for the one
+_IMAGE_TRIES, _IMAGE_PAUSE = 20, 0.025  # half a second, as launches have it
 _PATIENCE, _LIMIT = 1.0, 3600.0  # seconds: before a word about it, in all
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 def _never() -> bool:
     return False
+
+
+def lock_image(fd: int, *, writable: bool) -> None:
+    """The lock of launches on an image, for a descriptor that is open for it: one writer, or any readers.
+
+    A lock of the open file (fcntl(2), F_OFD_SETLK), which ends with it: only who can write an image can keep readers
+    out. Raises BlockingIOError after half a second, and OSError where the file system has no locks.
+    """
+    kind = fcntl.F_WRLCK if writable else fcntl.F_RDLCK
+    whole = struct.pack("hhqqi", kind, os.SEEK_SET, 0, 0, 0)  # struct flock: type, whence, start, length, pid
+    for last in (*[False] * _IMAGE_TRIES, True):
+        try:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, whole)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            if last:
+                raise BlockingIOError(*error.args) from error
+            time.sleep(_IMAGE_PAUSE)
+        else:
+            return
 
 
 @contextmanager

@@ -7,6 +7,7 @@ The SIF writer here is written from the format's description and shares nothing 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import shutil
@@ -17,7 +18,7 @@ import uuid
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -108,6 +109,12 @@ fi
 exec /bin/sh "$@"
 """
 OLD_RUNSCRIPT = 'echo "old image, $# arguments: $*"\n'  # no interpreter line, as 2.x builds wrote it
+
+
+def hold(file: IO[bytes], *, writable: bool) -> None:
+    """The lock that a launch holds on an image, for as long as the file is open."""
+    kind = fcntl.F_WRLCK if writable else fcntl.F_RDLCK
+    fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi", kind, os.SEEK_SET, 0, 0, 0))
 
 
 def tool(*argv: str | Path, stdin: bytes | None = None) -> str:

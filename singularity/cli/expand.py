@@ -1,10 +1,6 @@
 """`singularity expand IMAGE`: more room in an ext3 image."""
 
-import fcntl
 import logging
-import os
-import stat
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -38,7 +34,6 @@ def command(image: Path, *, size: str) -> None:
     from singularity.image import change, ext
     from singularity.image.opened import opened
 
-    _mend_length(image)
     with opened(image, writable=True, missing="make it: singularity create") as found:
         if found.image.format is not Format.EXT:
             raise _refusal(image, found.image.format)
@@ -65,18 +60,3 @@ def _refusal(image: Path, kind: Format) -> FileError:
             f"{image}: {what}", hint="use --overlay, or make a directory of it: singularity build --sandbox"
         )
     return FileError(f"{image}: a {kind.value}, not an ext3 image, and as large as its content")
-
-
-def _mend_length(image: Path) -> None:
-    """Gives an image back the few bytes that a killed `expand` can leave missing, without which it is none."""
-    from singularity.image import ext
-
-    with suppress(OSError):
-        fd = os.open(image, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        try:
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if ext.lengthen(fd):
-                    logger.info("%s: an expand was killed here, and is taken up", image)
-        finally:
-            os.close(fd)

@@ -47,26 +47,6 @@ def check(fd: int, offset: int, *, name: str, purpose: str) -> bool:
     return bool(finished.status)
 
 
-def lengthen(fd: int) -> bool:
-    """Gives back the end that a killed `expand` took from a file that begins with an ext file system.
-
-    That end is free room, and shorter than a block. Returns whether there was anything to do.
-    """
-    head = os.pread(fd, 128, 0)
-    offset = head.find(b"\n") + 1 if head.startswith(b"#!") else 0
-    block = os.pread(fd, layout.SUPERBLOCK_SIZE, offset + layout.SUPERBLOCK_AT)
-    size = os.fstat(fd).st_size
-    try:
-        found = layout.superblock(block, 1 << 62)
-    except ImageError:
-        return False
-    end = offset + found.blocks * found.block_size
-    if not 0 < end - size <= offset:
-        return False
-    os.ftruncate(fd, end)
-    return True
-
-
 def expand(fd: int, offset: int, more: int, *, purpose: str) -> None:
     """Makes the file system at `offset` of a file open for writing `more` bytes larger, or as large as the file is.
 

@@ -4,11 +4,8 @@ Launches take the same lock (`launcher/sexec.c`): writers of an ext file system 
 written, squashfs, needs none.
 """
 
-import errno
-import fcntl
 import os
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +14,7 @@ from pathlib import Path
 from singularity.errors import FileError, ImageError
 from singularity.image.identify import Format, Image, recognise
 from singularity.image.identify import Partition as Part
-
-_TRIES, _PAUSE = 20, 0.025  # as launches do: half a second, in seconds
+from singularity.locks import lock_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +82,14 @@ def _lock(fd: int, image: Image, *, writable: bool) -> None:
     partitions = (image.root, *image.overlays)
     if not any(each.format is Format.EXT for each in partitions):
         return
-    for last in (*[False] * _TRIES, True):
-        try:
-            fcntl.flock(fd, (fcntl.LOCK_EX if writable else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno != errno.EWOULDBLOCK:
-                if not writable:  # a file system without locks: nobody can lock it for writing either
-                    return
-                what = f"{image.path}: cannot be locked for writing: {error.strerror}"
-                raise FileError(what, hint="is it on a network file system?") from error
-            if last:
-                raise _in_use(image.path, writable=writable) from error
-            time.sleep(_PAUSE)
-        else:
-            return
+    try:
+        lock_image(fd, writable=writable)
+    except BlockingIOError as error:
+        raise _in_use(image.path, writable=writable) from error
+    except OSError as error:
+        if writable:  # where there are no locks nobody can lock it for writing, and reading is safe
+            what = f"{image.path}: cannot be locked for writing: {error.strerror}"
+            raise FileError(what, hint="is it on a network file system?") from error
 
 
 def _in_use(path: Path, *, writable: bool) -> FileError:

@@ -25,6 +25,7 @@ from singularity import files, kernel
 from singularity.errors import FileError, ImageError
 from singularity.image import sif
 from singularity.image.sif import DataType, Descriptor, PartitionType, Sif
+from singularity.locks import lock_image
 
 logger = logging.getLogger(__name__)
 
@@ -92,17 +93,13 @@ def editing(path: Path) -> Iterator["Editor"]:
 
 def _lock(fd: int, path: Path) -> None:
     """The lock that launches hold on images which they write, or which writing would harm."""
-    for _ in range(_LOCK_TRIES):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_PAUSE)
-        except OSError as error:
-            what = f"{path} cannot be locked: {error.strerror}"
-            raise FileError(what, hint="is it on a network file system?") from error
-        else:
-            return
-    raise FileError(f"{path} is in use", hint="it can be changed when no container runs from it")
+    try:
+        lock_image(fd, writable=True)
+    except BlockingIOError as error:
+        raise FileError(f"{path} is in use", hint="it can be changed when no container runs from it") from error
+    except OSError as error:
+        what = f"{path} cannot be locked: {error.strerror}"
+        raise FileError(what, hint="is it on a network file system?") from error
 
 
 class Editor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import machine
 import pytest
 from containers import by_two, contents, digest, ext3_image, in_turn
+from images import hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -276,7 +276,7 @@ def test_killed_it_leaves_the_image_as_it_was(builder: Person, full: Path, endin
 @by_two("builder")
 def test_an_image_in_use_is_refused(builder: Person, full: Path) -> None:
     with full.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+        hold(file, writable=False)
         result = builder("bootstrap", full, define(builder, "%post\n    true\n"))
     assert result.status == 255
     assert "in use" in result.err

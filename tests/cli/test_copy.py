@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import machine
 import pytest
 from containers import by_two, contents, digest, ext3_image, in_turn
+from images import hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -277,7 +277,7 @@ def test_images_whose_content_is_fixed_are_refused(person: Person, tree: Path) -
 @pytest.mark.usefixtures("files")
 def test_an_image_in_use_is_refused(person: Person, image: Path) -> None:
     with image.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+        hold(file, writable=False)
         person("copy", image, "files/one", "/etc").refused("in use")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import lzma
 import os
 import random
@@ -16,7 +15,7 @@ import machine
 import pytest
 import streams
 from containers import Person, ext3_image
-from images import tool
+from images import hold, tool
 from trees import fill
 from typists import typist
 
@@ -115,13 +114,13 @@ def test_an_image_of_version_2_with_its_stray_byte_is_expanded(person: Person) -
     assert streams.is_clean(image, OFFSET)
 
 
-@pytest.mark.parametrize("lock", [fcntl.LOCK_SH, fcntl.LOCK_EX])
-def test_an_image_in_use_is_refused(person: Person, filled: Path, lock: int) -> None:
+@pytest.mark.parametrize("writable", [False, True])
+def test_an_image_in_use_is_refused(person: Person, filled: Path, *, writable: bool) -> None:
     """R-I2: launches hold these locks."""
     image = own(person, filled)
     before = image.read_bytes()
-    with image.open("rb") as file:
-        fcntl.flock(file, lock)
+    with image.open("r+b") as file:
+        hold(file, writable=writable)
         begin = time.monotonic()
         result = person("expand", image)
         assert time.monotonic() - begin < 60

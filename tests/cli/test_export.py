@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 import shutil
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from containers import Found, by_two, contents, digest, in_turn
-from images import Partition, squashfs, write_sif
+from images import Partition, hold, squashfs, write_sif
 
 if TYPE_CHECKING:
     from containers import Person
@@ -185,8 +184,8 @@ def contents_of(path: Path) -> dict[str, Found]:
 
 @by_two("person")
 def test_an_image_that_is_being_written_is_refused(person: Person, image: Path) -> None:
-    with image.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with image.open("r+b") as file:
+        hold(file, writable=True)
         person("export", image).refused("being written")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 import shutil
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 import machine
 import pytest
 from containers import Found, by_two, contents, digest, ext3_image, in_turn
-from images import tool
+from images import hold, tool
 from ordinary_user import ALICE
 
 if TYPE_CHECKING:
@@ -372,7 +371,7 @@ def test_a_hard_link_to_nothing_is_refused_by_the_name_of_the_image(person: Pers
 @by_two("person")
 def test_an_image_in_use_is_refused(person: Person, image: Path, archive: Path) -> None:
     with image.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+        hold(file, writable=False)
         person("import", image, archive).refused("in use")
 
 

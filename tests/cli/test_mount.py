@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shlex
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 import machine
 import pytest
 from containers import by_two, contents, digest
-from images import Partition, squashfs, write_sif
+from images import Partition, hold, squashfs, write_sif
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,11 +185,11 @@ def test_a_damaged_image_is_one_line(mounter: Person, mountable: Path) -> None:
 
 
 def test_an_image_in_use_is_refused_with_a_word(mounter: Person, mountable: Path) -> None:
-    with mountable.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with mountable.open("r+b") as file:
+        hold(file, writable=True)
         mounter("mount", mountable, stdin=b"").refused("being written")
     with mountable.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+        hold(file, writable=False)
         mounter("mount", "-w", mountable, stdin=b"").refused("in use")
         mounter.does("mount", mountable, stdin=typed("true"))
 

@@ -1,6 +1,7 @@
 """Attacks that once got past the starter, and their sisters: links in overlays, layers that open directories of others,
 descriptors of the launcher, places that only look allowed."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -354,3 +355,15 @@ def test_modes_are_what_the_tests_say(launch: Launcher, images: Images) -> None:
     seen = launch("exec", images.sif, "readlink", "/proc/self/ns/user").ok().out.strip()
     own = os.readlink("/proc/self/ns/user")
     assert (seen == own) == (launch.mode is not Mode.USERNS)
+
+
+@pytest.mark.modes("suid", "userns")
+@pytest.mark.needs("fuse", "fuse2fs")
+@pytest.mark.formats("ext3", "sif")
+def test_a_readers_lock_keeps_nobody_out(launch: Launcher, image: Path) -> None:
+    """R-I9: who can only read an image can lock it, as far as flock(2) goes, and blocks no launch of others."""
+    with image.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        begin = time.monotonic()
+        launch("exec", image, "true").ok()
+        assert time.monotonic() - begin < 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 import random
@@ -13,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from images import hold
 from sif_checker import check
 
 from singularity.errors import FileError, ImageError
@@ -159,7 +159,7 @@ def test_the_digest_of_an_oci_object_is_in_its_descriptor(file: Path) -> None:
 def test_a_file_in_use_is_refused(file: Path) -> None:
     """R-I2: under the lock that launches hold."""
     with file.open("rb") as other:
-        fcntl.flock(other, fcntl.LOCK_SH)
+        hold(other, writable=False)
         with pytest.raises(FileError, match="is in use"), sif_edit.editing(file):
             pass
 
