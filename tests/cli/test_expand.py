@@ -196,16 +196,7 @@ def test_killed_it_leaves_an_image_that_works(root: Person, filled: Path) -> Non
     assert ended[False] > 0
 
 
-def test_an_end_that_is_missing_since_a_kill_is_given_back(person: Person, filled: Path) -> None:
-    image = own(person, filled)
-    os.truncate(image, image.stat().st_size - 20)
-    result = person.does("expand", "-s", "16", image)
-    assert result.err == f"INFO:    {image}: an expand was killed here, and is taken up\n"
-    assert blocks_of(image) == 40
-    assert streams.is_clean(image, OFFSET)
-
-
-def test_a_truncated_image_is_not(person: Person, filled: Path) -> None:
+def test_a_truncated_image_is_not_expanded(person: Person, filled: Path) -> None:
     image = own(person, filled)
     os.truncate(image, image.stat().st_size - 5000)
     result = person("expand", "-s", "16", image)
