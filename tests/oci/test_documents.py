@@ -167,6 +167,21 @@ def test_names_as_containerd_writes_them(layout: Layout) -> None:
         assert str(found(layout.path, tag).digest) == blob.digest
 
 
+def test_what_is_kept_beside_an_image_is_none(layout: Layout) -> None:
+    """A list of packages (SBOM) or a signature in the image's index, without a platform; nested in another index."""
+    made = layout.image([layer(("a", b"1"))])
+    kind = "application/spdx+json"
+    empty = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": "sha256:" + "0" * 64, "size": 2}
+    beside = layout.document(MANIFEST, {"schemaVersion": 2, "artifactType": kind, "config": empty, "layers": [empty]})
+    platform = {"architecture": "amd64", "os": "linux"}
+    for itself in (made.descriptor(platform=platform), made.descriptor(artifactType=CONFIG), made.descriptor()):
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [beside.descriptor(artifactType=kind), itself]}
+        outer = {"schemaVersion": 2, "manifests": [layout.document(INDEX, index).descriptor(platform=platform)]}
+        layout.manifests.clear()
+        layout.add(layout.document(INDEX, outer), "t")
+        assert str(found(layout.path, ":t").digest) == made.digest
+
+
 def test_attestations_are_no_images(layout: Layout) -> None:
     real, note = layout.image([layer(("a", b""))]), layout.image([layer(("b", b""))])
     annotations = {"vnd.docker.reference.type": "attestation-manifest"}
