@@ -323,6 +323,18 @@ def test_an_archive_that_ends_early_is_told(tmp_path: Path) -> None:
     assert "ends within x0/layer.tar (incomplete? fetch it again)" in refusal(path, transport="docker-archive")
 
 
+@pytest.mark.parametrize("padding", [0, 1, 200])
+def test_the_last_file_of_an_archive_needs_no_padding(tmp_path: Path, padding: int) -> None:
+    """Files are found by their places, and all that matters of them has a digest."""
+    path = tmp_path / "saved.tar"
+    saved(path, ("x", ["x:1"], [layer(("a", b"a"))]))
+    whole = path.read_bytes()
+    end = len(whole.rstrip(b"\0"))
+    assert 0 < end % 512 < 300
+    path.write_bytes(whole[: end + padding])
+    assert len(found(path, ":x:1", transport="docker-archive").layers) == 1
+
+
 def test_links_of_an_archive_stay_inside_it(tmp_path: Path) -> None:
     path = tmp_path / "saved.tar"
     with tarfile.open(path, "w") as archive:
