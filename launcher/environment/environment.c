@@ -262,20 +262,16 @@ static void drop_unless_exported(struct variables *variables, const char *name)
         variables_unset(variables, name, strlen(name));
 }
 
-/* Variables of the host that nothing has set; one that is set to nothing is what its absence is to a program. */
+/* Variables of the host that nothing has set. What the image sets to nothing stays so, as in Docker. */
 static void restore_host(struct entry *entry)
 {
     struct variables *variables = entry->variables;
 
     for (uint32_t at = 0; at < entry->host.count; at++) {
         const struct variable *host = &entry->host.entries[at];
-        const struct variable *found = variables_find(variables, host->text, host->name_length);
-        if (found == NULL) {
+        if (variables_find(variables, host->text, host->name_length) == NULL)
             environment_need(variables_adopt(variables, host->text, host->name_length, host->value_length) &&
                              variables_export(variables, host->text, host->name_length));
-        } else if (found->value_length == 0 && variables_find(&entry->injected, host->text, host->name_length) == NULL) {
-            variables_unset(variables, host->text, host->name_length);
-        }
     }
 }
 

@@ -28,7 +28,8 @@ static bool explain_other(const uint8_t *head, size_t size, struct error *error)
     } others[] = {
         {0, 2, "\x1f\x8b", "a gzip archive"},          {0, 3, "BZh", "a bzip2 archive"},
         {0, 6, "\xfd" "7zXZ\0", "an xz archive"},      {0, 4, "\x28\xb5\x2f\xfd", "a zstd archive"},
-        {257, 5, "ustar", "a tar archive"},            {0, 5, "07070", "a cpio archive"},
+        {1, 3, "\x2a\x4d\x18", "a zstd archive"},      {257, 5, "ustar", "a tar archive"}, /* 1: a skippable frame */
+        {0, 5, "07070", "a cpio archive"},
     };
 
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)

@@ -195,9 +195,24 @@ static void underlay_all(const struct plan *plan, struct stage *stage)
     }
 }
 
+/* Mount points of an image that is being written: made in it by the user, where a link of the image leads too, and before
+ * anything of the host is shown there. What could not be made is told when its turn comes. */
+static void make_in_image(const struct plan *plan, const struct stage *stage)
+{
+    char path[2 * PATH_MAX];
+
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        const struct step *step = &plan->steps[i];
+        if (step_must_be_made(step) && snprintf(path, sizeof path, "%s/%s", step->facts.parent, step->facts.rest) < PATH_MAX)
+            (void)inside_make(stage->root, path, step_is_directory(step), 0755);
+    }
+}
+
 bool perform_layer(const struct plan *plan, struct stage *stage)
 {
     message_debug("Layer: %s", plan->layer_reason);
+    if (plan->image_writable)
+        make_in_image(plan, stage);
     if (plan->layer == LAYER_OVERLAY || plan->layer == LAYER_OVERLAY_FUSE)
         return overlay(plan, stage);
     if (plan->layer == LAYER_UNDERLAY)

@@ -47,6 +47,8 @@ static int open_target(const struct stage *stage, const struct step *step, bool 
     if (fd < 0 && errno == ENOENT && (step->facts.covered || stage->image_writable) &&
         inside_make(stage->root, step->target, directory, 0755) == 0)
         fd = inside_open(stage->root, step->target, O_PATH);
+    if (fd < 0 && errno == EEXIST)
+        errno = ENOENT; /* what exists is a link, to what does not */
     if (fd < 0 || fstat(fd, &status) < 0)
         return -1;
     if (S_ISDIR(status.st_mode) != directory || same_file(fd, stage->root)) {

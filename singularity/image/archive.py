@@ -13,18 +13,18 @@ from singularity.image.tree import Entry, Tree
 
 
 @contextmanager
-def opened(source: Path | BinaryIO, name: str = "", *, limits: Limits = LIMITS, marked: bool = True) -> Iterator[Tree]:
+def opened(source: Path | BinaryIO, name: str = "", *, limits: Limits = LIMITS) -> Iterator[Tree]:
     """The members of an archive, a path or an open file; `name`, that of the file by default, stands in messages.
 
-    The tree should be read to its end: only then has every checksum been looked at. `marked` is as for `tar.read`.
-    Raises ImageError for a damaged archive and for what is none, FileError when it cannot be read, ToolError when the
-    program that decompresses it is missing.
+    The tree should be read to its end: only then has every checksum been looked at. Raises ImageError for a damaged
+    archive and for what is none, FileError when it cannot be read, ToolError when the program that decompresses it is
+    missing.
     """
     name = name or _name(source)
     with _file(source, name) as file, decompressed(file, name, limits=limits) as stream:
         head = stream.peek(HEAD)[:HEAD]
         if tar.recognise(head):
-            tree = tar.read(stream, name, limits=limits, marked=marked)
+            tree = tar.read(stream, name, limits=limits)
         elif cpio.recognise(head):
             tree = cpio.read(stream, name, limits=limits)
         else:

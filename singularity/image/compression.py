@@ -43,6 +43,7 @@ _MAGICS = (
     (b"BZh", Compression.BZIP2),
     (b"\xfd7zXZ\0", Compression.XZ),
     (b"\x28\xb5\x2f\xfd", Compression.ZSTD),
+    *((bytes([first]) + b"\x2a\x4d\x18", Compression.ZSTD) for first in range(0x50, 0x60)),  # a frame to be skipped
 )
 _PROGRAMS: dict[Compression, tuple[tuple[str, ...], ...]] = {  # the first that is installed; the last is what is missed
     Compression.GZIP: (("igzip", "-dc"), ("pigz", "-dc"), ("gzip", "-dc")),  # the first takes half the time of others

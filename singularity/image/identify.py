@@ -164,6 +164,7 @@ _ARCHIVES = (
     (0, b"BZh", Format.COMPRESSED),
     (0, b"\xfd7zXZ\0", Format.COMPRESSED),
     (0, b"\x28\xb5\x2f\xfd", Format.COMPRESSED),
+    (1, b"\x2a\x4d\x18", Format.COMPRESSED),  # zstd again: a frame to be skipped, with any of 16 numbers before
     (0, b"07070", Format.CPIO),
     (0, b"\xc7\x71", Format.CPIO),
     (0, b"\x71\xc7", Format.CPIO),

@@ -14,9 +14,10 @@ _DRAINED = 1 << 28  # bytes behind an archive that are read over: /dev/zero is a
 class Source:
     """A stream that is read once, with the counts that limits are about."""
 
-    def __init__(self, file: BinaryIO, name: str, limits: Limits = LIMITS) -> None:
+    def __init__(self, file: BinaryIO, name: str, limits: Limits = LIMITS, *, complete: bool = False) -> None:
         self.name = name
         self.limits = limits
+        self.complete = complete  # known from elsewhere: what has no meaning may be missing at its end
         self.position = 0  # in bytes
         self._file = file
         self._members = 0
@@ -47,6 +48,11 @@ class Source:
         """Reads over `size` bytes."""
         while size > 0:
             size -= len(self.exactly(min(size, CHUNK)))
+
+    def skip_padding(self, size: int) -> None:
+        """Reads over `size` bytes behind some data, which may be missing at the end of a stream that is complete."""
+        if size and len(self.some(size)) < size and not self.complete:
+            raise self.cut_off()
 
     def drain(self) -> None:
         """Reads what is left, so that whoever writes into the other end of a pipe is not cut off; not for ever."""
@@ -88,7 +94,8 @@ class Data:
     def finish(self) -> None:
         """Goes to the end of the data and its padding; there is no data afterwards."""
         left, self._left, padding, self._padding = self._left, 0, self._padding, 0
-        self._source.skip(left + padding)
+        self._source.skip(left)
+        self._source.skip_padding(padding)
 
 
 def device_number(major: int, minor: int, path: bytes) -> int:

@@ -111,11 +111,12 @@ def read(file: BinaryIO, name: str, *, limits: Limits = LIMITS, marked: bool = T
     """The members of a tar archive; `name` stands in messages.
 
     Read to its end, with the padding after the two blocks of zeros that mark it; `marked=False` for streams whose
-    completeness is known otherwise and that may lack them. Raises ImageError for bad input, FileError when `file`
-    cannot be read. What cannot be carried is counted, and told in one warning of each kind at the end.
+    completeness is known otherwise: they may lack these, and the padding of the last member. Raises ImageError for bad
+    input, FileError when `file` cannot be read. What cannot be carried is counted, and told in one warning of each kind
+    at the end.
     """
-    source = Source(file, name, limits)
-    reader = _Reader(source, marked)
+    source = Source(file, name, limits, complete=not marked)
+    reader = _Reader(source)
     try:
         yield from reader.entries()
     except ImageError as error:
@@ -128,10 +129,9 @@ def read(file: BinaryIO, name: str, *, limits: Limits = LIMITS, marked: bool = T
 
 
 class _Reader:
-    def __init__(self, source: Source, marked: bool) -> None:
+    def __init__(self, source: Source) -> None:
         self.source = source
         self.limits = source.limits
-        self.marked = marked
         self.globals: dict[bytes, bytes] = {}
         self.left_out: Counter[str] = Counter()
 
@@ -181,11 +181,12 @@ class _Reader:
         return _Header(path, mode, uid, gid, stored, mtime, kind, _text(target), magic, major, minor, block)
 
     def _check_end(self, block: bytes) -> None:
-        """The end of an archive is two blocks of zeros; with one of them GNU's and other programs' end too."""
-        if block and len(block) < BLOCK:
-            raise self.source.cut_off()
-        if not block:
-            if self.marked or not self.source.position:
+        """The end of an archive is two blocks of zeros; with one of them GNU's and other programs' end too.
+
+        Of a stream that is complete, any number of zeros is the end.
+        """
+        if len(block) < BLOCK:
+            if block.strip(b"\0") or not self.source.complete:
                 raise self.source.cut_off()
             return
         second = self.source.some(BLOCK)
@@ -240,7 +241,7 @@ class _Reader:
             return Entry(member), Data(self.source, stored, padding) if stored else None
         if stored <= _AT_ONCE:
             content = self.source.exactly(stored)
-            self.source.skip(padding)
+            self.source.skip_padding(padding)
             return Entry(member, (content,) if stored else ()), None
         data = Data(self.source, stored, padding)
         return Entry(member, data), data
@@ -592,10 +593,13 @@ def _header(
 
 
 def _split(path: bytes) -> tuple[bytes, bytes | None]:
-    """A path as ustar's prefix and name; None where it is too long for them."""
+    """A path, which begins with `./`, as ustar's prefix and name; None where it is too long for them.
+
+    The prefix is never `.` alone: mksquashfs would take that for a directory of this name.
+    """
     if len(path) <= 100:
         return b"", path
-    slash = path.find(b"/", max(1, len(path) - 101), 156)
+    slash = path.find(b"/", max(2, len(path) - 101), 156)
     if slash < 0 or slash == len(path) - 1:
         return b"", None
     return path[:slash], path[slash + 1 :]

@@ -30,6 +30,7 @@ _FOOTER, _FOOTER_FIELD, _FOOTER_MARK = 51, slice(16, 38), b"STARGZ"
 _TABLE_NAME = b"stargz.index.json"
 _TABLE_LIMIT = 16 << 20  # bytes of a table, as of any JSON (security requirement P4)
 _CHUNK_LIMIT = 64 << 20  # bytes that must be read at once
+_STORED_LIMIT = 2 * _CHUNK_LIMIT  # bytes of a blob that such a part may take, with the headers that follow it
 _SPARE = 1 << 16  # bytes that a compressed part may have behind what is wanted of it
 _GZIP, _ZSTD = 31, 6  # the windows of zlib; the number of zstd in a squashfs
 _SECOND = 10**9
@@ -185,22 +186,25 @@ def _entries(text: bytes, table: Table, end: int) -> Iterator[Entry]:
 
 
 def _ends(listed: list[dict[str, Any]], end: int) -> dict[int, int]:
-    """Where the compressed part ends that begins at an offset: where the next one begins."""
+    """Where the compressed part ends that begins at an offset: where the next one begins, of this or another file."""
     starts = sorted({int(each["offset"]) for each in listed if each.get("offset")})
     return dict(zip(starts, [*starts[1:], end], strict=True))
 
 
 def _chunks(listed: list[dict[str, Any]], size: int, ends: Mapping[int, int]) -> Iterator[Chunk]:
+    """The parts of a file. `endOffset`, which the first entry has in zstd:chunked, is where the last part ends."""
+    last = int(listed[0].get("endOffset") or 0)
     at = 0
-    for each in listed:
+    for each, following in zip(listed, [*listed[1:], None], strict=True):
         if int(each.get("chunkOffset") or 0) != at:
             raise ImageError("a file with a gap in it")
         length = int(each.get("chunkSize") or 0) or size - at
         zeros = each.get("chunkType") == "zeros"
         said = each.get("chunkDigest") or (each.get("digest") if len(listed) == 1 else None)
         offset = int(each.get("offset") or 0)
-        end = int(each.get("endOffset") or 0) or ends.get(offset, 0)
-        if not 0 < length <= min(size - at, _CHUNK_LIMIT) or (not zeros and not 0 <= offset < end):
+        end = (last or ends.get(offset, 0)) if following is None else int(following.get("offset") or 0)
+        possible = zeros or 0 <= offset < end <= offset + _STORED_LIMIT
+        if not 0 < length <= min(size - at, _CHUNK_LIMIT) or not possible:
             raise ImageError("a part of a file of an impossible size")
         if each.get("innerOffset"):
             raise ImageError("several files in one compressed part")
@@ -212,7 +216,7 @@ def _chunks(listed: list[dict[str, Any]], size: int, ends: Mapping[int, int]) ->
 
 
 def _member(each: Mapping[str, Any]) -> Member:
-    path = limits.member_path(os.fsencode(each["name"]))
+    path = limits.member_path(_name(each["name"]))
     kind = _KINDS[each["type"]]
     attributes = {os.fsencode(key): base64.b64decode(value, validate=True) for key, value in _pairs(each, "xattrs")}
     member = Member(
@@ -227,7 +231,7 @@ def _member(each: Mapping[str, Any]) -> Member:
     )
     if not 0 <= member.size <= limits.LIMITS.file:
         raise ImageError(f"{limits.shown(path)}: an impossible size")
-    link = os.fsencode(each.get("linkName") or "")
+    link = _name(each.get("linkName") or "")
     if kind is Kind.LINK:
         return replace(member, target=limits.link_target(link, path))
     if kind is Kind.HARD_LINK:
@@ -235,6 +239,13 @@ def _member(each: Mapping[str, Any]) -> Member:
     if kind.is_device:
         return replace(member, device=os.makedev(int(each.get("devMajor") or 0), int(each.get("devMinor") or 0)))
     return member
+
+
+def _name(text: str) -> bytes:
+    """A path or a link's target. Go, which writes the tables, puts a mark in place of bytes that are no UTF-8."""
+    if "\ufffd" in text:
+        raise ImageError(f"{limits.shown(text.encode())}: a name that its table of contents cannot hold")
+    return os.fsencode(text)
 
 
 def _pairs(each: Mapping[str, Any], key: str) -> Iterator[tuple[str, str]]:
@@ -248,4 +259,4 @@ def _time(text: object) -> int:
     found = datetime.fromisoformat(text)
     if found.year < 2:  # Go's word for no time at all
         return 0
-    return int(found.timestamp()) * _SECOND + found.microsecond * 1000
+    return int(found.replace(microsecond=0).timestamp()) * _SECOND + found.microsecond * 1000

@@ -35,6 +35,7 @@ _LAYERS = (
 )
 _COMPRESSIONS = ("", "+gzip", "+zstd", ".gzip", ".zstd")
 LAYER_TYPES = frozenset(kind + compression for kind in _LAYERS for compression in _COMPRESSIONS)
+_ARTIFACTS_THAT_ARE_IMAGES = ("", "application/vnd.oci.image.config.v1+json")
 REFERENCE_NAME = "org.opencontainers.image.ref.name"
 
 
@@ -46,6 +47,7 @@ class Descriptor:
     digest: Digest
     size: int
     platform: Platform | None = None
+    artifact_type: str = ""  # of what a manifest holds instead of an image
     annotations: Mapping[str, str] = field(default_factory=dict)
     has_urls: bool = False  # a layer that is to be had elsewhere only; nothing is fetched from there
 
@@ -58,7 +60,8 @@ class Descriptor:
     def is_attestation(self) -> bool:
         """Whether it only speaks of another image of the index."""
         unknown = self.platform is not None and self.platform.architecture == "unknown"
-        return unknown or self.annotations.get("vnd.docker.reference.type") == "attestation-manifest"
+        artifact = self.platform is None and self.artifact_type not in _ARTIFACTS_THAT_ARE_IMAGES
+        return unknown or artifact or self.annotations.get("vnd.docker.reference.type") == "attestation-manifest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +249,7 @@ def _descriptor(value: Any, name: str) -> Descriptor:
         digest=name_of_blob,
         size=size,
         platform=None if platform is None else _platform(_object(platform, name), name),
+        artifact_type=_text(document, "artifactType", name),
         annotations=_strings(document, "annotations", name),
         has_urls=bool(_list(document, "urls", name)),
     )

@@ -195,10 +195,10 @@ def _look_through(file: BinaryIO, name: str) -> tuple[Mapping[str, _Place], Mapp
         elif member.kind is Kind.HARD_LINK:
             links[path] = posixpath.normpath(target)
         elif member.kind is Kind.FILE:
-            stored = -(-member.size // tar.BLOCK) * tar.BLOCK
-            ahead = isinstance(entry.data, Data)  # else a small file, which was read with its header
-            places[path] = _place(entry, file.tell() - (0 if ahead else stored), size, name)
-            unread.skip = stored if ahead else 0
+            ahead = isinstance(entry.data, Data)  # else a small file, which was read with its header and its padding
+            start = file.tell() if ahead else (file.tell() - member.size) // tar.BLOCK * tar.BLOCK
+            places[path] = _place(entry, start, size, name)
+            unread.skip = -(-member.size // tar.BLOCK) * tar.BLOCK if ahead else 0
     return places, links
 
 

@@ -2,8 +2,8 @@
 
 A whiteout, an empty file `.wh.NAME`, removes what lower layers have of that name; `.wh..wh..opq` removes all that they
 have in its directory. Neither touches what its own layer brings, wherever in the layer it stands. Links on the way to a
-member are followed inside the root, as a program in the container would; on the way to a whiteout they are not
-(security requirement T6). Directories in which a layer changes something without speaking of them keep their times, so
+member or a whiteout are followed inside the root, as a program in the container would (security requirement T6), the
+last name never. Directories in which a layer changes something without speaking of them keep their times, so
 that the same image makes the same files.
 """
 
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Self
 
 from singularity.console import VERBOSE
+from singularity.errors import ImageError
+from singularity.image.limits import shown
 from singularity.image.tree import Entry, Kind
 from singularity.image.unpack import Loss, Parents, Policy, Report, Unpacker, open_beneath, warn
 from singularity.oci import members
@@ -121,12 +123,28 @@ class _Applied:
 
     def _remove(self, above: bytes, name: bytes, said: Mark) -> None:
         """Carries out a whiteout in the directory `above`."""
-        if not self._is_real_directory(above):
+        place = self._followed(above)
+        if place is None:
             return
         if said is Mark.OPAQUE:
-            self._clear(above)
+            self._clear(place)
         elif said is Mark.WHITEOUT:
-            self._take_away(above + b"/" + name.removeprefix(MARK) if above else name.removeprefix(MARK))
+            self._take_away(place + b"/" + name.removeprefix(MARK) if place else name.removeprefix(MARK))
+
+    def _followed(self, path: bytes) -> bytes | None:
+        """The path of a directory from the root, links resolved; None where there is none."""
+        try:
+            fd = self._unpacker.root.open(os.fsdecode(path), os.O_PATH | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise ImageError(f"{shown(path)}: links in a circle, where a whiteout needs a directory") from error
+            raise
+        try:
+            return self._real(fd)
+        finally:
+            os.close(fd)
 
     def _clear(self, directory: bytes) -> None:
         self._keep_time(directory)

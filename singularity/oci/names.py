@@ -183,15 +183,15 @@ class Names:
         self._note(made, above)
 
     def _remove_as(self, said: Mark, path: bytes) -> None:
-        """Carries out a whiteout; links on the way to it are not followed."""
+        """Carries out a whiteout in the directory that it is in, links followed."""
         above, _, name = path.rpartition(b"/")
-        place = self._find(above) if above else _ROOT
-        if place == _NOWHERE or self._kinds[place] != _DIRECTORY:
+        place = self._follow(above) if above else _ROOT
+        if place == _NOWHERE:
             return
         if said is Mark.OPAQUE:
             self._clear(place)
         elif said is Mark.WHITEOUT:
-            node = self._find(_joined(above, name.removeprefix(MARK)))
+            node = self._find(_joined(self._directories[place].path, name.removeprefix(MARK)))
             if node == _NOWHERE:
                 return
             if self._makers[node] != self._layer:

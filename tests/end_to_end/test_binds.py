@@ -1,7 +1,9 @@
 """Binds: what of the host is shown in the container, where, and what is refused."""
 
 import os
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -226,6 +228,57 @@ def test_variables_add_to_the_options(launch: Launcher, images: Images, source: 
         "exec", "-B", f"{source}/below:/mnt", images.sandbox, "cat", "/opt/file", "/mnt/deep", "/srv/deep", env=env
     )
     assert result.ok().lines == ["seen", "deep", "deep"]
+
+
+LINKS = {  # of the image, and where a file that is bound onto them is found then
+    "absolute": ("/opt/real", "opt/real"),
+    "relative": ("../opt/real", "opt/real"),
+    "upwards": ("../../../../opt/real", "opt/real"),
+    "nowhere": ("/gone/deep/er", "gone/deep/er"),
+    "nowhere-relative": ("../run/systemd/stub", "run/systemd/stub"),
+    "chain": ("chain-2", "opt/chain-3"),
+    "chain-2": ("/opt/chain-3", "opt/chain-3"),
+    "circle": ("circle", ""),
+    "magic": ("/proc/self/root/etc/image-name", ""),
+}
+
+
+@pytest.fixture
+def linked(images: Images, directory: Path, launch: Launcher) -> Path:
+    """A sandbox of the user with links in /etc."""
+    place = directory / "linked"
+    shutil.copytree(images.sandbox, place, symlinks=True)
+    (place / "opt/real").write_text("of the image\n")
+    for name, (target, _) in LINKS.items():
+        (place / "etc" / name).symlink_to(target)
+    if os.geteuid() == 0:
+        for path in (place, *place.rglob("*")):
+            os.chown(path, launch.account.uid, launch.account.gid, follow_symlinks=False)
+    return place
+
+
+@pytest.mark.parametrize("way", ["", "--writable", "--writable-tmpfs", "squashfs"])
+def test_a_file_bound_onto_a_link_is_shown_where_the_link_leads(
+    launch: Launcher, linked: Path, source: Path, directory: Path, way: str
+) -> None:
+    """R-M4: inside the root, whether there is something or not; what leads nowhere at all is told."""
+    image = linked
+    if way == "squashfs":
+        image = directory / "linked.sqfs"
+        subprocess.run(["mksquashfs", linked, image, "-quiet", "-no-progress"], check=True)
+    words = [way] if way.startswith("-") else []
+    for name, (_, place) in LINKS.items():
+        done = launch("exec", *words, "-B", f"{source}/file:/etc/{name}", image, "cat", f"/etc/{name}", f"/{place}")
+        if place:
+            assert (done.out, done.err, done.status) == ("seen\nseen\n", "", 0), str(done)
+        else:
+            assert "seen" not in done.out
+            assert f"/etc/{name}" in done.err.splitlines()[0]
+            assert "Too many levels of symbolic links" in done.err.splitlines()[0]
+        assert (linked / "etc" / name).is_symlink()
+    if way == "--writable":
+        assert (linked / "gone/deep/er").read_bytes() == b""
+        assert (linked / "opt/real").read_text() == "of the image\n"
 
 
 def test_a_missing_source_is_fatal(launch: Launcher, images: Images, directory: Path) -> None:

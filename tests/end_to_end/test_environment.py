@@ -121,8 +121,9 @@ def test_a_bare_root_file_system_has_a_usable_environment(launch: Launcher, imag
 
 
 def test_the_image_wins_over_the_host(launch: Launcher, images: Images) -> None:
-    env = seen(launch, images.sandbox, env={"BOTH": "host", "GREETING": "host"})
+    env = seen(launch, images.sandbox, env={"BOTH": "host", "GREETING": "host", "EMPTY": "host"})
     assert env["BOTH"] == "image"
+    assert env["EMPTY"] == ""
     assert env["GREETING"] == "hello from the image"
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import chunked
 import pytest
 import servers
-from builders import Layout, layer
+from builders import Layout, layer, skopeo, unpacked_by_umoci
+from machine import FIXTURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,6 +143,32 @@ def test_layers_with_tables_run_before_they_are_there(launch: Launcher, stargz: 
         lazy.out.replace("stargz.index.json", "")
         == "\n".join(line for line in whole.out.splitlines() if "stargz.index.json" not in line) + "\n"
     )
+
+
+@pytest.mark.needs("fixtures", "umoci", "skopeo")
+def test_a_layer_that_skopeo_made_runs_before_it_is_there(
+    launch: Launcher, plain_registry: Registry, storage: Path
+) -> None:
+    """Every file is as umoci unpacks it: of many parts, of zeros, a hard link, names as long as a header's field."""
+    place = storage / f"lazy-skopeo-{launch.mode.value}"
+    layout = place / "layout"
+    layout.mkdir(parents=True)
+    subprocess.run(["tar", "-C", layout, "-xf", FIXTURES / "oci-zstd-chunked-skopeo-1.22.tar"], check=True)
+    name = f"lazy/skopeo-{launch.mode.value}:t"
+    plain_registry.fill(f"oci:{layout}:t", name, "--preserve-digests")
+    skopeo(f"oci:{layout}:t", f"oci:{place}/gzip:t", place, "--dest-compress", "--dest-compress-format", "gzip")
+    root = unpacked_by_umoci(place / "gzip")
+    uri = f"docker://{plain_registry.host}/{name}"
+    words = ["--lazy", "--no-https", "--contain", "--no-mount", "bind-paths,home", "--pwd", "/", uri, "/bin/busybox"]
+    for top in ("bin", "etc/link", "etc/small", "opt", "usr"):
+        script = f"find /{top} | sort | while read x; do stat -c '%n %f %Y %h' $x; test -d $x || sha256sum $x; done"
+        done = launch("exec", *words, "sh", "-c", script)
+        assert (done.status, done.err) == (0, ""), str(done)
+        argv = ["chroot", root, "/bin/busybox", "sh", "-c", script]
+        wanted = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        assert done.out == wanted
+        assert wanted
+    assert not list((launch.home / ".singularity/cache/blob/blobs/sha256").glob("7acbd1ff*"))
 
 
 def test_what_cannot_be_read_in_parts_is_fetched_whole(

@@ -16,7 +16,7 @@ import trees
 
 from singularity import process
 from singularity.errors import FileError, ImageError, ToolError
-from singularity.image import archive, compression
+from singularity.image import archive, compression, identify
 from singularity.image.limits import LIMITS
 
 if TYPE_CHECKING:
@@ -106,6 +106,42 @@ def test_compressed_parts_one_after_another_are_one(plain: bytes, kind: str, too
     path = tmp_path / "x"
     path.write_bytes(compressed(plain[:100_000], kind) + compressed(plain[100_000:], kind))
     assert content(path) == CONTENT
+
+
+def skippable(data: bytes, number: int = 0) -> bytes:
+    """A frame of zstd that readers pass over: RFC 8878, 3.1.2."""
+    return bytes([0x50 + number]) + b"\x2a\x4d\x18" + len(data).to_bytes(4, "little") + data
+
+
+@pytest.mark.parametrize("where", ["first", "between", "last", "everywhere", "large"])
+def test_zstd_frames_to_be_skipped_are_skipped(plain: bytes, where: str, tmp_path: Path) -> None:
+    """As pzstd writes them first, and zstd:chunked last."""
+    one, two = compressed(plain[:100_000], "zstd"), compressed(plain[100_000:], "zstd")
+    cases = {
+        "first": skippable(b"size") + one + two,
+        "between": one + skippable(b"", 7) + two,
+        "last": one + two + skippable(b"a table", 15),
+        "everywhere": skippable(b"") + one + skippable(b"x") + skippable(b"y") + two + skippable(b"z"),
+        "large": skippable(bytes(3 << 20)) + one + two,
+    }
+    path = tmp_path / "x"
+    path.write_bytes(cases[where])
+    assert content(path) == CONTENT
+    assert from_pipe(cases[where]) == CONTENT
+    assert identify.identify(path).format is identify.Format.COMPRESSED
+
+
+@pytest.mark.parametrize("zeros", [1, 511, 10_000])
+def test_zeros_behind_gzip_and_parts_of_nothing_are_nothing(
+    plain: bytes, zeros: int, tools: str, tmp_path: Path
+) -> None:
+    """As tapes and block devices leave them, and parallel compressors make them."""
+    del tools
+    path = tmp_path / "x"
+    nothing = compressed(b"", "gzip")
+    path.write_bytes(nothing + compressed(plain, "gzip") + nothing + bytes(zeros))
+    assert content(path) == CONTENT
+    assert from_pipe(path.read_bytes()) == CONTENT
 
 
 @pytest.mark.needs("cpio")

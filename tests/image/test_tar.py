@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import subprocess
+import tarfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,12 +14,12 @@ import pytest
 import trees
 
 from singularity.errors import ImageError
-from singularity.image import directory, tar, unpack
+from singularity.image import directory, sparse, tar, unpack
 from singularity.image.limits import LIMITS
 from singularity.image.tree import Entry, Kind, Member, Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 BLOCK = 512
@@ -229,6 +231,84 @@ def test_data_that_is_not_read_is_read_over() -> None:
     assert b"".join(half) == b""
 
 
+def named(length: int, chance: random.Random) -> bytes:
+    """A path of so many bytes, its slashes where chance puts them."""
+    path = bytearray(b"%04d%08d" % (length, chance.randrange(10**8))).ljust(length, b"n")
+    last = 0
+    while (at := last + chance.randint(2, 200)) < length - 12:
+        path[-at] = ord("/")
+        last = at
+    return bytes(path)
+
+
+def of_all_lengths(chance: random.Random) -> list[Entry]:
+    """Every kind of member under paths of 90 to 270 bytes, links to targets that are as long; holes, attributes."""
+    entries: dict[bytes, Entry] = {}
+    for length in range(90, 271):
+        paths = [named(length, chance) for _ in range(10)]
+        for number, path in enumerate(paths[:6]):
+            more: dict[str, object] = {"xattrs": {b"user.a": b"b"}} if number % 2 else {}
+            entries[path] = trees.file(path, path, mtime=number % 3, uid=number % 4 << 21, **more)
+        entries[paths[6]] = trees.link(paths[6], paths[1])
+        entries[paths[7]] = trees.hard_link(paths[7], paths[0])
+        entries[paths[8]] = trees.directory(paths[8])
+        segments = (Segment(offset=1 << 16, size=length),)
+        holes = Entry(trees.member(paths[9], size=1 << 17, segments=segments), (paths[9],))
+        entries[paths[9]] = sparse.in_blocks(holes)  # as they are for mksquashfs
+    for path in list(entries):
+        while path := path.rpartition(b"/")[0]:
+            entries.setdefault(path, trees.directory(path))
+    entries[b""] = trees.directory(b"")
+    return sorted(entries.values(), key=lambda each: (each.member.kind is Kind.HARD_LINK, each.member.path))
+
+
+def unpacked_by_python(path: Path, target: Path) -> None:
+    with tarfile.open(path) as archive:
+        archive.extractall(target)  # noqa: S202 - the archive is our own
+
+
+def unpacked_by_mksquashfs(path: Path, target: Path) -> None:
+    image = target.with_name("x.sqfs")
+    with path.open("rb") as file:
+        run("mksquashfs", "-", image, "-tar", "-quiet", "-no-progress", stdin=file)
+    run("unsquashfs", "-quiet", "-no-progress", "-force", "-dest", target, image)
+
+
+@pytest.mark.needs("root", "bsdtar", "mksquashfs")
+@pytest.mark.parametrize(
+    "unpack_",
+    [
+        lambda path, target: run("tar", "-C", target, "-xpf", path),
+        lambda path, target: run("bsdtar", "-C", target, "-xpf", path),
+        unpacked_by_python,
+        unpacked_by_mksquashfs,
+        lambda path, target: unpacked(path, target),
+    ],
+    ids=["tar", "bsdtar", "python", "mksquashfs", "ourselves"],
+)
+def test_paths_of_every_length_are_read_by_others(
+    tmp_path: Path, target: Path, unpack_: Callable[[Path, Path], object]
+) -> None:
+    """Where a header's fields end (98 to 100 bytes, 155, 255) is where programs differ."""
+    entries = of_all_lengths(random.Random(99))  # noqa: S311
+    path = tmp_path / "x.tar"
+    path.write_bytes(trees.archive(*entries))
+    unpack_(path, target)
+    found = trees.look(target)
+    assert found.keys() == {each.member.path for each in entries}
+    by_path = {each.member.path: each for each in entries}
+    for name, seen in found.items():
+        member = by_path[name].member
+        if member.kind is Kind.HARD_LINK:
+            assert os.path.samefile(target / os.fsdecode(name), target / os.fsdecode(member.target))
+            continue
+        assert seen.kind == member.kind.name
+        assert seen.target == member.target
+        if member.kind is Kind.FILE:
+            holes = b"" if member.segments is None else bytes(1 << 16)
+            assert (target / os.fsdecode(name)).read_bytes() == (holes + name).ljust(member.size, b"\0")
+
+
 # Headers made by hand
 
 
@@ -343,7 +423,14 @@ def test_t5_a_stream_that_ends_too_early_is_refused_wherever_it_ends(tmp_path: P
         refused(data[:size], "ends in the middle")
     assert read(data[: marker + BLOCK])
     assert read(data[: marker + 2 * BLOCK])
-    assert len(read(data[:marker], marked=False)) == 3
+    complete = read(data[:marker], marked=False)
+    assert len(complete) == 3
+    for size in (len(end), *range(len(end) + 1, len(data), 77)):  # without the last member's padding as well
+        assert read(data[:size], marked=False) == complete
+    for size in (len(end) - 1, len(end) - 5000, marker - 5 * BLOCK - 1):
+        with pytest.raises(ImageError, match="ends in the middle"):
+            read(data[:size], marked=False)
+    assert read(b"", marked=False) == {}
 
 
 def test_the_end_is_two_blocks_of_zeros(caplog: pytest.LogCaptureFixture) -> None:

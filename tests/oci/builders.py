@@ -167,7 +167,7 @@ def described(root: Path, *, shift: int = 0) -> dict[str, tuple[object, ...]]:
 def _walk(root: Path) -> Iterable[Path]:
     for path in sorted(root.iterdir()):
         yield path
-        if path.is_dir() and not path.is_symlink():
+        if not path.is_symlink() and path.is_dir():  # a link may lead to a name that is too long
             yield from _walk(path)
 
 

@@ -1,4 +1,4 @@
-"""Layers with tables of contents, by hand: eStargz as it is specified, zstd:chunked as containers/storage writes it.
+"""Layers with tables of contents, by hand: eStargz as it is specified, zstd:chunked as skopeo 1.22 writes it.
 
 No builder of the distribution makes them: its skopeo knows the second form and hangs when it is asked for it.
 """
@@ -113,7 +113,7 @@ def _table(tar: bytes, parts: _Parts, size: int, *, with_ends: bool) -> list[dic
                 offset, end = parts.add(piece)
                 place["offset"] = offset
                 if with_ends:
-                    place["endOffset"] = end
+                    entry["endOffset"] = end  # of the file, whatever it has of parts
                 if len(data) > size:
                     place["chunkSize"] = len(piece)
                 place["chunkDigest"] = "sha256:" + hashlib.sha256(piece).hexdigest()

@@ -33,6 +33,33 @@ def layer(chance: random.Random) -> bytes:
     return out.getvalue()
 
 
+FILES = ("a/one", "a/d/two", "a/d/e/three", "b/four", "b/d/five")
+PLACES = ("a", "/a", "a/d", "/a/d/e", "../..", "/", "./a/../b", "b", "/b/d", "b/up/a", "l", "/m/d", "gone")
+
+
+def linked(chance: random.Random) -> list[bytes]:
+    """Layers whose whiteouts, opaque markers and files lie behind links of those below: `l`, `m`, `a/up`, `b/up`."""
+    stack = []
+    for number in range(3):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for name in FILES if not number else ():
+                archive.addfile(tarfile.TarInfo(name))
+            for name in ("l", "m", "a/up", "b/up"):
+                if not number or not chance.randint(0, 5):
+                    link = tarfile.TarInfo(name)
+                    link.type, link.linkname = tarfile.SYMTYPE, chance.choice(PLACES)
+                    archive.addfile(link)
+            for _ in range(chance.randint(1, 4) if number else 0):
+                above = "/".join(chance.choices(("l", "m", "a", "b", "a/up", "b/up", "d"), k=chance.choice((1, 1, 2))))
+                name = chance.choice(("one", "two", "four", "d", "e", "a", "up", "l"))
+                archive.addfile(tarfile.TarInfo(f"{above}/{chance.choice(('.wh.' + name, '.wh..wh..opq'))}"))
+                if not chance.randint(0, 2):
+                    archive.addfile(tarfile.TarInfo(f"{chance.choice(('a', 'b', 'a/d'))}/new{number}"))
+        stack.append(out.getvalue())
+    return stack
+
+
 def _path(chance: random.Random) -> str:
     return "/".join(chance.choice(NAMES) for _ in range(chance.choice((1, 1, 2, 2, 3))))
 

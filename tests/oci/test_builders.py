@@ -11,6 +11,7 @@ from pathlib import Path
 import ordinary_user
 import pytest
 from builders import by_umoci, configure, described, run, skopeo, unpacked_by_umoci
+from machine import FIXTURES
 
 from singularity.image.unpack import unpack
 from singularity.oci import image, layers, local, merge
@@ -154,6 +155,36 @@ def test_an_archive_of_buildah(tmp_path: Path, root: Path) -> None:
         assert len(found.layers) == 2
     assert sorted(os.listdir(root / "data")) == ["two"]
     assert (root / "data/two").read_text() == "two"
+
+
+def fixture(name: str, tmp_path: Path) -> Path:
+    """One of the layouts that other programs made; its image is `t`."""
+    place = tmp_path / "layout"
+    place.mkdir()
+    run("tar", "-C", place, "-xf", FIXTURES / name, cwd=tmp_path)
+    return place
+
+
+@pytest.mark.needs("fixtures")
+@pytest.mark.parametrize("name", ["oci-umoci-insert-0.4.7.tar", "oci-zstd-chunked-skopeo-1.22.tar"])
+def test_layers_of_real_builders_are_unpacked_as_umoci_does(name: str, tmp_path: Path, root: Path) -> None:
+    """umoci pads no file in the layers that it inserts, and ends none; skopeo's zstd has tables in skippable frames."""
+    layout = fixture(name, tmp_path)
+    found = unpacked("oci", f"{layout}:t", root)
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    if "zstd" in name:  # which umoci does not read
+        skopeo(
+            f"oci:{layout}:t", f"oci:{plain}/layout:t", tmp_path, "--dest-compress-format", "gzip", "--dest-compress"
+        )
+    else:
+        layout.rename(plain / "layout")
+    assert len(found) > 3
+    wanted = described(unpacked_by_umoci(plain / "layout"))
+    for path, (mode, owner, time, *_) in found.items():
+        if not time:  # of a directory that no layer speaks of: now, says umoci
+            wanted[path] = (mode, owner, time, *wanted[path][3:])
+    assert found == wanted
 
 
 UNPACK = """

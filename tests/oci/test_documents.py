@@ -167,6 +167,21 @@ def test_names_as_containerd_writes_them(layout: Layout) -> None:
         assert str(found(layout.path, tag).digest) == blob.digest
 
 
+def test_what_is_kept_beside_an_image_is_none(layout: Layout) -> None:
+    """A list of packages (SBOM) or a signature in the image's index, without a platform; nested in another index."""
+    made = layout.image([layer(("a", b"1"))])
+    kind = "application/spdx+json"
+    empty = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": "sha256:" + "0" * 64, "size": 2}
+    beside = layout.document(MANIFEST, {"schemaVersion": 2, "artifactType": kind, "config": empty, "layers": [empty]})
+    platform = {"architecture": "amd64", "os": "linux"}
+    for itself in (made.descriptor(platform=platform), made.descriptor(artifactType=CONFIG), made.descriptor()):
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [beside.descriptor(artifactType=kind), itself]}
+        outer = {"schemaVersion": 2, "manifests": [layout.document(INDEX, index).descriptor(platform=platform)]}
+        layout.manifests.clear()
+        layout.add(layout.document(INDEX, outer), "t")
+        assert str(found(layout.path, ":t").digest) == made.digest
+
+
 def test_attestations_are_no_images(layout: Layout) -> None:
     real, note = layout.image([layer(("a", b""))]), layout.image([layer(("b", b""))])
     annotations = {"vnd.docker.reference.type": "attestation-manifest"}
@@ -306,6 +321,18 @@ def test_an_archive_that_ends_early_is_told(tmp_path: Path) -> None:
     saved(path, ("x", [], [layer(("a", b"a" * 3_000_000))]))
     path.write_bytes(path.read_bytes()[:2_000_000])
     assert "ends within x0/layer.tar (incomplete? fetch it again)" in refusal(path, transport="docker-archive")
+
+
+@pytest.mark.parametrize("padding", [0, 1, 200])
+def test_the_last_file_of_an_archive_needs_no_padding(tmp_path: Path, padding: int) -> None:
+    """Files are found by their places, and all that matters of them has a digest."""
+    path = tmp_path / "saved.tar"
+    saved(path, ("x", ["x:1"], [layer(("a", b"a"))]))
+    whole = path.read_bytes()
+    end = len(whole.rstrip(b"\0"))
+    assert 0 < end % 512 < 300
+    path.write_bytes(whole[: end + padding])
+    assert len(found(path, ":x:1", transport="docker-archive").layers) == 1
 
 
 def test_links_of_an_archive_stay_inside_it(tmp_path: Path) -> None:

@@ -125,13 +125,17 @@ def test_an_image_of_a_builder_runs_as_docker_runs_it(built: Path, user: str) ->
 
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.needs("umoci", "userns")
-def test_arguments_are_literal_with_no_eval_and_the_caller_stays_herself(built: Path, user: str) -> None:
+def test_arguments_are_literal_with_no_eval_and_the_caller_stays_herself(
+    built: Path, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     machine.require("fuse")
+    monkeypatch.setenv("EMPTY", "outside")
     words, who, *variables = typed(user, "run", "--no-eval", built, *AWKWARD).split("\0")
     assert words == shown(*ENTRY[1:], *AWKWARD)
     assert not who.startswith("1234:")
     found = dict(variable.split("=", 1) for variable in variables)
     assert found["ODD"] == "$Y 'q' \"d\" \\n `id`"
+    assert found["EMPTY"] == ""
     assert found["PATH"].startswith("/bin:/o $x:")
 
 

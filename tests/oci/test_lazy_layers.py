@@ -246,6 +246,48 @@ def test_hostile_tables_are_refused_in_one_line(name: str, key: str, value: obje
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        (1, "offset", 0),
+        (1, "offset", None),
+        (1, "offset", 1 << 40),
+        (2, "offset", 1),
+        (1, "chunkOffset", 5),
+        (1, "chunkSize", 1 << 40),
+        (1, "chunkDigest", None),
+        (0, "endOffset", 3),
+        (0, "endOffset", 1 << 40),
+        (0, "endOffset", (1 << 27) + (1 << 20)),
+    ],
+)
+def test_hostile_parts_are_refused_before_anything_is_fetched(part: int, key: str, value: int | None) -> None:
+    """R-P1: in zstd:chunked a part ends where the next one begins, the last one where the first says that all end."""
+
+    def change(table: dict[str, object]) -> None:
+        entries = table["entries"]
+        assert isinstance(entries, list)
+        parts = [each for each in entries if each["name"] == "numbers"]
+        assert len(parts) == 3
+        assert [sorted(each).count("endOffset") for each in parts] == [1, 0, 0]
+        parts[part][key] = value
+
+    made = changed(chunked.zstd_chunked(UPPER, chunk=1 << 14), change)
+    with pytest.raises(ImageError):
+        image_of(made)
+
+
+def test_a_name_that_go_could_not_write_is_not_guessed() -> None:
+    """What is no UTF-8 stands in a table as U+FFFD: the image is fetched whole, so that the name is right."""
+    for bad in ("name", "linkName"):
+
+        def change(table: dict[str, object], bad: str = bad) -> None:
+            entry(table, "empty").update({"type": "symlink", "linkName": "x", bad: "caf\ufffd"})
+
+        with pytest.raises(ImageError, match="a name that its table of contents cannot hold"):
+            image_of(changed(chunked.zstd_chunked(UPPER), change))
+
+
 def test_a_table_that_the_manifest_does_not_name_is_refused() -> None:
     made = chunked.estargz(UPPER)
     made.annotations[chunked.ESTARGZ] = "sha256:" + "0" * 64

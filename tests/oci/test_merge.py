@@ -219,6 +219,34 @@ def test_stacks_of_layers_by_chance_are_merged_as_they_are_unpacked(tmp_path: Pa
     assert min(seen.values()) > 40
 
 
+@pytest.mark.needs("root", "umoci")
+def test_whiteouts_behind_links_act_inside_the_root_as_umoci_has_it(tmp_path: Path) -> None:
+    """R-T6."""
+    seen: Counter[bool] = Counter()
+    for seed in range(60):
+        place = tmp_path / str(seed)
+        place.mkdir()
+        layout = Layout(place / "layout")
+        stack = stacks.linked(random.Random(seed))  # noqa: S311 - to be had again
+        layout.add(layout.image(stack), "t")
+        try:
+            found = unpacked(layout, place / "unpacked")
+            assert found == merged(layout, place / "merged"), seed
+        except ImageError as error:
+            assert "links in a circle" in str(error)
+            with pytest.raises(ImageError, match="links in a circle"):
+                merged(layout, place / "merged")
+            argv = ["umoci", "unpack", "--image", f"{layout.path}:t", place / "refused"]
+            assert subprocess.run(argv, capture_output=True, check=False).returncode != 0
+            continue
+        wanted = described(unpacked_by_umoci(layout.path))
+        assert found.keys() == wanted.keys(), seed
+        lower = Layout(place / "lower")
+        lower.add(lower.image(stack[:1]))
+        seen[unpacked(lower, place / "lowest").keys() - found.keys() != set()] += 1
+    assert seen[True] > 15
+
+
 def test_an_index_is_small_and_is_all_that_the_first_reading_is_for(layout: Layout, tmp_path: Path) -> None:
     hard_cases(layout)
     opened: Counter[str] = Counter()

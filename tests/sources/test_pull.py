@@ -100,6 +100,30 @@ def test_variables_say_the_same_as_options(plain_registry: Registry, image: str,
     assert (tmp_path / "greeting_1.0.sif").exists()
 
 
+@pytest.mark.parametrize("way", ["pull", "build --sandbox"])
+def test_layers_of_no_bytes_and_without_an_end_are_pulled(
+    plain_registry: Registry, storage: Path, tmp_path: Path, way: str
+) -> None:
+    """As `umoci insert` makes them, and names of 99 bytes among them: in a registry the blobs have digests."""
+    name = "n" * 97
+    data = layer(("d", None), (f"d/{name}", b"long"), ("etc/end", b"no padding"))
+    layout = Layout(storage / f"odd-{way.split()[0]}")
+    stack = [layer(("a", b"1")), b"", data[: data.rindex(b"padding") + 7]]
+    layout.add(layout.image(stack), "t")
+    reference = f"odd/{way.split()[0]}:1"
+    plain_registry.fill(f"oci:{layout.path}:t", reference, "--preserve-digests")
+    uri = f"docker://{plain_registry.host}/{reference}"
+    if way == "build --sandbox":
+        singularity("build", "--no-https", "--sandbox", "x", uri, cwd=tmp_path)
+        assert (tmp_path / "x/d" / name).read_bytes() == b"long"
+        assert (tmp_path / "x/etc/end").read_bytes() == b"no padding"
+        return
+    singularity("pull", "--no-https", "x.sif", uri, cwd=tmp_path)
+    found = listed(tmp_path / "x.sif")
+    assert found[f"d/{name}"] == b"long"
+    assert found["etc/end"] == b"no padding"
+
+
 def test_a_file_is_replaced_only_by_force(front: Front, image: str, tmp_path: Path) -> None:
     path = tmp_path / "greeting_1.0.sif"
     path.write_text("mine")

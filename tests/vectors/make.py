@@ -363,6 +363,7 @@ class Images:
         yield "archive.tar.bz2", bz2.compress(tar())
         yield "archive.tar.xz", lzma.compress(tar())
         yield "archive.tar.zst", bytes.fromhex("28b52ffd2400010000 99e9d851")
+        yield "archive-skippable.tar.zst", bytes.fromhex("5d2a4d1804000000 00000000 28b52ffd2400010000 99e9d851")
         yield "archive.cpio", b"070701" + b"00000000" * 13 + b"TRAILER!!!\0\0\0\0"
 
 
