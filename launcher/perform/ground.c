@@ -267,5 +267,4 @@ void perform_ground(struct plan *plan, struct stage *stage, const struct caller 
         stage->parts[i] = tree;
     }
     stage->root = stage->parts[0];
-    stage->image_writable = plan->image_writable;
 }

@@ -13,8 +13,10 @@
 #include "../descriptor.h"
 #include "inside.h"
 
-/* The missing mount points, below `base` of the session; for an underlay only those of one directory of the image. */
-static void make_missing(const struct plan *plan, const struct stage *stage, const char *base, const char *parent)
+/* The missing mount points, below `base` of a directory: of the session, or of an image that is being written, where a link
+ * of the image may lead to them; what cannot be made there is told when its turn comes. For an underlay only those of one
+ * directory of the image. */
+static void make_missing(const struct plan *plan, int root, const char *base, const char *parent)
 {
     char path[2 * PATH_MAX];
 
@@ -25,7 +27,8 @@ static void make_missing(const struct plan *plan, const struct stage *stage, con
         int length = snprintf(path, sizeof path, "%s%s/%s", base, parent != NULL ? "" : step->facts.parent, step->facts.rest);
         if (length < 0 || length >= PATH_MAX)
             stop(ENAMETOOLONG, "mount point %s", step->target);
-        OWNED_FD made = session_entry(&stage->session, path, step_is_directory(step), O_PATH);
+        if (inside_make(root, path, step_is_directory(step), 0755) < 0 && errno != EEXIST && *base != '\0')
+            stop(errno, "make %s in the session directory (larger \"sessiondir max size\"?)", path);
     }
 }
 
@@ -107,7 +110,7 @@ static bool overlay(const struct plan *plan, struct stage *stage)
                                         .privilege = PRIVILEGE_OVERLAY};
 
     layers_collect(plan, stage, &layers);
-    make_missing(plan, stage, "layer", NULL);
+    make_missing(plan, stage->session.fd, "layer", NULL);
     if (served || (writable && plan->mode == MODE_USERNS))
         snprintf(options, sizeof options, served ? "noacl" : "userxattr"); /* images made by mke2fs keep no ACLs */
     layers_text(&layers, served ? FUSE_LAYERS_FIRST : -1, options, sizeof options);
@@ -174,7 +177,7 @@ static int underlay(const struct plan *plan, const struct stage *stage, const st
     if (parent < 0 || fstat(parent, &status) < 0)
         stop(errno, "underlay of %s", layer->target);
     OWNED_FD made = session_entry(&stage->session, layer->source, true, O_PATH);
-    make_missing(plan, stage, layer->source, layer->target);
+    make_missing(plan, stage->session.fd, layer->source, layer->target);
     OWNED_FD changed = openat(made, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (changed < 0 || fchmod(changed, (status.st_mode & 0777) | 0500) < 0)
         stop(errno, "underlay of %s", layer->target);
@@ -195,24 +198,11 @@ static void underlay_all(const struct plan *plan, struct stage *stage)
     }
 }
 
-/* Mount points of an image that is being written: made in it by the user, where a link of the image leads too, and before
- * anything of the host is shown there. What could not be made is told when its turn comes. */
-static void make_in_image(const struct plan *plan, const struct stage *stage)
-{
-    char path[2 * PATH_MAX];
-
-    for (uint32_t i = 0; i < plan->step_count; i++) {
-        const struct step *step = &plan->steps[i];
-        if (step_must_be_made(step) && snprintf(path, sizeof path, "%s/%s", step->facts.parent, step->facts.rest) < PATH_MAX)
-            (void)inside_make(stage->root, path, step_is_directory(step), 0755);
-    }
-}
-
 bool perform_layer(const struct plan *plan, struct stage *stage)
 {
     message_debug("Layer: %s", plan->layer_reason);
     if (plan->image_writable)
-        make_in_image(plan, stage);
+        make_missing(plan, stage->root, "", NULL);
     if (plan->layer == LAYER_OVERLAY || plan->layer == LAYER_OVERLAY_FUSE)
         return overlay(plan, stage);
     if (plan->layer == LAYER_UNDERLAY)

@@ -13,7 +13,6 @@ struct stage {
     struct session session;
     int parts[PLAN_PARTS]; /* mounted trees, in the order of plan->parts */
     int root;              /* what becomes the root directory */
-    bool image_writable;
 };
 
 /* Namespaces, the session directory, the file systems of the image and its overlays. */

@@ -38,13 +38,13 @@ static bool same_file(int one, int other)
 }
 
 /* The mount point. One that lies in what an earlier step has mounted, by its name and not through a link of the image,
- * is made now, by the user and with his rights; so is one in an image that is being written. */
+ * is made now, by the user and with his rights. */
 static int open_target(const struct stage *stage, const struct step *step, bool directory)
 {
     struct stat status;
     OWNED_FD fd = inside_open(stage->root, step->target, O_PATH);
 
-    if (fd < 0 && errno == ENOENT && (step->facts.covered || stage->image_writable) &&
+    if (fd < 0 && errno == ENOENT && step->facts.covered &&
         inside_make(stage->root, step->target, directory, 0755) == 0)
         fd = inside_open(stage->root, step->target, O_PATH);
     if (fd < 0 && errno == EEXIST)
