@@ -11,6 +11,7 @@ import stat
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -53,6 +54,9 @@ _LOGGED = {  # the least severe message of `logging` that each level shows
 _NAMES = {logging.CRITICAL: "FATAL", VERBOSE: "VERBOSE"}
 _RED, _YELLOW, _PLAIN = "\033[31m", "\033[33m", "\033[0m"
 _CLEAR = "\r\033[K"  # to the first column, and all after it gone
+_DRAWN = 0.2  # seconds between two drawings of a count
+_TOLD = 30.0  # seconds between two plain lines, where nothing is drawn
+_WINDOW = 5.0  # seconds in which a rate is measured
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\udc80-\udcff]")
 
 
@@ -109,24 +113,104 @@ class _Handler(logging.StreamHandler[TextIO]):
             self.progress = False
 
 
+def size(count: int) -> str:
+    """A number of bytes for people: `12 KiB`, `29.4 MiB`, `1.2 GiB`."""
+    if count < 1 << 20:
+        return f"{-(-count // 1024)} KiB"
+    return f"{count / (1 << 20):.1f} MiB" if count < 1000 << 20 else f"{count / (1 << 30):.1f} GiB"
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `12 s`, `3 min 20 s`, `2 h 5 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def _nothing(text: str) -> None:
     del text
 
 
+class Meter:
+    """How far something is that is counted in bytes: `24 %, 12 of 50 MiB, 3.1 MiB/s, 12 s left`, as far as known."""
+
+    def __init__(self, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total = total or None  # bytes
+        self._clock = clock
+        self._seen: deque[tuple[float, int]] = deque([(clock(), 0)])
+
+    def text(self, done: int) -> str:
+        """The words for so many bytes; the rate is that of the last seconds."""
+        now = self._clock()
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and now - self._seen[1][0] >= _WINDOW:
+            self._seen.popleft()
+        start, before = self._seen[0]
+        rate = (done - before) / (now - start) if now - start >= 1 else 0
+        words = [f"{done >> 20} MiB"]
+        if self._total:
+            done = min(done, self._total)
+            words = [f"{100 * done // self._total} %", f"{done >> 20} of {max(1, self._total >> 20)} MiB"]
+        if rate > 0:
+            words.append(f"{rate / (1 << 20):.1f} MiB/s")
+            if self._total and done < self._total:
+                words.append(f"{duration((self._total - done) / rate)} left")
+        return ", ".join(words)
+
+
 @contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
-    """Shows what a long step is at, in one line of a terminal; nowhere else, and only at the usual level."""
-    (handler,) = logging.getLogger().handlers or [logging.NullHandler()]
-    level = logging.getLogger().level
-    if not isinstance(handler, _Handler) or level != logging.INFO or not _can_draw(handler.stream):
+    """Shows what a long step is at, at the usual level: in one line of a terminal, elsewhere by a line now and then."""
+    handler = _own_handler()
+    if handler is None or logging.getLogger().level != logging.INFO:
         yield _nothing
         return
+    if not _can_draw(handler.stream):
+        yield _in_lines(handler)
+        return
+    outer = handler.shown
     try:
         with _every_second(handler):
             yield handler.show
     finally:
         handler.clear()
-        handler.shown = ""
+        handler.shown = outer
+
+
+def _own_handler() -> _Handler | None:
+    """Who writes messages here; None in a program that uses the library, and may have several of its own."""
+    return next((each for each in logging.getLogger().handlers if isinstance(each, _Handler)), None)
+
+
+def _in_lines(handler: _Handler) -> Callable[[str], None]:
+    told = time.monotonic()
+
+    def show(text: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _TOLD:
+            told = time.monotonic()
+            logging.getLogger(__name__).info("%s%s", handler.prefix, text)
+
+    return show
+
+
+@contextmanager
+def counting(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Shows how far a step is that is counted in bytes, `what 24 %, ...`; is told of each further number of them."""
+    meter, done, drawn = Meter(total), 0, 0.0
+    with progress() as show:
+
+        def add(count: int) -> None:
+            nonlocal done, drawn
+            done += count
+            now = time.monotonic()
+            if now - drawn >= _DRAWN:
+                drawn = now
+                show(f"{what} {meter.text(done)}")
+
+        add(0)
+        yield add
 
 
 def _can_draw(stream: TextIO) -> bool:
@@ -148,11 +232,11 @@ def _every_second(handler: _Handler) -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, tick)
     signal.siginterrupt(signal.SIGALRM, False)  # system calls go on by themselves
-    signal.setitimer(signal.ITIMER_REAL, 1, 1)
+    timer = signal.setitimer(signal.ITIMER_REAL, 1, 1)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, *timer)  # that of a step around this one
         signal.signal(signal.SIGALRM, before)
 
 
@@ -167,14 +251,15 @@ def working(text: str) -> Iterator[None]:
 @contextmanager
 def step(number: int, total: int) -> Iterator[None]:
     """Progress shown meanwhile begins with which step of how many this is, and with its seconds."""
-    (handler,) = logging.getLogger().handlers or [logging.NullHandler()]
-    if isinstance(handler, _Handler):
-        handler.prefix, handler.began = f"[{number}/{total}]  ", time.monotonic()
+    handler = _own_handler()
+    if handler is None:
+        yield
+        return
+    handler.prefix, handler.began = f"[{number}/{total}]  ", time.monotonic()
     try:
         yield
     finally:
-        if isinstance(handler, _Handler):
-            handler.prefix = ""
+        handler.prefix = ""
 
 
 def _may_colour(stream: TextIO) -> bool:

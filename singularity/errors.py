@@ -27,6 +27,7 @@ class SingularityError(Exception):
     exit_status = 255
 
     def __init__(self, what: str, *, hint: str = "") -> None:
+        self.what = what
         super().__init__(f"{what} ({hint})" if hint else what)
 
 

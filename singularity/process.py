@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -39,6 +40,7 @@ PACKAGES = {
 _FULL_TO_E2FSPROGS = "resulted in short write"
 _GRACE = 1.0  # seconds between TERM and KILL
 _MOMENT = 0.2  # seconds in which a tool that made us fail has ended
+_LOOK = 200  # milliseconds between two looks at how far a tool is
 _COMPLAINTS_LIMIT = 1 << 20  # bytes of stderr that are looked at
 
 
@@ -199,6 +201,23 @@ def started(
         finished = _ended(words[0], process, complaints)
     if finished.status not in accept:
         raise finished.failure(purpose)
+
+
+def reading(tool: Running) -> Iterator[int]:
+    """How many bytes a tool has read more, again and again until it closes its output, a pipe, which tells nothing.
+
+    Nothing where the kernel does not count them (CONFIG_TASK_XACCT).
+    """
+    if tool.stdout is None:
+        raise ValueError("a tool that was started without a pipe")
+    before = 0
+    poll = select.poll()
+    poll.register(tool.stdout, select.POLLIN)
+    while not poll.poll(_LOOK) or os.read(tool.stdout.fileno(), _COMPLAINTS_LIMIT):
+        with suppress(OSError, ValueError, IndexError):
+            read = int(Path(f"/proc/{tool.pid}/io").read_bytes().split()[1])  # rchar
+            yield read - before
+            before = read
 
 
 def _close(process: "subprocess.Popen[bytes]", *, quietly: bool = False) -> None:

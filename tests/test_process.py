@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -13,10 +14,11 @@ import pytest
 
 from singularity import kernel
 from singularity.errors import Interrupted, ToolError
-from singularity.process import started
+from singularity.process import reading, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PIPE = subprocess.PIPE
 
@@ -122,3 +124,14 @@ def test_an_exception_ends_the_tool_and_all_it_started(failure: BaseException) -
     with pytest.raises(type(failure)):
         stop()
     assert time.monotonic() - begin < 60
+
+
+def test_how_far_a_tool_is_is_what_it_has_read(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(bytes(5 << 20))
+    script = "import sys, time; open(sys.argv[1], 'rb').read(); print('read', flush=True); time.sleep(0.5)"
+    argv = [sys.executable, "-I", "-c", script, path]
+    with started(argv, purpose="test", stdout=PIPE) as tool:
+        counts = list(reading(tool))
+    assert 5 << 20 <= sum(counts) < 6 << 20
+    assert min(counts) >= 0

@@ -8,13 +8,13 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from singularity import files, process
+from singularity import console, files, process
 from singularity.build import architecture, pack, platform_files, reproducible, streaming, writers
 from singularity.build.request import BuildRequest, Target
 from singularity.console import VERBOSE
@@ -67,10 +67,12 @@ def perform(image: Image, request: BuildRequest) -> None:
         _copy(image, request)
         return
 
-    def read() -> AbstractContextManager[Tree]:
+    @contextmanager
+    def read() -> Iterator[Tree]:
         from singularity.image import contents
 
-        return contents.tree(image)
+        with contents.tree(image) as tree, writers.counted(tree, "writing") as told:
+            yield told
 
     with files.temporary_directory(request.temporary, keep=request.keep) as directory:
         _Conversion(str(image.path), read, _architecture(image.architecture, request), request, directory).perform()
@@ -102,8 +104,12 @@ def convert_oci(
 
     files.refuse_target(request.target, overwrite=request.overwrite)
 
-    def read() -> AbstractContextManager[Tree]:
-        return closing(merge.merged(image, indexed or index_layer))
+    @contextmanager
+    def read() -> Iterator[Tree]:
+        with console.counting("reading", image.size) as add:
+            tree = merge.merged(image.told(lambda count: add(count)), indexed or index_layer)
+        with closing(tree), console.counting("packing", image.size) as add:
+            yield tree
 
     def configure(root: Root) -> None:
         container.write(root, image)

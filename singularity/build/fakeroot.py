@@ -18,6 +18,8 @@ from singularity.errors import BuildError, ToolError
 logger = logging.getLogger(__name__)
 
 _PURPOSE = "map the ids of the image to those given to you"
+_PLACES = ("/etc/subuid", "/etc/subgid")
+_FIRST = 100_000  # the lowest id that useradd gives
 _ALL, _NOTHING, _HALF = range(3)  # of the two maps
 
 
@@ -78,18 +80,36 @@ def has_ranges() -> bool:
     return _ranges(os.getuid()) is not None
 
 
+def why_one_id() -> str:
+    """What a process that has become root with one id says when that may have been too few, and the way out."""
+    uid = kernel.mapped_id()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    texts = {place: _read(place) for place in _PLACES}
+    what = "for programs that change owners or groups, as package managers do"
+    if all(subordinate(text, frozenset({name, str(uid)})) for text in texts.values()):
+        return f"{what}, install uidmap: your subordinate ids could not be used"
+    lines = [line.split(":") for text in texts.values() for line in text.splitlines()]
+    ends = [int(each[1]) + int(each[2]) for each in lines if len(each) == 3 and (each[1] + each[2]).isdecimal()]
+    return f"{what}, an administrator adds {name}:{max([_FIRST, *ends])}:65536 to /etc/subuid and /etc/subgid"
+
+
+def _read(place: str) -> str:
+    try:
+        return Path(place).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def _ranges(uid: int) -> tuple[IdRange, IdRange] | None:
     try:
         names = frozenset({str(uid), pwd.getpwuid(uid).pw_name})
     except KeyError:
         logger.log(VERBOSE, "User %s has no account: only your own id is mapped, to root", uid)
         return None
-    found = []
-    for place in ("/etc/subuid", "/etc/subgid"):
-        try:
-            found.append(subordinate(Path(place).read_text(encoding="utf-8", errors="replace"), names))
-        except OSError:
-            found.append(None)
+    found = [subordinate(_read(place), names) for place in _PLACES]
     if found[0] is None or found[1] is None:
         logger.log(VERBOSE, "No subordinate ids for user %s: only your own id is mapped, to root", uid)
         return None

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shlex
+import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from singularity import files, process
+from singularity import console, files, process
 from singularity.build import layout, reproducible
 from singularity.build.reproducible import source_date_epoch as source_date_epoch
 from singularity.console import VERBOSE
@@ -52,7 +53,7 @@ def pack(
         order = layout.choose(opened, size, read_first)
     with files.replacing(target, overwrite=overwrite, mode=0o777) as new:
         offset = sif.partition_offset(objects)
-        _make_squashfs(root, new, offset, order, arguments, target)
+        _make_squashfs(root, new, offset, order, arguments, target, size)
         head = sif.encode_head(
             objects,
             partition_size=os.fstat(new.fd).st_size - offset,
@@ -72,7 +73,7 @@ def pack_squashfs(
     with Root(root) as opened:
         order = layout.choose(opened, size, read_first)
     with files.replacing(target, overwrite=overwrite, mode=0o777) as new:
-        _make_squashfs(root, new, 0, order, arguments, target)
+        _make_squashfs(root, new, 0, order, arguments, target, size)
 
 
 def new_id() -> UUID:
@@ -142,9 +143,9 @@ def common_arguments(offset: int) -> list[str]:
 
 
 def memory(arguments: Sequence[str]) -> list[str]:
-    """How much mksquashfs may take where its input comes at the pace of a stream; by itself, a quarter of the machine.
+    """How much mksquashfs may take; by itself, a quarter of the machine.
 
-    With a few blocks for each processor it is as fast.
+    With a few blocks for each processor it is as fast, and what it has read is not far from what it has written.
     """
     if {"-mem", "-b"}.intersection(arguments):
         return []
@@ -152,11 +153,12 @@ def memory(arguments: Sequence[str]) -> list[str]:
 
 
 def _make_squashfs(
-    root: Path, new: files.NewFile, offset: int, order: layout.Layout, arguments: Sequence[str], target: Path
+    root: Path, new: files.NewFile, offset: int, order: layout.Layout, arguments: Sequence[str], target: Path, size: int
 ) -> None:
+    """Writes the file system; how far it is, is what mksquashfs has read of `size` bytes."""
     purpose = f"write {target}"
     argv: list[str | Path] = ["mksquashfs", root, new.path, *common_arguments(offset)]
-    argv += compression(arguments, purpose)
+    argv += [*compression(arguments, purpose), *memory(arguments)]
     for action, paths in (("uncompressed", order.uncompressed), ("no-fragments", order.alone)):
         for tests in _tests(paths):
             argv += ["-action", f"{action}@{tests}"]
@@ -169,7 +171,14 @@ def _make_squashfs(
         argv += ["-sort", f"/proc/self/fd/{sort}"]
         keep.append(sort)
     try:
-        process.run([*argv, *arguments], purpose=purpose, keep=keep, environment=environment)
+        with (
+            process.started(
+                [*argv, *arguments], purpose=purpose, stdout=subprocess.PIPE, keep=keep, environment=environment
+            ) as tool,
+            console.counting("packing", size) as add,
+        ):
+            for count in process.reading(tool):
+                add(count)
     finally:
         for fd in keep[1:]:
             os.close(fd)
@@ -205,7 +214,7 @@ def _fit(root: Path, target: Path) -> int:
                     if not entry.is_symlink():
                         lists += any(name.startswith("system.posix_acl") for name in os.listxattr(entry.path))
                     if entry.is_file(follow_symlinks=False):
-                        size += status.st_size
+                        size += status.st_size // status.st_nlink  # each of its names comes by
     warn_of_losses(target, times, lists)
     return size
 

@@ -21,6 +21,7 @@ from singularity.build import (
     checkpoints,
     container,
     copies,
+    fakeroot,
     feed,
     gpu,
     inputs,
@@ -69,7 +70,7 @@ def perform(plan: Plan, *, on_step: Callable[[Step], None] = _nothing) -> None:
     `on_step` is told of each step before it is done. Where layers are used, this process gets a mount namespace of its
     own.
     """
-    request, definition = plan.request, plan.definition
+    request, definition, start = plan.request, plan.definition, time.monotonic()
     files.refuse_target(request.target, overwrite=request.overwrite, directory=request.format is Target.SANDBOX)
     for index, stage in enumerate(definition.stages):
         if not is_update(request, definition, index):
@@ -84,7 +85,9 @@ def perform(plan: Plan, *, on_step: Callable[[Step], None] = _nothing) -> None:
         _convert(plan, on_step)
     else:
         _build(plan, on_step)
-    logger.info("Build complete: %s", request.target)
+    took = console.duration(time.monotonic() - start)
+    about = took if request.format is Target.SANDBOX else f"{console.size(request.target.stat().st_size)}, {took}"
+    logger.info("Build complete: %s (%s)", request.target, about)
 
 
 def _convert(plan: Plan, on_step: Callable[[Step], None]) -> None:
@@ -239,9 +242,9 @@ _SAID = {
 
 
 @contextmanager
-def _timed(step: Step) -> Iterator[None]:
+def _timed(step: Step, stage: str = "") -> Iterator[None]:
     if step.action in _SAID:
-        logger.info(_SAID[step.action], step.what)
+        logger.info(stage + _SAID[step.action], step.what)
     start = time.monotonic()
     yield
     what = f"{step.action.value} {step.what}".rstrip()
@@ -262,21 +265,36 @@ class _Build:
     def perform(self, step: Step) -> None:
         try:
             self.do_or_take(step)
-        except OSError as error:
-            hint = _full(self.stacks[step.stage].scratch or self.workspace.directory)
+        except (OSError, SingularityError) as error:
+            hint = self.full(step)
             if not hint:
                 raise
-            raise BuildError(f"{_name(step)}: {error.strerror}", hint=hint) from error
+            what = error.what if isinstance(error, SingularityError) else f"{_name(step)}: {error.strerror}"
+            raise BuildError(what, hint=hint) from error
+
+    def full(self, step: Step) -> str:
+        """What to say when a step may have failed since there was no room."""
+        place = self.stacks[step.stage].scratch or self.workspace.directory
+        if _is_full(place):
+            another = "name another place with --tmpdir, or for layers with SINGULARITY_CACHEDIR"
+            return f"no space left in {place.parent}: {another}"
+        above = self.placed.parent.parent
+        return f"no space left in {above}: make room there, or name another TARGET" if _is_full(above) else ""
+
+    def stage(self, step: Step) -> str:
+        """The beginning of a message about a stage, where there are several."""
+        stages = self.definition.stages
+        return f"Stage {stages[step.stage].name or step.stage + 1}: " if len(stages) > 1 else ""
 
     def do_or_take(self, step: Step) -> None:
         stack = self.stacks[step.stage]
         match step.action:
             case Action.HOST_SCRIPT if step.script is self.definition.stages[step.stage].pre:
-                with _timed(step):
+                with _timed(step, self.stage(step)):
                     self.run_on_host(step, stack.path)
             case Action.TEST:
                 aside = stack.throwaway() if self.request.writable_tmpfs else nullcontext()
-                with _timed(step), aside, starts.recording(stack.path, self.opened):
+                with _timed(step, self.stage(step)), aside, starts.recording(stack.path, self.opened):
                     self.test(step, stack.path)
             case Action.PACK | Action.PLACE:
                 with _timed(step):
@@ -290,11 +308,10 @@ class _Build:
         if stack.key is not None:
             key = self.keys.after(step, stack.key, self.known)
         if stack.take(key):
-            logger.log(
-                logging.INFO if step.action in _SAID else VERBOSE, "Using the cache: %s", step.what or _name(step)
-            )
+            level = logging.INFO if step.action in _SAID else VERBOSE
+            logger.log(level, "%sUsing the cache: %s", self.stage(step), step.what or _name(step))
             return
-        with _timed(step):
+        with _timed(step, self.stage(step)):
             base = self.base(step, stack)
             if base:
                 stack.begin(key, base)
@@ -500,15 +517,14 @@ class _Build:
             if 0 < first < int(lines):
                 lines = f"{first}-{lines}"
             what = f"{self.definition.name}:{lines}: {_section(step)} {how}"
-            raise BuildError(what, hint=_full(self.stacks[step.stage].scratch or self.workspace.directory))
+            is_inside = step.action is not Action.HOST_SCRIPT
+            raise BuildError(what, hint=fakeroot.why_one_id() if is_inside and kernel.maps_one_id() else "")
 
 
-def _full(place: Path) -> str:
-    """What to say when a script may have failed since there was no room."""
+def _is_full(place: Path) -> bool:
+    """Whether a file system has no room, for bytes or for names."""
     status = os.statvfs(place)
-    if status.f_bavail * status.f_frsize > _ROOM and (status.f_favail > _NAMES or status.f_files == 0):
-        return ""
-    return f"no space left in {place.parent}: name another place with --tmpdir, or for layers with SINGULARITY_CACHEDIR"
+    return status.f_bavail * status.f_frsize <= _ROOM or (status.f_favail <= _NAMES and status.f_files != 0)
 
 
 def _name(step: Step) -> str:

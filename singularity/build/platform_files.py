@@ -179,7 +179,11 @@ def _write_environment(root: Root, body: str) -> None:
 def _write_scripts(root: Root, stage: Stage) -> None:
     for name, script in (("runscript", stage.runscript), ("startscript", stage.startscript), ("test", stage.test)):
         if script:
-            _write(root, f"{DIRECTORY}/{name}", scripts.executable(script), _PROGRAM)
+            text = scripts.executable(script)
+            _write(root, f"{DIRECTORY}/{name}", text, _PROGRAM)
+            interpreter = text.removeprefix("#!").split(maxsplit=1)[0]
+            if not root.is_file(interpreter):
+                logger.warning("%%%s needs %s, which is not in the image", name, interpreter)
 
 
 def _write_help(root: Root, stage: Stage, facts: Facts) -> None:

@@ -38,8 +38,10 @@ def write(root: Path, request: BuildRequest, architecture: Architecture, *, read
         case Target.EXT3 | Target.TAR:
             from singularity.image import directory
 
-            with files.replacing(request.target, overwrite=overwrite, mode=0o777) as new:
-                tree = directory.read(root)
+            with (
+                files.replacing(request.target, overwrite=overwrite, mode=0o777) as new,
+                writers.counted(directory.read(root), "writing") as tree,
+            ):
                 if request.format is Target.TAR:
                     writers.write_tar(tree, new, request.target)
                 else:

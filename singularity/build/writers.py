@@ -3,18 +3,19 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from singularity import files, process
+from singularity import console, files, process
 from singularity.build import reproducible
 from singularity.build.request import BuildRequest
 from singularity.image.compression import widen
 from singularity.image.tree import Entry, Tree
 
+_LARGE = 8 << 20  # bytes of a file that is counted by its parts
 _NANOSECONDS = 1_000_000_000
 
 
@@ -77,6 +78,27 @@ def clamped(tree: Tree) -> Tree:
     for entry in tree:
         late = entry.member.mtime > latest
         yield Entry(replace(entry.member, mtime=latest), entry.data) if late else entry
+
+
+@contextmanager
+def counted(tree: Tree, what: str) -> Iterator[Tree]:
+    """The entries; how many bytes of files have passed is shown."""
+
+    def passing(add: Callable[[int], None]) -> Tree:
+        for entry in tree:
+            if entry.member.size < _LARGE:
+                add(entry.member.size)
+                yield entry
+            else:
+                yield Entry(entry.member, data(entry, add))
+
+    def data(entry: Entry, add: Callable[[int], None]) -> Iterator[bytes]:
+        for chunk in entry.data:
+            add(len(chunk))
+            yield chunk
+
+    with console.counting(what, None) as add:
+        yield passing(add)
 
 
 def write_ext3(tree: Tree, new: files.NewFile, request: BuildRequest) -> None:

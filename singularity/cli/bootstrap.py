@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from singularity import paths
+from singularity import files, paths
 from singularity.build import fakeroot
 from singularity.build.plan import Action, Step, plan
 from singularity.build.request import BuildRequest, Target
@@ -111,6 +111,7 @@ def _build(
         temporary=paths.temporary(),
     )
     made = plan(request, definition)
+    files.refuse_target(target, overwrite=request.overwrite, directory=not is_file)  # as who calls
     if os.geteuid() != 0:
         fakeroot.become_root()
     _say("Executing Prebootstrap module")

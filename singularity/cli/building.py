@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from singularity import paths
+from singularity import files, paths
 from singularity.build import binds, fakeroot, forecast, inputs, perform
 from singularity.build.forecast import Fate
 from singularity.build.plan import Action, Plan, Step, plan
@@ -68,13 +68,14 @@ def _build(target: Path, request: BuildRequest, options: Mapping[str, Any]) -> N
             logger.warning("%s", missing)
         _print(made, as_json=dry_run == "json")
         return
+    may_replace = request.overwrite or _may_replace(target)
+    files.refuse_target(target, overwrite=may_replace, directory=request.format is Target.SANDBOX)  # as who calls
     if os.geteuid() != 0:
         try:
             fakeroot.become_root()
         except BuildError:
             if made.steps[0].action is not Action.CONVERT:  # which needs no root file system on disk
                 raise
-    may_replace = request.overwrite or _may_replace(target)
     perform.perform(replace(made, request=replace(request, overwrite=may_replace)))
 
 

@@ -47,7 +47,7 @@ class _Pull(Verb):
 @option("-F", "--force", is_flag=True, variables="FORCE", group="Options", help="Replace the file where there is one")
 @option(
     "--dir", "directory", default="", metavar="DIR", variables="PULLDIR PULLFOLDER", group="Options",
-    help="Put the file there",
+    help="Put the file there; the directory is made where it is missing",
 )  # fmt: skip
 @option("--name", default="", metavar="NAME", variables="PULL_NAME", group="Options", help="The same as TARGET")
 @platform_options

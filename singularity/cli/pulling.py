@@ -2,11 +2,12 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from singularity import files, kept
+from singularity import console, files, kept
 from singularity.errors import FileError, ImageError, UsageError
 from singularity.sources import fetch as fetches
 from singularity.sources import images, uri
@@ -28,18 +29,44 @@ def pull(words: Sequence[str], directory: Path, options: Mapping[str, Any]) -> N
     if named is None:
         raise ImageError(f"No transport type URI supplied: {text}", hint="such as docker://NAME:TAG")
     target = _target(targets, directory, named, options["name"])
-    _refuse(target, overwrite=options["force"])
+    overwrite, sandbox = options["force"], options["sandbox"]
+    _refuse(target, overwrite=overwrite)
     fetch = fetches.from_options(options)
-    if options["sandbox"]:
-        _sandbox(target, named, fetch, overwrite=options["force"])
-        return
+    with _made(directory):
+        files.refuse_target(target, overwrite=overwrite, directory=sandbox)
+        if sandbox:
+            _sandbox(target, named, fetch, overwrite=overwrite)
+        else:
+            _file(target, named, fetch, overwrite=overwrite)
+
+
+def _file(target: Path, named: Uri, fetch: Fetch, *, overwrite: bool) -> None:
     with images.available(named, fetch, beside=target.parent) as path:
         if named.transport.is_web:
             from singularity.sources import web
 
             web.is_image(str(named).partition("?")[0])(path)
         shared = any(path.is_relative_to(each) for each in others_of_site())
-        kept.put(path, target, overwrite=options["force"], shared=shared)
+        kept.put(path, target, overwrite=overwrite, shared=shared)
+    logger.info("Image: %s, %s", target, console.size(target.stat().st_size))
+
+
+@contextmanager
+def _made(directory: Path) -> Iterator[None]:
+    """The directory that the file goes to, made where it is missing; gone again where nothing came of it."""
+    missing = [each for each in (directory, *directory.parents) if not os.path.lexists(each)]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise FileError(f"{directory}: no directory", hint="name another with --dir") from error
+    except OSError as error:
+        raise FileError.because(error.filename or directory, error) from error
+    try:
+        yield
+    finally:
+        for each in missing:
+            with suppress(OSError):
+                each.rmdir()
 
 
 def _target(targets: Sequence[str], directory: Path, named: Uri, name: str) -> Path:
@@ -53,8 +80,6 @@ def _refuse(target: Path, *, overwrite: bool) -> None:
     """Raises FileError where the target is there, in the words that programs look for."""
     if not overwrite and os.path.lexists(target):
         raise FileError(f'Image file already exists: "{target}" - will not overwrite', hint="--force replaces it")
-    if not target.parent.is_dir():
-        raise FileError(f"{target.parent}: No such directory")
 
 
 def _sandbox(target: Path, named: Uri, fetch: Fetch, *, overwrite: bool) -> None:
@@ -63,7 +88,6 @@ def _sandbox(target: Path, named: Uri, fetch: Fetch, *, overwrite: bool) -> None
     from singularity.build.request import BuildRequest, Target
     from singularity.definition import source
 
-    files.refuse_target(target, overwrite=overwrite, directory=True)
     request = BuildRequest(
         target=target,
         source=str(named),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from singularity.errors import FileError, ImageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed import WriteableBuffer
 
 _FORM = re.compile(r"(sha256):([0-9a-f]{64})|(sha512):([0-9a-f]{128})")
@@ -64,6 +66,7 @@ class Checked:
         self._hash = hashlib.new(digest.algorithm) if digest else None
         self._position = 0
         self._ended = False
+        self.told: Callable[[int], object] | None = None  # of each number of bytes that were read
 
     def read(self, size: int = -1) -> bytes:
         """As `BinaryIO.read`."""
@@ -92,6 +95,8 @@ class Checked:
         if self._hash is not None:
             self._hash.update(data)
         self._position += len(data)
+        if self.told is not None:
+            self.told(len(data))
         if self._size is not None and self._position > self._size:
             raise ImageError(f"{self._name}: longer than the {self._size} bytes that its description says")
         if at_end and not self._ended:

@@ -1,7 +1,7 @@
 """One image as far as it must be known to be used: configuration and layers, wherever they are."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
 from singularity.errors import ImageError
@@ -31,6 +31,7 @@ class Layer:
     name: str  # for messages
     content: Digest  # of the tar archive, uncompressed
     stored: Digest | None = None  # of the blob, where there is one
+    size: int | None = None  # bytes that are stored, where somebody has said it
     open: Callable[[], Checked]
 
 
@@ -43,6 +44,25 @@ class Image:
     config: Config
     layers: tuple[Layer, ...]
     origin: Origin | None = None  # for one of a registry
+
+    @property
+    def size(self) -> int | None:
+        """The bytes that are stored of all layers; None where that is not known."""
+        sizes = [each.size for each in self.layers if each.size is not None]
+        return sum(sizes) if len(sizes) == len(self.layers) else None
+
+    def told(self, told: Callable[[int], object]) -> "Image":
+        """The same image; `told` hears of each number of stored bytes that are read of its layers."""
+
+        def opener(layer: Layer) -> Callable[[], Checked]:
+            def open_() -> Checked:
+                checked = layer.open()
+                checked.told = told
+                return checked
+
+            return open_
+
+        return replace(self, layers=tuple(replace(each, open=opener(each)) for each in self.layers))
 
 
 def find(blobs: Blobs, start: Descriptor, wanted: Platform) -> Image:
@@ -102,7 +122,7 @@ def _image(blobs: Blobs, descriptor: Descriptor, manifest: Manifest, wanted: Pla
     check_platform(config, wanted, _name(blobs, descriptor))
     check_layers(config, len(stored), name)
     layers = tuple(
-        Layer(name=_name(blobs, each), content=content, stored=each.digest, open=_opener(blobs, each))
+        Layer(name=_name(blobs, each), content=content, stored=each.digest, size=each.size, open=_opener(blobs, each))
         for each, content in zip(stored, config.diff_ids, strict=True)
     )
     return Image(name=blobs.name, digest=descriptor.digest, config=config, layers=layers)

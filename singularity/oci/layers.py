@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+from singularity import console
 from singularity.console import VERBOSE
 from singularity.errors import ImageError
 from singularity.image.limits import shown
@@ -35,9 +36,10 @@ def unpack(image: Image, root: Path) -> None:
     """Unpacks all layers into the directory `root`. Raises ImageError, FileError and ToolError."""
     losses: Counter[Loss] = Counter()
     policy = replace(Policy.of_caller(), parents=Parents.FOLLOW)
-    for number, layer in enumerate(image.layers, 1):
-        logger.log(VERBOSE, "Layer %d of %d: %s", number, len(image.layers), layer.name)
-        losses.update(_apply(layer, root, policy).left_out)
+    with console.counting("unpacking", image.size) as add:
+        for number, layer in enumerate(image.told(add).layers, 1):
+            logger.log(VERBOSE, "Layer %d of %d: %s", number, len(image.layers), layer.name)
+            losses.update(_apply(layer, root, policy).left_out)
     warn(Report(left_out=losses), Path(image.name))
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -17,12 +18,18 @@ from singularity.oci.digest import Digest
 _CHUNK = 1 << 20
 _UNSETTLED = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
 
+logger = logging.getLogger(__name__)
+
 Told = Callable[[int], object]
 """Is told how many bytes have come, each time some have: also those that were there already."""
 
 
 def _nothing(count: int) -> None:
     del count
+
+
+class _OtherBytesError(ImageError):
+    """What came is not what was announced: another attempt may bring it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +45,8 @@ class Download:
         """Brings the file to `target`, by way of `partial`, which stays behind when this is interrupted.
 
         Processes that want the same file at the same time bring it once: the others wait until `done` is true. What
-        is left of an earlier time is read and counted in. Raises ImageError for bytes that are not those announced,
-        FileError, and whatever `open` and its stream raise.
+        is left of an earlier time is read and counted in. Bytes that are not those announced are fetched once more, and
+        are an ImageError then. Raises FileError, and whatever `open` and its stream raise.
         """
         with locks.locked(partial, f"fetches {self.name}", done=done) as fd:
             if fd is None or done():
@@ -62,12 +69,15 @@ class Download:
         resumed = os.fstat(fd).st_size
         if self.size is not None and resumed > self.size:
             resumed = 0
-        try:
-            self._fill(fd, resumed, told)
-        except ImageError:
-            if not resumed:
-                raise
+        if resumed:
+            with suppress(_OtherBytesError):
+                return self._fill(fd, resumed, told)
             told(-os.fstat(fd).st_size)  # what was there came to nothing: it is not of this file
+        try:
+            self._fill(fd, 0, told)
+        except _OtherBytesError as error:
+            logger.warning("%s: it is fetched again", error.what)
+            told(-os.fstat(fd).st_size)
             self._fill(fd, 0, told)
 
     def _fill(self, fd: int, resumed: int, told: Told) -> None:
@@ -87,7 +97,7 @@ class Download:
             try:
                 while data := source.read(_CHUNK):
                     if self.size is not None and position + len(data) > self.size:
-                        raise ImageError(f"{self.name}: longer than the {self.size} bytes that were announced")
+                        raise _OtherBytesError(f"{self.name}: longer than the {self.size} bytes that were announced")
                     if hashed:
                         hashed.update(data)
                     _write(fd, data, position)
@@ -100,7 +110,7 @@ class Download:
             raise FileError(f"{self.name}: its last {missing} bytes did not come", hint="try again: it goes on there")
         if hashed and self.digest and hashed.hexdigest() != self.digest.digits:
             what = f"{self.name}: what came is not what {self.digest} names"
-            raise ImageError(what, hint="damaged on its way, or changed there")
+            raise _OtherBytesError(what, hint="damaged on its way, or changed there")
 
 
 def _write(fd: int, data: bytes, offset: int) -> None:

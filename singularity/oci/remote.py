@@ -26,7 +26,6 @@ from singularity.registry.reference import Reference
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 3  # layers
-_MEBIBYTE = 1 << 20
 _SMALL = 1 << 20  # bytes of a blob that is checked before it is handed out
 _DOCUMENTS = INDEX_TYPES | MANIFEST_TYPES
 
@@ -262,14 +261,14 @@ class _Fetching:
         self._lock = threading.Lock()
         self._told = _Told()
         self._size = sum(each.size for each in self._by_digest.values())
+        self._meter = console.Meter(self._size)
         self._threads: list[threading.Thread] = []
         self._count = len(layers)
 
     def __enter__(self) -> Self:
         if self._waiting:
-            megabytes = self._size / _MEBIBYTE
-            text = "Fetching %s: %d of %d layers, %.1f MiB"
-            logger.info(text, self._blobs.name, len(self._waiting), self._count, megabytes)
+            text = "Fetching %s: %d of %d layers, %s"
+            logger.info(text, self._blobs.name, len(self._waiting), self._count, console.size(self._size))
         for _ in range(min(_AT_ONCE, len(self._waiting))):
             thread = threading.Thread(target=self._work, daemon=True)  # one that hangs must not keep us
             thread.start()
@@ -304,7 +303,7 @@ class _Fetching:
         with nullcontext() if ended.is_set() else console.progress() as show:
             while not ended.wait(timeout=0.2):
                 if show is not None:
-                    show(f"fetching {self._told.count / _MEBIBYTE:.0f} of {self._size / _MEBIBYTE:.0f} MiB")
+                    show(f"fetching {self._meter.text(self._told.count)}")
         error = self._failed.get(descriptor.digest)
         if error is not None:
             raise error

@@ -83,11 +83,6 @@ class Authorizer:
         self._looked = False
         self._credentials: Credentials | None = None
 
-    @property
-    def is_anonymous(self) -> bool:
-        """Whether nothing is known that the registry could be shown."""
-        return self.credentials() is None
-
     def credentials(self) -> Credentials | None:
         """As `find` found them."""
         with self._lock:
@@ -143,7 +138,7 @@ class Authorizer:
         logger.debug("%s: a token from %s for %s", self._name, shown(realm), " ".join(asked) or "nothing")
         with self._ask(realm, query, credentials) as answer:
             if answer.status != 200:
-                raise refusal(self._name, answer, anonymous=credentials is None)
+                raise refusal(self._name, answer, login=credentials, is_refused=answer.status in (401, 403))
             return _parsed(answer.whole(_TOKEN_LIMIT), shown(realm))
 
     def _ask(self, realm: str, query: list[tuple[str, str]], credentials: Credentials | None) -> Answer:
@@ -178,14 +173,25 @@ def _parsed(data: bytes, name: str) -> _Token:
     return _Token(text, time.monotonic() + max(lifetime - _MARGIN, lifetime / 2))
 
 
-def refusal(name: str, answer: Answer, *, anonymous: bool) -> RegistryError:
-    """The error for an answer that is none of those expected; `anonymous`: nobody has logged in."""
+def refusal(name: str, answer: Answer, *, login: Credentials | None, is_refused: bool = False) -> RegistryError:
+    """The error for an answer that is none of those expected.
+
+    `login` is who has logged in, None for nobody; `is_refused` says that it was this login which was not taken, and not
+    what was asked for with it.
+    """
     said = said_by(answer.drain())
     if answer.status in (401, 403):
         what = f"{name}: requested access to the resource is denied"
         host = name.partition("/")[0]
-        login = f"no such image, or private: singularity registry login docker://{host}"
-        return RegistryError(what, hint=login if anonymous else said or "not for this user", status=answer.status)
+        again = f"singularity registry login docker://{host}"
+        if login is None:
+            hint = f"no such image, or private: {again}"
+        elif is_refused:
+            what += f": the login for {host} was refused{said and f', {said}'}"
+            hint = f"that of {login.source}; {again}" if login.source else again
+        else:
+            hint = said or "not for this user"
+        return RegistryError(what, hint=hint, status=answer.status)
     words = f"{said} " if said else ""
     return RegistryError(f"{name}: {words}(StatusCode: {answer.status})", status=answer.status)
 

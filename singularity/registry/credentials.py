@@ -12,13 +12,15 @@ import json
 import logging
 import os
 import re
+import select
 import stat
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from singularity import files, process
 from singularity.errors import FileError, RegistryError, SingularityError, ToolError, UsageError
@@ -33,6 +35,7 @@ logger = logging.getLogger(__name__)
 _HUB_KEY = "https://index.docker.io/v1/"
 _FILE_LIMIT = 1 << 20  # bytes
 _HELPER_LIMIT = 64 << 10  # bytes of its answer
+_HELPER_SECONDS = 60.0  # until it has answered; it may have to ask its user
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _TOKEN_USER = "<token>"  # noqa: S105 - of a helper whose secret is an identity token
 _NAME = "docker-config.json"
@@ -46,7 +49,7 @@ class Credentials:
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
     registry_token: str = field(default="", repr=False)
-    source: str = ""  # where they are from, for messages
+    source: str = ""  # the file or helper that they are from, for messages
 
     @property
     def basic(self) -> str:
@@ -74,7 +77,7 @@ def find(host: str, repository: str, access: Access, *, named: bool = True) -> C
     if named and access.login:
         return _prompted(host)
     if named and access.username:
-        return Credentials(username=access.username, password=access.password, source="DOCKER_USERNAME")
+        return Credentials(username=access.username, password=access.password)
     for path, must in _files(access):
         document = _read(path, must=must)
         if document is None:
@@ -182,7 +185,7 @@ def _of_entry(entry: Mapping[str, Any], path: Path, host: str) -> Credentials:
 @functools.cache
 def _prompted(host: str) -> Credentials:
     username, password = prompt(host)
-    return Credentials(username=username, password=password, source="--docker-login")
+    return Credentials(username=username, password=password)
 
 
 def prompt(host: str, username: str = "") -> tuple[str, str]:
@@ -258,8 +261,23 @@ def _call(helper: str, action: str, text: str) -> str:
             raise ToolError(f"{name} has no pipes")
         running.stdin.write(text.encode())
         running.stdin.close()
-        answer = running.stdout.read(_HELPER_LIMIT)
+        answer = _read_within(_HELPER_SECONDS, running.stdout, name)
     return "" if not answer.lstrip().startswith(b"{") else answer.decode("utf-8", "replace")
+
+
+def _read_within(seconds: float, pipe: BinaryIO, name: str) -> bytes:
+    """What a helper writes until it closes the pipe. Raises ToolError when that takes longer."""
+    end = time.monotonic() + seconds
+    answer = b""
+    while len(answer) < _HELPER_LIMIT:
+        left = end - time.monotonic()
+        if left <= 0 or not select.select([pipe], [], [], left)[0]:
+            raise ToolError(f"{name}: no answer in {seconds:.0f} seconds")
+        data = os.read(pipe.fileno(), _HELPER_LIMIT)
+        if not data:
+            break
+        answer += data
+    return answer
 
 
 def _key(host: str) -> str:

@@ -80,7 +80,8 @@ class Endpoint:
             if answer.status != 401 or not authorizer.learn(answer, scopes, used):
                 break
             answer.drain()
-        raise auth.refusal(name, answer, anonymous=authorizer.is_anonymous)
+        is_refused = answer.status == 401 and used.startswith("Basic ")
+        raise auth.refusal(name, answer, login=authorizer.credentials(), is_refused=is_refused)
 
     def ping(self) -> None:
         """Whether this is a registry that lets us in. Raises RegistryError and NetworkError."""

@@ -80,14 +80,15 @@ def opened(named: str, place: Address, wanted: Platform, temporary: Path) -> Ite
 
 
 def _save(named: str, place: Address, archive: Path) -> None:
-    with _asked(f"/images/{urllib.parse.quote(named)}/get", named, place) as answer, console.progress() as show:
-        count = 0
+    with (
+        _asked(f"/images/{urllib.parse.quote(named)}/get", named, place) as answer,
+        console.counting("fetching", None) as add,
+    ):
         try:
             with archive.open("wb") as file:
                 while data := answer.read(_CHUNK):
                     file.write(data)
-                    count += len(data)
-                    show(f"fetching {count >> 20} MiB")
+                    add(len(data))
         except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
             raise NetworkError(f"docker-daemon:{named}: the daemon broke off: {error or 'too early'}") from error
         except OSError as error:

@@ -1,5 +1,6 @@
 """Names of images with a transport before them: `docker://debian`, `oras://HOST/NAME:TAG`, `https://HOST/x.sif`."""
 
+import os
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -42,6 +43,7 @@ _OCI = frozenset((
     Transport.DOCKER, Transport.DOCKER_DAEMON, Transport.DOCKER_ARCHIVE, Transport.OCI, Transport.OCI_ARCHIVE
 ))  # fmt: skip
 _BY_NAME = {each.value: each for each in Transport}
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _UNSAFE = re.compile(r"[\x00-\x1f/\x7f]")
 _SUFFIX = re.compile(r"\.tar(\.(gz|bz2|xz|zst))?$")
 
@@ -74,10 +76,15 @@ class Uri:
 
 
 def parse(text: str) -> Uri | None:
-    """The URI that a text is; None for one that has no transport of ours. Raises ImageError for one without a name."""
+    """The URI that a text is; None for one that has no transport.
+
+    Raises ImageError for one without a name, and for a transport that nobody knows.
+    """
     name, colon, rest = text.partition(":")
     transport = _BY_NAME.get(name.lower())
     if not colon or transport is None:
+        if _SCHEME.match(text) and not os.path.lexists(text):
+            raise _unknown(name, rest)
         return None
     if transport.is_web:
         if not rest.startswith("//"):
@@ -89,6 +96,14 @@ def parse(text: str) -> Uri | None:
     if not place.strip("/"):
         raise ImageError(f"{text}: names no image")
     return Uri(transport=transport, place=place, text=text)
+
+
+def _unknown(name: str, rest: str) -> ImageError:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name.lower(), list(_BY_NAME), n=1)
+    hint = f"did you mean {near[0]}:{rest}?" if near else f"known are {', '.join(_BY_NAME)}"
+    return ImageError(f'{name}:{rest}: unknown transport "{name}"', hint=hint)
 
 
 def _local(rest: str) -> str:

@@ -15,8 +15,6 @@ from singularity.sources.fetch import Fetch
 
 logger = logging.getLogger(__name__)
 
-_MEBIBYTE = 1 << 20
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
@@ -69,19 +67,11 @@ def available(whole: Whole, fetch: Fetch, caches: Caches) -> Iterator[Path]:
 
 def _fetch(whole: Whole, path: Path) -> None:
     download = whole.download
-    size = f" ({download.size / _MEBIBYTE:.1f} MiB)" if download.size is not None else ""
+    size = f" ({console.size(download.size)})" if download.size is not None else ""
     logger.info("Fetching %s%s", download.name, size)
-    come = 0
-    with console.progress() as show:
-
-        def told(count: int) -> None:
-            nonlocal come
-            come += count
-            of = f" of {download.size / _MEBIBYTE:.0f}" if download.size is not None else ""
-            show(f"fetching {come / _MEBIBYTE:.0f}{of} MiB")
-
-        arrived = path.with_name("arrived")
-        download.into(arrived, path.with_name(kept.PARTIAL), mode=0o700, done=lambda: False, told=told)
+    arrived = path.with_name("arrived")
+    with console.counting("fetching", download.size) as add:
+        download.into(arrived, path.with_name(kept.PARTIAL), mode=0o700, done=lambda: False, told=add)
     try:
         if whole.check:
             whole.check(arrived)

@@ -62,14 +62,14 @@ def inspect(build: Build, image: str) -> dict[str, object]:
 
 def test_an_image_holds_what_its_definition_says(build: Build, definition: Definition) -> None:
     done = build.ok("build", "x.sif", definition(WHOLE))
-    infos = [line for line in done.stderr.splitlines() if line.startswith("INFO:")]
+    *infos, last = [line for line in done.stderr.splitlines() if line.startswith("INFO:")]
     assert infos == [
         "INFO:    Bootstrapping with localimage",
         "INFO:    Running %post",
         "INFO:    Running %test",
         "INFO:    Writing x.sif",
-        "INFO:    Build complete: x.sif",
     ]
+    assert re.fullmatch(r"INFO:    Build complete: x.sif \([\d.]+ [KM]iB, \d+ s\)", last)
     assert "post in / as 0" in done.stdout
     assert "+ touch /made" in done.stderr
     assert "+ test -e /made" in done.stderr
@@ -679,6 +679,33 @@ def test_the_working_directory_stays_when_asked(build: Build, definition: Defini
     shutil.rmtree(place)
 
 
+def test_stages_are_named(build: Build, base: Path) -> None:
+    del base
+    text = "Bootstrap: localimage\nFrom: base\nStage: first\n%post\n    touch /made\n"
+    build.write("x.def", f"{text}Bootstrap: scratch\n%files from first\n    /made\n")
+    for begun in ("Running %post", "Using the cache: %post"):
+        done = build.ok("build", "--force", "x.sif", "x.def")
+        infos = [line.removeprefix("INFO:    ") for line in done.stderr.splitlines() if line.startswith("INFO:")]
+        assert f"Stage first: {begun}" in infos
+        assert "Writing x.sif" in infos
+    assert "Stage 2: Using the cache: %files from stages" in infos
+
+
+@pytest.mark.parametrize(("first", "missing"), [("", "/bin/sh"), ("#!/bin/none -x\n", "/bin/none")])
+def test_a_runscript_without_its_interpreter_is_warned_of(build: Build, first: str, missing: str) -> None:
+    build.write("x.def", f"Bootstrap: scratch\n%runscript\n{first}    echo hello\n")
+    done = build.ok("build", "x.sif", "x.def")
+    assert f"WARNING: %runscript needs {missing}, which is not in the image\n" in done.stderr
+    build.write("x.def", "Bootstrap: scratch\n%files\n    /bin/busybox /bin/sh\n%runscript\n    echo hello\n")
+    assert "WARNING" not in build.ok("build", "--force", "x.sif", "x.def").stderr
+
+
+def test_a_transport_that_nobody_knows_is_no_file_that_is_missing(build: Build) -> None:
+    wanted = 'dockr://debian: unknown transport "dockr" (did you mean docker://debian?)'
+    assert build.fails("build", "x.sif", "dockr://debian") == wanted
+    assert build.fails("build", "x.sif", "no.def") == "no.def: No such file or directory"
+
+
 @pytest.fixture
 def mounts(build: Build) -> Iterator[Path]:
     """A file system with room for 400 KiB."""
@@ -695,8 +722,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(build: Build, definition: De
     (mounts / "x.sif").write_text("old")
     message = build.fails("build", "--force", "small/x.sif", definition(""))
     assert message.startswith("mksquashfs could not write small/x.sif: No space left on device")
-    message = build.fails("build", "--sandbox", "small/x", definition(""))
-    assert "No space left on device" in message
+    for options in ([], ["--disable-cache"]):
+        message = build.fails("build", "--sandbox", *options, "small/x", definition(""))
+        hint = "(no space left in small: make room there, or name another TARGET)"
+        assert message.endswith(f"No space left on device {hint}")
     writing = definition("%post\n    cat /bin/busybox >/copy\n")
     wanted = r"x.def:4: %post failed with status 1 \(no space left in \S*small\S*: name another .*"
     for words, cache in ((["--tmpdir", "small", "--disable-cache"], "cache"), ([], "small")):
@@ -726,7 +755,7 @@ def test_no_room_for_names_is_said_as_well(
             break
         (line,) = [line for line in done.stderr.splitlines() if line.startswith("FATAL:")]
         assert "no space left in" in line or "No space left on device" in line, line
-        assert str(mounts) in line or "x.def:6: %files" in line or line.startswith("FATAL:   cp could not copy"), line
+        assert str(mounts) in line, line
         failed += 1
     assert failed > 2
 
@@ -784,6 +813,34 @@ def test_what_belongs_to_root_of_the_host_belongs_to_root_of_the_image(build: Bu
     root = build.root_of("out/x.sif")
     assert {each.name for each in root.rglob("*") if each.lstat().st_uid != 0} == {"nobodys"}
     assert (root / "nobodys").stat().st_uid == 65534
+
+
+@pytest.mark.needs("root", "userns", "installation")
+def test_a_script_that_fails_with_one_id_says_how_to_get_more(build: Build, definition: Definition) -> None:
+    definition("%post\n    chown 33 /made\n%files\n    x.def /made\n")
+    (build.directory / "base/bin/chown").symlink_to("busybox")
+    done = as_user(build, "build", "x.sif", "x.def")
+    hint = "for programs that change owners or groups, as package managers do, an administrator adds"
+    wanted = f"FATAL:   x.def:4: %post failed with status 1 ({hint} {USER}:100000:65536 to /etc/subuid and /etc/subgid)"
+    assert done.stderr.splitlines()[-1] == wanted
+    done = as_user(build, "build", "x.sif", "x.def", ids="other:100000:65536\n")
+    assert "adds user:165536:65536 to" in done.stderr.splitlines()[-1]
+    assert done.returncode == 255
+
+
+@pytest.mark.needs("root", "userns", "installation")
+@pytest.mark.parametrize("words", [["build", "ro/x.sif"], ["build", "--sandbox", "ro/x"], ["bootstrap", "ro/x"]])
+def test_a_directory_of_the_caller_that_is_not_to_be_written_is_not(
+    build: Build, definition: Definition, words: list[str]
+) -> None:
+    """As root of a user namespace he could: but that he is only while it is built."""
+    definition("")
+    place = build.directory / "ro"
+    place.mkdir(mode=0o555)
+    done = as_user(build, *words, "x.def")
+    assert (done.returncode, done.stderr) == (255, "FATAL:   ro: Permission denied\n")
+    assert as_user(build, "create", "ro/x.img").stderr == done.stderr
+    assert list(place.iterdir()) == []
 
 
 @pytest.mark.needs("root", "userns", "installation")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 
 import pytest
 
-from singularity.console import escape
+from singularity.console import Meter, counting, duration, escape, size, step
 
 SCRIPT = """
 import logging, sys
@@ -31,6 +32,25 @@ with console.step(2, 5), console.working("waiting"):
         time.sleep(1.2)
         os._exit(0)
     os.wait()
+print("end", file=sys.stderr)
+"""
+
+
+COUNTING = """
+import fcntl, logging, struct, sys, termios, time
+from singularity import console
+console.begin(int(sys.argv[1]), colour=True)
+if sys.stderr.isatty():
+    fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))
+with console.counting("packing", 40 << 20) as add:
+    for _ in range(10):
+        time.sleep(0.15)
+        add(1 << 20)
+    with console.progress() as show:
+        show("fetching meanwhile")
+    time.sleep(1.3)
+    console._TOLD = 0
+    add(10 << 20)
 print("end", file=sys.stderr)
 """
 
@@ -72,6 +92,59 @@ def test_the_seconds_of_a_step_go_on_by_themselves() -> None:
     assert seconds[0] == 0
     assert seconds[-1] >= 2
     assert len(seconds) == len(set(seconds))
+
+
+def test_a_count_has_a_rate_and_the_time_that_is_left() -> None:
+    now = 0.0
+    meter = Meter(100 << 20, lambda: now)
+    assert meter.text(0) == "0 %, 0 of 100 MiB"
+    now = 2.0
+    assert meter.text(10 << 20) == "10 %, 10 of 100 MiB, 5.0 MiB/s, 18 s left"
+    now = 20.0
+    assert meter.text(28 << 20) == "28 %, 28 of 100 MiB, 1.0 MiB/s, 1 min 12 s left"
+    now = 22.0
+    assert meter.text(120 << 20) == "100 %, 100 of 100 MiB, 5.5 MiB/s"
+    assert Meter(None, lambda: now).text(3 << 20) == "3 MiB"
+
+
+def test_sizes_and_times_for_people() -> None:
+    assert [size(each) for each in (0, 1, 2048, 30 << 20, 2000 << 20)] == [
+        "0 KiB",
+        "1 KiB",
+        "2 KiB",
+        "30.0 MiB",
+        "2.0 GiB",
+    ]
+    assert [duration(each) for each in (0.2, 59, 200, 7500)] == ["0 s", "59 s", "3 min 20 s", "2 h 5 min"]
+
+
+def test_a_count_fits_a_narrow_terminal_and_goes_on_after_what_came_between() -> None:
+    text = run(1, terminal=True, script=COUNTING)
+    shown = [part for part in text.split("\r\x1b[K") if part]
+    assert shown.pop() == "end\r\n"
+    assert max(map(len, shown)) == 29
+    assert shown[0] == "packing 0 %, 0 of 40 MiB"
+    between = shown.index("fetching meanwhile")
+    assert shown[between - 1].startswith("packing 2")
+    assert shown[between + 1] == shown[between - 1], "the clock goes on"
+    assert shown[-1].startswith("packing 50 %, 20 of 40 MiB")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_where_nothing_is_drawn_a_count_is_a_line_now_and_then(terminal: bool) -> None:
+    text = run(1, terminal=terminal, script=COUNTING, kind="dumb")
+    (line, end) = text.splitlines()
+    assert line.startswith("INFO:    packing 50 %, 20 of 40 MiB, ")
+    assert end == "end"
+    assert run(-1, terminal=terminal, script=COUNTING, kind="dumb").strip() == "end"
+
+
+def test_a_program_with_handlers_of_its_own_has_no_progress(caplog: pytest.LogCaptureFixture) -> None:
+    assert len(logging.getLogger().handlers) > 1
+    caplog.set_level(logging.INFO)
+    with step(1, 2), counting("packing", 5) as add:
+        add(5)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(("level", "terminal"), [(1, False), (-1, True), (2, True), (5, True)])

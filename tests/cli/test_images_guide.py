@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "images.md").read_text()
 SHOWN = re.findall(r"^```sh\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
-PREPARED = """\
-mkdir -p base/bin base/usr/bin base/opt tree/srv
-cp /bin/busybox base/bin/busybox
-for applet in sh touch; do ln -s busybox base/bin/$applet; done
+BOX, MORE = re.findall(r"^```singularity\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+PREPARED = f"""\
+mkdir -p tree/srv
 echo data > tree/srv/data
 printf '#!/bin/sh\\necho tool\\n' > tool.sh
-printf 'Bootstrap: localimage\\nFrom: base\\n%%post\\n    touch /first\\n' > box.def
-printf '%%post\\n    touch /second\\n' > more.def
+cat > box.def <<'EOF'
+{BOX}
+EOF
+cat > more.def <<'EOF'
+{MORE}
+EOF
 tar -c -z -f rootfs.tar.gz -C tree .
 """
 

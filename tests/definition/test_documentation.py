@@ -19,7 +19,14 @@ from singularity.definition.template import expand
 CHECKOUT = Path(__file__).resolve().parents[2]
 GUIDE = (CHECKOUT / "docs" / "definition-files.md").read_text()
 HEADER = GUIDE.split("## The sections")[0]
-SHOWN = re.findall(r"^```singularity\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```singularity\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHOWN = BLOCK.findall(GUIDE)
+OTHERS = [
+    pytest.param(text, id=f"{path.stem}-{number}")
+    for path in sorted((CHECKOUT / "docs").rglob("*.md"))
+    if path.name != "definition-files.md"
+    for number, text in enumerate(BLOCK.findall(path.read_text()))
+]
 FIRST_FORMAT = re.findall(r"^```\n([^`]*^DistType [^`]*)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 EXAMPLES = sorted((CHECKOUT / "examples").rglob("*.def"))
 
@@ -31,6 +38,15 @@ def test_definition_files_in_the_guide_are_understood(number: int) -> None:
     assert definition.warnings == ()
     for stage in definition.stages:
         agents.find(stage, "guide.def")
+
+
+@pytest.mark.parametrize("text", OTHERS)
+def test_definition_files_in_other_pages_are_understood(text: str) -> None:
+    definition = parse(text, "page.def", header_optional=text.startswith("%"))
+    assert definition.warnings == ()
+    for stage in definition.stages:
+        if stage.header:
+            agents.find(stage, "page.def")
 
 
 def test_the_guide_shows_something() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from functools import partial
@@ -77,9 +78,18 @@ def test_without_a_login_a_refusal_says_how_to_get_one(basic_registry: Registry)
         RegistryError, match=rf"requested access to the resource is denied \(.*registry login docker://{host}\)"
     ):
         client(host).manifest(parse(f"{host}/small:1"))
-    with pytest.raises(RegistryError, match="requested access to the resource is denied") as error:
+    refused = f"requested access to the resource is denied: the login for {host} was refused"
+    with pytest.raises(RegistryError, match=rf"{refused}.* \(singularity registry login docker://{host}\)"):
         client(host, WRONG).manifest(parse(f"{host}/small:1"))
-    assert "login docker" not in str(error.value)
+
+
+def test_a_wrong_login_says_where_it_is_from(basic_registry: Registry, tmp_path: Path) -> None:
+    host = basic_registry.host
+    path = tmp_path / "logins.json"
+    path.write_text(json.dumps({"auths": {host: {"username": "x", "password": "y"}}}))
+    path.chmod(0o600)
+    with pytest.raises(RegistryError, match=rf"the login for {host} was refused.* \(that of {path}; singularity "):
+        client(host, Access(no_https=True, authfile=path)).manifest(parse(f"{host}/small:1"))
 
 
 # ---- tokens ----------------------------------------------------------------------------------------------------------
@@ -101,7 +111,7 @@ def test_what_is_private_wants_a_login(
 ) -> None:
     digest = token_registry.fill(f"oci:{small_layout}:t", "private/x:1")
     reference = parse(f"{token_registry.host}/private/x:1")
-    for access, words in ((PLAIN, "or private: singularity registry login"), (WRONG, "denied")):
+    for access, words in ((PLAIN, "or private: singularity registry login"), (WRONG, "the login for ")):
         with pytest.raises(RegistryError, match="requested access to the resource is denied") as error:
             client(token_registry.host, access).manifest(reference)
         assert words in str(error.value)

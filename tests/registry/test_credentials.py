@@ -276,6 +276,16 @@ def test_a_helper_that_fails_or_is_missing_is_warned_of(
         assert "without logging in to a.example" in caplog.text
 
 
+def test_a_helper_that_hangs_is_not_waited_for(
+    private_home: Path, helper: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(credentials, "_HELPER_SECONDS", 1.0)
+    helper("slow", "print('{', flush=True); import time; time.sleep(600)")
+    write(private_home / ".docker/config.json", {"credsStore": "slow"})
+    assert who("a.example") == ""
+    assert "docker-credential-slow: no answer in 1 seconds: going on without logging in to a.example" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["../evil", "a/b", "-x", "a b", 5])
 def test_a_helper_is_a_name_not_a_path(private_home: Path, name: object) -> None:
     write(private_home / ".docker/config.json", {"credsStore": name})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +50,8 @@ def test_a_seeded_cache_is_used_by_others_who_can_only_read_it(front: Front, ima
     more = {"SINGULARITY_CACHEPATH": f"/nowhere:{site}", **cache_of(tmp_path / "own")}
     words = ["pull", "--no-https", f"docker://{front.host}/{image}"]
     contents = sorted(site.rglob("*"))
-    assert singularity(*words, cwd=tmp_path, more=more).stderr == ""
+    said = singularity(*words, cwd=tmp_path, more=more).stderr
+    assert re.fullmatch(r"INFO:    Image: greeting_1.sif, \d+ KiB\n", said)
     assert {each.method for each in front.asked[asked:]} == {"HEAD"}
     assert listed(tmp_path / "greeting_1.sif")["etc/greeting"] == b"hello\n"
     assert not (tmp_path / "greeting_1.sif").samefile(next(site.rglob("image.sif")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -79,6 +80,7 @@ def test_an_image_becomes_a_sif_file_named_after_it(plain_registry: Registry, im
         (["own:name@1.simg"], "own:name@1.simg"),
         (["--dir", "there"], "there/greeting_1.0.sif"),
         (["--dir", "there", "x"], "there/x"),
+        (["--dir", "new/below"], "new/below/greeting_1.0.sif"),
         (["--name", "x", "x"], "x"),
     ],
 )
@@ -88,6 +90,59 @@ def test_the_file_goes_where_it_is_said(
     (tmp_path / "there").mkdir()
     singularity("pull", "--no-https", *words, f"docker://{plain_registry.host}/{image}", cwd=tmp_path)
     assert identify(tmp_path / name).format is Format.SIF
+
+
+def test_a_directory_that_was_made_for_nothing_is_gone_again(
+    plain_registry: Registry, image: str, tmp_path: Path
+) -> None:
+    (tmp_path / "there").mkdir()
+    words = ["--no-https", "--dir", "there/new/below", f"docker://{plain_registry.host}/{image}0"]
+    singularity("pull", *words, cwd=tmp_path, status=255)
+    assert list((tmp_path / "there").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    done = singularity("pull", "--no-https", "--dir", "file", words[-1], cwd=tmp_path, status=255)
+    assert done.stderr == "FATAL:   file: no directory (name another with --dir)\n"
+
+
+@pytest.mark.needs("root")
+def test_where_no_file_can_be_made_nothing_is_fetched(front: Front, image: str, tmp_path: Path) -> None:
+    place = tmp_path / "full"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", place], check=True)
+    try:
+        for words in (["-F", "--dir", "full"], ["full/x.sif"], ["--dir", "full/new"], ["--sandbox", "full/x"]):
+            uri = f"docker://{front.host}/{image}"
+            done = singularity("pull", "--no-https", *words, uri, cwd=tmp_path, status=255)
+            assert done.stderr.endswith("Read-only file system\n")
+            assert done.stderr.count("\n") == 1
+    finally:
+        subprocess.run(["umount", place], check=True)
+    assert front.asked == []
+
+
+def test_a_terminal_sees_how_far_a_pull_is(front: Front, image: str, tmp_path: Path) -> None:
+    """While layers come, and while an image is made of them."""
+    front.faults.append(Fault(path="/blobs/", times=99, rate=3 << 20))
+    spawn = [sys.executable, "-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"]
+    words = ["pull", "--no-https", f"docker://{front.host}/{image}"]
+    done = subprocess.run(
+        [*spawn, *ARGV, *words],
+        cwd=tmp_path, env={**os.environ, "TERM": "xterm"}, stdin=subprocess.DEVNULL, capture_output=True, check=True,
+    )  # fmt: skip
+    shown = done.stdout.decode().split("\r\x1b[K")
+    assert any(re.fullmatch(r"fetching \d+ %, \d of 5 MiB.*", each) for each in shown)
+    assert any(re.fullmatch(r"packing \d+ %, \d of 5 MiB.*", each) for each in shown)
+    assert shown[-1] == "INFO:    Image: greeting_1.0.sif, 5.0 MiB\r\n"
+
+
+def test_a_layer_that_comes_damaged_is_fetched_once_more(front: Front, image: str, tmp_path: Path) -> None:
+    front.faults.append(Fault(path="/blobs/", times=1, change=lambda data: data[:-1] + b"!"))
+    done = singularity("pull", "--no-https", f"docker://{front.host}/{image}", cwd=tmp_path)
+    (warning,) = [line for line in done.stderr.splitlines() if not line.startswith("INFO:")]
+    assert warning.startswith("WARNING: ")
+    assert warning.endswith(": it is fetched again")
+    assert listed(tmp_path / "greeting_1.0.sif")["data"] == DATA
+    assert front.count("/blobs/") == 4
 
 
 def test_variables_say_the_same_as_options(plain_registry: Registry, image: str, tmp_path: Path) -> None:
@@ -142,6 +197,8 @@ def test_a_file_is_replaced_only_by_force(front: Front, image: str, tmp_path: Pa
     ("words", "said"),
     [
         (["greeting"], "FATAL:   No transport type URI supplied"),
+        (["dockr://greeting"], 'unknown transport "dockr" (did you mean docker://greeting?)'),
+        (["gopher://greeting"], 'unknown transport "gopher" (known are docker, '),
         (["docker://{host}/pulling/greeting:none"], "manifest unknown"),
         (["docker://{host}/pulling/greeting@sha256:" + "0" * 64], "manifest unknown"),
         (["docker://no-such-host.invalid/x"], "dial tcp: lookup no-such-host.invalid: no such host"),
@@ -177,10 +234,11 @@ def test_what_is_in_the_cache_is_not_fetched_again(front: Front, image: str, tmp
     singularity(*words, cwd=tmp_path)
     first = len(front.asked)
     assert front.count("/blobs/") == 3
-    assert singularity(*words, cwd=tmp_path).stderr == ""
+    assert singularity(*words, cwd=tmp_path).stderr == "INFO:    Image: greeting_1.0.sif, 5.0 MiB\n"
     new = front.asked[first:]
     assert {each.method for each in new} == {"HEAD"}
     assert [each.path for each in new if "/manifests/" in each.path] == ["/v2/pulling/greeting/manifests/1.0"]
+    assert singularity("-q", *words, cwd=tmp_path).stderr == ""
     index = json.loads((Path(os.environ["SINGULARITY_CACHEDIR"]) / "cache/blob/index.json").read_text())
     digest = index["manifests"][0]["digest"]
     before = len(front.asked)
@@ -243,11 +301,15 @@ def test_r_f5_what_is_cached_is_read_again_where_that_is_asked_for(
     """The image; then, when it is made anew, the layers."""
     uri, more = f"docker://{front.host}/{image}", {} if option else {"APPTAINER_VERIFY_CACHE": "1"}
     cache = Path(os.environ["SINGULARITY_CACHEDIR"]) / "cache"
+
+    def pulled(*words: str) -> str:
+        return singularity("pull", "--no-https", *words, uri, cwd=tmp_path, more=more).stderr
+
     singularity("pull", "--no-https", "x.sif", uri, cwd=tmp_path)
     before = (tmp_path / "x.sif").read_bytes()
-    assert singularity("pull", "--no-https", *option, "y.sif", uri, cwd=tmp_path, more=more).stderr == ""
+    assert pulled("y.sif", *option) == "INFO:    Image: y.sif, 5.0 MiB\n"
     damage(next(cache.glob("oci-tmp/*/image.sif")))
-    assert singularity("pull", "--no-https", "z.sif", uri, cwd=tmp_path).stderr == "", "nobody has asked"
+    assert singularity("pull", "--no-https", "z.sif", uri, cwd=tmp_path).stderr.count("\n") == 1, "nobody has asked"
     assert (tmp_path / "z.sif").read_bytes() != before
     damage(max((cache / "blob/blobs/sha256").iterdir(), key=lambda path: path.stat().st_size))
     done = singularity("pull", "--no-https", "--force", *option, "z.sif", uri, cwd=tmp_path, more=more)
@@ -257,7 +319,7 @@ def test_r_f5_what_is_cached_is_read_again_where_that_is_asked_for(
     assert warnings[1].endswith("damaged layers in the cache: 1, fetched again")
     assert listed(tmp_path / "z.sif")["data"] == DATA
     assert front.count("/blobs/") == 4
-    assert singularity("pull", "--no-https", *option, "v.sif", uri, cwd=tmp_path, more=more).stderr == ""
+    assert pulled("v.sif", *option) == "INFO:    Image: v.sif, 5.0 MiB\n"
 
 
 def test_without_a_cache_nothing_is_left_but_the_file(front: Front, image: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import socketserver
 import subprocess
 import threading
@@ -89,7 +90,7 @@ def test_a_sif_file_comes_out_of_a_registry_as_it_went_in(
     singularity(*words, cwd=tmp_path)
     assert (tmp_path / "tool_1.sif").read_bytes() == sif.read_bytes()
     asked = len(front.asked)
-    assert singularity(*words, cwd=tmp_path).stderr == ""
+    assert re.fullmatch(r"INFO:    Image: tool_1.sif, \d+ KiB\n", singularity(*words, cwd=tmp_path).stderr)
     assert {each.method for each in front.asked[asked:]} == {"HEAD"}
     (entry,) = (cache() / "oras").iterdir()
     assert entry.name == f"sha256.{sha256(sif.read_bytes()).hexdigest()}"

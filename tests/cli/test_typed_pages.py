@@ -1,0 +1,102 @@
+"""What the pages and the help show can be typed: verbs, options, words. Whether it works, the guides' own tests say."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from singularity.cli.options_table import Kind, entries, table
+from singularity.cli.verbs import VERBS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+PROGRAM = re.compile(r"(?:^|[|;] ?|\$ |sudo |srun |mpirun -np \d+ )singularity ((?!\[).*)")
+LAUNCHES = ("exec", "run", "shell", "test")
+OF_OTHERS = {"--remove-destination"}  # of cp
+
+
+def lines(path: Path) -> Iterator[str]:
+    """Command lines in blocks of a page, as they follow the word singularity."""
+    for block in re.findall(r"^```(?:sh)?\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", "").splitlines():
+            for found in PROGRAM.findall(line):
+                if not re.search(r" \[|\.\.\.\]", found):  # a synopsis
+                    yield found
+
+
+def command_of(verb: str) -> click.Command:
+    command: click.Command = import_module(f"singularity.cli.{VERBS[verb].module}").command
+    return command
+
+
+def understood(line: str) -> None:
+    """Raises for a line that would be wrong usage."""
+    words = shlex.split(re.split(r" (?:\||>|2>|<|#)", line)[0].replace(" <token", ""), comments=True)
+    while words and words[0].startswith("-"):
+        assert words.pop(0) in {each for entry in entries("global") for each in entry.spellings}, line
+    if not words:
+        return
+    verb, *rest = words
+    assert verb in VERBS, line
+    if VERBS[verb].module:
+        command = command_of(verb)
+        while isinstance(command, click.Group):
+            verb = rest.pop(0)
+            assert verb in command.commands, line
+            command = command.commands[verb]
+        command.make_context(verb, rest)
+        return
+    known = {each: entry for entry in entries(verb) for each in entry.spellings}
+    while rest and rest[0].startswith("-"):
+        name, equals, _ = rest.pop(0).partition("=")
+        assert name in known, line
+        if not equals and known[name].kind.takes_word:
+            rest.pop(0)
+    assert rest, f"{line}: no image"
+    assert verb != "exec" or rest[1:], f"{line}: no program"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=[str(each.relative_to(CHECKOUT)) for each in PAGES])
+def test_command_lines_of_pages_are_understood(path: Path) -> None:
+    for line in lines(path):
+        understood(line)
+
+
+def test_lines_are_found_and_wrong_ones_refused() -> None:
+    assert sum(len(list(lines(path))) for path in PAGES) > 100
+    for line in ("exec --bund /a x.sif true", "exec x.sif", "build --sandbax a b", "pull -x y", "foo", "sif lost x"):
+        with pytest.raises((AssertionError, click.ClickException)):
+            understood(line)
+
+
+def spellings() -> set[str]:
+    """Every option of every verb."""
+    found = {each for entry in table() for each in entry.spellings}
+    found |= {f"--no-{name}" for entry in table() if entry.kind is Kind.FLAG for name in entry.names}
+    pending = [command_of(name) for name, verb in VERBS.items() if verb.module]
+    while pending:
+        command = pending.pop()
+        found |= {name for param in command.params for name in param.opts}
+        pending += command.commands.values() if isinstance(command, click.Group) else ()
+    return found | {"--help", "--version"}
+
+
+def test_options_that_pages_speak_of_are_there() -> None:
+    known = spellings()
+    unknown = {}
+    for path in (each for each in PAGES if each.name != "slurm.md"):  # which speaks of srun's
+        prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for code in re.findall(r"`((?:-|singularity )[^`]+)`", prose):
+            for name in re.findall(r"(?:^|\s)(--[a-z][a-z-]*)", code):
+                if name not in known | OF_OTHERS:
+                    unknown[f"{path.name}: {code}"] = name
+    assert unknown == {}
