@@ -170,8 +170,8 @@ void perform_directory(const struct plan *plan)
 {
     if (*plan->directory != '\0' && chdir(plan->directory) == 0)
         return;
-    if (plan->directory_asked)
-        stop(errno, "the working directory %s cannot be entered in the container (--cwd)", plan->directory);
+    if (plan->directory_asked != NULL)
+        stop(errno, "the working directory %s cannot be entered in the container (%s)", plan->directory, plan->directory_asked);
     int number = errno;
     const char *second = *plan->home != '\0' && chdir(plan->home) == 0 ? plan->home : "/";
     if (plan->directory_reason != NULL)

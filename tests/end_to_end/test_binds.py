@@ -290,6 +290,7 @@ def test_without_any_layer_a_missing_mount_point_ends_the_launch(
         ("SINGULARITY_MOUNT", "type=bind,src=/no/such/place,dst=/opt"),
         ("SINGULARITY_HOME", "/no/such/place"),
         ("APPTAINER_SCRATCH", "/etc/image-name"),
+        ("APPTAINER_PWD", "/no/such/place"),
     ],
 )
 def test_what_a_variable_asked_for_is_blamed_on_the_variable(
