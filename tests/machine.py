@@ -218,7 +218,7 @@ def children() -> set[int]:
             continue
         for word in words:
             try:
-                state = Path(f"/proc/{word}/stat").read_text().rpartition(")")[2].split()[0]
+                state = Path(f"/proc/{word}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
             except OSError:
                 continue
             if state != "Z":
@@ -240,7 +240,7 @@ def loops_of(directory: Path) -> list[str]:
     found = []
     for device in sorted(Path("/sys/block").glob("loop*")):
         try:
-            backing = (device / "loop/backing_file").read_text().strip()
+            backing = (device / "loop/backing_file").read_text(errors="replace").strip()
         except OSError:
             continue
         if str(directory) in backing:

@@ -52,7 +52,7 @@ static bool line_begins(const uint8_t *head, size_t size, const char *words)
     return false;
 }
 
-/* What an image is built from, told by its text or its name. */
+/* What an image is built from, told by its text or its name; true: it is none of that. */
 static bool explain_recipe(const uint8_t *head, size_t size, const char *name, struct error *error)
 {
     const char *slash = strrchr(name, '/'), *last = slash != NULL ? slash + 1 : name, *dot = strrchr(last, '.');
@@ -85,7 +85,9 @@ static bool recognise(int fd, uint64_t size, const char *name, struct image *ima
         return verdict == VERDICT_YES;
     image->format = FORMAT_EXT;
     verdict = ext_recognise(fd, offset, size - offset, &image->root, error);
-    return verdict == VERDICT_YES || (verdict == VERDICT_OTHER && explain_recipe(head, length, name, error) && explain_other(head, length, error));
+    if (verdict == VERDICT_OTHER)
+        return explain_recipe(head, length, name, error) && explain_other(head, length, error);
+    return verdict == VERDICT_YES;
 }
 
 bool image_recognise(int fd, uint64_t size, const char *name, struct image *image, struct error *error)

@@ -96,7 +96,9 @@ static bool add_request(struct meeting *meeting, const struct request *request)
     common.cleanenv = common.no_eval = common.no_umask = false;
     common.action = common.level = common.stack_soft = 0;
     common.shell = common.app = common.userns_reason = common.join_reason = NULL;
-    common.keep_fd_count = 0;
+    common.keep_fd_count = common.variable_count = 0;
+    for (uint32_t i = 0; i < common.bind_count; i++)
+        common.bind[i].number &= BIND_READONLY; /* whoever asked for it */
     meeting->key_size = request_encode(&common, meeting->key, sizeof meeting->key, &error);
     return meeting->key_size > 0;
 }

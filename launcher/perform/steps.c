@@ -177,8 +177,8 @@ void perform_directory(const struct plan *plan)
 {
     if (enter(plan->directory))
         return;
-    if (plan->directory_asked)
-        stop(errno, "the working directory %s cannot be entered in the container (--cwd)", plan->directory);
+    if (plan->directory_asked != NULL)
+        stop(errno, "the working directory %s cannot be entered in the container (%s)", plan->directory, plan->directory_asked);
     int number = errno;
     const char *second = enter(plan->home) ? plan->home : "/"; /* where the new root has left us */
     if (plan->directory_reason != NULL)

@@ -134,7 +134,7 @@ static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, st
     if (overlay_asked(plan)) {
         bool served = plan->writable_part > 0 && plan->parts[plan->writable_part].way == WAY_FUSE;
         plan->layer = served ? LAYER_OVERLAY_FUSE : LAYER_OVERLAY;
-        plan->layer_reason = plan->writable_part == 0 ? "--writable-tmpfs" : "overlays were asked for";
+        plan->layer_reason = plan->writable_part == 0 ? plan_asked(inputs, "--writable-tmpfs") : "overlays were asked for";
         if (inputs->overlay_refused)
             return error_set(error, 0, "this kernel does not let users mount an overlay (Linux 5.11 or newer does): "
                              "--overlay and --writable-tmpfs need one");

@@ -150,7 +150,7 @@ struct plan {
     const char *home;       /* inside; "" none */
     bool home_yields;       /* HOME is only set where the image's variables do not */
     const char *directory;  /* where the program starts, first choice */
-    bool directory_asked;   /* --cwd: a failure is fatal */
+    const char *directory_asked; /* --cwd, or its variable: a failure is fatal; NULL: not asked for */
     const char *directory_reason; /* for what is not the caller's choice, or NULL */
     bool oci_wanted;        /* WORKDIR and USER of the image hold, by option or configuration */
     bool oci_image;         /* ... and the image is one that has them */

@@ -142,9 +142,11 @@ static bool bind_control(struct plan *plan, const struct plan_inputs *inputs, st
     return true;
 }
 
-static void choose_directory(struct plan *plan, const struct request *request)
+static void choose_directory(struct plan *plan, const struct plan_inputs *inputs)
 {
-    plan->directory_asked = request->target_cwd != NULL;
+    const struct request *request = inputs->request;
+
+    plan->directory_asked = request->target_cwd != NULL ? plan_asked(inputs, "--cwd") : NULL;
     plan->directory = request->target_cwd != NULL                 ? request->target_cwd
                       : request->contain && *plan->home != '\0' ? plan->home
                       : request->cwd != NULL                      ? request->cwd
@@ -172,7 +174,7 @@ static bool targets_plain(const struct plan *plan, struct error *error)
 
 bool plan_user_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
-    choose_directory(plan, inputs->request);
+    choose_directory(plan, inputs);
     add_libraries(plan, inputs);
     if (!inputs->config->user_bind_control && inputs->caller->uid != 0)
         return bind_control(plan, inputs, error) && targets_plain(plan, error);

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from singularity.check.finding import Finding, Subject, Verdict
 from singularity.check.launch import Launch, Step
+from singularity.variables import PREFIXES
 
-_ASKED = ("--bind", "--mount", "--scratch", "--home", "--nv", "--rocm")
+_ASKED = ("--bind", "--mount", "--scratch", "--home", "--nv", "--rocm", *PREFIXES)  # or the variable of one
 _UNIMPORTANT = ("config passwd", "config group")
 _LIBRARIES = "/.singularity.d/libs/"
 _IN_PLACE = ("--mpi", "--fabric")  # of what the image has itself: where the host's stay out, its own go on working

@@ -342,6 +342,7 @@ def test_without_any_layer_a_missing_mount_point_ends_the_launch(
         ("SINGULARITY_MOUNT", "type=bind,src=/no/such/place,dst=/opt"),
         ("SINGULARITY_HOME", "/no/such/place"),
         ("APPTAINER_SCRATCH", "/etc/image-name"),
+        ("APPTAINER_PWD", "/no/such/place"),
     ],
 )
 def test_what_a_variable_asked_for_is_blamed_on_the_variable(
@@ -368,10 +369,15 @@ def test_a_relative_path_in_the_container_is_refused(launch: Launcher, images: I
 
 
 def test_a_file_can_be_shown_as_a_passwd_file_that_the_image_lacks(
-    launch: Launcher, images: Images, source: Path
+    launch: Launcher, images: Images, source: Path, directory: Path
 ) -> None:
-    spec = f"{source}/file:/etc/passwd"
-    assert launch("exec", "-B", spec, images.bare_sandbox, "cat", "/etc/passwd").ok().out == "seen\n"
+    """The one of ours, which is left out for want of the image's, does not stand in its way."""
+    image = directory / "no-passwd"
+    shutil.copytree(images.sandbox, image, symlinks=True)
+    (image / "etc/passwd").unlink()
+    for name in ("hosts", "localtime", "resolv.conf"):  # else what is made for them has room for one more
+        (image / "etc" / name).touch()
+    assert launch("exec", "-B", f"{source}/file:/etc/passwd", image, "cat", "/etc/passwd").ok().out == "seen\n"
 
 
 @pytest.mark.needs("root")

@@ -176,7 +176,7 @@ def test_that_the_devices_will_not_be_found_is_told(host: Host, image: Path) -> 
 
 @pytest.mark.modes("userns")
 def test_another_word_is_refused(host: Host, image: Path) -> None:
-    host.launch("exec", "--fabric=hots", image, "true").refused(
+    host.launch("exec", "--fabric=hots", image, "true").misused(
         '--fabric=hots: "auto", "host" or "container" is wanted'
     )
 

@@ -253,7 +253,7 @@ def test_options_go_before_what_is_usual(
 
 @pytest.mark.parametrize("mode", [Mode.USERNS], indirect=True, ids=["userns"])
 def test_a_wrong_word_is_refused(node: Node, images: Images) -> None:
-    node.command("exec", "--join=perhaps", images.sif, "true").refused("--join perhaps", "auto", "yes", "no")
+    node.command("exec", "--join=perhaps", images.sif, "true").misused("--join perhaps", "auto", "yes", "no")
 
 
 # ---- what it is for ----

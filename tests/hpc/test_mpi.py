@@ -200,7 +200,7 @@ def test_an_mpi_of_another_family_is_refused_with_the_reason(plain: Machine) -> 
     command = plain.contained("true", options=("--mpi=host",))
     plain.launcher.command(*command, env=rank).warned("libmpi.so.40 (Open MPI)", "libmpich.so.12 (the MPICH family)")
     plain.launcher.command(*plain.contained("true", options=("--mpi=auto",)), env=rank).ok()
-    plain.launcher.command(*plain.contained("true", options=("--mpi=mine",))).refused("auto", "host", "container")
+    plain.launcher.command(*plain.contained("true", options=("--mpi=mine",))).misused("auto", "host", "container")
 
 
 @pytest.mark.parametrize("flavour", [OPENMPI], ids=["openmpi"])

@@ -250,7 +250,7 @@ static void test_permissions(void)
         perror("seteuid");
     CHECK(!open_image(inside("ext2"), false) && says("you may not read it: Permission denied"),
           "R-I1 an image that the user may not read: %s", error.text);
-    CHECK(!open_image(inside("ext3"), true) && says("you may not write to it (it may run without --writable)"),
+    CHECK(!open_image(inside("ext3"), true) && says("you may not write to it (--writable-tmpfs in place of --writable"),
           "R-I2 an image that the user may not write: %s", error.text);
     CHECK(open_image(inside("ext3"), false), "can be opened for reading");
     CHECK(!open_image(inside("closed"), false) && says("you may not enter this directory"),
