@@ -16,7 +16,7 @@ import machine
 import pytest
 import streams
 from containers import Person, ext3_image
-from images import tool
+from images import superblock, tool
 from trees import fill
 from typists import typist
 
@@ -60,9 +60,7 @@ def own(person: Person, source: Path, name: str = "box.img") -> Path:
 
 def blocks_of(image: Path, offset: int = OFFSET) -> int:
     """The size of the file system, in MiB."""
-    lines = dict(
-        line.split(":", 1) for line in tool("dumpe2fs", "-h", f"{image}?offset={offset}").splitlines() if ":" in line
-    )
+    lines = dict(line.split(":", 1) for line in superblock(image, offset=offset).splitlines() if ":" in line)
     return int(lines["Block count"]) * int(lines["Block size"]) // MEBIBYTE
 
 
