@@ -125,7 +125,11 @@ def superblock(image: Path, *, offset: int = 0) -> str:
     return tool("debugfs", "-R", "stats -h", f"{image}?offset={offset}")
 
 
-TOOL_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+TOOL_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/nonexistent",  # Open MPI 5 compiles nothing without
+    "LC_ALL": "C",
+}
 
 
 def write(path: Path, text: str | bytes, mode: int = 0o644) -> Path:
