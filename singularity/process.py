@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from singularity import kernel
 from singularity.errors import ToolError
@@ -37,6 +37,7 @@ PACKAGES = {
     "newuidmap": "uidmap",
     "newgidmap": "uidmap",
 }
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what users and systems end us with
 _FULL_TO_E2FSPROGS = "resulted in short write"
 _GRACE = 1.0  # seconds between TERM and KILL
 _MOMENT = 0.2  # seconds in which a tool that made us fail has ended
@@ -117,7 +118,7 @@ def call(
     words = [str(word) for word in argv]
     program = find(words[0], purpose=purpose)
     logger.debug("Running %s", shlex.join(words))
-    process = subprocess.Popen(
+    with _child(
         words,
         executable=program,
         env=clean_environment(environment),
@@ -125,16 +126,10 @@ def call(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if on_line else subprocess.PIPE,
         pass_fds=tuple(keep),
-        process_group=0,
-        preexec_fn=partial(kernel.die_with_parent, signal.SIGKILL, os.getpid()),
         text=True,
         errors="surrogateescape",
-    )
-    try:
+    ) as process:
         output, complaints = _follow(process, on_line) if on_line else process.communicate()
-    except BaseException:
-        _end(process)
-        raise
     for line in complaints.splitlines():
         logger.debug("%s: %s", words[0], line)
     return Finished(name=words[0], status=process.returncode, output=output, complaints=complaints)
@@ -171,7 +166,7 @@ def started(
     program = find(words[0], purpose=purpose)
     logger.debug("Running %s", shlex.join(words))
     with open(os.memfd_create("complaints", os.MFD_CLOEXEC), "w+b", buffering=0) as complaints:
-        process = subprocess.Popen(
+        with _child(
             words,
             executable=program,
             env=clean_environment(environment),
@@ -179,25 +174,23 @@ def started(
             stdout=subprocess.DEVNULL if stdout is None else stdout,
             stderr=complaints,
             pass_fds=tuple(keep),
-            process_group=0,
-            preexec_fn=partial(kernel.die_with_parent, signal.SIGKILL, os.getpid()),
-        )
-        try:
-            stdin_pipe, stdout_pipe = (cast("BinaryIO | None", each) for each in (process.stdin, process.stdout))
-            yield Running(stdin=stdin_pipe, stdout=stdout_pipe, pid=process.pid)
-            _close(process)
-            process.wait()
-        except Exception as error:
-            failed = _failed_before(process, accept)
-            _end(process)
-            if not failed:
+        ) as process:
+            try:
+                stdin_pipe, stdout_pipe = (cast("BinaryIO | None", each) for each in (process.stdin, process.stdout))
+                yield Running(stdin=stdin_pipe, stdout=stdout_pipe, pid=process.pid)
+                _close(process)
+                process.wait()
+            except Exception as error:
+                failed = _failed_before(process, accept)
+                _end(process)
+                if not failed:
+                    raise
+                raise _ended(words[0], process, complaints).failure(purpose) from error
+            except BaseException:
+                _end(process)
                 raise
-            raise _ended(words[0], process, complaints).failure(purpose) from error
-        except BaseException:
-            _end(process)
-            raise
-        finally:
-            _close(process, quietly=True)
+            finally:
+                _close(process, quietly=True)
         finished = _ended(words[0], process, complaints)
     if finished.status not in accept:
         raise finished.failure(purpose)
@@ -218,6 +211,40 @@ def reading(tool: Running) -> Iterator[int]:
             read = int(Path(f"/proc/{tool.pid}/io").read_bytes().split()[1])  # rchar
             yield read - before
             before = read
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """What would stop us waits until the end of the block, which is for a fork; the child begins with it held.
+
+    Python calls functions of modules at a fork, logging's among them, and drops what a signal's handler raises there:
+    the run would go on, and obey no further signal.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _child(words: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[Any]"]:
+    """A program in a process group of its own; an exception, or our own death, takes it along."""
+    process: subprocess.Popen[Any] | None = None
+    try:
+        with signals_held():
+            begin = partial(_begin, os.getpid())
+            process = subprocess.Popen(words, process_group=0, preexec_fn=begin, **options)
+        yield process
+    except BaseException:
+        if process is not None:
+            _end(process)
+        raise
+
+
+def _begin(parent: int) -> None:
+    kernel.die_with_parent(signal.SIGKILL, parent)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
 
 def _close(process: "subprocess.Popen[bytes]", *, quietly: bool = False) -> None:
@@ -280,16 +307,6 @@ def attached(argv: Sequence[str | Path], *, environment: Mapping[str, str]) -> i
 
     Death by a signal is 128 and its number. An exception, or our own death, takes the script along.
     """
-    process = subprocess.Popen(
-        [str(word) for word in argv],
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        process_group=0,
-        preexec_fn=partial(kernel.die_with_parent, signal.SIGKILL, os.getpid()),
-    )
-    try:
+    with _child([str(word) for word in argv], env=dict(environment), stdin=subprocess.DEVNULL) as process:
         status = process.wait()
-    except BaseException:
-        _end(process)
-        raise
     return status if status >= 0 else 128 - status

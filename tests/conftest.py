@@ -1,10 +1,13 @@
-"""What all tests share: a private home and cache, what the machine must have, and a word on everything skipped."""
+"""What all tests share: a state that does not depend on the caller's, a private home and cache, what the machine must
+have, and a word on everything skipped.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import machine
 import pytest
-from images import Images
+from images import TOOL_ENVIRONMENT, Images
 from ordinary_user import CLONE_NEWNS, MS_PRIVATE, MS_REC, mount, unshare
 
 if TYPE_CHECKING:
@@ -21,9 +24,17 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["package_sources", "registry_sources"]
 
+# What the tests see of the caller's environment, in upper case: how this machine trusts servers and gets packages, how
+# C is compiled, what is asked of the tests, and how pytest writes.
+KEPT = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_", "PIP_", "CURL_CA_", "REQUESTS_CA_")
+KEPT += ("MAKE", "CC", "CFLAGS", "CPPFLAGS", "LDFLAGS")
+KEPT += ("SINGULARITY_TEST_PREFIX", "SANITIZE", "TESTS_STRICT", "UPDATE_PLANS", "FUZZ_EXAMPLES", "HYPOTHESIS_", "CI")
+KEPT += ("PYTEST_", "TERM", "COLUMNS")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     live_alone()
+    live_as_usual()
     config.addinivalue_line("markers", "needs(*names): what the machine must have (tests/machine.py); else skipped")
     config.addinivalue_line("markers", "modes(*names): the launch modes of an end-to-end test: suid, userns, root")
     config.addinivalue_line("markers", "formats(*names): the image formats of an end-to-end test")
@@ -35,6 +46,19 @@ def live_alone() -> None:
         with suppress(OSError):  # in a container, most likely
             unshare(CLONE_NEWNS)
             mount("none", "/", flags=MS_REC | MS_PRIVATE)
+
+
+def live_as_usual() -> None:
+    """The same environment, umask and signals for all who call: from cron, by nohup, in a job of Slurm."""
+    for name in [name for name in os.environ if not name.upper().startswith(KEPT)]:
+        del os.environ[name]
+    os.environ["PATH"] = TOOL_ENVIRONMENT["PATH"]
+    tempfile.tempdir = None  # known from TMPDIR
+    os.umask(0o022)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # ignored by Python, not by what it starts
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)  # the tests go on as they were told to; what they start is as usual
 
 
 def pytest_report_header() -> list[str]:
@@ -68,12 +92,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def storage() -> Iterator[Path]:
     """A directory of the session that any user can enter; gone at the end."""
-    previous = os.umask(0o022)
     directory = Path(tempfile.mkdtemp(prefix="singularity-tests-"))
     directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
-    os.umask(previous)
 
 
 @pytest.fixture(autouse=True)
@@ -81,9 +103,6 @@ def private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test reads or writes the home, cache or settings of whoever runs it."""
     home = tmp_path / "home-of-the-test"
     home.mkdir(mode=0o700)
-    for name in [name for name in os.environ if name.startswith(("SINGULARITY", "APPTAINER"))]:
-        if name != "SINGULARITY_TEST_PREFIX":
-            monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("SINGULARITY_CACHEDIR", str(home / "cache"))
     return home

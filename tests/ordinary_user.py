@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CLONE_NEWNS, CLONE_NEWPID = 0x00020000, 0x20000000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 1, 32, 4096, 16384, 1 << 18, 1 << 20
 MNT_DETACH = 2
+PEOPLE = range(1000, 60000)  # ids that useradd gives; Debian has a few of its system above
 FUSE_DEVICE = os.makedev(10, 229)
 HERE = Path(__file__).resolve()
 STAGE = next(  # covered by a tmpfs of our own, so not a directory that the checkout lies in
@@ -54,6 +55,20 @@ def bind(source: Path, target: Path, *, readonly: bool = False) -> None:
     mount(source, target, flags=MS_BIND | MS_REC)
     if readonly:
         mount("none", target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def database(name: str, text: str) -> str:
+    """These entries of /etc/passwd, group, subuid or subgid behind those that come with the machine's system.
+
+    What the machine says of people is left out: theirs may be the same names and numbers, and other ranges of ids.
+    """
+    ours = {line.partition(":")[0] for line in text.splitlines()}
+    system = []
+    for line in Path("/etc", name).read_text().splitlines(keepends=True) if name in ("passwd", "group") else ():
+        owner, _, number, *_ = [*line.split(":"), "", ""]
+        if owner not in ours and number.isdecimal() and int(number) not in PEOPLE:
+            system.append(line)
+    return "".join(system) + text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +153,7 @@ class World:
             if self.account.uid == 0 or not target.exists():
                 continue
             stage = STAGE / name
-            stage.write_text(target.read_text() + text)
+            stage.write_text(database(name, text))
             stage.chmod(0o644)
             bind(stage, target)
 

@@ -53,6 +53,24 @@ def test_an_account_can_be_missing_from_passwd() -> None:
     assert run("--no-passwd-entry", "--", "id", "-un").returncode != 0
 
 
+def test_people_of_the_machine_are_not_there(tmp_path: Path) -> None:
+    """Her name and her number may be somebody's, and useradd has given him subordinate ids."""
+    lines = {
+        "passwd": "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/:/bin/sh\nvisitor:x:10001:10001::/:/bin/sh\n",
+        "group": "root:x:0:\nscience:x:1002:\nvisitor:x:10001:\n",
+        "subuid": "alice:100000:65536\nvisitor:165536:65536\n",
+        "subgid": "alice:100000:65536\nvisitor:165536:65536\n",
+    }
+    words = ["--root"]
+    for name, text in lines.items():
+        (tmp_path / name).write_text(text)
+        words += ["--replace", f"/etc/{name}={tmp_path / name}"]
+    script = "id; cat /etc/subuid /etc/subgid"
+    shown = run(*words, "--", sys.executable, str(SCRIPT), "--", "sh", "-c", script).stdout.splitlines()
+    assert shown[0] == "uid=10001(alice) gid=10001(alice) groups=10001(alice),10002(science),10003(storage)"
+    assert shown[1:] == ["alice:1000000:65536"] * 2
+
+
 @pytest.mark.needs("fuse")
 def test_the_fuse_device_opens_unless_told_otherwise() -> None:
     assert run("--", "sh", "-c", "exec 3<>/dev/fuse").returncode == 0

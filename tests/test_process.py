@@ -135,3 +135,35 @@ def test_how_far_a_tool_is_is_what_it_has_read(tmp_path: Path) -> None:
         counts = list(reading(tool))
     assert 5 << 20 <= sum(counts) < 6 << 20
     assert min(counts) >= 0
+
+
+STOPPED_AT_THE_FORK = """
+import os, signal, sys
+from singularity import process
+from singularity.build.namespaces import isolated
+
+def stop(number, frame):
+    sys.exit(7)
+
+signal.signal(signal.SIGTERM, stop)
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
+sleep = ["sleep", "60"]
+if sys.argv[1] == "tool":
+    process.call(sleep, purpose="wait")
+elif sys.argv[1] == "stream":
+    with process.started(sleep, purpose="wait"):
+        pass
+elif sys.argv[1] == "script":
+    process.attached(sleep, environment=os.environ)
+else:
+    isolated(lambda: os.execvp(sleep[0], sleep))
+"""
+
+
+@pytest.mark.parametrize("what", ["tool", "stream", "script", "isolated"])
+def test_a_signal_that_comes_at_the_fork_is_not_lost(what: str) -> None:
+    """Modules have Python called there, whose exceptions are dropped; a loaded machine is there for seconds."""
+    machine.require(*(["root"] if what == "isolated" else []))
+    argv = [sys.executable, "-c", STOPPED_AT_THE_FORK, what]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (7, "")

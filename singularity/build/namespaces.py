@@ -12,12 +12,11 @@ import signal
 from collections.abc import Callable
 from typing import NoReturn
 
-from singularity import kernel
+from singularity import kernel, process
 from singularity.errors import BuildError, SingularityError
 
 logger = logging.getLogger(__name__)
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TYPED = (signal.SIGINT, signal.SIGQUIT)  # at a terminal, to all processes of the foreground
 _FAILED = 255
 
@@ -35,12 +34,14 @@ def isolated(
     error_read, error_write = os.pipe2(os.O_CLOEXEC)
     output_read, output_write = os.pipe2(os.O_CLOEXEC) if on_line else (-1, -1)
     typed = {number: signal.signal(number, signal.SIG_IGN) for number in _TYPED if interactive}
-    outer = os.fork()
-    if outer == 0:
-        os.close(error_read)
-        _run_outer(start, error_write, output_write, interactive=interactive)
-    os.close(error_write)
+    outer = 0
     try:
+        with process.signals_held():
+            outer = os.fork()
+            if outer == 0:
+                os.close(error_read)
+                _run_outer(start, error_write, output_write, interactive=interactive)
+        os.close(error_write)
         if on_line:
             os.close(output_write)
             with open(output_read, encoding="utf-8", errors="surrogateescape") as lines:
@@ -50,8 +51,9 @@ def isolated(
         with open(error_read, encoding="utf-8", errors="replace") as file:
             error = file.read()
     except BaseException:
-        os.kill(outer, signal.SIGTERM)
-        os.waitpid(outer, 0)
+        if outer:
+            os.kill(outer, signal.SIGTERM)
+            os.waitpid(outer, 0)
         raise
     finally:
         for number, handler in typed.items():
@@ -67,13 +69,10 @@ def _run_outer(start: Callable[[], NoReturn], error: int, output: int, *, intera
 
     def stop(number: int, frame: object) -> None:
         del number, frame
-        if first:
-            os.kill(first, signal.SIGKILL)
-        else:
-            os._exit(_FAILED)
+        os.kill(first, signal.SIGKILL)
 
     try:
-        for number in _STOPPING:
+        for number in process.STOPPING:
             signal.signal(number, signal.SIG_IGN if interactive and number in _TYPED else stop)
         parent = os.getppid()
         kernel.die_with_parent(signal.SIGTERM)
@@ -87,6 +86,7 @@ def _run_outer(start: Callable[[], NoReturn], error: int, output: int, *, intera
         first = os.fork()
         if first == 0:
             _run_first(start, error, output, interactive=interactive)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, process.STOPPING)  # held since our fork: now there is whom to kill
         if output >= 0:
             os.close(output)
         os._exit(_wait(first))
@@ -97,7 +97,7 @@ def _run_outer(start: Callable[[], NoReturn], error: int, output: int, *, intera
 def _run_first(start: Callable[[], NoReturn], error: int, output: int, *, interactive: bool) -> NoReturn:
     """The first process of the PID namespace: reaps everything, and ends when the program has ended."""
     try:
-        for number in _STOPPING:
+        for number in process.STOPPING:
             signal.signal(number, signal.SIG_IGN)
         kernel.die_with_parent(signal.SIGKILL)
         program = os.fork()
@@ -112,8 +112,9 @@ def _run_first(start: Callable[[], NoReturn], error: int, output: int, *, intera
 
 def _run_program(start: Callable[[], NoReturn], error: int, output: int, *, interactive: bool) -> NoReturn:
     try:
-        for number in (*_STOPPING, *_TYPED, signal.SIGPIPE):
+        for number in (*process.STOPPING, *_TYPED, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, process.STOPPING)
         if not interactive:
             null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             os.dup2(null, 0)

@@ -31,6 +31,7 @@ _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAME_METHOD = frozenset({307, 308})
 _REDIRECTS_LIMIT = 10
+_NOT_STRICT = range(80, 94)  # X509_V_ERR_*: what OpenSSL refuses where it checks strictly, as Python does since 3.13
 _UPLOAD_BLOCK = 1 << 18  # bytes that are read and sent at a time
 _ERROR_LIMIT = 64 << 10  # bytes of an error's text that are looked at
 
@@ -311,10 +312,7 @@ def _translated(error: Exception, url: str) -> NetworkError:
     if isinstance(error, exceptions.ConnectTimeoutError):  # and those that refuse
         return _UnreachableError(f"{shown(url)}: dial tcp {host}:{Origin.of(url).port}: {_reason(error)}")
     if isinstance(error, exceptions.SSLError):
-        reason = _reason(error)
-        plain = "WRONG_VERSION_NUMBER" in reason or "record layer failure" in reason.lower()
-        hint = "it speaks http? then: --no-https" if plain else "docs/registries.md: certificates"
-        return _final(f"{shown(url)}: {reason}", hint=hint)
+        return _final(f"{shown(url)}: {_reason(error)}", hint=_advice(error))
     if isinstance(error, exceptions.LocationValueError | ValueError):
         return _final(f"{shown(url)}: no URL that can be used")
     return _BrokenError(f"{shown(url)}: {_reason(error)}")
@@ -326,13 +324,29 @@ def _final(what: str, *, hint: str = "") -> _UnreachableError:
     return error
 
 
-def _reason(error: BaseException) -> str:
-    """The words of the innermost exception; those of urllib3 speak of its own objects."""
+def _advice(error: exceptions.SSLError) -> str:
+    """What can be done where TLS does not come about."""
+    cause, reason = _innermost(error), _reason(error)
+    if "WRONG_VERSION_NUMBER" in reason or "record layer failure" in reason.lower():
+        return "it speaks http? then: --no-https"
+    if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _NOT_STRICT:
+        return "the authority must issue it anew, with what RFC 5280 wants: docs/registries.md: certificates"
+    return "docs/registries.md: certificates"
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The exception that the others are about; those of urllib3 speak of its own objects."""
     seen: list[BaseException] = []
     while error not in seen:
         seen.append(error)
         inner = [each for each in (*error.args, error.__cause__, error.__context__) if isinstance(each, BaseException)]
         error = inner[0] if inner else error
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    """The words of the innermost exception."""
+    error = _innermost(error)
     if isinstance(error, exceptions.IncompleteRead):
         return "the connection ended too early"
     if isinstance(error, TimeoutError | exceptions.TimeoutError):

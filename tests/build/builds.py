@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import machine
+from ordinary_user import database
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def as_user(build: Build, *words: str, ids: str = "", own: bool = True) -> subpr
     prefix = machine.prefix()
     assert prefix is not None
     account = f"user:x:{USER}:{USER}::/:/bin/sh\n" if ids else ""
-    for name, text in (("subuid", ids), ("subgid", ids), ("passwd", Path("/etc/passwd").read_text() + account)):
+    for name, text in (("subuid", ids), ("subgid", ids), ("passwd", database("passwd", account))):
         build.write(f"accounts/{name}", text)
     for path in (build.directory, *build.directory.rglob("*")):
         ours = own and "kept" not in path.relative_to(build.directory).parts

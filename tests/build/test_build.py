@@ -585,9 +585,12 @@ def waiting(build: Build, *words: str | Path) -> Iterator[subprocess.Popen[str]]
         start_new_session=True,
     )
     with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "waiting\n", process.communicate()
-        yield process
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "waiting\n", process.communicate()
+            yield process
+        finally:
+            process.kill()  # where the test's signal did not
 
 
 def inside(number: int) -> list[int]:

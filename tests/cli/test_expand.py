@@ -15,7 +15,7 @@ import machine
 import pytest
 import streams
 from containers import Person, ext3_image
-from images import hold, tool
+from images import hold, superblock, tool
 from trees import fill
 from typists import typist
 
@@ -59,9 +59,7 @@ def own(person: Person, source: Path, name: str = "box.img") -> Path:
 
 def blocks_of(image: Path, offset: int = OFFSET) -> int:
     """The size of the file system, in MiB."""
-    lines = dict(
-        line.split(":", 1) for line in tool("dumpe2fs", "-h", f"{image}?offset={offset}").splitlines() if ":" in line
-    )
+    lines = dict(line.split(":", 1) for line in superblock(image, offset=offset).splitlines() if ":" in line)
     return int(lines["Block count"]) * int(lines["Block size"]) // MEBIBYTE
 
 

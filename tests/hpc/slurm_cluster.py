@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from launching import Result, decode
-from ordinary_user import MS_PRIVATE, MS_REC, bind, mount
+from ordinary_user import MS_PRIVATE, MS_REC, bind, database, mount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -251,8 +251,8 @@ def files_shown(directory: Path, nodes: Sequence[str]) -> None:
     """Names of hosts and accounts, and her home directory, for this mount namespace only."""
     shown = {
         "hosts": f"127.0.0.1 localhost\n{ADDRESS} {HEAD} {' '.join(nodes)}\n",
-        "passwd": Path("/etc/passwd").read_text() + f"{NAME}:x:{UID}:{UID}:Alice:{HOME}:/bin/sh\n",
-        "group": Path("/etc/group").read_text() + f"{NAME}:x:{UID}:\n",
+        "passwd": database("passwd", f"{NAME}:x:{UID}:{UID}:Alice:{HOME}:/bin/sh\n"),
+        "group": database("group", f"{NAME}:x:{UID}:\n"),
     }
     for name, text in shown.items():
         source = directory / "etc" / name

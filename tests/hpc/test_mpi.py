@@ -116,10 +116,15 @@ def test_a_ring_of_ranks_in_containers(mode: Mode, flavour: Flavour, roots: dict
     ids="-".join,
 )
 def test_the_end_of_one_rank_ends_the_job_as_natively(plain: Machine, how: tuple[str, str]) -> None:
-    native = plain.run(2, plain.native("mpi_case", *how))
+    """mpiexec of MPICH 4.2 answers a signal with its number, or with 0, or with the status of another rank."""
     contained = plain.run(2, plain.contained("/usr/bin/mpi_case", *how))
-    assert native.status not in (0, 1), str(native)
-    assert contained.status == native.status, f"{native}\n{contained}"
+    natively: set[int] = set()
+    for _ in range(20):
+        natively.add(plain.run(2, plain.native("mpi_case", *how)).status)
+        if contained.status in natively and natively - {0, 1}:
+            break
+    assert natively - {0, 1}, "nothing ended"
+    assert contained.status in natively, str(contained)
     assert "FATAL" not in contained.err, str(contained)
 
 

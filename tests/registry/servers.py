@@ -49,14 +49,20 @@ class Certificates:
     key: Path
 
     @classmethod
-    def make(cls, place: Path) -> Certificates:
-        """In a directory, which is made; valid for localhost, 127.0.0.1 and the name that only a proxy knows."""
+    def make(cls, place: Path, *, usage: bool = True) -> Certificates:
+        """In a directory, which is made; valid for localhost, 127.0.0.1 and the name that only a proxy knows.
+
+        As RFC 5280 wants them; without `usage` the authority does not say what its key is for, as many do not.
+        """
         place.mkdir(mode=0o755, parents=True)
         subject = "subjectAltName=DNS:localhost,IP:127.0.0.1,DNS:registry.invalid"
         new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        _run(*new, "-x509", "-days", "7", "-keyout", place / "ca.key", "-out", place / "ca.crt", "-subj", "/CN=tests")
+        authority = ["-x509", "-days", "7", "-subj", "/CN=tests"]
+        authority += ["-addext", "keyUsage=critical,keyCertSign,cRLSign"] if usage else []
+        _run(*new, *authority, "-keyout", place / "ca.key", "-out", place / "ca.crt")
         _run(*new, "-keyout", place / "key.pem", "-out", place / "request.pem", "-subj", "/CN=localhost")
-        (place / "extensions").write_text(f"{subject}\nextendedKeyUsage=serverAuth,clientAuth\n")
+        use = "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n"
+        (place / "extensions").write_text(f"{subject}\n{use}subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n")
         sign = ["openssl", "x509", "-req", "-in", place / "request.pem", "-days", "7", "-CAcreateserial"]
         sign += ["-CA", place / "ca.crt", "-CAkey", place / "ca.key", "-extfile", place / "extensions"]
         _run(*sign, "-out", place / "cert.pem")

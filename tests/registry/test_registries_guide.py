@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
+import ssl
 import subprocess
 import sys
 import tomllib
@@ -12,9 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from servers import PASSWORD, USER
+import servers
+from pulls import client
+from servers import PASSWORD, USER, Certificates, Fault
 
+from singularity.errors import NetworkError
 from singularity.registry import mirrors
+from singularity.registry.access import Access
 from singularity.registry.reference import parse
 
 if TYPE_CHECKING:
@@ -62,6 +68,34 @@ def test_logging_in_as_the_guide_says(basic_registry: Registry, tmp_path: Path, 
     kept = (private_home / ".singularity/docker-config.json").read_text()
     assert "127.0.0.1" in kept
     assert "localhost" not in kept
+
+
+def test_an_authority_without_key_usage_is_issued_anew_as_the_guide_says(
+    tmp_path: Path, private_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many sites have one. Python 3.13 and newer refuse it; here every Python does."""
+    place = tmp_path / "site"
+    certificates = Certificates.make(place, usage=False)
+    as_usual = ssl.create_default_context
+
+    def strictly() -> ssl.SSLContext:
+        context = as_usual()
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strictly)
+    (block,) = blocks(section("https, and certificates"), "sh")
+    with servers.front("", certificates) as front:
+        front.faults.append(Fault(status=200, times=99))
+        trusted = private_home / ".singularity/certs.d" / front.host
+        trusted.mkdir(parents=True)
+        shutil.copy(certificates.authority, trusted)
+        wanted = r"not trusted: .* key usage extension \(the authority must issue it anew.*registries.md: certificates"
+        with pytest.raises(NetworkError, match=wanted):
+            client(front.host, Access()).ping()
+        subprocess.run(["sh", "-ec", block], cwd=place, capture_output=True, check=True)
+        shutil.copy(place / "ca-new.crt", trusted / "ca.crt")
+        client(front.host, Access()).ping()
 
 
 def test_the_mirrors_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

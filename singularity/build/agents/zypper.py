@@ -35,7 +35,7 @@ _OUTPUT = installer.Output(
     told=re.compile(r"^\d+ new packages? to install|^Overall download size"),
     warned=re.compile(r"scriptlet failed"),
     failed=(
-        re.compile(r"is unsigned, continue|^- Signature verification failed|^Error message: |^- Specified path"),
+        re.compile(r"^File '.*' is unsigned|^- Signature verification failed|^Error message: |^- Specified path"),
         re.compile(r"^Problem: |^No provider of |^Package '.*' not found|Valid metadata not found|^Error"),
     ),
 )

@@ -274,11 +274,11 @@ def test_an_rpm_that_cannot_read_the_hosts_database_notes_the_packages_itself(
     assert not (root / "var/cache/yum-bootstrap").exists()
 
 
-@pytest.mark.parametrize("backend", ["ndb", "dummy"])
+@pytest.mark.parametrize("backend", ["lmdb", "dummy"])
 def test_an_rpm_that_can_make_no_database_leaves_the_hosts(
     build: Build, repository: Path, server: Server, packages_place: Path, backend: str
 ) -> None:
-    """ndb: not built into Debian's rpm. dummy: rpm's own word for reading only."""
+    """lmdb: rpm 4.15 had it, no later one. dummy: rpm's own word for reading only."""
     macros = f"%_dbpath /usr/lib/sysimage/rpm\n%_db_backend {backend}\n"
     mirror = with_rpm(packages_place / backend, repository / "base", macros)
     definition(build, "Bootstrap: yum", f"MirrorURL: {server.url}/{backend}/{mirror.name}", "Include: rpm")
