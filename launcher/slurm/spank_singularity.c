@@ -373,6 +373,11 @@ static void limits_propagate(spank_t spank)
     }
 }
 
+static _Noreturn void front_door_stop(int number)
+{
+    stop("%s: %s (\"singularity=PATH\" in plugstack.conf says where it is)", front_door, strerror(number));
+}
+
 static _Noreturn void task_execute(spank_t spank, const struct task *task)
 {
     size_t before = (size_t)task->prefix_count, after = (size_t)task->count;
@@ -385,7 +390,7 @@ static _Noreturn void task_execute(spank_t spank, const struct task *task)
     execve(front_door, words, environment_of(spank));
     int number = errno;
     free(words);
-    stop("%s: %s (\"singularity=PATH\" in plugstack.conf says where it is)", front_door, strerror(number));
+    front_door_stop(number);
 }
 
 int slurm_spank_task_init(spank_t spank, int count, char *arguments[])
@@ -408,6 +413,8 @@ int slurm_spank_task_init(spank_t spank, int count, char *arguments[])
     prefix_make(spank, &task);
     if (spank_prepend_task_argv == NULL)
         task_execute(spank, &task);
+    if (access(front_door, X_OK) != 0) /* Slurm would say "execve()", and end with the error's number */
+        front_door_stop(errno);
     if (spank_prepend_task_argv(spank, task.prefix_count, task.prefix) != ESPANK_SUCCESS)
         stop("Slurm does not let the program be started in a container");
     return ESPANK_SUCCESS;

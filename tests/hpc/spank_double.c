@@ -1,6 +1,7 @@
 /* spank_double PLUGIN WORD...: what the plugin does where Slurm has spank_prepend_task_argv, from 23.11 on, for releases that
  * this machine lacks. It plays slurmstepd for one task of these words, with its own environment as that of the task, and
- * prints the words that the plugin puts in front, each ended by NUL. With STEP=batch in the environment it is a batch job. */
+ * prints the words that the plugin puts in front, each ended by NUL. With STEP=batch in the environment it is a batch job, with
+ * ABSENT there is no singularity. */
 #include <dlfcn.h>
 #include <slurm/slurm.h>
 #include <slurm/spank.h>
@@ -71,8 +72,8 @@ void slurm_error(const char *format, ...)
 
 int main(int argc, char **argv)
 {
-    static char door[] = "singularity=/opt/singularity";
-    char *arguments[] = {door, NULL};
+    static char present[] = "singularity=/bin/true", absent[] = "singularity=/nowhere/singularity";
+    char *arguments[] = {getenv("ABSENT") != NULL ? absent : present, NULL};
     void *plugin = dlopen(argv[1], RTLD_NOW);
 
     if (plugin == NULL) {

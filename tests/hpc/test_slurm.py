@@ -50,6 +50,9 @@ def cluster(running: Cluster) -> Iterator[Cluster]:
     """With nothing of a test left behind: no process of hers, no mount."""
     before = running.mounts()
     yield running
+    deadline = time.monotonic() + 5
+    while running.processes() and time.monotonic() < deadline:  # ended, and not yet buried
+        time.sleep(0.02)
     assert running.processes() == []
     assert running.mounts() == before
 
@@ -332,10 +335,10 @@ def test_plugin_example(cluster: Cluster) -> None:
 
 @pytest.mark.usefixtures("plugin")
 def test_steps_of_an_allocation_run_in_the_image_of_salloc(cluster: Cluster) -> None:
-    seen = cluster(
-        "salloc", "--quiet", f"--singularity-image={IMAGE}", f"--singularity-bind={HOME}:/srv",
-        "sh", "-c", "srun cat /etc/image-name; srun ls -d /srv/debian.sif; srun --singularity-image=none printenv HOME",
-    ).ok()  # fmt: skip
+    srun = "srun --quiet"  # it tells where it had to wait for its turn
+    script = f"{srun} cat /etc/image-name; {srun} ls -d /srv/debian.sif; {srun} --singularity-image=none printenv HOME"
+    options = [f"--singularity-image={IMAGE}", f"--singularity-bind={HOME}:/srv"]
+    seen = cluster("salloc", "--quiet", *options, "sh", "-c", script).ok()
     assert seen.lines == ["busybox of the tests", "/srv/debian.sif", str(HOME)]
 
 
@@ -473,5 +476,13 @@ def test_from_23_11_on_slurm_itself_starts_the_task(
         [double, plugin, "/a:b/prog", "word"], env=variables, capture_output=True, text=True, check=False
     )
     assert (played.returncode, played.stderr) == (0, "")
-    expected = [] if words is None else ["/opt/singularity", "exec", *words]
+    expected = [] if words is None else ["/bin/true", "exec", *words]
     assert played.stdout.split("\0")[:-1] == expected
+
+
+def test_from_23_11_on_a_missing_program_is_told_as_before(double: Path) -> None:
+    variables = {"SLURM_SINGULARITY_IMAGE": "/i.sif", "ABSENT": ""}
+    plugin = f"{machine.prefix()}/lib/slurm/singularity.so"
+    played = subprocess.run([double, plugin, "word"], env=variables, capture_output=True, text=True, check=False)
+    assert (played.returncode, played.stdout) == (255, "")
+    assert "singularity: /nowhere/singularity: No such file or directory" in played.stderr

@@ -59,6 +59,7 @@ class FrontDoor:
             text=True,
             timeout=60,
             check=False,
+            umask=0o022,  # so not by posix_spawn, as Python 3.13 would have it, which refuses an empty name
             **how,  # type: ignore[call-overload]
         )
         return Ended(status=result.returncode, out=result.stdout, err=result.stderr)
