@@ -53,11 +53,11 @@ COMPILE = $(CC) -std=gnu17 -fPIE -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(PATHS)
 LINK = $(CC) -fPIE $(HARDENING) $(LINKING) $(LDFLAGS)
 
 MAINS = launcher/singularity.c launcher/sexec.c
-SOURCES := $(filter-out $(MAINS) launcher/slurm/%,$(sort $(shell find launcher -name '*.c')))
+SOURCES := $(filter-out $(MAINS) launcher/slurm/% launcher/preload/%,$(sort $(shell find launcher -name '*.c')))
 OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)
 ARCHIVE = $(BUILD)/liblauncher.a
 PROGRAMS = $(if $(wildcard launcher/singularity.c),$(BUILD)/singularity) \
-           $(if $(wildcard launcher/sexec.c),$(BUILD)/sexec)
+           $(if $(wildcard launcher/sexec.c),$(BUILD)/sexec) $(PRELOADED)
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(shell find tests/launcher -name '*.c')))
 FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard fuzz/*_fuzz.c)))
 
@@ -66,8 +66,13 @@ SPANK_SOURCE = launcher/slurm/spank_singularity.c
 SPANK_PLUGIN = $(BUILD)/slurm/singularity.so
 HAS_SLURM = $(shell echo '\#include <slurm/spank.h>' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 && echo yes)
 SPANK_WHERE_SLURM_IS = $(if $(HAS_SLURM),$(SPANK_PLUGIN))
-COMPILE_SPANK = $(CC) -std=gnu17 -fPIC -D_GNU_SOURCE -DFRONT_DOOR='"$(PREFIX)/bin/singularity"' \
-                $(if $(SANITIZE)$(FUZZ),$(PLAIN_HARDENING),$(HARDENING)) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
+COMPILE_SHARED = $(CC) -std=gnu17 -fPIC -D_GNU_SOURCE $(if $(SANITIZE)$(FUZZ),$(PLAIN_HARDENING),$(HARDENING)) $(WARNINGS) \
+                 $(CPPFLAGS) $(CFLAGS)
+LINK_SHARED = -shared -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS)
+COMPILE_SPANK = $(COMPILE_SHARED) -DFRONT_DOOR='"$(PREFIX)/bin/singularity"'
+
+# What is loaded into fuse2fs: a program of the system's, never sanitized.
+PRELOADED = $(BUILD)/fuse2fs-truncate.so
 
 # The C that performs: what runs with or between raised privilege. Deciding code (plan, image, config, request) never raises
 # it and is tested as data; file system servers are started in user-namespace mode only.
@@ -141,13 +146,18 @@ $(FUZZ_TARGETS): %: %.o $(if $(FUZZ),,$(BUILD)/fuzz/standalone.o) $(ARCHIVE)
 	@$(LINK) -o $@ $^
 
 -include $(OBJECTS:.o=.d) $(UNIT_TESTS:%=%.d) $(FUZZ_TARGETS:%=%.d) \
-         $(BUILD)/launcher/singularity.d $(BUILD)/launcher/sexec.d $(BUILD)/fuzz/standalone.d $(SPANK_PLUGIN:.so=.d)
+         $(BUILD)/launcher/singularity.d $(BUILD)/launcher/sexec.d $(BUILD)/fuzz/standalone.d $(SPANK_PLUGIN:.so=.d) $(PRELOADED:.so=.d)
 
 # Another Slurm makes the plugin anew too: its headers stand in the .d file.
 $(SPANK_PLUGIN): $(SPANK_SOURCE) $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  compile $<"
-	@$(COMPILE_SPANK) -MD -MP -MF $(@:.so=.d) -MT $@ -shared -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS) -o $@ $<
+	@$(COMPILE_SPANK) -MD -MP -MF $(@:.so=.d) -MT $@ $(LINK_SHARED) -o $@ $<
+
+$(PRELOADED): launcher/preload/fuse2fs.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  compile $<"
+	@$(COMPILE_SHARED) -MD -MP -MF $(@:.so=.d) -MT $@ $(LINK_SHARED) -o $@ $<
 
 demo: ## bootstrap Debian into build/demo/debian.sif and run programs in it as an ordinary user
 	@scripts/setup-system build python images
@@ -172,7 +182,7 @@ test-install: setup ## install this tree into TEST_PREFIX, for running pytest by
 	@$(MAKE) install PREFIX=$(TEST_PREFIX) BUILD=build/test DESTDIR=
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
-CLANG_ANALYZED = $(patsubst %,build/analyze/clang/%,$(SOURCES) $(wildcard $(MAINS)) $(if $(HAS_SLURM),$(SPANK_SOURCE)))
+CLANG_ANALYZED = $(patsubst %,build/analyze/clang/%,$(SOURCES) $(wildcard $(MAINS)) launcher/preload/fuse2fs.c $(if $(HAS_SLURM),$(SPANK_SOURCE)))
 
 lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number of privileged lines
 	@scripts/setup-system lint

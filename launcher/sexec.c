@@ -124,6 +124,7 @@ static void build_root(struct plan_inputs *inputs, struct stage *stage)
     }
     perform_steps(&plan, stage);
     perform_root(stage);
+    fuse_watch(&plan);
 }
 
 static void make_container(struct plan_inputs *inputs)

@@ -48,6 +48,13 @@ def site_directory() -> Path:
         return Path(sys.prefix) / "etc" / "singularity"
 
 
+def preloaded(name: str) -> Path:
+    """A library of ours that programs of the system load: where `make install`, `pip install` or `make` put it."""
+    environment = Path(sys.prefix)
+    beside = environment.parent / name
+    return beside if beside.exists() else environment / "libexec" / "singularity" / name
+
+
 def cache_directory() -> Path:
     """Where downloads are kept, `cache` below CACHEDIR or the user's directory; made, and kept for the user alone."""
     parent = variable("CACHEDIR")

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -23,13 +24,15 @@
 int umount2(const char *target, int flags);
 int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
 
-enum { SERVER_DEVICE = 3, SERVER_IMAGE = 4, SERVER_ALIVE = 5, WAIT_MILLISECONDS = 10000 };
+enum { SERVER_DEVICE = 3, SERVER_IMAGE, SERVER_ALIVE, SERVER_LIBRARY, SERVER_END, WAIT_MILLISECONDS = 10000, LEFT_MILLISECONDS = 100 };
+#define PRELOADED "fuse2fs-truncate.so"
 static const char mount_place[] = "/tmp"; /* in the server's own mount namespace, seen by nobody else */
 
 struct server {
     const char *program;
     const char *package;
     bool mounts_itself;  /* built on libfuse 2, which takes no open device */
+    int library;         /* what is loaded into fuse2fs that writes (launcher/preload/fuse2fs.c), or -1 */
     const char *source;  /* for messages */
     int image;           /* SERVER_IMAGE in the server; -1: it lays directories over each other */
     const int *layers;   /* those */
@@ -41,7 +44,7 @@ static struct server server_for(const struct part *part)
 {
     bool ext = part->partition.filesystem == FILESYSTEM_EXT;
     struct server server = {.program = ext ? "fuse2fs" : "squashfuse_ll", .package = ext ? "fuse2fs" : "squashfuse",
-                            .mounts_itself = ext, .source = part->source, .image = part->fd};
+                            .mounts_itself = ext, .source = part->source, .image = part->fd, .library = -1};
 
     snprintf(server.options, sizeof server.options, "%s,offset=%llu%s", part->writable ? "rw" : "ro",
              (unsigned long long)part->partition.offset,
@@ -79,28 +82,32 @@ static int high(int fd)
     return moved;
 }
 
-/* The device, the image and `alive`, whose end tells of the server's, stay open; what it says is seen with --debug. */
-static void own_descriptors(const struct server *server, int device, int alive)
+/* These stay open, from SERVER_DEVICE on; -1 stands for /dev/null. What a server says is seen with --debug. */
+static void own_descriptors(const int *fds, int count)
 {
-    int layers[FUSE_LAYERS], image = server->image;
+    int moved[SERVER_END - SERVER_DEVICE + FUSE_LAYERS];
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
     if (null < 0)
         stop(errno, "start the file system server");
-    device = high(device >= 0 ? device : null);
-    image = high(image >= 0 ? image : null);
-    alive = high(alive);
-    for (int i = 0; i < server->layer_count; i++)
-        layers[i] = high(server->layers[i]);
+    for (int i = 0; i < count; i++)
+        moved[i] = high(fds[i] >= 0 ? fds[i] : null);
     for (int fd = 0; fd < 3; fd++)
         if (fd < 2 || message_level_get() < LEVEL_DEBUG)
             move_descriptor(null, fd);
-    move_descriptor(device, SERVER_DEVICE);
-    move_descriptor(image, SERVER_IMAGE);
-    move_descriptor(alive, SERVER_ALIVE);
+    for (int i = 0; i < count; i++)
+        move_descriptor(moved[i], SERVER_DEVICE + i);
+    perform_close(SERVER_DEVICE + count);
+}
+
+/* In the order of their names, and then the layers of an overlay. */
+static void server_descriptors(const struct server *server, int device, int alive)
+{
+    int fds[SERVER_END - SERVER_DEVICE + FUSE_LAYERS] = {device, server->image, alive, server->library};
+
     for (int i = 0; i < server->layer_count; i++)
-        move_descriptor(layers[i], FUSE_LAYERS_FIRST + i);
-    perform_close(FUSE_LAYERS_FIRST + server->layer_count);
+        fds[FUSE_LAYERS_FIRST - SERVER_DEVICE + i] = server->layers[i];
+    own_descriptors(fds, FUSE_LAYERS_FIRST - SERVER_DEVICE + server->layer_count);
 }
 
 /* A server that mounts by itself needs the right to, in the user namespace and its own mount namespace; no other. */
@@ -122,13 +129,15 @@ static void server_rights(bool mounts_itself)
 
 static _Noreturn void server_run(const struct server *server, const char *path)
 {
-    char image[32], device[32];
-    static char *const environment[] = {"PATH=/usr/bin:/bin", NULL};
+    char image[32], device[32], preload[48], proof[32];
+    char *const environment[] = {"PATH=/usr/bin:/bin", server->library >= 0 ? preload : NULL, proof, NULL};
     char *arguments[8] = {(char *)server->program, "-f", "-o", (char *)server->options};
     int count = 4;
 
     snprintf(image, sizeof image, "/proc/self/fd/%d", SERVER_IMAGE);
     snprintf(device, sizeof device, "/dev/fd/%d", SERVER_DEVICE);
+    snprintf(preload, sizeof preload, "LD_PRELOAD=/proc/self/fd/%d", SERVER_LIBRARY); /* its path may hold a separator */
+    snprintf(proof, sizeof proof, "FUSE2FS_TRUNCATES=%d", SERVER_ALIVE);
     if (server->image >= 0)
         arguments[count++] = image;
     arguments[count] = server->mounts_itself ? (char *)mount_place : device;
@@ -165,15 +174,26 @@ static bool mount_seen(int info)
 
 /* Beside a server that mounts by itself: when the launcher has become the program, or is gone, the server's own mount goes
  * too, so that the container's is the only one and the server ends with it. A launcher waits for the mount: one that went
- * before is gone, and nobody will ever use what the server is about to mount. */
-static _Noreturn void let_go(int go, pid_t server)
+ * before is gone, and nobody will ever use what the server is about to mount. What is written is let go by the launcher
+ * itself, who says so with a second byte. Nothing but `go` is held when the launcher goes on: the image is free as soon as
+ * its server has ended. */
+static _Noreturn void let_go(int go, int ready, pid_t server)
 {
-    char byte;
-
-    while (read(go, &byte, 1) > 0)
-        continue;
+    enum { GO = SERVER_DEVICE, INFO = SERVER_IMAGE, READY = SERVER_ALIVE };
+    struct pollfd launcher = {.fd = GO};
+    char pid[16], byte;
     OWNED_FD info = openat(proc_fd(), "thread-self/mountinfo", O_RDONLY | O_CLOEXEC);
-    if (info >= 0 && mount_seen(info))
+
+    own_descriptors((const int[]){go, info, ready}, 3);
+    snprintf(pid, sizeof pid, "%d", (int)server);
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != server || write(READY, pid, strlen(pid)) < 0)
+        _exit(EXIT_OWN_FAILURE);
+    close(READY);
+    while (poll(&launcher, 1, -1) < 0 && errno == EINTR)
+        continue;
+    if (read(GO, &byte, 1) == 1)
+        _exit(0);
+    if (mount_seen(INFO))
         _exit(umount2(mount_place, 2) < 0 ? EXIT_OWN_FAILURE : 0);
     (void)kill(server, SIGKILL);
     _exit(EXIT_OWN_FAILURE);
@@ -182,23 +202,19 @@ static _Noreturn void let_go(int go, pid_t server)
 /* Waits for the word to start; the launcher's end closes the pipe, and then there is nothing to serve. */
 static _Noreturn void server_process(const struct server *server, const char *path, int device, int go, int ready)
 {
-    char byte, pid[16];
+    char byte;
+    pid_t self = getpid();
 
     (void)setsid();
     for (int signal_number = 1; signal_number < 32; signal_number++)
         (void)signal(signal_number, SIG_DFL);
     server_namespace_own(server);
-    snprintf(pid, sizeof pid, "%d", (int)getpid());
-    if ((server->mounts_itself && write(ready, pid, strlen(pid)) < 0) || read(go, &byte, 1) != 1)
+    pid_t beside = server->mounts_itself ? fork() : self;
+    if (beside == 0)
+        let_go(go, ready, self);
+    if (beside < 0 || read(go, &byte, 1) != 1)
         _exit(EXIT_OWN_FAILURE);
-    pid_t child = server->mounts_itself ? fork() : 0;
-    if (child < 0)
-        _exit(EXIT_OWN_FAILURE);
-    if (child > 0) {
-        close(ready);
-        let_go(go, child);
-    }
-    own_descriptors(server, device, ready);
+    server_descriptors(server, device, ready);
     server_rights(server->mounts_itself);
     server_run(server, path);
 }
@@ -263,11 +279,40 @@ static void server_start(const struct server *server, struct fuse *fuse)
         fuse->device = fd_give(&device);
 }
 
-void fuse_prepare(const struct part *part, struct fuse *fuse)
+bool fuse_needed(const struct plan *plan)
 {
-    const struct server server = server_for(part);
+    for (uint32_t i = 0; i < plan->part_count; i++)
+        if (plan->parts[i].way == WAY_FUSE)
+            return true;
+    return false;
+}
 
+static void prepare(const struct part *part, struct fuse *fuse)
+{
+    struct server server = server_for(part);
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof path, "%s/" PRELOADED, location_libexec());
+    OWNED_FD library = server.mounts_itself && part->writable ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (server.mounts_itself && part->writable && library < 0)
+        stop(errno, "%s cannot be written: %s (the installation is incomplete: install again)", part->source, path);
+    server.library = library;
     server_start(&server, fuse);
+}
+
+void fuse_prepare(struct plan *plan, struct fuse *servers)
+{
+    for (uint32_t i = 0; i < plan->part_count; i++) {
+        if (plan->parts[i].way != WAY_FUSE)
+            continue;
+        prepare(&plan->parts[i], &servers[i]);
+        if (!plan->parts[i].writable || plan->keeper_fd >= 0) /* who shares a container does not wait for its end */
+            continue;
+        plan->server_fd = servers[i].alive;
+        plan->unmounted_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+        if (plan->unmounted_fd < 0) /* too many of them: nothing will be told */
+            plan->unmounted_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    }
 }
 
 static void start(const struct fuse *fuse)
@@ -314,6 +359,18 @@ static void wait_for_mount(const char *source, int alive)
     stop(0, "%s: its file system server did not mount it within %d s", source, WAIT_MILLISECONDS / 1000);
 }
 
+/* The server answers once the kernel has greeted it, and the greeting has gone through what was loaded into it. */
+static void check_truncates(const char *source, int alive, int tree)
+{
+    struct stat status;
+    struct pollfd proof = {.fd = alive, .events = POLLIN};
+
+    if (fstat(tree, &status) == 0 && poll(&proof, 1, 0) == 1 && (proof.revents & POLLIN))
+        return;
+    stop(0, "%s cannot be written: fuse2fs did not load " PRELOADED ", without which some versions lose data (install the "
+         "distribution's fuse2fs, linked dynamically)", source);
+}
+
 /* The server's mount is taken over into the container. */
 static int mount_by_server(const struct part *part, const struct fuse *fuse)
 {
@@ -327,6 +384,11 @@ static int mount_by_server(const struct part *part, const struct fuse *fuse)
     int tree = place < 0 ? -1 : mount_take(place);
     if (tree < 0)
         stop(errno, "take over the mount of %s (an ext image without privilege needs Linux 5.2 or newer)", part->source);
+    if (part->writable) {
+        check_truncates(part->source, fuse->alive, tree);
+        if (umount2(mount_place, 2) < 0 || write(fuse->go, "", 1) != 1)
+            stop(errno, "let %s be the container's alone", part->source);
+    }
     if (setns(own, CLONE_NEWNS) < 0)
         stop(errno, "return to the container's mount namespace");
     return tree;
@@ -353,7 +415,7 @@ int fuse_mount(const struct session *session, const struct part *part, struct fu
 int fuse_overlay(const struct session *session, const char *options, const int *layers, int count)
 {
     struct server server = {.program = "fuse-overlayfs", .package = "fuse-overlayfs", .source = "the overlay", .image = -1,
-                            .layers = layers, .layer_count = count};
+                            .library = -1, .layers = layers, .layer_count = count};
     struct fuse fuse;
 
     snprintf(server.options, sizeof server.options, "%s", options);
@@ -361,4 +423,26 @@ int fuse_overlay(const struct session *session, const char *options, const int *
     int tree = mount_by_device(session, server.source, "fuse-overlayfs", &fuse, 0);
     fuse_close(&fuse);
     return tree;
+}
+
+void fuse_watch(const struct plan *plan)
+{
+    if (plan->server_fd > 0) /* that the file system is gone is told unasked */
+        (void)inotify_add_watch(plan->unmounted_fd, "/", IN_DELETE_SELF);
+}
+
+void fuse_await(int server, int unmounted)
+{
+    const struct timespec now = {0};
+    struct pollfd end = {.fd = server};
+    struct inotify_event event;
+    sigset_t all;
+
+    sigfillset(&all);
+    while (sigtimedwait(&all, NULL, &now) > 0) /* what came before the program's end was for the program */
+        continue;
+    (void)sigprocmask(SIG_UNBLOCK, &all, NULL);
+    int patience = read(unmounted, &event, sizeof event) > 0 ? -1 : LEFT_MILLISECONDS;
+    while (poll(&end, 1, patience) < 0 && errno == EINTR)
+        continue;
 }

@@ -5,6 +5,7 @@
 #include <linux/mount.h>
 #include <net/if.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -88,26 +89,22 @@ void perform_user(const struct plan *plan, const struct caller *caller)
     if (prctl(PR_SET_DUMPABLE, 1) < 0) /* nothing is left to hide, and the maps of a hidden process are root's */
         stop(errno, "USER %s of the image", plan->user.spec);
     proc_open();
+    pid_t parent = getppid();
     if (unshare(CLONE_NEWUSER) < 0)
         stop(errno, "a user namespace for USER %s of the image (--no-compat does without)", plan->user.spec);
     map_ids(plan->user.uid, plan->user.gid, caller);
     privilege_forget(caller);
+    if (plan->alive_fd > 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)) /* perform_follow()'s wish again */
+        _exit(EXIT_OWN_FAILURE);
 }
 
-static bool any_fuse(const struct plan *plan)
+/* File system servers must be in the user namespace but not in the mount namespace: they start in between. So must who
+ * waits for the end of one, for it ends when nobody has its mount any more. */
+static void enter_namespaces(struct plan *plan, const struct caller *caller, struct fuse *servers)
 {
-    for (uint32_t i = 0; i < plan->part_count; i++)
-        if (plan->parts[i].way == WAY_FUSE)
-            return true;
-    return false;
-}
+    int user = (int)(plan->namespaces & CLONE_NEWUSER), others = (int)plan->namespaces & ~CLONE_NEWUSER, mounts = 0;
 
-/* File system servers must be in the user namespace but not in the mount namespace: they start in between. */
-static void enter_namespaces(const struct plan *plan, const struct caller *caller, struct fuse *servers)
-{
-    int user = (int)(plan->namespaces & CLONE_NEWUSER), others = (int)plan->namespaces & ~CLONE_NEWUSER;
-
-    if (user != 0 && !any_fuse(plan)) {
+    if (user != 0 && !fuse_needed(plan)) {
         unshare_explained(plan, user | others);
         map_user(plan, caller);
     } else {
@@ -115,11 +112,13 @@ static void enter_namespaces(const struct plan *plan, const struct caller *calle
             unshare_explained(plan, user);
             map_user(plan, caller);
         }
-        for (uint32_t i = 0; i < plan->part_count; i++)
-            if (plan->parts[i].way == WAY_FUSE)
-                fuse_prepare(&plan->parts[i], &servers[i]);
-        unshare_explained(plan, others);
+        fuse_prepare(plan, servers);
+        mounts = plan->server_fd > 0 ? CLONE_NEWNS : 0;
+        unshare_explained(plan, others & ~mounts);
     }
+    perform_fork(plan, caller);
+    if (mounts != 0)
+        unshare_explained(plan, mounts);
     if (mount_propagation(plan->propagation_slave) < 0)
         stop(errno, "separate the container's mounts from the host's (the root directory here is no mount: a chroot?)");
     if (plan->namespaces & CLONE_NEWNET)
@@ -250,7 +249,6 @@ void perform_ground(struct plan *plan, struct stage *stage, const struct caller 
     if (plan->parts[0].way == WAY_BIND && fchdir(plan->parts[0].fd) < 0)
         stop(errno, "%s", plan->parts[0].source);
     enter_namespaces(plan, caller, servers);
-    perform_fork(plan, caller);
     if (plan->parts[0].way == WAY_BIND && (here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
         stop(errno, "%s", plan->parts[0].source);
     mount_session(plan, stage, caller);

@@ -80,22 +80,26 @@ void perform_close(int first)
         (void)close(fd);
 }
 
-enum { OUTSIDE_REPORT = 3, OUTSIDE_ALIVE = 4 };
+enum { OUTSIDE_REPORT = 3, OUTSIDE_ALIVE, OUTSIDE_SERVER, OUTSIDE_UNMOUNTED };
 
 /* The launcher's own process: the one that the caller waits for. While it lives it holds its end of `alive`. */
-static _Noreturn void wait_outside(pid_t child, int report, int alive, const struct caller *caller)
+static _Noreturn void wait_outside(pid_t child, int report, int alive, const struct plan *plan, const struct caller *caller)
 {
-    int status, inner;
+    int status, inner, fds[] = {report, alive, plan->server_fd, plan->unmounted_fd};
+    int kept = plan->server_fd > 0 ? 4 : 2;
 
     privilege_forget(caller);
-    report = fcntl(report, F_DUPFD_CLOEXEC, 16);
-    alive = fcntl(alive, F_DUPFD_CLOEXEC, 16);
-    if (dup3(report, OUTSIDE_REPORT, O_CLOEXEC) < 0 || dup3(alive, OUTSIDE_ALIVE, O_CLOEXEC) < 0)
-        stop(errno, "wait for the container");
-    perform_close(OUTSIDE_ALIVE + 1);
+    for (int i = 0; i < kept; i++)
+        fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 16);
+    for (int i = 0; i < kept; i++)
+        if (dup3(fds[i], OUTSIDE_REPORT + i, O_CLOEXEC) < 0)
+            stop(errno, "wait for the container");
+    perform_close(OUTSIDE_REPORT + kept);
     status = wait_for(child, false);
     if (read(OUTSIDE_REPORT, &inner, sizeof inner) == (ssize_t)sizeof inner)
         status = inner;
+    if (plan->server_fd > 0)
+        fuse_await(OUTSIDE_SERVER, OUTSIDE_UNMOUNTED);
     end_like(status);
 }
 
@@ -131,20 +135,20 @@ void perform_fork(struct plan *plan, const struct caller *caller)
     int report[2], alive[2];
     sigset_t before;
 
-    if (!(plan->namespaces & CLONE_NEWPID) && plan->keeper_fd < 0)
+    if (!(plan->namespaces & CLONE_NEWPID) && plan->keeper_fd < 0 && plan->server_fd == 0)
         return;
     if (pipe2(report, O_CLOEXEC) < 0 || pipe2(alive, O_CLOEXEC) < 0)
-        stop(errno, "start the first process of the PID namespace");
+        stop(errno, "start the container's first process");
     signals_hold(&before);
     pid_t child = fork();
     if (child < 0)
-        stop(errno, "start the first process of the PID namespace");
+        stop(errno, "start the container's first process");
     if (child > 0 && plan->keeper_fd >= 0) {
         close(report[1]);
         wait_ready(child, report[0], plan, caller);
     }
     if (child > 0)
-        wait_outside(child, report[0], alive[1], caller);
+        wait_outside(child, report[0], alive[1], plan, caller);
     (void)sigprocmask(SIG_SETMASK, &before, NULL);
     close(report[0]);
     close(alive[1]);

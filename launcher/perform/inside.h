@@ -10,7 +10,7 @@
  * `flags` as for open(), O_CLOEXEC added. -1 and errno on failure. */
 int inside_open(int root, const char *path, int flags);
 
-/* Opens a path of the host as the user named it: open() but for the magic links of /proc, which lead to what this process
+/* Opens a path as the user named it, of the host or, later, in the container: open() but for the magic links of /proc, which lead to what this process
  * has open and into mount namespaces of others (ELOOP). Kernels without openat2 take such a link for its text. */
 int host_open(const char *path, int flags);
 

@@ -39,8 +39,8 @@ void survey_libraries(struct plan *plan, const struct caller *caller, int root);
 /* The same for a container that is entered ready made: only where and as whom the program starts. */
 void survey_start(struct plan *plan, const struct plan_inputs *inputs);
 
-/* In a PID namespace: returns in the process that goes on inside; the launcher's own waits outside, forwards signals and
- * passes the status on. Where a container is set up for others: returns in its keeper. */
+/* In a PID namespace, or where a file system server must end before the launch does: returns in the process that goes on
+ * inside; the launcher's own waits outside, forwards signals and passes the status on. Where a container is set up for others: returns in its keeper. */
 void perform_fork(struct plan *plan, const struct caller *caller);
 
 /* Closes descriptors from `first` on. */

@@ -159,12 +159,11 @@ void perform_root(const struct stage *stage)
         stop(errno, "make the container's root directory the root");
 }
 
-/* Beneath the new root and by no magic link; a result that is outside all the same ends the launch. */
+/* From the new root, which is the only one by now, and by no magic link; a result that is outside all the same ends the launch. */
 static bool enter(const char *path)
 {
     char here[PATH_MAX];
-    OWNED_FD root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    OWNED_FD directory = root < 0 || *path == '\0' ? -1 : inside_open(root, path, O_PATH | O_DIRECTORY);
+    OWNED_FD directory = host_open(path, O_PATH | O_DIRECTORY);
 
     if (directory < 0 || fchdir(directory) < 0)
         return false;

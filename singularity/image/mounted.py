@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from singularity import files, kernel, process
+from singularity import files, kernel, paths, process
 from singularity.build import fakeroot
 from singularity.build.namespaces import isolated
 from singularity.console import VERBOSE
@@ -48,6 +48,7 @@ _NO_DEVICES = (
     errno.ENOTTY,
 )  # of loop devices: a container, most likely
 _START, _END, _PAUSE = 30.0, 2.0, 0.005  # seconds: for a server to mount, for users to leave, between looks
+_PRELOADED = "fuse2fs-truncate.so"
 _LITTLE = 1 << 20  # bytes: a disk with less room is full
 _DAMAGED = (errno.EIO, errno.EUCLEAN)
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -302,6 +303,7 @@ class _Server:
     process: "subprocess.Popen[bytes]"
     name: str
     said: int  # a file in memory with what it wrote
+    truncates: int  # a pipe with a byte when it was greeted as one that writes must be: launcher/preload/fuse2fs.c
 
     def complaint(self) -> str:
         text = os.pread(self.said, 1 << 16, 0).decode("utf-8", "replace")
@@ -314,10 +316,13 @@ def _served(image: Opened, place: Path, *, writable: bool) -> Iterator[None]:
     server = _start_server(image, place, writable=writable)
     try:
         _wait_for_mount(server, image, place)
+        if writable and image.image.root.format is Format.EXT:
+            _check_truncates(server, image)
         yield
     finally:
         _end_server(server, place)
         os.close(server.said)
+        os.close(server.truncates)
     if server.process.returncode != 0 and writable:
         what = f"{image.path}: {server.name} ended with {server.process.returncode}: not all may have been written"
         raise FileError(what, hint="e2fsck looks at the image")
@@ -343,18 +348,35 @@ def _start_server(image: Opened, place: Path, *, writable: bool) -> _Server:
     words = [name, "-f", "-o", f"{'rw' if writable else 'ro'},{options}", image.held, str(place)]
     logger.debug("Running %s", words)
     said = os.memfd_create("said")
+    truncates, told = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    passed, extra = [image.fd, told], {"FUSE2FS_TRUNCATES": str(told)}
+    if ext and writable:
+        passed.append(_library(image))
+        extra["LD_PRELOAD"] = f"/proc/self/fd/{passed[-1]}"
     server = subprocess.Popen(
         words,
         executable=program,
-        env=process.clean_environment(),
+        env=process.clean_environment(extra),
         stdin=subprocess.DEVNULL,
         stdout=said,
         stderr=said,
-        pass_fds=(image.fd,),
+        pass_fds=passed,
         start_new_session=True,
         preexec_fn=partial(_end_with, os.getpid()),
     )
-    return _Server(server, name, said)
+    for fd in passed[1:]:
+        os.close(fd)
+    return _Server(server, name, said, truncates)
+
+
+def _library(image: Opened) -> int:
+    """Our library for fuse2fs, open: its path may hold what separates paths in LD_PRELOAD."""
+    path = paths.preloaded(_PRELOADED)
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        what = f"{image.path} cannot be written: {path}: {error.strerror}"
+        raise FileError(what, hint="the installation is incomplete: install again") from error
 
 
 def _end_with(parent: int) -> None:
@@ -379,6 +401,17 @@ def _wait_for_mount(server: _Server, image: Opened, place: Path) -> None:
                 raise FileError(what, hint="e2fsck looks at images of ext3") from error
         time.sleep(_PAUSE)
     raise FileError(f"{image.path}: {server.name} did not mount it within {_START:.0f} s")
+
+
+def _check_truncates(server: _Server, image: Opened) -> None:
+    """Raises FileError when it did not load our library. It has answered, so the kernel has greeted it before."""
+    try:
+        told = os.read(server.truncates, 1)
+    except BlockingIOError:
+        told = b""
+    if not told:
+        what = f"{image.path} cannot be written: fuse2fs did not load {_PRELOADED}, without which some versions"
+        raise FileError(f"{what} lose data", hint="install the distribution's fuse2fs, linked dynamically")
 
 
 def _end_server(server: _Server, place: Path) -> None:

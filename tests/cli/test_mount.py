@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import fuse2fs
 import machine
 import pytest
 from containers import by_two, contents, digest
@@ -281,3 +282,23 @@ def test_help_shows_the_options(mounter: Person) -> None:
 @by_two("mounter")
 def test_without_an_image_it_is_wrong_usage(mounter: Person) -> None:
     mounter("mount").misused("IMAGE is missing")
+
+
+@pytest.mark.parametrize("mounter", ["user"], indirect=True)
+def test_a_fuse2fs_that_forgets_to_cut_is_made_to(mounter: Person, mountable: Path) -> None:
+    commands = ("cd $SINGULARITY_ROOTFS", "echo a-long-line > etc/new", "echo b > etc/new", "exit")
+    with fuse2fs.forgetful() as replaced:
+        behind = replace(mounter, world=replace(mounter.world, replaced=replaced))
+        behind.does("mount", "-w", mountable, stdin=typed(*commands))
+        assert contents(mountable)["etc/new"].content == digest("b\n")
+
+
+@pytest.mark.parametrize("mounter", ["user"], indirect=True)
+def test_a_fuse2fs_that_cannot_be_made_to_cut_is_refused(mounter: Person, mountable: Path) -> None:
+    """Reading goes on."""
+    with fuse2fs.started_by(fuse2fs.UNLOADED) as replaced:
+        behind = replace(mounter, world=replace(mounter.world, replaced=replaced))
+        refused = behind("mount", "-w", mountable, stdin=typed("echo x > $SINGULARITY_ROOTFS/etc/new"))
+        refused.refused("box.img cannot be written: fuse2fs did not load", "fuse2fs-truncate.so", "install")
+        assert "etc/new" not in contents(mountable)
+        behind.does("mount", mountable, stdin=typed("ls $SINGULARITY_ROOTFS"))
