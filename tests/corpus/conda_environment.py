@@ -85,9 +85,9 @@ def numpy_tree(tree: Path) -> Path:
 
 
 async def install(channel: Path, target: Path, work: Path) -> None:
-    records = await rattler.solve(
-        [channel.as_uri()], ["python", "numpy"], gateway=rattler.Gateway(cache_dir=work / "repodata"), platforms=["linux-64", "noarch"]
-    )
+    gateway = rattler.Gateway(cache_dir=work / "repodata")
+    platforms = ["linux-64", "noarch"]
+    records = await rattler.solve([channel.as_uri()], ["python", "numpy"], gateway=gateway, platforms=platforms)
     await rattler.install(records, target_prefix=target, cache_dir=work / "cache", show_progress=False)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import makers
 import machine
+import makers
 import pytest
 import servers
-from makers import Corpus
 from launching import Launcher, Mode
+from makers import Corpus
 from ordinary_user import Account, World
 from report import Table
 from workshop import Workshop
@@ -41,6 +42,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def corpus(storage: Path) -> Iterator[Corpus]:
     machine.require("root", "installation", "userns", "fuse", "squashfuse", "docker-registry", "mmdebstrap")
+    PLACE.mkdir(parents=True, exist_ok=True)
+    with (PLACE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield from _corpus(storage)
+
+
+def _corpus(storage: Path) -> Iterator[Corpus]:
     workshop = Workshop(PLACE)
     workshop.prepare()
     with servers.registry(storage / "corpus-registry") as registry, workshop.docker():

@@ -99,28 +99,35 @@ def _no_directories(layers: list[bytes]) -> list[bytes]:
 
 
 def _snapshots(layers: list[bytes], *, opaque: bool = False) -> list[bytes]:
-    """Each layer again all that is there by then, in order of names, and whiteouts for what is gone, as kaniko writes them.
+    """As kaniko writes them: in each layer all that is there by then, by name, and whiteouts for what is gone.
 
     `opaque`: a directory is said to be new as a whole, behind its files, as AUFS did.
     """
     there: dict[str, Member] = {}
     made = []
     for layer in layers:
-        gone: dict[str, Member] = {}
+        gone: set[str] = set()
         for info, data in _read(layer):
             name = info.name.strip("/")
             parent, _, last = name.rpartition("/")
-            if last.startswith(".wh."):
-                opaque = last == ".wh..wh..opq"
-                removed = parent + "/" if opaque else f"{parent}/{last[4:]}".strip("/")
-                gone |= {each: there.pop(each) for each in [*there] if each.startswith(removed + "/" * (not opaque)) or each == removed}
+            if last == ".wh..wh..opq":
+                gone |= _taken(there, parent, itself=False)
+            elif last.startswith(".wh."):
+                gone |= _taken(there, f"{parent}/{last[4:]}".strip("/"))
             else:
-                if not info.isdir():
-                    gone |= {each: there.pop(each) for each in [*there] if each.startswith(f"{name}/")}
+                gone |= set() if info.isdir() else _taken(there, name)
                 there[name] = (info, data)
         whiteouts = _opaque(there) if opaque and made else _whiteouts(gone, there)
         made.append(_written([*_in_order(there), *whiteouts] if opaque else [*whiteouts, *_in_order(there)]))
     return made
+
+
+def _taken(there: dict[str, Member], path: str, *, itself: bool = True) -> set[str]:
+    """Takes away a path with all below it; what that was."""
+    names = {name for name in there if name.startswith(f"{path}/") or (itself and name == path)}
+    for name in names:
+        del there[name]
+    return names
 
 
 def _opaque(there: dict[str, Member]) -> Iterable[Member]:
@@ -129,7 +136,7 @@ def _opaque(there: dict[str, Member]) -> Iterable[Member]:
             yield tarfile.TarInfo(f"{name}/.wh..wh..opq"), b""
 
 
-def _whiteouts(gone: Iterable[str], there: dict[str, Member]) -> Iterable[Member]:
+def _whiteouts(gone: set[str], there: dict[str, Member]) -> Iterable[Member]:
     for name in sorted(gone):
         parent, _, last = name.rpartition("/")
         if name not in there and (not parent or (parent in there and there[parent][0].isdir())):
@@ -139,7 +146,8 @@ def _whiteouts(gone: Iterable[str], there: dict[str, Member]) -> Iterable[Member
 def _in_order(there: dict[str, Member]) -> Iterable[Member]:
     """By name, hard links behind the file that they are names of."""
     yield from (there[name] for name in sorted(there) if not there[name][0].islnk())
-    yield from (there[name] for name in sorted(there) if there[name][0].islnk() and there[name][0].linkname.strip("/") in there)
+    links = [name for name in sorted(there) if there[name][0].islnk()]
+    yield from (there[name] for name in links if there[name][0].linkname.strip("/") in there)
 
 
 def _with_empty_layers(layers: list[bytes]) -> list[bytes]:

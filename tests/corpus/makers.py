@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import forms
 import roots
-from recipes import BUILDERS, STACKS, Recipe
+from recipes import BUILDERS, SCRIPT, STACKS, Recipe
 from workshop import Workshop, run, whole
 
 if TYPE_CHECKING:
@@ -47,9 +46,8 @@ class Corpus:
 
     def image(self, recipe: Recipe) -> Path:
         """The directory with the image of a recipe: an OCI `layout`, skopeo's `dir`, or `image.tar`."""
-        builder = BUILDERS[recipe.builder]
         target = self.place / "images" / recipe.name
-        text = f"{STACKS[recipe.stack]!r}\n{builder!r}\n"
+        text = f"{STACKS[recipe.stack]!r}\n{BUILDERS[recipe.builder]}\n"
         for base in re.findall(r"\$\{REGISTRY\}/([a-z]+)", STACKS[recipe.stack].lines):
             self.push(Recipe(base, "buildkit"), base)
             text += self.image(Recipe(base, "buildkit")).joinpath(_MADE_OF).read_text()
@@ -60,11 +58,13 @@ class Corpus:
         origin = self.image(Recipe(recipe.stack, "buildkit")) if recipe.builder != "buildkit" else target
         with whole(target) as new:
             new.mkdir()
-            if builder.form:
-                forms.write(builder.form, origin / "layout", new / "layout")
+            kind, _, form = recipe.builder.partition("-")
+            if kind == "form":
+                forms.write(form, origin / "layout", new / "layout")
             else:
                 variables = {"CONTEXT": context, "OUT": new, "STACK": recipe.stack, "FROM": origin / "layout"}
-                self.workshop(builder.script, REGISTRY=self.registry, **variables)
+                function = recipe.builder.replace("-", "_")
+                self.workshop(f"{SCRIPT.read_text()}\n{function}", REGISTRY=self.registry, **variables)
             (new / _MADE_OF).write_text(text)
         return target
 
@@ -72,31 +72,31 @@ class Corpus:
         """Puts the image of a recipe into the registry as it is, and says under which name it can be pulled."""
         reference = f"{self.registry}/{name}"
         if reference not in self.pushed:
-            place = self.image(recipe)
-            source = f"oci:{place}/layout:t" if (place / "layout").is_dir() else f"dir:{place}/dir"
             options = "--quiet --insecure-policy --all --preserve-digests --dest-tls-verify=false"
-            self.workshop(f"skopeo copy {options} {source} docker://{reference}")
+            self.workshop(f"skopeo copy {options} {_form(self.image(recipe))} docker://{reference}")
             self.pushed.add(reference)
         return reference
 
     def source(self, recipe: Recipe) -> str:
-        """What `build` and `pull` are told."""
-        if BUILDERS[recipe.builder].archive:
-            return f"docker-archive:{self.image(recipe)}/image.tar"
-        return f"docker://{self.push(recipe, recipe.name)}"
+        """What `pull` or, for an archive, `build` is told."""
+        form = _form(self.image(recipe))
+        return form if form.startswith("docker-archive:") else f"docker://{self.push(recipe, recipe.name)}"
 
     def unpacked(self, recipe: Recipe) -> Path:
         """The root file system of a recipe's image as umoci unpacks it; until the next one."""
         target = self.place / "unpacked"
         forget(target)
         target.mkdir()
-        place = self.image(recipe)
-        source = f"oci:{place}/layout:t" if (place / "layout").is_dir() else f"dir:{place}/dir"
-        if BUILDERS[recipe.builder].archive:
-            source = f"docker-archive:{place}/image.tar"
-        script = f"skopeo copy --quiet --insecure-policy {source} oci:$TARGET/layout:t\n"
+        script = f"skopeo copy --quiet --insecure-policy {_form(self.image(recipe))} oci:$TARGET/layout:t\n"
         self.workshop(f"{script}umoci unpack --image $TARGET/layout:t $TARGET/bundle", TARGET=target)
         return target / "bundle/rootfs"
+
+
+def _form(place: Path) -> str:
+    """Where an image that was made is, in skopeo's words and ours."""
+    if (place / "image.tar").exists():
+        return f"docker-archive:{place}/image.tar"
+    return f"oci:{place}/layout:t" if (place / "layout").is_dir() else f"dir:{place}/dir"
 
 
 def _is_made(place: Path, text: str) -> bool:

@@ -13,15 +13,15 @@ import subprocess
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 PACKAGES = (
-    "ca-certificates docker.io docker-cli docker-buildx skopeo buildah podman crun crane umoci stargz-snapshotter containerd "
-    "pigz zstd qemu-utils"
+    "ca-certificates docker.io docker-cli docker-buildx containerd stargz-snapshotter buildah podman crun umoci skopeo "
+    "crane qemu-utils"
 )
 MIRROR = "http://deb.debian.org/debian"
 SOME_TIME = 'Acquire::Check-Valid-Until "false";'  # where the mirror is one of yesterday
@@ -110,11 +110,11 @@ class Workshop:
     def __call__(self, script: str, **variables: str | Path) -> str:
         """Runs the lines; the first that fails ends them, and is an AssertionError."""
         texts = {name: str(value) for name, value in variables.items()}
-        return run(self.argv("sh", "-euc", script), shown=script, **self.environment(), **texts)
+        return run(self.argv("sh", "-euc", script), shown=script[-1000:], **self.environment(), **texts)
 
     @contextmanager
     def docker(self) -> Iterator[None]:
-        """Docker's daemon, with containerd's store of images; without a network of its own: containers use the machine's."""
+        """Docker's daemon, with containerd's store of images; its containers use the machine's network."""
         words = ["dockerd", "--data-root", self.place / "docker", "--exec-root", self.daemon / "docker"]
         words += ["--host", f"unix://{self.daemon}/docker.sock", "--pidfile", "/run/docker.pid", "--bridge=none"]
         words += ["--iptables=false", "--ip6tables=false", "--feature", "containerd-snapshotter=true"]
@@ -122,9 +122,8 @@ class Workshop:
         (self.daemon / "docker.sock").unlink(missing_ok=True)
         with (self.daemon / "docker.log").open("wb") as log:
             environment = {**os.environ, **self.environment()}
-            process = subprocess.Popen(
-                self.argv(*words), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+            streams = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+            process = subprocess.Popen(self.argv(*words), env=environment, start_new_session=True, **streams)  # type: ignore[call-overload]
         try:
             self._wait(process)
             yield
