@@ -2,7 +2,8 @@
 
 Two forms of one idea. eStargz is gzip, with the table at its end and the table's digest in the manifest; zstd:chunked
 is zstd, with the table's place and digest in the manifest. A table whose digest the manifest does not say proves
-nothing, and is not used. Sources: `estargz.md` of the stargz snapshotter; `pkg/chunked` of containers/storage.
+nothing, and is not used. Sources: `estargz.md` and `zstdchunked` of the stargz snapshotter; `pkg/chunked` of
+containers/storage.
 """
 
 import base64
@@ -24,8 +25,8 @@ from singularity.oci.digest import Digest
 from singularity.oci.document import Descriptor
 
 ESTARGZ = "containerd.io/snapshot/stargz/toc.digest"
-_CHUNKED_PLACE = "io.github.containers.zstd-chunked.manifest-position"
-_CHUNKED_DIGEST = "io.github.containers.zstd-chunked.manifest-checksum"
+# As containers/storage says it, and as the stargz snapshotter does, which says the digest of eStargz beside it.
+_CHUNKED = ("io.github.containers.zstd-chunked.manifest-", "io.containers.zstd-chunked.manifest-")
 _FOOTER, _FOOTER_FIELD, _FOOTER_MARK = 51, slice(16, 38), b"STARGZ"
 _TABLE_NAME = b"stargz.index.json"
 _TABLE_LIMIT = 16 << 20  # bytes of a table, as of any JSON (security requirement P4)
@@ -101,20 +102,27 @@ class Table:
 
 def is_lazy(descriptor: Descriptor) -> bool:
     """Whether the manifest says of a layer that it has such a table."""
-    said = descriptor.annotations
-    return ESTARGZ in said or (_CHUNKED_PLACE in said and _CHUNKED_DIGEST in said)
+    return ESTARGZ in descriptor.annotations or _chunked(descriptor.annotations) is not None
+
+
+def _chunked(said: Mapping[str, str]) -> tuple[str, Digest] | None:
+    """What the manifest says of a table in zstd:chunked: its place, and its digest."""
+    for prefix in _CHUNKED:
+        if f"{prefix}position" in said and f"{prefix}checksum" in said:
+            return said[f"{prefix}position"], digests.parse(said[f"{prefix}checksum"])
+    return None
 
 
 def read(blob: Ranges, descriptor: Descriptor, name: str) -> Table:
     """The table of a layer for which `is_lazy` is true. Raises ImageError, and what `blob` raises."""
     said = descriptor.annotations
     try:
-        if ESTARGZ in said:
+        if chunked := _chunked(said):
+            end, text = _of_zstd(blob, descriptor.size, *chunked, name)
+            table = Table(name, blob, _unzstd)
+        else:
             end, text = _of_gzip(blob, descriptor.size, digests.parse(said[ESTARGZ]), name)
             table = Table(name, blob, _gunzip)
-        else:
-            end, text = _of_zstd(blob, descriptor.size, said, name)
-            table = Table(name, blob, _unzstd)
         table.entries.extend(_entries(text, table, end))
     except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
         raise ImageError(f"{name}: damaged table of contents ({type(error).__name__}: {error})") from error
@@ -141,12 +149,11 @@ def _of_gzip(blob: Ranges, size: int, digest: Digest, name: str) -> tuple[int, b
     raise ImageError(f"{name}: no table of contents in its last part")
 
 
-def _of_zstd(blob: Ranges, size: int, said: Mapping[str, str], name: str) -> tuple[int, bytes]:
-    offset, length, whole = (int(word) for word in said[_CHUNKED_PLACE].split(":")[:3])
+def _of_zstd(blob: Ranges, size: int, place: str, digest: Digest, name: str) -> tuple[int, bytes]:
+    offset, length, whole = (int(word) for word in place.split(":")[:3])
     if min(offset, length) < 0 or offset + length > size or not 0 < whole <= _TABLE_LIMIT:
         raise ImageError(f"{name}: a table of contents of an impossible size")
     data = blob.fetch(offset, length)
-    digest = digests.parse(said[_CHUNKED_DIGEST])
     if not digest.names(data):
         raise ImageError(f"{name}: its table of contents is not what {digest} names", hint="damaged?")
     return offset, _unzstd(data, whole)

@@ -13,7 +13,7 @@ import json
 import subprocess
 import tarfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 ESTARGZ = "containerd.io/snapshot/stargz/toc.digest"
@@ -84,6 +84,16 @@ def zstd_chunked(tar: bytes, *, chunk: int = 1 << 20) -> Chunked:
         CHECKSUM: "sha256:" + hashlib.sha256(compressed).hexdigest(),
     }
     return Chunked(stored, bytes(parts.tar), said)
+
+
+def zstd_chunked_by_stargz(tar: bytes, *, chunk: int = 1 << 20) -> Chunked:
+    """The same with the names of the stargz snapshotter, which names the table's text by its digest, too."""
+    made = zstd_chunked(tar, chunk=chunk)
+    offset, length, *_ = map(int, made.annotations[POSITION].split(":"))
+    compressed = made.stored[offset : offset + length]
+    text = subprocess.run(["zstd", "-q", "-d", "-c"], input=compressed, capture_output=True, check=True).stdout
+    said = {name.replace("io.github.", "io."): text for name, text in made.annotations.items()}
+    return replace(made, annotations={**said, ESTARGZ: "sha256:" + hashlib.sha256(text).hexdigest()})
 
 
 def _zstd(data: bytes) -> bytes:

@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
     from singularity.image.tree import Member, Tree
 
-FORMS: dict[str, Callable[..., Chunked]] = {"eStargz": chunked.estargz, "zstd:chunked": chunked.zstd_chunked}
+FORMS: dict[str, Callable[..., Chunked]] = {
+    "eStargz": chunked.estargz,
+    "zstd:chunked": chunked.zstd_chunked,
+    "zstd:chunked by stargz": chunked.zstd_chunked_by_stargz,
+}
 BIG = random.Random(7).randbytes(700_000)  # noqa: S311
 NUMBERS = b"".join(b"%d\n" % number for number in range(9000))
 MEDIA = "application/vnd.oci.image.layer.v1.tar+gzip"
