@@ -32,6 +32,18 @@ def table() -> Table:
     return _TABLE
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A failure is shown when it happens, not only at the end of an hour."""
+
+    class Shown:
+        def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+            if report.failed and "run_recipes" in report.nodeid:
+                terminal = config.pluginmanager.getplugin("terminalreporter")
+                terminal.write_line(f"\n{report.nodeid}\n{report.longreprtext[-3000:]}")
+
+    config.pluginmanager.register(Shown())
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if _TABLE.rows:
         terminalreporter.section("images")

@@ -103,6 +103,8 @@ def _compare(found: dict[bytes, Seen], wanted: dict[bytes, Seen], since: int) ->
     for path in _MOUNT_POINTS:
         if path not in there and here[path].size == 0:
             del here[path]
+    if b"etc/localtime" in there and there[b"etc/localtime"].kind == "LINK":
+        there[b"etc/localtime"] = here[b"etc/localtime"]  # becomes the file that it leads to
     for path, seen in here.items():
         other = there.get(path)
         if other and seen.kind == "DIRECTORY" and (not path or (seen.mtime == 0 and other.mtime >= since // 10**9)):
