@@ -207,8 +207,14 @@ class Recipe:
         return f"{self.stack}-by-{self.builder}"
 
 
-_BY_EVERYBODY = ("busybox", "churn", "names")  # small
 _MORE = {
+    "busybox": " ".join(BUILDERS),
+    "churn": "docker-save docker-commit buildah-plain buildah-layers buildah-squash podman-save umoci-repack crane-append "
+    "crane-flatten skopeo-chunked skopeo-schema2 stargz-estargz stargz-chunked form-snapshots form-absolute form-opaque "
+    "form-no-directories form-empty-layers form-gnu",
+    "names": "docker-save buildah-layers buildah-squash podman-save umoci-repack umoci-insert crane-flatten skopeo-chunked "
+    "skopeo-zstd skopeo-docker-archive stargz-chunked form-snapshots form-absolute form-dotted form-gnu form-ustar "
+    "form-members form-frames",
     "bookworm": "buildah-squash umoci-repack umoci-insert skopeo-chunked crane-append docker-save form-gnu",
     "capabilities": "buildah-layers umoci-repack skopeo-chunked stargz-chunked podman-save docker-commit form-gnu",
     "config": "buildah-layers docker-save buildkit-schema2 skopeo-docker-archive",
@@ -225,7 +231,6 @@ _MORE = {
 RECIPES = tuple(
     dict.fromkeys(
         [Recipe(stack, "buildkit") for stack in STACKS]
-        + [Recipe(stack, builder) for stack in _BY_EVERYBODY for builder in BUILDERS]
         + [Recipe(stack, builder) for stack, builders in _MORE.items() for builder in builders.split()]
     )
 )

@@ -111,9 +111,8 @@ def _alpine(context: Path, workshop: Workshop) -> None:
     run(["unzip", "-q", "-d", context, wheel, disk])
     workshop("qemu-img convert -O raw $CONTEXT/$DISK $CONTEXT/disk.raw", CONTEXT=context, DISK=disk)
     (context / "mounted").mkdir()
-    script = 'mount -o ro,loop disk.raw mounted && exec "$@" --exclude=./boot --exclude=./lost+found'
-    words = [*_TAR, "--directory=mounted", "--file=root.tar", "."]
-    run(["unshare", "--mount", "sh", "-c", script, "sh", *words], cwd=context)
+    words = [*_TAR, "--exclude=./boot", "--exclude=./lost+found", "--directory=mounted", "--file=root.tar", "."]
+    run(["unshare", "--mount", "sh", "-c", 'mount -o ro,loop disk.raw mounted && exec "$@"', "sh", *words], cwd=context)
     (context / "disk.raw").unlink()
 
 
