@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
+from itertools import pairwise
 from typing import Any, Protocol
 
 from singularity.errors import ImageError
@@ -194,7 +195,7 @@ def _entries(text: bytes, table: Table, end: int) -> Iterator[Entry]:
 def _ends(listed: list[dict[str, Any]], end: int) -> dict[int, int]:
     """Where the compressed part ends that begins at an offset: where the next one begins."""
     starts = sorted({int(each["offset"]) for each in listed if each.get("offset")})
-    return dict(zip(starts, [*starts[1:], end], strict=True))
+    return dict(pairwise([*starts, end]))
 
 
 def _chunks(listed: list[dict[str, Any]], size: int, ends: Mapping[int, int]) -> Iterator[Chunk]:

@@ -3,7 +3,7 @@
 #
 # $CONTEXT holds the Containerfile of $STACK; $FROM is the layout that `buildkit` made of it, for those who make one image
 # out of another; $REGISTRY takes and gives images; $STORAGE stays between runs.
-# shellcheck shell=sh
+# shellcheck shell=dash
 
 copy() { skopeo copy --quiet --insecure-policy "$@"; }
 there=docker://$REGISTRY/tmp/$STACK:t
@@ -38,10 +38,11 @@ docker_commit() {
 
 # ---- buildah and podman
 options="--root $STORAGE/buildah --runroot /run/buildah"
+limit=$(ulimit -H -n) # buildah would raise it, which it may not everywhere
 build() {
     # shellcheck disable=SC2086
     buildah $options build --quiet --isolation chroot --network host --tls-verify=false --build-arg "REGISTRY=$REGISTRY" \
-        -f "$CONTEXT/Containerfile" -t "$STACK" "$@" "$CONTEXT"
+        --ulimit "nofile=$limit:$limit" -f "$CONTEXT/Containerfile" -t "$STACK" "$@" "$CONTEXT"
 }
 given() {
     # shellcheck disable=SC2086

@@ -1,6 +1,6 @@
 """Run by a Python that has py-rattler: makes a channel of conda packages and installs an environment from it.
 
-conda_environment.py WORK TARGET: packages go below WORK; TARGET becomes what /opt/conda is in the image.
+conda_environment.py WORK TARGET: packages go below WORK; TARGET is the environment's prefix.
 """
 
 from __future__ import annotations

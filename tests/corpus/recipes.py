@@ -65,9 +65,9 @@ _SOFTWARE = {
     "python": Stack(lines=DEBIAN + _apt("python3 python3-pip"), program="python3 -c 'print(6 * 7)'", prints="42"),
     "conda": Stack(
         root="conda",
-        lines=f"{DEBIAN}ADD conda.tar /opt/conda\nENV PATH=/opt/conda/bin:$PATH\n",
-        program="python3 -c 'import numpy, sys; print(sys.prefix, numpy.ones(5).sum())'; head -1 /opt/conda/bin/pydoc3",
-        prints=r"/opt/conda 5\.0\n#!/opt/conda/bin/python3.11",
+        lines=f"{PYTHON}ADD conda.tar /srv/conda\nENV PATH=/srv/conda/bin:$PATH\n",
+        program="python3 -c 'import numpy, sys; print(sys.prefix, numpy.ones(5).sum())'; head -1 /srv/conda/bin/pydoc3",
+        prints=r"/srv/conda 5\.0\n#!/srv/conda/bin/python3.11",
     ),
     "numpy": Stack(
         lines=PYTHON + _apt("python3-numpy"),
@@ -156,7 +156,7 @@ RUN cd /odd && for i in $(seq 1 300); do echo $i >many-$i; done && touch -d '197
     touch -d '2037-12-31 23:59:59' late && truncate -s 8M hole && printf end >>hole && : >empty
 """
 _CONFIG = r"""
-RUN adduser -D -u 1234 app && mkdir -p /srv/app && chown app /srv/app
+RUN echo 'app:x:1234:1234::/srv/app:/bin/sh' >>/etc/passwd && mkdir -p /srv/app && chown app /srv/app
 WORKDIR /srv/app
 USER app
 ENV A="b c" QUOTE="it's \"so\"" DOLLAR='$HOME' EMPTY= PATH=/srv/app/bin:/bin

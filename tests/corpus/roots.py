@@ -145,7 +145,10 @@ def _conda(context: Path, workshop: Workshop) -> None:
     run([sys.executable, "-m", "venv", context / "venv"])
     python = context / "venv/bin/python"
     run([python, "-m", "pip", "install", "--quiet", "py-rattler"])
-    run([python, Path(__file__).with_name("conda_environment.py"), context / "work", context / "tree"])
+    (context / "tree").mkdir()
+    words = [python, Path(__file__).with_name("conda_environment.py"), context / "work", "/srv/conda"]
+    script = 'mount -t tmpfs tmpfs /srv && mkdir /srv/conda && mount --bind "$0" /srv/conda && exec "$@"'
+    run(["unshare", "--mount", "sh", "-c", script, context / "tree", *words])  # the prefix is that of the image
     _packed(context / "tree", context / "conda.tar")
     shutil.rmtree(context / "venv")
     shutil.rmtree(context / "work")

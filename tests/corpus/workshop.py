@@ -108,9 +108,9 @@ class Workshop:
         }
 
     def __call__(self, script: str, **variables: str | Path) -> str:
-        """Runs the lines; the first that fails ends them, and is an AssertionError."""
+        """Runs the lines; the first that fails ends them, and is an AssertionError with the last of the lines."""
         texts = {name: str(value) for name, value in variables.items()}
-        return run(self.argv("sh", "-euc", script), shown=script[-1000:], **self.environment(), **texts)
+        return run(self.argv("sh", "-euc", script), shown=script.splitlines()[-1], **self.environment(), **texts)
 
     @contextmanager
     def docker(self) -> Iterator[None]:

@@ -153,6 +153,15 @@ def test_the_squashfs_has_what_the_layers_leave(form: str, chunk: int, tmp_path:
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_a_layer_may_have_no_data(form: str) -> None:
+    """As one of whiteouts and directories."""
+    image, tables = image_of(FORMS[form](LOWER), FORMS[form](layer(("etc/.wh.gone", b""), ("new", None))))
+    lazily = listed(layers.merged(image, tables))
+    assert b"new" in lazily
+    assert b"etc/gone" not in lazily
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_only_what_is_read_is_fetched(form: str, tmp_path: Path) -> None:
     made = FORMS[form](LOWER, chunk=1 << 17)
     image, tables = image_of(made)
