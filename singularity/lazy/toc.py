@@ -186,6 +186,8 @@ def _entries(text: bytes, table: Table, end: int) -> Iterator[Entry]:
         member = _member(first)
         if member.kind is Kind.FILE and member.size:
             chunks = tuple(_chunks(listed[number:parts], member.size, ends))
+            if any(each.end > end for each in chunks):
+                raise ImageError("a part of a file behind the table of contents")
             yield Entry(member, Stored(table, chunks))
         else:
             yield Entry(member)

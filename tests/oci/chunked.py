@@ -70,10 +70,10 @@ def estargz(tar: bytes, *, chunk: int = 1 << 20) -> Chunked:
     return Chunked(bytes(parts.stored) + footer, bytes(parts.tar), {ESTARGZ: digest})
 
 
-def zstd_chunked(tar: bytes, *, chunk: int = 1 << 20) -> Chunked:
+def zstd_chunked(tar: bytes, *, chunk: int = 1 << 20, with_ends: bool = True) -> Chunked:
     """The files of a tar archive as a zstd:chunked layer."""
     parts = _Parts(_zstd)
-    table = _table(tar, parts, chunk, with_ends=True)
+    table = _table(tar, parts, chunk, with_ends=with_ends)
     parts.add(bytes(1024))
     text = json.dumps({"version": 1, "entries": table}).encode()
     compressed = _zstd(text)
@@ -87,8 +87,8 @@ def zstd_chunked(tar: bytes, *, chunk: int = 1 << 20) -> Chunked:
 
 
 def zstd_chunked_by_stargz(tar: bytes, *, chunk: int = 1 << 20) -> Chunked:
-    """The same with the names of the stargz snapshotter, which names the table's text by its digest, too."""
-    made = zstd_chunked(tar, chunk=chunk)
+    """As the stargz snapshotter writes it: without the ends of parts, and with the digest of the table's text, too."""
+    made = zstd_chunked(tar, chunk=chunk, with_ends=False)
     offset, length, *_ = map(int, made.annotations[POSITION].split(":"))
     compressed = made.stored[offset : offset + length]
     text = subprocess.run(["zstd", "-q", "-d", "-c"], input=compressed, capture_output=True, check=True).stdout

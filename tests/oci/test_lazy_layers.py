@@ -162,6 +162,13 @@ def test_a_layer_may_have_no_data(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_much_may_come_behind_the_last_file(form: str) -> None:
+    made = FORMS[form](layer(("file", b"data"), *((f"directory-{number}", None) for number in range(200))))
+    image, tables = image_of(made)
+    assert listed(layers.merged(image, tables))[b"file"][1] == hashlib.sha256(b"data").digest()
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_only_what_is_read_is_fetched(form: str, tmp_path: Path) -> None:
     made = FORMS[form](LOWER, chunk=1 << 17)
     image, tables = image_of(made)
