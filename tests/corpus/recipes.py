@@ -41,6 +41,7 @@ class Stack:
     root: str = ""  # who makes root.tar or what else is copied: a name of roots.ROOTS
     wheels: str = ""  # Python packages that the context holds as wheels
     modules: str = ""  # packages of npm that the context holds, installed
+    lazy: bool = True  # False: tables of contents cannot hold its names, which are no UTF-8
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -181,6 +182,7 @@ _HARD = {
     "names": Stack(
         lines=BUSYBOX + _NAMES,
         program="ls /odd | wc -l; cat /n/*/* /n/*/sub/f 2>/dev/null | sort -n | xargs echo",
+        lazy=False,
         prints=r"31[89]\n88 89 90 91 92 93 94 95 96 97 98 99 100 101 102 153 154 155 156 157 200 255",
     ),
     "config": Stack(lines=BUSYBOX + _CONFIG, prints=r"b c\|it's \"so\"\|\$HOME\|of the command"),
@@ -192,7 +194,7 @@ _FUNCTIONS = dict(re.findall(r"^(\w+)\(\) (\{ .*? \}|\{\n.*?\n\})$", SCRIPT.read
 _HELPERS = ("copy", "buildx", "layout", "build", "given", "saved", "begun", "pushed", "fetched", "converted")
 BUILDERS = {name.replace("_", "-"): text for name, text in _FUNCTIONS.items() if name not in _HELPERS}
 BUILDERS |= {f"form-{name}": "" for name in forms.FORMS}
-LAZY = ("buildah-chunked", "skopeo-chunked", "stargz-estargz", "stargz-chunked")  # all layers have tables of contents
+_WITH_TABLES = ("buildah-chunked", "skopeo-chunked", "stargz-estargz", "stargz-chunked")
 
 
 @dataclass(frozen=True)
@@ -206,15 +208,20 @@ class Recipe:
     def name(self) -> str:
         return f"{self.stack}-by-{self.builder}"
 
+    @property
+    def lazy(self) -> bool:
+        """Whether all its layers have tables of contents that can be used."""
+        return self.builder in _WITH_TABLES and STACKS[self.stack].lazy
+
 
 _MORE = {
     "busybox": " ".join(BUILDERS),
     "churn": "docker-save docker-commit buildah-plain buildah-layers buildah-squash podman-save umoci-repack "
     "crane-append crane-flatten skopeo-chunked skopeo-schema2 stargz-estargz stargz-chunked form-snapshots "
-    "form-absolute form-opaque form-no-directories form-empty-layers form-gnu",
+    "form-absolute form-opaque form-empty-layers form-gnu",
     "names": "docker-save buildah-layers buildah-squash podman-save umoci-repack umoci-insert crane-flatten "
     "skopeo-chunked skopeo-zstd skopeo-docker-archive stargz-chunked form-snapshots form-absolute form-dotted "
-    "form-gnu form-ustar form-members form-frames",
+    "form-gnu form-ustar form-no-directories form-members form-frames",
     "bookworm": "buildah-squash umoci-repack umoci-insert skopeo-chunked crane-append docker-save form-gnu",
     "capabilities": "buildah-layers umoci-repack skopeo-chunked stargz-chunked podman-save docker-commit form-gnu",
     "config": "buildah-layers docker-save buildkit-schema2 skopeo-docker-archive",

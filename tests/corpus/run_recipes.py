@@ -16,7 +16,7 @@ import pytest
 import trees
 from launching import Mode
 from makers import forget
-from recipes import LAZY, RECIPES, STACKS, Recipe
+from recipes import RECIPES, STACKS, Recipe
 from report import Row
 from workshop import run
 
@@ -124,5 +124,5 @@ def _lazily(launch: Launcher, recipe: Recipe, source: str) -> str:
     alone = launch.with_env(SINGULARITY_CACHEDIR=str(launch.home_inside / "lazy"))
     done = _runs(alone, recipe, source, "--lazy", "--no-https")
     whole = "is fetched whole" in done.err
-    assert whole == (recipe.builder not in LAZY), str(done)
+    assert whole != recipe.lazy, str(done)
     return "whole" if whole else "in parts"
