@@ -38,11 +38,14 @@ docker_commit() {
 
 # ---- buildah and podman
 options="--root $STORAGE/buildah --runroot /run/buildah"
-limit=$(ulimit -H -n) # buildah would raise it, which it may not everywhere
+# buildah would raise these, which not every machine lets root do.
+files=$(ulimit -H -n)
+processes=$(ulimit -H -p)
 build() {
     # shellcheck disable=SC2086
     buildah $options build --quiet --isolation chroot --network host --tls-verify=false --build-arg "REGISTRY=$REGISTRY" \
-        --ulimit "nofile=$limit:$limit" -f "$CONTEXT/Containerfile" -t "$STACK" "$@" "$CONTEXT"
+        --ulimit "nofile=$files:$files" --ulimit "nproc=$processes:$processes" \
+        -f "$CONTEXT/Containerfile" -t "$STACK" "$@" "$CONTEXT"
 }
 given() {
     # shellcheck disable=SC2086

@@ -218,10 +218,10 @@ _MORE = {
     "busybox": " ".join(BUILDERS),
     "churn": "docker-save docker-commit buildah-plain buildah-layers buildah-squash podman-save umoci-repack "
     "crane-append crane-flatten skopeo-chunked skopeo-schema2 stargz-estargz stargz-chunked form-snapshots "
-    "form-absolute form-opaque form-empty-layers form-gnu",
+    "form-absolute form-opaque form-empty-layers form-gnu form-ustar",
     "names": "docker-save buildah-layers buildah-squash podman-save umoci-repack umoci-insert crane-flatten "
     "skopeo-chunked skopeo-zstd skopeo-docker-archive stargz-chunked form-snapshots form-absolute form-dotted "
-    "form-gnu form-ustar form-no-directories form-members form-frames",
+    "form-gnu form-no-directories form-members form-frames",
     "bookworm": "buildah-squash umoci-repack umoci-insert skopeo-chunked crane-append docker-save form-gnu",
     "capabilities": "buildah-layers umoci-repack skopeo-chunked stargz-chunked podman-save docker-commit form-gnu",
     "config": "buildah-layers docker-save buildkit-schema2 skopeo-docker-archive",
