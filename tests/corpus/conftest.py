@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _UID = 20_000 + os.getpid() % 40_000
 PLACE = Path(os.environ.get("CORPUS", machine.CHECKOUT / "build/corpus")).absolute()
-
-
 _TABLE = Table()
 
 
@@ -65,6 +63,8 @@ def _corpus(storage: Path) -> Iterator[Corpus]:
     workshop.prepare()
     with servers.registry(storage / "corpus-registry") as registry, workshop.docker():
         yield Corpus(PLACE, workshop, registry.host)
+    for name in ("unpacked", "unsquashed"):
+        makers.forget(PLACE / name)
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import machine
 import repositories
 from repositories import Package, lay
-from workshop import MIRROR, SOME_TIME, Workshop, run
+from workshop import SOME_TIME, Workshop, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,7 @@ def _packed(tree: Path, target: Path) -> None:
 
 def _debootstrap(context: Path, workshop: Workshop) -> None:
     del workshop
-    run(["debootstrap", "--variant=minbase", "bookworm", context / "tree", MIRROR])
+    run(["debootstrap", "--variant=minbase", "bookworm", context / "tree", machine.mirror()])
     shutil.rmtree(context / "tree/var/cache/apt/archives")
     _packed(context / "tree", context / "root.tar")
 
@@ -38,7 +39,7 @@ def _debootstrap(context: Path, workshop: Workshop) -> None:
 def _mmdebstrap(suite: str) -> Callable[[Path, Workshop], None]:
     def make(context: Path, workshop: Workshop) -> None:
         del workshop
-        run(["mmdebstrap", f"--aptopt={SOME_TIME}", "--variant=minbase", suite, context / "root.tar", MIRROR])
+        run(["mmdebstrap", f"--aptopt={SOME_TIME}", "--variant=minbase", suite, context / "root.tar", machine.mirror()])
 
     return make
 

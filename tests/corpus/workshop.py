@@ -1,7 +1,7 @@
 """The workshop: a root file system of Debian sid with the image builders of today, and Docker's daemon running in it.
 
-Needs root, loop-free: mount and PID namespaces of its own for each command, the machine's network (the registry on
-loopback, Debian's mirror). Writes below one directory, which stays between runs.
+Needs root, Debian's mirror, and the registry on loopback. Each command has mount and PID namespaces of its own. Writes
+below one directory, which stays between runs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import machine
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -23,7 +25,6 @@ PACKAGES = (
     "ca-certificates docker.io docker-cli docker-buildx containerd stargz-snapshotter buildah podman crun umoci skopeo "
     "crane qemu-utils"
 )
-MIRROR = "http://deb.debian.org/debian"
 SOME_TIME = 'Acquire::Check-Valid-Until "false";'  # where the mirror is one of yesterday
 _LIMIT = 1800  # seconds for one command
 
@@ -85,11 +86,12 @@ class Workshop:
     def prepare(self) -> None:
         """Makes the root file system, once."""
         self.daemon.mkdir(parents=True, exist_ok=True)
-        if self.root.is_dir():
+        if (self.root / "packages").is_file() and (self.root / "packages").read_text() == PACKAGES:
             return
         with whole(self.root) as new:
             words = ["mmdebstrap", f"--aptopt={SOME_TIME}", "--variant=apt", f"--include={PACKAGES.replace(' ', ',')}"]
-            run([*words, "sid", new, MIRROR])
+            run([*words, "sid", new, machine.mirror()])
+            (new / "packages").write_text(PACKAGES)
 
     def argv(self, *words: str | Path) -> list[str]:
         """The command line that runs one inside, in namespaces that end with it."""
