@@ -186,7 +186,7 @@ lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number o
 	$(VENV)/bin/mypy --strict
 	@$(MAKE) -k -j$(JOBS) BUILD=build/analyze ANALYZE=yes launcher $(if $(HAS_SLURM),build/analyze/slurm/singularity.so)
 	@$(MAKE) -k -j$(JOBS) clang-analyzed
-	shellcheck .ci/run packaging/deb examples/slurm/*.sbatch $(shell grep -l "^.!/bin/bash" scripts/*)
+	shellcheck .ci/run packaging/deb tests/corpus/builders.sh examples/slurm/*.sbatch $(shell grep -l "^.!/bin/bash" scripts/*)
 	@scripts/check-privileged
 	@scripts/count-privileged $(PRIVILEGED_LINES) $(PRIVILEGED_SOURCES)
 

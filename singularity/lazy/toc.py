@@ -103,23 +103,21 @@ class Table:
 
 def is_lazy(descriptor: Descriptor) -> bool:
     """Whether the manifest says of a layer that it has such a table."""
-    return ESTARGZ in descriptor.annotations or _chunked(descriptor.annotations) is not None
+    return ESTARGZ in descriptor.annotations or _chunked(descriptor.annotations) != ""
 
 
-def _chunked(said: Mapping[str, str]) -> tuple[str, Digest] | None:
-    """What the manifest says of a table in zstd:chunked: its place, and its digest."""
-    for prefix in _CHUNKED:
-        if f"{prefix}position" in said and f"{prefix}checksum" in said:
-            return said[f"{prefix}position"], digests.parse(said[f"{prefix}checksum"])
-    return None
+def _chunked(said: Mapping[str, str]) -> str:
+    """How the annotations begin that say place and digest of a table in zstd:chunked; "" where there are none."""
+    return next((each for each in _CHUNKED if {f"{each}position", f"{each}checksum"} <= said.keys()), "")
 
 
 def read(blob: Ranges, descriptor: Descriptor, name: str) -> Table:
     """The table of a layer for which `is_lazy` is true. Raises ImageError, and what `blob` raises."""
     said = descriptor.annotations
     try:
-        if chunked := _chunked(said):
-            end, text = _of_zstd(blob, descriptor.size, *chunked, name)
+        if prefix := _chunked(said):
+            digest = digests.parse(said[f"{prefix}checksum"])
+            end, text = _of_zstd(blob, descriptor.size, said[f"{prefix}position"], digest, name)
             table = Table(name, blob, _unzstd)
         else:
             end, text = _of_gzip(blob, descriptor.size, digests.parse(said[ESTARGZ]), name)
