@@ -28,7 +28,7 @@ class Corpus:
         """The Containerfile of a stack and what it copies."""
         stack = STACKS[name]
         target = self.place / "contexts" / name
-        text = repr(stack)
+        text = stack.made_of
         if _is_made(target, text):
             return target
         target.parent.mkdir(exist_ok=True)
@@ -47,7 +47,7 @@ class Corpus:
     def image(self, recipe: Recipe) -> Path:
         """The directory with the image of a recipe: an OCI `layout`, skopeo's `dir`, or `image.tar`."""
         target = self.place / "images" / recipe.name
-        text = f"{STACKS[recipe.stack]!r}\n{BUILDERS[recipe.builder]}\n"
+        text = f"{STACKS[recipe.stack].made_of}\n{BUILDERS[recipe.builder]}\n"
         for base in re.findall(r"\$\{REGISTRY\}/([a-z]+)", STACKS[recipe.stack].lines):
             self.push(Recipe(base, "buildkit"), base)
             text += self.image(Recipe(base, "buildkit")).joinpath(_MADE_OF).read_text()

@@ -44,6 +44,11 @@ class Stack:
     lazy: bool = True  # False: tables of contents cannot hold its names, which are no UTF-8
 
     @property
+    def made_of(self) -> str:
+        """What its image depends on."""
+        return "\n".join((self.lines, self.root, self.wheels, self.modules))
+
+    @property
     def words(self) -> tuple[str, ...]:
         return ("sh", "-c", self.program) if isinstance(self.program, str) else self.program
 
