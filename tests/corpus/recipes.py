@@ -46,7 +46,7 @@ class Stack:
     @property
     def made_of(self) -> str:
         """What its image depends on."""
-        return "\n".join((self.lines, self.root, self.wheels, self.modules))
+        return f"{self.lines}\n{self.root}\n{self.wheels}\n{self.modules}"
 
     @property
     def words(self) -> tuple[str, ...]:
