@@ -92,7 +92,7 @@ BENCH_COUNTS = 1,10,100,1000
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
-.PHONY: help setup build spank demo test test-install test-sanitized bench bench-build bench-pull bench-lazy bench-mpi bench-scale lint fuzz docs install \
+.PHONY: help setup build spank demo test test-install test-images test-sanitized bench bench-build bench-pull bench-lazy bench-mpi bench-scale lint fuzz docs install \
         uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
@@ -174,6 +174,12 @@ test: setup build ## run every test, the C units and fuzz corpora with sanitizer
 	@SANITIZE=yes scripts/run-pytest $(TEST_PREFIX)-sanitized $(SANITIZED_TESTS)
 	@scripts/run-pytest $(TEST_PREFIX) $(PYTEST_ARGS)
 
+# Images of all builders that can be had, from Debian's mirror, PyPI and npm; what is made stays in CORPUS for the next run.
+CORPUS = build/corpus
+IMAGES =
+test-images: setup build ## images by real builders, pulled, launched and compared (IMAGES='busybox or zstd', CORPUS=build/corpus)
+	@CORPUS='$(CORPUS)' scripts/run-pytest $(TEST_PREFIX)-images tests/corpus/run_recipes.py $(if $(IMAGES),-k '$(IMAGES)') $(PYTEST_ARGS)
+
 test-sanitized: setup ## run every end-to-end test against programs built with the sanitizers
 	@SANITIZE=yes scripts/run-pytest $(TEST_PREFIX)-sanitized tests/end_to_end $(PYTEST_ARGS)
 
@@ -190,7 +196,7 @@ lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number o
 	$(VENV)/bin/mypy --strict
 	@$(MAKE) -k -j$(JOBS) BUILD=build/analyze ANALYZE=yes launcher $(if $(HAS_SLURM),build/analyze/slurm/singularity.so)
 	@$(MAKE) -k -j$(JOBS) clang-analyzed
-	shellcheck .ci/run packaging/deb examples/slurm/*.sbatch $(shell grep -l "^.!/bin/bash" scripts/*)
+	shellcheck .ci/run packaging/deb tests/corpus/builders.sh examples/slurm/*.sbatch $(shell grep -l "^.!/bin/bash" scripts/*)
 	@scripts/check-privileged
 	@scripts/count-privileged $(PRIVILEGED_LINES) $(PRIVILEGED_SOURCES)
 

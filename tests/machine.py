@@ -74,16 +74,21 @@ def _busybox() -> str:
     return "" if b"ld-linux" not in path.read_bytes()[:8192] else "busybox is not static (package busybox-static)"
 
 
-def _network() -> str:
-    """The distribution's mirror, as apt is set up on this machine."""
+def mirror() -> str:
+    """The distribution's mirror, as apt is set up on this machine; "" where it is not."""
     files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
     lines = [line for file in files if file.is_file() for line in file.read_text(errors="replace").splitlines()]
     words = (word for line in lines if not line.lstrip().startswith("#") for word in line.split())
-    mirror = next((urllib.parse.urlsplit(word) for word in words if word.startswith(("http://", "https://"))), None)
-    if mirror is None or mirror.hostname is None:
+    return next((word for word in words if word.startswith(("http://", "https://"))), "")
+
+
+def _network() -> str:
+    """The distribution's mirror."""
+    url = urllib.parse.urlsplit(mirror())
+    if url.hostname is None:
         return "apt knows no mirror"
-    proxy = urllib.request.getproxies().get(mirror.scheme)
-    place = urllib.parse.urlsplit(proxy) if proxy else mirror
+    proxy = urllib.request.getproxies().get(url.scheme)
+    place = urllib.parse.urlsplit(proxy) if proxy else url
     port = place.port or (443 if place.scheme == "https" else 80)
     try:
         socket.create_connection((place.hostname or "", port), timeout=3).close()

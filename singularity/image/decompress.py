@@ -62,11 +62,16 @@ def _library(name: str, package: str) -> ctypes.CDLL:
 def _zstd() -> Decompress:
     library = _library("libzstd.so.1", "libzstd1, or zstd")
     library.ZSTD_decompress.restype = ctypes.c_size_t
+    library.ZSTD_findFrameCompressedSize.restype = ctypes.c_size_t
     library.ZSTD_isError.argtypes = [ctypes.c_size_t]
 
     def decompress(data: bytes, limit: int) -> bytes:
+        """The first frame alone: in a layer the next one, and a part of the table of contents, may come behind it."""
+        frame = library.ZSTD_findFrameCompressedSize(data, ctypes.c_size_t(len(data)))
+        if library.ZSTD_isError(frame):
+            raise ImageError(_DAMAGED)
         buffer = ctypes.create_string_buffer(limit)
-        size = library.ZSTD_decompress(buffer, ctypes.c_size_t(limit), data, ctypes.c_size_t(len(data)))
+        size = library.ZSTD_decompress(buffer, ctypes.c_size_t(limit), data, ctypes.c_size_t(frame))
         if library.ZSTD_isError(size):
             raise ImageError(_DAMAGED)
         return buffer.raw[:size]

@@ -2,7 +2,8 @@
 
 Two forms of one idea. eStargz is gzip, with the table at its end and the table's digest in the manifest; zstd:chunked
 is zstd, with the table's place and digest in the manifest. A table whose digest the manifest does not say proves
-nothing, and is not used. Sources: `estargz.md` of the stargz snapshotter; `pkg/chunked` of containers/storage.
+nothing, and is not used. Sources: `estargz.md` and `zstdchunked` of the stargz snapshotter; `pkg/chunked` of
+containers/storage.
 """
 
 import base64
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from io import BytesIO
+from itertools import pairwise
 from typing import Any, Protocol
 
 from singularity.errors import ImageError
@@ -24,8 +26,8 @@ from singularity.oci.digest import Digest
 from singularity.oci.document import Descriptor
 
 ESTARGZ = "containerd.io/snapshot/stargz/toc.digest"
-_CHUNKED_PLACE = "io.github.containers.zstd-chunked.manifest-position"
-_CHUNKED_DIGEST = "io.github.containers.zstd-chunked.manifest-checksum"
+# As containers/storage says it, and as the stargz snapshotter does, which says the digest of eStargz beside it.
+_CHUNKED = ("io.github.containers.zstd-chunked.manifest-", "io.containers.zstd-chunked.manifest-")
 _FOOTER, _FOOTER_FIELD, _FOOTER_MARK = 51, slice(16, 38), b"STARGZ"
 _TABLE_NAME = b"stargz.index.json"
 _TABLE_LIMIT = 16 << 20  # bytes of a table, as of any JSON (security requirement P4)
@@ -102,20 +104,25 @@ class Table:
 
 def is_lazy(descriptor: Descriptor) -> bool:
     """Whether the manifest says of a layer that it has such a table."""
-    said = descriptor.annotations
-    return ESTARGZ in said or (_CHUNKED_PLACE in said and _CHUNKED_DIGEST in said)
+    return ESTARGZ in descriptor.annotations or _chunked(descriptor.annotations) != ""
+
+
+def _chunked(said: Mapping[str, str]) -> str:
+    """How the annotations begin that say place and digest of a table in zstd:chunked; "" where there are none."""
+    return next((each for each in _CHUNKED if {f"{each}position", f"{each}checksum"} <= said.keys()), "")
 
 
 def read(blob: Ranges, descriptor: Descriptor, name: str) -> Table:
     """The table of a layer for which `is_lazy` is true. Raises ImageError, and what `blob` raises."""
     said = descriptor.annotations
     try:
-        if ESTARGZ in said:
+        if prefix := _chunked(said):
+            digest = digests.parse(said[f"{prefix}checksum"])
+            end, text = _of_zstd(blob, descriptor.size, said[f"{prefix}position"], digest, name)
+            table = Table(name, blob, _unzstd)
+        else:
             end, text = _of_gzip(blob, descriptor.size, digests.parse(said[ESTARGZ]), name)
             table = Table(name, blob, _gunzip)
-        else:
-            end, text = _of_zstd(blob, descriptor.size, said, name)
-            table = Table(name, blob, _unzstd)
         table.entries.extend(_entries(text, table, end))
     except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
         raise ImageError(f"{name}: damaged table of contents ({type(error).__name__}: {error})") from error
@@ -142,12 +149,11 @@ def _of_gzip(blob: Ranges, size: int, digest: Digest, name: str) -> tuple[int, b
     raise ImageError(f"{name}: no table of contents in its last part")
 
 
-def _of_zstd(blob: Ranges, size: int, said: Mapping[str, str], name: str) -> tuple[int, bytes]:
-    offset, length, whole = (int(word) for word in said[_CHUNKED_PLACE].split(":")[:3])
+def _of_zstd(blob: Ranges, size: int, place: str, digest: Digest, name: str) -> tuple[int, bytes]:
+    offset, length, whole = (int(word) for word in place.split(":")[:3])
     if min(offset, length) < 0 or offset + length > size or not 0 < whole <= _TABLE_LIMIT:
         raise ImageError(f"{name}: a table of contents of an impossible size")
     data = blob.fetch(offset, length)
-    digest = digests.parse(said[_CHUNKED_DIGEST])
     if not digest.names(data):
         raise ImageError(f"{name}: its table of contents is not what {digest} names", hint="damaged?")
     return offset, _unzstd(data, whole)
@@ -179,6 +185,8 @@ def _entries(text: bytes, table: Table, end: int) -> Iterator[Entry]:
         member = _member(first)
         if member.kind is Kind.FILE and member.size:
             chunks = tuple(_chunks(listed[number:parts], member.size, ends))
+            if any(each.end > end for each in chunks):
+                raise ImageError("a part of a file behind the table of contents")
             yield Entry(member, Stored(table, chunks))
         else:
             yield Entry(member)
@@ -188,7 +196,7 @@ def _entries(text: bytes, table: Table, end: int) -> Iterator[Entry]:
 def _ends(listed: list[dict[str, Any]], end: int) -> dict[int, int]:
     """Where the compressed part ends that begins at an offset: where the next one begins, of this or another file."""
     starts = sorted({int(each["offset"]) for each in listed if each.get("offset")})
-    return dict(zip(starts, [*starts[1:], end], strict=True))
+    return dict(pairwise([*starts, end]))
 
 
 def _chunks(listed: list[dict[str, Any]], size: int, ends: Mapping[int, int]) -> Iterator[Chunk]:

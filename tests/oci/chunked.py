@@ -13,7 +13,7 @@ import json
 import subprocess
 import tarfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 ESTARGZ = "containerd.io/snapshot/stargz/toc.digest"
@@ -70,10 +70,10 @@ def estargz(tar: bytes, *, chunk: int = 1 << 20) -> Chunked:
     return Chunked(bytes(parts.stored) + footer, bytes(parts.tar), {ESTARGZ: digest})
 
 
-def zstd_chunked(tar: bytes, *, chunk: int = 1 << 20) -> Chunked:
+def zstd_chunked(tar: bytes, *, chunk: int = 1 << 20, with_ends: bool = True) -> Chunked:
     """The files of a tar archive as a zstd:chunked layer."""
     parts = _Parts(_zstd)
-    table = _table(tar, parts, chunk, with_ends=True)
+    table = _table(tar, parts, chunk, with_ends=with_ends)
     parts.add(bytes(1024))
     text = json.dumps({"version": 1, "entries": table}).encode()
     compressed = _zstd(text)
@@ -84,6 +84,16 @@ def zstd_chunked(tar: bytes, *, chunk: int = 1 << 20) -> Chunked:
         CHECKSUM: "sha256:" + hashlib.sha256(compressed).hexdigest(),
     }
     return Chunked(stored, bytes(parts.tar), said)
+
+
+def zstd_chunked_by_stargz(tar: bytes, *, chunk: int = 1 << 20) -> Chunked:
+    """As the stargz snapshotter writes it: without the ends of parts, and with the digest of the table's text, too."""
+    made = zstd_chunked(tar, chunk=chunk, with_ends=False)
+    offset, length, *_ = map(int, made.annotations[POSITION].split(":"))
+    compressed = made.stored[offset : offset + length]
+    text = subprocess.run(["zstd", "-q", "-d", "-c"], input=compressed, capture_output=True, check=True).stdout
+    said = {name.replace("io.github.", "io."): text for name, text in made.annotations.items()}
+    return replace(made, annotations={**said, ESTARGZ: "sha256:" + hashlib.sha256(text).hexdigest()})
 
 
 def _zstd(data: bytes) -> bytes:

@@ -34,7 +34,11 @@ if TYPE_CHECKING:
 
     from singularity.image.tree import Member, Tree
 
-FORMS: dict[str, Callable[..., Chunked]] = {"eStargz": chunked.estargz, "zstd:chunked": chunked.zstd_chunked}
+FORMS: dict[str, Callable[..., Chunked]] = {
+    "eStargz": chunked.estargz,
+    "zstd:chunked": chunked.zstd_chunked,
+    "zstd:chunked by stargz": chunked.zstd_chunked_by_stargz,
+}
 BIG = random.Random(7).randbytes(700_000)  # noqa: S311
 NUMBERS = b"".join(b"%d\n" % number for number in range(9000))
 MEDIA = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -146,6 +150,22 @@ def test_the_squashfs_has_what_the_layers_leave(form: str, chunk: int, tmp_path:
     assert done.returncode == 0, done.stderr
     assert "squashfs-root/lib/b" not in done.stdout
     assert "squashfs-root/usr/lib/b" in done.stdout
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_layer_may_have_no_data(form: str) -> None:
+    """As one of whiteouts and directories."""
+    image, tables = image_of(FORMS[form](LOWER), FORMS[form](layer(("etc/.wh.gone", b""), ("new", None))))
+    lazily = listed(layers.merged(image, tables))
+    assert b"new" in lazily
+    assert b"etc/gone" not in lazily
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_much_may_come_behind_the_last_file(form: str) -> None:
+    made = FORMS[form](layer(("file", b"data"), *((f"directory-{number}", None) for number in range(200))))
+    image, tables = image_of(made)
+    assert listed(layers.merged(image, tables))[b"file"][1] == hashlib.sha256(b"data").digest()
 
 
 @pytest.mark.parametrize("form", FORMS)
