@@ -41,7 +41,8 @@ HARDENING = -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,und
 LINKING = -pie -fsanitize=fuzzer
 endif
 ifdef ANALYZE
-HARDENING = -O2 -fanalyzer
+# Since GCC 13 it takes a descriptor at a number chosen for the next program (dup2) for lost; older ones know no such option.
+HARDENING = -O2 -fanalyzer -Wno-analyzer-fd-leak
 endif
 ifdef RELOCATABLE
 PATHS = -DCONTAINER_DIR='"/var/singularity/mnt"'
