@@ -85,6 +85,7 @@ FUZZ_SECONDS = 20
 BENCH_RUNS = 100
 BENCH_ROUNDS = 5
 BENCH_COUNTS = 1,10,100,1000
+SUITES = bookworm trixie
 # SUID mode wants root's own directories all the way up, and ordinary users must reach it: not below this checkout.
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
@@ -96,11 +97,16 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 	@echo; echo "PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)  BUILD=$(BUILD)  version $(VERSION)"
 
+# As root in somebody's checkout: what it leaves in build/ is theirs.
+GIVE_BACK = if [[ $$EUID == 0 && ! -O Makefile ]]; then chown -hR --reference=Makefile build; fi
+
 setup: ## system packages (as root; otherwise names the missing ones) and the private environment build/venv
-	@scripts/setup-system build python images tests
+	@scripts/check-checkout others
+	@scripts/setup-system python build images tests
 	@scripts/setup-python $(VENV)
 
 build: ## compile the launcher into build/
+	@scripts/check-checkout
 	@scripts/setup-system build
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher
@@ -157,12 +163,16 @@ spank-where-slurm-is:
 	    echo "  WARNING: Slurm's plugin does not compile with the headers of this machine, and is left out" >&2; fi
 
 demo: ## bootstrap Debian into build/demo/debian.sif and run programs in it as an ordinary user
-	@scripts/setup-system build python images
+	@scripts/check-checkout
+	@scripts/setup-system python build images
 	@scripts/demo
+	@$(GIVE_BACK)
 
 # ---- tests: pytest runs them all, the programs that make builds here too --------------------------------------------
 SANITIZED = BUILD=build/sanitize SANITIZE=yes
 SANITIZED_TESTS = $(addprefix tests/end_to_end/test_,starter.py environment.py configuration.py writing.py home_and_directory.py)
+
+test lint test-sanitized: export WERROR = yes
 
 test: setup build ## run every test, the C units and fuzz corpora with sanitizers too (PYTEST_ARGS=...)
 	@$(MAKE) -j$(JOBS) unit-tests
@@ -173,6 +183,10 @@ test: setup build ## run every test, the C units and fuzz corpora with sanitizer
 
 test-sanitized: setup ## run every end-to-end test against programs built with the sanitizers
 	@SANITIZE=yes scripts/run-pytest $(TEST_PREFIX)-sanitized tests/end_to_end $(PYTEST_ARGS)
+
+test-fresh: ## what README says, word for word, in bare roots of Debian, as root (SUITES="bookworm trixie", SUITES=sid)
+	@scripts/setup-system fresh
+	@scripts/test-fresh $(SUITES)
 
 test-install: setup ## install this tree into TEST_PREFIX, for running pytest by hand
 	@rm -rf $(TEST_PREFIX)
@@ -244,16 +258,20 @@ INSTALL = mkdir -p build && flock build/install.lock env \
           scripts/install
 
 install: ## install into PREFIX (below DESTDIR, for packagers); as root with the SUID starter; APPTAINER_LINK=yes
-	@scripts/setup-system build python
+	@scripts/check-checkout
+	@scripts/setup-system python build --wanted $(if $(filter 0,$(shell id -u)),images)
 	@mkdir -p $(BUILD)
-	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher $(SPANK_WHERE_SLURM_IS)
+	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher spank-where-slurm-is
 	@$(INSTALL) install
+	@[[ $$EUID == 0 && -e /usr/bin/apt-get ]] || scripts/setup-system --wanted images
+	@$(if $(DESTDIR),,$(GIVE_BACK))
 
 uninstall: ## remove what install put into PREFIX; an edited configuration stays
 	@$(INSTALL) uninstall
 
 deb: ## a Debian package, build/singularity_VERSION_ARCHITECTURE.deb (as root or under fakeroot)
 	@packaging/deb
+	@$(GIVE_BACK)
 
-clean: ## remove build/ and what tests and demo installed
-	rm -rf build $(TEST_PREFIX) $(if $(filter 0,$(shell id -u)),/opt/singularity-demo)
+clean: ## remove build/ and what tests and demo installed, from where the checkout was before it was moved as well
+	@scripts/clean $(TEST_PREFIX)
