@@ -1,4 +1,4 @@
-"""The tools that a build will start, and the files of the host that a definition names, looked for before anything is done.
+"""The tools that a build starts, and the files of the host that a definition names, looked for before anything is done.
 
 Only what is missing for certain is told: a script on the host may still make what a later step needs.
 """
@@ -28,7 +28,8 @@ def _missing_tools(plan: Plan) -> Iterator[ToolError]:
     """Of agents, unless the cache has what they would make, and of the last step, which comes after all the work."""
     prepared = False  # by a script on the host
     for index, step in enumerate(plan.steps):
-        names, purpose = (), ""
+        names: tuple[str, ...] = ()
+        purpose = ""
         if step.action is Action.HOST_SCRIPT:
             prepared = True
         elif step.action is Action.BOOTSTRAP and not prepared:
