@@ -90,8 +90,8 @@ SUITES = bookworm trixie
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
-.PHONY: help setup build spank spank-where-slurm-is demo test test-install test-fresh test-sanitized bench bench-build bench-pull bench-lazy bench-mpi bench-scale lint fuzz docs install \
-        uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
+.PHONY: help setup build spank spank-where-slurm-is demo open-to-others test test-install test-fresh test-sanitized bench bench-build \
+        bench-pull bench-lazy bench-mpi bench-scale lint fuzz docs install uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -101,7 +101,7 @@ help: ## list the targets
 GIVE_BACK = if [[ $$EUID == 0 && ! -O Makefile ]]; then chown -hR --reference=Makefile build; fi
 
 setup: ## system packages (as root; otherwise names the missing ones) and the private environment build/venv
-	@scripts/check-checkout others
+	@scripts/check-checkout
 	@scripts/setup-system python build images tests
 	@scripts/setup-python $(VENV)
 
@@ -174,14 +174,17 @@ SANITIZED_TESTS = $(addprefix tests/end_to_end/test_,starter.py environment.py c
 
 test lint test-sanitized: export WERROR = yes
 
-test: setup build ## run every test, the C units and fuzz corpora with sanitizers too (PYTEST_ARGS=...)
+open-to-others:
+	@scripts/check-checkout others
+
+test: open-to-others setup build ## run every test, the C units and fuzz corpora with sanitizers too (PYTEST_ARGS=...)
 	@$(MAKE) -j$(JOBS) unit-tests
 	@$(MAKE) -j$(JOBS) $(SANITIZED) unit-tests fuzz-targets
 	@scripts/check-installation
 	@SANITIZE=yes scripts/run-pytest $(TEST_PREFIX)-sanitized $(SANITIZED_TESTS)
 	@scripts/run-pytest $(TEST_PREFIX) $(PYTEST_ARGS)
 
-test-sanitized: setup ## run every end-to-end test against programs built with the sanitizers
+test-sanitized: open-to-others setup ## run every end-to-end test against programs built with the sanitizers
 	@SANITIZE=yes scripts/run-pytest $(TEST_PREFIX)-sanitized tests/end_to_end $(PYTEST_ARGS)
 
 test-fresh: ## what README says, word for word, in bare roots of Debian, as root (SUITES="bookworm trixie", SUITES=sid)
@@ -259,11 +262,11 @@ INSTALL = mkdir -p build && flock build/install.lock env \
 
 install: ## install into PREFIX (below DESTDIR, for packagers); as root with the SUID starter; APPTAINER_LINK=yes
 	@scripts/check-checkout
-	@scripts/setup-system python build --wanted $(if $(filter 0,$(shell id -u)),images)
+	@scripts/setup-system python build $(if $(DESTDIR),,$(if $(filter 0,$(shell id -u)),--wanted images))
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher spank-where-slurm-is
 	@$(INSTALL) install
-	@[[ $$EUID == 0 && -e /usr/bin/apt-get ]] || scripts/setup-system --wanted images
+	@$(if $(DESTDIR),,[[ $$EUID == 0 && -e /usr/bin/apt-get ]] || scripts/setup-system --wanted images)
 	@$(if $(DESTDIR),,$(GIVE_BACK))
 
 uninstall: ## remove what install put into PREFIX; an edited configuration stays
