@@ -97,8 +97,8 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 	@echo; echo "PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)  BUILD=$(BUILD)  version $(VERSION)"
 
-# As root in somebody's checkout: what it leaves in build/ is theirs.
-GIVE_BACK = if [[ $$EUID == 0 && ! -O Makefile ]]; then chown -hR --reference=Makefile build; fi
+# As root in somebody's checkout: what it leaves there, setuptools' directory as well, is theirs.
+GIVE_BACK = if [[ $$EUID == 0 && ! -O Makefile ]]; then chown -hR --reference=Makefile build $$(compgen -G '*.egg-info'); fi
 
 setup: ## system packages (as root; otherwise names the missing ones) and the private environment build/venv
 	@scripts/check-checkout
