@@ -25,7 +25,8 @@ endif
 # SANITIZE=yes, FUZZ=yes and ANALYZE=yes are other builds of the same sources; each needs a BUILD of its own.
 CC = gcc
 JOBS := $(shell nproc)
-WARNINGS = -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Werror
+# Errors for us (`make test` and `make lint` set WERROR), never for who installs: the next compiler warns of something new.
+WARNINGS = -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla $(if $(WERROR),-Werror)
 PLAIN_HARDENING = -O2 -D_FORTIFY_SOURCE=3 -fstack-protector-strong
 HARDENING = $(PLAIN_HARDENING)
 LINKING = -static-pie -Wl,-z,relro,-z,now
@@ -40,7 +41,8 @@ HARDENING = -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,und
 LINKING = -pie -fsanitize=fuzzer
 endif
 ifdef ANALYZE
-HARDENING = -O2 -fanalyzer
+# Since GCC 13 it takes a descriptor at a number chosen for the next program (dup2) for lost; older ones know no such option.
+HARDENING = -O2 -fanalyzer -Wno-analyzer-fd-leak
 endif
 ifdef RELOCATABLE
 PATHS = -DCONTAINER_DIR='"/var/singularity/mnt"'
@@ -64,8 +66,8 @@ FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard fuzz/*_fuzz.c)))
 # Slurm's plugin, where Slurm's headers are: slurmd and srun load it, so it is no part of the programs and never sanitized.
 SPANK_SOURCE = launcher/slurm/spank_singularity.c
 SPANK_PLUGIN = $(BUILD)/slurm/singularity.so
-HAS_SLURM = $(shell echo '\#include <slurm/spank.h>' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 && echo yes)
-SPANK_WHERE_SLURM_IS = $(if $(HAS_SLURM),$(SPANK_PLUGIN))
+# Asked each time, since the compiler may be installed meanwhile; without a "#", which each version of make quotes otherwise.
+HAS_SLURM = $(shell $(CC) $(CPPFLAGS) -E -include slurm/spank.h -x c /dev/null >/dev/null 2>&1 && echo yes)
 COMPILE_SHARED = $(CC) -std=gnu17 -fPIC -D_GNU_SOURCE $(if $(SANITIZE)$(FUZZ),$(PLAIN_HARDENING),$(HARDENING)) $(WARNINGS) \
                  $(CPPFLAGS) $(CFLAGS)
 LINK_SHARED = -shared -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS)
@@ -88,22 +90,28 @@ FUZZ_SECONDS = 20
 BENCH_RUNS = 100
 BENCH_ROUNDS = 5
 BENCH_COUNTS = 1,10,100,1000
+SUITES = bookworm trixie
 # SUID mode wants root's own directories all the way up, and ordinary users must reach it: not below this checkout.
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
-.PHONY: help setup build spank demo test test-install test-images test-sanitized bench bench-build bench-pull bench-lazy bench-mpi bench-scale lint fuzz docs install \
-        uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
+.PHONY: help setup build spank spank-where-slurm-is demo open-to-others test test-install test-fresh test-images test-sanitized bench bench-build \
+        bench-pull bench-lazy bench-mpi bench-scale lint fuzz docs install uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 	@echo; echo "PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)  BUILD=$(BUILD)  version $(VERSION)"
 
+# As root in somebody's checkout: what it leaves there, setuptools' directory as well, is theirs.
+GIVE_BACK = if [[ $$EUID == 0 && ! -O Makefile ]]; then chown -hR --reference=Makefile build $$(compgen -G '*.egg-info'); fi
+
 setup: ## system packages (as root; otherwise names the missing ones) and the private environment build/venv
-	@scripts/setup-system build python images tests
+	@scripts/check-checkout
+	@scripts/setup-system python build images tests
 	@scripts/setup-python $(VENV)
 
 build: ## compile the launcher into build/
+	@scripts/check-checkout
 	@scripts/setup-system build
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher
@@ -159,15 +167,27 @@ $(PRELOADED): launcher/preload/fuse2fs.c $(BUILD)/flags
 	@echo "  compile $<"
 	@$(COMPILE_SHARED) -MD -MP -MF $(@:.so=.d) -MT $@ $(LINK_SHARED) -o $@ $<
 
+# For `install`, which goes on without it: with a Slurm that it does not know, too.
+spank-where-slurm-is:
+	@if [[ -z "$(HAS_SLURM)" ]]; then rm -f $(SPANK_PLUGIN); elif ! $(MAKE) $(SPANK_PLUGIN); then rm -f $(SPANK_PLUGIN); \
+	    echo "  WARNING: Slurm's plugin does not compile with the headers of this machine, and is left out" >&2; fi
+
 demo: ## bootstrap Debian into build/demo/debian.sif and run programs in it as an ordinary user
-	@scripts/setup-system build python images
+	@scripts/check-checkout
+	@scripts/setup-system python build images
 	@scripts/demo
+	@$(GIVE_BACK)
 
 # ---- tests: pytest runs them all, the programs that make builds here too --------------------------------------------
 SANITIZED = BUILD=build/sanitize SANITIZE=yes
 SANITIZED_TESTS = $(addprefix tests/end_to_end/test_,starter.py environment.py configuration.py writing.py home_and_directory.py)
 
-test: setup build ## run every test, the C units and fuzz corpora with sanitizers too (PYTEST_ARGS=...)
+test lint test-sanitized: export WERROR = yes
+
+open-to-others:
+	@scripts/check-checkout others
+
+test: open-to-others setup build ## run every test, the C units and fuzz corpora with sanitizers too (PYTEST_ARGS=...)
 	@$(MAKE) -j$(JOBS) unit-tests
 	@$(MAKE) -j$(JOBS) $(SANITIZED) unit-tests fuzz-targets
 	@scripts/check-installation
@@ -177,11 +197,15 @@ test: setup build ## run every test, the C units and fuzz corpora with sanitizer
 # Images of all builders that can be had, from Debian's mirror, PyPI and npm; what is made stays in CORPUS for the next run.
 CORPUS = build/corpus
 IMAGES =
-test-images: setup build ## images by real builders, pulled, launched and compared (IMAGES='busybox or zstd', CORPUS=build/corpus)
+test-images: open-to-others setup build ## images by real builders, pulled, launched and compared (IMAGES='busybox or zstd', CORPUS=build/corpus)
 	@CORPUS='$(CORPUS)' scripts/run-pytest $(TEST_PREFIX)-images tests/corpus/run_recipes.py $(if $(IMAGES),-k '$(IMAGES)') $(PYTEST_ARGS)
 
-test-sanitized: setup ## run every end-to-end test against programs built with the sanitizers
+test-sanitized: open-to-others setup ## run every end-to-end test against programs built with the sanitizers
 	@SANITIZE=yes scripts/run-pytest $(TEST_PREFIX)-sanitized tests/end_to_end $(PYTEST_ARGS)
+
+test-fresh: ## what README says, word for word, in bare roots of Debian, as root (SUITES="bookworm trixie", SUITES=sid)
+	@scripts/setup-system fresh
+	@scripts/test-fresh $(SUITES)
 
 test-install: setup ## install this tree into TEST_PREFIX, for running pytest by hand
 	@rm -rf $(TEST_PREFIX)
@@ -249,20 +273,24 @@ docs: setup ## manual pages and completion into build/docs, and every link of th
 INSTALL = mkdir -p build && flock build/install.lock env \
           PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' BUILD='$(BUILD)' \
           LIBEXECDIR='$(LIBEXECDIR)' SYSCONFDIR='$(SYSCONFDIR)' \
-          CONTAINER_DIR='$(CONTAINER_DIR)' APPTAINER_LINK='$(APPTAINER_LINK)' SPANK_PLUGIN='$(SPANK_WHERE_SLURM_IS)' \
+          CONTAINER_DIR='$(CONTAINER_DIR)' APPTAINER_LINK='$(APPTAINER_LINK)' SPANK_PLUGIN='$(SPANK_PLUGIN)' \
           scripts/install
 
 install: ## install into PREFIX (below DESTDIR, for packagers); as root with the SUID starter; APPTAINER_LINK=yes
-	@scripts/setup-system build python
+	@scripts/check-checkout
+	@scripts/setup-system python build $(if $(DESTDIR),,$(if $(filter 0,$(shell id -u)),--wanted images))
 	@mkdir -p $(BUILD)
-	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher $(SPANK_WHERE_SLURM_IS)
+	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher spank-where-slurm-is
 	@$(INSTALL) install
+	@$(if $(DESTDIR),,[[ $$EUID == 0 && -e /usr/bin/apt-get ]] || scripts/setup-system --wanted images)
+	@$(if $(DESTDIR),,$(GIVE_BACK))
 
 uninstall: ## remove what install put into PREFIX; an edited configuration stays
 	@$(INSTALL) uninstall
 
 deb: ## a Debian package, build/singularity_VERSION_ARCHITECTURE.deb (as root or under fakeroot)
 	@packaging/deb
+	@$(GIVE_BACK)
 
-clean: ## remove build/ and what tests and demo installed
-	rm -rf build $(TEST_PREFIX) $(if $(filter 0,$(shell id -u)),/opt/singularity-demo)
+clean: ## remove build/ and what tests and demo installed, from where the checkout was before it was moved as well
+	@scripts/clean $(TEST_PREFIX)

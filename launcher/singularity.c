@@ -260,7 +260,7 @@ static void check_image(const struct command_line *line, const char *image, char
 
 static void take_identity(struct launch *launch)
 {
-    static gid_t gids[GROUPS + 1];
+    static gid_t gids[GROUPS + 1], others[GROUPS];
     struct request *request = &launch->request;
     uid_t uid = getuid();
     uint32_t count = 1;
@@ -270,10 +270,10 @@ static void take_identity(struct launch *launch)
         uid = (uid_t)(request->target_uid - 1);
         gids[0] = (gid_t)(request->target_gid - 1);
     } else {
-        int others = getgroups(GROUPS, gids + 1);
-        for (int i = 0; i < others; i++)
-            if (gids[i + 1] != gids[0])
-                gids[count++] = gids[i + 1];
+        int found = getgroups(GROUPS, others);
+        for (int i = 0; i < found; i++)
+            if (others[i] != gids[0])
+                gids[count++] = others[i];
     }
     account_read(&account_sources_usual, uid, gids, count, request, &launch->store);
 }

@@ -37,16 +37,17 @@ static struct lines *lines_begin(int fd)
 
 static bool lines_fill(struct lines *lines)
 {
+    size_t left = lines->end - lines->begin;
+    size_t room = left < LINE_BUFFER ? LINE_BUFFER - left : 0; /* compilers do not see that more is never left */
     ssize_t size;
 
-    memmove(lines->buffer, lines->buffer + lines->begin, lines->end - lines->begin);
-    lines->end -= lines->begin;
-    lines->begin = 0;
+    memmove(lines->buffer, lines->buffer + lines->begin, left);
     do
-        size = read(lines->fd, lines->buffer + lines->end, LINE_BUFFER - lines->end);
+        size = read(lines->fd, lines->buffer + left, room);
     while (size < 0 && errno == EINTR);
     lines->last = size <= 0;
-    lines->end += size > 0 ? (size_t)size : 0;
+    lines->begin = 0;
+    lines->end = left + (size > 0 ? (size_t)size : 0);
     return size > 0;
 }
 

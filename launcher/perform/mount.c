@@ -149,10 +149,12 @@ static int remount_all(int tree, uint64_t attributes)
 {
     char base[PATH_MAX], line[3 * PATH_MAX], path[PATH_MAX];
     OWNED_FD info = openat(proc_fd(), "self/mountinfo", O_RDONLY | O_CLOEXEC);
-    FILE *stream = info >= 0 && descriptor_path(tree, base, sizeof base) ? fdopen(fd_give(&info), "r") : NULL;
     int result = remount(tree, attributes);
+    FILE *stream = info >= 0 && descriptor_path(tree, base, sizeof base) ? fdopen(fd_give(&info), "r") : NULL;
 
-    while (stream != NULL && result == 0 && fgets(line, sizeof line, stream) != NULL) {
+    if (stream == NULL)
+        return result;
+    while (result == 0 && fgets(line, sizeof line, stream) != NULL) {
         if (sscanf(line, "%*s %*s %*s %*s %4095s", path) != 1)
             continue;
         mountinfo_unescape(path);
@@ -162,8 +164,7 @@ static int remount_all(int tree, uint64_t attributes)
         if (below >= 0)
             result = remount(below, attributes);
     }
-    if (stream != NULL)
-        fclose(stream);
+    fclose(stream);
     return result;
 }
 

@@ -51,11 +51,8 @@ static int open_target(const struct stage *stage, const struct step *step, bool 
         errno = ENOENT; /* what exists is a link, to what does not */
     if (fd < 0 || fstat(fd, &status) < 0)
         return -1;
-    if (S_ISDIR(status.st_mode) != directory || same_file(fd, stage->root)) {
-        errno = same_file(fd, stage->root) ? EBUSY : directory ? ENOTDIR : EISDIR; /* nothing hides the root itself */
-        return -1;
-    }
-    return fd_give(&fd);
+    errno = same_file(fd, stage->root) ? EBUSY : S_ISDIR(status.st_mode) == directory ? 0 : directory ? ENOTDIR : EISDIR;
+    return errno == 0 ? fd_give(&fd) : -1; /* nothing hides the root itself */
 }
 
 /* Shows an open file or directory at the step's target. */

@@ -32,6 +32,14 @@ AGENTS = {
     "yum": "the same as dnf",
     "zypper": "openSUSE and SUSE Linux Enterprise, from a mirror",
 }
+TOOLS: dict[str, tuple[str, ...]] = {  # that agents start, the first of each that is installed
+    "arch": ("pacman",),
+    "debootstrap": ("debootstrap", "mmdebstrap"),
+    "dnf": ("dnf", "yum"),
+    "mmdebstrap": ("mmdebstrap",),
+    "yum": ("dnf", "yum"),
+    "zypper": ("zypper",),
+}
 FETCHED = frozenset({"docker", "docker-daemon", "library", "oras", "shub"})  # those that are a `FetchingAgent`
 LAYERED = frozenset({"docker", "docker-archive", "docker-daemon", "oci", "oci-archive"})  # that are a `LayeredAgent`
 _OF_DOCKERFILES = frozenset({"buildkit", "dockerfile"})

@@ -31,6 +31,7 @@ _EXCLUDED = "openssl,udev,debconf-i18n,e2fsprogs"  # what a container has no use
 _SUITE = re.compile(r"[A-Za-z0-9][\w./-]*")
 _KEY_LIMIT = 4 << 20
 _ARMOUR = re.compile(rb"-----BEGIN PGP PUBLIC KEY BLOCK-----(.*?)-----END PGP PUBLIC KEY BLOCK-----", re.DOTALL)
+_SCRIPTS = Path("/usr/share/debootstrap/scripts")
 _LOG = "/debootstrap/debootstrap.log"
 _AT_FAULT = re.compile(r"dpkg: error processing ")
 _SHOWN = 5  # lines before that one, which are what the package's script said
@@ -69,6 +70,7 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
         logger.info("No debootstrap here: mmdebstrap does its work")
         import_module("singularity.build.agents.mmdebstrap").bootstrap(stage, root, workspace)
         return
+    _require_script(stage.value("osversion"))
     place = _plain(root)
     argv = command(stage, place, workspace, keyring(stage, workspace))
 
@@ -81,6 +83,13 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
     except BuildError as error:
         raise _explained(root) or error from error
     clean(root)
+
+
+def _require_script(suite: str) -> None:
+    """debootstrap has a script for each suite that was there in its time. Raises BuildError where it is older."""
+    if _SCRIPTS.is_dir() and not (_SCRIPTS / suite).exists():
+        hint = "newer ones do; or say BootStrap: mmdebstrap, which takes any suite"
+        raise BuildError(f'the debootstrap of this machine does not know the suite "{suite}"', hint=hint)
 
 
 def _plain(root: Path) -> Path:
