@@ -290,6 +290,7 @@ def test_output_that_cannot_be_written_is_one_line(words: list[str], images: Ima
     assert done.stderr == "FATAL:   standard output: No space left on device\n"
 
 
+@pytest.mark.usefixtures("no_proxy")
 @pytest.mark.parametrize(("line", "message"), [
     (["exec", "docker://host.invalid/x", "true"], "https://host.invalid/v2/x/manifests/latest: dial tcp: lookup host."),
     (["exec", "-B", "/a:/b", "--env", "A=b", "-ceB", "/c", "oras://host.invalid/y", "ls"], "https://host.invalid/v2/y/"),
