@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
@@ -231,7 +232,9 @@ static int open_device(const char *source)
     return device;
 }
 
-static int server_namespace(int ready)
+/* Of the process too: that it has ended says more than the pipe's end does, which may come before the image is closed. Before
+ * Linux 5.3 there is only the pipe. */
+static int server_namespace(int ready, int *process)
 {
     char pid[16], path[48];
     ssize_t length = read(ready, pid, sizeof pid - 1);
@@ -243,6 +246,7 @@ static int server_namespace(int ready)
     int fd = openat(proc_fd(), path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         stop(errno, "the mount namespace of the file system server");
+    *process = (int)syscall(SYS_pidfd_open, atoi(pid), 0);
     return fd;
 }
 
@@ -272,9 +276,9 @@ static void server_start(const struct server *server, struct fuse *fuse)
         continue;
     close(go[0]);
     close(ready[1]);
-    *fuse = (struct fuse){.go = go[1], .alive = ready[0], .namespace = -1, .device = -1};
+    *fuse = (struct fuse){.go = go[1], .alive = ready[0], .process = -1, .namespace = -1, .device = -1};
     if (server->mounts_itself)
-        fuse->namespace = server_namespace(ready[0]);
+        fuse->namespace = server_namespace(ready[0], &fuse->process);
     else
         fuse->device = fd_give(&device);
 }
@@ -308,7 +312,7 @@ void fuse_prepare(struct plan *plan, struct fuse *servers)
         prepare(&plan->parts[i], &servers[i]);
         if (!plan->parts[i].writable || plan->keeper_fd >= 0) /* who shares a container does not wait for its end */
             continue;
-        plan->server_fd = servers[i].alive;
+        plan->server_fd = servers[i].process >= 0 ? servers[i].process : servers[i].alive;
         plan->unmounted_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
         if (plan->unmounted_fd < 0) /* too many of them: nothing will be told */
             plan->unmounted_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -434,7 +438,7 @@ void fuse_watch(const struct plan *plan)
 void fuse_await(int server, int unmounted)
 {
     const struct timespec now = {0};
-    struct pollfd end = {.fd = server};
+    struct pollfd end = {.fd = server, .events = POLLIN};
     struct inotify_event event;
     sigset_t all;
 

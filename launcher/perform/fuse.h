@@ -13,6 +13,7 @@ struct fuse {
     int device;   /* /dev/fuse */
     int go;       /* a byte written here starts the server; closing it instead ends it */
     int alive;    /* hangs up when the server ends */
+    int process;  /* of a server that mounts by itself, or -1; close-on-exec */
     int namespace; /* where a server that mounts by itself does so; -1 for others */
 };
 

@@ -121,7 +121,7 @@ struct plan {
     bool init;              /* a PID namespace with an init of ours */
     int report_fd;          /* in it: where the program's wait status goes; in a keeper: where it says that all is ready */
     int alive_fd;           /* in both, and where a launcher waits for a server: hangs up when it is gone; 0: none does */
-    int server_fd;          /* hangs up when the file system server of what is written ends; 0: there is none */
+    int server_fd;          /* can be read, or hangs up, when the file system server of what is written has ended; 0: there is none */
     int unmounted_fd;       /* then: tells when nobody uses the container's root directory any more */
     bool join;              /* the container is shared with other launches of the job step */
     const char *join_reason;/* why it is, or why not; NULL: nothing asks for it */
