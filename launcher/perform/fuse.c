@@ -74,9 +74,9 @@ static void move_descriptor(int from, int to)
         stop(errno, "hand a descriptor to the file system server");
 }
 
-static int high(int fd)
+static int above(int limit, int fd)
 {
-    int moved = fcntl(fd, F_DUPFD, FUSE_LAYERS_FIRST + FUSE_LAYERS); /* above all that they move to */
+    int moved = fcntl(fd, F_DUPFD, limit);
 
     if (moved < 0)
         stop(errno, "hand a descriptor to the file system server");
@@ -92,7 +92,7 @@ static void own_descriptors(const int *fds, int count)
     if (null < 0)
         stop(errno, "start the file system server");
     for (int i = 0; i < count; i++)
-        moved[i] = high(fds[i] >= 0 ? fds[i] : null);
+        moved[i] = above(SERVER_DEVICE + count, fds[i] >= 0 ? fds[i] : null);
     for (int fd = 0; fd < 3; fd++)
         if (fd < 2 || message_level_get() < LEVEL_DEBUG)
             move_descriptor(null, fd);
