@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -668,3 +669,148 @@ def test_a_keeper_has_no_privilege_and_cannot_be_traced(node: Node, image: Path)
     assert Path(f"/proc/{keeper}/mem").stat().st_uid == 0  # not dumpable
     assert sorted(os.readlink(f"/proc/{keeper}/fd/{fd}").split(":")[0] for fd in range(3)) == ["/memfd"] * 3
     ended(rank).ok()
+
+
+# ---- found when the mend was attacked ----
+
+ONLY_SUID = pytest.mark.parametrize("mode", [Mode.SUID], indirect=True, ids=["suid"])
+STRANGER = UID + 7
+
+LINGERING = """
+import array, os, socket, struct, sys
+server = socket.socket()
+server.bind(("127.0.0.1", 0))
+server.listen()
+client = socket.socket()
+client.connect(server.getsockname())
+peer, _ = server.accept()
+client.setblocking(False)
+try:
+    while True:
+        client.send(b"x" * 65536)
+except BlockingIOError:
+    pass
+client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 1000))
+asking = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+asking.connect(chr(0) + sys.argv[1])
+try:
+    asking.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [client.fileno()]))])
+except OSError:
+    pass
+client.close()
+print("sent", flush=True)
+sys.stdin.read()
+"""
+
+SQUATTING = """
+import socket, sys
+name = chr(0) + sys.argv[1]
+place = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+place.bind(name)
+place.listen(0)
+callers = []
+try:
+    while True:
+        callers.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        callers[-1].setblocking(False)
+        callers[-1].connect(name)
+except BlockingIOError:
+    pass
+print("full", flush=True)
+sys.stdin.read()
+"""
+
+
+def stranger(script: str, name: str) -> subprocess.Popen[bytes]:
+    words = ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups", "/usr/bin/python3", "-c"]
+    process = subprocess.Popen([*words, script, name.removeprefix("@")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    return process
+
+
+@pytest.mark.needs("root")
+@ONLY_SUID
+def test_what_a_stranger_leaves_in_a_connection_stalls_no_keeper(node: Node, image: Path) -> None:
+    """R-J2: a TCP socket that lingers is closed by whoever lets it go last, and for as long as its owner likes."""
+    before = meetings()
+    rank = show(node, image, env=open_mpi(0, 2))
+    line_of(rank)
+    (name,) = meetings() - before
+    with stranger(LINGERING, name) as other:
+        try:
+            time.sleep(0.5)
+            begin = time.monotonic()
+            second = show(node, image, env=open_mpi(1, 2))
+            line_of(second)
+            took = time.monotonic() - begin
+        finally:
+            other.kill()
+    ended(second).ok()
+    ended(rank).ok()
+    assert took < 10
+
+
+@pytest.mark.needs("root")
+@ONLY_SUID
+def test_who_takes_a_name_and_never_accepts_stalls_nobody(node: Node, image: Path) -> None:
+    """R-J2: names are read in /proc/net/unix; a full queue of a stranger's made a rank wait for a minute."""
+    before = meetings()
+    rank = show(node, image, env=open_mpi(0, 2))
+    line_of(rank)
+    (name,) = meetings() - before
+    ended(rank).ok()
+    wait_until(lambda: not meetings() - before)
+    with stranger(SQUATTING, name) as other:
+        try:
+            begin = time.monotonic()
+            second = node.launch("exec", image, "true", env=open_mpi(0, 2))
+            second.wait(timeout=90)
+            took = time.monotonic() - begin
+        finally:
+            other.kill()
+    assert took < 10
+
+
+@pytest.mark.needs("root", "strace")
+@ONLY_SUID
+def test_a_guest_that_is_no_process_keeps_nothing(node: Node, image: Path, directory: Path) -> None:
+    """R-B1, R-J2: the user's own forged rank hands over a descriptor that never ends in the place of its process."""
+    before, children = meetings(), machine.children()
+    trace = directory / "trace"
+    first = show(node, image, env=open_mpi(0, 2))
+    line_of(first)
+    (name,) = meetings() - before
+    traced = subprocess.run(
+        ["strace", "-f", "-xx", "-s", "200000", "-e", "trace=sendmsg", "-o", trace, *enter_words(node),
+         *map(str, node.launcher.argv("exec", image, "true"))],
+        env=node.launcher.environment(open_mpi(1, 2)), stdin=subprocess.DEVNULL, check=False, cwd="/", timeout=30,
+    )  # fmt: skip
+    assert traced.returncode == 0
+    found = re.search(r'iov_base="((?:\\x[0-9a-f]{2}){40,})"', trace.read_text())
+    assert found
+    forged = (
+        "import array, os, socket, sys\n"
+        "asking = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        f"asking.connect({(chr(0) + name.removeprefix('@')).encode()!r})\n"
+        "never = array.array('i', [os.eventfd(0)])\n"
+        f"asking.sendmsg([bytes.fromhex({found.group(1).replace(chr(92) + 'x', '')!r})],"
+        " [(socket.SOL_SOCKET, socket.SCM_RIGHTS, never)])\n"
+        "print(asking.recvmsg(16, 1024)[0])\n"
+    )
+    guest = node.start("/usr/bin/python3", "-c", forged)
+    ended(guest).ok()
+    ended(first).ok()
+    try:
+        wait_until(lambda: not meetings() - before)
+    finally:
+        for left in machine.children() - children:
+            if left not in {process.pid for process in node.started}:
+                os.kill(left, signal.SIGKILL)
+
+
+def enter_words(node: Node) -> list[str]:
+    groups = ",".join(str(group) for group in node.launcher.account.groups.values())
+    ids = [f"--reuid={UID}", f"--regid={UID}", f"--groups={groups}"]
+    return ["nsenter", f"--mount=/proc/{node.holder.pid}/ns/mnt", "setpriv", *ids,
+            "env", f"--chdir={node.launcher.account.home}"]  # fmt: skip
