@@ -18,7 +18,9 @@ import re
 from pathlib import Path
 
 STANDARD_OUTPUT = "standard output"  # the file name of an OSError about it
-_NAMED = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/].*)|(docker-daemon|docker-archive|oci-archive|oci):.+", re.DOTALL)
+_NAMED = re.compile(  # the names that stand without "//" are those of `launcher/front/image_name.c` too
+    r"([a-z][a-z0-9+.-]+):/+([^/].*)|(docker(-daemon|-archive)?|oci(-archive)?|oras|library|shub):.+", re.DOTALL
+)
 
 
 class SingularityError(Exception):
