@@ -18,7 +18,9 @@ import re
 from pathlib import Path
 
 STANDARD_OUTPUT = "standard output"  # the file name of an OSError about it
-_NAMED = re.compile(r"([a-z][a-z0-9+.-]+):/+([^/].*)|(docker-daemon|docker-archive|oci-archive|oci):.+", re.DOTALL)
+_NAMED = re.compile(  # the names that stand without "//" are those of `launcher/front/image_name.c` too
+    r"([a-z][a-z0-9+.-]+):/+([^/].*)|(docker(-daemon|-archive)?|oci(-archive)?|oras|library|shub):.+", re.DOTALL
+)
 
 
 class SingularityError(Exception):
@@ -73,6 +75,12 @@ class FileError(SingularityError):
         if named is None:
             return cls(f"{path}: {what}", hint=hint)
         name = f"{named[1]}://{named[2]}" if named[1] else str(path)  # a Path makes one slash of two
+        from singularity.sources import uri
+
+        try:
+            uri.parse(name)
+        except SingularityError as error:  # an unknown transport, or no name behind it
+            return cls(str(error))
         hint = f"pull it first: singularity pull {name}"
         return cls(f"{name}: an image's name, and no file of this machine", hint=hint)
 

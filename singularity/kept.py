@@ -177,11 +177,12 @@ def put(found: Path, target: Path, *, overwrite: bool, shared: bool) -> None:
     """Gives an image of the cache the name `target` too, or makes a copy of it where that cannot be.
 
     A second name costs nothing, whatever the size. The file is the user's own in both places; when it is changed under
-    one name, the cache notices and makes its own anew. One of a cache that is `shared` is always copied. Raises
+    one name, the cache notices and makes its own anew. Where somebody has it under such a name already it is copied, or
+    who writes to one of the two would write to the other; one of a cache that is `shared` is always copied. Raises
     FileError.
     """
     files.refuse_target(target, overwrite=overwrite)
-    if shared or not (_is_own(found) and _link(found, target, overwrite=overwrite)):
+    if shared or not (_is_own(found) and _is_alone(found, target) and _link(found, target, overwrite=overwrite)):
         with files.replacing(target, overwrite=overwrite, mode=0o777) as new, found.open("rb") as file:
             _copy(file.fileno(), new.fd)
 
@@ -191,6 +192,14 @@ def _is_own(found: Path) -> bool:
     status = found.stat()
     usual = 0o777 & ~files.umask()
     return status.st_uid == os.geteuid() and not os.environ.get("SUDO_UID") and status.st_mode & 0o777 == usual
+
+
+def _is_alone(found: Path, target: Path) -> bool:
+    """Whether all names of the file are in its directory of the cache, but for the one that is replaced."""
+    status = found.stat()
+    with os.scandir(found.parent) as entries:
+        ours = sum(each.inode() == status.st_ino for each in entries)
+    return status.st_nlink == ours + (target.exists() and target.samefile(found))
 
 
 def _link(found: Path, target: Path, *, overwrite: bool) -> bool:

@@ -122,6 +122,19 @@ static uint64_t action_of(unsigned scope)
     return scope == SCOPE_EXEC ? ACTION_EXEC : scope == SCOPE_RUN ? ACTION_RUN : scope == SCOPE_SHELL ? ACTION_SHELL : ACTION_TEST;
 }
 
+/* The starter refuses it as well, but as a launch that cannot be; here it is wrong usage. */
+static bool written_once(const struct request *request, const struct options *options, struct error *error)
+{
+    const struct option_value *writable = options_last(options, OPTION_writable);
+    const struct option_value *other = options_last(options, request->writable_tmpfs ? OPTION_writable_tmpfs : OPTION_overlay);
+
+    if (!request->writable || writable == NULL || (!request->writable_tmpfs && request->overlay_count == 0))
+        return true;
+    if (other == NULL)
+        return error_set(error, 0, "%.*s does not go with --compat, which writes into memory", OPTION_NAME(writable));
+    return error_set(error, 0, "%.*s does not go with %.*s", OPTION_NAME(writable), OPTION_NAME(other));
+}
+
 bool launch_take_options(struct launch *launch, unsigned scope, const struct options *options, struct error *error)
 {
     struct request *request = &launch->request;
@@ -132,7 +145,7 @@ bool launch_take_options(struct launch *launch, unsigned scope, const struct opt
         return false;
     if ((request->target_uid != 0) != (request->target_gid != 0))
         return error_set(error, 0, "SINGULARITY_TARGET_UID and SINGULARITY_TARGET_GID go together: only one is set");
-    return true;
+    return written_once(request, options, error);
 }
 
 bool launch_take_image(struct launch *launch, const char *image, struct error *error)

@@ -1,5 +1,6 @@
 #include "plan.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -185,5 +186,6 @@ void plan_print(const struct plan *plan, const struct plan_inputs *inputs, bool 
         print_json(plan, inputs, file);
     else
         print_text(plan, inputs, file);
-    fflush(file);
+    if (fflush(file) != 0 || ferror(file))
+        stop(errno, "standard output");
 }

@@ -6,9 +6,8 @@ import click
 
 from singularity import paths
 from singularity.cli.command import Verb, option
-from singularity.cli.inspected import ALL, JSON, PARTS, Wanted, printable, rendered
+from singularity.cli.inspected import ALL, JSON, PARTS, Wanted, identified, printable, rendered
 from singularity.image import metadata
-from singularity.image.identify import identify
 
 
 @click.command(
@@ -39,5 +38,5 @@ def command(image: Path, app: str, as_json: bool, everything: bool, **flags: boo
     """Prints the chosen parts on standard output."""
     parts = frozenset(part for part, chosen in flags.items() if chosen)
     wanted = Wanted(parts=parts, app=app, as_json=as_json, everything=everything)
-    found = metadata.read(identify(image), paths.temporary())
+    found = metadata.read(identified(image), paths.temporary())
     click.echo(printable(rendered(found, wanted, image)), nl=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from singularity.errors import ImageError
 from singularity.image import metadata as meta
+from singularity.image.identify import Format, Image, identify
 from singularity.image.metadata import Metadata, Scripts
 
 PARTS = {
@@ -29,6 +30,11 @@ PARTS = {
 """What can be chosen, and by which options."""
 JSON, ALL = ("-j", "--json"), ("--all",)
 
+_ROOT = (  # one of which every image has; launcher/front/image_name.c has the same
+    ".singularity.d", "bin", "usr", "etc", "sbin", "lib", "lib64", "nix", "sw", "singularity",
+    ".run", ".exec", ".shell", ".test",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -38,6 +44,15 @@ class Wanted:
     app: str = ""  # what this application says, in place of the image
     as_json: bool = False
     everything: bool = False  # goes before all else
+
+
+def identified(path: Path) -> Image:
+    """The image at `path`. Raises SingularityError, also for a directory in which there is none, as a launch does."""
+    image = identify(path)
+    if image.format is Format.DIRECTORY and not any(os.path.lexists(path / each) for each in _ROOT):
+        hint = "singularity build --sandbox DIRECTORY SOURCE makes one that is"
+        raise ImageError(f"{path}: a directory, but no image: it has no bin, usr or etc", hint=hint)
+    return image
 
 
 def rendered(metadata: Metadata, wanted: Wanted, image: Path) -> str:

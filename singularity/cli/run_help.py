@@ -6,10 +6,9 @@ import click
 
 from singularity import paths
 from singularity.cli.command import Verb, option
-from singularity.cli.inspected import printable
+from singularity.cli.inspected import identified, printable
 from singularity.errors import ImageError
 from singularity.image import metadata as meta
-from singularity.image.identify import identify
 
 
 @click.command(cls=Verb, name="run-help", examples=("singularity run-help debian.sif",))
@@ -17,7 +16,7 @@ from singularity.image.identify import identify
 @click.argument("image", type=click.Path(path_type=Path))
 def command(image: Path, app: str) -> None:
     """Prints the help text on standard output."""
-    metadata = meta.read(identify(image), paths.temporary())
+    metadata = meta.read(identified(image), paths.temporary())
     scripts = metadata.apps.get(app) if app else metadata
     if scripts is None:
         raise ImageError(f"{image}: no application {app}")

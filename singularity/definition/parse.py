@@ -138,8 +138,11 @@ class _Parser:
         """A leftover of the first format beside the second is ignored, as it always was; anything else is wrong."""
         if not _OLD_LINE.match(line):
             what = f'"{line.strip()[:WORD_LIMIT]}" is no header line'
-            page = line.lstrip().startswith("<")
-            hint = "a web page? download the file itself" if page else "expected Keyword: value, or %section"
+            hint = "expected Keyword: value, or %section"
+            if line.lstrip().startswith("<"):
+                hint = "a web page? download the file itself"
+            elif line.startswith(("FROM ", "ARG ")):
+                hint = "a Dockerfile? docker, podman or buildah build it; use what they save: docker-archive:FILE"
             raise self.fail(number, what, hint)
         self.warn(number, "DistType has no meaning beside Bootstrap")
 

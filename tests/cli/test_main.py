@@ -175,13 +175,20 @@ def test_a_wrong_variable_is_not_blamed_on_the_option(said: Said, monkeypatch: p
         ["copy", "IMAGE", "/etc/hosts", "/x"], ["push", "IMAGE", "oras://127.0.0.1:1/x"],
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("name", ["docker://debian:12", "oras://host/x", "oci-archive:x.tar", "library://a/b/c"])
+@pytest.mark.parametrize(
+    "name", ["docker://debian:12", "oras://host/x", "oci-archive:x.tar", "library://a", "docker:x"]
+)
 def test_an_image_that_is_named_where_a_file_is_wanted_is_to_be_pulled(said: Said, words: list[str], name: str) -> None:
     line = [word.replace("IMAGE", name) for word in words]
     status, out, err = said(*line, *([] if name in line else [name]))
     hint = f"pull it first: singularity pull {name}"
     assert (status, out) == (255, "")
     assert err == f"FATAL:   {name}: an image's name, and no file of this machine ({hint})\n"
+
+
+def test_an_unknown_transport_is_not_to_be_pulled(said: Said) -> None:
+    wanted = 'FATAL:   dockr://debian: unknown transport "dockr" (did you mean docker://debian?)\n'
+    assert said("inspect", "dockr://debian") == (255, "", wanted)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +211,18 @@ def test_what_an_image_is_built_from_is_to_be_built(
     (tmp_path / name).write_text(text)
     status, _, err = said("inspect", str(tmp_path / name))
     assert (status, err.count("\n"), said_so in err) == (255, 1, True), err
+
+
+@pytest.mark.parametrize("verb", ["inspect", "run-help"])
+@pytest.mark.parametrize("name", ["", "."])
+def test_a_directory_without_an_image_is_told(
+    said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = said(verb, name)
+    assert (status, out, err.count("\n"), "a directory, but no image: it has no bin" in err) == (255, "", 1, True), err
+    (tmp_path / "etc").mkdir()
+    assert said(verb, name)[0] == 0
 
 
 @pytest.mark.parametrize("level", ["-d", "--debug"])

@@ -200,6 +200,10 @@ BAD = {
     "Bootstrap: x\n%applabels tool A b\n": (
         'x.def:2: %applabels is followed by nothing, not by "A" (its text begins in the next line)'
     ),
+    "ARG X=1\nFROM debian\n": (
+        'x.def:1: "ARG X=1" is no header line'
+        " (a Dockerfile? docker, podman or buildah build it; use what they save: docker-archive:FILE)"
+    ),
     "<!DOCTYPE html>\n<html>": ('x.def:1: "<!DOCTYPE html>" is no header line (a web page? download the file itself)'),
     "Bootstrap: x\n%apprun\n  a\n": 'x.def:2: %apprun needs the name of an application, not ""',
     "Bootstrap: x\n%apprun a/b\n  a\n": 'x.def:2: %apprun needs the name of an application, not "a/b"',

@@ -100,6 +100,12 @@ def test_the_plan_is_the_same_each_time(launch: Launcher, images: Images) -> Non
     assert all(launch("exec", "--dry-run", images.sandbox, "true").ok().out == first for _ in range(3))
 
 
+@pytest.mark.parametrize("way", ["text", "json"])
+def test_a_plan_that_cannot_be_written_is_told(launch: Launcher, images: Images, way: str) -> None:
+    argv = launch.argv("exec", f"--dry-run={way}", images.sandbox, "true")
+    launch.command("sh", "-c", '"$@" >/dev/full', "sh", *argv).refused("standard output: No space left on device")
+
+
 def test_the_plan_can_come_from_a_variable(launch: Launcher, images: Images) -> None:
     assert "mode:" in launch("exec", images.sandbox, "true", env={"SINGULARITY_DRY_RUN": "text"}).ok().out
 

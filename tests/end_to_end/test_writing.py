@@ -241,7 +241,9 @@ def test_two_writable_overlays_are_refused(launch: Launcher, images: Images, dir
 
 def test_writable_does_not_go_with_an_overlay(launch: Launcher, own_sandbox: Path, directory: Path) -> None:
     over = layer(directory, "over", launch)
-    launch("exec", "-w", "--overlay", over, own_sandbox, "true").refused("--writable", "--overlay")
+    for other in (["--overlay", over], ["--writable-tmpfs"], ["--compat"]):
+        said = f"--writable does not go with {other[0]}"
+        launch("exec", "-w", *other, own_sandbox, "true").misused(said)
 
 
 def test_a_missing_overlay_is_named(launch: Launcher, images: Images, directory: Path) -> None:

@@ -325,7 +325,8 @@ static void test_images(void)
           "absolute paths need no current directory");
     cwd = "/here";
     CHECK(image_name_resolved_elsewhere("docker://x") && image_name_resolved_elsewhere("instance://x") &&
-              image_name_resolved_elsewhere("oci:dir") && image_name_resolved_elsewhere("docker-archive:x.tar") &&
+              image_name_resolved_elsewhere("oci:dir") && image_name_resolved_elsewhere("docker:x") &&
+              image_name_resolved_elsewhere("docker-archive:x.tar") &&
               image_name_resolved_elsewhere("https://h/x"),
           "references go elsewhere");
     CHECK(!image_name_resolved_elsewhere("a.sif") && !image_name_resolved_elsewhere("a:b") &&

@@ -244,7 +244,7 @@ def test_what_is_in_the_cache_is_not_fetched_again(front: Front, image: str, tmp
     before = len(front.asked)
     singularity("pull", "y.sif", f"docker://{front.host}/pulling/greeting@{digest}", cwd=tmp_path)
     assert len(front.asked) == before
-    assert (tmp_path / "y.sif").samefile(tmp_path / "greeting_1.0.sif")
+    assert (tmp_path / "y.sif").read_bytes() == (tmp_path / "greeting_1.0.sif").read_bytes()
     argv = [*ARGV[:-2], "-X", "importtime", *ARGV[-2:], "pull", "z.sif"]
     argv.append(f"docker://{front.host}/pulling/greeting@{digest}")
     said = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
@@ -252,6 +252,24 @@ def test_what_is_in_the_cache_is_not_fetched_again(front: Front, image: str, tmp
     assert "singularity.registry.reference" in imported
     not_needed = {"urllib3", "ssl", "json", "subprocess", "singularity.oci.document", "singularity.image.metadata"}
     assert not not_needed & imported
+
+
+def test_two_files_of_one_image_are_changed_one_by_one(front: Front, image: str, tmp_path: Path) -> None:
+    """The first is a name of the cache's own file, which costs nothing; the second a copy, and so is the third."""
+    uri = f"docker://{front.host}/{image}"
+    singularity("pull", "--no-https", "x.sif", uri, cwd=tmp_path)
+    cached = next(Path(os.environ["SINGULARITY_CACHEDIR"]).rglob("image.sif"))
+    assert (tmp_path / "x.sif").samefile(cached)
+    singularity("pull", "--no-https", "--force", "x.sif", uri, cwd=tmp_path)
+    assert (tmp_path / "x.sif").samefile(cached)
+    singularity("pull", "--no-https", "y.sif", uri, cwd=tmp_path)
+    before = (tmp_path / "y.sif").read_bytes()
+    with (tmp_path / "x.sif").open("r+b") as file:
+        file.write(b"changed")
+    assert (tmp_path / "y.sif").read_bytes() == before
+    (tmp_path / "x.sif").unlink()
+    singularity("pull", "--no-https", "z.sif", uri, cwd=tmp_path)
+    assert (tmp_path / "z.sif").read_bytes()[:7] != b"changed"
 
 
 def test_a_file_that_is_changed_afterwards_does_not_change_the_cache(front: Front, image: str, tmp_path: Path) -> None:
