@@ -41,7 +41,7 @@ static void survey_source(struct step *step)
         step->facts.source_error = errno;
         return;
     }
-    if ((step->flags & STEP_ROOT_OWNED) && status.st_uid != 0) {
+    if (((step->flags & STEP_ROOT_OWNED) && status.st_uid != 0) || ((step->flags & STEP_OWN) && status.st_uid != getuid())) {
         step->facts.source_error = EPERM;
         return;
     }

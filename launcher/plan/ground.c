@@ -68,6 +68,13 @@ static void part_add(struct plan *plan, const struct image *image, const struct 
  * directory of the host would be open to users wherever another layer says so. An image's files are whoever can read it's. */
 #define DIRECTORY_LAYER "the kernel would look into it with root's rights"
 
+/* What waits for a user's server waits for him: his image's loop device would hold up everybody who looks at it. Where images
+ * are limited, policy_image() refuses it instead. */
+static bool served(const struct image *image, const struct config *config)
+{
+    return image->format != FORMAT_DIRECTORY && !policy_limited(config) && policy_served(image->fd);
+}
+
 /* Why the kernel may not do for this user what the launch needs, or NULL. */
 static const char *setuid_obstacle(const struct plan_inputs *inputs)
 {
@@ -81,6 +88,8 @@ static const char *setuid_obstacle(const struct plan_inputs *inputs)
                                                         : "\"allow setuid-mount squashfs\" in the configuration";
     if (image->root.no_kernel != NULL)
         return image->root.no_kernel;
+    if (served(image, config))
+        return "the image lies in a FUSE file system";
     if (image->overlay_count > 0 && !config->setuid_extfs)
         return "the image's overlay partition: \"allow setuid-mount extfs = no\" in the configuration";
     if (image->format == FORMAT_DIRECTORY && (inputs->request->overlay_count > 0 || inputs->request->writable_tmpfs))
@@ -93,6 +102,8 @@ static const char *setuid_obstacle(const struct plan_inputs *inputs)
             return "an overlay image that the configuration keeps from the kernel";
         if (overlay->root.no_kernel != NULL)
             return overlay->root.no_kernel;
+        if (served(overlay, config))
+            return "an overlay image in a FUSE file system";
     }
     return NULL;
 }

@@ -79,8 +79,7 @@ bool policy_limited(const struct config *config)
                config->limit_container_paths_count > 0;
 }
 
-/* A user may be the server, and then he says whose the files are. */
-static bool served_by_user(int fd)
+bool policy_served(int fd)
 {
     struct statfs status;
 
@@ -93,7 +92,7 @@ bool policy_image(const struct image *image, const struct config *config, bool e
         return false;
     if (!enforced || !policy_limited(config))
         return true;
-    if (served_by_user(image->fd))
+    if (policy_served(image->fd))
         return error_set(error, 0, "the image lies in a FUSE file system, whose owners and paths are what its server says, and "
                          "images are limited here (\"limit container ...\" in %s): copy it to another place", config->path);
     if (!id_listed("/etc/passwd", config->limit_container_owners, config->limit_container_owners_count, image->owner))

@@ -7,6 +7,9 @@
 /* The rules on formats, for everyone; those on owners, groups and paths where they bind: in SUID mode, not for root. */
 bool policy_image(const struct image *image, const struct config *config, bool enforced, struct error *error);
 
+/* Whether a file lies in a FUSE file system: a user may be its server, who says whose the files are, and when they answer. */
+bool policy_served(int fd);
+
 /* Whether the configuration limits whose images, or images of which places, may run. */
 bool policy_limited(const struct config *config);
 

@@ -165,6 +165,8 @@ static void add_home(struct plan *plan, const struct plan_inputs *inputs)
     else if (source != NULL) /* --fakeroot without an account: nothing to show as /root */
         step = plan_add(plan, STEP_BIND, source, home, STEP_NODEV,
                         request->home_source != NULL ? plan_asked(inputs, "--home") : "default (mount home)");
+    if (step != NULL && !inputs->config->user_bind_control && plan->mode == MODE_SETUID) /* who forges a request names any */
+        step->flags |= STEP_OWN;
     if (step != NULL && (request->home_source != NULL || (request->contain && request->workdir != NULL)))
         step->missing_source = step->missing_target = LOSS_STOP;
 }

@@ -83,7 +83,7 @@ def parse(text: str) -> Uri | None:
     name, colon, rest = text.partition(":")
     transport = _BY_NAME.get(name.lower())
     if not colon or transport is None:
-        if _SCHEME.match(text) and not os.path.lexists(text):
+        if name.lower() != "file" and _SCHEME.match(text) and not os.path.lexists(text):  # `import` knows file:
             raise _unknown(name, rest)
         return None
     if transport.is_web:

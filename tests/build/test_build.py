@@ -237,7 +237,7 @@ def test_closed_standard_streams_do_no_harm(build: Build, definition: Definition
         ("Bootstrap: debootstrap\nOSVersion: stable\nMirrorURL: -x\n", 'MirrorURL: "-x" is none'),
         ("Bootstrap: localimage\n", "bootstrap agent localimage needs From"),
         ("Bootstrap: localimage\nFrom: nowhere\n", "x.def:2: From: nowhere: No such file or directory"),
-        ("Bootstrap: localimage\nFrom: x.def\n", "x.def: unknown format"),
+        ("Bootstrap: localimage\nFrom: x.def\n", "x.def: a definition file, not an image"),
         ("Bootstrap: scratch\n%post\n    true\n", "x.def:2: %post needs /bin/sh, which is not in the image"),
     ],
 )
@@ -254,7 +254,7 @@ def test_sources_that_are_no_definition(build: Build) -> None:
     message = build.fails("build", "x.sif", "windows.def")
     assert message == "windows.def: text of 16-bit letters, as Windows writes it (save it as UTF-8)"
     build.write("damaged", "Bootstrap: x\0")
-    assert "unknown format" in build.fails("build", "x.sif", "damaged")
+    assert "damaged: a definition file, not an image" in build.fails("build", "x.sif", "damaged")
 
 
 def test_the_same_definition_makes_the_same_file(build: Build, definition: Definition) -> None:

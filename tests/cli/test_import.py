@@ -318,7 +318,7 @@ def test_sources_that_are_not_there_are_one_line(person: Person, image: Path) ->
         ("http://host.invalid/x.tar", ["lookup host.invalid", "no such host"]),
         ("https://host.invalid/x.tar", ["lookup host.invalid", "no such host"]),
         ("docker://host.invalid/debian", ["lookup host.invalid", "no such host"]),
-        ("strange://x", ["strange", "no transport"]),
+        ("strange://x", ["strange", "unknown transport"]),
         (".", ["is a directory"]),
     ):
         person("import", image, word).refused(*words)

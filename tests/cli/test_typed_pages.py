@@ -21,7 +21,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 PROGRAM = re.compile(r"(?:^|[|;] ?|\$ |sudo |srun |mpirun -np \d+ )singularity ((?!\[).*)")
 LAUNCHES = ("exec", "run", "shell", "test")
-OF_OTHERS = {"--remove-destination"}  # of cp
+OF_OTHERS = {"--remove-destination", "--rm", "--volume", "--gpus", "--privileged", "--entrypoint"}  # of cp and Docker
 
 
 def lines(path: Path) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import syscalls
+from images import squashfs
 from launching import Launcher, Mode
 
 if TYPE_CHECKING:
@@ -186,7 +187,10 @@ def test_a_user_who_cannot_be_had_is_told(launch: Launcher, made: Callable[..., 
     else:
         options = ["--no-mount", "proc"]
     words = {"kernel": "no user namespace", "configuration": "allow user ns", "no /proc": "needs /proc"}[why]
-    result = launch("exec", "--compat", *options, made("app", "/srv/present"), "sh", "-c", "id -u; pwd; echo $HOME")
+    image = made("app", "/srv/present")
+    if not options:  # over a directory there is no overlay without a user namespace
+        image = squashfs(image, image.with_name("tree.squashfs"))
+    result = launch("exec", "--compat", *options, image, "sh", "-c", "id -u; pwd; echo $HOME")
     assert result.warned("USER app of the image", words).lines == [
         str(launch.account.uid), "/srv/present", str(launch.home_inside)
     ]  # fmt: skip
