@@ -15,12 +15,12 @@ from pathlib import Path
 
 import rattler
 
-PREFIX = "/opt/anaconda1anaconda2anaconda3"  # the placeholder that conda's own builds use
+PREFIX = "/opt/anaconda1anaconda2anaconda3"  # as conda's own builds write it, for the installer to replace
 PYTHON = Path("/usr/lib/python3.11")
 
 
 def package(channel: Path, name: str, version: str, tree: Path, depends: list[str]) -> None:
-    """A package in the format `.tar.bz2`, with its list of files; those with the placeholder say so."""
+    """A package in the format `.tar.bz2`, with its list of files; those that hold PREFIX say so."""
     paths = []
     for path in sorted(tree.rglob("*")):
         if path.is_dir() and not path.is_symlink():
