@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import machine
 import pytest
+from hypothesis import HealthCheck, settings
 from images import TOOL_ENVIRONMENT, Images
 from ordinary_user import CLONE_NEWNS, MS_PRIVATE, MS_REC, mount, unshare
 
@@ -36,6 +37,7 @@ KEPT += ("PYTEST_", "TERM", "COLUMNS")
 def pytest_configure(config: pytest.Config) -> None:
     live_alone()
     live_as_usual()
+    be_patient()
     config.addinivalue_line("markers", "needs(*names): what the machine must have (tests/machine.py); else skipped")
     config.addinivalue_line("markers", "modes(*names): the launch modes of an end-to-end test: suid, userns, root")
     config.addinivalue_line("markers", "formats(*names): the image formats of an end-to-end test")
@@ -47,6 +49,12 @@ def live_alone() -> None:
         with suppress(OSError):  # in a container, most likely
             unshare(CLONE_NEWNS)
             mount("none", "/", flags=MS_REC | MS_PRIVATE)
+
+
+def be_patient() -> None:
+    """No example fails for the time that it takes: the machine may be busy."""
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
 
 
 def live_as_usual() -> None:

@@ -28,7 +28,6 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "400"))
 SECONDS = 5.0  # of this process
 BOUNDED = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     print_blob=True,
 )

@@ -169,7 +169,7 @@ def seed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return data
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_only_one_exception_leaves_the_reader(seed: bytes, data: st.DataObject) -> None:
     """R-P5, R-I7's time."""

@@ -210,7 +210,7 @@ def interesting(data: bytes) -> list[int]:
     return [at for at, byte in enumerate(data) if byte and not 200_000 < at < 320_000]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_only_one_exception_leaves_the_reader(seed: bytes, data: st.DataObject) -> None:
     """R-P5, and R-I7's time."""

@@ -84,7 +84,7 @@ def test_links_in_a_circle_are_an_error() -> None:
         followed([link("a", "b"), link("b", "a")], file("a/x"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.lists(NAMES, min_size=1, max_size=3).map("/".join), max_size=6),
     st.dictionaries(st.lists(NAMES, min_size=1, max_size=3).map("/".join), TARGETS, max_size=5),

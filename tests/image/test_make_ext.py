@@ -331,7 +331,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(parts=st.lists(entries(), min_size=1, max_size=3))
 def test_whatever_replaces_whatever_the_file_system_is_whole(empty: Path, parts: list[list[Entry]]) -> None:
     image = empty.with_name("changed")

@@ -82,13 +82,13 @@ def test_variables_of_before_are_used_and_changed_ones_are_told() -> None:
     assert found.values == {"PATH": "/a:/bin:/b", "SAME": "x", "TWO": "1"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(st.sampled_from("AB=$ \n'\"\\`(){};&|<#:-~/x\0"), max_size=40))
 def test_no_text_is_too_odd(script: str) -> None:
     constant.exported({"s": script}, {"A": "a"})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(st.sampled_from("AB=$ \n'\"\\{}:-x#;"), max_size=24))
 def test_what_is_taken_for_constant_is_what_a_shell_finds(text: str) -> None:
     """Where all of a script was understood, and the shell has nothing to complain about."""

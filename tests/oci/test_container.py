@@ -112,7 +112,7 @@ def test_the_image_sets_path_always_and_others_when_nothing_has(tmp_path: Path) 
     assert out == "/a:/b|host|x=y|unset\n"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8), max_size=4))
 def test_any_words_arrive(words: list[str]) -> None:
     script = container.runscript(["printf", "<%s>", "x", *words], [])
