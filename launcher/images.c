@@ -1,3 +1,4 @@
+/* The image and the overlays of a launch: opened once, as the user, and locked while they are used. */
 #include "images.h"
 
 #include <errno.h>
@@ -21,6 +22,16 @@ static bool not_host_root(const struct image *image, const char *path, struct er
            error_set(error, 0, "%.500s is the host's root directory: it cannot be part of a container", path);
 }
 
+static bool overlay_open(const struct request *request, uint32_t number, struct image *overlay, struct error *error)
+{
+    const char *path = request->overlay[number].first;
+    struct error found = {0};
+
+    if (!image_open(path, overlay_writable(request, number), overlay, &found))
+        return error_set(error, 0, "overlay %s", found.text);
+    return not_host_root(overlay, path, error);
+}
+
 bool images_open(const struct request *request, struct images *images, struct error *error)
 {
     if (!image_open(request->image, request->writable, &images->image, error) ||
@@ -29,8 +40,7 @@ bool images_open(const struct request *request, struct images *images, struct er
     if (request->overlay_count > IMAGES_OVERLAYS)
         return error_set(error, 0, "more than %d overlays", IMAGES_OVERLAYS);
     for (uint32_t i = 0; i < request->overlay_count; i++)
-        if (!image_open(request->overlay[i].first, overlay_writable(request, i), &images->overlays[i], error) ||
-            !not_host_root(&images->overlays[i], request->overlay[i].first, error))
+        if (!overlay_open(request, i, &images->overlays[i], error))
             return false;
     return true;
 }

@@ -116,10 +116,11 @@ static void build_root(struct plan_inputs *inputs, struct stage *stage)
         plan_print(&plan, inputs, request.dry_run == DRY_RUN_JSON, stdout);
         _exit(0);
     }
-    if (!perform_layer(&plan, stage)) {
-        inputs->overlay_refused = true;
+    inputs->overlay_refused = perform_layer(&plan, stage);
+    if (inputs->overlay_refused != 0) {
+        message_verbose("the kernel refused the overlay: %s", strerrordesc_np(inputs->overlay_refused));
         plan_or_stop(plan_layers, inputs);
-        if (!perform_layer(&plan, stage))
+        if (perform_layer(&plan, stage) != 0)
             stop(0, "the root directory cannot be layered");
     }
     perform_steps(&plan, stage);

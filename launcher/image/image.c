@@ -41,7 +41,7 @@ static bool explain_other(const uint8_t *head, size_t size, struct error *error)
                              others[i].what);
     if (size > 0 && head[0] == '<')
         return error_set(error, 0, "a web page, not an image (the download went wrong: remove the file, pull again)");
-    return error_set(error, 0, "unknown format: not a directory, squashfs, ext3, SIF or 2.x image");
+    return error_set(error, 0, "unknown format (known are directories, SIF, squashfs, ext3 and archive files)");
 }
 
 static bool line_begins(const uint8_t *head, size_t size, const char *words)

@@ -1,3 +1,4 @@
+/* The image's root directory with what is laid over it: an overlay of the kernel's, of fuse-overlayfs, or an underlay. */
 #include "perform.h"
 
 #include <dirent.h>
@@ -42,8 +43,14 @@ struct layers {
     int count;
 };
 
+/* The kernel copies a layer's mode when it mounts the overlay; of the root of a file system that is served it has none yet,
+ * unless somebody has asked. */
 static void layer_add(struct layers *layers, const char *key, int directory)
 {
+    struct stat status;
+
+    if (fstat(directory, &status) < 0)
+        stop(errno, "a layer of the overlay");
     layers->keys[layers->count] = key;
     layers->directories[layers->count++] = directory;
 }
@@ -99,7 +106,8 @@ static void layers_collect(const struct plan *plan, const struct stage *stage, s
                                                    : session_entry(&stage->session, writable[i][1], true, O_PATH));
 }
 
-static bool overlay(const struct plan *plan, struct stage *stage)
+/* Returns 0, or why the kernel refuses, an errno. */
+static int overlay(const struct plan *plan, struct stage *stage)
 {
     struct layers layers = {.count = 0};
     bool served = plan->layer == LAYER_OVERLAY_FUSE, writable = plan->writable_part >= 0;
@@ -116,15 +124,13 @@ static bool overlay(const struct plan *plan, struct stage *stage)
     layers_text(&layers, served ? FUSE_LAYERS_FIRST : -1, options, sizeof options);
     int tree = served ? fuse_overlay(&stage->session, options, layers.directories, layers.count)
                       : mount_new(&stage->session, &filesystem);
-    if (tree < 0) {
-        message_verbose("the kernel refused the overlay: %s", strerrordesc_np(errno));
-        return false;
-    }
+    if (tree < 0)
+        return errno;
     OWNED_FD place = session_entry(&stage->session, "root", true, O_PATH);
     if (mount_attach(tree, place) < 0)
         stop(errno, "attach the overlay");
     stage->root = tree;
-    return true;
+    return 0;
 }
 
 /* ---- underlay ---- */
@@ -198,7 +204,7 @@ static void underlay_all(const struct plan *plan, struct stage *stage)
     }
 }
 
-bool perform_layer(const struct plan *plan, struct stage *stage)
+int perform_layer(const struct plan *plan, struct stage *stage)
 {
     message_debug("Layer: %s", plan->layer_reason);
     if (plan->image_writable)
@@ -207,5 +213,5 @@ bool perform_layer(const struct plan *plan, struct stage *stage)
         return overlay(plan, stage);
     if (plan->layer == LAYER_UNDERLAY)
         underlay_all(plan, stage);
-    return true;
+    return 0;
 }

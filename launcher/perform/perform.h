@@ -18,8 +18,8 @@ struct stage {
 /* Namespaces, the session directory, the file systems of the image and its overlays. */
 void perform_ground(struct plan *plan, struct stage *stage, const struct caller *caller);
 
-/* What the layer is made of, on top of the parts; false when the kernel refuses the overlay, with nothing done. */
-bool perform_layer(const struct plan *plan, struct stage *stage);
+/* What the layer is made of, on top of the parts. Returns 0, or the errno with which the kernel refuses the overlay, nothing done. */
+int perform_layer(const struct plan *plan, struct stage *stage);
 
 /* Each step that is not skipped, in order. */
 void perform_steps(const struct plan *plan, struct stage *stage);

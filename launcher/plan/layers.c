@@ -1,3 +1,4 @@
+/* Which mount points the image lacks, and what is laid over it for them: data only. */
 #include "plan.h"
 
 #include <errno.h>
@@ -15,7 +16,11 @@ static const char *skip_text(const struct step *step)
 
 static bool judge_source(struct step *step, struct error *error)
 {
-    if (step->kind != STEP_BIND || step->facts.source_type != 0 || step->skipped != NULL)
+    if (step->kind != STEP_BIND || step->skipped != NULL)
+        return true;
+    if ((step->flags & STEP_IS_DIRECTORY) && step->missing_source == LOSS_STOP && S_ISREG(step->facts.source_type))
+        return error_set(error, ENOTDIR, "%s (%s)", step->source, step->reason);
+    if (step->facts.source_type != 0)
         return true;
     if (step->facts.source_error == EMFILE || step->facts.source_error == ENFILE)
         return error_set(error, step->facts.source_error, "mount source %s", step->source);
@@ -57,6 +62,13 @@ bool step_must_be_made(const struct step *step)
 {
     return step->skipped == NULL && *step->target != '\0' && !step->facts.covered && !step->facts.target_found &&
            step->kind != STEP_LINK && step->facts.parent != NULL;
+}
+
+const char *step_loss(int number)
+{
+    if (number == ENOENT)
+        return "the image lacks it, and it cannot be made there (--no-mount leaves it out)";
+    return strerrordesc_np(number);
 }
 
 /* Where nothing can be made, what was asked for ends the launch. */
@@ -106,7 +118,7 @@ static bool overlay_asked(const struct plan *plan)
 static bool overlay_possible(const struct plan *plan, const struct plan_inputs *inputs)
 {
     return !(plan->mode == MODE_SETUID && plan->parts[0].way == WAY_BIND) && inputs->config->enable_overlay != CHOICE_NO &&
-           !inputs->overlay_refused && !inputs->request->underlay && !inputs->request->disable_overlay;
+           inputs->overlay_refused == 0 && !inputs->request->underlay && !inputs->request->disable_overlay;
 }
 
 /* What must be made where; returns how many entries an underlay would bind. */
@@ -124,6 +136,19 @@ static uint32_t collect(struct plan *plan)
     return entries;
 }
 
+/* What was asked for needs an overlay, which the kernel refused. */
+static bool refused(int reason, struct error *error)
+{
+    if (reason == EPERM)
+        return error_set(error, 0, "this kernel does not let users mount an overlay (Linux 5.11 or newer does): "
+                         "--overlay and --writable-tmpfs need one");
+    if (reason == ELOOP)
+        return error_set(error, 0, "an overlay and the image, or two overlays, are the same directory or lie in one another: "
+                         "use a directory of its own for each overlay");
+    return error_set(error, reason, "the kernel refuses the overlay (the file system of an overlay directory must keep extended "
+                     "attributes, and be no overlay itself: use one elsewhere, or an image of \"overlay create\")");
+}
+
 static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
     uint32_t entries = collect(plan);
@@ -135,9 +160,8 @@ static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, st
         bool served = plan->writable_part > 0 && plan->parts[plan->writable_part].way == WAY_FUSE;
         plan->layer = served ? LAYER_OVERLAY_FUSE : LAYER_OVERLAY;
         plan->layer_reason = plan->writable_part == 0 ? plan_asked(inputs, "--writable-tmpfs") : "overlays were asked for";
-        if (inputs->overlay_refused)
-            return error_set(error, 0, "this kernel does not let users mount an overlay (Linux 5.11 or newer does): "
-                             "--overlay and --writable-tmpfs need one");
+        if (inputs->overlay_refused != 0)
+            return refused(inputs->overlay_refused, error);
         return inputs->config->enable_overlay != CHOICE_NO ||
                error_set(error, 0, "overlays are not allowed here (\"enable overlay = no\" in %s)", inputs->config->path);
     }

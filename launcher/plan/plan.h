@@ -55,6 +55,7 @@ enum step_flag {
     STEP_ONLY_IF_MISSING = 1 << 12, /* skipped when the image has the target */
     STEP_LIBRARY = 1 << 13,     /* skipped unless the image needs it and it can load there */
     STEP_UNLOADABLE = 1 << 14,  /* ... and it cannot */
+    STEP_IS_DIRECTORY = 1 << 15, /* the source must be a directory */
 };
 
 /* What a look at the host and into the image found about one step. */
@@ -175,7 +176,7 @@ struct plan_inputs {
     const struct caller *caller;
     const char *const *host_mounts; /* for "mount hostfs", or NULL */
     bool setuid;            /* privilege can be raised */
-    bool overlay_refused;   /* the kernel refused the overlay: plan without */
+    int overlay_refused;    /* why the kernel refused the overlay, an errno: plan without; 0: it did not */
 };
 
 /* Text that lives as long as the plan; stops the process when the store is full. */
@@ -221,6 +222,9 @@ void plan_oci_user(struct plan *plan, const struct plan_inputs *inputs, const ch
 
 /* Whether a step's mount point is missing in the image and is made in a layer; whether it is a directory. */
 bool step_must_be_made(const struct step *step);
+
+/* Why a mount is left out for want of its mount point, `number` an errno. */
+const char *step_loss(int number);
 bool step_is_directory(const struct step *step);
 
 /* Adds one step and returns it; stops the process when there are too many. */

@@ -82,6 +82,10 @@ def test_a_missing_home_source_is_fatal(launch: Launcher, images: Images, direct
 
 @pytest.mark.needs("root")
 @pytest.mark.formats("sandbox", "sif")
+def test_a_home_source_that_is_a_file_is_fatal(launch: Launcher, images: Images) -> None:
+    launch("exec", "--home", images.sif, images.sandbox, "true").refused(f"{images.sif} (--home): Not a directory")
+
+
 def test_contain_gives_an_empty_home_that_is_gone_afterwards(launch: Launcher, image: Path) -> None:
     (launch.home / "data").write_text("from outside\n")
     result = launch("exec", "--contain", image, "sh", "-c", "pwd; ls -A ~; echo x > ~/made; cat ~/made").ok()

@@ -247,7 +247,29 @@ def test_writable_does_not_go_with_an_overlay(launch: Launcher, own_sandbox: Pat
 
 
 def test_a_missing_overlay_is_named(launch: Launcher, images: Images, directory: Path) -> None:
-    launch("exec", "--overlay", directory / "missing", images.sandbox, "true").refused("missing")
+    launch("exec", "--overlay", directory / "missing", images.sandbox, "true").refused(
+        f"overlay {directory}/missing: no such image"
+    )
+
+
+@pytest.mark.needs("overlay", "fuse", "fuse2fs")
+def test_a_whole_image_may_lie_on_top(launch: Launcher, images: Images, directory: Path) -> None:
+    """Its root directory, which nothing has looked at before, becomes the container's."""
+    tree = images.old_tree(directory / "tree")
+    (tree / "here").write_text("two")
+    top = extfs(tree, directory / "top.img", line=True, mebibytes=16)
+    assert launch("exec", "--overlay", f"{top}:ro", images.sif, "cat", "/here").ok().out == "two"
+
+
+@pytest.mark.needs("overlay")
+@pytest.mark.parametrize("overlay", ["sandbox", "sandbox/inner"])
+def test_an_overlay_in_the_image_is_named_as_the_fault(
+    launch: Launcher, images: Images, directory: Path, overlay: str
+) -> None:
+    images.modern_tree(directory / "sandbox")
+    (directory / "sandbox/inner").mkdir()
+    overlay = f"{directory / overlay}:ro"
+    launch("exec", "--overlay", overlay, directory / "sandbox", "true").refused("lie in one another")
 
 
 @pytest.mark.needs("overlay", "fuse", "squashfuse", "fuse2fs")
