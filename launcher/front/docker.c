@@ -1,3 +1,4 @@
+/* Docker's options and letters, and what does the same here: data for one line of help. */
 #include "docker.h"
 
 #include <string.h>
@@ -27,6 +28,11 @@ static const struct {
     {"tmpfs", "--scratch"},
     {"read-only", "leave it out, images are written with --writable only"},
     {"init", "--pid"},
+    {"label", left_out},
+    {"pull", "leave it out, docker://NAME:TAG is asked for each time"},
+    {"restart", "leave it out, or let the batch system start jobs again"},
+    {"shm-size", "leave it out, /dev/shm is the host's"},
+    {"ulimit", "leave it out, the limits of your shell hold inside"},
 };
 
 const char *docker_long(const char *name, size_t length)
@@ -41,6 +47,8 @@ const char *docker_letter(char letter, const char *value)
 {
     if (letter == 't')
         return terminal;
+    if (letter == 'm')
+        return "leave it out, the batch system or the limits of your shell bound memory";
     if (letter == 'v' && strchr(value, ':') != NULL) /* else it is --verbose at a wrong place */
         return docker_long("volume", strlen("volume"));
     return NULL;

@@ -11,7 +11,7 @@ from singularity.build.agents import debootstrap, installer
 from singularity.build.forecast import Fate
 from singularity.build.plan import Action, Plan
 from singularity.build.request import Target
-from singularity.errors import DefinitionError, SingularityError, ToolError
+from singularity.errors import BuildError, DefinitionError, SingularityError, ToolError
 from singularity.image.root import Root
 
 _OF_DEBIAN = frozenset({"debootstrap", "mmdebstrap"})
@@ -24,12 +24,12 @@ def missing(plan: Plan) -> Iterator[SingularityError]:
     yield from _missing_files(plan)
 
 
-def _missing_tools(plan: Plan) -> Iterator[ToolError]:
+def _missing_tools(plan: Plan) -> Iterator[SingularityError]:
     """Of agents, unless the cache has what they would make, and of the last step, which comes after all the work."""
     prepared = False  # by a script on the host
     for index, step in enumerate(plan.steps):
         names: tuple[str, ...] = ()
-        purpose = ""
+        purpose = agent = ""
         if step.action is Action.HOST_SCRIPT:
             prepared = True
         elif step.action is Action.BOOTSTRAP and not prepared:
@@ -42,7 +42,9 @@ def _missing_tools(plan: Plan) -> Iterator[ToolError]:
             continue
         try:
             installer.find_first(names, purpose=purpose)
-        except ToolError as error:
+            if agent == "debootstrap":
+                debootstrap.require_script(plan.definition.stages[step.stage])
+        except (ToolError, BuildError) as error:
             if forecast.fates(plan)[index] is Fate.DONE:
                 yield error
 

@@ -55,7 +55,8 @@ def _build(target: Path, request: BuildRequest, options: Mapping[str, Any]) -> N
     if target.is_dir():
         _refuse_directory(target, source_, update=options["update"])
     else:
-        _refuse_definition(target, source_)
+        hint = f"TARGET comes first: singularity build {source_} {target}" if source_ else "name another file"
+        source.refuse_target(target, hint=hint)
     definition = source.read(
         source_, request.arguments, unused_allowed=request.unused_arguments_allowed, header_optional=request.update
     )
@@ -77,17 +78,6 @@ def _build(target: Path, request: BuildRequest, options: Mapping[str, Any]) -> N
             if made.steps[0].action is not Action.CONVERT:  # which needs no root file system on disk
                 raise
     perform.perform(replace(made, request=replace(request, overwrite=may_replace)))
-
-
-def _refuse_definition(target: Path, source_: str) -> None:
-    """Raises UsageError for a target that is a definition file, --force or not: the two may have changed places."""
-    try:
-        if not target.is_file() or not source.is_definition(target):
-            return
-    except OSError:
-        return  # what must be there, and readable, is asked for later
-    hint = f"TARGET comes first: singularity build {source_} {target}" if source_ else "name another file"
-    raise UsageError(f"{target}: a definition file is never replaced", hint=hint)
 
 
 def _refuse_directory(target: Path, source_: str, *, update: bool) -> None:

@@ -18,7 +18,6 @@ import click
 from singularity import paths
 from singularity.cli.command import Verb
 from singularity.cli.options_table import Entry, entries
-from singularity.cli.verbs import NOT_HERE
 from singularity.console import Level
 from singularity.errors import FileError, ImageError, SingularityError, UsageError
 from singularity.variables import PREFIXES, truth, variable
@@ -63,8 +62,6 @@ def command(argv: tuple[str, ...]) -> int:
     """Launches what a URI names or an archive, or says why it cannot. `argv` is the launch as it was typed."""
     launch = read(argv)
     image = launch.image
-    if image.startswith("instance:"):
-        raise ImageError(f"{image}: not in this version: instances", hint=NOT_HERE["instance"])
     _say_as_much_as_asked(launch)
     from singularity.sources import uri
 

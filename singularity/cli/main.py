@@ -231,6 +231,8 @@ def _as_usage_error(error: click.ClickException) -> UsageError:
         if path and error.option_name in (name for entry in entries("global") for name in entry.spellings):
             what = f"option {error.option_name} goes before the verb"
             return UsageError(what, hint="singularity [global options] VERB")
+        if path == "build" and error.option_name in ("-t", "--tag"):
+            see = "it is Docker's; here: TARGET is a file, singularity build IMAGE.sif Dockerfile"
         near = suggestion(error.option_name, _long_options(context))
         return UsageError(f"unknown option {error.option_name}{about}", hint=near or see)
     if isinstance(error, click.BadOptionUsage):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from singularity import console, files, kept
+from singularity.definition import source
 from singularity.errors import FileError, ImageError, UsageError
 from singularity.sources import fetch as fetches
 from singularity.sources import images, uri
@@ -30,6 +31,7 @@ def pull(words: Sequence[str], directory: Path, options: Mapping[str, Any]) -> N
         raise ImageError(f"No transport type URI supplied: {text}", hint="such as docker://NAME:TAG")
     target = _target(targets, directory, named, options["name"])
     overwrite, sandbox = options["force"], options["sandbox"]
+    source.refuse_target(target, hint="name another file")
     _refuse(target, overwrite=overwrite)
     fetch = fetches.from_options(options)
     with _made(directory):
@@ -86,7 +88,6 @@ def _sandbox(target: Path, named: Uri, fetch: Fetch, *, overwrite: bool) -> None
     from singularity.build import fakeroot, perform
     from singularity.build.plan import plan
     from singularity.build.request import BuildRequest, Target
-    from singularity.definition import source
 
     request = BuildRequest(
         target=target,

@@ -10,7 +10,7 @@ from singularity.definition import version1
 from singularity.definition.model import Definition, Field, Stage
 from singularity.definition.parse import SIZE_LIMIT, parse
 from singularity.definition.template import Expanded, expand
-from singularity.errors import DefinitionError, FileError, ImageError
+from singularity.errors import DefinitionError, FileError, ImageError, UsageError
 from singularity.image.identify import Format, identify
 from singularity.sources import uri
 
@@ -44,6 +44,8 @@ def read(
         image = identify(path)
         if (path / "oci-layout").is_file():
             raise ImageError(f"{source}: an OCI layout, no root file system", hint=f"oci:{source} is the image in it")
+        if image.format is Format.DIRECTORY and os.access(path, os.R_OK) and not os.listdir(path):
+            raise ImageError(f"{source}: an empty directory, not an image")
         if image.format is Format.TAR and _holds_layers(path):
             hint = f"oci-archive:{source} or docker-archive:{source} is the image in it"
             raise ImageError(f"{source}: an archive of layers, no root file system", hint=hint)
@@ -85,6 +87,16 @@ def is_definition(path: Path) -> bool:
     if not data or b"\0" in data:
         return False
     return path.name.endswith(".def") or path.name.startswith("Singularity") or bool(_SIGN.search(data))
+
+
+def refuse_target(target: Path, *, hint: str) -> None:
+    """Raises UsageError for a target that is a definition file, --force or not: words may have changed places."""
+    try:
+        if not target.is_file() or not is_definition(target):
+            return
+    except OSError:
+        return  # what must be there, and readable, is asked for later
+    raise UsageError(f"{target}: a definition file is never replaced", hint=hint)
 
 
 def _text(path: Path) -> str | None:

@@ -59,6 +59,8 @@ def identify(path: Path) -> Image:
     """Recognises an image. Raises FileError when it cannot be read, ImageError when it is no image or is damaged."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise FileError.missing(path) from error
     except OSError as error:
         raise FileError.because(path, error) from error
     try:

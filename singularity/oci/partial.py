@@ -109,7 +109,7 @@ class Download:
             missing = self.size - position
             raise FileError(f"{self.name}: its last {missing} bytes did not come", hint="try again: it goes on there")
         if hashed and self.digest and hashed.hexdigest() != self.digest.digits:
-            what = f"{self.name}: what came is not what {self.digest} names"
+            what = f"{self.name}: what came is not what {str(self.digest)[:19]} names"
             raise _OtherBytesError(what, hint="damaged on its way, or changed there")
 
 

@@ -101,6 +101,9 @@ def parse(text: str) -> Uri | None:
 def _unknown(name: str, rest: str) -> ImageError:
     from difflib import get_close_matches
 
+    if name.lower() == "instance":
+        hint = "a program runs in the background as any other: singularity run IMAGE &"
+        return ImageError(f"{name}:{rest}: not in this version: instances", hint=hint)
     near = get_close_matches(name.lower(), list(_BY_NAME), n=1)
     hint = f"did you mean {near[0]}:{rest}?" if near else f"known are {', '.join(_BY_NAME)}"
     return ImageError(f'{name}:{rest}: unknown transport "{name}"', hint=hint)

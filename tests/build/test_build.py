@@ -332,6 +332,12 @@ def test_quiet_builds_show_what_scripts_say_and_nothing_else(build: Build, defin
     assert done.stderr == f"FATAL:   {path}:5: %test failed with status 1\n"
 
 
+def test_an_empty_directory_is_no_image(build: Build) -> None:
+    (build.directory / "empty").mkdir()
+    assert build.fails("build", "x.sif", "empty") == "empty: an empty directory, not an image"
+    assert build.leftovers() == []
+
+
 def test_a_definition_file_is_never_replaced(build: Build, definition: Definition) -> None:
     """TARGET and SOURCE typed the wrong way round, which --force and an answered question must not make a loss."""
     path = definition("%post\n    touch /made\n")

@@ -68,5 +68,6 @@ def test_a_script_of_the_host_may_install_what_the_agent_needs(build: Build) -> 
 def test_the_way_out_is_named_where_debootstrap_knows_no_such_suite(build: Build) -> None:
     build.write("x.def", "BootStrap: debootstrap\nOSVersion: wayward\nMirrorURL: http://127.0.0.1:1/\n")
     message = build.fails("build", "x.tar", "x.def")
+    assert message in build.ok("build", "--dry-run", "x.tar", "x.def").stderr
     known = 'the debootstrap of this machine does not know the suite "wayward" '
     assert message == f"{known}(newer ones do; or say BootStrap: mmdebstrap, which takes any suite)"

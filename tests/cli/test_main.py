@@ -229,7 +229,7 @@ def test_a_directory_without_an_image_is_told(
 def test_debug_messages_have_the_columns_of_the_audit_format(said: Said, level: str) -> None:
     _, _, err = said(level, "inspect", "/nowhere")
     header = (
-        rf"FATAL   \[U={os.geteuid()},P={os.getpid()}\] +main.py:\d+:_end\(\) *: /nowhere: No such file or directory"
+        rf"FATAL   \[U={os.geteuid()},P={os.getpid()}\] +main.py:\d+:_end\(\) *: /nowhere: no such image"
     )
     line = next(line for line in err.splitlines() if line.startswith("FATAL"))
     assert re.fullmatch(header, line)
@@ -239,7 +239,7 @@ def test_debug_messages_have_the_columns_of_the_audit_format(said: Said, level: 
 
 def test_without_debug_no_traceback_is_shown(said: Said) -> None:
     status, _, err = said("inspect", "/nowhere")
-    assert (status, err) == (255, "FATAL:   /nowhere: No such file or directory\n")
+    assert (status, err) == (255, "FATAL:   /nowhere: no such image\n")
 
 
 def test_each_class_of_failure_has_its_status() -> None:
@@ -249,7 +249,7 @@ def test_each_class_of_failure_has_its_status() -> None:
 def test_control_characters_in_messages_are_shown_and_not_obeyed(said: Said) -> None:
     """R-P3."""
     _, _, err = said("inspect", "/no\x1b[31mwhere\n")
-    assert err == "FATAL:   /no\\x1b[31mwhere\\x0a: No such file or directory\n"
+    assert err == "FATAL:   /no\\x1b[31mwhere\\x0a: no such image\n"
 
 
 def test_the_level_is_handed_to_nested_runs(said: Said) -> None:
@@ -317,7 +317,8 @@ def test_output_that_cannot_be_written_is_one_line(words: list[str], images: Ima
     (["shell", "https://host.invalid/x.sif"], "https://host.invalid/x.sif: dial tcp: lookup host.invalid: no such"),
     (["exec", "docker://A B", "true"], '"A B" names no image'),
     (["exec", "instance://web", "true"], "instance://web: not in this version: instances (a program runs"),
-    (["-v", "run", "instance.tar"], "instance.tar: No such file or directory"),
+    (["inspect", "instance://web"], "instance://web: not in this version: instances (a program runs"),
+    (["-v", "run", "instance.tar"], "instance.tar: no such image"),
 ])  # fmt: skip
 def test_a_launch_of_what_cannot_be_launched_is_one_line(said: Said, line: Sequence[str], message: str) -> None:
     status, out, err = said("launch", *line)

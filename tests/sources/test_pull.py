@@ -179,6 +179,15 @@ def test_layers_of_no_bytes_and_without_an_end_are_pulled(
     assert found["etc/end"] == b"no padding"
 
 
+def test_a_definition_file_is_not_replaced_even_by_force(front: Front, image: str, tmp_path: Path) -> None:
+    (tmp_path / "x.def").write_text("BootStrap: scratch\n")
+    words = ["pull", "--no-https", "--force", "x.def", f"docker://{front.host}/{image}"]
+    done = singularity(*words, cwd=tmp_path, status=1)
+    assert done.stderr == "ERROR:   x.def: a definition file is never replaced (name another file)\n"
+    assert (tmp_path / "x.def").read_text() == "BootStrap: scratch\n"
+    assert front.asked == []
+
+
 def test_a_file_is_replaced_only_by_force(front: Front, image: str, tmp_path: Path) -> None:
     path = tmp_path / "greeting_1.0.sif"
     path.write_text("mine")

@@ -65,12 +65,11 @@ def check(stage: Stage, name: str) -> None:
 def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
     """Installs the suite and the packages that `Include` adds. Raises BuildError and ToolError."""
     installer.require_ids("debootstrap")
-    there = {name: shutil.which(name, path=process.search_path()) for name in ("debootstrap", "mmdebstrap")}
-    if there["mmdebstrap"] and not there["debootstrap"]:
+    if _is_replaced():
         logger.info("No debootstrap here: mmdebstrap does its work")
         import_module("singularity.build.agents.mmdebstrap").bootstrap(stage, root, workspace)
         return
-    _require_script(stage.value("osversion"))
+    require_script(stage)
     place = _plain(root)
     argv = command(stage, place, workspace, keyring(stage, workspace))
 
@@ -85,9 +84,16 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
     clean(root)
 
 
-def _require_script(suite: str) -> None:
+def _is_replaced() -> bool:
+    """By mmdebstrap, where that alone is installed."""
+    there = {name: shutil.which(name, path=process.search_path()) for name in ("debootstrap", "mmdebstrap")}
+    return bool(there["mmdebstrap"] and not there["debootstrap"])
+
+
+def require_script(stage: Stage) -> None:
     """debootstrap has a script for each suite that was there in its time. Raises BuildError where it is older."""
-    if _SCRIPTS.is_dir() and not (_SCRIPTS / suite).exists():
+    suite = stage.value("osversion")
+    if not _is_replaced() and _SCRIPTS.is_dir() and not (_SCRIPTS / suite).exists():
         hint = "newer ones do; or say BootStrap: mmdebstrap, which takes any suite"
         raise BuildError(f'the debootstrap of this machine does not know the suite "{suite}"', hint=hint)
 
