@@ -217,6 +217,7 @@ CLANG_ANALYZED = $(patsubst %,build/analyze/clang/%,$(SOURCES) $(wildcard $(MAIN
 lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number of privileged lines
 	@scripts/setup-system lint
 	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check --quiet
 	$(VENV)/bin/mypy --strict
 	@$(MAKE) -k -j$(JOBS) BUILD=build/analyze ANALYZE=yes launcher $(if $(HAS_SLURM),build/analyze/slurm/singularity.so)
 	@$(MAKE) -k -j$(JOBS) clang-analyzed

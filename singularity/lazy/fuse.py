@@ -35,7 +35,6 @@ _STATFS_OUT = struct.Struct("<QQQQQIIII24x")
 _PAGE = 4096
 
 
-
 class Code(IntEnum):
     """The requests that are understood."""
 

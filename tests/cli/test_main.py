@@ -228,9 +228,7 @@ def test_a_directory_without_an_image_is_told(
 @pytest.mark.parametrize("level", ["-d", "--debug"])
 def test_debug_messages_have_the_columns_of_the_audit_format(said: Said, level: str) -> None:
     _, _, err = said(level, "inspect", "/nowhere")
-    header = (
-        rf"FATAL   \[U={os.geteuid()},P={os.getpid()}\] +main.py:\d+:_end\(\) *: /nowhere: no such image"
-    )
+    header = rf"FATAL   \[U={os.geteuid()},P={os.getpid()}\] +main.py:\d+:_end\(\) *: /nowhere: no such image"
     line = next(line for line in err.splitlines() if line.startswith("FATAL"))
     assert re.fullmatch(header, line)
     assert line.index(": /nowhere") == 8 + 19 + 43

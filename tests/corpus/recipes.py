@@ -110,7 +110,7 @@ _SOFTWARE = {
     "node": Stack(
         lines=DEBIAN + _apt("nodejs") + "COPY node_modules /srv/node_modules\n",
         modules="express left-pad",
-        program="cd /srv && node -e 'console.log(require(\"left-pad\")(7, 3, 0), typeof require(\"express\"))'",
+        program='cd /srv && node -e \'console.log(require("left-pad")(7, 3, 0), typeof require("express"))\'',
         prints="007 function",
     ),
     "perl": Stack(

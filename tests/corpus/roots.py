@@ -178,5 +178,3 @@ def wheels(context: Path, packages: str) -> None:
 
 def modules(context: Path, packages: str) -> None:
     run(["npm", "install", "--silent", "--ignore-scripts", "--prefix", context, *packages.split()])
-
-

@@ -15,7 +15,6 @@ import pytest
 from images import Images, extfs, squashfs, tool
 
 if TYPE_CHECKING:
-
     from launching import Launcher
 
 pytestmark = pytest.mark.needs("root", "mke2fs", "fuse", "fuse2fs", "squashfuse", "fuse-overlayfs", "userns")
