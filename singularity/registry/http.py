@@ -32,6 +32,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAME_METHOD = frozenset({307, 308})
 _REDIRECTS_LIMIT = 10
 _NOT_STRICT = range(80, 94)  # X509_V_ERR_*: what OpenSSL refuses where it checks strictly, as Python does since 3.13
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})  # what OpenSSL makes of servers without it
 _UPLOAD_BLOCK = 1 << 18  # bytes that are read and sent at a time
 _ERROR_LIMIT = 64 << 10  # bytes of an error's text that are looked at
 
@@ -326,8 +327,8 @@ def _final(what: str, *, hint: str = "") -> _UnreachableError:
 
 def _advice(error: exceptions.SSLError) -> str:
     """What can be done where TLS does not come about."""
-    cause, reason = _innermost(error), _reason(error)
-    if "WRONG_VERSION_NUMBER" in reason or "record layer failure" in reason.lower():
+    cause = _innermost(error)
+    if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
         return "it speaks http? then: --no-https"
     if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _NOT_STRICT:
         return "the authority must issue it anew, with what RFC 5280 wants: docs/registries.md: certificates"
@@ -353,6 +354,8 @@ def _reason(error: BaseException) -> str:
         return "no answer in time (i/o timeout)"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate not trusted: {error.verify_message.rstrip('.')}"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"no TLS connection: {error.reason.lower().replace('_', ' ')}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
