@@ -1,3 +1,4 @@
+/* singularity.conf: keys and values by the table of config.def, refused where root does not own it alone. */
 #include "config.h"
 
 #include <errno.h>

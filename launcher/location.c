@@ -1,3 +1,4 @@
+/* Where the files of this installation are: compiled in, or beside this program where it can be moved. */
 #include "location.h"
 
 #include <limits.h>

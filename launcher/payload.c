@@ -1,3 +1,4 @@
+/* The end of a launch, in the container and without privilege: variables, the words of the action, the program. */
 #include "payload.h"
 
 #include <stdint.h>

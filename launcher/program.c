@@ -1,3 +1,4 @@
+/* The program of a launch: found by PATH, explained where it cannot start, executed. */
 #include "program.h"
 
 #include <elf.h>

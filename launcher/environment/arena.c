@@ -1,3 +1,4 @@
+/* Memory that is given back at once, with a limit: whoever evaluates an image's scripts has no other. */
 #include "environment/arena.h"
 
 #include <stdalign.h>

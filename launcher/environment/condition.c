@@ -1,3 +1,4 @@
+/* `test` and `[`, by POSIX's rules for the number of words. */
 #include "environment/condition.h"
 
 #include <fcntl.h>

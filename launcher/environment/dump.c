@@ -1,3 +1,4 @@
+/* Variables as text that a shell, or script_read_dump(), reads back. */
 #include "environment/script.h"
 #include "environment/text.h"
 

@@ -1,3 +1,4 @@
+/* Variables of the caller: those that the program sees, and SINGULARITYENV_NAME, which it sees as NAME. */
 #include "environment/host.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* Scripts of an image that need a shell: the image's own runs them, in a child, and tells the variables that it ends with. */
 #include "environment/live.h"
 
 #include <fcntl.h>

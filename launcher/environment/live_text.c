@@ -1,3 +1,4 @@
+/* The text that the image's shell runs for live.c. */
 #include "environment/live_text.h"
 
 #include <stdio.h>

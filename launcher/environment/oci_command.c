@@ -1,3 +1,4 @@
+/* ENTRYPOINT and CMD of a Docker image, from the runscript that a build wrote for them. */
 #include "environment/oci_command.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* PATH: its default, what users put before and behind it, and what every container has at its end. */
 #include "environment/path.h"
 
 #include <string.h>

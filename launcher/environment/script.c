@@ -1,3 +1,5 @@
+/* A shell script that only assigns and tests, evaluated without a shell; what is more than that is live code.
+ * Pure: text and variables in, variables out. */
 #include "environment/script.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* Which scripts of the image set the program's environment, and in which order. */
 #include "environment/scripts.h"
 
 #include <dirent.h>

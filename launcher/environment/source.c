@@ -1,3 +1,4 @@
+/* The bytes of a script. */
 #include "environment/source.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Text that grows in an arena. */
 #include "environment/text.h"
 
 #include <stdarg.h>

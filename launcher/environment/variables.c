@@ -1,3 +1,4 @@
+/* A table of variables, exported or not, with the order in which they were set. */
 #include "environment/variables.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* Words of a shell script: quotes, expansions, assignments. */
 #include "environment/word.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* $'...': the quotes with escapes of ANSI C. */
 #include "environment/word.h"
 
 #include <string.h>

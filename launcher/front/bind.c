@@ -1,3 +1,4 @@
+/* --bind and --mount, and the variables that stand for them: text to binds of the request. */
 #include "bind.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* --add-caps and --drop-caps: names of capabilities to bits of the request. */
 #include "capabilities.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* Variables that the kernel or the C library take away from a setuid program, brought past it under other names. */
 #include "carry.h"
 
 #include <errno.h>

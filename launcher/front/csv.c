@@ -1,3 +1,4 @@
+/* Fields of a text with commas and quotes, one after the other. */
 #include "csv.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* --nv, --rocm and --fabric: which families of host libraries a launch wants, and the variables of its devices. */
 #include "host_families.h"
 
 #include <stdio.h>

@@ -1,3 +1,5 @@
+/* The tables of host libraries (nvliblist.conf and its kin) and the loader's cache: names to files for the request.
+ * Reads files of the host, without privilege. */
 #include "host_list.h"
 
 #include <dirent.h>

@@ -1,3 +1,5 @@
+/* --mpi=host: the host's MPI library and all that it needs, found as the caller's own programs would find it.
+ * Reads files of the host, without privilege. */
 #include "host_mpi.h"
 
 #include <dirent.h>

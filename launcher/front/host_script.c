@@ -1,3 +1,4 @@
+/* A script of the host (init scripts, --env-file): its variables, evaluated here or by /bin/sh in a child. */
 #include "host_script.h"
 
 #include <fcntl.h>

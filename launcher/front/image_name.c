@@ -1,3 +1,4 @@
+/* What the word for the image names: a path, or something that Python makes a path of first. */
 #include "image_name.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* The site's and the user's init scripts, which set variables before a launch. */
 #include "init_script.h"
 
 #include <stdint.h>

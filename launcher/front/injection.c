@@ -1,3 +1,4 @@
+/* --env and --env-file: variables that the program gets whatever the image says. */
 #include "injection.h"
 
 #include <errno.h>

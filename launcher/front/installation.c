@@ -1,3 +1,4 @@
+/* Where the starters, the configuration and Python of this installation lie. */
 #include "installation.h"
 
 #include <errno.h>

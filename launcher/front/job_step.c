@@ -1,3 +1,4 @@
+/* The job step that this process is a rank of, as Slurm, PALS, Hydra and others tell it in variables. */
 #include "job_step.h"
 
 #include <stdbool.h>

@@ -1,3 +1,4 @@
+/* --join: whether this launch shares its container with the other ranks of its job step, and why or why not. */
 #include "join.h"
 
 #include <stdio.h>

@@ -1,3 +1,4 @@
+/* The launch request as it grows from options: where each value came from, for messages and for the starter. */
 #include "launch.h"
 
 #include <errno.h>

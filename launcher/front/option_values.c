@@ -1,3 +1,4 @@
+/* What each option with a value does to the request, by the table of options.def. */
 #include "option_values.h"
 
 #include <arpa/inet.h>

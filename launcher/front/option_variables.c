@@ -1,3 +1,4 @@
+/* SINGULARITY_NAME and APPTAINER_NAME in place of options: found in the environment, applied as if they were typed. */
 #include "option_variables.h"
 
 #include <string.h>

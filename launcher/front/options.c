@@ -1,3 +1,4 @@
+/* The command line by the table of options.def: words to options, and one line where they are wrong. */
 #include "options.h"
 
 #include <stdio.h>

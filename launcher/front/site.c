@@ -1,3 +1,4 @@
+/* What the site's configuration decides before a launch: always nv, always rocm, mpi. */
 #include "site.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+/* The spelling that was perhaps meant. */
 #include "suggest.h"
 
 #include <string.h>

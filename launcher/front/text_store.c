@@ -1,3 +1,4 @@
+/* Texts of the request, in one store of a fixed size; paths made absolute in it. */
 #include "text_store.h"
 
 #include <stdbool.h>

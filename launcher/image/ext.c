@@ -1,3 +1,4 @@
+/* Recognises ext3 and ext4 by the superblock; reads nothing else. */
 #include "bytes.h"
 #include "image.h"
 

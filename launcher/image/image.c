@@ -1,3 +1,4 @@
+/* What an image is, by its bytes: opened once, as the user, and known by descriptor from then on. */
 #include "image.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Recognises a SIF file and finds its partitions for this machine, by its header and descriptors. */
 #include <string.h>
 
 #include "bytes.h"

@@ -1,3 +1,4 @@
+/* Recognises squashfs by the superblock; reads nothing else. */
 #include <string.h>
 
 #include "bytes.h"

@@ -1,3 +1,4 @@
+/* Which of two shared libraries is newer, by their numbers and the symbol versions that they define. */
 #include "age.h"
 
 #include <string.h>

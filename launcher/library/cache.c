@@ -1,3 +1,4 @@
+/* The loader's cache (/etc/ld.so.cache). Pure: bytes in, names out. */
 #include "cache.h"
 
 #include <stdbool.h>

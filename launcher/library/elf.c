@@ -1,3 +1,4 @@
+/* What one ELF file needs and offers: libraries, symbol versions. Pure, bounded, of bytes that anybody may have made. */
 #include "elf.h"
 
 #include <elf.h>

@@ -1,3 +1,4 @@
+/* Which host libraries an image takes: by the versions of symbols that they need, and that its own programs need. */
 #include "judge.h"
 
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* The names of MPI libraries and the family of each. */
 #include "mpi.h"
 
 /* Open MPI has kept its interface from 4.0 on; MPICH 3.1, Intel MPI, MVAPICH and Cray share one (the MPICH ABI initiative),
