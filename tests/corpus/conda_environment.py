@@ -78,7 +78,7 @@ def python_tree(tree: Path) -> Path:
 
 
 def numpy_tree(tree: Path) -> Path:
-    place = tree / "lib/python3.11/site-packages"
+    place = tree / "lib/python3/dist-packages"  # where Debian's Python looks
     words = ["--only-binary=:all:", "--python-version=3.11", "--platform=manylinux2014_x86_64", "--quiet"]
     subprocess.run([sys.executable, "-m", "pip", "install", *words, "--target", place, "numpy"], check=True)
     return tree
