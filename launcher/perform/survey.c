@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -30,6 +31,20 @@ static void make_source(const struct step *step)
     }
 }
 
+/* Who makes names in a directory of root's alone is root, and so is who says what they stand for. */
+static bool root_named(const char *path, const struct stat *found)
+{
+    char directory[PATH_MAX], real[PATH_MAX];
+    const char *name = strrchr(path, '/') + 1;
+    struct error error;
+    struct stat status;
+
+    snprintf(directory, sizeof directory, "%.*s", (int)(name - path), path);
+    OWNED_FD parent = host_open(directory, O_PATH | O_DIRECTORY);
+    OWNED_FD known = parent >= 0 && descriptor_path(parent, real, sizeof real) ? config_open(real, &error) : -1;
+    return known >= 0 && fstatat(known, name, &status, 0) == 0 && status.st_dev == found->st_dev && status.st_ino == found->st_ino;
+}
+
 static void survey_source(struct step *step)
 {
     struct stat status;
@@ -41,7 +56,8 @@ static void survey_source(struct step *step)
         step->facts.source_error = errno;
         return;
     }
-    if (((step->flags & STEP_ROOT_OWNED) && status.st_uid != 0) || ((step->flags & STEP_OWN) && status.st_uid != getuid())) {
+    if (((step->flags & STEP_ROOT_OWNED) && status.st_uid != 0) || ((step->flags & STEP_OWN) && status.st_uid != getuid()) ||
+        ((step->flags & STEP_ROOT_NAMED) && !root_named(step->source, &status))) {
         step->facts.source_error = EPERM;
         return;
     }

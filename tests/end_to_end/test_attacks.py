@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from images import Images, Partition, extfs, squashfs, tool, write, write_sif
 from launching import Launcher, Mode
-from test_starter import call, field, request
+from test_starter import call, entry, field, request
 
 pytestmark = pytest.mark.needs("root")
 
@@ -388,3 +388,48 @@ def test_a_forged_home_is_not_shown_where_binds_are_not_allowed(
         result = call(limited, [b"sexec", b"5", b"cat", b"/proc/self/mountinfo"], octets=octets)
         assert "proc" in result.out, str(result)
         assert f" {home} rw," not in result.out, str(result)
+
+
+NV, FABRIC, MPI = 0, 2, 3
+LIBS = "/.singularity.d/libs"
+FORGED_LIBRARIES = {
+    "the root directory": (NV, "/", "/x"),
+    "a directory under a library's name": (NV, "/etc", f"{LIBS}/libcuda.so.1"),
+    "a file under a library's name": (NV, "/etc/hostname", f"{LIBS}/libcuda.so.1"),
+    "a link of the user's own": (NV, "HOME/libcuda.so.1", f"{LIBS}/libcuda.so.1"),
+    "a file under a program's name": (NV, "/etc/hostname", "/usr/bin/nvidia-smi"),
+    "a link under a program's name": (NV, "HOME/nvidia-smi", "/usr/bin/nvidia-smi"),
+    "a path beside the lists": (FABRIC, "/etc/hostname", "/etc/hostname"),
+    "a path out of the lists": (FABRIC, "/etc/libibverbs.d/../hostname", "/etc/libibverbs.d/../hostname"),
+    "settings of an MPI": (MPI, "/etc", "/etc"),
+    "a link as an MPI": (MPI, "HOME/libmpi.so.40", f"{LIBS}/libmpi.so.40"),
+    "a link as settings of an MPI": (MPI, "HOME/openmpi", f"{LIBS}/openmpi"),
+    "a family that is none": (9, "/etc/hostname", f"{LIBS}/libcuda.so.1"),
+}
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.parametrize("case", FORGED_LIBRARIES)
+def test_a_forged_library_is_not_shown_where_binds_are_not_allowed(
+    launch: Launcher, images: Images, directory: Path, case: str
+) -> None:
+    """R-I9: what the site's lists do not name stays out, whoever asks for it."""
+    home = directory / "links"
+    home.mkdir()
+    for name, to in (("libcuda.so.1", "/etc/hostname"), ("nvidia-smi", "/bin/ls"), ("libmpi.so.40", "/etc/hostname")):
+        (home / name).symlink_to(to)
+    (home / "openmpi").symlink_to("/etc")
+    number, source, target = FORGED_LIBRARIES[case]
+    forged = entry(number, *(os.fsencode(text.replace("HOME", str(home))) for text in (source, target)))
+    for limited in (True, False):
+        launcher = launch.configured("user bind control = no\n") if limited else launch
+        octets = request(
+            field(41, struct.pack("<Q", 17)), field(60, os.fsencode(images.sif)), field(64, b"/"), field(96, forged)
+        )
+        result = call(launcher, [b"sexec", b"5", b"cat", b"/proc/self/mountinfo"], octets=octets)
+        points = [line.split()[4] for line in result.lines]
+        assert "/proc" in points or not limited, str(result)
+        shown = [point for point in points if point == target.replace("HOME", str(home)) or point == "/x"]
+        assert not (limited and shown), str(result)
+        if case == "a file under a library's name":
+            assert limited or shown, "what is forged here works where users may bind"
