@@ -1,3 +1,4 @@
+/* Looks at what the plan is to show and where, as the user; raises privilege only to copy the mounts of a directory. */
 #include "perform.h"
 
 #include <dirent.h>
@@ -200,12 +201,25 @@ static void survey_oci(struct plan *plan, const struct plan_inputs *inputs, int 
     plan_oci_user(plan, inputs, plan_oci_user_needs_namespace(plan, inputs) ? namespace_obstacle(inputs->caller) : NULL);
 }
 
+void survey_sources(struct plan *plan, const struct session *session)
+{
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        struct step_facts *facts = &plan->steps[i].facts;
+        if (plan->steps[i].kind != STEP_BIND)
+            continue;
+        survey_source(&plan->steps[i]);
+        int tree = S_ISDIR(facts->source_type) && !session->staged ? mount_clone(session, facts->source_fd, true) : -1;
+        facts->copied = tree >= 0;
+        if (facts->copied) {
+            close(facts->source_fd);
+            facts->source_fd = tree;
+        }
+    }
+}
+
 void survey(struct plan *plan, const struct plan_inputs *inputs, const struct stage *stage)
 {
     survey_oci(plan, inputs, stage->parts[0]);
-    for (uint32_t i = 0; i < plan->step_count; i++)
-        if (plan->steps[i].kind == STEP_BIND)
-            survey_source(&plan->steps[i]);
     survey_libraries(plan, inputs->caller, stage->parts[0]);
     for (uint32_t i = 0; i < plan->step_count; i++)
         survey_target(plan, i, stage->parts[0]);

@@ -42,7 +42,6 @@ static enum listed of_an_mpi(const struct request_entry *library)
 static enum listed by_line(const char *line, const struct request_entry *library)
 {
     const char *name = last_name(library->first), *inside = name_inside(library->second);
-    char program[PATH_MAX];
 
     if (*line == '/')
         return strcmp(library->first, library->second) == 0 && fnmatch(line, library->first, FNM_PATHNAME | FNM_PERIOD) == 0
@@ -50,8 +49,9 @@ static enum listed by_line(const char *line, const struct request_entry *library
                    : LISTED_NOT;
     if (strstr(line, ".so") != NULL)
         return inside != NULL && strcmp(inside, name) == 0 && strncmp(name, line, strlen(line)) == 0 ? LISTED_NAME : LISTED_NOT;
-    snprintf(program, sizeof program, "/usr/bin/%s", line);
-    return *line != '\0' && strchr("[$", *line) == NULL && strcmp(name, line) == 0 && strcmp(library->second, program) == 0
+    bool program = strncmp(library->second, "/usr/bin/", strlen("/usr/bin/")) == 0 &&
+                   strcmp(library->second + strlen("/usr/bin/"), name) == 0;
+    return program && *line != '\0' && strchr("[$", *line) == NULL && strcmp(name, line) == 0
                ? LISTED_NAME
                : LISTED_NOT;
 }

@@ -61,6 +61,7 @@ enum step_flag {
 /* What a look at the host and into the image found about one step. */
 struct step_facts {
     int source_fd;          /* O_PATH, or -1 */
+    bool copied;            /* ... of a copy of its mounts, to be attached */
     mode_t source_type;     /* S_IFDIR, S_IFREG, ... ; 0: missing */
     int source_error;       /* errno of a missing source */
     bool covered;           /* the target lies inside an earlier step's: looked at when its turn comes */

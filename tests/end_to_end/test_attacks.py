@@ -433,3 +433,24 @@ def test_a_forged_library_is_not_shown_where_binds_are_not_allowed(
         assert not (limited and shown), str(result)
         if case == "a file under a library's name":
             assert limited or shown, "what is forged here works where users may bind"
+
+
+@pytest.mark.formats("sif", "sandbox", "ext3")
+@pytest.mark.parametrize("option", [(), ("--writable-tmpfs",)], ids=["ro", "tmpfs"])
+def test_what_the_starter_works_in_is_no_bind_source(launch: Launcher, image: Path, option: tuple[str, ...]) -> None:
+    """R-L17, R-M2: by its plain path, where it is mounted, and below a directory that is bound as a whole."""
+    place = launch.prefix / "var/singularity/mnt"
+    script = f"ls /mnt /mnt/mnt /mnt/{place.name} /mnt/var/singularity/mnt 2>/dev/null; : > /mnt/new && rm /mnt/new"
+    binds = [("-B", f"{source}:/mnt") for source in (place, place.parent, launch.prefix)]
+    for words in (*binds, ("-H", f"{place}:/mnt")):
+        result = launch("exec", *option, *words, image, "sh", "-c", script)
+        assert not {"part0", "upper", "under", "layer", "root"} & set(result.lines), str(result)
+
+
+@pytest.mark.modes("suid", "userns")
+def test_what_the_starter_works_in_is_no_image(launch: Launcher) -> None:
+    """R-L17: nor is a directory above it, with the programs of the host."""
+    words = [word for name in ("lib", "lib64", "usr") for word in ("-B", f"/{name}:/{name}:ro")]
+    result = launch("exec", *words, launch.prefix, "/usr/bin/ls", "/var/singularity", "/var/singularity/mnt").ok()
+    assert "mnt" in result.lines, str(result)
+    assert "part0" not in result.lines, str(result)
