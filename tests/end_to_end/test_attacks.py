@@ -347,6 +347,26 @@ def test_where_images_are_limited_none_lies_in_a_file_system_of_a_user(
 
 
 @pytest.mark.modes("suid")
+@pytest.mark.parametrize("kind", ["sif", "sandbox"])
+@pytest.mark.parametrize("name", ["the image", "the limit", "neither"])
+def test_a_limit_on_paths_goes_by_identity(
+    launch: Launcher, images: Images, directory: Path, kind: str, name: str
+) -> None:
+    """R-I5: one directory, two names: /srv shows it; the program that a name leads to does not count."""
+    allowed = directory / "allowed"
+    (allowed / "deep").mkdir(parents=True)
+    copy = allowed / "deep/image"
+    shutil.copytree(images.sandbox, copy, symlinks=True) if kind == "sandbox" else shutil.copy(images.sif, copy)
+    shown = launch.showing(Path("/srv"), allowed)
+    limit = {"the image": allowed, "the limit": Path("/srv"), "neither": allowed / "deep/other"}[name]
+    limited = shown.configured(f"limit container paths = {limit}\n")
+    for image in (copy, Path("/srv/deep/image")):
+        result = limited("exec", image, "true")
+        result.refused("limit container paths") if name == "neither" else result.ok()
+    limited("exec", images.sif, "true").refused("limit container paths")
+
+
+@pytest.mark.modes("suid")
 def test_a_limit_holds_for_overlays(launch: Launcher, images: Images, directory: Path) -> None:
     """R-I5, R-I9."""
     overlay = squashfs(give(images.bare_tree(directory / "tree"), launch), directory / "over.squashfs")
