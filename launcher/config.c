@@ -306,8 +306,7 @@ static bool roots_alone(int fd, const char *path, size_t length, struct error *e
     return true;
 }
 
-/* From "/" down by descriptor, so that no name is looked up twice; -1 with the error set. */
-static int open_enforced(const char *path, struct error *error)
+int config_open(const char *path, struct error *error)
 {
     OWNED_FD directory = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     const char *name = path;
@@ -360,7 +359,7 @@ bool config_read(const char *path, bool enforced, struct config *config, struct 
 
     if (!config_begin(path, config, error))
         return false;
-    OWNED_FD fd = enforced ? open_enforced(path, error) : open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    OWNED_FD fd = enforced ? config_open(path, error) : open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0 && !enforced && (errno == ENOENT || errno == ENOTDIR))
         message_verbose("%s: no such file, the defaults hold", path);
     else if (fd < 0)

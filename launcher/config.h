@@ -45,7 +45,11 @@ struct config {
  * left whole ("source[:target]"), the blanks around its colons removed. */
 bool config_read(const char *path, bool enforced, struct config *config, struct error *error);
 
-/* The same for bytes at hand (tests, fuzzing); `name` stands in messages. Copies `bytes`. */
+/* Opens what nobody but root has a say in: it and every directory above it belong to root, are writable by root only, and are
+ * no links. From "/" down by descriptor, so that no name is looked up twice; -1 with the error set. */
+int config_open(const char *path, struct error *error);
+
+/* config_read() for bytes at hand (tests, fuzzing); `name` stands in messages. Copies `bytes`. */
 bool config_parse(const char *name, const char *bytes, size_t size, bool enforced, struct config *config,
                   struct error *error);
 

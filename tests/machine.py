@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from syscalls import SO_PASSRIGHTS
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FIXTURES = CHECKOUT.parent / "shared" / "fixtures"
@@ -131,11 +132,21 @@ def _spank() -> str:
     return "" if there else "the installation has no plugin for Slurm (package libslurm-dev)"
 
 
+def _closed_sockets() -> str:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as one:
+        try:
+            one.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+        except OSError:
+            return "sockets that no descriptor gets into: Linux 6.16"
+    return ""
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "root": _root,
     "userns": _userns,
     "fuse": _fuse,
     "loop": _loop,
+    "closed-sockets": _closed_sockets,
     "overlay": _overlay,
     "busybox": _busybox,
     "gcc": lambda: _program("gcc", "gcc"),

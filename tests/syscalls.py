@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 NUMBERS: dict[str, dict[str, int]] = {
     "x86_64": {
-        "ioctl": 16, "clone": 56, "pivot_root": 155, "mount": 165, "umount2": 166, "unshare": 272, "setns": 308,
+        "ioctl": 16, "setsockopt": 54, "getsockopt": 55, "clone": 56,
+        "pivot_root": 155, "mount": 165, "umount2": 166, "unshare": 272, "setns": 308,
         "memfd_create": 319, "execveat": 322, "statx": 332,
     },
     "aarch64": {
-        "ioctl": 29, "clone": 220, "pivot_root": 41, "mount": 40, "umount2": 39, "unshare": 97, "setns": 268,
+        "ioctl": 29, "setsockopt": 208, "getsockopt": 209, "clone": 220,
+        "pivot_root": 41, "mount": 40, "umount2": 39, "unshare": 97, "setns": 268,
         "memfd_create": 279, "execveat": 281, "statx": 291,
     },
 }  # fmt: skip
@@ -38,6 +40,7 @@ AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 NEW_MOUNT_API = ("open_tree", "move_mount", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr")
 CLONE_NEWUSER = 0x10000000
 LOOP_CONFIGURE = 0x4C0A
+SO_PEERPIDFD, SO_PASSRIGHTS = 77, 83
 
 LOAD_WORD, JUMP_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x15, 0x45, 0x06  # classic BPF operations
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000
@@ -65,6 +68,16 @@ def before_5_6() -> tuple[Refusal, ...]:
     """Linux 4.18, as far as system calls tell: no mount API, openat2, close_range, clone3 nor LOOP_CONFIGURE."""
     names = ("openat2", "close_range", "clone3", "pidfd_open", "faccessat2", "statmount", "listmount")
     return (*before_the_new_mount_api(), *(Refusal(name) for name in names), without_loop_configure())
+
+
+def before_6_16() -> tuple[Refusal, ...]:
+    """No socket keeps descriptors out (SO_PASSRIGHTS)."""
+    return (Refusal("setsockopt", errno.ENOPROTOOPT, argument=2, equals=SO_PASSRIGHTS),)
+
+
+def before_6_5() -> tuple[Refusal, ...]:
+    """... nor tells which process is on the other side (SO_PEERPIDFD)."""
+    return (*before_6_16(), Refusal("getsockopt", errno.ENOPROTOOPT, argument=2, equals=SO_PEERPIDFD))
 
 
 def without_loop_configure() -> Refusal:

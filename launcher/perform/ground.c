@@ -1,3 +1,4 @@
+/* Namespaces, the session directory and the file systems of the image: with privilege, by descriptors that the user opened. */
 #include "perform.h"
 
 #include <errno.h>
@@ -104,14 +105,11 @@ static void enter_namespaces(struct plan *plan, const struct caller *caller, str
 {
     int user = (int)(plan->namespaces & CLONE_NEWUSER), others = (int)plan->namespaces & ~CLONE_NEWUSER, mounts = 0;
 
-    if (user != 0 && !fuse_needed(plan)) {
-        unshare_explained(plan, user | others);
+    if (user != 0) {
+        unshare_explained(plan, fuse_needed(plan) ? user : user | others);
         map_user(plan, caller);
-    } else {
-        if (user != 0) {
-            unshare_explained(plan, user);
-            map_user(plan, caller);
-        }
+    }
+    if (user == 0 || fuse_needed(plan)) {
         fuse_prepare(plan, servers);
         mounts = plan->server_fd > 0 ? CLONE_NEWNS : 0;
         unshare_explained(plan, others & ~mounts);
@@ -196,16 +194,6 @@ static int mount_kernel(const struct plan *plan, const struct stage *stage, cons
     return tree;
 }
 
-/* The directory was opened before the mount namespace was made; the current directory moved into it with us. */
-static int mount_bind(const struct plan *plan, const struct stage *stage, const struct part *part, int here)
-{
-    int tree = mount_clone(&stage->session, here, true);
-
-    if (tree < 0 || mount_restrict(tree, part_attributes(plan, part)) < 0)
-        stop(errno, "mount the directory %s", part->source);
-    return tree;
-}
-
 /* Opens a directory part again in the new namespace, and makes sure that it is the one that was judged. */
 static int reopen(const struct part *part)
 {
@@ -216,6 +204,18 @@ static int reopen(const struct part *part)
         before.st_ino != now.st_ino)
         stop(errno, "%s changed while it was being opened", part->source);
     return fd;
+}
+
+/* The image was opened before the mount namespace was made; the current directory moved into it with us. */
+static int mount_bind(const struct plan *plan, const struct stage *stage, uint32_t number, int here)
+{
+    const struct part *part = &plan->parts[number];
+    OWNED_FD again = number > 0 ? reopen(part) : -1;
+    int tree = mount_clone(&stage->session, number > 0 ? again : here, true);
+
+    if (tree < 0 || mount_restrict(tree, part_attributes(plan, part)) < 0)
+        stop(errno, "mount the directory %s", part->source);
+    return tree;
 }
 
 static int part_place(const struct stage *stage, uint32_t number)
@@ -243,21 +243,24 @@ static void check_readable(int tree, const char *source)
 void perform_ground(struct plan *plan, struct stage *stage, const struct caller *caller)
 {
     struct fuse servers[PLAN_PARTS];
-    OWNED_FD here = -1;
+    int trees[PLAN_PARTS];
 
     session_begin(&stage->session);
     if (plan->parts[0].way == WAY_BIND && fchdir(plan->parts[0].fd) < 0)
         stop(errno, "%s", plan->parts[0].source);
     enter_namespaces(plan, caller, servers);
-    if (plan->parts[0].way == WAY_BIND && (here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)) < 0)
-        stop(errno, "%s", plan->parts[0].source);
+    OWNED_FD here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    /* what is shown of the host is copied before the session is mounted there, so that no copy has it (Linux 5.12) */
+    survey_sources(plan, &stage->session);
+    for (uint32_t i = 0; i < plan->part_count; i++)
+        trees[i] = plan->parts[i].way == WAY_BIND && !stage->session.staged ? mount_bind(plan, stage, i, here) : -1;
     mount_session(plan, stage, caller);
     for (uint32_t i = 0; i < plan->part_count; i++) {
         const struct part *part = &plan->parts[i];
-        OWNED_FD again = part->way == WAY_BIND && i > 0 ? reopen(part) : -1;
-        int tree = part->way == WAY_BIND     ? mount_bind(plan, stage, part, i > 0 ? again : here)
+        int tree = part->way == WAY_FUSE     ? fuse_mount(&stage->session, part, &servers[i])
                    : part->way == WAY_KERNEL ? mount_kernel(plan, stage, part)
-                                             : fuse_mount(&stage->session, part, &servers[i]);
+                   : stage->session.staged   ? mount_bind(plan, stage, i, here)
+                                             : trees[i];
         OWNED_FD place = part_place(stage, i);
         if (mount_attach(tree, place) < 0 || (part->way == WAY_FUSE && mount_restrict(tree, part_attributes(plan, part)) < 0))
             stop(errno, "attach %s", part->source);

@@ -1,3 +1,5 @@
+/* Where the launches that share a container find each other: a socket without a file, its keeper and the guests. Raises no
+ * privilege; whoever connects is a stranger until the kernel has said who he is. */
 #include "meeting.h"
 
 #include <errno.h>
@@ -20,9 +22,14 @@
 #include "inside.h"
 #include "perform.h"
 
-enum { GUESTS = 2048, ANSWER_SECONDS = 60, FIRST_FD = 3 };
+enum { GUESTS = 2048, ANSWER_SECONDS = 60, ACCEPT_SECONDS = 3, FIRST_FD = 3 };
 
-static const char no_answer[] = "no answer within a minute";
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77 /* Linux 6.5 */
+#endif
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* Linux 6.16 */
+#endif
 
 /* ---- the key ---- */
 
@@ -135,9 +142,21 @@ const char *meeting_prepare(struct meeting *meeting, const struct plan *plan, co
 
 /* ---- those who ask ---- */
 
+/* A socket to which nobody can send descriptors, and so are those that it accepts: what one of a stranger's does when it is
+ * closed, and for how long, is his to say. Kernels before Linux 6.16 have no such thing. */
+static int closed_socket(void)
+{
+    const int no = 0;
+    OWNED_FD closed = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    if (closed < 0 || (setsockopt(closed, SOL_SOCKET, SO_PASSRIGHTS, &no, sizeof no) < 0 && errno != ENOPROTOOPT))
+        return -1;
+    return fd_give(&closed);
+}
+
 int meeting_place(const struct meeting *meeting)
 {
-    OWNED_FD place = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    OWNED_FD place = closed_socket();
 
     if (place < 0 || bind(place, (const struct sockaddr *)&meeting->address, meeting->address_size) < 0)
         return -1;
@@ -153,6 +172,15 @@ static bool peer_is(int connection, uid_t uid)
     return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == uid;
 }
 
+/* The process that called connect(), or listen(), on the other side; -1: it is gone, or (ENOPROTOOPT) the kernel cannot tell. */
+static int peer_process(int connection)
+{
+    int process = -1;
+    socklen_t size = sizeof process;
+
+    return getsockopt(connection, SOL_SOCKET, SO_PEERPIDFD, &process, &size) == 0 ? process : -1;
+}
+
 static bool send_descriptors(int connection, const void *bytes, size_t size, const int *fds, size_t count)
 {
     union {
@@ -161,7 +189,7 @@ static bool send_descriptors(int connection, const void *bytes, size_t size, con
     } control = {.bytes = {0}};
     struct iovec vector = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = size};
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.bytes,
-                             .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+                             .msg_controllen = count > 0 ? CMSG_SPACE(count * sizeof(int)) : 0};
 
     control.header.cmsg_level = SOL_SOCKET;
     control.header.cmsg_type = SCM_RIGHTS;
@@ -202,27 +230,41 @@ static ssize_t receive_descriptors(int connection, void *bytes, size_t size, int
     return length;
 }
 
+/* Connected to a keeper, from whom descriptors may come from now on. -1: nobody listens, unless `obstacle` is set. */
+static int connect_keeper(const struct meeting *meeting, const char **obstacle)
+{
+    const struct timeval accepted = {.tv_sec = ACCEPT_SECONDS}, answered = {.tv_sec = ANSWER_SECONDS};
+    const int yes = 1;
+    OWNED_FD connection = closed_socket();
+
+    if (connection < 0 || setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &accepted, sizeof accepted) < 0 ||
+        setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &answered, sizeof answered) < 0)
+        *obstacle = strerrordesc_np(errno);
+    else if (connect(connection, (const struct sockaddr *)&meeting->address, meeting->address_size) < 0)
+        *obstacle = errno == ECONNREFUSED ? NULL : errno == EAGAIN ? "who has its name accepts nobody" : strerrordesc_np(errno);
+    else if (!peer_is(connection, meeting->keeper))
+        *obstacle = "a program that is not this one has taken the name of its meeting";
+    else if (setsockopt(connection, SOL_SOCKET, SO_PASSRIGHTS, &yes, sizeof yes) < 0 && errno != ENOPROTOOPT)
+        *obstacle = strerrordesc_np(errno);
+    else
+        return fd_give(&connection);
+    return -1;
+}
+
 int meeting_ask(const struct meeting *meeting, const char **obstacle)
 {
-    const struct timeval patience = {.tv_sec = ANSWER_SECONDS};
-    OWNED_FD self = (int)syscall(SYS_pidfd_open, getpid(), 0);
-    OWNED_FD connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    OWNED_FD connection = connect_keeper(meeting, obstacle);
+    OWNED_FD keeper = connection >= 0 ? peer_process(connection) : -1;
+    bool told = keeper >= 0 || errno != ENOPROTOOPT; /* who asks, by the kernel; before Linux 6.5 by ourselves */
+    OWNED_FD self = connection >= 0 && !told ? (int)syscall(SYS_pidfd_open, getpid(), 0) : -1;
 
-    if (self < 0 || connection < 0 ||
-        setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) < 0 ||
-        setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) < 0) {
+    if (connection < 0)
+        return -1;
+    if (!told && self < 0) {
         *obstacle = errno == ENOSYS ? "that needs Linux 5.3 or newer" : strerrordesc_np(errno);
         return -1;
     }
-    if (connect(connection, (const struct sockaddr *)&meeting->address, meeting->address_size) < 0) {
-        *obstacle = errno == ECONNREFUSED ? NULL : errno == EAGAIN ? no_answer : strerrordesc_np(errno);
-        return -1;
-    }
-    if (!peer_is(connection, meeting->keeper)) {
-        *obstacle = "a program that is not this one has taken the name of its meeting";
-        return -1;
-    }
-    if (send_descriptors(connection, meeting->key, meeting->key_size, &self, 1))
+    if (send_descriptors(connection, meeting->key, meeting->key_size, &self, told ? 0 : 1))
         return fd_give(&connection);
     *obstacle = errno == EPIPE || errno == ECONNRESET ? NULL : strerrordesc_np(errno);
     return -1;
@@ -234,7 +276,7 @@ bool meeting_answered(int connection, int *spaces, size_t count, const char **ob
     ssize_t length = receive_descriptors(connection, &word, 1, spaces, count);
 
     if (length < 0 && errno == EAGAIN)
-        *obstacle = no_answer;
+        *obstacle = "no answer within a minute";
     if (length != 1)
         return false;
     if (word == 'y' && spaces[0] >= 0)
@@ -291,8 +333,9 @@ static void accept_all(struct guests *guests)
 static int answer(const struct meeting *meeting, int connection, const int *spaces, size_t count)
 {
     static uint8_t key[MEETING_KEY];
-    OWNED_FD process = -1;
-    ssize_t size = receive_descriptors(connection, key, sizeof key, &process, 1);
+    OWNED_FD process = peer_process(connection);
+    bool told = process >= 0 || errno != ENOPROTOOPT;
+    ssize_t size = receive_descriptors(connection, key, sizeof key, &process, told ? 0 : 1);
     bool same = process >= 0 && size > 0 && (size_t)size == meeting->key_size && memcmp(key, meeting->key, (size_t)size) == 0;
 
     if (!same) {

@@ -30,7 +30,10 @@ void perform_root(const struct stage *stage);
 /* In the container: the process stands in its first directory. */
 void perform_directory(const struct plan *plan);
 
-/* Looks at the sources on the host and the targets in the image, as the user; fills the facts of the steps. */
+/* Looks at the sources on the host, as the user, and copies directories while nothing of ours is mounted on any. */
+void survey_sources(struct plan *plan, const struct session *session);
+
+/* Looks at the targets in the image, as the user; fills the facts of the steps. */
 void survey(struct plan *plan, const struct plan_inputs *inputs, const struct stage *stage);
 
 /* Which libraries of the host are skipped, after a look at them and at the image's, by a process without any privilege. */

@@ -1,3 +1,4 @@
+/* The steps of a plan, one by one; any failure ends the launch. Raises privilege for mounts alone, in mount.c. */
 #include "perform.h"
 
 #include <errno.h>
@@ -55,7 +56,7 @@ static int open_target(const struct stage *stage, const struct step *step, bool 
     return errno == 0 ? fd_give(&fd) : -1; /* nothing hides the root itself */
 }
 
-/* Shows an open file or directory at the step's target. */
+/* Shows an open file or directory, or a copy of its mounts, at the step's target. */
 static void show(const struct stage *stage, const struct step *step, int source, bool directory)
 {
     OWNED_FD target = open_target(stage, step, directory);
@@ -66,7 +67,7 @@ static void show(const struct stage *stage, const struct step *step, int source,
     }
     if ((step->flags & STEP_UNLESS_SAME) && same_file(source, target))
         return;
-    OWNED_FD tree = mount_clone(&stage->session, source, directory);
+    OWNED_FD tree = step->facts.copied ? source : mount_clone(&stage->session, source, directory);
     if (tree < 0 || mount_restrict(tree, attributes_of(step)) < 0)
         stop(errno, "mount %s (%s)", step->source, step->reason);
     if (mount_attach(tree, target) < 0)

@@ -1,9 +1,11 @@
+/* Looks at what the plan is to show and where, as the user; raises privilege only to copy the mounts of a directory. */
 #include "perform.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -30,6 +32,20 @@ static void make_source(const struct step *step)
     }
 }
 
+/* Who makes names in a directory of root's alone is root, and so is who says what they stand for. */
+static bool root_named(const char *path, const struct stat *found)
+{
+    char directory[PATH_MAX], real[PATH_MAX];
+    const char *name = strrchr(path, '/') + 1;
+    struct error error;
+    struct stat status;
+
+    snprintf(directory, sizeof directory, "%.*s", (int)(name - path), path);
+    OWNED_FD parent = host_open(directory, O_PATH | O_DIRECTORY);
+    OWNED_FD known = parent >= 0 && descriptor_path(parent, real, sizeof real) ? config_open(real, &error) : -1;
+    return known >= 0 && fstatat(known, name, &status, 0) == 0 && status.st_dev == found->st_dev && status.st_ino == found->st_ino;
+}
+
 static void survey_source(struct step *step)
 {
     struct stat status;
@@ -41,7 +57,8 @@ static void survey_source(struct step *step)
         step->facts.source_error = errno;
         return;
     }
-    if (((step->flags & STEP_ROOT_OWNED) && status.st_uid != 0) || ((step->flags & STEP_OWN) && status.st_uid != getuid())) {
+    if (((step->flags & STEP_ROOT_OWNED) && status.st_uid != 0) || ((step->flags & STEP_OWN) && status.st_uid != getuid()) ||
+        ((step->flags & STEP_ROOT_NAMED) && !root_named(step->source, &status))) {
         step->facts.source_error = EPERM;
         return;
     }
@@ -184,12 +201,25 @@ static void survey_oci(struct plan *plan, const struct plan_inputs *inputs, int 
     plan_oci_user(plan, inputs, plan_oci_user_needs_namespace(plan, inputs) ? namespace_obstacle(inputs->caller) : NULL);
 }
 
+void survey_sources(struct plan *plan, const struct session *session)
+{
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        struct step_facts *facts = &plan->steps[i].facts;
+        if (plan->steps[i].kind != STEP_BIND)
+            continue;
+        survey_source(&plan->steps[i]);
+        int tree = S_ISDIR(facts->source_type) && !session->staged ? mount_clone(session, facts->source_fd, true) : -1;
+        facts->copied = tree >= 0;
+        if (facts->copied) {
+            close(facts->source_fd);
+            facts->source_fd = tree;
+        }
+    }
+}
+
 void survey(struct plan *plan, const struct plan_inputs *inputs, const struct stage *stage)
 {
     survey_oci(plan, inputs, stage->parts[0]);
-    for (uint32_t i = 0; i < plan->step_count; i++)
-        if (plan->steps[i].kind == STEP_BIND)
-            survey_source(&plan->steps[i]);
     survey_libraries(plan, inputs->caller, stage->parts[0]);
     for (uint32_t i = 0; i < plan->step_count; i++)
         survey_target(plan, i, stage->parts[0]);

@@ -52,6 +52,7 @@ enum step_flag {
     STEP_SUID = 1 << 9,         /* without nosuid (root's --allow-setuid) */
     STEP_OWN = 1 << 10,         /* the source must be the caller's own (a home directory, where users may bind nothing) */
     STEP_ROOT_OWNED = 1 << 11,  /* the source must belong to root (user bind control = no) */
+    STEP_ROOT_NAMED = 1 << 15,  /* ... and so must the directory that has its name, all the way up */
     STEP_ONLY_IF_MISSING = 1 << 12, /* skipped when the image has the target */
     STEP_LIBRARY = 1 << 13,     /* skipped unless the image needs it and it can load there */
     STEP_UNLOADABLE = 1 << 14,  /* ... and it cannot */
@@ -61,6 +62,7 @@ enum step_flag {
 /* What a look at the host and into the image found about one step. */
 struct step_facts {
     int source_fd;          /* O_PATH, or -1 */
+    bool copied;            /* ... of a copy of its mounts, to be attached */
     mode_t source_type;     /* S_IFDIR, S_IFREG, ... ; 0: missing */
     int source_error;       /* errno of a missing source */
     bool covered;           /* the target lies inside an earlier step's: looked at when its turn comes */

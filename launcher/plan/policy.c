@@ -1,3 +1,4 @@
+/* What the site allows of images, by what the kernel says of open files. Touches no privilege. */
 #include "policy.h"
 
 #include <errno.h>
@@ -42,24 +43,53 @@ static bool id_listed(const char *file, const struct config_item *items, uint32_
     return count == 0;
 }
 
-/* Both paths come from the kernel, for open descriptors: whole components, no links, nothing resolved twice. */
-static bool path_listed(const struct config *config, int image_fd)
+/* The directory that an open image is, or lies in; -1: it has been moved or removed since. */
+static int directory_of(const struct image *image)
 {
-    char image[PATH_MAX], limit[PATH_MAX];
+    char path[PATH_MAX];
+    struct stat status;
 
-    if (config->limit_container_paths_count == 0)
-        return true;
-    if (!descriptor_path(image_fd, image, sizeof image))
-        return false;
-    for (uint32_t i = 0; i < config->limit_container_paths_count; i++) {
-        OWNED_FD fd = open(config->limit_container_paths[i].text, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0 || !descriptor_path(fd, limit, sizeof limit))
-            continue;
-        size_t length = strcmp(limit, "/") == 0 ? 0 : strlen(limit);
-        if (strncmp(image, limit, length) == 0 && (image[length] == '/' || image[length] == '\0'))
+    if (image->format == FORMAT_DIRECTORY)
+        return openat(image->fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (!descriptor_path(image->fd, path, sizeof path))
+        return -1;
+    char *slash = strrchr(path, '/');
+    *slash = '\0';
+    OWNED_FD directory = host_open(slash > path ? path : "/", O_PATH | O_DIRECTORY);
+    bool same = directory >= 0 && fstatat(directory, slash + 1, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+                status.st_dev == image->device && status.st_ino == image->inode;
+    return same ? fd_give(&directory) : -1;
+}
+
+/* Upwards by descriptor, in the mount namespace of the host: no name is looked up, and a directory is known by its identity. */
+static bool lies_in(int start, const struct stat *limit)
+{
+    struct stat here = {0}, before;
+    int at = start;
+
+    do {
+        before = here;
+        if (fstat(at, &here) < 0 || (here.st_dev == limit->st_dev && here.st_ino == limit->st_ino))
+            break;
+        int above = openat(at, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (at != start)
+            close(at);
+        at = above;
+    } while (at >= 0 && (here.st_dev != before.st_dev || here.st_ino != before.st_ino));
+    if (at >= 0 && at != start)
+        close(at);
+    return at >= 0 && here.st_dev == limit->st_dev && here.st_ino == limit->st_ino;
+}
+
+static bool path_listed(const struct config *config, const struct image *image)
+{
+    OWNED_FD directory = config->limit_container_paths_count > 0 ? directory_of(image) : -1;
+    struct stat limit;
+
+    for (uint32_t i = 0; i < config->limit_container_paths_count; i++)
+        if (directory >= 0 && stat(config->limit_container_paths[i].text, &limit) == 0 && lies_in(directory, &limit))
             return true;
-    }
-    return false;
+    return config->limit_container_paths_count == 0;
 }
 
 static bool format_allowed(const struct image *image, const struct config *config, struct error *error)
@@ -101,7 +131,7 @@ bool policy_image(const struct image *image, const struct config *config, bool e
     if (!id_listed("/etc/group", config->limit_container_groups, config->limit_container_groups_count, image->group))
         return error_set(error, 0, "the image belongs to gid %u, whose images are not allowed here "
                          "(\"limit container groups\" in %s)", (unsigned)image->group, config->path);
-    return path_listed(config, image->fd) ||
+    return path_listed(config, image) ||
            error_set(error, 0, "images are not allowed in this place (\"limit container paths\" in %s)", config->path);
 }
 

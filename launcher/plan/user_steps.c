@@ -3,6 +3,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "listed.h"
+
 /* Targets of user binds in order, so that a bind comes before those that lie inside it; equal ones as they were named. */
 static void sort_by_target(struct step *steps, uint32_t count)
 {
@@ -89,15 +91,22 @@ static void add_libraries(struct plan *plan, const struct plan_inputs *inputs)
 {
     const struct request *request = inputs->request;
     bool any_owner = inputs->config->user_bind_control || plan->mode == MODE_USERNS; /* where root's files show as nobody's */
-    uint32_t flags = STEP_READONLY | STEP_NODEV | (any_owner ? 0 : STEP_ROOT_OWNED);
+    uint32_t usual = STEP_READONLY | STEP_NODEV | (any_owner ? 0 : STEP_ROOT_OWNED);
     bool fabric = false;
 
     if (request->library_count == 0)
         return;
     plan_add(plan, STEP_DIRECTORY, "libs", LIBRARIES_INSIDE, STEP_NODEV, "host libraries")->missing_target = LOSS_WARN;
     for (uint32_t i = 0; i < request->library_count; i++) {
-        fabric |= (request->library[i].number & LIBRARY_OPTION) == LIBRARY_FABRIC;
-        add_library(plan, &request->library[i], flags);
+        const struct request_entry *library = &request->library[i];
+        enum listed found = any_owner || plan->mode == MODE_ROOT ? LISTED_PATH : listed(library, inputs->config);
+        if (found == LISTED_NOT) {
+            message_verbose("%s: %s is on no list of this site, and users may bind nothing here",
+                            plan_library_option(library->number), library->first);
+            continue;
+        }
+        fabric |= (library->number & LIBRARY_OPTION) == LIBRARY_FABRIC;
+        add_library(plan, library, usual | (found == LISTED_NAME ? STEP_ROOT_NAMED : 0));
     }
     if (fabric && !target_planned(plan, "/sys"))
         message_warning("--fabric: /sys is not mounted, so programs will not find the devices (/sys/class/infiniband)");

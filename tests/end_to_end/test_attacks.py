@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from images import Images, Partition, extfs, squashfs, tool, write, write_sif
 from launching import Launcher, Mode
-from test_starter import call, field, request
+from test_starter import call, entry, field, request
 
 pytestmark = pytest.mark.needs("root")
 
@@ -347,6 +347,26 @@ def test_where_images_are_limited_none_lies_in_a_file_system_of_a_user(
 
 
 @pytest.mark.modes("suid")
+@pytest.mark.parametrize("kind", ["sif", "sandbox"])
+@pytest.mark.parametrize("name", ["the image", "the limit", "neither"])
+def test_a_limit_on_paths_goes_by_identity(
+    launch: Launcher, images: Images, directory: Path, kind: str, name: str
+) -> None:
+    """R-I5: one directory, two names: /srv shows it; the program that a name leads to does not count."""
+    allowed = directory / "allowed"
+    (allowed / "deep").mkdir(parents=True)
+    copy = allowed / "deep/image"
+    shutil.copytree(images.sandbox, copy, symlinks=True) if kind == "sandbox" else shutil.copy(images.sif, copy)
+    shown = launch.showing(Path("/srv"), allowed)
+    limit = {"the image": allowed, "the limit": Path("/srv"), "neither": allowed / "deep/other"}[name]
+    limited = shown.configured(f"limit container paths = {limit}\n")
+    for image in (copy, Path("/srv/deep/image")):
+        result = limited("exec", image, "true")
+        result.refused("limit container paths") if name == "neither" else result.ok()
+    limited("exec", images.sif, "true").refused("limit container paths")
+
+
+@pytest.mark.modes("suid")
 def test_a_limit_holds_for_overlays(launch: Launcher, images: Images, directory: Path) -> None:
     """R-I5, R-I9."""
     overlay = squashfs(give(images.bare_tree(directory / "tree"), launch), directory / "over.squashfs")
@@ -388,3 +408,69 @@ def test_a_forged_home_is_not_shown_where_binds_are_not_allowed(
         result = call(limited, [b"sexec", b"5", b"cat", b"/proc/self/mountinfo"], octets=octets)
         assert "proc" in result.out, str(result)
         assert f" {home} rw," not in result.out, str(result)
+
+
+NV, FABRIC, MPI = 0, 2, 3
+LIBS = "/.singularity.d/libs"
+FORGED_LIBRARIES = {
+    "the root directory": (NV, "/", "/x"),
+    "a directory under a library's name": (NV, "/etc", f"{LIBS}/libcuda.so.1"),
+    "a file under a library's name": (NV, "/etc/hostname", f"{LIBS}/libcuda.so.1"),
+    "a link of the user's own": (NV, "HOME/libcuda.so.1", f"{LIBS}/libcuda.so.1"),
+    "a file under a program's name": (NV, "/etc/hostname", "/usr/bin/nvidia-smi"),
+    "a link under a program's name": (NV, "HOME/nvidia-smi", "/usr/bin/nvidia-smi"),
+    "a path beside the lists": (FABRIC, "/etc/hostname", "/etc/hostname"),
+    "a path out of the lists": (FABRIC, "/etc/libibverbs.d/../hostname", "/etc/libibverbs.d/../hostname"),
+    "settings of an MPI": (MPI, "/etc", "/etc"),
+    "a link as an MPI": (MPI, "HOME/libmpi.so.40", f"{LIBS}/libmpi.so.40"),
+    "a link as settings of an MPI": (MPI, "HOME/openmpi", f"{LIBS}/openmpi"),
+    "a family that is none": (9, "/etc/hostname", f"{LIBS}/libcuda.so.1"),
+}
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.parametrize("case", FORGED_LIBRARIES)
+def test_a_forged_library_is_not_shown_where_binds_are_not_allowed(
+    launch: Launcher, images: Images, directory: Path, case: str
+) -> None:
+    """R-I9: what the site's lists do not name stays out, whoever asks for it."""
+    home = directory / "links"
+    home.mkdir()
+    for name, to in (("libcuda.so.1", "/etc/hostname"), ("nvidia-smi", "/bin/ls"), ("libmpi.so.40", "/etc/hostname")):
+        (home / name).symlink_to(to)
+    (home / "openmpi").symlink_to("/etc")
+    number, source, target = FORGED_LIBRARIES[case]
+    forged = entry(number, *(os.fsencode(text.replace("HOME", str(home))) for text in (source, target)))
+    for limited in (True, False):
+        launcher = launch.configured("user bind control = no\n") if limited else launch
+        octets = request(
+            field(41, struct.pack("<Q", 17)), field(60, os.fsencode(images.sif)), field(64, b"/"), field(96, forged)
+        )
+        result = call(launcher, [b"sexec", b"5", b"cat", b"/proc/self/mountinfo"], octets=octets)
+        points = [line.split()[4] for line in result.lines]
+        assert "/proc" in points or not limited, str(result)
+        shown = [point for point in points if point == target.replace("HOME", str(home)) or point == "/x"]
+        assert not (limited and shown), str(result)
+        if case == "a file under a library's name":
+            assert limited or shown, "what is forged here works where users may bind"
+
+
+@pytest.mark.formats("sif", "sandbox", "ext3")
+@pytest.mark.parametrize("option", [(), ("--writable-tmpfs",)], ids=["ro", "tmpfs"])
+def test_what_the_starter_works_in_is_no_bind_source(launch: Launcher, image: Path, option: tuple[str, ...]) -> None:
+    """R-L17, R-M2: by its plain path, where it is mounted, and below a directory that is bound as a whole."""
+    place = launch.prefix / "var/singularity/mnt"
+    script = f"ls /mnt /mnt/mnt /mnt/{place.name} /mnt/var/singularity/mnt 2>/dev/null; : > /mnt/new && rm /mnt/new"
+    binds = [("-B", f"{source}:/mnt") for source in (place, place.parent, launch.prefix)]
+    for words in (*binds, ("-H", f"{place}:/mnt")):
+        result = launch("exec", *option, *words, image, "sh", "-c", script)
+        assert not {"part0", "upper", "under", "layer", "root"} & set(result.lines), str(result)
+
+
+@pytest.mark.modes("suid", "userns")
+def test_what_the_starter_works_in_is_no_image(launch: Launcher) -> None:
+    """R-L17: nor is a directory above it, with the programs of the host."""
+    words = [word for name in ("lib", "lib64", "usr") for word in ("-B", f"/{name}:/{name}:ro")]
+    result = launch("exec", *words, launch.prefix, "/usr/bin/ls", "/var/singularity", "/var/singularity/mnt").ok()
+    assert "mnt" in result.lines, str(result)
+    assert "part0" not in result.lines, str(result)

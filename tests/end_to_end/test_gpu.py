@@ -254,7 +254,12 @@ def test_the_sites_libraries_go_in_without_privilege_where_users_may_not_bind(ho
 
 @pytest.mark.modes("suid", "root")
 def test_libraries_that_are_not_roots_stay_out_where_users_may_not_bind(host: Host, image: Path) -> None:
-    site = host.launch.configured("user bind control = no\n")
+    """R-I9: the file is root's, and in SUID mode so are the directories above it: /srv shows what a driver installs."""
+    installed = {soname: Path("/srv/lib") / soname for soname in libraries_of(host.place / "lib")}
+    cache = write_cache(host.place / "srv.cache", installed)
+    site = host.launch.configured("user bind control = no\n").showing(Path("/srv"), host.place)
+    site = site.showing(Path("/etc/ld.so.cache"), cache).with_env(PATH="/srv/bin:/usr/bin:/bin")
+    assert site("exec", "--nv", image, "nvidia-smi").lines == ["driver of the host"]
     assert site("exec", "--nv", image, "dlprobe", "libcuda.so.1").lines == ["libcuda.so.1 535"]
     os.chown(host.place / f"lib/libcuda.so.{NUMBER}", 12345, 12345)
     assert site("exec", "--nv", image, "dlprobe", "libcuda.so.1").lines == ["libcuda.so.1 -1"]

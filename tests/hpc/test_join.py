@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -23,7 +24,7 @@ from images import extfs
 from job_steps import Node, ended, line_of, meetings, open_mpi, slurm, wait_until
 from launching import Launcher, Mode, Result
 from ordinary_user import ROOT, Account, World
-from syscalls import Refusal
+from syscalls import Refusal, before_6_5, before_6_16
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -503,7 +504,7 @@ def test_ranks_are_killed_at_any_moment(node: Node, image: Path) -> None:
 
 @pytest.mark.needs("root")
 def test_kernels_before_5_3_have_containers_of_their_own(launcher: Launcher, image: Path) -> None:
-    old = Node.boot(launcher.changed(refusals=(Refusal("pidfd_open"),)))
+    old = Node.boot(launcher.changed(refusals=(*before_6_5(), Refusal("pidfd_open"))))
     try:
         words = ["exec", image, "readlink", "/proc/self/ns/mnt"]
         result = old.command(*words, first=["-v"], env=open_mpi(0, 2))
@@ -511,6 +512,18 @@ def test_kernels_before_5_3_have_containers_of_their_own(launcher: Launcher, ima
         assert "a container of its own" in result.err, result
         assert "Linux 5.3" in result.err, result
         old.command("exec", "--join=yes", image, "true", env=open_mpi(0, 2)).warned("--join=yes", "Linux 5.3")
+    finally:
+        old.shut_down()
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("refusals", [before_6_16(), before_6_5()], ids=["6.15", "6.4"])
+def test_older_kernels_share_too(launcher: Launcher, image: Path, refusals: tuple[Refusal, ...]) -> None:
+    """Where it is the guest that says which process it is."""
+    old = Node.boot(launcher.changed(refusals=refusals))
+    try:
+        told = spaces_of([show(old, image, env=open_mpi(rank, 3)) for rank in range(3)])
+        assert len(set(told)) == 1, told
     finally:
         old.shut_down()
 
@@ -668,3 +681,190 @@ def test_a_keeper_has_no_privilege_and_cannot_be_traced(node: Node, image: Path)
     assert Path(f"/proc/{keeper}/mem").stat().st_uid == 0  # not dumpable
     assert sorted(os.readlink(f"/proc/{keeper}/fd/{fd}").split(":")[0] for fd in range(3)) == ["/memfd"] * 3
     ended(rank).ok()
+
+
+# ---- strangers ----
+
+ONLY_SUID = pytest.mark.parametrize("mode", [Mode.SUID], indirect=True, ids=["suid"])
+STRANGER = UID + 7
+
+LINGERING = """
+import array, os, socket, struct, sys
+server = socket.socket()
+server.bind(("127.0.0.1", 0))
+server.listen()
+client = socket.socket()
+client.connect(server.getsockname())
+peer, _ = server.accept()
+client.setblocking(False)
+try:
+    while True:
+        client.send(b"x" * 65536)
+except BlockingIOError:
+    pass
+client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 1000))
+
+def leave(connection):
+    try:
+        connection.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [client.fileno()]))])
+    except OSError:
+        return  # and keeps it, for who closes it last waits
+    client.close()
+
+meeting = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+name = chr(0) + sys.argv[1]
+try:
+    meeting.bind(name)
+except OSError:
+    meeting.connect(name)
+    leave(meeting)
+    print("ready", flush=True)
+else:
+    meeting.listen()
+    print("ready", flush=True)
+    leave(meeting.accept()[0])
+sys.stdin.read()
+"""
+
+SQUATTING = """
+import socket, sys
+name = chr(0) + sys.argv[1]
+place = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+place.bind(name)
+place.listen(0)
+callers = []
+try:
+    while True:
+        callers.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        callers[-1].setblocking(False)
+        callers[-1].connect(name)
+except BlockingIOError:
+    pass
+print("full", flush=True)
+sys.stdin.read()
+"""
+
+
+def stranger(script: str, name: str) -> subprocess.Popen[bytes]:
+    words = ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups", "/usr/bin/python3", "-c"]
+    process = subprocess.Popen([*words, script, name.removeprefix("@")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    return process
+
+
+def traced(node: Node, image: Path, *options: str) -> None:
+    """One rank under strace of root's, who can trace the starter."""
+    groups = ",".join(str(group) for group in node.launcher.account.groups.values())
+    words = ["strace", "-f", *options, "nsenter", f"--mount=/proc/{node.holder.pid}/ns/mnt",
+             "setpriv", f"--reuid={UID}", f"--regid={UID}", f"--groups={groups}",
+             "env", f"--chdir={node.launcher.account.home}", *node.launcher.argv("exec", image, "true")]  # fmt: skip
+    environment = node.launcher.environment(open_mpi(1, 2))
+    subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, check=True, cwd="/", timeout=30)
+
+
+@pytest.mark.needs("root", "closed-sockets")
+@ONLY_SUID
+def test_what_a_stranger_leaves_with_a_keeper_stalls_nobody(node: Node, image: Path) -> None:
+    """R-J2: a TCP socket that lingers is closed by whoever lets it go last, and for as long as its owner likes."""
+    before = meetings()
+    rank = show(node, image, env=open_mpi(0, 2))
+    line_of(rank)
+    (name,) = meetings() - before
+    with stranger(LINGERING, name) as other:
+        try:
+            time.sleep(0.5)
+            begin = time.monotonic()
+            second = show(node, image, env=open_mpi(1, 2))
+            line_of(second)
+            took = time.monotonic() - begin
+        finally:
+            other.kill()
+    ended(second).ok()
+    ended(rank).ok()
+    assert took < 10
+
+
+@pytest.mark.needs("root", "strace", "closed-sockets")
+@ONLY_SUID
+def test_what_a_stranger_leaves_under_a_name_stalls_nobody(node: Node, image: Path, directory: Path) -> None:
+    """R-J2: the same to a rank that finds the name taken; strace gives the stranger the time he needs."""
+    before = meetings()
+    rank = show(node, image, env=open_mpi(0, 2))
+    line_of(rank)
+    (name,) = meetings() - before
+    ended(rank).ok()
+    wait_until(lambda: not meetings() - before)
+    with stranger(LINGERING, name) as other:
+        try:
+            traced(node, image, "-o", str(directory / "trace"), "-e", "inject=connect:delay_exit=500000")
+        finally:
+            other.kill()
+
+
+@pytest.mark.needs("root")
+@ONLY_SUID
+def test_who_takes_a_name_and_never_accepts_stalls_nobody(node: Node, image: Path) -> None:
+    """R-J2: names are read in /proc/net/unix; a rank waited for a minute in a stranger's full queue."""
+    before = meetings()
+    rank = show(node, image, env=open_mpi(0, 2))
+    line_of(rank)
+    (name,) = meetings() - before
+    ended(rank).ok()
+    wait_until(lambda: not meetings() - before)
+    with stranger(SQUATTING, name) as other:
+        try:
+            begin = time.monotonic()
+            second = node.command("exec", image, "true", first=["-v"], env=open_mpi(0, 2))
+            took = time.monotonic() - begin
+        finally:
+            other.kill()
+    assert second.status == 0, str(second)
+    assert "accepts nobody" in second.err, str(second)
+    assert took < 10
+
+
+def question_of(node: Node, image: Path, directory: Path) -> str:
+    """What a rank sends to the keeper, in hexadecimal digits."""
+    trace = directory / "trace"
+    traced(node, image, "-xx", "-s", "200000", "-e", "trace=sendmsg", "-o", str(trace))
+    found = re.search(r'iov_base="((?:\\x[0-9a-f]{2}){40,})"', trace.read_text())
+    assert found
+    return found.group(1).replace("\\x", "")
+
+
+FORGED = """
+import array, os, socket, sys
+asking = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+asking.connect(chr(0) + sys.argv[1])
+never = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [os.eventfd(0)]))]
+try:
+    asking.sendmsg([bytes.fromhex(sys.argv[2])], never)
+except PermissionError:
+    asking.send(bytes.fromhex(sys.argv[2]))
+print(asking.recvmsg(16, 1024)[0], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.needs("root", "strace", "closed-sockets")
+@ONLY_SUID
+def test_a_guest_is_the_process_that_connected(node: Node, image: Path, directory: Path) -> None:
+    """R-B1, R-J2: the user's own forged rank hands over a descriptor that never ends in the place of its process. It is
+    let in all the same, and forgotten when it ends."""
+    before = meetings()
+    first = show(node, image, env=open_mpi(0, 2))
+    line_of(first)
+    (name,) = meetings() - before
+    question = question_of(node, image, directory)
+    guest = node.start("/usr/bin/python3", "-c", FORGED, name.removeprefix("@"), question)
+    assert line_of(guest) == "b'y'"
+    ended(first).ok()
+    assert meetings() - before == {name}, "a guest that lives keeps its container"
+    ended(guest).ok()
+    try:
+        wait_until(lambda: not meetings() - before)
+    finally:
+        for left in machine.children():
+            if machine.command_of(left).startswith("sexec "):
+                os.kill(left, signal.SIGKILL)
