@@ -56,7 +56,7 @@ enum step_flag {
     STEP_ONLY_IF_MISSING = 1 << 12, /* skipped when the image has the target */
     STEP_LIBRARY = 1 << 13,     /* skipped unless the image needs it and it can load there */
     STEP_UNLOADABLE = 1 << 14,  /* ... and it cannot */
-    STEP_IS_DIRECTORY = 1 << 15, /* the source must be a directory */
+    STEP_IS_DIRECTORY = 1 << 16, /* the source must be a directory */
 };
 
 /* What a look at the host and into the image found about one step. */
