@@ -54,12 +54,13 @@ COMPILE = $(CC) -std=gnu17 -fPIE -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(PATHS)
           $(HARDENING) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
 LINK = $(CC) -fPIE $(HARDENING) $(LINKING) $(LDFLAGS)
 
-MAINS = launcher/singularity.c launcher/sexec.c
-SOURCES := $(filter-out $(MAINS) launcher/slurm/% launcher/preload/%,$(sort $(shell find launcher -name '*.c')))
+MAINS = launcher/singularity.c launcher/sexec.c launcher/sexec_suid.c launcher/sexec_judge.c
+# In the setuid program these stand in for what it does without; elsewhere the archive has the real ones.
+SETUID := $(sort $(wildcard launcher/setuid/*.c))
+SOURCES := $(filter-out $(MAINS) $(SETUID) launcher/slurm/% launcher/preload/%,$(sort $(shell find launcher -name '*.c')))
 OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)
 ARCHIVE = $(BUILD)/liblauncher.a
-PROGRAMS = $(if $(wildcard launcher/singularity.c),$(BUILD)/singularity) \
-           $(if $(wildcard launcher/sexec.c),$(BUILD)/sexec) $(PRELOADED)
+PROGRAMS = $(BUILD)/singularity $(BUILD)/sexec $(BUILD)/sexec-suid $(BUILD)/sexec-judge $(PRELOADED)
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(shell find tests/launcher -name '*.c')))
 FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard fuzz/*_fuzz.c)))
 
@@ -140,11 +141,14 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 
 $(ARCHIVE): $(OBJECTS) $(BUILD)/flags
 	@rm -f $@
-	@ar rcsD $@ $(OBJECTS)
+	@ar rcsDT $@ $(OBJECTS) # thin: files of one name in two directories keep their paths in the link map
 
 $(BUILD)/singularity $(BUILD)/sexec: $(BUILD)/%: $(BUILD)/launcher/%.o $(ARCHIVE)
+$(BUILD)/sexec-judge: $(BUILD)/launcher/sexec_judge.o $(ARCHIVE)
+$(BUILD)/sexec-suid: $(BUILD)/launcher/sexec_suid.o $(SETUID:%.c=$(BUILD)/%.o) $(ARCHIVE)
+$(filter-out $(PRELOADED),$(PROGRAMS)):
 	@echo "  link $@"
-	@$(LINK) -o $@ $^
+	@$(LINK) -Wl,-Map=$@.map -o $@ $^
 
 $(UNIT_TESTS): %: %.o $(ARCHIVE)
 	@$(LINK) -o $@ $^
@@ -154,7 +158,7 @@ $(FUZZ_TARGETS): %: %.o $(if $(FUZZ),,$(BUILD)/fuzz/standalone.o) $(ARCHIVE)
 	@$(LINK) -o $@ $^
 
 -include $(OBJECTS:.o=.d) $(UNIT_TESTS:%=%.d) $(FUZZ_TARGETS:%=%.d) \
-         $(BUILD)/launcher/singularity.d $(BUILD)/launcher/sexec.d $(BUILD)/fuzz/standalone.d $(SPANK_PLUGIN:.so=.d) $(PRELOADED:.so=.d)
+         $(MAINS:%.c=$(BUILD)/%.d) $(SETUID:%.c=$(BUILD)/%.d) $(BUILD)/fuzz/standalone.d $(SPANK_PLUGIN:.so=.d) $(PRELOADED:.so=.d)
 
 # Another Slurm makes the plugin anew too: its headers stand in the .d file.
 $(SPANK_PLUGIN): $(SPANK_SOURCE) $(BUILD)/flags
@@ -212,7 +216,7 @@ test-install: setup ## install this tree into TEST_PREFIX, for running pytest by
 	@$(MAKE) install PREFIX=$(TEST_PREFIX) BUILD=build/test DESTDIR=
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
-CLANG_ANALYZED = $(patsubst %,build/analyze/clang/%,$(SOURCES) $(wildcard $(MAINS)) launcher/preload/fuse2fs.c $(if $(HAS_SLURM),$(SPANK_SOURCE)))
+CLANG_ANALYZED = $(patsubst %,build/analyze/clang/%,$(SOURCES) $(SETUID) $(MAINS) launcher/preload/fuse2fs.c $(if $(HAS_SLURM),$(SPANK_SOURCE)))
 
 lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number of privileged lines
 	@scripts/setup-system lint

@@ -1,3 +1,4 @@
+/* The container's namespaces, the session directory, and the file systems of its images. Works inside privilege brackets. */
 #include "perform.h"
 
 #include <errno.h>
@@ -5,11 +6,9 @@
 #include <linux/mount.h>
 #include <net/if.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,6 +16,7 @@
 #include "../descriptor.h"
 #include "inside.h"
 #include "loop.h"
+#include "user_namespace.h"
 
 /* ---- namespaces ---- */
 
@@ -45,16 +45,6 @@ static void loopback_up(void)
         message_warning("the loopback interface stays down: %s", strerrordesc_np(errno));
 }
 
-static void write_map(const char *name, const char *text)
-{
-    char path[32];
-
-    snprintf(path, sizeof path, "self/%s", name);
-    OWNED_FD file = openat(proc_fd(), path, O_WRONLY | O_CLOEXEC);
-    if (file < 0 || write(file, text, strlen(text)) != (ssize_t)strlen(text))
-        stop(errno, "map the user into the namespace (%s)", name);
-}
-
 static void unshare_explained(const struct plan *plan, int flags)
 {
     if (privileged_unshare(flags) == 0)
@@ -65,39 +55,6 @@ static void unshare_explained(const struct plan *plan, int flags)
          "allowed: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)", plan->mode_reason);
 }
 
-static void map_ids(uid_t uid, gid_t gid, const struct caller *caller)
-{
-    char line[64];
-
-    write_map("setgroups", "deny");
-    snprintf(line, sizeof line, "%u %u 1", (unsigned)uid, (unsigned)caller->uid);
-    write_map("uid_map", line);
-    snprintf(line, sizeof line, "%u %u 1", (unsigned)gid, (unsigned)caller->gid);
-    write_map("gid_map", line);
-    privilege_mapped(uid);
-}
-
-static void map_user(const struct plan *plan, const struct caller *caller)
-{
-    map_ids(plan->root_mapped ? 0 : caller->uid, plan->root_mapped ? 0 : caller->gid, caller);
-}
-
-void perform_user(const struct plan *plan, const struct caller *caller)
-{
-    if (plan->user.way != USER_NAMESPACE)
-        return;
-    if (prctl(PR_SET_DUMPABLE, 1) < 0) /* nothing is left to hide, and the maps of a hidden process are root's */
-        stop(errno, "USER %s of the image", plan->user.spec);
-    proc_open();
-    pid_t parent = getppid();
-    if (unshare(CLONE_NEWUSER) < 0)
-        stop(errno, "a user namespace for USER %s of the image (--no-compat does without)", plan->user.spec);
-    map_ids(plan->user.uid, plan->user.gid, caller);
-    privilege_forget(caller);
-    if (plan->alive_fd > 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)) /* perform_follow()'s wish again */
-        _exit(EXIT_OWN_FAILURE);
-}
-
 /* File system servers must be in the user namespace but not in the mount namespace: they start in between. So must who
  * waits for the end of one, for it ends when nobody has its mount any more. */
 static void enter_namespaces(struct plan *plan, const struct caller *caller, struct fuse *servers)
@@ -106,11 +63,11 @@ static void enter_namespaces(struct plan *plan, const struct caller *caller, str
 
     if (user != 0 && !fuse_needed(plan)) {
         unshare_explained(plan, user | others);
-        map_user(plan, caller);
+        user_namespace_map(plan, caller);
     } else {
         if (user != 0) {
             unshare_explained(plan, user);
-            map_user(plan, caller);
+            user_namespace_map(plan, caller);
         }
         fuse_prepare(plan, servers);
         mounts = plan->server_fd > 0 ? CLONE_NEWNS : 0;

@@ -34,7 +34,7 @@ void perform_directory(const struct plan *plan);
 void survey(struct plan *plan, const struct plan_inputs *inputs, const struct stage *stage);
 
 /* Which libraries of the host are skipped, after a look at them and at the image's, by a process without any privilege. */
-void survey_libraries(struct plan *plan, const struct caller *caller, int root);
+void survey_libraries(struct plan *plan, const struct request *request, const struct caller *caller, int root);
 
 /* The same for a container that is entered ready made: only where and as whom the program starts. */
 void survey_start(struct plan *plan, const struct plan_inputs *inputs);
@@ -48,9 +48,6 @@ void perform_close(int first);
 
 /* After the last change of ids: nothing inside outlives the launcher. */
 void perform_follow(const struct plan *plan);
-
-/* Where the program is a user of the image by a user namespace: the last act, when no privilege and no descriptor is left. */
-void perform_user(const struct plan *plan, const struct caller *caller);
 
 /* A session of its own, without the caller's terminal; where this process leads its group, in a child of it. */
 void perform_session(void);

@@ -190,7 +190,7 @@ void survey(struct plan *plan, const struct plan_inputs *inputs, const struct st
     for (uint32_t i = 0; i < plan->step_count; i++)
         if (plan->steps[i].kind == STEP_BIND)
             survey_source(&plan->steps[i]);
-    survey_libraries(plan, inputs->caller, stage->parts[0]);
+    survey_libraries(plan, inputs->request, inputs->caller, stage->parts[0]);
     for (uint32_t i = 0; i < plan->step_count; i++)
         survey_target(plan, i, stage->parts[0]);
     survey_accounts(plan, inputs, stage->parts[0]);

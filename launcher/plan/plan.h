@@ -54,7 +54,6 @@ enum step_flag {
     STEP_ROOT_OWNED = 1 << 11,  /* the source must belong to root (user bind control = no) */
     STEP_ONLY_IF_MISSING = 1 << 12, /* skipped when the image has the target */
     STEP_LIBRARY = 1 << 13,     /* skipped unless the image needs it and it can load there */
-    STEP_UNLOADABLE = 1 << 14,  /* ... and it cannot */
 };
 
 /* What a look at the host and into the image found about one step. */
@@ -158,7 +157,7 @@ struct plan {
     bool oci_wanted;        /* WORKDIR and USER of the image hold, by option or configuration */
     bool oci_image;         /* ... and the image is one that has them */
     struct plan_user user;
-    const char *binds;      /* comma list of user bind targets */
+    bool binds_ignored;     /* the site lets users bind nothing */
 
     uint64_t keep_capabilities;
     bool no_new_privs;
@@ -193,10 +192,6 @@ bool plan_user_steps(struct plan *plan, const struct plan_inputs *inputs, struct
 
 /* What a message is to name where an option asked for something: the variable that stood for it, or the option itself. */
 const char *plan_asked(const struct plan_inputs *inputs, const char *option);
-
-/* The option that brings a library of the host in, by its LIBRARY_* number, and the directory that programs find it in. */
-#define LIBRARIES_INSIDE "/.singularity.d/libs"
-const char *plan_library_option(uint64_t library);
 
 /* With the facts: what is skipped, and what the root must be layered with. */
 bool plan_layers(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
