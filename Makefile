@@ -22,7 +22,7 @@ endif
 
 # ---- how C is compiled -----------------------------------------------------------------------------------------------
 # RELOCATABLE=yes leaves the absolute paths out: the programs find each other beside /proc/self/exe (`pip install`).
-# SANITIZE=yes, FUZZ=yes and ANALYZE=yes are other builds of the same sources; each needs a BUILD of its own.
+# SANITIZE=yes, FUZZ=yes, ANALYZE=yes and COUNT=yes are other builds of the same sources; each needs a BUILD of its own.
 CC = gcc
 JOBS := $(shell nproc)
 # Errors for us (`make test` and `make lint` set WERROR), never for who installs: the next compiler warns of something new.
@@ -43,6 +43,10 @@ endif
 ifdef ANALYZE
 # Since GCC 13 it takes a descriptor at a number chosen for the next program (dup2) for lost; older ones know no such option.
 HARDENING = -O2 -fanalyzer -Wno-analyzer-fd-leak
+endif
+ifdef COUNT
+# For scripts/count_privileged.py, which reads relocations: what the compiler would inline is a function there.
+HARDENING = -O0 -ffunction-sections -fdata-sections -fno-jump-tables
 endif
 ifdef RELOCATABLE
 PATHS = -DCONTAINER_DIR='"/var/singularity/mnt"'
@@ -77,10 +81,8 @@ COMPILE_SPANK = $(COMPILE_SHARED) -DFRONT_DOOR='"$(PREFIX)/bin/singularity"'
 # What is loaded into fuse2fs: a program of the system's, never sanitized.
 PRELOADED = $(BUILD)/fuse2fs-truncate.so
 
-# The C that performs: what runs with or between raised privilege. Deciding code (plan, image, config, request) never raises
-# it and is tested as data; file system servers are started in user-namespace mode only.
-PRIVILEGED_SOURCES := $(addprefix launcher/,sexec.c privilege.c caller.c inherited.c \
-                        $(addprefix perform/,ground.c init.c inside.c join.c layer.c loop.c mount.c steps.c))
+# Of the setuid program: lines to read to know all that is in it, and of those what runs with or between raised privilege.
+SETUID_LINES = 6500
 PRIVILEGED_LINES = 2000
 
 # ---- what the tests and the checks use -------------------------------------------------------------------------------
@@ -226,7 +228,8 @@ lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number o
 	@$(MAKE) -k -j$(JOBS) clang-analyzed
 	shellcheck .ci/run packaging/deb tests/corpus/builders.sh examples/slurm/*.sbatch $(shell grep -l "^.!/bin/bash" scripts/*)
 	@scripts/check-privileged
-	@scripts/count-privileged $(PRIVILEGED_LINES) $(PRIVILEGED_SOURCES)
+	@$(MAKE) -j$(JOBS) BUILD=build/count COUNT=yes build/count/sexec-suid
+	@$(PYTHON_IN_VENV) scripts/count_privileged.py build/count $(SETUID_LINES) $(PRIVILEGED_LINES)
 
 # Dead stores: clang does not see what the cleanup attribute of an OWNED_FD reads.
 clang-analyzed: $(CLANG_ANALYZED)

@@ -5,7 +5,7 @@
 
 #include "payload.h"
 #include "perform/inside.h"
-#include "perform/user_namespace.h"
+#include "perform/unprivileged.h"
 #include "starter.h"
 
 static struct starter starter;
@@ -73,6 +73,7 @@ int main(int argc, char **argv)
         starter_hand_over(&starter, argv);
     starter_plan(&starter);
     starter_make_container(&starter);
+    fuse_watch(&starter.plan);
     starter_leave_host(&starter, -1);
     become_program(argv);
 }

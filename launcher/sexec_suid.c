@@ -66,6 +66,8 @@ int main(int argc, char **argv)
     proc_open();
     caller_read(&starter.caller);
     starter_receive(&starter, argc, argv);
+    if (starter.request.payload_stage)
+        stop(0, "launch request for a container that is ready: only this program makes those");
     starter_choose_mode(&starter, installed);
     if (starter.plan.mode != MODE_SETUID)
         starter_hand_over(&starter, argv);

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "descriptor.h"
 #include "location.h"
 #include "perform/host_mounts.h"
 #include "perform/inside.h"
@@ -95,6 +96,11 @@ void starter_plan(struct starter *starter)
 {
     starter->inputs.host_mounts = starter->config.mount_hostfs ? host_mounts(&starter->plan) : NULL;
     plan_or_stop(starter, plan_steps);
+    (void)umask(022); /* what is made from here on is the container's: directories that the program passes through */
+    survey_make_sources(&starter->plan);
+    starter->images_locked = images_are_locked(&starter->request, &starter->images);
+    if (starter->plan.join)
+        starter->meeting_obstacle = meeting_prepare(&starter->meeting, &starter->plan, &starter->inputs);
     if (starter->config.audit_log)
         message_log("launch uid=%u gid=%u image=%.1024s file=%llu:%llu", (unsigned)starter->caller.uid,
                     (unsigned)starter->caller.gid, starter->request.image,
@@ -127,28 +133,47 @@ static void build_root(struct starter *starter, struct stage *stage)
     }
     perform_steps(plan, stage);
     perform_root(stage);
-    fuse_watch(plan);
+}
+
+/* The open file has the lock, and with it this process; its child waits for it. */
+static _Noreturn void lock(const void *question, int to)
+{
+    const struct starter *starter = question;
+    struct error error = {0};
+
+    privilege_forget(&starter->caller);
+    (void)images_lock(&starter->request, &starter->images, &error);
+    _exit(fd_write(to, &error, sizeof error) ? 0 : EXIT_OWN_FAILURE);
+}
+
+static void lock_images(const struct starter *starter)
+{
+    struct error error = {0};
+
+    if (starter->images_locked && !ask(lock, starter, &error, sizeof error))
+        stop(0, "the image could not be locked");
+    error.text[sizeof error.text - 1] = '\0';
+    if (error.text[0] != '\0')
+        stop(0, "%s", error.text);
 }
 
 void starter_make_container(struct starter *starter)
 {
     struct stage stage = {0};
-    struct error error = {0};
     struct plan *plan = &starter->plan;
 
-    if (plan->join && starter->request.dry_run == DRY_RUN_NO && join_container(plan, &starter->inputs, &starter->meeting)) {
+    if (plan->join && starter->request.dry_run == DRY_RUN_NO &&
+        join_container(plan, &starter->inputs, &starter->meeting, starter->meeting_obstacle)) {
         message_syslog(false);
         survey_start(plan, &starter->inputs);
         return;
     }
-    if (!images_lock(&starter->request, &starter->images, &error))
-        stop(0, "%s", error.text);
-    (void)umask(022); /* what is made from here on is the container's: directories that the program passes through */
+    lock_images(starter);
     perform_ground(plan, &stage, &starter->caller);
     message_syslog(false);
     build_root(starter, &stage);
     if (plan->keeper_fd >= 0)
-        join_keep(plan, &starter->caller, &starter->meeting);
+        join_keep(plan, &starter->inputs, &starter->meeting);
 }
 
 /* ---- in the container ---- */
@@ -158,6 +183,7 @@ void starter_make_container(struct starter *starter)
 void starter_leave_host(struct starter *starter, int also)
 {
     const struct plan *plan = &starter->plan;
+    perform_accounts(&starter->plan, &starter->inputs);
     const int waiting[] = {plan->report_fd > 0 ? plan->report_fd : -1, plan->alive_fd > 0 ? plan->alive_fd : -1, also};
 
     inherited_close(&starter->request, waiting, sizeof waiting / sizeof waiting[0]);

@@ -16,8 +16,10 @@ struct starter {
     struct plan plan;
     struct plan_inputs inputs;
     struct images images;
+    bool images_locked;
     struct inherited inherited;
     struct meeting meeting;
+    const char *meeting_obstacle;
 };
 
 /* Reads the request that the first argument names a descriptor of. All of these stop the process on failure. */

@@ -244,8 +244,11 @@ void library_look(const struct request *asked, int root, struct told *told)
         candidate_read(&candidates[i], &asked->library[i], &look);
     library_judge(candidates, asked->library_count, &image);
     for (uint32_t i = 0; i < asked->library_count; i++) {
-        told[i].verdict = candidates[i].verdict;
-        memcpy(told[i].reason, candidates[i].reason, VERDICT_REASON);
+        const char *before = candidates[i].verdict == JUDGE_BROKEN ? "cannot be used here"
+                             : candidates[i].verdict == JUDGE_TAKEN && *candidates[i].reason != '\0' ? library_option(candidates[i].number)
+                                                                                                    : "";
+        told[i].taken = candidates[i].verdict == JUDGE_TAKEN;
+        snprintf(told[i].text, TOLD_TEXT, "%s%s%s", before, *before != '\0' ? ": " : "", candidates[i].reason);
     }
     tell(asked, candidates);
 }

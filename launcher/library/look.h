@@ -4,7 +4,7 @@
 
 #include "../request.h"
 
-enum { LIBRARIES_LIMIT = sizeof((struct request *)NULL)->library / sizeof(struct request_entry), VERDICT_REASON = 192 };
+enum { LIBRARIES_LIMIT = sizeof((struct request *)NULL)->library / sizeof(struct request_entry), VERDICT_REASON = 192, TOLD_TEXT = VERDICT_REASON + 32 };
 
 enum library_verdict {
     JUDGE_TAKEN,
@@ -12,10 +12,10 @@ enum library_verdict {
     JUDGE_BROKEN,   /* it cannot load in this image, or programs of the image could not with it */
 };
 
-/* What is told of each library of the request, in order. */
+/* What is told of each library of the request, in order: why it goes in, "" where that needs no words, or why not. */
 struct told {
-    uint32_t verdict;
-    char reason[VERDICT_REASON];
+    bool taken;
+    char text[TOLD_TEXT];
 };
 
 /* Reads the libraries of `asked` on the host, and those of the image beneath `root`; judges them, and warns of what cannot

@@ -16,7 +16,7 @@
 #include "../descriptor.h"
 #include "inside.h"
 #include "loop.h"
-#include "user_namespace.h"
+#include "unprivileged.h"
 
 /* ---- namespaces ---- */
 
@@ -45,37 +45,20 @@ static void loopback_up(void)
         message_warning("the loopback interface stays down: %s", strerrordesc_np(errno));
 }
 
-static void unshare_explained(const struct plan *plan, int flags)
+void perform_unshare(int flags, const char *why_not)
 {
-    if (privileged_unshare(flags) == 0)
-        return;
-    if (!(flags & CLONE_NEWUSER))
-        stop(errno, "make the container's namespaces");
-    stop(errno, "make a user namespace, needed here: %s (install or allow the setuid starter, or have user namespaces "
-         "allowed: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)", plan->mode_reason);
+    if (flags != 0 && privileged_unshare(flags) < 0)
+        stop(errno, "%s", why_not);
 }
 
-/* File system servers must be in the user namespace but not in the mount namespace: they start in between. So must who
- * waits for the end of one, for it ends when nobody has its mount any more. */
 static void enter_namespaces(struct plan *plan, const struct caller *caller, struct fuse *servers)
 {
-    int user = (int)(plan->namespaces & CLONE_NEWUSER), others = (int)plan->namespaces & ~CLONE_NEWUSER, mounts = 0;
+    static const char why_not[] = "make the container's namespaces";
+    int left = unprivileged_namespaces(plan, caller, servers), later = plan->server_fd > 0 ? left & CLONE_NEWNS : 0;
 
-    if (user != 0 && !fuse_needed(plan)) {
-        unshare_explained(plan, user | others);
-        user_namespace_map(plan, caller);
-    } else {
-        if (user != 0) {
-            unshare_explained(plan, user);
-            user_namespace_map(plan, caller);
-        }
-        fuse_prepare(plan, servers);
-        mounts = plan->server_fd > 0 ? CLONE_NEWNS : 0;
-        unshare_explained(plan, others & ~mounts);
-    }
+    perform_unshare(left & ~later, why_not);
     perform_fork(plan, caller);
-    if (mounts != 0)
-        unshare_explained(plan, mounts);
+    perform_unshare(later, why_not);
     if (mount_propagation(plan->propagation_slave) < 0)
         stop(errno, "separate the container's mounts from the host's (the root directory here is no mount: a chroot?)");
     if (plan->namespaces & CLONE_NEWNET)
@@ -153,26 +136,14 @@ static int mount_kernel(const struct plan *plan, const struct stage *stage, cons
     return tree;
 }
 
-/* The directory was opened before the mount namespace was made; the current directory moved into it with us. */
-static int mount_bind(const struct plan *plan, const struct stage *stage, const struct part *part, int here)
+/* The image's directory was opened before the mount namespace was made; the current directory moved into it with us. */
+int part_bind(const struct plan *plan, const struct stage *stage, const struct part *part, int here)
 {
     int tree = mount_clone(&stage->session, here, true);
 
     if (tree < 0 || mount_restrict(tree, part_attributes(plan, part)) < 0)
         stop(errno, "mount the directory %s", part->source);
     return tree;
-}
-
-/* Opens a directory part again in the new namespace, and makes sure that it is the one that was judged. */
-static int reopen(const struct part *part)
-{
-    struct stat before, now;
-    int fd = host_open(part->source, O_PATH | O_DIRECTORY);
-
-    if (fd < 0 || fstat(fd, &now) < 0 || fstat(part->fd, &before) < 0 || before.st_dev != now.st_dev ||
-        before.st_ino != now.st_ino)
-        stop(errno, "%s changed while it was being opened", part->source);
-    return fd;
 }
 
 static int part_place(const struct stage *stage, uint32_t number)
@@ -211,10 +182,9 @@ void perform_ground(struct plan *plan, struct stage *stage, const struct caller 
     mount_session(plan, stage, caller);
     for (uint32_t i = 0; i < plan->part_count; i++) {
         const struct part *part = &plan->parts[i];
-        OWNED_FD again = part->way == WAY_BIND && i > 0 ? reopen(part) : -1;
-        int tree = part->way == WAY_BIND     ? mount_bind(plan, stage, part, i > 0 ? again : here)
-                   : part->way == WAY_KERNEL ? mount_kernel(plan, stage, part)
-                                             : fuse_mount(&stage->session, part, &servers[i]);
+        int tree = part->way == WAY_KERNEL ? mount_kernel(plan, stage, part)
+                   : i == 0 && here >= 0   ? part_bind(plan, stage, part, here)
+                                           : unprivileged_part(plan, stage, part, &servers[i]);
         OWNED_FD place = part_place(stage, i);
         if (mount_attach(tree, place) < 0 || (part->way == WAY_FUSE && mount_restrict(tree, part_attributes(plan, part)) < 0))
             stop(errno, "attach %s", part->source);

@@ -1,3 +1,4 @@
+/* Joins the container of a job step, or sets it up for others too. Enters namespaces inside privilege brackets. */
 #include "join.h"
 
 #include <errno.h>
@@ -91,10 +92,9 @@ static bool set_up(struct plan *plan, int place)
     return false;
 }
 
-bool join_container(struct plan *plan, const struct plan_inputs *inputs, struct meeting *meeting)
+bool join_container(struct plan *plan, const struct plan_inputs *inputs, const struct meeting *meeting, const char *obstacle)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
-    const char *obstacle = meeting_prepare(meeting, plan, inputs);
     int fds[SPACES], rounds = 0;
 
     for (int tries = 0; obstacle == NULL && rounds < ROUNDS && tries < TRIES; tries++) {
@@ -120,7 +120,7 @@ bool join_container(struct plan *plan, const struct plan_inputs *inputs, struct 
     return false;
 }
 
-_Noreturn void join_keep(const struct plan *plan, const struct caller *caller, const struct meeting *meeting)
+_Noreturn void join_keep(struct plan *plan, const struct plan_inputs *inputs, const struct meeting *meeting)
 {
     int fds[SPACES];
     size_t count = 0;
@@ -128,7 +128,8 @@ _Noreturn void join_keep(const struct plan *plan, const struct caller *caller, c
     for (size_t i = 0; i < SPACES; i++)
         if ((plan->namespaces & (uint64_t)spaces[i].flag) && (fds[count++] = openat(proc_fd(), spaces[i].path, O_RDONLY | O_CLOEXEC)) < 0)
             stop(errno, "keep the container for its job step (%s)", spaces[i].path);
-    privilege_forget(caller);
+    privilege_forget(inputs->caller);
+    perform_accounts(plan, inputs);
     perform_follow(plan);
     if (prctl(PR_SET_PDEATHSIG, 0) < 0 || setsid() < 0 || write(plan->report_fd, "", 1) != 1)
         stop(errno, "keep the container for its job step");

@@ -1,31 +1,18 @@
 /* Which libraries of the host are skipped: asks a process without any privilege, which reads the files. */
 #include "perform.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "../descriptor.h"
 #include "../library/look.h"
 #include "../privilege.h"
 
 /* What was told comes from the image in part: plain characters only, and an end. */
-static const char *plain(struct plan *plan, const char *before, char *text)
-{
-    text[VERDICT_REASON - 1] = '\0';
-    for (char *byte = text; *byte != '\0'; byte++)
-        if (*byte < ' ' || *byte > '~')
-            *byte = '?';
-    return before != NULL ? plan_text(plan, "%s: %s", before, text) : plan_text(plan, "%s", text);
-}
-
 static void apply(struct plan *plan, struct step *step, struct told *told)
 {
-    if (told->verdict != JUDGE_TAKEN)
-        step->skipped = plain(plan, told->verdict == JUDGE_BROKEN ? "cannot be used here" : NULL, told->reason);
-    else if (*told->reason != '\0')
-        step->reason = plain(plan, library_option(step->library), told->reason);
+    told->text[TOLD_TEXT - 1] = '\0';
+    for (char *byte = told->text; *byte != '\0'; byte++)
+        if (*byte < ' ' || *byte > '~')
+            *byte = '?';
+    if (*told->text != '\0')
+        *(told->taken ? &step->reason : &step->skipped) = plan_text(plan, "%s", told->text);
 }
 
 static bool wanted(const struct step *step)
@@ -33,31 +20,18 @@ static bool wanted(const struct step *step)
     return (step->flags & STEP_LIBRARY) && step->facts.source_type != 0;
 }
 
-static _Noreturn void look(const struct request *asked, const struct caller *caller, int root, int to)
-{
-    privilege_forget(caller);
-    library_look_and_tell(asked, root, to);
-}
+struct question {
+    const struct request *asked;
+    const struct caller *caller;
+    int root;
+};
 
-/* True: `told` holds a verdict for each library that was asked about. */
-static bool ask(const struct request *asked, const struct caller *caller, int root, struct told *told)
+static _Noreturn void look(const void *asked, int to)
 {
-    size_t used = 0, size = asked->library_count * sizeof *told;
-    int ends[2];
+    const struct question *question = asked;
 
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return false;
-    OWNED_FD from = ends[0], to = ends[1];
-    pid_t child = fork();
-    if (child == 0)
-        look(asked, caller, root, to);
-    fd_close(&to);
-    for (ssize_t got = 1; child > 0 && used < size && got != 0; used += got > 0 ? (size_t)got : 0)
-        if ((got = read(from, (char *)told + used, size - used)) < 0 && errno != EINTR)
-            break;
-    while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
-        continue;
-    return used == size;
+    privilege_forget(question->caller);
+    library_look_and_tell(question->asked, question->root, to);
 }
 
 void survey_libraries(struct plan *plan, const struct request *request, const struct caller *caller, int root)
@@ -75,7 +49,7 @@ void survey_libraries(struct plan *plan, const struct request *request, const st
     }
     if (asked.library_count == 0)
         return;
-    bool answered = ask(&asked, caller, root, told);
+    bool answered = ask(look, &(struct question){&asked, caller, root}, told, asked.library_count * sizeof told[0]);
     if (!answered)
         message_warning("the libraries of the host could not be compared with those of the image: none of them goes in");
     for (uint32_t i = 0; i < plan->step_count; i++) {

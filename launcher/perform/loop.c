@@ -1,3 +1,4 @@
+/* Loop devices. Each privileged call stands in a bracket of its own. */
 #include "loop.h"
 
 #include <errno.h>
@@ -105,20 +106,14 @@ static int try_number(int control, uint32_t number, const struct loop_request *r
         errno = ENOTBLK;
         return -1;
     }
-    if (request->shared && shows(device, request)) {
-        loop->fd = fd_give(&device);
-        return 1;
-    }
-    if (configure(device, request) < 0) {
-        if (errno == EBUSY && request->shared && shows(device, request)) {
-            loop->fd = fd_give(&device);
-            return 1;
-        }
-        return errno == EBUSY ? 0 : -1;
-    }
-    if (!shows(device, request)) {
-        errno = EBADF;
+    bool shared = request->shared && shows(device, request), busy = !shared && configure(device, request) < 0;
+    if (busy && errno != EBUSY)
         return -1;
+    if (busy && !request->shared)
+        return 0;
+    if (!shared && !shows(device, request)) {
+        errno = EBADF;
+        return busy ? 0 : -1;
     }
     loop->fd = fd_give(&device);
     return 1;

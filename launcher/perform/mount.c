@@ -1,3 +1,4 @@
+/* Mounts by descriptor. Each privileged call stands in a bracket of its own; no path of a user reaches the kernel here. */
 #include "mount.h"
 
 #include <errno.h>
@@ -86,10 +87,16 @@ static const char *file_path(char path[FILE_PATH], int fd)
     return path;
 }
 
+/* These are the same numbers for both kinds of calls. */
+enum { BOTH_FLAGS = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC };
+_Static_assert(MOUNT_ATTR_RDONLY == MS_RDONLY && MOUNT_ATTR_NOSUID == MS_NOSUID && MOUNT_ATTR_NODEV == MS_NODEV &&
+                   MOUNT_ATTR_NOEXEC == MS_NOEXEC && ST_RDONLY == MS_RDONLY && ST_NOSUID == MS_NOSUID && ST_NODEV == MS_NODEV &&
+                   ST_NOEXEC == MS_NOEXEC && ST_NOATIME == MS_NOATIME && ST_NODIRATIME == MS_NODIRATIME,
+               "the flags of mounts");
+
 static unsigned long old_flags(uint64_t attributes)
 {
-    return (attributes & MOUNT_ATTR_RDONLY ? MS_RDONLY : 0) | (attributes & MOUNT_ATTR_NOSUID ? MS_NOSUID : 0) |
-           (attributes & MOUNT_ATTR_NODEV ? MS_NODEV : 0) | (attributes & MOUNT_ATTR_NOEXEC ? MS_NOEXEC : 0);
+    return attributes & BOTH_FLAGS;
 }
 
 /* A mount point in the session directory for one tree at a time. */
@@ -105,24 +112,12 @@ static const char *stage_name(const struct session *session, bool directory)
     return name;
 }
 
-static int staged_clone(const struct session *session, int source, bool directory)
+static int staged(const struct session *session, bool directory, const struct new_filesystem *filesystem, unsigned long flags)
 {
-    char path[FILE_PATH];
     const char *stage = stage_name(session, directory);
 
-    if (fchdir(session->fd) < 0 ||
-        privileged_mount(file_path(path, source), stage, NULL, MS_BIND | MS_REC, NULL, PRIVILEGE_MOUNT) < 0)
-        return -1;
-    return openat(session->fd, stage, O_PATH | O_CLOEXEC);
-}
-
-static int staged_new(const struct session *session, const struct new_filesystem *filesystem)
-{
-    const char *stage = stage_name(session, true);
-
-    if (fchdir(session->fd) < 0 ||
-        privileged_mount(filesystem->source, stage, filesystem->type, old_flags(filesystem->attributes),
-                         filesystem->options, filesystem->privilege) < 0)
+    if (fchdir(session->fd) < 0 || privileged_mount(filesystem->source, stage, filesystem->type, flags, filesystem->options,
+                                                    filesystem->privilege) < 0)
         return -1;
     return openat(session->fd, stage, O_PATH | O_CLOEXEC);
 }
@@ -135,11 +130,7 @@ static int remount(int tree, uint64_t attributes)
 
     if (fstatvfs(tree, &status) < 0)
         return -1;
-    unsigned long kept = status.f_flag & (ST_RDONLY | ST_NOSUID | ST_NODEV | ST_NOEXEC | ST_NOATIME | ST_NODIRATIME | ST_RELATIME);
-    unsigned long flags = (kept & ST_RDONLY ? MS_RDONLY : 0) | (kept & ST_NOSUID ? MS_NOSUID : 0) |
-                          (kept & ST_NODEV ? MS_NODEV : 0) | (kept & ST_NOEXEC ? MS_NOEXEC : 0) |
-                          (kept & ST_NOATIME ? MS_NOATIME : 0) | (kept & ST_NODIRATIME ? MS_NODIRATIME : 0) |
-                          (kept & ST_RELATIME ? MS_RELATIME : 0);
+    unsigned long flags = (status.f_flag & (BOTH_FLAGS | ST_NOATIME | ST_NODIRATIME)) | (status.f_flag & ST_RELATIME ? MS_RELATIME : 0);
     return privileged_mount(NULL, file_path(path, tree), NULL, MS_REMOUNT | MS_BIND | flags | old_flags(attributes), NULL,
                             PRIVILEGE_MOUNT);
 }
@@ -189,8 +180,10 @@ int session_entry(const struct session *session, const char *path, bool director
 
 int mount_clone(const struct session *session, int source, bool directory)
 {
+    char path[FILE_PATH];
+
     if (session->staged)
-        return staged_clone(session, source, directory);
+        return staged(session, directory, &(struct new_filesystem){.source = file_path(path, source)}, MS_BIND | MS_REC);
     return privileged_open_tree(source);
 }
 
@@ -243,7 +236,7 @@ int mount_new(const struct session *session, const struct new_filesystem *filesy
     OWNED_FD fd = privileged_fsopen(filesystem);
 
     if (fd < 0 && errno == ENOSYS && session->fd >= 0)
-        return staged_new(session, filesystem);
+        return staged(session, true, filesystem, old_flags(filesystem->attributes));
     if (fd < 0 || configure(filesystem, fd) < 0)
         return -1;
     return privileged_fsmount(fd, filesystem->attributes);

@@ -58,7 +58,8 @@ enum step_flag {
 
 /* What a look at the host and into the image found about one step. */
 struct step_facts {
-    int source_fd;          /* O_PATH, or -1 */
+    int source_fd;          /* O_PATH, or -1; of an account file the image's own, to be read */
+    int made_fd;            /* of an account file the one that is shown, to be written; -1 */
     mode_t source_type;     /* S_IFDIR, S_IFREG, ... ; 0: missing */
     int source_error;       /* errno of a missing source */
     bool covered;           /* the target lies inside an earlier step's: looked at when its turn comes */
@@ -203,6 +204,9 @@ const char *plan_group(struct plan *plan, const struct plan_inputs *inputs, cons
 /* What an image of Docker or OCI says of where and as whom its program starts: the text of its file. Chooses the
  * directory; true: there is a USER, who is to be found with the two calls below. */
 bool plan_oci(struct plan *plan, const struct plan_inputs *inputs, const char *text);
+
+/* The program starts in this WORKDIR; `placed`: it is made where it is missing. */
+void plan_oci_directory(struct plan *plan, const char *workdir, bool placed);
 
 /* The texts of the image's own account files, NULL where there are none, by the rules of Docker. */
 void plan_oci_passwd(struct plan *plan, const char *text);

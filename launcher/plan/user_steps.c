@@ -141,6 +141,14 @@ static void choose_directory(struct plan *plan, const struct plan_inputs *inputs
                                                                   : "";
 }
 
+void plan_oci_directory(struct plan *plan, const char *workdir, bool placed)
+{
+    plan->directory = workdir;
+    plan->directory_reason = "WORKDIR of the image";
+    if (placed) /* a loss is told when the directory cannot be entered */
+        plan_add(plan, STEP_PLACE, "-", workdir, STEP_NODEV | STEP_ONLY_IF_MISSING, plan->directory_reason)->missing_target = LOSS_QUIET;
+}
+
 static bool climbs(const char *path)
 {
     for (const char *at = path; (at = strstr(at, "..")) != NULL; at += 2)

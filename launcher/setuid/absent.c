@@ -1,56 +1,30 @@
-/* What the setuid program does without: it serves no file systems and makes no user namespaces, since every launch that wants
- * either was handed to the plain starter. These stand where the linker would put the real ones. */
-#include "../perform/fuse.h"
-#include "../perform/user_namespace.h"
+/* What the setuid program does without: every launch that wants a user namespace, or a file system that is served, was handed
+ * to the plain starter. These stand where the linker would put the real ones. */
+#include "../perform/unprivileged.h"
 
-bool fuse_needed(const struct plan *plan)
-{
-    (void)plan;
-    return false;
-}
+#define STOP_ABSENT() stop(0, "no part of the setuid starter (a fault of singularity: please report it)")
 
-void fuse_prepare(struct plan *plan, struct fuse *servers)
+int unprivileged_namespaces(struct plan *plan, const struct caller *caller, struct fuse *servers)
 {
-    (void)plan;
+    (void)caller;
     (void)servers;
+    return (int)plan->namespaces;
 }
 
-void fuse_watch(const struct plan *plan)
+int unprivileged_part(const struct plan *plan, const struct stage *stage, const struct part *part, struct fuse *server)
 {
-    (void)plan;
-}
-
-void fuse_await(int server, int unmounted)
-{
-    (void)server;
-    (void)unmounted;
-}
-
-static _Noreturn void stop_absent(void)
-{
-    stop(0, "the setuid starter serves no file systems and makes no user namespaces (a fault of singularity: please report it)");
-}
-
-int fuse_mount(const struct session *session, const struct part *part, struct fuse *fuse)
-{
-    (void)session;
-    (void)part;
-    (void)fuse;
-    stop_absent();
+    (void)plan, (void)stage, (void)part, (void)server;
+    STOP_ABSENT();
 }
 
 int fuse_overlay(const struct session *session, const char *options, const int *layers, int count)
 {
-    (void)session;
-    (void)options;
-    (void)layers;
-    (void)count;
-    stop_absent();
+    (void)session, (void)options, (void)layers, (void)count;
+    STOP_ABSENT();
 }
 
-void user_namespace_map(const struct plan *plan, const struct caller *caller)
+void fuse_await(int server, int unmounted)
 {
-    (void)plan;
-    (void)caller;
-    stop_absent();
+    (void)server, (void)unmounted;
+    STOP_ABSENT();
 }
