@@ -1,4 +1,4 @@
-"""What is in the setuid program, and what of it runs with or between raised privilege: lines of C, counted from the link.
+"""What is in the setuid program, and what of it runs with or between raised privilege: lines of C, by the link.
 
     count_privileged.py BUILD FILE_LIMIT PRIVILEGED_LIMIT
 
@@ -28,7 +28,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 RAISE = "privilege_raise"
 BEGIN = "privilege_begin"
@@ -60,20 +63,26 @@ class Function:
 
     @property
     def counted(self) -> int:
+        """Lines to its end, or to the end of all privilege."""
         end = self.ends_privilege
-        last = next((at for at, line in enumerate(self.lines) if end and line.startswith(f"    {end}(")), len(self.lines))
-        return sum(1 for line in self.lines[: last + 1] if line.strip())
+        last = [at for at, line in enumerate(self.lines) if end is not None and line.startswith(f"    {end}(")]
+        return _filled(self.lines[: last[0] + 1] if last else self.lines)
 
     @property
     def ends_privilege(self) -> str | None:
         """The call, behind which nothing of this function runs with a way back to privilege; None: there is none."""
         calls = [line for line in self.lines if re.search(rf"\b({'|'.join(ENDS)})\(", line)][:2]
         outermost = [match for line in calls if (match := re.match(rf"    ({'|'.join(ENDS)})\(", line))]
-        return outermost[0][1] if len(calls) == 1 and outermost and "_Noreturn" in self.lines[0] else None
+        straight = "_Noreturn" in self.lines[0] and not any(re.search(r"\bgoto \w+;", line) for line in self.lines)
+        return outermost[0][1] if straight and len(calls) == 1 and outermost else None
+
+
+def _filled(lines: Iterable[str]) -> int:
+    return sum(1 for line in lines if line.strip())
 
 
 @cache
-def code(file: Path) -> tuple[str, ...]:
+def _code(file: Path) -> tuple[str, ...]:
     """The lines of a file, comments taken out."""
 
     def blank(match: re.Match[str]) -> str:
@@ -82,35 +91,35 @@ def code(file: Path) -> tuple[str, ...]:
     return tuple(COMMENT_OR_STRING.sub(blank, file.read_text()).split("\n"))
 
 
-def source_of(build: Path, name: str) -> Path:
+def _source_of(build: Path, name: str) -> Path:
     return Path(name).relative_to(build).with_suffix(".c")
 
 
-def included(name: str) -> set[Path]:
+def _included(name: str) -> set[Path]:
     """The source of an object and our headers that it includes, from what the compiler wrote beside it."""
     words = Path(name).with_suffix(".d").read_text().replace("\\\n", " ").split(":", 1)[1].split("\n")[0].split()
     return {Path(word) for word in words if word.startswith("launcher/")}
 
 
-def normal(path: Path) -> Path:
-    return Path(*[part for part in path.resolve().relative_to(Path.cwd()).parts])
+def _normal(path: Path) -> Path:
+    return path.resolve().relative_to(Path.cwd())
 
 
-def linked(build: Path) -> list[str]:
+def _linked(build: Path) -> list[str]:
     text = Path(build, "sexec-suid.map").read_text()
     return sorted(set(re.findall(rf"{re.escape(str(build))}/launcher/[\w/]+\.o", text)))
 
 
-def readelf(flag: str, name: str) -> list[str]:
+def _readelf(flag: str, name: str) -> list[str]:
     words = ["readelf", "-W", flag, name]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def read_symbols(objects: Objects, name: str) -> dict[str, str]:
+def _read_symbols(objects: Objects, name: str) -> set[str]:
     sections = {
-        match[1]: match[2] for line in readelf("-S", name) if (match := re.match(r"\s*\[\s*(\d+)\]\s+(\S+)", line))
+        match[1]: match[2] for line in _readelf("-S", name) if (match := re.match(r"\s*\[\s*(\d+)\]\s+(\S+)", line))
     }
-    for line in readelf("-s", name):
+    for line in _readelf("-s", name):
         words = line.split()
         if len(words) < 8 or not words[6].isdigit() or words[3] not in {"FUNC", "OBJECT", "NOTYPE"}:
             continue
@@ -118,12 +127,14 @@ def read_symbols(objects: Objects, name: str) -> dict[str, str]:
             objects.locals[name, words[7]] = sections[words[6]]
         else:
             objects.globals[words[7]] = (name, sections[words[6]])
-    return {section: section for section in sections.values()}
+    if ".init_array" in sections.values():
+        raise CountError(f"{name} has a constructor, which runs before main()")
+    return set(sections.values())
 
 
-def read_references(objects: Objects, name: str, sections: dict[str, str]) -> None:
+def _read_references(objects: Objects, name: str, sections: set[str]) -> None:
     section = ""
-    for line in readelf("-r", name):
+    for line in _readelf("-r", name):
         if match := re.match(r"Relocation section '\.rela?(\S+)'", line):
             section = match[1]
         elif match := re.match(r"([0-9a-f]+)\s+[0-9a-f]+\s+R_\S+\s+[0-9a-f]+\s+(\S+)", line):
@@ -137,38 +148,38 @@ def read_references(objects: Objects, name: str, sections: dict[str, str]) -> No
                 objects.references[name, section].append((int(match[1], 16), found))
 
 
-def read_objects(names: list[str]) -> Objects:
+def _read_objects(names: list[str]) -> Objects:
     objects = Objects()
-    sections = {name: read_symbols(objects, name) for name in names}
+    sections = {name: _read_symbols(objects, name) for name in names}
     for name in names:
-        read_references(objects, name, sections[name])
+        _read_references(objects, name, sections[name])
     for references in objects.references.values():
         references.sort(key=lambda reference: reference[0])
     return objects
 
 
-def function_of(build: Path, node: Node) -> Function | None:
+def _function_of(build: Path, node: Node) -> Function | None:
     """None: a variable."""
     name, section = node
     if not section.startswith(".text."):
         return None
     wanted = section.removeprefix(".text.")
     start = re.compile(rf"[a-z_].*\b{re.escape(wanted)}\(")
-    for file in [source_of(build, name), *sorted(included(name))]:
-        lines = code(file)
+    for file in [_source_of(build, name), *sorted(_included(name))]:
+        lines = _code(file)
         for first, line in enumerate(lines):
             if not start.match(line):
                 continue
-            opening = next((at for at in range(first, min(first + 6, len(lines))) if lines[at] == "{" or ";" in lines[at]), None)
-            if opening is not None and lines[opening] == "{":
-                return Function(normal(file), lines[first : lines.index("}", opening) + 1])
+            head = next(at for at in range(first, len(lines)) if lines[at] == "{" or lines[at].endswith((";", "}")))
+            if lines[head] == "{":
+                return Function(_normal(file), lines[first : lines.index("}", head) + 1])
     raise CountError(f"{name}: no definition of {wanted}")
 
 
-def until_given_up(build: Path, objects: Objects, node: Node) -> list[Node]:
+def _until_given_up(build: Path, objects: Objects, node: Node) -> list[Node]:
     """What a section refers to before privilege is given up for good."""
     references = objects.references.get(node, [])
-    function = function_of(build, node)
+    function = _function_of(build, node)
     end = function.ends_privilege if function is not None else None
     if end is None:
         return [target for _, target in references]
@@ -176,55 +187,64 @@ def until_given_up(build: Path, objects: Objects, node: Node) -> list[Node]:
     return [target for offset, target in references if offset <= behind]
 
 
-def reach(build: Path, objects: Objects, start: list[Node]) -> set[Node]:
+def _reach(build: Path, objects: Objects, start: list[Node]) -> set[Node]:
     found: set[Node] = set()
     waiting = list(start)
     while waiting:
         node = waiting.pop()
         if node not in found:
             found.add(node)
-            waiting += until_given_up(build, objects, node)
+            waiting += _until_given_up(build, objects, node)
     return found
 
 
-def lines_of_main(function: Function, first: str) -> int:
+def _lines_of_main(function: Function, first: str) -> int:
     """Those before the caller's rights are all there is, and those from the first raise on."""
     lines = function.lines
     begun = next(at for at, line in enumerate(lines) if f"{BEGIN}(" in line)
     raised = next(at for at, line in enumerate(lines) if f"{first}(" in line)
-    return sum(1 for line in (*lines[: begun + 1], *lines[raised:]) if line.strip())
+    return _filled((*lines[: begun + 1], *lines[raised:]))
 
 
-def privileged(build: Path, objects: Objects) -> tuple[set[Node], int]:
+def _privileged(build: Path, objects: Objects) -> tuple[set[Node], int]:
     """What runs with or between raised privilege but main(), and the lines of that."""
     main = objects.globals["main"]
-    function = function_of(build, main)
-    if function is None or any(re.search(r"\b(for|while|goto)\b", line) for line in function.lines):
+    function = _function_of(build, main)
+    if function is None or any(re.search(r"\b(for|while) \(|\bgoto \w+;", line) for line in function.lines):
         raise CountError("main() of the setuid program has a loop: its text is not in the order of time")
     references = [target for _, target in objects.references[main]]
     begin, raising = objects.globals[BEGIN], objects.globals[RAISE]
     if references[0] != begin:
         raise CountError(f"{BEGIN}() is not the first call of main()")
-    first = next(at for at, target in enumerate(references) if raising in reach(build, objects, [target]))
-    found = reach(build, objects, [begin, *references[first:]])
-    return found, lines_of_main(function, references[first][1].removeprefix(".text."))
+    first = next(at for at, target in enumerate(references) if raising in _reach(build, objects, [target]))
+    found = _reach(build, objects, [begin, *references[first:]])
+    return found, _lines_of_main(function, references[first][1].removeprefix(".text."))
 
 
-def main(build: Path, file_limit: int, privileged_limit: int) -> int:
-    names = linked(build)
-    files = {normal(file) for name in names for file in included(name)}
-    whole = {file: sum(1 for line in code(file) if line.strip()) for file in files}
-    found, of_main = privileged(build, read_objects(names))
-    functions = {function for node in found if (function := function_of(build, node)) is not None}
+def count(build: Path, file_limit: int, privileged_limit: int) -> bool:
+    """Prints both numbers for each file and in all; whether they are within the limits."""
+    names = _linked(build)
+    files = {_normal(file) for name in names for file in _included(name)}
+    whole = {file: _filled(_code(file)) for file in files}
+    found, of_main = _privileged(build, _read_objects(names))
+    functions = {function for node in found if (function := _function_of(build, node)) is not None}
     part: dict[Path, int] = defaultdict(int, {Path("launcher/sexec_suid.c"): of_main})
     for function in functions:
         part[function.file] += function.counted
-    print("lines  privileged")
-    for file in sorted(files):
-        print(f"{whole[file]:5}  {part[file]:10}  {file}")
-    print(f"{sum(whole.values()):5}  {sum(part.values()):10}  in all, of at most {file_limit} and {privileged_limit}")
-    return 0 if sum(whole.values()) <= file_limit and sum(part.values()) <= privileged_limit else 1
+    total, privileged = sum(whole.values()), sum(part.values())
+    table = [f"{whole[file]:5}  {part[file]:10}  {file}" for file in sorted(files)]
+    last = f"{total:5}  {privileged:10}  in all, of at most {file_limit} and {privileged_limit}"
+    sys.stdout.write("\n".join(["lines  privileged", *table, last]) + "\n")
+    return total <= file_limit and privileged <= privileged_limit
 
 
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+def main() -> int:
+    """0: within the limits."""
+    try:
+        return 0 if count(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])) else 1
+    except CountError as error:
+        sys.stderr.write(f"count_privileged: {error}\n")
+        return 2
+
+
+sys.exit(main())

@@ -20,34 +20,19 @@
 
 /* ---- namespaces ---- */
 
-static int privileged_unshare(int flags)
-{
-    return PRIVILEGE_RAISED("unshare", PRIVILEGE_MOUNT, unshare(flags));
-}
-
-static int privileged_sethostname(const char *name)
-{
-    return PRIVILEGE_RAISED("sethostname", PRIVILEGE_MOUNT, sethostname(name, strlen(name)));
-}
-
-static int privileged_interface_up(int network, struct ifreq *interface)
-{
-    return PRIVILEGE_RAISED("SIOCSIFFLAGS", PRIVILEGE_NETWORK, ioctl(network, SIOCSIFFLAGS, interface));
-}
-
 /* A new network namespace has a loopback interface that is down. */
 static void loopback_up(void)
 {
     struct ifreq interface = {.ifr_name = "lo", .ifr_flags = IFF_UP};
     OWNED_FD network = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-    if (network < 0 || privileged_interface_up(network, &interface) < 0)
+    if (network < 0 || PRIVILEGE_RAISED("SIOCSIFFLAGS", PRIVILEGE_NETWORK, ioctl(network, SIOCSIFFLAGS, &interface)) < 0)
         message_warning("the loopback interface stays down: %s", strerrordesc_np(errno));
 }
 
 void perform_unshare(int flags, const char *why_not)
 {
-    if (flags != 0 && privileged_unshare(flags) < 0)
+    if (flags != 0 && PRIVILEGE_RAISED("unshare", PRIVILEGE_MOUNT, unshare(flags)) < 0)
         stop(errno, "%s", why_not);
 }
 
@@ -63,7 +48,8 @@ static void enter_namespaces(struct plan *plan, const struct caller *caller, str
         stop(errno, "separate the container's mounts from the host's (the root directory here is no mount: a chroot?)");
     if (plan->namespaces & CLONE_NEWNET)
         loopback_up();
-    if (plan->hostname != NULL && privileged_sethostname(plan->hostname) < 0)
+    if (plan->hostname != NULL &&
+        PRIVILEGE_RAISED("sethostname", PRIVILEGE_MOUNT, sethostname(plan->hostname, strlen(plan->hostname))) < 0)
         stop(errno, "set the host name %s", plan->hostname);
 }
 

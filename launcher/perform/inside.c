@@ -103,7 +103,7 @@ static bool walk_link(struct walk *walk, const char *name, const char *rest)
     if (length < 0)
         return false;
     text[length] = '\0';
-    int size = snprintf(joined, sizeof joined, "%s/%s", text, rest);
+    int size = snprintf(joined, sizeof joined, "%s%s", text, rest);
     if (++walk->links > LINKS_LIMIT || size < 0 || (size_t)size >= sizeof joined) {
         errno = ELOOP;
         return false;

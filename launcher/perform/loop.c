@@ -129,19 +129,13 @@ bool loop_attach(const struct loop_request *request, struct loop *loop)
         return false;
     }
     for (uint32_t tries = 0; tries < TRIES || tries < request->devices; tries++) {
-        int result = request->shared && tries < 4
-                         ? try_number(control, (number + tries) % request->devices, request, loop)
-                         : 0;
-        if (result == 0 && (!request->shared || tries >= 4)) {
-            int free_number = privileged_control(control, LOOP_CTL_GET_FREE, 0);
-            if (free_number < 0)
-                return false;
-            if ((uint32_t)free_number >= request->devices) {
-                errno = ENOSPC;
-                return false;
-            }
-            result = try_number(control, (uint32_t)free_number, request, loop);
+        bool meet = request->shared && tries < 4;
+        int chosen = meet ? (int)((number + tries) % request->devices) : privileged_control(control, LOOP_CTL_GET_FREE, 0);
+        if (chosen >= (int)request->devices) {
+            errno = ENOSPC;
+            return false;
         }
+        int result = chosen < 0 ? -1 : try_number(control, (uint32_t)chosen, request, loop);
         if (result != 0)
             return result > 0;
         if (tries > 8) { /* a crowd at the door: step back for a moment, each for another time */

@@ -22,29 +22,12 @@ int mount(const char *source, const char *target, const char *type, unsigned lon
 int umount2(const char *target, int flags);
 enum { UNMOUNT_DETACH = 2, FILE_PATH = 64 };
 
-/* ---- privileged calls ---- */
-
-static int privileged_open_tree(int source)
-{
-    return PRIVILEGE_RAISED("open_tree", PRIVILEGE_MOUNT,
-                            syscall(SYS_open_tree, source, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE));
-}
+/* ---- privileged calls that are made in more than one place ---- */
 
 static int privileged_move_mount(int tree, int target)
 {
     return PRIVILEGE_RAISED("move_mount", PRIVILEGE_MOUNT,
                             syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
-}
-
-static int privileged_mount_setattr(int tree, const struct mount_attr *attributes, unsigned flags)
-{
-    return PRIVILEGE_RAISED("mount_setattr", PRIVILEGE_MOUNT,
-                            syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | flags, attributes, sizeof *attributes));
-}
-
-static int privileged_fsopen(const struct new_filesystem *filesystem)
-{
-    return PRIVILEGE_RAISED("fsopen", filesystem->privilege, syscall(SYS_fsopen, filesystem->type, FSOPEN_CLOEXEC));
 }
 
 static int privileged_fsconfig(const struct new_filesystem *filesystem, int fd, unsigned command, const char *key,
@@ -53,30 +36,10 @@ static int privileged_fsconfig(const struct new_filesystem *filesystem, int fd, 
     return PRIVILEGE_RAISED("fsconfig", filesystem->privilege, syscall(SYS_fsconfig, fd, command, key, value, number));
 }
 
-static int privileged_fsmount(int fd, uint64_t attributes)
-{
-    return PRIVILEGE_RAISED("fsmount", PRIVILEGE_MOUNT, syscall(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attributes));
-}
-
 static int privileged_mount(const char *source, const char *target, const char *type, unsigned long flags,
                             const char *data, enum privilege privilege)
 {
     return PRIVILEGE_RAISED("mount", privilege, mount(source, target, type, flags, data));
-}
-
-static int privileged_pivot_root(void)
-{
-    return PRIVILEGE_RAISED("pivot_root", PRIVILEGE_MOUNT, syscall(SYS_pivot_root, ".", "."));
-}
-
-static int privileged_detach(const char *path)
-{
-    return PRIVILEGE_RAISED("umount", PRIVILEGE_MOUNT, umount2(path, UNMOUNT_DETACH));
-}
-
-static int privileged_chroot_here(void)
-{
-    return PRIVILEGE_RAISED("chroot", PRIVILEGE_MOUNT, chroot("."));
 }
 
 /* ---- kernels without the descriptor calls ---- */
@@ -184,12 +147,13 @@ int mount_clone(const struct session *session, int source, bool directory)
 
     if (session->staged)
         return staged(session, directory, &(struct new_filesystem){.source = file_path(path, source)}, MS_BIND | MS_REC);
-    return privileged_open_tree(source);
+    return mount_take(source);
 }
 
 int mount_take(int source)
 {
-    return privileged_open_tree(source);
+    return PRIVILEGE_RAISED("open_tree", PRIVILEGE_MOUNT,
+                            syscall(SYS_open_tree, source, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE));
 }
 
 /* The layers of an overlay as descriptors, from Linux 6.14 on; false: this kernel goes by text. That text is ours and holds
@@ -233,13 +197,13 @@ static int configure(const struct new_filesystem *filesystem, int fd)
 
 int mount_new(const struct session *session, const struct new_filesystem *filesystem)
 {
-    OWNED_FD fd = privileged_fsopen(filesystem);
+    OWNED_FD fd = PRIVILEGE_RAISED("fsopen", filesystem->privilege, syscall(SYS_fsopen, filesystem->type, FSOPEN_CLOEXEC));
 
     if (fd < 0 && errno == ENOSYS && session->fd >= 0)
         return staged(session, true, filesystem, old_flags(filesystem->attributes));
     if (fd < 0 || configure(filesystem, fd) < 0)
         return -1;
-    return privileged_fsmount(fd, filesystem->attributes);
+    return PRIVILEGE_RAISED("fsmount", PRIVILEGE_MOUNT, syscall(SYS_fsmount, fd, FSMOUNT_CLOEXEC, filesystem->attributes));
 }
 
 int mount_first(int place, const struct new_filesystem *filesystem)
@@ -256,7 +220,8 @@ int mount_first(int place, const struct new_filesystem *filesystem)
 int mount_restrict(int tree, uint64_t attributes)
 {
     struct mount_attr change = {.attr_set = attributes};
-    int result = privileged_mount_setattr(tree, &change, AT_RECURSIVE);
+    int result = PRIVILEGE_RAISED("mount_setattr", PRIVILEGE_MOUNT,
+                                  syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &change, sizeof change));
 
     if (result < 0 && errno == ENOSYS)
         return remount_all(tree, attributes);
@@ -284,7 +249,7 @@ static int move_over_root(int root, int old)
 {
     if (privileged_move_mount(root, old) < 0 || fchdir(root) < 0)
         return -1;
-    return privileged_chroot_here();
+    return PRIVILEGE_RAISED("chroot", PRIVILEGE_MOUNT, chroot("."));
 }
 
 int mount_pivot(int root)
@@ -294,12 +259,12 @@ int mount_pivot(int root)
 
     if (old < 0 || fchdir(root) < 0)
         return -1;
-    if (privileged_pivot_root() < 0)
+    if (PRIVILEGE_RAISED("pivot_root", PRIVILEGE_MOUNT, syscall(SYS_pivot_root, ".", ".")) < 0)
         return errno == EINVAL ? move_over_root(root, old) : -1;
     if (fchdir(old) < 0)
         return -1;
     /* the old root now lies over the new one, and the session directory may lie over the old root: off with all of it */
-    while (privileged_detach(".") == 0)
+    while (PRIVILEGE_RAISED("umount", PRIVILEGE_MOUNT, umount2(".", UNMOUNT_DETACH)) == 0)
         detached++;
     return detached > 0 && errno == EINVAL ? fchdir(root) : -1;
 }
