@@ -31,7 +31,7 @@ PLAIN_HARDENING = -O2 -D_FORTIFY_SOURCE=3 -fstack-protector-strong
 HARDENING = $(PLAIN_HARDENING)
 LINKING = -static-pie -Wl,-z,relro,-z,now
 ifdef SANITIZE
-HARDENING = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+HARDENING = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -DSANITIZED
 LINKING = -pie
 endif
 ifdef FUZZ

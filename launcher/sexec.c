@@ -1,11 +1,6 @@
 /* The starter without privilege: launches through a user namespace, root's own launches, and, called by sexec-suid in a
  * container that is ready, the start of the program. */
-#include <errno.h>
-#include <unistd.h>
-
-#include "payload.h"
 #include "perform/inside.h"
-#include "perform/unprivileged.h"
 #include "starter.h"
 
 static struct starter starter;
@@ -27,20 +22,6 @@ static bool become_target(void)
     return true;
 }
 
-/* Nothing of the request is trusted here either: whoever forges one has no more rights than before. */
-static _Noreturn void start_program(char **argv)
-{
-    const struct request *request = &starter.request;
-    const struct payload payload = {.request = request, .caller_environment = inherited_environment(&starter.inherited),
-                                    .arguments = argv + 2, .home = request->home, .image = request->image,
-                                    .home_yields = request->home_yields, .path_exact = request->path_exact};
-
-    inherited_restore(&starter.inherited, request);
-    if (request->user_uid != 0)
-        user_namespace_show(request, &starter.caller);
-    payload_execute(&payload);
-}
-
 static _Noreturn void become_program(char **argv)
 {
     struct plan *plan = &starter.plan;
@@ -54,7 +35,7 @@ static _Noreturn void become_program(char **argv)
     if (starter.request.new_session)
         perform_session();
     starter_tell_payload(&starter);
-    start_program(argv);
+    starter_start_program(&starter, argv);
 }
 
 int main(int argc, char **argv)
@@ -65,7 +46,7 @@ int main(int argc, char **argv)
     caller_read(&starter.caller);
     starter_receive(&starter, argc, argv);
     if (starter.request.payload_stage)
-        start_program(argv);
+        starter_start_program(&starter, argv);
     proc_open();
     bool setuid_mode = become_target();
     starter_choose_mode(&starter, setuid_mode);

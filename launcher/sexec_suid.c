@@ -28,6 +28,15 @@ static int open_plain_starter(void)
     return fd_give(&file);
 }
 
+#ifdef SANITIZED /* a plain starter with sanitizers needs a loader, which the container has not */
+static _Noreturn void start_program(int plain, char **argv)
+{
+    close(plain);
+    starter_tell_payload(&starter);
+    starter_start_program(&starter, argv);
+}
+#else
+
 /* The plain starter finds out what the program's variables are and becomes it: close-on-exec, it is not open in there. */
 static _Noreturn void start_program(int plain, char **argv)
 {
@@ -45,6 +54,7 @@ static _Noreturn void start_program(int plain, char **argv)
     (void)syscall(SYS_execveat, plain, "", argv, starter.inherited.environment, AT_EMPTY_PATH);
     stop(errno, "start the program: the plain starter");
 }
+#endif
 
 static _Noreturn void become_program(int plain, char **argv)
 {

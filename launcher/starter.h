@@ -43,4 +43,7 @@ void starter_leave_host(struct starter *starter, int also);
 /* Completes the request with what a program needs to know of the plan. */
 void starter_tell_payload(struct starter *starter);
 
+/* The program, by such a request. Not in the setuid program. */
+_Noreturn void starter_start_program(const struct starter *starter, char **argv);
+
 #endif

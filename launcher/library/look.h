@@ -14,7 +14,7 @@ enum library_verdict {
 
 /* What is told of each library of the request, in order: why it goes in, "" where that needs no words, or why not. */
 struct told {
-    bool taken;
+    uint32_t taken; /* 0: it stays out */
     char text[TOLD_TEXT];
 };
 

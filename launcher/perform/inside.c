@@ -55,15 +55,13 @@ void mountinfo_unescape(char *text)
 {
     char *out = text;
 
-    for (; *text != '\0'; text++) {
-        unsigned value;
-        if (text[0] == '\\' && sscanf(text + 1, "%3o", &value) == 1 && strspn(text + 1, "01234567") >= 3) {
-            *out++ = (char)value;
+    for (; *text != '\0'; text++)
+        if (text[0] == '\\' && strspn(text + 1, "01234567") >= 3) {
+            *out++ = (char)(((text[1] - '0') << 6) + ((text[2] - '0') << 3) + (text[3] - '0'));
             text += 3;
         } else {
             *out++ = *text;
         }
-    }
     *out = '\0';
 }
 
@@ -136,7 +134,7 @@ static int walk_step(struct walk *walk, int flags, int *result)
     const char *start = walk->rest + strspn(walk->rest, "/"), *rest = start + strcspn(start, "/");
     size_t length = (size_t)(rest - start);
     bool last = rest[strspn(rest, "/")] == '\0', up = length == 2 && strncmp(start, "..", length) == 0;
-    struct stat status;
+    struct stat status = {0};
 
     if (length > NAME_MAX) {
         errno = ENAMETOOLONG;
@@ -226,23 +224,13 @@ int inside_parent(int root, const char *path, const char **name)
     return inside_open(root, directory, O_PATH | O_DIRECTORY);
 }
 
-static int make_directory(int root, const char *path, mode_t mode)
+static int make_entry(int root, const char *path, bool directory, mode_t mode)
 {
     const char *name;
     OWNED_FD parent = inside_parent(root, path, &name);
 
-    if (parent < 0)
-        return -1;
-    return mkdirat(parent, name, mode);
-}
-
-static int make_file(int root, const char *path)
-{
-    const char *name;
-    OWNED_FD parent = inside_parent(root, path, &name);
-
-    if (parent < 0)
-        return -1;
+    if (parent < 0 || directory)
+        return parent < 0 ? -1 : mkdirat(parent, name, mode);
     OWNED_FD file = openat(parent, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644);
     return file < 0 ? -1 : 0;
 }
@@ -262,10 +250,10 @@ int inside_make(int root, const char *path, bool directory, mode_t mode)
         memcpy(part, path, end);
         part[end] = '\0';
         OWNED_FD there = inside_open(root, part, O_PATH | O_DIRECTORY);
-        if (there < 0 && (errno != ENOENT || make_directory(root, part, 0755) < 0))
+        if (there < 0 && (errno != ENOENT || make_entry(root, part, true, 0755) < 0))
             return -1;
     }
-    return directory ? make_directory(root, path, mode) : make_file(root, path);
+    return make_entry(root, path, directory, mode);
 }
 
 /* ---- where a missing path would be ---- */

@@ -27,17 +27,6 @@ static const struct {
               {CLONE_NEWUTS, "self/ns/uts"},   {CLONE_NEWNET, "self/ns/net"}, {CLONE_NEWNS, "self/ns/mnt"}};
 enum { SPACES = sizeof spaces / sizeof spaces[0] };
 
-/* The socket shows to those who connect who called this: in SUID mode it is root, which no program of a user's is. */
-static int privileged_listen(int place)
-{
-    return PRIVILEGE_RAISED("listen", PRIVILEGE_MOUNT, listen(place, BACKLOG));
-}
-
-static int privileged_setns(int space, int flag)
-{
-    return PRIVILEGE_RAISED("setns", PRIVILEGE_MOUNT, setns(space, flag));
-}
-
 /* Made with the rights that we have: what users make belongs to user namespaces of theirs. */
 static bool is_ours(int space)
 {
@@ -59,7 +48,7 @@ static bool enter(struct plan *plan, const struct caller *caller, const int *fds
         OWNED_FD space = fds[used++];
         if (plan->mode != MODE_USERNS && !is_ours(space))
             stop(0, "join the container of this job step: its namespaces are not of this program's making");
-        int result = privileged_setns(space, spaces[i].flag);
+        int result = PRIVILEGE_RAISED("setns", PRIVILEGE_MOUNT, setns(space, spaces[i].flag));
         if (result < 0 && used == 1)
             return false;
         if (result < 0)
@@ -99,7 +88,8 @@ bool join_container(struct plan *plan, const struct plan_inputs *inputs, const s
 
     for (int tries = 0; obstacle == NULL && rounds < ROUNDS && tries < TRIES; tries++) {
         OWNED_FD place = meeting_place(meeting);
-        if (place >= 0 && privileged_listen(place) < 0)
+        /* it shows to those who connect who called this: in SUID mode it is root, which no program of a user's is */
+        if (place >= 0 && PRIVILEGE_RAISED("listen", PRIVILEGE_MOUNT, listen(place, BACKLOG)) < 0)
             fd_close(&place);
         OWNED_FD connection = meeting_ask(meeting, &obstacle);
         if (connection < 0) { /* nobody listens yet, or any more */

@@ -44,7 +44,7 @@ void survey_libraries(struct plan *plan, const struct request *request, const st
     asked.colour = request->colour;
     for (uint32_t i = 0; i < plan->step_count; i++) {
         const struct step *step = &plan->steps[i];
-        if (wanted(step) && asked.library_count < LIBRARIES_LIMIT)
+        if (wanted(step)) /* there are no more of them than in a request */
             asked.library[asked.library_count++] = (struct request_entry){step->source, step->target, step->library};
     }
     if (asked.library_count == 0)
@@ -54,11 +54,9 @@ void survey_libraries(struct plan *plan, const struct request *request, const st
         message_warning("the libraries of the host could not be compared with those of the image: none of them goes in");
     for (uint32_t i = 0; i < plan->step_count; i++) {
         struct step *step = &plan->steps[i];
-        if (!wanted(step) || number == asked.library_count)
-            continue;
-        if (answered)
+        if (wanted(step) && answered)
             apply(plan, step, &told[number++]);
-        else
+        else if (wanted(step))
             step->skipped = "not compared with the image's";
     }
 }

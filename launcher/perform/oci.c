@@ -20,11 +20,11 @@ struct question {
 };
 
 struct answer {
-    bool image;                  /* one that has a WORKDIR and a USER */
-    bool placed;                 /* its WORKDIR is made where it is missing */
-    bool own_accounts;           /* the account files stay the image's own */
-    bool home_yields;
-    bool no_new_privs;
+    uint32_t image;              /* one that has a WORKDIR and a USER */
+    uint32_t placed;             /* its WORKDIR is made where it is missing */
+    uint32_t own_accounts;       /* the account files stay the image's own */
+    uint32_t home_yields;
+    uint32_t no_new_privs;
     uint64_t keep_capabilities;
     struct plan_user user;       /* without its texts */
     char spec[PATH_MAX], home[PATH_MAX], directory[PATH_MAX]; /* "": as planned before */

@@ -12,7 +12,4 @@ int unprivileged_namespaces(struct plan *plan, const struct caller *caller, stru
 /* Mounts a part that is served, or another directory than the image. */
 int unprivileged_part(const struct plan *plan, const struct stage *stage, const struct part *part, struct fuse *server);
 
-/* Where the program is a user of the image: in a user namespace of its own, as the last act, when nothing else is open. */
-void user_namespace_show(const struct request *request, const struct caller *caller);
-
 #endif
