@@ -22,7 +22,7 @@ endif
 
 # ---- how C is compiled -----------------------------------------------------------------------------------------------
 # RELOCATABLE=yes leaves the absolute paths out: the programs find each other beside /proc/self/exe (`pip install`).
-# SANITIZE=yes, FUZZ=yes and ANALYZE=yes are other builds of the same sources; each needs a BUILD of its own.
+# SANITIZE=yes, FUZZ=yes, ANALYZE=yes and COUNT=yes are other builds of the same sources; each needs a BUILD of its own.
 CC = gcc
 JOBS := $(shell nproc)
 # Errors for us (`make test` and `make lint` set WERROR), never for who installs: the next compiler warns of something new.
@@ -31,7 +31,7 @@ PLAIN_HARDENING = -O2 -D_FORTIFY_SOURCE=3 -fstack-protector-strong
 HARDENING = $(PLAIN_HARDENING)
 LINKING = -static-pie -Wl,-z,relro,-z,now
 ifdef SANITIZE
-HARDENING = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+HARDENING = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -DSANITIZED
 LINKING = -pie
 endif
 ifdef FUZZ
@@ -44,6 +44,10 @@ ifdef ANALYZE
 # Since GCC 13 it takes a descriptor at a number chosen for the next program (dup2) for lost; older ones know no such option.
 HARDENING = -O2 -fanalyzer -Wno-analyzer-fd-leak
 endif
+ifdef COUNT
+# For scripts/count_privileged.py, which reads relocations: what the compiler would inline is a function there.
+HARDENING = -O0 -ffunction-sections -fdata-sections -fno-jump-tables
+endif
 ifdef RELOCATABLE
 PATHS = -DCONTAINER_DIR='"/var/singularity/mnt"'
 else
@@ -54,12 +58,13 @@ COMPILE = $(CC) -std=gnu17 -fPIE -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(PATHS)
           $(HARDENING) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
 LINK = $(CC) -fPIE $(HARDENING) $(LINKING) $(LDFLAGS)
 
-MAINS = launcher/singularity.c launcher/sexec.c
-SOURCES := $(filter-out $(MAINS) launcher/slurm/% launcher/preload/%,$(sort $(shell find launcher -name '*.c')))
+MAINS = launcher/singularity.c launcher/sexec.c launcher/sexec_suid.c launcher/sexec_judge.c
+# In the setuid program these stand in for what it does without; elsewhere the archive has the real ones.
+SETUID := $(sort $(wildcard launcher/setuid/*.c))
+SOURCES := $(filter-out $(MAINS) $(SETUID) launcher/slurm/% launcher/preload/%,$(sort $(shell find launcher -name '*.c')))
 OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)
 ARCHIVE = $(BUILD)/liblauncher.a
-PROGRAMS = $(if $(wildcard launcher/singularity.c),$(BUILD)/singularity) \
-           $(if $(wildcard launcher/sexec.c),$(BUILD)/sexec) $(PRELOADED)
+PROGRAMS = $(BUILD)/singularity $(BUILD)/sexec $(BUILD)/sexec-suid $(BUILD)/sexec-judge $(PRELOADED)
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(shell find tests/launcher -name '*.c')))
 FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard fuzz/*_fuzz.c)))
 
@@ -76,10 +81,8 @@ COMPILE_SPANK = $(COMPILE_SHARED) -DFRONT_DOOR='"$(PREFIX)/bin/singularity"'
 # What is loaded into fuse2fs: a program of the system's, never sanitized.
 PRELOADED = $(BUILD)/fuse2fs-truncate.so
 
-# The C that performs: what runs with or between raised privilege. Deciding code (plan, image, config, request) never raises
-# it and is tested as data; file system servers are started in user-namespace mode only.
-PRIVILEGED_SOURCES := $(addprefix launcher/,sexec.c privilege.c caller.c inherited.c \
-                        $(addprefix perform/,ground.c init.c inside.c join.c layer.c loop.c mount.c steps.c))
+# Of the setuid program: lines to read to know all that is in it, and of those what runs with or between raised privilege.
+SETUID_LINES = 6500
 PRIVILEGED_LINES = 2000
 
 # ---- what the tests and the checks use -------------------------------------------------------------------------------
@@ -140,11 +143,14 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 
 $(ARCHIVE): $(OBJECTS) $(BUILD)/flags
 	@rm -f $@
-	@ar rcsD $@ $(OBJECTS)
+	@ar rcsDT $@ $(OBJECTS) # thin: files of one name in two directories keep their paths in the link map
 
 $(BUILD)/singularity $(BUILD)/sexec: $(BUILD)/%: $(BUILD)/launcher/%.o $(ARCHIVE)
+$(BUILD)/sexec-judge: $(BUILD)/launcher/sexec_judge.o $(ARCHIVE)
+$(BUILD)/sexec-suid: $(BUILD)/launcher/sexec_suid.o $(SETUID:%.c=$(BUILD)/%.o) $(ARCHIVE)
+$(filter-out $(PRELOADED),$(PROGRAMS)):
 	@echo "  link $@"
-	@$(LINK) -o $@ $^
+	@$(LINK) -Wl,-Map=$@.map -o $@ $^
 
 $(UNIT_TESTS): %: %.o $(ARCHIVE)
 	@$(LINK) -o $@ $^
@@ -154,7 +160,7 @@ $(FUZZ_TARGETS): %: %.o $(if $(FUZZ),,$(BUILD)/fuzz/standalone.o) $(ARCHIVE)
 	@$(LINK) -o $@ $^
 
 -include $(OBJECTS:.o=.d) $(UNIT_TESTS:%=%.d) $(FUZZ_TARGETS:%=%.d) \
-         $(BUILD)/launcher/singularity.d $(BUILD)/launcher/sexec.d $(BUILD)/fuzz/standalone.d $(SPANK_PLUGIN:.so=.d) $(PRELOADED:.so=.d)
+         $(MAINS:%.c=$(BUILD)/%.d) $(SETUID:%.c=$(BUILD)/%.d) $(BUILD)/fuzz/standalone.d $(SPANK_PLUGIN:.so=.d) $(PRELOADED:.so=.d)
 
 # Another Slurm makes the plugin anew too: its headers stand in the .d file.
 $(SPANK_PLUGIN): $(SPANK_SOURCE) $(BUILD)/flags
@@ -212,7 +218,7 @@ test-install: setup ## install this tree into TEST_PREFIX, for running pytest by
 	@$(MAKE) install PREFIX=$(TEST_PREFIX) BUILD=build/test DESTDIR=
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
-CLANG_ANALYZED = $(patsubst %,build/analyze/clang/%,$(SOURCES) $(wildcard $(MAINS)) launcher/preload/fuse2fs.c $(if $(HAS_SLURM),$(SPANK_SOURCE)))
+CLANG_ANALYZED = $(patsubst %,build/analyze/clang/%,$(SOURCES) $(SETUID) $(MAINS) launcher/preload/fuse2fs.c $(if $(HAS_SLURM),$(SPANK_SOURCE)))
 
 lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number of privileged lines
 	@scripts/setup-system lint
@@ -223,7 +229,8 @@ lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number o
 	@$(MAKE) -k -j$(JOBS) clang-analyzed
 	shellcheck .ci/run packaging/deb tests/corpus/builders.sh examples/slurm/*.sbatch $(shell grep -l "^.!/bin/bash" scripts/*)
 	@scripts/check-privileged
-	@scripts/count-privileged $(PRIVILEGED_LINES) $(PRIVILEGED_SOURCES)
+	@$(MAKE) -j$(JOBS) BUILD=build/count COUNT=yes build/count/sexec-suid
+	@$(PYTHON_IN_VENV) scripts/count_privileged.py build/count $(SETUID_LINES) $(PRIVILEGED_LINES)
 
 # Dead stores: clang does not see what the cleanup attribute of an OWNED_FD reads.
 clang-analyzed: $(CLANG_ANALYZED)

@@ -45,12 +45,25 @@ bool images_open(const struct request *request, struct images *images, struct er
     return true;
 }
 
+static bool is_locked(const struct image *image)
+{
+    return image->root.filesystem == FILESYSTEM_EXT || image->overlay_count > 0;
+}
+
+bool images_are_locked(const struct request *request, const struct images *images)
+{
+    bool any = is_locked(&images->image);
+
+    for (uint32_t i = 0; i < request->overlay_count; i++)
+        any |= is_locked(&images->overlays[i]);
+    return any;
+}
+
 static bool lock(const struct image *image, const char *path, bool writable, struct error *error)
 {
     const struct timespec pause = {.tv_nsec = 25000000};
-    bool ext = image->root.filesystem == FILESYSTEM_EXT || image->overlay_count > 0;
 
-    if (!ext)
+    if (!is_locked(image))
         return true;
     struct flock range = {.l_type = (short)(writable ? F_WRLCK : F_RDLCK), .l_whence = SEEK_SET};
 

@@ -15,6 +15,9 @@ struct images {
 /* Opens them as the user; the host's root directory is none. */
 bool images_open(const struct request *request, struct images *images, struct error *error);
 
+/* Whether any of them is locked: those that the kernel could write. */
+bool images_are_locked(const struct request *request, const struct images *images);
+
 /* Writers alone, readers together; the open file carries the lock as long as the kernel or a server has it. Waits half a
  * second at most for each. */
 bool images_lock(const struct request *request, const struct images *images, struct error *error);

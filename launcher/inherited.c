@@ -110,13 +110,14 @@ void inherited_close(const struct request *request, const int *also, size_t coun
 }
 
 /* In place: an entry under the prefix stands for the variable that was taken away. */
-static void restore_carried(char **environment)
+char *const *inherited_environment(const struct inherited *inherited)
 {
     const size_t length = strlen(INHERITED_CARRIED);
 
-    for (; *environment != NULL; environment++)
+    for (char **environment = inherited->environment; *environment != NULL; environment++)
         if (strncmp(*environment, INHERITED_CARRIED, length) == 0)
             *environment += length;
+    return inherited->environment;
 }
 
 static void restore_stack(const struct request *request)
@@ -134,7 +135,6 @@ static void restore_stack(const struct request *request)
 
 void inherited_restore(const struct inherited *inherited, const struct request *request)
 {
-    restore_carried(inherited->environment);
     restore_stack(request);
     (void)umask(request->no_umask ? 022 : inherited->mask);
     if (setrlimit(RLIMIT_CORE, &inherited->core) < 0)

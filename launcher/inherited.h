@@ -29,6 +29,9 @@ void inherited_take(struct inherited *inherited);
  * may lead to a directory of the host: stops the process when one does. */
 void inherited_close(const struct request *request, const int *also, size_t count);
 
+/* The caller's variables, as they were. */
+char *const *inherited_environment(const struct inherited *inherited);
+
 /* Everything else as the caller had it. */
 void inherited_restore(const struct inherited *inherited, const struct request *request);
 

@@ -36,15 +36,11 @@ void message_syslog(bool on)
 
 static const char *level_name(int level)
 {
-    switch (level) {
-    case LEVEL_FATAL: return "FATAL";
-    case LEVEL_ERROR: return "ERROR";
-    case LEVEL_WARNING: return "WARNING";
-    case LEVEL_LOG: return "LOG";
-    case LEVEL_INFO: return "INFO";
-    case LEVEL_DEBUG: return "DEBUG";
-    default: return "VERBOSE";
-    }
+    static const char *const names[] = {[LEVEL_FATAL - LEVEL_FATAL] = "FATAL", [LEVEL_ERROR - LEVEL_FATAL] = "ERROR",
+                                        [LEVEL_WARNING - LEVEL_FATAL] = "WARNING", [LEVEL_LOG - LEVEL_FATAL] = "LOG",
+                                        [LEVEL_INFO - LEVEL_FATAL] = "INFO"};
+
+    return level == LEVEL_DEBUG ? "DEBUG" : level > LEVEL_INFO ? "VERBOSE" : names[level - LEVEL_FATAL];
 }
 
 static const char *level_colour(int level)

@@ -9,13 +9,12 @@
 /* Evaluates the environment of the image and of the caller, finds the program of the action and becomes it.
  * The root directory is the container's, the current directory the program's, `caller_environment` is what the
  * user's process had, `arguments` are the words after the image (NULL-terminated).
- * `binds` is the comma list of bind targets, `home` the home directory inside ("" none), `image` the image's path.
+ * `home` is the home directory inside ("" none), `image` the image's path; the request has the binds that hold.
  * Opens files of the container only, each close-on-exec. Never returns: 127, 126 or 255 with one line on failure. */
 struct payload {
     const struct request *request;
     char *const *caller_environment;
     char *const *arguments;
-    const char *binds;
     const char *home;
     const char *image;
     bool home_yields; /* HOME is set only where the image's own variables do not */

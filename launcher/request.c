@@ -1,3 +1,4 @@
+/* The launch request as bytes, and the sealed memory in which it is handed from program to program. */
 #include "request.h"
 
 #include <errno.h>
@@ -249,6 +250,15 @@ bool request_decode(const uint8_t *bytes, size_t size, struct request *request, 
     if (request->action >= ACTION_COUNT)
         return error_set(error, 0, "launch request: unknown action");
     return true;
+}
+
+const char *library_option(uint64_t number)
+{
+    static const char *const options[LIBRARY_OPTION + 1] = {[LIBRARY_NV] = "--nv", [LIBRARY_ROCM] = "--rocm",
+                                                            [LIBRARY_FABRIC] = "--fabric", [LIBRARY_MPI] = "--mpi"};
+    const char *option = options[number & LIBRARY_OPTION];
+
+    return option != NULL ? option : "host libraries";
 }
 
 /* ---- handing over ---- */

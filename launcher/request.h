@@ -41,6 +41,10 @@ enum library_option {
     LIBRARY_SET = 16,          /* from this bit on: the number of a set that goes in together; 0: none */
 };
 
+/* The option that brings a library of the host in, by that number, and the directory that programs find it in. */
+#define LIBRARIES_INSIDE "/.singularity.d/libs"
+const char *library_option(uint64_t number);
+
 struct request_entry {
     const char *first;
     const char *second; /* "" where the list has no second text */

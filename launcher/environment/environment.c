@@ -275,6 +275,20 @@ static void restore_host(struct entry *entry)
     }
 }
 
+/* Where the user's binds are, as he named them. */
+static void put_binds(struct variables *variables, const struct request *request)
+{
+    struct text binds = {.arena = variables->arena};
+
+    text_add_string(&binds, "");
+    for (uint32_t i = 0; i < request->bind_count; i++) {
+        const struct request_entry *bind = &request->bind[i];
+        text_add_strings(&binds, i > 0 ? "," : "", *bind->second != '\0' ? bind->second : bind->first, NULL);
+    }
+    environment_need(!binds.short_of_memory);
+    put_both(variables, "BIND", binds.bytes);
+}
+
 static void put_base(struct entry *entry)
 {
     static const char *const actions[ACTION_COUNT] = {[ACTION_EXEC] = "exec", [ACTION_RUN] = "run", [ACTION_SHELL] = "shell",
@@ -287,7 +301,7 @@ static void put_base(struct entry *entry)
     put_both(variables, "NAME", base_name(payload->image));
     put_both(variables, "COMMAND", request->action < ACTION_COUNT ? actions[request->action] : "");
     put_both(variables, "ENVIRONMENT", SCRIPTS_DIRECTORY "/91-environment.sh");
-    put_both(variables, "BIND", payload->binds == NULL ? "" : payload->binds);
+    put_binds(variables, request);
     put_both(variables, "APPNAME", request->app == NULL ? "" : request->app);
     if (request->no_eval)
         put_both(variables, "NO_EVAL", "1");

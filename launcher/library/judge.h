@@ -4,14 +4,7 @@
 #define SINGULARITY_LIBRARY_JUDGE_H
 
 #include "age.h"
-
-enum { JUDGE_REASON = 192 };
-
-enum library_verdict {
-    JUDGE_TAKEN,
-    JUDGE_UNNEEDED, /* the image's own serves */
-    JUDGE_BROKEN,   /* it cannot load in this image, or programs of the image could not with it */
-};
+#include "look.h"
 
 /* One entry of the request that depends on the image. */
 struct candidate {
@@ -21,7 +14,7 @@ struct candidate {
     struct shared_object host;
     const struct shared_object *image; /* of that name; NULL: there is none */
     enum library_verdict verdict;
-    char reason[JUDGE_REASON];
+    char reason[VERDICT_REASON];
 };
 
 /* What the image's loader would find under a name, or NULL. The answer to one name does not change. */

@@ -1,4 +1,4 @@
-/* Namespaces, the session directory and the file systems of the image: with privilege, by descriptors that the user opened. */
+/* The container's namespaces, the session directory, and the file systems of its images. Works inside privilege brackets. */
 #include "perform.h"
 
 #include <errno.h>
@@ -6,11 +6,9 @@
 #include <linux/mount.h>
 #include <net/if.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,23 +16,9 @@
 #include "../descriptor.h"
 #include "inside.h"
 #include "loop.h"
+#include "unprivileged.h"
 
 /* ---- namespaces ---- */
-
-static int privileged_unshare(int flags)
-{
-    return PRIVILEGE_RAISED("unshare", PRIVILEGE_MOUNT, unshare(flags));
-}
-
-static int privileged_sethostname(const char *name)
-{
-    return PRIVILEGE_RAISED("sethostname", PRIVILEGE_MOUNT, sethostname(name, strlen(name)));
-}
-
-static int privileged_interface_up(int network, struct ifreq *interface)
-{
-    return PRIVILEGE_RAISED("SIOCSIFFLAGS", PRIVILEGE_NETWORK, ioctl(network, SIOCSIFFLAGS, interface));
-}
 
 /* A new network namespace has a loopback interface that is down. */
 static void loopback_up(void)
@@ -42,86 +26,30 @@ static void loopback_up(void)
     struct ifreq interface = {.ifr_name = "lo", .ifr_flags = IFF_UP};
     OWNED_FD network = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-    if (network < 0 || privileged_interface_up(network, &interface) < 0)
+    if (network < 0 || PRIVILEGE_RAISED("SIOCSIFFLAGS", PRIVILEGE_NETWORK, ioctl(network, SIOCSIFFLAGS, &interface)) < 0)
         message_warning("the loopback interface stays down: %s", strerrordesc_np(errno));
 }
 
-static void write_map(const char *name, const char *text)
+void perform_unshare(int flags, const char *why_not)
 {
-    char path[32];
-
-    snprintf(path, sizeof path, "self/%s", name);
-    OWNED_FD file = openat(proc_fd(), path, O_WRONLY | O_CLOEXEC);
-    if (file < 0 || write(file, text, strlen(text)) != (ssize_t)strlen(text))
-        stop(errno, "map the user into the namespace (%s)", name);
+    if (flags != 0 && PRIVILEGE_RAISED("unshare", PRIVILEGE_MOUNT, unshare(flags)) < 0)
+        stop(errno, "%s", why_not);
 }
 
-static void unshare_explained(const struct plan *plan, int flags)
-{
-    if (privileged_unshare(flags) == 0)
-        return;
-    if (!(flags & CLONE_NEWUSER))
-        stop(errno, "make the container's namespaces");
-    stop(errno, "make a user namespace, needed here: %s (install or allow the setuid starter, or have user namespaces "
-         "allowed: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)", plan->mode_reason);
-}
-
-static void map_ids(uid_t uid, gid_t gid, const struct caller *caller)
-{
-    char line[64];
-
-    write_map("setgroups", "deny");
-    snprintf(line, sizeof line, "%u %u 1", (unsigned)uid, (unsigned)caller->uid);
-    write_map("uid_map", line);
-    snprintf(line, sizeof line, "%u %u 1", (unsigned)gid, (unsigned)caller->gid);
-    write_map("gid_map", line);
-    privilege_mapped(uid);
-}
-
-static void map_user(const struct plan *plan, const struct caller *caller)
-{
-    map_ids(plan->root_mapped ? 0 : caller->uid, plan->root_mapped ? 0 : caller->gid, caller);
-}
-
-void perform_user(const struct plan *plan, const struct caller *caller)
-{
-    if (plan->user.way != USER_NAMESPACE)
-        return;
-    if (prctl(PR_SET_DUMPABLE, 1) < 0) /* nothing is left to hide, and the maps of a hidden process are root's */
-        stop(errno, "USER %s of the image", plan->user.spec);
-    proc_open();
-    pid_t parent = getppid();
-    if (unshare(CLONE_NEWUSER) < 0)
-        stop(errno, "a user namespace for USER %s of the image (--no-compat does without)", plan->user.spec);
-    map_ids(plan->user.uid, plan->user.gid, caller);
-    privilege_forget(caller);
-    if (plan->alive_fd > 0 && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)) /* perform_follow()'s wish again */
-        _exit(EXIT_OWN_FAILURE);
-}
-
-/* File system servers must be in the user namespace but not in the mount namespace: they start in between. So must who
- * waits for the end of one, for it ends when nobody has its mount any more. */
 static void enter_namespaces(struct plan *plan, const struct caller *caller, struct fuse *servers)
 {
-    int user = (int)(plan->namespaces & CLONE_NEWUSER), others = (int)plan->namespaces & ~CLONE_NEWUSER, mounts = 0;
+    static const char why_not[] = "make the container's namespaces";
+    int left = unprivileged_namespaces(plan, caller, servers), later = plan->server_fd > 0 ? left & CLONE_NEWNS : 0;
 
-    if (user != 0) {
-        unshare_explained(plan, fuse_needed(plan) ? user : user | others);
-        map_user(plan, caller);
-    }
-    if (user == 0 || fuse_needed(plan)) {
-        fuse_prepare(plan, servers);
-        mounts = plan->server_fd > 0 ? CLONE_NEWNS : 0;
-        unshare_explained(plan, others & ~mounts);
-    }
+    perform_unshare(left & ~later, why_not);
     perform_fork(plan, caller);
-    if (mounts != 0)
-        unshare_explained(plan, mounts);
+    perform_unshare(later, why_not);
     if (mount_propagation(plan->propagation_slave) < 0)
         stop(errno, "separate the container's mounts from the host's (the root directory here is no mount: a chroot?)");
     if (plan->namespaces & CLONE_NEWNET)
         loopback_up();
-    if (plan->hostname != NULL && privileged_sethostname(plan->hostname) < 0)
+    if (plan->hostname != NULL &&
+        PRIVILEGE_RAISED("sethostname", PRIVILEGE_MOUNT, sethostname(plan->hostname, strlen(plan->hostname))) < 0)
         stop(errno, "set the host name %s", plan->hostname);
 }
 
@@ -194,24 +122,10 @@ static int mount_kernel(const struct plan *plan, const struct stage *stage, cons
     return tree;
 }
 
-/* Opens a directory part again in the new namespace, and makes sure that it is the one that was judged. */
-static int reopen(const struct part *part)
+/* The image's directory was opened before the mount namespace was made; the current directory moved into it with us. */
+int part_bind(const struct plan *plan, const struct stage *stage, const struct part *part, int here)
 {
-    struct stat before, now;
-    int fd = host_open(part->source, O_PATH | O_DIRECTORY);
-
-    if (fd < 0 || fstat(fd, &now) < 0 || fstat(part->fd, &before) < 0 || before.st_dev != now.st_dev ||
-        before.st_ino != now.st_ino)
-        stop(errno, "%s changed while it was being opened", part->source);
-    return fd;
-}
-
-/* The image was opened before the mount namespace was made; the current directory moved into it with us. */
-static int mount_bind(const struct plan *plan, const struct stage *stage, uint32_t number, int here)
-{
-    const struct part *part = &plan->parts[number];
-    OWNED_FD again = number > 0 ? reopen(part) : -1;
-    int tree = mount_clone(&stage->session, number > 0 ? again : here, true);
+    int tree = mount_clone(&stage->session, here, true);
 
     if (tree < 0 || mount_restrict(tree, part_attributes(plan, part)) < 0)
         stop(errno, "mount the directory %s", part->source);
@@ -240,6 +154,15 @@ static void check_readable(int tree, const char *source)
         stop(errno, "%s: its root directory cannot be read (damaged?)", source);
 }
 
+/* The image's own directory, or what the plain starter alone has: overlay directories, and file systems that are served. */
+static int mount_other(const struct plan *plan, const struct stage *stage, uint32_t number, int here, struct fuse *servers)
+{
+    const struct part *part = &plan->parts[number];
+
+    return part->way == WAY_BIND && number == 0 ? part_bind(plan, stage, part, here)
+                                                : unprivileged_part(plan, stage, part, &servers[number]);
+}
+
 void perform_ground(struct plan *plan, struct stage *stage, const struct caller *caller)
 {
     struct fuse servers[PLAN_PARTS];
@@ -253,14 +176,13 @@ void perform_ground(struct plan *plan, struct stage *stage, const struct caller 
     /* what is shown of the host is copied before the session is mounted there, so that no copy has it (Linux 5.12) */
     survey_sources(plan, &stage->session);
     for (uint32_t i = 0; i < plan->part_count; i++)
-        trees[i] = plan->parts[i].way == WAY_BIND && !stage->session.staged ? mount_bind(plan, stage, i, here) : -1;
+        trees[i] = plan->parts[i].way == WAY_BIND && !stage->session.staged ? mount_other(plan, stage, i, here, servers) : -1;
     mount_session(plan, stage, caller);
     for (uint32_t i = 0; i < plan->part_count; i++) {
         const struct part *part = &plan->parts[i];
-        int tree = part->way == WAY_FUSE     ? fuse_mount(&stage->session, part, &servers[i])
-                   : part->way == WAY_KERNEL ? mount_kernel(plan, stage, part)
-                   : stage->session.staged   ? mount_bind(plan, stage, i, here)
-                                             : trees[i];
+        int tree = part->way == WAY_KERNEL ? mount_kernel(plan, stage, part)
+                   : trees[i] >= 0         ? trees[i]
+                                           : mount_other(plan, stage, i, here, servers);
         OWNED_FD place = part_place(stage, i);
         if (mount_attach(tree, place) < 0 || (part->way == WAY_FUSE && mount_restrict(tree, part_attributes(plan, part)) < 0))
             stop(errno, "attach %s", part->source);

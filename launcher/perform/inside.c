@@ -1,3 +1,4 @@
+/* Paths inside the container: resolved beneath an open root, without privilege. */
 #include "inside.h"
 
 #include <errno.h>
@@ -54,19 +55,22 @@ void mountinfo_unescape(char *text)
 {
     char *out = text;
 
-    for (; *text != '\0'; text++) {
-        unsigned value;
-        if (text[0] == '\\' && sscanf(text + 1, "%3o", &value) == 1 && strspn(text + 1, "01234567") >= 3) {
-            *out++ = (char)value;
+    for (; *text != '\0'; text++)
+        if (text[0] == '\\' && strspn(text + 1, "01234567") >= 3) {
+            *out++ = (char)(((text[1] - '0') << 6) + ((text[2] - '0') << 3) + (text[3] - '0'));
             text += 3;
         } else {
             *out++ = *text;
         }
-    }
     *out = '\0';
 }
 
-/* ---- without openat2: component by component ---- */
+int directory_beneath(int directory, const char *name)
+{
+    return openat(directory, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* ---- component by component: without openat2, and where something is missing ---- */
 
 /* The directories walked through, so that ".." never leads above the root. */
 struct walk {
@@ -88,6 +92,7 @@ static void walk_up(struct walk *walk, int depth)
         close(walk->directories[--walk->depth]);
 }
 
+/* The text of a link takes the place of its name. */
 static bool walk_link(struct walk *walk, const char *name, const char *rest)
 {
     char text[PATH_MAX], joined[2 * PATH_MAX];
@@ -96,7 +101,7 @@ static bool walk_link(struct walk *walk, const char *name, const char *rest)
     if (length < 0)
         return false;
     text[length] = '\0';
-    int size = snprintf(joined, sizeof joined, "%s/%s", text, rest);
+    int size = snprintf(joined, sizeof joined, "%s%s", text, rest);
     if (++walk->links > LINKS_LIMIT || size < 0 || (size_t)size >= sizeof joined) {
         errno = ELOOP;
         return false;
@@ -107,69 +112,75 @@ static bool walk_link(struct walk *walk, const char *name, const char *rest)
     return true;
 }
 
-/* Takes the next component; 1: more to come, 0: `*result` is open, -1: errno. */
+/* Into a directory, which stays open. */
+static bool walk_down(struct walk *walk, const char *name)
+{
+    int next = directory_beneath(walk_top(walk), name);
+
+    if (next >= 0 && walk->depth == DIRECTORIES_LIMIT) {
+        close(next);
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    if (next >= 0)
+        walk->directories[walk->depth++] = next;
+    return next >= 0;
+}
+
+/* Takes the next component; 1: more to come, 0: `*result` is open, -1: errno, and `rest` begins with that component. */
 static int walk_step(struct walk *walk, int flags, int *result)
 {
-    char name[NAME_MAX + 1], rest[2 * PATH_MAX];
-    const char *start = walk->rest + strspn(walk->rest, "/");
-    size_t length = strcspn(start, "/");
-    struct stat status;
+    char name[NAME_MAX + 1];
+    const char *start = walk->rest + strspn(walk->rest, "/"), *rest = start + strcspn(start, "/");
+    size_t length = (size_t)(rest - start);
+    bool last = rest[strspn(rest, "/")] == '\0', up = length == 2 && strncmp(start, "..", length) == 0;
+    struct stat status = {0};
 
     if (length > NAME_MAX) {
         errno = ENAMETOOLONG;
         return -1;
     }
-    memcpy(name, start, length);
-    name[length] = '\0';
-    snprintf(rest, sizeof rest, "%s", start + length);
-    if (length == 0) {
-        *result = openat(walk_top(walk), ".", flags | O_CLOEXEC);
-        return *result < 0 ? -1 : 0;
-    }
-    memcpy(walk->rest, rest, strlen(rest) + 1);
-    if (strcmp(name, ".") == 0)
-        return 1;
-    if (strcmp(name, "..") == 0) {
-        walk_up(walk, walk->depth > 0 ? walk->depth - 1 : 0);
-        return 1;
-    }
-    bool last = rest[strspn(rest, "/")] == '\0';
-    if (fstatat(walk_top(walk), name, &status, AT_SYMLINK_NOFOLLOW) < 0)
+    memcpy(name, length == 0 ? "." : start, length == 0 ? 1 : length);
+    name[length == 0 ? 1 : length] = '\0';
+    if (!up && fstatat(walk_top(walk), name, &status, AT_SYMLINK_NOFOLLOW) < 0)
         return -1;
-    if (S_ISLNK(status.st_mode) && !(last && (flags & O_NOFOLLOW)))
+    if (!up && S_ISLNK(status.st_mode) && !(last && (flags & O_NOFOLLOW)))
         return walk_link(walk, name, rest) ? 1 : -1;
-    if (last && !S_ISDIR(status.st_mode)) {
-        *result = openat(walk_top(walk), name, flags | O_NOFOLLOW | O_CLOEXEC);
+    if (length == 0 || (!up && last && !S_ISDIR(status.st_mode))) {
+        *result = openat(walk_top(walk), name, flags | O_CLOEXEC | (length == 0 ? 0 : O_NOFOLLOW));
         return *result < 0 ? -1 : 0;
     }
-    int next = openat(walk_top(walk), name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (next < 0)
+    if (up)
+        walk_up(walk, walk->depth > 0 ? walk->depth - 1 : 0);
+    else if (strcmp(name, ".") != 0 && !walk_down(walk, name))
         return -1;
-    if (walk->depth == DIRECTORIES_LIMIT) {
-        close(next);
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    walk->directories[walk->depth++] = next;
+    memmove(walk->rest, rest, strlen(rest) + 1);
     return 1;
 }
 
-static int walk_open(int root, const char *path, int flags)
+/* The whole path; -1: errno, and the walk stands where it could not go on. */
+static int walk_path(struct walk *walk, const char *path, int flags)
 {
-    struct walk walk = {.root = root};
     int result = -1, more = 1;
 
     if (strlen(path) >= PATH_MAX) {
         errno = ENAMETOOLONG;
         return -1;
     }
-    memcpy(walk.rest, path, strlen(path) + 1);
+    memcpy(walk->rest, path, strlen(path) + 1);
     while (more == 1)
-        more = walk_step(&walk, flags, &result);
-    int number = errno;
+        more = walk_step(walk, flags, &result);
+    return more == 0 ? result : -1;
+}
+
+static int walk_open(int root, const char *path, int flags)
+{
+    struct walk walk = {.root = root};
+    int result = walk_path(&walk, path, flags), number = errno;
+
     walk_up(&walk, 0);
     errno = number;
-    return more == 0 ? result : -1;
+    return result;
 }
 
 static int resolve(int root, const char *path, int flags, uint64_t resolution)
@@ -197,11 +208,6 @@ int host_open(const char *path, int flags)
     return resolve(AT_FDCWD, path, flags, 0);
 }
 
-int directory_beneath(int directory, const char *name)
-{
-    return openat(directory, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-}
-
 int inside_parent(int root, const char *path, const char **name)
 {
     char directory[PATH_MAX];
@@ -218,23 +224,13 @@ int inside_parent(int root, const char *path, const char **name)
     return inside_open(root, directory, O_PATH | O_DIRECTORY);
 }
 
-static int make_directory(int root, const char *path, mode_t mode)
+static int make_entry(int root, const char *path, bool directory, mode_t mode)
 {
     const char *name;
     OWNED_FD parent = inside_parent(root, path, &name);
 
-    if (parent < 0)
-        return -1;
-    return mkdirat(parent, name, mode);
-}
-
-static int make_file(int root, const char *path)
-{
-    const char *name;
-    OWNED_FD parent = inside_parent(root, path, &name);
-
-    if (parent < 0)
-        return -1;
+    if (parent < 0 || directory)
+        return parent < 0 ? -1 : mkdirat(parent, name, mode);
     OWNED_FD file = openat(parent, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0644);
     return file < 0 ? -1 : 0;
 }
@@ -254,81 +250,28 @@ int inside_make(int root, const char *path, bool directory, mode_t mode)
         memcpy(part, path, end);
         part[end] = '\0';
         OWNED_FD there = inside_open(root, part, O_PATH | O_DIRECTORY);
-        if (there < 0 && (errno != ENOENT || make_directory(root, part, 0755) < 0))
+        if (there < 0 && (errno != ENOENT || make_entry(root, part, true, 0755) < 0))
             return -1;
     }
-    return directory ? make_directory(root, path, mode) : make_file(root, path);
+    return make_entry(root, path, directory, mode);
 }
 
 /* ---- where a missing path would be ---- */
 
-/* The deepest existing directory of `path`; `*rest` then points at what is missing, "" when nothing is. */
-static int deepest(int root, const char *path, const char **rest)
-{
-    char part[PATH_MAX];
-    size_t end = strlen(path);
-
-    while (end > 0) {
-        memcpy(part, path, end);
-        part[end] = '\0';
-        int fd = inside_open(root, part, O_PATH | O_DIRECTORY);
-        if (fd >= 0 || (errno != ENOENT && errno != ENOTDIR)) {
-            *rest = path + end;
-            return fd;
-        }
-        while (end > 0 && path[end - 1] != '/')
-            end--;
-        while (end > 0 && path[end - 1] == '/')
-            end--;
-    }
-    *rest = path;
-    return inside_open(root, "/", O_PATH | O_DIRECTORY);
-}
-
-/* A link that leads nowhere: the path it stands for. 1: `path` was rewritten, 0: no link, -1: cannot be told. */
-static int follow_dangling(int directory, const char *parent, char *path, size_t size, const char *rest)
-{
-    char name[NAME_MAX + 1], text[PATH_MAX], joined[2 * PATH_MAX];
-    size_t length = strcspn(rest, "/");
-
-    if (length > NAME_MAX)
-        return -1;
-    memcpy(name, rest, length);
-    name[length] = '\0';
-    ssize_t read = readlinkat(directory, name, text, sizeof text - 1);
-    if (read < 0)
-        return 0;
-    text[read] = '\0';
-    int used = snprintf(joined, sizeof joined, "%s%s%s%s", text[0] == '/' ? "" : parent, text[0] == '/' ? "" : "/", text,
-                        rest + length);
-    if (used < 0 || (size_t)used >= size)
-        return -1;
-    memcpy(path, joined, (size_t)used + 1);
-    return 1;
-}
-
 bool inside_missing(int root, const char *path, struct missing *missing)
 {
-    char asked[PATH_MAX], base[PATH_MAX], here[PATH_MAX];
-    const char *rest;
+    char base[PATH_MAX], here[PATH_MAX];
+    struct walk walk = {.root = root};
+    OWNED_FD there = walk_path(&walk, path, O_PATH);
+    bool absent = there < 0 && (errno == ENOENT || errno == ENOTDIR);
+    const char *rest = walk.rest + strspn(walk.rest, "/");
+    bool known = absent && descriptor_path(walk_top(&walk), here, sizeof here) && descriptor_path(root, base, sizeof base);
+    size_t length = known && strcmp(base, "/") != 0 ? strlen(base) : 0;
 
-    if (strlen(path) >= sizeof asked || !descriptor_path(root, base, sizeof base))
+    walk_up(&walk, 0);
+    if (!known || strncmp(here, base, length) != 0 || strlen(rest) >= sizeof missing->rest || strstr(rest, "..") != NULL)
         return false;
-    memcpy(asked, path, strlen(path) + 1);
-    size_t base_length = strcmp(base, "/") == 0 ? 0 : strlen(base);
-    for (int links = 0; links < LINKS_LIMIT; links++) {
-        OWNED_FD directory = deepest(root, asked, &rest);
-        if (directory < 0 || !descriptor_path(directory, here, sizeof here) || strncmp(here, base, base_length) != 0)
-            return false;
-        rest += strspn(rest, "/");
-        const char *parent = here + base_length;
-        snprintf(missing->parent, sizeof missing->parent, "%s", *parent != '\0' ? parent : "/");
-        snprintf(missing->rest, sizeof missing->rest, "%s", rest);
-        if (*rest == '\0')
-            return true;
-        int followed = follow_dangling(directory, missing->parent, asked, sizeof asked, rest);
-        if (followed <= 0)
-            return followed == 0 && strstr(rest, "..") == NULL;
-    }
-    return false;
+    snprintf(missing->parent, sizeof missing->parent, "%s", here[length] != '\0' ? here + length : "/");
+    memcpy(missing->rest, rest, strlen(rest) + 1);
+    return true;
 }

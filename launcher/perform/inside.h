@@ -26,8 +26,8 @@ int inside_make(int root, const char *path, bool directory, mode_t mode);
 /* The kernel's path of an open descriptor. False when there is none. */
 bool descriptor_path(int fd, char *path, size_t size);
 
-/* Where a path that does not exist (wholly) would be: the deepest existing directory, with no links in it, relative to
- * the root and starting with '/', and what is missing below. False when it cannot be told (loop, not a directory). */
+/* Where a path that does not exist would be: the deepest existing directory, with no links in it, relative to the root and
+ * starting with '/', and what is missing below. False when it cannot be told (loop, no right), or nothing is missing. */
 struct missing {
     char parent[4096];
     char rest[4096];

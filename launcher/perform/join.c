@@ -1,3 +1,4 @@
+/* Joins the container of a job step, or sets it up for others too. Enters namespaces inside privilege brackets. */
 #include "join.h"
 
 #include <errno.h>
@@ -26,17 +27,6 @@ static const struct {
               {CLONE_NEWUTS, "self/ns/uts"},   {CLONE_NEWNET, "self/ns/net"}, {CLONE_NEWNS, "self/ns/mnt"}};
 enum { SPACES = sizeof spaces / sizeof spaces[0] };
 
-/* The socket shows to those who connect who called this: in SUID mode it is root, which no program of a user's is. */
-static int privileged_listen(int place)
-{
-    return PRIVILEGE_RAISED("listen", PRIVILEGE_MOUNT, listen(place, BACKLOG));
-}
-
-static int privileged_setns(int space, int flag)
-{
-    return PRIVILEGE_RAISED("setns", PRIVILEGE_MOUNT, setns(space, flag));
-}
-
 /* Made with the rights that we have: what users make belongs to user namespaces of theirs. */
 static bool is_ours(int space)
 {
@@ -58,7 +48,7 @@ static bool enter(struct plan *plan, const struct caller *caller, const int *fds
         OWNED_FD space = fds[used++];
         if (plan->mode != MODE_USERNS && !is_ours(space))
             stop(0, "join the container of this job step: its namespaces are not of this program's making");
-        int result = privileged_setns(space, spaces[i].flag);
+        int result = PRIVILEGE_RAISED("setns", PRIVILEGE_MOUNT, setns(space, spaces[i].flag));
         if (result < 0 && used == 1)
             return false;
         if (result < 0)
@@ -91,15 +81,15 @@ static bool set_up(struct plan *plan, int place)
     return false;
 }
 
-bool join_container(struct plan *plan, const struct plan_inputs *inputs, struct meeting *meeting)
+bool join_container(struct plan *plan, const struct plan_inputs *inputs, const struct meeting *meeting, const char *obstacle)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
-    const char *obstacle = meeting_prepare(meeting, plan, inputs);
     int fds[SPACES], rounds = 0;
 
     for (int tries = 0; obstacle == NULL && rounds < ROUNDS && tries < TRIES; tries++) {
         OWNED_FD place = meeting_place(meeting);
-        if (place >= 0 && privileged_listen(place) < 0)
+        /* it shows to those who connect who called this: in SUID mode it is root, which no program of a user's is */
+        if (place >= 0 && PRIVILEGE_RAISED("listen", PRIVILEGE_MOUNT, listen(place, BACKLOG)) < 0)
             fd_close(&place);
         OWNED_FD connection = meeting_ask(meeting, &obstacle);
         if (connection < 0) { /* nobody listens yet, or any more */
@@ -120,7 +110,7 @@ bool join_container(struct plan *plan, const struct plan_inputs *inputs, struct 
     return false;
 }
 
-_Noreturn void join_keep(const struct plan *plan, const struct caller *caller, const struct meeting *meeting)
+_Noreturn void join_keep(struct plan *plan, const struct plan_inputs *inputs, const struct meeting *meeting)
 {
     int fds[SPACES];
     size_t count = 0;
@@ -128,7 +118,8 @@ _Noreturn void join_keep(const struct plan *plan, const struct caller *caller, c
     for (size_t i = 0; i < SPACES; i++)
         if ((plan->namespaces & (uint64_t)spaces[i].flag) && (fds[count++] = openat(proc_fd(), spaces[i].path, O_RDONLY | O_CLOEXEC)) < 0)
             stop(errno, "keep the container for its job step (%s)", spaces[i].path);
-    privilege_forget(caller);
+    privilege_forget(inputs->caller);
+    perform_accounts(plan, inputs);
     perform_follow(plan);
     if (prctl(PR_SET_PDEATHSIG, 0) < 0 || setsid() < 0 || write(plan->report_fd, "", 1) != 1)
         stop(errno, "keep the container for its job step");

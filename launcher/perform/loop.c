@@ -1,3 +1,4 @@
+/* Loop devices. Each privileged call stands in a bracket of its own. */
 #include "loop.h"
 
 #include <errno.h>
@@ -105,20 +106,14 @@ static int try_number(int control, uint32_t number, const struct loop_request *r
         errno = ENOTBLK;
         return -1;
     }
-    if (request->shared && shows(device, request)) {
-        loop->fd = fd_give(&device);
-        return 1;
-    }
-    if (configure(device, request) < 0) {
-        if (errno == EBUSY && request->shared && shows(device, request)) {
-            loop->fd = fd_give(&device);
-            return 1;
-        }
-        return errno == EBUSY ? 0 : -1;
-    }
-    if (!shows(device, request)) {
-        errno = EBADF;
+    bool shared = request->shared && shows(device, request), busy = !shared && configure(device, request) < 0;
+    if (busy && errno != EBUSY)
         return -1;
+    if (busy && !request->shared)
+        return 0;
+    if (!shared && !shows(device, request)) {
+        errno = EBADF;
+        return busy ? 0 : -1;
     }
     loop->fd = fd_give(&device);
     return 1;
@@ -134,19 +129,13 @@ bool loop_attach(const struct loop_request *request, struct loop *loop)
         return false;
     }
     for (uint32_t tries = 0; tries < TRIES || tries < request->devices; tries++) {
-        int result = request->shared && tries < 4
-                         ? try_number(control, (number + tries) % request->devices, request, loop)
-                         : 0;
-        if (result == 0 && (!request->shared || tries >= 4)) {
-            int free_number = privileged_control(control, LOOP_CTL_GET_FREE, 0);
-            if (free_number < 0)
-                return false;
-            if ((uint32_t)free_number >= request->devices) {
-                errno = ENOSPC;
-                return false;
-            }
-            result = try_number(control, (uint32_t)free_number, request, loop);
+        bool meet = request->shared && tries < 4;
+        int chosen = meet ? (int)((number + tries) % request->devices) : privileged_control(control, LOOP_CTL_GET_FREE, 0);
+        if (chosen >= (int)request->devices) {
+            errno = ENOSPC;
+            return false;
         }
+        int result = chosen < 0 ? -1 : try_number(control, (uint32_t)chosen, request, loop);
         if (result != 0)
             return result > 0;
         if (tries > 8) { /* a crowd at the door: step back for a moment, each for another time */

@@ -1,3 +1,4 @@
+/* Mounts by descriptor. Each privileged call stands in a bracket of its own; no path of a user reaches the kernel here. */
 #include "mount.h"
 
 #include <errno.h>
@@ -21,29 +22,12 @@ int mount(const char *source, const char *target, const char *type, unsigned lon
 int umount2(const char *target, int flags);
 enum { UNMOUNT_DETACH = 2, FILE_PATH = 64 };
 
-/* ---- privileged calls ---- */
-
-static int privileged_open_tree(int source)
-{
-    return PRIVILEGE_RAISED("open_tree", PRIVILEGE_MOUNT,
-                            syscall(SYS_open_tree, source, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE));
-}
+/* ---- privileged calls that are made in more than one place ---- */
 
 static int privileged_move_mount(int tree, int target)
 {
     return PRIVILEGE_RAISED("move_mount", PRIVILEGE_MOUNT,
                             syscall(SYS_move_mount, tree, "", target, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
-}
-
-static int privileged_mount_setattr(int tree, const struct mount_attr *attributes, unsigned flags)
-{
-    return PRIVILEGE_RAISED("mount_setattr", PRIVILEGE_MOUNT,
-                            syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | flags, attributes, sizeof *attributes));
-}
-
-static int privileged_fsopen(const struct new_filesystem *filesystem)
-{
-    return PRIVILEGE_RAISED("fsopen", filesystem->privilege, syscall(SYS_fsopen, filesystem->type, FSOPEN_CLOEXEC));
 }
 
 static int privileged_fsconfig(const struct new_filesystem *filesystem, int fd, unsigned command, const char *key,
@@ -52,30 +36,10 @@ static int privileged_fsconfig(const struct new_filesystem *filesystem, int fd, 
     return PRIVILEGE_RAISED("fsconfig", filesystem->privilege, syscall(SYS_fsconfig, fd, command, key, value, number));
 }
 
-static int privileged_fsmount(int fd, uint64_t attributes)
-{
-    return PRIVILEGE_RAISED("fsmount", PRIVILEGE_MOUNT, syscall(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attributes));
-}
-
 static int privileged_mount(const char *source, const char *target, const char *type, unsigned long flags,
                             const char *data, enum privilege privilege)
 {
     return PRIVILEGE_RAISED("mount", privilege, mount(source, target, type, flags, data));
-}
-
-static int privileged_pivot_root(void)
-{
-    return PRIVILEGE_RAISED("pivot_root", PRIVILEGE_MOUNT, syscall(SYS_pivot_root, ".", "."));
-}
-
-static int privileged_detach(const char *path)
-{
-    return PRIVILEGE_RAISED("umount", PRIVILEGE_MOUNT, umount2(path, UNMOUNT_DETACH));
-}
-
-static int privileged_chroot_here(void)
-{
-    return PRIVILEGE_RAISED("chroot", PRIVILEGE_MOUNT, chroot("."));
 }
 
 /* ---- kernels without the descriptor calls ---- */
@@ -86,10 +50,16 @@ static const char *file_path(char path[FILE_PATH], int fd)
     return path;
 }
 
+/* These are the same numbers for both kinds of calls. */
+enum { BOTH_FLAGS = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC };
+_Static_assert(MOUNT_ATTR_RDONLY == MS_RDONLY && MOUNT_ATTR_NOSUID == MS_NOSUID && MOUNT_ATTR_NODEV == MS_NODEV &&
+                   MOUNT_ATTR_NOEXEC == MS_NOEXEC && ST_RDONLY == MS_RDONLY && ST_NOSUID == MS_NOSUID && ST_NODEV == MS_NODEV &&
+                   ST_NOEXEC == MS_NOEXEC && ST_NOATIME == MS_NOATIME && ST_NODIRATIME == MS_NODIRATIME,
+               "the flags of mounts");
+
 static unsigned long old_flags(uint64_t attributes)
 {
-    return (attributes & MOUNT_ATTR_RDONLY ? MS_RDONLY : 0) | (attributes & MOUNT_ATTR_NOSUID ? MS_NOSUID : 0) |
-           (attributes & MOUNT_ATTR_NODEV ? MS_NODEV : 0) | (attributes & MOUNT_ATTR_NOEXEC ? MS_NOEXEC : 0);
+    return attributes & BOTH_FLAGS;
 }
 
 /* A mount point in the session directory for one tree at a time. */
@@ -105,24 +75,12 @@ static const char *stage_name(const struct session *session, bool directory)
     return name;
 }
 
-static int staged_clone(const struct session *session, int source, bool directory)
+static int staged(const struct session *session, bool directory, const struct new_filesystem *filesystem, unsigned long flags)
 {
-    char path[FILE_PATH];
     const char *stage = stage_name(session, directory);
 
-    if (fchdir(session->fd) < 0 ||
-        privileged_mount(file_path(path, source), stage, NULL, MS_BIND | MS_REC, NULL, PRIVILEGE_MOUNT) < 0)
-        return -1;
-    return openat(session->fd, stage, O_PATH | O_CLOEXEC);
-}
-
-static int staged_new(const struct session *session, const struct new_filesystem *filesystem)
-{
-    const char *stage = stage_name(session, true);
-
-    if (fchdir(session->fd) < 0 ||
-        privileged_mount(filesystem->source, stage, filesystem->type, old_flags(filesystem->attributes),
-                         filesystem->options, filesystem->privilege) < 0)
+    if (fchdir(session->fd) < 0 || privileged_mount(filesystem->source, stage, filesystem->type, flags, filesystem->options,
+                                                    filesystem->privilege) < 0)
         return -1;
     return openat(session->fd, stage, O_PATH | O_CLOEXEC);
 }
@@ -135,11 +93,7 @@ static int remount(int tree, uint64_t attributes)
 
     if (fstatvfs(tree, &status) < 0)
         return -1;
-    unsigned long kept = status.f_flag & (ST_RDONLY | ST_NOSUID | ST_NODEV | ST_NOEXEC | ST_NOATIME | ST_NODIRATIME | ST_RELATIME);
-    unsigned long flags = (kept & ST_RDONLY ? MS_RDONLY : 0) | (kept & ST_NOSUID ? MS_NOSUID : 0) |
-                          (kept & ST_NODEV ? MS_NODEV : 0) | (kept & ST_NOEXEC ? MS_NOEXEC : 0) |
-                          (kept & ST_NOATIME ? MS_NOATIME : 0) | (kept & ST_NODIRATIME ? MS_NODIRATIME : 0) |
-                          (kept & ST_RELATIME ? MS_RELATIME : 0);
+    unsigned long flags = (status.f_flag & (BOTH_FLAGS | ST_NOATIME | ST_NODIRATIME)) | (status.f_flag & ST_RELATIME ? MS_RELATIME : 0);
     return privileged_mount(NULL, file_path(path, tree), NULL, MS_REMOUNT | MS_BIND | flags | old_flags(attributes), NULL,
                             PRIVILEGE_MOUNT);
 }
@@ -189,14 +143,17 @@ int session_entry(const struct session *session, const char *path, bool director
 
 int mount_clone(const struct session *session, int source, bool directory)
 {
+    char path[FILE_PATH];
+
     if (session->staged)
-        return staged_clone(session, source, directory);
-    return privileged_open_tree(source);
+        return staged(session, directory, &(struct new_filesystem){.source = file_path(path, source)}, MS_BIND | MS_REC);
+    return mount_take(source);
 }
 
 int mount_take(int source)
 {
-    return privileged_open_tree(source);
+    return PRIVILEGE_RAISED("open_tree", PRIVILEGE_MOUNT,
+                            syscall(SYS_open_tree, source, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE));
 }
 
 /* The layers of an overlay as descriptors, from Linux 6.14 on; false: this kernel goes by text. That text is ours and holds
@@ -240,13 +197,13 @@ static int configure(const struct new_filesystem *filesystem, int fd)
 
 int mount_new(const struct session *session, const struct new_filesystem *filesystem)
 {
-    OWNED_FD fd = privileged_fsopen(filesystem);
+    OWNED_FD fd = PRIVILEGE_RAISED("fsopen", filesystem->privilege, syscall(SYS_fsopen, filesystem->type, FSOPEN_CLOEXEC));
 
     if (fd < 0 && errno == ENOSYS && session->fd >= 0)
-        return staged_new(session, filesystem);
+        return staged(session, true, filesystem, old_flags(filesystem->attributes));
     if (fd < 0 || configure(filesystem, fd) < 0)
         return -1;
-    return privileged_fsmount(fd, filesystem->attributes);
+    return PRIVILEGE_RAISED("fsmount", PRIVILEGE_MOUNT, syscall(SYS_fsmount, fd, FSMOUNT_CLOEXEC, filesystem->attributes));
 }
 
 int mount_first(int place, const struct new_filesystem *filesystem)
@@ -263,7 +220,8 @@ int mount_first(int place, const struct new_filesystem *filesystem)
 int mount_restrict(int tree, uint64_t attributes)
 {
     struct mount_attr change = {.attr_set = attributes};
-    int result = privileged_mount_setattr(tree, &change, AT_RECURSIVE);
+    int result = PRIVILEGE_RAISED("mount_setattr", PRIVILEGE_MOUNT,
+                                  syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &change, sizeof change));
 
     if (result < 0 && errno == ENOSYS)
         return remount_all(tree, attributes);
@@ -291,7 +249,7 @@ static int move_over_root(int root, int old)
 {
     if (privileged_move_mount(root, old) < 0 || fchdir(root) < 0)
         return -1;
-    return privileged_chroot_here();
+    return PRIVILEGE_RAISED("chroot", PRIVILEGE_MOUNT, chroot("."));
 }
 
 int mount_pivot(int root)
@@ -301,12 +259,12 @@ int mount_pivot(int root)
 
     if (old < 0 || fchdir(root) < 0)
         return -1;
-    if (privileged_pivot_root() < 0)
+    if (PRIVILEGE_RAISED("pivot_root", PRIVILEGE_MOUNT, syscall(SYS_pivot_root, ".", ".")) < 0)
         return errno == EINVAL ? move_over_root(root, old) : -1;
     if (fchdir(old) < 0)
         return -1;
     /* the old root now lies over the new one, and the session directory may lie over the old root: off with all of it */
-    while (privileged_detach(".") == 0)
+    while (PRIVILEGE_RAISED("umount", PRIVILEGE_MOUNT, umount2(".", UNMOUNT_DETACH)) == 0)
         detached++;
     return detached > 0 && errno == EINVAL ? fchdir(root) : -1;
 }

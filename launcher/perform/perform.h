@@ -18,17 +18,29 @@ struct stage {
 /* Namespaces, the session directory, the file systems of the image and its overlays. */
 void perform_ground(struct plan *plan, struct stage *stage, const struct caller *caller);
 
+/* Leaves namespaces of the host for new ones; the reason is for where there are none. */
+void perform_unshare(int flags, const char *why_not);
+
+/* A directory of the host, open as `here`, as a part. */
+int part_bind(const struct plan *plan, const struct stage *stage, const struct part *part, int here);
+
 /* What the layer is made of, on top of the parts. Returns 0, or the errno with which the kernel refuses the overlay, nothing done. */
 int perform_layer(const struct plan *plan, struct stage *stage);
 
 /* Each step that is not skipped, in order. */
-void perform_steps(const struct plan *plan, struct stage *stage);
+void perform_steps(struct plan *plan, struct stage *stage);
 
 /* The root becomes the root. */
 void perform_root(const struct stage *stage);
 
+/* The contents of the account files, which show nothing before. Needs no privilege; closes what it needs. Stops on failure. */
+void perform_accounts(struct plan *plan, const struct plan_inputs *inputs);
+
 /* In the container: the process stands in its first directory. */
 void perform_directory(const struct plan *plan);
+
+/* Makes those sources that are made where they are missing: directories of the user's, with his rights. */
+void survey_make_sources(const struct plan *plan);
 
 /* Looks at the sources on the host, as the user, and copies directories while nothing of ours is mounted on any. */
 void survey_sources(struct plan *plan, const struct session *session);
@@ -36,8 +48,20 @@ void survey_sources(struct plan *plan, const struct session *session);
 /* Looks at the targets in the image, as the user; fills the facts of the steps. */
 void survey(struct plan *plan, const struct plan_inputs *inputs, const struct stage *stage);
 
-/* Which libraries of the host are skipped, after a look at them and at the image's, by a process without any privilege. */
-void survey_libraries(struct plan *plan, const struct caller *caller, int root);
+/* A small file of the image, -1: there is none that can be read; and all of it as text, "" where there is none. */
+enum { SMALL_FILE = 256 << 10 };
+int open_small_file(int root, const char *path);
+const char *read_small_file(int file, char text[SMALL_FILE]);
+
+/* Asks a child, which is to give up every privilege before it does anything else, and ends when it has written its answer.
+ * False: it has not written all of it. */
+bool ask(void (*child)(const void *question, int to), const void *question, void *answer, size_t size);
+
+/* Where and as whom the program of an image of Docker or OCI starts, after a look at its files by such a child. */
+void survey_oci(struct plan *plan, const struct plan_inputs *inputs, int root);
+
+/* Which libraries of the host are skipped, after a look at them and at the image's by such a child. */
+void survey_libraries(struct plan *plan, const struct request *request, const struct caller *caller, int root);
 
 /* The same for a container that is entered ready made: only where and as whom the program starts. */
 void survey_start(struct plan *plan, const struct plan_inputs *inputs);
@@ -51,9 +75,6 @@ void perform_close(int first);
 
 /* After the last change of ids: nothing inside outlives the launcher. */
 void perform_follow(const struct plan *plan);
-
-/* Where the program is a user of the image by a user namespace: the last act, when no privilege and no descriptor is left. */
-void perform_user(const struct plan *plan, const struct caller *caller);
 
 /* A session of its own, without the caller's terminal; where this process leads its group, in a child of it. */
 void perform_session(void);

@@ -75,12 +75,12 @@ static void show(const struct stage *stage, const struct step *step, int source,
     message_verbose("Binding '%s' to '%s' (%s)", step->source, step->target, step->reason);
 }
 
-static void perform_bind(const struct stage *stage, const struct step *step)
+static void perform_bind(const struct stage *stage, struct step *step)
 {
     show(stage, step, step->facts.source_fd, S_ISDIR(step->facts.source_type));
 }
 
-static void perform_made_directory(const struct stage *stage, const struct step *step)
+static void perform_made_directory(const struct stage *stage, struct step *step)
 {
     OWNED_FD made = session_entry(&stage->session, step->source, true, O_RDONLY | O_DIRECTORY);
 
@@ -90,16 +90,18 @@ static void perform_made_directory(const struct stage *stage, const struct step 
         show(stage, step, made, true);
 }
 
-static void perform_file(const struct stage *stage, const struct step *step)
+static void perform_file(const struct stage *stage, struct step *step)
 {
     OWNED_FD made = session_entry(&stage->session, step->source, false, O_RDWR | O_NOFOLLOW);
 
-    if (fchmod(made, 0644) < 0 || !fd_write(made, step->content, strlen(step->content)))
+    if (fchmod(made, 0644) < 0 || (step->content != NULL && !fd_write(made, step->content, strlen(step->content))))
         stop(errno, "write %s for the container (larger \"sessiondir max size\"?)", step->target);
     show(stage, step, made, false);
+    if (step->content == NULL) /* perform_accounts() writes it, without any privilege */
+        step->facts.made_fd = fd_give(&made);
 }
 
-static void perform_filesystem(const struct stage *stage, const struct step *step)
+static void perform_filesystem(const struct stage *stage, struct step *step)
 {
     struct new_filesystem filesystem = {.type = step->source, .source = step->source, .options = step->content,
                                         .attributes = attributes_of(step)};
@@ -119,7 +121,7 @@ static void perform_filesystem(const struct stage *stage, const struct step *ste
     message_verbose("Mounting %s on '%s' (%s)", step->source, step->target, step->reason);
 }
 
-static void perform_link(const struct stage *stage, const struct step *step)
+static void perform_link(const struct stage *stage, struct step *step)
 {
     const char *name;
     OWNED_FD parent = inside_parent(stage->root, step->target, &name);
@@ -129,7 +131,7 @@ static void perform_link(const struct stage *stage, const struct step *step)
 }
 
 /* A directory that the layer has, or that is made in what an earlier step has mounted. */
-static void perform_place(const struct stage *stage, const struct step *step)
+static void perform_place(const struct stage *stage, struct step *step)
 {
     OWNED_FD target = open_target(stage, step, true);
 
@@ -137,9 +139,9 @@ static void perform_place(const struct stage *stage, const struct step *step)
         lost(step, errno);
 }
 
-void perform_steps(const struct plan *plan, struct stage *stage)
+void perform_steps(struct plan *plan, struct stage *stage)
 {
-    static void (*const performers[])(const struct stage *, const struct step *) = {
+    static void (*const performers[])(const struct stage *, struct step *) = {
         [STEP_BIND] = perform_bind,           [STEP_DIRECTORY] = perform_made_directory, [STEP_FILE] = perform_file,
         [STEP_FILESYSTEM] = perform_filesystem, [STEP_LINK] = perform_link, [STEP_PLACE] = perform_place,
     };

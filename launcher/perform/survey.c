@@ -4,18 +4,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "../privilege.h"
 #include "inside.h"
 
-enum { ENTRIES_LIMIT = 64, SMALL_LIMIT = 256 * 1024 };
+enum { ENTRIES_LIMIT = 64 };
 
 /* ---- sources, on the host ---- */
 
@@ -30,6 +27,13 @@ static void make_source(const struct step *step)
         if (made >= 0 && (step->flags & STEP_STICKY))
             (void)fchmod(made, mode);
     }
+}
+
+void survey_make_sources(const struct plan *plan)
+{
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        if (plan->steps[i].flags & STEP_MAKE_SOURCE)
+            make_source(&plan->steps[i]);
 }
 
 /* Who makes names in a directory of root's alone is root, and so is who says what they stand for. */
@@ -50,8 +54,6 @@ static void survey_source(struct step *step)
 {
     struct stat status;
 
-    if (step->flags & STEP_MAKE_SOURCE)
-        make_source(step);
     step->facts.source_fd = host_open(step->source, O_PATH);
     if (step->facts.source_fd < 0 || fstat(step->facts.source_fd, &status) < 0) {
         step->facts.source_error = errno;
@@ -123,7 +125,7 @@ static void survey_target(struct plan *plan, uint32_t number, int root)
         step->facts.target_type = status.st_mode & S_IFMT;
         return;
     }
-    if ((step->flags & STEP_ONLY_IF_FILE) || !inside_missing(root, step->target, &missing) || *missing.rest == '\0')
+    if ((step->flags & STEP_ONLY_IF_FILE) || !inside_missing(root, step->target, &missing))
         return;
     step->facts.parent = plan_text(plan, "%s", missing.parent);
     step->facts.rest = plan_text(plan, "%s", missing.rest);
@@ -132,73 +134,54 @@ static void survey_target(struct plan *plan, uint32_t number, int root)
 
 /* ---- files of the image ---- */
 
-/* The text of a small file until the next is read; NULL: there is none that can be read. */
-static const char *read_small_file(int root, const char *path)
+int open_small_file(int root, const char *path)
 {
-    static char text[SMALL_LIMIT]; /* too large for a stack that may be limited */
-    OWNED_FD file = inside_open(root, path, O_RDONLY | O_NONBLOCK);
     struct stat status;
+    OWNED_FD file = inside_open(root, path, O_RDONLY | O_NONBLOCK);
+
+    return file >= 0 && fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size < SMALL_FILE ? fd_give(&file) : -1;
+}
+
+const char *read_small_file(int file, char text[SMALL_FILE])
+{
     size_t used = 0;
 
-    if (file < 0 || fstat(file, &status) < 0 || !S_ISREG(status.st_mode) || status.st_size >= SMALL_LIMIT)
-        return NULL;
-    for (ssize_t size = 1; size > 0 && used < sizeof text - 1; used += size > 0 ? (size_t)size : 0)
-        size = read(file, text + used, sizeof text - 1 - used);
+    for (ssize_t size = 1; file >= 0 && size > 0 && used < SMALL_FILE - 1; used += size > 0 ? (size_t)size : 0)
+        size = read(file, text + used, SMALL_FILE - 1 - used);
     text[used] = '\0';
     return text;
 }
 
-static void survey_accounts(struct plan *plan, const struct plan_inputs *inputs, int root)
+static void survey_accounts(struct plan *plan, int root)
 {
     for (uint32_t i = 0; i < plan->step_count; i++) {
         struct step *step = &plan->steps[i];
-        if (!(step->flags & (STEP_PASSWD | STEP_GROUP)))
-            continue;
-        const char *text = step->facts.target_found ? read_small_file(root, step->target) : NULL;
-        if (step->skipped != NULL)
+        if (!(step->flags & (STEP_PASSWD | STEP_GROUP)) || step->skipped != NULL)
             continue;
         if (step->facts.covered)
             step->skipped = "another mount shows its own";
-        else if (text == NULL)
-            step->skipped = step->facts.target_found ? "the image's file cannot be read" : "not in the image";
-        else
-            step->content = step->flags & STEP_PASSWD ? plan_passwd(plan, inputs, text) : plan_group(plan, inputs, text);
+        else if (!step->facts.target_found)
+            step->skipped = "not in the image";
+        else if ((step->facts.source_fd = open_small_file(root, step->target)) < 0)
+            step->skipped = "the image's file cannot be read";
     }
 }
 
-/* ---- where and as whom the program starts ---- */
-
-/* Why the kernel makes no user namespace with any rights in it, or NULL. A child tries: there is no way back out of one. */
-static const char *namespace_obstacle(const struct caller *caller)
+void perform_accounts(struct plan *plan, const struct plan_inputs *inputs)
 {
-    int status = 0;
-    pid_t child = fork();
+    static char text[SMALL_FILE]; /* too large for a stack that may be limited */
 
-    if (child == 0) {
-        privilege_forget(caller);
-        _exit(unshare(CLONE_NEWUSER) < 0 || unshare(CLONE_NEWUTS) < 0 ? EXIT_OWN_FAILURE : 0);
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        struct step *step = &plan->steps[i];
+        if (step->facts.made_fd < 0)
+            continue;
+        const char *own = read_small_file(step->facts.source_fd, text);
+        const char *content = step->flags & STEP_PASSWD ? plan_passwd(plan, inputs, own) : plan_group(plan, inputs, own);
+        if (!fd_write(step->facts.made_fd, content, strlen(content)))
+            stop(errno, "write %s for the container (larger \"sessiondir max size\"?)", step->target);
+        fd_close(&step->facts.source_fd);
+        fd_close(&step->facts.made_fd);
     }
-    if (child < 0)
-        return "no process could be started";
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR)
-            return "no process could be waited for";
-    return status != 0 ? "the kernel makes no user namespace" : NULL;
-}
-
-/* Nothing is read unless it was asked for, or is to be told. */
-static void survey_oci(struct plan *plan, const struct plan_inputs *inputs, int root)
-{
-    const char *text;
-
-    if (!plan->oci_wanted && message_level_get() < LEVEL_VERBOSE)
-        return;
-    text = read_small_file(root, "/.singularity.d/oci-start");
-    if (text == NULL || !plan_oci(plan, inputs, text))
-        return;
-    plan_oci_passwd(plan, read_small_file(root, "/etc/passwd"));
-    plan_oci_group(plan, read_small_file(root, "/etc/group"));
-    plan_oci_user(plan, inputs, plan_oci_user_needs_namespace(plan, inputs) ? namespace_obstacle(inputs->caller) : NULL);
 }
 
 void survey_sources(struct plan *plan, const struct session *session)
@@ -220,10 +203,10 @@ void survey_sources(struct plan *plan, const struct session *session)
 void survey(struct plan *plan, const struct plan_inputs *inputs, const struct stage *stage)
 {
     survey_oci(plan, inputs, stage->parts[0]);
-    survey_libraries(plan, inputs->caller, stage->parts[0]);
+    survey_libraries(plan, inputs->request, inputs->caller, stage->parts[0]);
     for (uint32_t i = 0; i < plan->step_count; i++)
         survey_target(plan, i, stage->parts[0]);
-    survey_accounts(plan, inputs, stage->parts[0]);
+    survey_accounts(plan, stage->parts[0]);
 }
 
 void survey_start(struct plan *plan, const struct plan_inputs *inputs)

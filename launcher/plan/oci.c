@@ -164,12 +164,7 @@ static void choose_directory(struct plan *plan, const struct plan_inputs *inputs
 {
     if (inputs->request->target_cwd != NULL)
         return;
-    plan->directory = workdir;
-    plan->directory_reason = "WORKDIR of the image";
-    if (workdir[strspn(workdir, "/")] == '\0')
-        return;
-    struct step *step = plan_add(plan, STEP_PLACE, "-", workdir, STEP_NODEV | STEP_ONLY_IF_MISSING, "WORKDIR of the image");
-    step->missing_target = LOSS_QUIET; /* it is told when the directory cannot be entered */
+    plan_oci_directory(plan, workdir, workdir[strspn(workdir, "/")] != '\0');
 }
 
 bool plan_oci(struct plan *plan, const struct plan_inputs *inputs, const char *text)

@@ -55,14 +55,14 @@ enum step_flag {
     STEP_ROOT_NAMED = 1 << 15,  /* ... and so must the directory that has its name, all the way up */
     STEP_ONLY_IF_MISSING = 1 << 12, /* skipped when the image has the target */
     STEP_LIBRARY = 1 << 13,     /* skipped unless the image needs it and it can load there */
-    STEP_UNLOADABLE = 1 << 14,  /* ... and it cannot */
-    STEP_IS_DIRECTORY = 1 << 16, /* the source must be a directory */
+    STEP_IS_DIRECTORY = 1 << 14, /* the source must be a directory */
 };
 
 /* What a look at the host and into the image found about one step. */
 struct step_facts {
-    int source_fd;          /* O_PATH, or -1 */
+    int source_fd;          /* O_PATH, or -1; of an account file the image's own, to be read */
     bool copied;            /* ... of a copy of its mounts, to be attached */
+    int made_fd;            /* of an account file the one that is shown, to be written; -1 */
     mode_t source_type;     /* S_IFDIR, S_IFREG, ... ; 0: missing */
     int source_error;       /* errno of a missing source */
     bool covered;           /* the target lies inside an earlier step's: looked at when its turn comes */
@@ -161,7 +161,7 @@ struct plan {
     bool oci_wanted;        /* WORKDIR and USER of the image hold, by option or configuration */
     bool oci_image;         /* ... and the image is one that has them */
     struct plan_user user;
-    const char *binds;      /* comma list of user bind targets */
+    bool binds_ignored;     /* the site lets users bind nothing */
 
     uint64_t keep_capabilities;
     bool no_new_privs;
@@ -197,10 +197,6 @@ bool plan_user_steps(struct plan *plan, const struct plan_inputs *inputs, struct
 /* What a message is to name where an option asked for something: the variable that stood for it, or the option itself. */
 const char *plan_asked(const struct plan_inputs *inputs, const char *option);
 
-/* The option that brings a library of the host in, by its LIBRARY_* number, and the directory that programs find it in. */
-#define LIBRARIES_INSIDE "/.singularity.d/libs"
-const char *plan_library_option(uint64_t library);
-
 /* With the facts: what is skipped, and what the root must be layered with. */
 bool plan_layers(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
 
@@ -211,6 +207,9 @@ const char *plan_group(struct plan *plan, const struct plan_inputs *inputs, cons
 /* What an image of Docker or OCI says of where and as whom its program starts: the text of its file. Chooses the
  * directory; true: there is a USER, who is to be found with the two calls below. */
 bool plan_oci(struct plan *plan, const struct plan_inputs *inputs, const char *text);
+
+/* The program starts in this WORKDIR; `placed`: it is made where it is missing. */
+void plan_oci_directory(struct plan *plan, const char *workdir, bool placed);
 
 /* The texts of the image's own account files, NULL where there are none, by the rules of Docker. */
 void plan_oci_passwd(struct plan *plan, const char *text);

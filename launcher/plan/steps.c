@@ -12,7 +12,7 @@ struct step *plan_add(struct plan *plan, enum step_kind kind, const char *source
     struct step *step = &plan->steps[plan->step_count++];
     *step = (struct step){.kind = kind, .source = source, .target = target, .reason = reason,
                           .flags = flags | (plan->suid ? STEP_SUID : 0),
-                          .missing_source = LOSS_WARN, .missing_target = LOSS_WARN, .facts = {.source_fd = -1}};
+                          .missing_source = LOSS_WARN, .missing_target = LOSS_WARN, .facts = {.source_fd = -1, .made_fd = -1}};
     return step;
 }
 

@@ -50,19 +50,7 @@ static void add_binds(struct plan *plan, const struct request *request)
         if (strcmp(target, "/dev") == 0 || strncmp(target, "/dev/", 5) == 0)
             step->flags &= ~(uint32_t)STEP_NODEV;
     }
-    plan->binds = plan_text(plan, "%s", "");
-    for (uint32_t i = first; i < plan->step_count; i++)
-        plan_text_more(plan, "%s%s", i > first ? "," : "", plan->steps[i].target);
     sort_by_target(plan->steps + first, plan->step_count - first);
-}
-
-const char *plan_library_option(uint64_t library)
-{
-    static const char *const options[LIBRARY_OPTION + 1] = {[LIBRARY_NV] = "--nv", [LIBRARY_ROCM] = "--rocm",
-                                                            [LIBRARY_FABRIC] = "--fabric", [LIBRARY_MPI] = "--mpi"};
-    const char *option = options[library & LIBRARY_OPTION];
-
-    return option != NULL ? option : "host libraries";
 }
 
 static bool target_planned(const struct plan *plan, const char *target)
@@ -75,7 +63,7 @@ static bool target_planned(const struct plan *plan, const char *target)
 
 static void add_library(struct plan *plan, const struct request_entry *library, uint32_t flags)
 {
-    const char *option = plan_library_option(library->number);
+    const char *option = library_option(library->number);
 
     if (strncmp(library->second, "/dev/", strlen("/dev/")) != 0) {
         struct step *step = plan_add(plan, STEP_BIND, library->first, library->second, flags, option);
@@ -102,7 +90,7 @@ static void add_libraries(struct plan *plan, const struct plan_inputs *inputs)
         enum listed found = any_owner || plan->mode == MODE_ROOT ? LISTED_PATH : listed(library, inputs->config);
         if (found == LISTED_NOT) {
             message_verbose("%s: %s is on no list of this site, and users may bind nothing here",
-                            plan_library_option(library->number), library->first);
+                            library_option(library->number), library->first);
             continue;
         }
         fabric |= (library->number & LIBRARY_OPTION) == LIBRARY_FABRIC;
@@ -147,7 +135,7 @@ static bool bind_control(struct plan *plan, const struct plan_inputs *inputs, st
     if (request->bind_count > 0)
         message_warning("%s: ignored, not allowed here (\"user bind control = no\" in %s)",
                         bind_reason(request, &request->bind[0]), path);
-    plan->binds = "";
+    plan->binds_ignored = true;
     return true;
 }
 
@@ -160,6 +148,14 @@ static void choose_directory(struct plan *plan, const struct plan_inputs *inputs
                       : request->contain && *plan->home != '\0' ? plan->home
                       : request->cwd != NULL                      ? request->cwd
                                                                   : "";
+}
+
+void plan_oci_directory(struct plan *plan, const char *workdir, bool placed)
+{
+    plan->directory = workdir;
+    plan->directory_reason = "WORKDIR of the image";
+    if (placed) /* a loss is told when the directory cannot be entered */
+        plan_add(plan, STEP_PLACE, "-", workdir, STEP_NODEV | STEP_ONLY_IF_MISSING, plan->directory_reason)->missing_target = LOSS_QUIET;
 }
 
 static bool climbs(const char *path)

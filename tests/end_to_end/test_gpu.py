@@ -154,6 +154,20 @@ def test_damaged_libraries_break_nothing(host: Host, image: Path) -> None:
     assert host.launch("exec", "--nv", image, "echo", "runs").lines == ["runs"]
 
 
+@pytest.mark.modes("suid")
+def test_without_a_judge_that_is_safe_nothing_goes_in(host: Host, image: Path, directory: Path) -> None:
+    """R-L8: sexec-judge may be traced by users who may read it."""
+    judge = host.launch.starter.with_name("sexec-judge")
+    readable = directory / "readable"
+    readable.write_bytes(judge.read_bytes())
+    readable.chmod(0o755)
+    result = host.launch.showing(judge, readable)("exec", "--nv", image, "ls", "/.singularity.d/libs")
+    assert result.status == 0, str(result)
+    assert "mode 0711" in result.err
+    assert "could not be compared" in result.err
+    assert result.lines == []
+
+
 def test_the_site_can_always_want_the_driver(host: Host, image: Path) -> None:
     """Then the user has asked for nothing, and is told nothing."""
     site = host.launch.configured("always use nv = yes\n")

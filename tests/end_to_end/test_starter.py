@@ -441,3 +441,83 @@ def test_the_user_cannot_look_into_the_starter(launch: Launcher, images: Images,
     inner = " ".join(f"'{word}'" for word in argv)
     result = launcher.command("sh", "-c", f"{inner} & sh -c '{script}' x $!; wait")
     assert "sexec-suid" not in result.out, str(result)
+
+
+@pytest.mark.modes("suid")
+def test_what_needs_no_privilege_is_not_in_the_setuid_program(launch: Launcher) -> None:
+    """R-L4: no evaluator of scripts, no reader of ELF files, no file system servers, no user namespaces."""
+    names = {"script_evaluate", "payload_execute", "elf_read", "fuse_prepare", "user_namespace_show", "privilege_raise"}
+    held = {}
+    for program in (launch.starter, launch.starter.with_name("sexec")):
+        symbols = subprocess.run(["nm", program], capture_output=True, text=True, check=True, timeout=20).stdout
+        held[program.name] = names & {line.split()[-1] for line in symbols.splitlines() if line}
+    assert held == {"sexec-suid": {"privilege_raise"}, "sexec": names}
+
+
+def test_a_forged_last_stage_gains_nothing(launch: Launcher, images: Images) -> None:
+    """R-L11: the plain starter starts a program, of the caller's; the setuid one refuses."""
+    usual = usual_fields(images.sandbox, launch.mode)
+    fields = [*usual[:-3], field(26, b""), *usual[-3:]]
+    result = call(launch, [b"sexec", b"5", b"cat", b"/proc/self/status"], octets=request(*fields))
+    if launch.mode is Mode.SUID:
+        result.refused("a container that is ready")
+        return
+    seen = dict(line.split(":\t", 1) for line in result.ok().out.splitlines() if ":\t" in line)
+    assert seen["Uid"].split() == [str(launch.account.uid)] * 4
+    assert [int(seen[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")] == [0] * 4
+
+
+@pytest.mark.modes("suid")
+def test_the_last_stage_has_nothing_of_the_host_open(launch: Launcher, images: Images) -> None:
+    """R-L17: neither the plain starter nor the request is there when the program begins."""
+    script = "for f in /proc/$$/fd/*; do readlink $f; done; readlink /proc/$$/exe"
+    lines = launch("exec", images.sandbox, "sh", "-c", script).lines
+    assert len(lines) == 4, lines
+    assert lines[-1] == "/bin/busybox"
+    assert not [line for line in lines if "sexec" in line or "request" in line]
+
+
+@pytest.mark.modes("userns")
+def test_the_plain_starter_refuses_to_be_setuid(launch: Launcher, images: Images, directory: Path) -> None:
+    """R-L1: all of the program is in it."""
+    setuid = directory / "sexec"
+    setuid.write_bytes(launch.starter.read_bytes())
+    setuid.chmod(0o4755)
+    shown = launch.showing(launch.starter, setuid)
+    call(shown, [b"sexec", b"5", b"true"], octets=request(*usual_fields(images.sandbox, launch.mode))).refused("setuid")
+
+
+LOOK = "ls -l /proc/$1/fd; cat /proc/$1/maps /proc/$1/environ; readlink /proc/$1/root /proc/$1/cwd; ls /proc/$1/root/"
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.parametrize("mode", [0o711, 0o755])
+def test_who_compares_libraries_cannot_be_looked_into(launch: Launcher, directory: Path, mode: int) -> None:
+    """R-L8: it stands where a container is half built, and has the user's ids; with another mode it could be."""
+    machine.require("unsanitized")
+    judge = directory / "judge"
+    judge.write_bytes(launch.starter.with_name("sexec-judge").read_bytes())
+    judge.chmod(mode)
+
+    def supply() -> None:  # a pipe without room: it waits when it is to tell
+        seal(request(field(96, entry(16, b"/none", b"/none"))), 35)
+        os.dup2(os.open("/", os.O_PATH), 36)
+        reader, writer = os.pipe2(os.O_NONBLOCK)
+        while True:
+            try:
+                os.write(writer, bytes(4096))
+            except BlockingIOError:
+                break
+        os.set_blocking(writer, True)
+        os.dup2(writer, 37)
+        os.dup2(reader, 38)
+
+    script = f"{judge} 35 36 37 & sleep 0.3; set -- $!; ({LOOK}) 2>/dev/null; kill $1"
+
+    def execute() -> None:  # here, or what is open would be closed
+        os.execve("/bin/sh", ["sh", "-c", script], {"PATH": "/usr/bin:/bin"})
+
+    with launch.changed(before=[supply, execute]).start("/bin/false") as process:
+        out, err = process.communicate(timeout=20)
+    assert err == b""
+    assert (out == b"") is (mode == 0o711), out

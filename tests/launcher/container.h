@@ -117,7 +117,10 @@ static inline void launch_begin(enum action action)
 
     memset(&request, 0, sizeof request);
     request.action = action;
-    payload = (struct payload){.request = &request, .caller_environment = none, .arguments = none, .binds = "/data,/scratch",
+    request.bind[0] = (struct request_entry){.first = "/data", .second = ""};
+    request.bind[1] = (struct request_entry){.first = "/host/scratch", .second = "/scratch"};
+    request.bind_count = 2;
+    payload = (struct payload){.request = &request, .caller_environment = none, .arguments = none,
                                .home = "/home/user", .image = "/images/test.sif"};
 }
 
