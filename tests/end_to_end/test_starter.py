@@ -515,7 +515,7 @@ def test_who_compares_libraries_cannot_be_looked_into(launch: Launcher, director
     script = f"{judge} 35 36 37 & sleep 0.3; set -- $!; ({LOOK}) 2>/dev/null; kill $1"
 
     def execute() -> None:  # here, or what is open would be closed
-        os.execve("/bin/sh", ["sh", "-c", script], {"PATH": "/usr/bin:/bin"})
+        os.execve("/bin/sh", ["sh", "-c", script], {"PATH": "/usr/bin:/bin"})  # noqa: S606
 
     with launch.changed(before=[supply, execute]).start("/bin/false") as process:
         out, err = process.communicate(timeout=20)
