@@ -1,3 +1,4 @@
+/* One line a message, to standard error and syslog. Runs without privilege always, in every program of ours. */
 #include "message.h"
 
 #include <errno.h>
@@ -17,6 +18,7 @@ enum { TEXT_LIMIT = 4096, LINE_LIMIT = 3 * TEXT_LIMIT, SYSLOG_ALERT = 80 + 1, SY
 static int shown = LEVEL_INFO;
 static bool coloured;
 static bool logged;
+static int64_t teller = -1;
 
 void message_begin(int level, bool colour)
 {
@@ -32,6 +34,11 @@ int message_level_get(void)
 void message_syslog(bool on)
 {
     logged = on;
+}
+
+void message_as(int64_t uid)
+{
+    teller = uid;
 }
 
 static const char *level_name(int level)
@@ -79,7 +86,7 @@ static size_t append_header(char *line, size_t size, int level, const char *file
         snprintf(word, sizeof word, "%s:", level_name(level));
         length = snprintf(line, size, "%s%-9s%s", level_colour(level), word, *level_colour(level) ? "\033[0m" : "");
     } else {
-        snprintf(ids, sizeof ids, "[U=%u,P=%d]", (unsigned)geteuid(), (int)getpid());
+        snprintf(ids, sizeof ids, "[U=%u,P=%d]", (unsigned)(teller >= 0 ? teller : geteuid()), (int)getpid());
         snprintf(origin, sizeof origin, "%s:%d:%s()", slash != NULL ? slash + 1 : file, number, function);
         length = snprintf(line, size, "%-7s %-18s %-43s: ", level_name(level), ids, origin);
     }

@@ -29,6 +29,9 @@ void message_syslog(bool on);
 /* One line for syslog alone: what was launched or refused. */
 void message_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* The audit format shows this effective id, of which the next lines tell; -1: the one that we have. */
+void message_as(int64_t uid);
+
 void message_at(int level, const char *file, int line, const char *function, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 

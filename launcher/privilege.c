@@ -1,3 +1,4 @@
+/* Raises and drops privilege, and drops it for good: the one file that changes ids and capabilities. */
 #include "privilege.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 #include "message.h"
 
 static bool raisable;   /* root is our saved id */
-static bool raised;
+static const char *raised; /* what for, or NULL */
 static uid_t user;      /* whom we are outside the brackets */
 
 #define CAPABILITY(name) (UINT64_C(1) << (name))
@@ -103,9 +104,9 @@ void privilege_mapped(uid_t uid)
 
 void privilege_raise(const char *what, enum privilege privilege)
 {
-    if (raised)
+    if (raised != NULL)
         stop(0, "privilege raised twice, for %s", what);
-    raised = true;
+    raised = what;
     message_debug("Raising privilege (U=%u): %s", (unsigned)user, what);
     if (!raisable)
         return;
@@ -118,15 +119,18 @@ void privilege_raise(const char *what, enum privilege privilege)
 
 void privilege_drop(void)
 {
-    if (!raised)
+    if (raised == NULL)
         stop(0, "privilege dropped, but never raised");
-    raised = false;
     if (raisable) {
         if (setresuid((uid_t)-1, user, (uid_t)-1) < 0)
             stop(errno, "drop privilege");
         hide();
         user_verify();
+        message_as(0); /* told only now: nothing is written while it is raised */
+        message_debug("Called with privilege: %s", raised);
+        message_as(-1);
     }
+    raised = NULL;
     message_debug("Dropped privilege to UID=%u, confirmed", (unsigned)user);
 }
 
@@ -166,6 +170,7 @@ void privilege_become(const struct ids *ids, uint64_t keep)
     if (setgroups(ids->group_count, ids->groups) < 0 || setresgid(ids->gid, ids->gid, ids->gid) < 0 ||
         setresuid(ids->uid, ids->uid, ids->uid) < 0)
         stop(errno, "become uid %u", (unsigned)ids->uid);
+    hide();
     user = ids->uid;
 }
 
@@ -179,11 +184,8 @@ void privilege_end(const struct caller *caller, uint64_t keep, bool no_new_privs
 {
     uint64_t effective, permitted;
 
-    if (raisable) {
-        if (setresuid((uid_t)-1, 0, (uid_t)-1) < 0)
-            stop(errno, "raise privilege to drop it for good");
+    if (raisable) /* as the user: an effective id that changed could make the process readable again */
         capabilities_set(end_set, end_set, 0);
-    }
     capabilities_get(&effective, &permitted);
     if (effective & CAPABILITY(CAP_SETPCAP))
         bounding_drop(keep);

@@ -41,6 +41,9 @@ def test_each_raise_of_privilege_is_a_line_and_each_drop(launch: Launcher, image
     assert raised
     assert len(dropped) >= len(raised)
     assert any(uid == launch.account.uid for _, uid, _ in audit(result.err))
+    calls = [line.rpartition(": ")[2] for line in raised]
+    as_root = [text.rpartition(": ")[2] for _, uid, text in audit(result.err) if uid == 0]
+    assert as_root == calls, "the slides: U=0 on the lines of what was done with privilege"
 
 
 @pytest.mark.modes("userns")

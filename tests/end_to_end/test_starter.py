@@ -429,6 +429,22 @@ def test_the_setuid_program_is_static_and_hardened(launch: Launcher) -> None:
 
 
 @pytest.mark.modes("suid")
+@pytest.mark.needs("strace")
+def test_the_last_drop_of_privilege_changes_no_effective_id(launch: Launcher, images: Images, directory: Path) -> None:
+    """R-L8: where it changes, the kernel sets what fs.suid_dumpable says, which may be "readable" until it is reset."""
+    trace, uid = directory / "trace", launch.account.uid
+    words = ["strace", "-f", "-o", trace, "-e", "trace=setresuid,prctl", "setpriv", f"--reuid={uid}", f"--regid={uid}",
+             "--clear-groups", *launch.argv("exec", images.sif, "true")]  # fmt: skip
+    environment = launch.environment({"HOME": str(directory)})
+    subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, check=True, cwd="/", timeout=30)
+    calls = [line.split(maxsplit=1)[1] for line in trace.read_text().splitlines() if "(" in line]
+    changes = [call for call in calls if call.startswith("setresuid(") or "PR_SET_DUMPABLE" in call]
+    last = next(i for i, call in enumerate(changes) if i > 3 and call.startswith(f"setresuid({uid}, {uid}, {uid})"))
+    assert changes[last - 2].startswith(f"setresuid(-1, {uid}, -1)"), changes
+    assert "PR_SET_DUMPABLE, SUID_DUMP_DISABLE" in changes[last - 1], changes
+
+
+@pytest.mark.modes("suid")
 def test_the_user_cannot_look_into_the_starter(launch: Launcher, images: Images, directory: Path) -> None:
     """R-L8: while it holds privilege, her own processes read nothing of its /proc entry."""
     os.mkfifo(directory / "fifo")
@@ -515,7 +531,7 @@ def test_who_compares_libraries_cannot_be_looked_into(launch: Launcher, director
     script = f"{judge} 35 36 37 & sleep 0.3; set -- $!; ({LOOK}) 2>/dev/null; kill $1"
 
     def execute() -> None:  # here, or what is open would be closed
-        os.execve("/bin/sh", ["sh", "-c", script], {"PATH": "/usr/bin:/bin"})
+        os.execve("/bin/sh", ["sh", "-c", script], {"PATH": "/usr/bin:/bin"})  # noqa: S606
 
     with launch.changed(before=[supply, execute]).start("/bin/false") as process:
         out, err = process.communicate(timeout=20)
