@@ -97,7 +97,7 @@ void starter_plan(struct starter *starter)
     starter->inputs.host_mounts = starter->config.mount_hostfs ? host_mounts(&starter->plan) : NULL;
     plan_or_stop(starter, plan_steps);
     (void)umask(022); /* what is made from here on is the container's: directories that the program passes through */
-    survey_make_sources(&starter->plan);
+    survey_first(&starter->plan);
     starter->images_locked = images_are_locked(&starter->request, &starter->images);
     if (starter->plan.join)
         starter->meeting_obstacle = meeting_prepare(&starter->meeting, &starter->plan, &starter->inputs);

@@ -39,8 +39,9 @@ void perform_accounts(struct plan *plan, const struct plan_inputs *inputs);
 /* In the container: the process stands in its first directory. */
 void perform_directory(const struct plan *plan);
 
-/* Makes those sources that are made where they are missing: directories of the user's, with his rights. */
-void survey_make_sources(const struct plan *plan);
+/* Before any privilege: makes those sources that are made where they are missing, directories of the user's, with his rights;
+ * finds what root alone has named. */
+void survey_first(struct plan *plan);
 
 /* Looks at the sources on the host, as the user, and copies directories while nothing of ours is mounted on any. */
 void survey_sources(struct plan *plan, const struct session *session);

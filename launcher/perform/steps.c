@@ -25,10 +25,8 @@ static void lost(const struct step *step, int number)
 
     if (step->missing_target == LOSS_STOP || number == EMFILE || number == ENFILE)
         stop(number, "%s cannot be mounted on %s in the container (%s)", what, step->target, step->reason);
-    if (step->missing_target == LOSS_WARN)
-        message_warning("%s is not mounted on %s: %s (%s)", what, step->target, step_loss(number), step->reason);
-    else
-        message_verbose("%s is not mounted on %s: %s (%s)", what, step->target, step_loss(number), step->reason);
+    message_at(step->missing_target == LOSS_WARN ? LEVEL_WARNING : LEVEL_VERBOSE, __FILE__, __LINE__, __func__,
+               "%s is not mounted on %s: %s (%s)", what, step->target, step_loss(number), step->reason);
 }
 
 static bool same_file(int one, int other)

@@ -29,28 +29,34 @@ static void make_source(const struct step *step)
     }
 }
 
-void survey_make_sources(const struct plan *plan)
-{
-    for (uint32_t i = 0; i < plan->step_count; i++)
-        if (plan->steps[i].flags & STEP_MAKE_SOURCE)
-            make_source(&plan->steps[i]);
-}
-
 /* Who makes names in a directory of root's alone is root, and so is who says what they stand for. */
-static bool root_named(const char *path, const struct stat *found)
+static void find_named(struct step *step)
 {
     char directory[PATH_MAX], real[PATH_MAX];
-    const char *name = strrchr(path, '/') + 1;
+    const char *name = strrchr(step->source, '/') + 1;
     struct error error;
     struct stat status;
 
-    snprintf(directory, sizeof directory, "%.*s", (int)(name - path), path);
+    snprintf(directory, sizeof directory, "%.*s", (int)(name - step->source), step->source);
     OWNED_FD parent = host_open(directory, O_PATH | O_DIRECTORY);
     OWNED_FD known = parent >= 0 && descriptor_path(parent, real, sizeof real) ? config_open(real, &error) : -1;
-    return known >= 0 && fstatat(known, name, &status, 0) == 0 && status.st_dev == found->st_dev && status.st_ino == found->st_ino;
+    if (known < 0 || fstatat(known, name, &status, 0) < 0)
+        return;
+    step->facts.named_device = status.st_dev;
+    step->facts.named_inode = status.st_ino;
 }
 
-static void survey_source(struct step *step)
+void survey_first(struct plan *plan)
+{
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        if (plan->steps[i].flags & STEP_MAKE_SOURCE)
+            make_source(&plan->steps[i]);
+        if (plan->steps[i].flags & STEP_ROOT_NAMED)
+            find_named(&plan->steps[i]);
+    }
+}
+
+static void survey_source(struct step *step, const struct session *session)
 {
     struct stat status;
 
@@ -60,11 +66,24 @@ static void survey_source(struct step *step)
         return;
     }
     if (((step->flags & STEP_ROOT_OWNED) && status.st_uid != 0) || ((step->flags & STEP_OWN) && status.st_uid != getuid()) ||
-        ((step->flags & STEP_ROOT_NAMED) && !root_named(step->source, &status))) {
+        ((step->flags & STEP_ROOT_NAMED) && (status.st_dev != step->facts.named_device || status.st_ino != step->facts.named_inode))) {
         step->facts.source_error = EPERM;
         return;
     }
     step->facts.source_type = status.st_mode & S_IFMT;
+    int tree = S_ISDIR(status.st_mode) && !session->staged ? mount_clone(session, step->facts.source_fd, true) : -1;
+    step->facts.copied = tree >= 0;
+    if (tree >= 0) {
+        close(step->facts.source_fd);
+        step->facts.source_fd = tree;
+    }
+}
+
+void survey_sources(struct plan *plan, const struct session *session)
+{
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        if (plan->steps[i].kind == STEP_BIND)
+            survey_source(&plan->steps[i], session);
 }
 
 /* ---- targets, in the image ---- */
@@ -181,22 +200,6 @@ void perform_accounts(struct plan *plan, const struct plan_inputs *inputs)
             stop(errno, "write %s for the container (larger \"sessiondir max size\"?)", step->target);
         fd_close(&step->facts.source_fd);
         fd_close(&step->facts.made_fd);
-    }
-}
-
-void survey_sources(struct plan *plan, const struct session *session)
-{
-    for (uint32_t i = 0; i < plan->step_count; i++) {
-        struct step_facts *facts = &plan->steps[i].facts;
-        if (plan->steps[i].kind != STEP_BIND)
-            continue;
-        survey_source(&plan->steps[i]);
-        int tree = S_ISDIR(facts->source_type) && !session->staged ? mount_clone(session, facts->source_fd, true) : -1;
-        facts->copied = tree >= 0;
-        if (facts->copied) {
-            close(facts->source_fd);
-            facts->source_fd = tree;
-        }
     }
 }
 

@@ -143,10 +143,8 @@ static bool refused(int reason, struct error *error)
         return error_set(error, 0, "this kernel does not let users mount an overlay (Linux 5.11 or newer does): "
                          "--overlay and --writable-tmpfs need one");
     if (reason == ELOOP)
-        return error_set(error, 0, "an overlay and the image, or two overlays, are the same directory or lie in one another: "
-                         "use a directory of its own for each overlay");
-    return error_set(error, reason, "the kernel refuses the overlay (the file system of an overlay directory must keep extended "
-                     "attributes, and be no overlay itself: use one elsewhere, or an image of \"overlay create\")");
+        return error_set(error, 0, "overlays and image may not lie in one another: use a directory of its own for each");
+    return error_set(error, reason, "the kernel takes no overlay in such a file system (\"overlay create\" makes images for it)");
 }
 
 static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, struct error *error)

@@ -63,6 +63,8 @@ struct step_facts {
     int source_fd;          /* O_PATH, or -1; of an account file the image's own, to be read */
     bool copied;            /* ... of a copy of its mounts, to be attached */
     int made_fd;            /* of an account file the one that is shown, to be written; -1 */
+    dev_t named_device;     /* of a source that root alone must have named: what root did; inode 0: it is not root's alone */
+    ino_t named_inode;
     mode_t source_type;     /* S_IFDIR, S_IFREG, ... ; 0: missing */
     int source_error;       /* errno of a missing source */
     bool covered;           /* the target lies inside an earlier step's: looked at when its turn comes */
