@@ -264,9 +264,7 @@ def of_all_lengths(chance: random.Random) -> list[Entry]:
 
 def unpacked_by_python(path: Path, target: Path) -> None:
     with tarfile.open(path) as archive:
-        archive.extraction_filter = lambda member, _: (
-            member
-        )  # else Python 3.13 warns of 3.14
+        archive.extraction_filter = lambda member, _: member  # else Python 3.13 warns of 3.14
         archive.extractall(target)  # noqa: S202 - the archive is our own
 
 
