@@ -101,7 +101,7 @@ _SOFTWARE = {
     "r": Stack(lines=DEBIAN + _apt("r-base-core"), program="Rscript -e 'cat(sum(1:10))'", prints="55"),
     "gcc": Stack(
         lines=DEBIAN + _apt("gcc libc6-dev"),
-        program="echo 'int main(void) { return 7; }' | gcc -x c -o /tmp/x - && /tmp/x; echo $?",
+        program="cd $(mktemp -d) && echo 'int main(void) { return 7; }' | gcc -x c - && ./a.out; echo $?",
         prints="7",
     ),
     "java": Stack(
