@@ -14,7 +14,9 @@ from singularity.errors import FileError
 
 WORKING_PREFIX = "singularity-work-"  # of the names of working directories
 _LOCK = ".lock"
+_KEPT = ".kept"
 _SETTLED = 60.0  # seconds after which a directory without a lock on it can be nobody's that is just being made
+_LOST = 86400.0  # the same where the lock is gone: by a kill while it was removed, or by who tidies up temporary files
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,8 @@ def umask() -> int:
 def temporary_directory(parent: Path, *, keep: bool = False) -> Iterator[Path]:
     """A private directory below `parent`, removed at the end with all that is in it, unless `keep`.
 
-    Directories that killed runs of this user left there are removed at the start: they are those whose lock is free.
+    Directories that killed runs of this user left there are removed at the start: they are those whose lock is free, or
+    gone for a day.
     """
     _reap(parent)
     path = parent / f"{WORKING_PREFIX}{os.urandom(6).hex()}"
@@ -189,6 +192,7 @@ def temporary_directory(parent: Path, *, keep: bool = False) -> Iterator[Path]:
         yield path
     finally:
         if keep:
+            (path / _KEPT).touch()
             (path / _LOCK).unlink(missing_ok=True)
         else:
             remove_tree(path)
@@ -201,15 +205,17 @@ def _reap(parent: Path) -> None:
             status = path.lstat()
             if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):
                 continue
-            if time.time() - status.st_mtime > _SETTLED and _is_abandoned(path):
+            if _is_abandoned(path, time.time() - status.st_mtime):
                 remove_tree(path)
 
 
-def _is_abandoned(path: Path) -> bool:
+def _is_abandoned(path: Path, age: float) -> bool:
+    if age < _SETTLED:
+        return False
     try:
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
-        return False
+        return age > _LOST and not (path / _KEPT).exists()
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -217,6 +223,13 @@ def _is_abandoned(path: Path) -> bool:
     finally:
         os.close(lock)
     return True
+
+
+def make_directories(path: Path, mode: int) -> None:
+    """The directory, and what is missing above it, each of this mode at most: no umask makes them anybody else's."""
+    for each in (*reversed(path.parents), path):
+        if not each.is_dir():
+            each.mkdir(mode=mode, exist_ok=True)
 
 
 def remove_tree(path: Path) -> None:

@@ -5,6 +5,7 @@ import stat
 import sys
 from pathlib import Path
 
+from singularity import files
 from singularity.errors import FileError
 from singularity.variables import variable
 
@@ -70,7 +71,7 @@ def cache_place() -> Path:
 def private(path: Path) -> Path:
     """The directory, made where it is missing, of mode 0700 and the caller's. Raises FileError when it is another's."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_directories(path, 0o700)
         status = path.stat()
         if status.st_uid != os.geteuid():
             raise FileError(f"{path}: belongs to user {status.st_uid}, not to you", hint="name another with CACHEDIR")

@@ -233,8 +233,7 @@ def _child(words: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[A
     process: subprocess.Popen[Any] | None = None
     try:
         with signals_held():
-            begin = partial(_begin, os.getpid())
-            process = subprocess.Popen(words, process_group=0, preexec_fn=begin, **options)
+            process = subprocess.Popen(words, process_group=0, preexec_fn=partial(begin, os.getpid()), **options)
         yield process
     except BaseException:
         if process is not None:
@@ -242,7 +241,8 @@ def _child(words: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[A
         raise
 
 
-def _begin(parent: int) -> None:
+def begin(parent: int) -> None:
+    """What a program that was forked while signals were held does first: `parent` takes it along when it ends."""
     kernel.die_with_parent(signal.SIGKILL, parent)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 

@@ -138,9 +138,12 @@ def test_how_far_a_tool_is_is_what_it_has_read(tmp_path: Path) -> None:
 
 
 STOPPED_AT_THE_FORK = """
-import os, signal, sys
+import os, signal, sys, time
+from pathlib import Path
 from singularity import process
+from singularity.build.feed import feeding
 from singularity.build.namespaces import isolated
+from singularity.image import mounted, staged_copy
 
 def stop(number, frame):
     sys.exit(7)
@@ -155,15 +158,24 @@ elif sys.argv[1] == "stream":
         pass
 elif sys.argv[1] == "script":
     process.attached(sleep, environment=os.environ)
+elif sys.argv[1] == "cp":
+    staged_copy.run(sleep)
+elif sys.argv[1] == "lines of a script":
+    with feeding([b"true"], Path(sys.argv[2], "script")):
+        time.sleep(60)
+elif sys.argv[1] == "mount point":
+    with mounted._mount_point(Path(sys.argv[2])):
+        time.sleep(60)
 else:
     isolated(lambda: os.execvp(sleep[0], sleep))
 """
 
 
-@pytest.mark.parametrize("what", ["tool", "stream", "script", "isolated"])
-def test_a_signal_that_comes_at_the_fork_is_not_lost(what: str) -> None:
+@pytest.mark.parametrize("what", ["tool", "stream", "script", "isolated", "cp", "lines of a script", "mount point"])
+def test_a_signal_that_comes_at_the_fork_is_not_lost(what: str, tmp_path: Path) -> None:
     """Modules have Python called there, whose exceptions are dropped; a loaded machine is there for seconds."""
     machine.require(*(["root"] if what == "isolated" else []))
-    argv = [sys.executable, "-c", STOPPED_AT_THE_FORK, what]
+    argv = [sys.executable, "-c", STOPPED_AT_THE_FORK, what, tmp_path]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (7, "")
+    assert not [*tmp_path.glob("script"), *tmp_path.glob("singularity-work-*")]

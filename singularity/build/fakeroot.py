@@ -49,10 +49,11 @@ def become_root() -> None:
     ranges = _ranges(uid)
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
     pid = os.getpid()
-    mapper = os.fork() if ranges else 0
-    if ranges and mapper == 0:  # stays outside: only there may the setuid programs map ids for us
-        os.close(go_write)
-        _map_ranges(go_read, pid, uid, gid, *ranges)
+    with process.signals_held():
+        mapper = os.fork() if ranges else 0
+        if ranges and mapper == 0:  # stays outside: only there may the setuid programs map ids for us
+            os.close(go_write)
+            _map_ranges(go_read, pid, uid, gid, *ranges)
     try:
         kernel.unshare(kernel.CLONE_NEWUSER)
     except OSError as error:

@@ -12,7 +12,6 @@ import mmap
 import os
 import re
 import select
-import signal
 import struct
 import termios
 from collections.abc import Iterator, Sequence
@@ -73,10 +72,11 @@ def feeding(lines: Sequence[bytes], place: Path) -> Iterator[Feed]:
         feed = Feed(pipe, memory)
         try:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PAGE)
-            writer = os.fork()
-            if writer == 0:
-                os.close(stop_write)
-                _write(lines, place, stop_read, memory)
+            with process.signals_held():  # for the writer for ever: we tell it when to end
+                writer = os.fork()
+                if writer == 0:
+                    os.close(stop_write)
+                    _write(lines, place, stop_read, memory)
             yield feed
         finally:
             os.close(stop_write)
@@ -91,8 +91,6 @@ def feeding(lines: Sequence[bytes], place: Path) -> Iterator[Feed]:
 def _write(lines: Sequence[bytes], place: Path, stop: int, memory: mmap.mmap) -> NoReturn:
     """The writer: ends when everything is read, or nobody is interested any more."""
     try:
-        for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(ignored, signal.SIG_IGN)
         out = os.open(place, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         poll = select.poll()
         poll.register(out, select.POLLOUT)

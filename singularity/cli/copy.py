@@ -36,7 +36,9 @@ def command(ctx: click.Context, image: Path, words: tuple[str, ...]) -> None:
     if len(words) < 2:
         missing = "SOURCE and DESTINATION are" if not words else "DESTINATION is"
         raise UsageError(f"copy: {missing} missing", hint="see: singularity help copy")
-    with opened(image, writable=True, missing="singularity create makes one") as found:
-        change.check_writable(found)
-        status = change.copy(found, words, paths.temporary())
+    status = 0
+    for each in change.runs(words):
+        with opened(image, writable=True, missing="singularity create makes one") as found:
+            change.check_writable(found)
+            status = change.copy(found, each, paths.temporary()) or status
     ctx.exit(status)

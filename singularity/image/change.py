@@ -41,6 +41,22 @@ def check_writable(image: Opened) -> None:
         raise FileError(what, hint="make a directory of it, and an image of that in the end: singularity build")
 
 
+def runs(words: Sequence[str]) -> list[list[str]]:
+    """The words of one run of cp, or of two: what is to be `/singularity` goes through the link that images have there,
+    as in version 2; links on the way are followed by us, within the image, and never by cp."""
+    *sources, target = words
+    scripts = [
+        word
+        for word in sources
+        if not word.startswith("-") and PurePosixPath(word).name == "singularity" and not Path(word).is_dir()
+    ]
+    if not scripts or os.path.normpath(f"/./{target}") != "/":
+        return [list(words)]
+    others = [word for word in sources if word not in scripts]
+    options = [word for word in others if word.startswith("-")]
+    return [*([[*others, target]] if others != options else []), [*options, scripts[-1], "/singularity"]]
+
+
 def copy(image: Opened, words: Sequence[str], temporary: Path) -> int:
     """Runs `cp` with these words, the last of which is a path in the image; returns its exit status.
 

@@ -51,7 +51,6 @@ _START, _END, _PAUSE = 30.0, 2.0, 0.005  # seconds: for a server to mount, for u
 _PRELOADED = "fuse2fs-truncate.so"
 _LITTLE = 1 << 20  # bytes: a disk with less room is full
 _DAMAGED = (errno.EIO, errno.EUCLEAN)
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class CannotMountError(SingularityError):
@@ -151,9 +150,10 @@ def _mount_point(temporary: Path) -> Iterator[Path]:
 def _sweeper(private: Path) -> Iterator[None]:
     """A process that removes a mount point when this one ends without having done so."""
     alive_read, alive_write = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
-    if pid == 0:
-        _sweep(private, alive_read, alive_write)
+    with process.signals_held():  # for the sweeper for ever: it ends with us, and not before
+        pid = os.fork()
+        if pid == 0:
+            _sweep(private, alive_read, alive_write)
     os.close(alive_read)
     try:
         yield
@@ -165,8 +165,6 @@ def _sweeper(private: Path) -> Iterator[None]:
 
 def _sweep(private: Path, alive_read: int, alive_write: int) -> NoReturn:
     try:
-        for number in _STOPPING:
-            signal.signal(number, signal.SIG_IGN)
         os.close(alive_write)
         null = os.open(os.devnull, os.O_RDWR)
         for standard in range(3):  # whoever reads our output waits for its end
@@ -353,17 +351,18 @@ def _start_server(image: Opened, place: Path, *, writable: bool) -> _Server:
     if ext and writable:
         passed.append(_library(image))
         extra["LD_PRELOAD"] = f"/proc/self/fd/{passed[-1]}"
-    server = subprocess.Popen(
-        words,
-        executable=program,
-        env=process.clean_environment(extra),
-        stdin=subprocess.DEVNULL,
-        stdout=said,
-        stderr=said,
-        pass_fds=passed,
-        start_new_session=True,
-        preexec_fn=partial(_end_with, os.getpid()),
-    )
+    with process.signals_held():
+        server = subprocess.Popen(
+            words,
+            executable=program,
+            env=process.clean_environment(extra),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            pass_fds=passed,
+            start_new_session=True,
+            preexec_fn=partial(_end_with, os.getpid()),
+        )
     for fd in passed[1:]:
         os.close(fd)
     return _Server(server, name, said, truncates)
@@ -381,9 +380,10 @@ def _library(image: Opened) -> int:
 
 def _end_with(parent: int) -> None:
     """By a signal that lets the server write back what it holds."""
-    for number in _STOPPING:
+    for number in process.STOPPING:
         signal.signal(number, signal.SIG_DFL)
     kernel.die_with_parent(signal.SIGTERM, parent)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, process.STOPPING)
 
 
 def _wait_for_mount(server: _Server, image: Opened, place: Path) -> None:

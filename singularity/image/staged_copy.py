@@ -8,7 +8,6 @@ another one then is so under all names that it has in the image.
 
 import logging
 import os
-import signal
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from singularity import kernel
+from singularity import process
 from singularity.errors import FileError
 from singularity.image import directory, links
 from singularity.image.tree import Entry, Kind, Member, Tree
@@ -189,12 +188,15 @@ class Likeness:
 
 def run(argv: Sequence[str]) -> int:
     """Runs cp to its end; its status."""
-    process = subprocess.Popen(argv, preexec_fn=partial(kernel.die_with_parent, signal.SIGKILL, os.getpid()))
+    cp: subprocess.Popen[bytes] | None = None
     try:
-        status = process.wait()
+        with process.signals_held():
+            cp = subprocess.Popen(argv, preexec_fn=partial(process.begin, os.getpid()))
+        status = cp.wait()
     except BaseException:
-        process.kill()
-        process.wait()
+        if cp is not None:
+            cp.kill()
+            cp.wait()
         raise
     return status if status >= 0 else 128 - status
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from singularity import kernel
+from singularity import kernel, process
 from singularity.errors import FileError, ImageError, SingularityError
 from singularity.lazy.fuse import Server
 from singularity.lazy.image import LazyFile
@@ -35,10 +35,11 @@ def shown(lazy: LazyFile, name: str, place: Path) -> Path:
     """
     ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
     followed = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        os.close(ready_read)
-        _serve(lazy, name, place, ready_write, followed)
+    with process.signals_held():
+        pid = os.fork()
+        if pid == 0:
+            os.close(ready_read)
+            _serve(lazy, name, place, ready_write, followed)
     os.close(ready_write)
     with open(ready_read, encoding="utf-8", errors="replace") as pipe:
         answer = pipe.read(_LAST_WORDS)
@@ -52,8 +53,9 @@ def _serve(lazy: LazyFile, name: str, place: Path, ready: int, followed: int) ->
     """The server's process."""
     try:
         os.setsid()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in process.STOPPING:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, process.STOPPING)
         watched = os.pidfd_open(followed)
         _be_nobodys_input()
         device = _mount(place)

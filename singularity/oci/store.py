@@ -76,7 +76,7 @@ class Store:
 
     def _make(self, directory: Path) -> None:
         if not directory.is_dir():
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.make_directories(directory, 0o700)
             directory.chmod(self._modes[0])
 
     def _write(self, path: Path, data: bytes) -> None:

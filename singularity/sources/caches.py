@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from singularity import config, paths
+from singularity import config, files, paths
 from singularity.errors import FileError
 from singularity.sources.fetch import Fetch
 from singularity.variables import variable
@@ -35,8 +35,7 @@ class Caches:
 def public(path: Path) -> Path:
     """The directory, made where it is missing, that everybody may read. Raises FileError."""
     try:
-        if not path.is_dir():
-            path.mkdir(parents=True)
+        files.make_directories(path, 0o755)
         path.chmod(0o755)
     except OSError as error:
         raise FileError.because(path, error) from error

@@ -172,6 +172,29 @@ def test_links_of_the_image_never_lead_to_the_host(person: Person, trap: tuple[P
         assert (host / "file").read_text() == "the host's\n"
 
 
+RUNSCRIPT_WORDS = (["singularity", "/"], ["-a", "more/one", "singularity", "//"], ["singularity", "/singularity"])
+
+
+@pytest.mark.parametrize("words", RUNSCRIPT_WORDS, ids=" ".join)
+def test_a_new_runscript_goes_through_the_link(person: Person, tree: Path, files: Path, words: list[str]) -> None:
+    """Version 2 has its runscript at /singularity, where images of today have a link to it."""
+    root = person.directory.parent / "linked"
+    shutil.copytree(tree, root, symlinks=True)
+    (root / ".singularity.d").mkdir()
+    (root / ".singularity.d/runscript").write_text("old\n")
+    (root / "singularity").symlink_to(".singularity.d/runscript")
+    image = ext3_image(root, person.directory / "linked.img")
+    shutil.rmtree(root)
+    (person.directory / "singularity").write_text("new\n")
+    files.rename(person.directory / "more")
+    person.give(image, person.directory / "singularity")
+    person.does("copy", image, *words)
+    found = contents(image)
+    assert found[".singularity.d/runscript"].content == digest("new\n")
+    assert (found["singularity"].kind, found["singularity"].content) == ("l", ".singularity.d/runscript")
+    assert ("one" in found) == ("more/one" in words)
+
+
 @by_two("person")
 @pytest.mark.usefixtures("files")
 def test_the_status_and_the_words_are_those_of_cp(person: Person, image: Path) -> None:
