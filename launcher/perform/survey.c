@@ -34,7 +34,7 @@ static void find_named(struct step *step)
 {
     char directory[PATH_MAX], real[PATH_MAX];
     const char *name = strrchr(step->source, '/') + 1;
-    struct error error;
+    struct error error = {0};
     struct stat status;
 
     snprintf(directory, sizeof directory, "%.*s", (int)(name - step->source), step->source);
