@@ -41,17 +41,24 @@ void starter_receive(struct starter *starter, int argc, char **argv)
 
 /* ---- the plan ---- */
 
+static _Noreturn void refuse(const struct starter *starter, const struct error *error)
+{
+    const struct image *image = &starter->images.image;
+
+    privilege_forget(&starter->caller);
+    message_log("refused uid=%u gid=%u image=%.1024s file=%llu:%llu: %s", (unsigned)starter->caller.uid,
+                (unsigned)starter->caller.gid, starter->request.image, (unsigned long long)image->device,
+                (unsigned long long)image->inode, error->text);
+    message_syslog(false);
+    stop(0, "%s", error->text);
+}
+
 static void plan_or_stop(struct starter *starter, bool (*part)(struct plan *, const struct plan_inputs *, struct error *))
 {
     struct error error = {0};
 
-    if (!part(&starter->plan, &starter->inputs, &error)) {
-        message_log("refused uid=%u gid=%u image=%.1024s file=%llu:%llu: %s", (unsigned)starter->caller.uid,
-                    (unsigned)starter->caller.gid, starter->request.image, (unsigned long long)starter->images.image.device,
-                    (unsigned long long)starter->images.image.inode, error.text);
-        message_syslog(false);
-        stop(0, "%s", error.text);
-    }
+    if (!part(&starter->plan, &starter->inputs, &error))
+        refuse(starter, &error);
 }
 
 void starter_choose_mode(struct starter *starter, bool setuid)

@@ -212,14 +212,12 @@ int inside_parent(int root, const char *path, const char **name)
 {
     char directory[PATH_MAX];
     const char *slash = strrchr(path, '/');
-    size_t length = slash != NULL ? (size_t)(slash - path) : 0;
+    int length = snprintf(directory, sizeof directory, "%.*s", slash != NULL ? (int)(slash - path) : 0, path);
 
-    if (length >= sizeof directory) {
+    if (length < 0 || (size_t)length >= sizeof directory) {
         errno = ENAMETOOLONG;
         return -1;
     }
-    memcpy(directory, path, length);
-    directory[length] = '\0';
     *name = slash != NULL ? slash + 1 : path;
     return inside_open(root, directory, O_PATH | O_DIRECTORY);
 }

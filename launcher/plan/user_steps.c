@@ -177,6 +177,16 @@ static bool targets_plain(const struct plan *plan, struct error *error)
     return true;
 }
 
+/* The front door makes them absolute: what a forged request names otherwise would depend on where the starter stands. */
+static bool sources_absolute(const struct request *request, struct error *error)
+{
+    for (uint32_t i = 0; i < request->bind_count; i++)
+        if (request->bind[i].first[0] != '/')
+            return error_set(error, 0, "mount source %s: a path of the host is absolute (%s)", request->bind[i].first,
+                             bind_reason(request, &request->bind[i]));
+    return true;
+}
+
 bool plan_user_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
     choose_directory(plan, inputs);
@@ -185,5 +195,5 @@ bool plan_user_steps(struct plan *plan, const struct plan_inputs *inputs, struct
         return bind_control(plan, inputs, error) && targets_plain(plan, error);
     add_binds(plan, inputs->request);
     add_cwd(plan, inputs);
-    return targets_plain(plan, error);
+    return sources_absolute(inputs->request, error) && targets_plain(plan, error);
 }
