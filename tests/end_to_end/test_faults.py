@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import machine
 import pytest
-from hostile_host import HostileHost, judge
+from hostile_host import judge
 from launch_requests import Value, request_for
 from supervision import Supervised, Supervisor, supervised
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from hostile_host import HostileHost
     from images import Images
     from launching import Launcher
     from workers import Witness
@@ -120,10 +121,10 @@ def wrong(host: HostileHost, good: Witness, fault: Fault, outcome: Supervised, o
 
 @pytest.mark.parametrize("what", LAUNCHES)
 def test_no_failing_call_starts_the_program_without_a_step(
-    launch: Launcher, images: Images, directory: Path, storage: Path, what: str
+    launch: Launcher, hostile_host: HostileHost, images: Images, directory: Path, storage: Path, what: str
 ) -> None:
     """R-L13, R-L5, R-L6, R-M1, R-B1: EPERM, ENOMEM, EMFILE, EINTR, wherever."""
-    host = HostileHost(place=directory / "host", account=launch.account).make(images.directory)
+    host = hostile_host
     image, asked = LAUNCHES[what]
     bind: tuple[str, Value] = ("bind", (1, b"/usr/share", BIND))
     octets = request_for(host.images[image], bind, *asked, userns=launch.mode.value == "userns")

@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hostile_host import HostileHost
 from launch_requests import Value, request_for
 from supervision import Call, Open, Supervised, supervised
 from workers import KEPT
@@ -14,6 +13,7 @@ from workers import KEPT
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hostile_host import HostileHost
     from images import Images
     from launching import Launcher
 
@@ -36,10 +36,9 @@ LAUNCHES: dict[str, tuple[str, list[tuple[str, Value]]]] = {
 }  # fmt: skip
 
 
-def stages(launch: Launcher, images: Images, directory: Path, what: str) -> Supervised:
-    host = HostileHost(place=directory / "host", account=launch.account).make(images.directory)
+def stages(launch: Launcher, hostile_host: HostileHost, images: Images, directory: Path, what: str) -> Supervised:
     image, asked = LAUNCHES[what]
-    octets = request_for(host.images[image], *asked, ("target_cwd", CWD), userns=launch.mode.value == "userns")
+    octets = request_for(hostile_host.images[image], *asked, ("target_cwd", CWD), userns=launch.mode.value == "userns")
     with supervised(launch, directory, octets, ["/bin/witness"], programs=images.directory) as supervisor:
         result = supervisor.stages()
     assert result.witness is not None, str(result)
@@ -59,10 +58,10 @@ def of_the_host(call: Call, *, kept: bool) -> list[Open]:
 
 @pytest.mark.parametrize("what", LAUNCHES)
 def test_nothing_of_the_host_is_open_when_a_path_of_the_image_is_entered(
-    launch: Launcher, images: Images, directory: Path, what: str
+    launch: Launcher, hostile_host: HostileHost, images: Images, directory: Path, what: str
 ) -> None:
     """R-L17, R-L3: from the first look-up that a user or an image chooses to the program's start, at each call."""
-    result = stages(launch, images, directory, what)
+    result = stages(launch, hostile_host, images, directory, what)
     pivoted = [call for call in result.calls if call.pivoted]
     maker = next(call.process for call in result.calls if call.name == "pivot_root")
     start = next(call for call in reversed(pivoted) if call.name == "execve" and call.path == "/bin/witness")
@@ -81,9 +80,11 @@ def test_nothing_of_the_host_is_open_when_a_path_of_the_image_is_entered(
     assert told == open_there
 
 
-def test_the_supervisor_sees_directories_of_the_host(launch: Launcher, images: Images, directory: Path) -> None:
+def test_the_supervisor_sees_directories_of_the_host(
+    launch: Launcher, hostile_host: HostileHost, images: Images, directory: Path
+) -> None:
     """What the test above would say, were one left open: /proc and the root directory are, right after the new root."""
-    result = stages(launch, images, directory, "directory")
+    result = stages(launch, hostile_host, images, directory, "directory")
     first = next(call for call in result.calls if call.pivoted)
     targets = {one.target for one in of_the_host(first, kept=True)}
     assert "/proc" in targets, first
