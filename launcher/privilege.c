@@ -1,3 +1,5 @@
+/* Privilege of the setuid program: root as the saved id only, raised for one call at a time, given up for good at the end.
+ * Touches ids and capabilities of its own process, nothing else. */
 #include "privilege.h"
 
 #include <errno.h>
@@ -136,9 +138,9 @@ static void bounding_drop(uint64_t keep)
         if (keep & CAPABILITY(capability))
             continue;
         int held = prctl(PR_CAPBSET_READ, capability);
-        if (held < 0)
+        if (held < 0 && errno == EINVAL) /* the kernel has no more of them; any other error must not leave the rest */
             break;
-        if (held == 1 && prctl(PR_CAPBSET_DROP, capability) < 0)
+        if (held < 0 || (held == 1 && prctl(PR_CAPBSET_DROP, capability) < 0))
             stop(errno, "drop capability %lu for good", capability);
     }
 }
