@@ -131,7 +131,7 @@ def supervised(
         "5",
         *words,
     ]
-    with launch.start(*map(str, argv), stdin=subprocess.PIPE, become=False, stderr=None) as process:
+    with launch.start(*map(str, argv), stdin=subprocess.PIPE, become=False, stderr=subprocess.DEVNULL) as process:
         try:
             yield Supervisor(process)
         finally:

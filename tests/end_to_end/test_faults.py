@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from workers import Witness
 
 pytestmark = [
-    pytest.mark.needs("root", "mke2fs", "mksquashfs", "fuse", "squashfuse"),
+    pytest.mark.needs("root", "mke2fs", "mksquashfs", "fuse", "squashfuse", "unsanitized"),
     pytest.mark.modes("suid", "userns"),
 ]
 
@@ -109,13 +109,13 @@ def wrong(host: HostileHost, good: Witness, fault: Fault, outcome: Supervised, o
     for name in ("uids", "gids", "bounding", "seccomp", "no_new_privs"):
         if told.values[name] != good.values[name]:
             yield f"{name}: {told.values[name]}, not {good.values[name]}"
-    before, after = (
-        {mount.point: mount.options for mount in one.mounts} for one in (good, told)
-    )  # the topmost of each
-    for point in before.keys() & after.keys() - {"/"}:
-        if before[point] != after[point]:
-            yield f"{point} has {','.join(sorted(after[point]))}"
-    if after and BIND.decode() not in after:  # without a /proc, which is told, nothing is known
+    before, after = ({(one.point, one.root, one.kind): one.options for one in each.mounts} for each in (good, told))
+    for mount in before.keys() & after.keys():
+        if before[mount] != after[mount] and mount[0] != "/":
+            yield f"{mount[0]} has {','.join(sorted(after[mount]))}"
+    if after and BIND.decode() not in {
+        point for point, _, _ in after
+    }:  # without a /proc, which is told, nothing is known
         yield "what was asked for is missing"
 
 
