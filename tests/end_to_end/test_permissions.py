@@ -129,6 +129,9 @@ class Bench:
         words = [b"sexec", b"5", b"/bin/witness", b"reach", *map(os.fsencode, paths)]
         return Job(program=self.launch.starter, words=words, request=octets)
 
+    def hostile(self, name: str) -> Path:
+        return self.host.images[name]
+
     def launched(self, jobs: Sequence[Job]) -> list[Outcome]:
         return run_all(self.workers, jobs)
 
@@ -203,7 +206,7 @@ def image_with(matrix: Matrix, bench: Bench, place: Path) -> Path:
 
 @pytest.mark.parametrize("directories", [True, False], ids=["directories", "files"])
 def test_what_lies_in_an_image(bench: Bench, directory: Path, *, directories: bool) -> None:
-    """R-M12: a directory image, and the same with mount points to be made in it (a layer above it)."""
+    """R-M12: a directory image, with mount points to be made in it (a layer above it), and as an overlay itself."""
     made = Matrix(place=directory / "matrix", directories=directories).make(bench.launch)
     image = image_with(made, bench, directory)
     paths = [image / "m" / path.relative_to(made.place) for path in made.paths]
@@ -212,7 +215,10 @@ def test_what_lies_in_an_image(bench: Bench, directory: Path, *, directories: bo
     layers: list[list[tuple[str, Value]]] = [[], [("bind", (0, b"/usr/share", b"/new/deep"))], [("underlay", True)]]
     layers.append([("underlay", True), ("bind", (0, b"/usr/share", b"/new/deep"))])
     layers.append([("writable_tmpfs", True)])
-    for outcome in bench.launched([bench.job(asked, inside, image) for asked in layers]):
+    jobs = [bench.job(asked, inside, image) for asked in layers]
+    overlay: list[tuple[str, Value]] = [("overlay", (1, os.fsencode(image), b""))]  # the same as a layer above another
+    jobs += [bench.job(overlay, inside, bench.hostile(name)) for name in ("directory", "squashfs")]
+    for outcome in bench.launched(jobs):
         found = reached(outcome)
         seen = {str(path): found[name] for path, name in zip(paths, inside, strict=True)}
         writable = {path: can.replace("w", "") for path, can in direct.items()}
