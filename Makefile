@@ -99,7 +99,7 @@ CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
 .PHONY: help setup build spank spank-where-slurm-is demo open-to-others test test-install test-fresh test-images test-sanitized bench bench-build \
-        bench-pull bench-lazy bench-mpi bench-scale lint fuzz docs install uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
+        bench-pull bench-lazy bench-mpi bench-scale lint fuzz fuzz-functions fuzz-starter docs install uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -242,10 +242,17 @@ build/analyze/clang/%: % $(wildcard launcher/*.h launcher/*.def launcher/*/*.h) 
 	    -DVERSION='"$(VERSION)"' $(PATHS) -Ilauncher -o $@ $<
 	@touch $@
 
-fuzz: ## libFuzzer on each target for FUZZ_SECONDS (20)
+fuzz: fuzz-functions fuzz-starter ## both of them
+
+fuzz-functions: ## libFuzzer on each target for FUZZ_SECONDS (20)
 	@scripts/setup-system build fuzz
 	@$(MAKE) -j$(JOBS) BUILD=build/fuzz FUZZ=yes fuzz-targets
 	@scripts/run-fuzzers $(FUZZ_SECONDS) $(FUZZ_TARGETS:$(BUILD)/%=build/fuzz/%)
+
+# What `make test` takes a sample of is done to the end here: half an hour or more, besides FUZZ_SECONDS for each kind of requests.
+STARTER_TESTS = $(addprefix tests/end_to_end/test_,mutations.py permissions.py faults.py stages.py layer_kinds.py)
+fuzz-starter: open-to-others setup ## the setuid program, as root: forged requests for FUZZ_SECONDS, each path mode, call and layer
+	@MUTATION_SECONDS=$(FUZZ_SECONDS) EXHAUSTIVE=yes scripts/run-pytest $(TEST_PREFIX)-fuzz -s $(STARTER_TESTS) $(PYTEST_ARGS)
 
 bench: setup ## time and memory of a launch beside the peers, in one run (BENCH_RUNS=100)
 	@scripts/setup-system bench || echo "measuring without them"

@@ -140,9 +140,9 @@ static void bounding_drop(uint64_t keep)
         if (keep & CAPABILITY(capability))
             continue;
         int held = prctl(PR_CAPBSET_READ, capability);
-        if (held < 0)
+        if (held < 0 && errno == EINVAL) /* the kernel has no more of them; any other error must not leave the rest */
             break;
-        if (held == 1 && prctl(PR_CAPBSET_DROP, capability) < 0)
+        if (held < 0 || (held == 1 && prctl(PR_CAPBSET_DROP, capability) < 0))
             stop(errno, "drop capability %lu for good", capability);
     }
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import machine
 import pytest
+from hostile_host import HostileHost
 from launching import Launcher, Mode
 from ordinary_user import ROOT, Account, World
 
@@ -61,9 +62,16 @@ def directory(storage: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     shutil.rmtree(place, ignore_errors=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def alice() -> Account:
     return Account(uid=UID, gid=UID, groups={"science": UID + 1, "storage": UID + 2})
+
+
+@pytest.fixture(scope="session")
+def hostile_host(storage: Path, images: Images, alice: Account) -> HostileHost:
+    """For tests that change nothing of it."""
+    machine.require("root", "mke2fs", "mksquashfs")
+    return HostileHost(place=storage / "host", account=alice).make(images.directory)
 
 
 @pytest.fixture

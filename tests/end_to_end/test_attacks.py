@@ -4,15 +4,15 @@ descriptors of the launcher, places that only look allowed."""
 import fcntl
 import os
 import shutil
-import struct
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from images import Images, Partition, extfs, squashfs, tool, write, write_sif
+from launch_requests import request_for
 from launching import Launcher, Mode
-from test_starter import call, entry, field, request
+from test_starter import call
 
 pytestmark = pytest.mark.needs("root")
 
@@ -402,9 +402,7 @@ def test_a_forged_home_is_not_shown_where_binds_are_not_allowed(
     limited = launch.configured("user bind control = no\n")
     (directory / "roots").mkdir()
     for home in (directory / "roots", Path("/usr/share"), Path("/etc")):
-        octets = request(
-            field(41, struct.pack("<Q", 17)), field(60, os.fsencode(images.sif)), field(72, os.fsencode(home))
-        )
+        octets = request_for(images.sif, ("account_home", os.fsencode(home)))
         result = call(limited, [b"sexec", b"5", b"cat", b"/proc/self/mountinfo"], octets=octets)
         assert "proc" in result.out, str(result)
         assert f" {home} rw," not in result.out, str(result)
@@ -440,12 +438,10 @@ def test_a_forged_library_is_not_shown_where_binds_are_not_allowed(
         (home / name).symlink_to(to)
     (home / "openmpi").symlink_to("/etc")
     number, source, target = FORGED_LIBRARIES[case]
-    forged = entry(number, *(os.fsencode(text.replace("HOME", str(home))) for text in (source, target)))
+    first, second = (os.fsencode(text.replace("HOME", str(home))) for text in (source, target))
     for limited in (True, False):
         launcher = launch.configured("user bind control = no\n") if limited else launch
-        octets = request(
-            field(41, struct.pack("<Q", 17)), field(60, os.fsencode(images.sif)), field(64, b"/"), field(96, forged)
-        )
+        octets = request_for(images.sif, ("library", (number, first, second)))
         result = call(launcher, [b"sexec", b"5", b"cat", b"/proc/self/mountinfo"], octets=octets)
         points = [line.split()[4] for line in result.lines]
         assert "/proc" in points or not limited, str(result)

@@ -1,7 +1,6 @@
 """The starter when it is not the front door that calls it: odd arguments, forged requests, starved limits."""
 
 import ctypes
-import fcntl
 import os
 import random
 import resource
@@ -13,40 +12,15 @@ from pathlib import Path
 import machine
 import pytest
 from images import Images
+from launch_requests import LEVEL_USUAL, Value, entry, field, fields_of, request, seal
 from launching import Launcher, Mode, Result, decode
 
 pytestmark = [pytest.mark.needs("root"), pytest.mark.modes("suid", "userns")]
 
-TAGS = {"userns": 1, "action": 40, "level": 41, "image": 60, "cwd": 64, "bind": 90}
-
-
-def field(tag: int, value: bytes) -> bytes:
-    return struct.pack("<HHI", tag, 0, len(value)) + value
-
-
-def entry(number: int, first: bytes, second: bytes) -> bytes:
-    return struct.pack("<QI", number, len(first)) + first + second
-
-
-def request(*fields: bytes, version: int = 1, count: int | None = None, length: int | None = None) -> bytes:
-    body = b"".join(fields)
-    size = 16 + len(body) if length is None else length
-    return b"SGRQ" + struct.pack("<III", version, size, len(fields) if count is None else count) + body
-
 
 def usual_fields(image: Path, mode: Mode) -> list[bytes]:
-    userns = [field(TAGS["userns"], b"")] if mode is Mode.USERNS else []
-    level = [field(TAGS["level"], struct.pack("<Q", 17))]
-    return [*userns, *level, field(TAGS["image"], os.fsencode(image)), field(TAGS["cwd"], b"/")]
-
-
-def seal(octets: bytes, number: int) -> None:
-    """Puts a sealed memory file with these bytes at this descriptor, as the front door does."""
-    memory = os.memfd_create("request", os.MFD_ALLOW_SEALING)
-    os.write(memory, octets)
-    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-    os.dup2(memory, number)
-    os.close(memory)
+    asked: list[tuple[str, Value]] = [("level", LEVEL_USUAL), ("image", os.fsencode(image)), ("cwd", b"/")]
+    return fields_of([*([("userns", True)] if mode is Mode.USERNS else []), *asked])
 
 
 def call(
