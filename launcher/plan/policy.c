@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -33,6 +34,23 @@ static bool id_matches(const char *file, const char *text, uint32_t id)
     if (stream != NULL)
         fclose(stream);
     return found;
+}
+
+bool policy_home(uid_t uid, const char *home)
+{
+    char line[4096], *rest, *fields[6];
+    bool known = false, same = false;
+    FILE *stream = fopen("/etc/passwd", "re");
+
+    while (stream != NULL && !known && fgets(rest = line, sizeof line, stream) != NULL) {
+        for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+            fields[i] = strsep(&rest, ":");
+        known = rest != NULL && strtoul(fields[2], NULL, 10) == uid && fields[2][strspn(fields[2], "0123456789")] == '\0';
+        same = known && strcmp(fields[5], home) == 0;
+    }
+    if (stream != NULL)
+        fclose(stream);
+    return same || !known;
 }
 
 static bool id_listed(const char *file, const struct config_item *items, uint32_t count, uint32_t id)

@@ -7,6 +7,9 @@
 /* The rules on formats, for everyone; those on owners, groups and paths where they bind: in SUID mode, not for root. */
 bool policy_image(const struct image *image, const struct config *config, bool enforced, struct error *error);
 
+/* Whether this is the home directory of a user in /etc/passwd, or he is not in there: other sources are not asked. */
+bool policy_home(uid_t uid, const char *home);
+
 /* Whether a file lies in a FUSE file system: a user may be its server, who says whose the files are, and when they answer. */
 bool policy_served(int fd);
 

@@ -1,8 +1,11 @@
+/* Which mounts are wanted, and in which order: data only. */
 #include "plan.h"
 
 #include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#include "policy.h"
 
 struct step *plan_add(struct plan *plan, enum step_kind kind, const char *source, const char *target, uint32_t flags,
                       const char *reason)
@@ -165,8 +168,10 @@ static void add_home(struct plan *plan, const struct plan_inputs *inputs)
     else if (source != NULL) /* --fakeroot without an account: nothing to show as /root */
         step = plan_add(plan, STEP_BIND, source, home, STEP_NODEV | STEP_IS_DIRECTORY,
                         request->home_source != NULL ? plan_asked(inputs, "--home") : "default (mount home)");
-    if (step != NULL && !inputs->config->user_bind_control && plan->mode == MODE_SETUID) /* who forges a request names any */
+    if (step != NULL && !inputs->config->user_bind_control && plan->mode == MODE_SETUID) { /* who forges a request names any */
         step->flags |= STEP_OWN;
+        step->skipped = policy_home(inputs->caller->uid, source) ? NULL : "/etc/passwd names another home directory";
+    }
     if (step != NULL && (request->home_source != NULL || (request->contain && request->workdir != NULL)))
         step->missing_source = step->missing_target = LOSS_STOP;
 }

@@ -398,14 +398,16 @@ def test_a_readers_lock_keeps_nobody_out(launch: Launcher, image: Path) -> None:
 def test_a_forged_home_is_not_shown_where_binds_are_not_allowed(
     launch: Launcher, images: Images, directory: Path
 ) -> None:
-    """R-I9: `account_home` of a request is any directory of the host; only one of the user's own is shown."""
+    """R-I9: `account_home` of a request is any directory of the host; only the one that /etc/passwd names is shown."""
     limited = launch.configured("user bind control = no\n")
     (directory / "roots").mkdir()
-    for home in (directory / "roots", Path("/usr/share"), Path("/etc")):
+    (directory / "own").mkdir()
+    os.chown(directory / "own", launch.account.uid, launch.account.gid)
+    for home in (launch.home_inside, directory / "own", directory / "roots", Path("/usr/share"), Path("/etc")):
         octets = request_for(images.sif, ("account_home", os.fsencode(home)))
         result = call(limited, [b"sexec", b"5", b"cat", b"/proc/self/mountinfo"], octets=octets)
         assert "proc" in result.out, str(result)
-        assert f" {home} rw," not in result.out, str(result)
+        assert (f" {home} rw," in result.out) == (home == launch.home_inside), str(result)
 
 
 NV, FABRIC, MPI = 0, 2, 3
