@@ -1,3 +1,4 @@
+/* Who calls: ids, groups and name, from the kernel, with every privilege down. */
 #include "caller.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* What a process inherits and the program must get as it was: limits, umask, signals, descriptors, variables. */
 #include "inherited.h"
 
 #include <dirent.h>

@@ -1,3 +1,5 @@
+/* The program's environment: the image's scripts, the caller's variables, the options, in the order that users know.
+ * Runs in the container, without privilege; a script that is live code runs in a shell of the image's. */
 #include "environment/environment.h"
 
 #include <fcntl.h>

@@ -1,3 +1,5 @@
+/* Servers of file systems (squashfuse, fuse2fs, fuse-overlayfs): started as the user, in a user namespace, watched and
+ * waited for. Not in the setuid program. */
 #include "fuse.h"
 
 #include <errno.h>

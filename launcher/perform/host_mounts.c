@@ -1,3 +1,4 @@
+/* The host's mounts, for `mount hostfs`: reads mountinfo as the user. */
 #include "host_mounts.h"
 
 #include <fcntl.h>

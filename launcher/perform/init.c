@@ -1,3 +1,4 @@
+/* The processes of a launch: --pid's first process, who waits for a server, who passes signals and the status on. */
 #include "perform.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* The container's /etc/passwd and /etc/group: the image's own, with the user's lines. Text in, text out. */
 #include "plan.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* May this image be launched here, by which mode and mounted in which way: data only. */
 #include "plan.h"
 
 #include <sched.h>

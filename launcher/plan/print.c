@@ -1,3 +1,4 @@
+/* A plan for people, and as JSON: --dry-run. */
 #include "plan.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+/* Mounts that the user asks for: binds, scratch directories, libraries of the host. Data only. */
 #include "plan.h"
 
 #include <string.h>

@@ -1,3 +1,4 @@
+/* The configuration file: every key, every refusal, bounds. */
 #include "config.h"
 
 #include <errno.h>
