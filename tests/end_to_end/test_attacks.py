@@ -474,3 +474,75 @@ def test_what_the_starter_works_in_is_no_image(launch: Launcher) -> None:
     result = launch("exec", *words, launch.prefix, "/usr/bin/ls", "/var/singularity", "/var/singularity/mnt").ok()
     assert "mnt" in result.lines, str(result)
     assert "part0" not in result.lines, str(result)
+
+
+# ---- R-I4, R-C4: what the kernel may mount goes by the partition that is mounted ----
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.needs("mke2fs", "overlay", "fuse", "fuse2fs")
+@pytest.mark.parametrize("readonly", [False, True], ids=["rw", "ro"])
+def test_the_kernel_mounts_no_ext3_of_an_overlay_that_is_a_sif(
+    launch: Launcher, images: Images, directory: Path, *, readonly: bool
+) -> None:
+    """R-I4: the squashfs beside it, which the kernel may mount, does not speak for the partition that is used."""
+    tree = linked(directory / "overlay", {}, launch)
+    write(tree / "upper/mark", "of the overlay\n")
+    data = extfs(give(tree, launch), directory / "overlay.ext3", mebibytes=8).read_bytes()
+    parts = [Partition(data=images.squashfs().read_bytes()), Partition(data=data, filesystem=2, kind=4)]
+    sif = give(write_sif(directory / "overlay.sif", parts), launch)
+    option = f"{sif}:ro" if readonly else str(sif)
+    script = "readlink /proc/self/ns/user; cat /mark"
+    for text, allowed in (("", False), (EXTFS_ALLOWED, True)):
+        result = launch.configured(text)("exec", "--overlay", option, images.sif, "sh", "-c", script).ok()
+        namespace, mark = result.lines
+        assert mark == "of the overlay"
+        assert (namespace == os.readlink("/proc/self/ns/user")) == allowed, str(result)
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.needs("mke2fs", "overlay", "fuse", "fuse2fs", "squashfuse")
+def test_the_kernel_mounts_no_squashfs_partition_where_only_ext3_is_allowed(
+    launch: Launcher, images: Images, directory: Path
+) -> None:
+    """R-I4: an overlay partition that is a squashfs, in a SIF whose root file system is an ext3."""
+    root = extfs(images.sandbox, directory / "root.ext3", mebibytes=24).read_bytes()
+    parts = [
+        Partition(data=root, filesystem=2),
+        Partition(data=images.squashfs().read_bytes(), kind=4),
+    ]
+    sif = write_sif(directory / "both.sif", parts)
+    for squash, allowed in (("no", False), ("yes", True)):
+        limited = launch.configured(f"{EXTFS_ALLOWED}allow setuid-mount squashfs = {squash}\n")
+        result = limited("exec", sif, "readlink", "/proc/self/ns/user").ok()
+        assert (result.out.strip() == os.readlink("/proc/self/ns/user")) == allowed, str(result)
+
+
+# ---- R-I9: devices ----
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.parametrize("name", ["openmpi", "ucx"])
+def test_a_forged_library_of_an_mpi_is_not_shown_as_a_device(
+    launch: Launcher, images: Images, directory: Path, name: str
+) -> None:
+    """R-I9: below /dev, too, it must be root who has named it; a link of the user's leads anywhere."""
+    mine = directory / "mine"
+    mine.mkdir()
+    write(mine / "secret", "shown\n")
+    place = Path(f"/dev/shm/attack-{os.getpid()}")  # noqa: S108
+    place.mkdir()
+    try:
+        (place / name).symlink_to(mine)
+        give(place, launch)
+        there = os.fsencode(place / name)
+        forged = entry(MPI, there, there)
+        limited = launch.configured("user bind control = no\n")
+        octets = request(
+            field(9, b""), field(41, struct.pack("<Q", 17)), field(60, os.fsencode(images.sif)), field(96, forged)
+        )
+        result = call(limited, [b"sexec", b"5", b"cat", b"/proc/self/mountinfo", there + b"/secret"], octets=octets)
+        assert "/dev/shm" in result.out, str(result)  # noqa: S108
+        assert "shown" not in result.lines, str(result)
+    finally:
+        shutil.rmtree(place)
