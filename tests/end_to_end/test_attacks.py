@@ -546,3 +546,42 @@ def test_a_forged_library_of_an_mpi_is_not_shown_as_a_device(
         assert "shown" not in result.lines, str(result)
     finally:
         shutil.rmtree(place)
+
+
+# ---- R-I8: overlays in a mount namespace of the user's own ----
+
+
+def stand_in_an_own_namespace(image: Path, home: Path) -> None:
+    """As the user: serves the image, lays an overlay over it in a namespace of her own, and stands in there."""
+    for name in ("served", "lower", "seen"):
+        (home / name).mkdir()
+    subprocess.run(["squashfuse", image, home / "served"], check=True, timeout=20)
+    (home / "served").stat()  # an overlay takes its mode from what is known of it
+    command = f"mount -t overlay overlay -o lowerdir={home}/served:{home}/lower {home}/seen && echo && exec sleep 3"
+    words = ["unshare", "-Urm", "--propagation", "private", "sh", "-c", command]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"\n"
+        os.chdir(f"/proc/{process.pid}/root{home}/seen")
+        process.returncode = 0  # it goes on, and is not waited for here
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.needs("fuse", "squashfuse", "overlay")
+@pytest.mark.parametrize("limit", ["", "limit container owners = root\n", "limit container groups = root\n"])
+def test_no_overlay_is_found_by_the_current_directory(
+    launch: Launcher, images: Images, directory: Path, limit: str
+) -> None:
+    """R-I8: a name without its place is looked up where the caller stands, in another mount namespace, and there lies as
+    root's, and in no FUSE file system, what a server of the user's makes up."""
+    for name in ("inner", "outer"):
+        (directory / name).mkdir()
+    write(directory / "inner/mark", "of the overlay\n")
+    squashfs(directory / "inner", directory / "outer/rooted")
+    outer = squashfs(directory / "outer", directory / "outer.squashfs")
+    octets = request(
+        field(41, struct.pack("<Q", 17)), field(60, os.fsencode(images.sif)), field(92, entry(1, b"rooted", b""))
+    )
+    before = [lambda: stand_in_an_own_namespace(outer, launch.home_inside)]
+    result = call(launch.configured(limit), [b"sexec", b"5", b"cat", b"/mark"], octets=octets, before=before)
+    result.refused("rooted")
