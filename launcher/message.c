@@ -57,14 +57,15 @@ static const char *level_colour(int level)
     return level == LEVEL_WARNING ? "\033[33m" : "\033[31m";
 }
 
-/* Text may hold names from images and users: control characters are shown, not sent to the terminal. */
+/* Text may hold names from images and users: control characters are shown, not sent to the terminal; nor those of eight bits,
+ * 0x80 to 0x9f, but for where they are a part of another character in UTF-8. */
 static size_t append_escaped(char *line, size_t used, size_t size, const char *text)
 {
     static const char digits[] = "0123456789abcdef";
 
     for (; *text != '\0' && used + 5 < size; text++) {
-        unsigned char byte = (unsigned char)*text;
-        if (byte >= 0x20 && byte != 0x7f) {
+        unsigned char byte = (unsigned char)*text, before = used > 0 ? (unsigned char)line[used - 1] : 0;
+        if (byte >= 0x20 && byte != 0x7f && (byte < 0x80 || byte >= 0xa0 || (before >= 0x80 && before != 0xc2))) {
             line[used++] = *text;
             continue;
         }

@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import ordinary_user
 import pytest
 from images import Images, Partition, extfs, squashfs, tool, write, write_sif
 from launching import Launcher, Mode
@@ -585,3 +586,57 @@ def test_no_overlay_is_found_by_the_current_directory(
     before = [lambda: stand_in_an_own_namespace(outer, launch.home_inside)]
     result = call(launch.configured(limit), [b"sexec", b"5", b"cat", b"/mark"], octets=octets, before=before)
     result.refused("rooted")
+
+
+# ---- what others see and wait for ----
+
+
+def test_no_control_character_of_an_image_reaches_the_terminal(
+    launch: Launcher, images: Images, directory: Path
+) -> None:
+    """R-P3: nor the 8-bit ones, which terminals take for the beginning of an order, alone or as UTF-8 has them; words
+    of other languages stay what they are."""
+    orders = ("\x1b[31m".encode(), "\u009b31m".encode(), b"\x9b31m", "\u009d0;title\u009c".encode(), b"\x7f")
+    words = "grün \u201czitiert\u201d \u0440\u0443\u0441 漢字"
+    for number, order in enumerate(orders):
+        tree = images.oci_tree(directory / f"image-{number}", "", "")
+        text = b"USER=\nWORKDIR=relative " + order + words.encode() + b"\n"
+        write(tree / ".singularity.d/oci-start", text)
+        result = launch("exec", "--compat", tree, "true")
+        assert b"is not used" in result.stderr, str(result)
+        assert order not in result.stderr, repr(result.stderr)
+        assert words.encode() in result.stderr, repr(result.stderr)
+
+
+@pytest.mark.modes("suid", "root")
+@pytest.mark.needs("loop")
+def test_loop_devices_above_255_are_used(launch: Launcher, images: Images, directory: Path) -> None:
+    """R-I3: their numbers have more than eight bits, and where there are more, images meet at one of those."""
+    limited = launch.configured("max loop devices = 65536\n")
+    for number in range(4):
+        copy = directory / f"image-{number}.sif"
+        shutil.copy(images.sif, copy)
+        copy.chmod(0o755)
+        limited("exec", copy, "true").ok()
+
+
+@pytest.mark.modes("suid", "userns")
+def test_mounts_of_other_users_keep_nobody_from_launching(launch: Launcher, images: Images, directory: Path) -> None:
+    """R-I9: with "mount hostfs", whatever the names of file systems that others have mounted."""
+
+    def crowd() -> None:
+        place = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+        room = 4095 - len(str(directory))
+        while room > 255:
+            os.mkdir("x" * 240, dir_fd=place)
+            place = os.open("x" * 240, os.O_PATH | os.O_DIRECTORY, dir_fd=place)
+            room -= 241
+        os.chdir(place)
+        for number in range(256):
+            name = f"{number:03}".ljust(room - 1, "y")
+            os.mkdir(name)
+            ordinary_user.mount("tmpfs", name, "tmpfs")
+        os.chdir("/")
+
+    crowded = launch.configured("mount hostfs = yes\n").changed(as_root=[crowd])
+    crowded("exec", images.sandbox, "echo", "ran").ok()
