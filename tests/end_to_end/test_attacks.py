@@ -531,7 +531,7 @@ def test_a_forged_library_of_an_mpi_is_not_shown_as_a_device(
     mine = directory / "mine"
     mine.mkdir()
     write(mine / "secret", "shown\n")
-    place = Path(f"/dev/shm/attack-{os.getpid()}")  # noqa: S108
+    place = Path(f"/dev/shm/attack-{os.getpid()}")
     place.mkdir()
     try:
         (place / name).symlink_to(mine)
@@ -543,7 +543,7 @@ def test_a_forged_library_of_an_mpi_is_not_shown_as_a_device(
             field(9, b""), field(41, struct.pack("<Q", 17)), field(60, os.fsencode(images.sif)), field(96, forged)
         )
         result = call(limited, [b"sexec", b"5", b"cat", b"/proc/self/mountinfo", there + b"/secret"], octets=octets)
-        assert "/dev/shm" in result.out, str(result)  # noqa: S108
+        assert "/dev/shm" in result.out, str(result)
         assert "shown" not in result.lines, str(result)
     finally:
         shutil.rmtree(place)
@@ -573,8 +573,8 @@ def stand_in_an_own_namespace(image: Path, home: Path) -> None:
 def test_no_overlay_is_found_by_the_current_directory(
     launch: Launcher, images: Images, directory: Path, limit: str
 ) -> None:
-    """R-I8: a name without its place is looked up where the caller stands, in another mount namespace, and there lies as
-    root's, and in no FUSE file system, what a server of the user's makes up."""
+    """R-I8: a name without its place is looked up where the caller stands, in another mount namespace, and there lies
+    as root's, and in no FUSE file system, what a server of the user's makes up."""
     for name in ("inner", "outer"):
         (directory / name).mkdir()
     write(directory / "inner/mark", "of the overlay\n")
@@ -596,7 +596,7 @@ def test_no_control_character_of_an_image_reaches_the_terminal(
 ) -> None:
     """R-P3: nor the 8-bit ones, which terminals take for the beginning of an order, alone or as UTF-8 has them; words
     of other languages stay what they are."""
-    orders = ("\x1b[31m".encode(), "\u009b31m".encode(), b"\x9b31m", "\u009d0;title\u009c".encode(), b"\x7f")
+    orders = (b"\x1b[31m", "\u009b31m".encode(), b"\x9b31m", "\u009d0;title\u009c".encode(), b"\x7f")
     words = "grün \u201czitiert\u201d \u0440\u0443\u0441 漢字"
     for number, order in enumerate(orders):
         tree = images.oci_tree(directory / f"image-{number}", "", "")
