@@ -57,9 +57,7 @@ static const char *level_colour(int level)
     return level == LEVEL_WARNING ? "\033[33m" : "\033[31m";
 }
 
-/* Text may hold names from images and users: control characters are shown, not sent to the terminal; nor those of eight bits,
- * 0x80 to 0x9f, but for where they are a part of another character in UTF-8. */
-static size_t append_escaped(char *line, size_t used, size_t size, const char *text)
+size_t message_escaped(char *line, size_t used, size_t size, const char *text)
 {
     static const char digits[] = "0123456789abcdef";
 
@@ -105,7 +103,7 @@ static void send_to_syslog(int priority, const char *text)
     int length = snprintf(line, sizeof line, "<%d>singularity[%d]: (U=%u) ", priority, (int)getpid(),
                           (unsigned)getuid());
     if (length > 0) {
-        size_t size = append_escaped(line, (size_t)length, sizeof line, text);
+        size_t size = message_escaped(line, (size_t)length, sizeof line, text);
         (void)sendto(fd, line, size, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&address, sizeof address);
     }
     close(fd);
@@ -118,7 +116,7 @@ static void say(int level, const char *file, int number, const char *function, c
 
     if (level <= shown) {
         size_t used = append_header(line, sizeof line, level, file, number, function);
-        used = append_escaped(line, used, sizeof line - 1, text);
+        used = message_escaped(line, used, sizeof line - 1, text);
         line[used++] = '\n';
         (void)fd_write(STDERR_FILENO, line, used);
     }

@@ -46,9 +46,9 @@ static void plan_or_stop(struct starter *starter, bool (*part)(struct plan *, co
     struct error error = {0};
 
     if (!part(&starter->plan, &starter->inputs, &error)) {
-        message_log("refused uid=%u gid=%u image=%.1024s file=%llu:%llu: %s", (unsigned)starter->caller.uid,
-                    (unsigned)starter->caller.gid, starter->request.image, (unsigned long long)starter->images.image.device,
-                    (unsigned long long)starter->images.image.inode, error.text);
+        message_log("refused uid=%u gid=%u file=%llu:%llu: %s (image=%.1024s)", (unsigned)starter->caller.uid,
+                    (unsigned)starter->caller.gid, (unsigned long long)starter->images.image.device,
+                    (unsigned long long)starter->images.image.inode, error.text, starter->request.image);
         message_syslog(false);
         stop(0, "%s", error.text);
     }
@@ -102,9 +102,9 @@ void starter_plan(struct starter *starter)
     if (starter->plan.join)
         starter->meeting_obstacle = meeting_prepare(&starter->meeting, &starter->plan, &starter->inputs);
     if (starter->config.audit_log)
-        message_log("launch uid=%u gid=%u image=%.1024s file=%llu:%llu", (unsigned)starter->caller.uid,
-                    (unsigned)starter->caller.gid, starter->request.image,
-                    (unsigned long long)starter->images.image.device, (unsigned long long)starter->images.image.inode);
+        message_log("launch uid=%u gid=%u file=%llu:%llu image=%.1024s", (unsigned)starter->caller.uid,
+                    (unsigned)starter->caller.gid, (unsigned long long)starter->images.image.device,
+                    (unsigned long long)starter->images.image.inode, starter->request.image); /* last what a user has named */
 }
 
 /* ---- from plan to root directory ---- */

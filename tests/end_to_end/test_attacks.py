@@ -606,6 +606,13 @@ def test_no_control_character_of_an_image_reaches_the_terminal(
         assert b"is not used" in result.stderr, str(result)
         assert order not in result.stderr, repr(result.stderr)
         assert words.encode() in result.stderr, repr(result.stderr)
+        named = directory / os.fsdecode(b"named " + order.replace(b"/", b"") + words.encode())
+        named.symlink_to(tree)
+        write(tree / ".singularity.d/oci-start", text.replace(b"relative", b"/absolute"))
+        shown = launch("exec", "--compat", "--dry-run", named, "true")
+        assert shown.status == 0, str(shown)
+        assert order not in shown.stdout + shown.stderr, repr(shown.stdout)
+        assert shown.stdout.count(words.encode()) >= 2, repr(shown.stdout)
 
 
 @pytest.mark.modes("suid", "root")
