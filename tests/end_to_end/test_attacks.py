@@ -1,6 +1,7 @@
 """Attacks that once got past the starter, and their sisters: links in overlays, layers that open directories of others,
 descriptors of the launcher, places that only look allowed."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -17,6 +18,7 @@ from test_starter import call, entry, field, request
 
 pytestmark = pytest.mark.needs("root")
 
+LOOP_CTL_REMOVE = 0x4C81
 EXTFS_ALLOWED = "allow setuid-mount extfs = yes\n"
 
 
@@ -624,7 +626,18 @@ def test_loop_devices_above_255_are_used(launch: Launcher, images: Images, direc
         copy = directory / f"image-{number}.sif"
         shutil.copy(images.sif, copy)
         copy.chmod(0o755)
-        limited("exec", copy, "true").ok()
+        try:
+            limited("exec", copy, "true").ok()
+        finally:
+            remove_loop_devices_above_255()
+
+
+def remove_loop_devices_above_255() -> None:
+    with Path("/dev/loop-control").open("rb") as control:
+        for place in Path("/sys/block").glob("loop*"):
+            if int(place.name.removeprefix("loop")) > 255:
+                with contextlib.suppress(OSError):  # in use
+                    fcntl.ioctl(control, LOOP_CTL_REMOVE, int(place.name.removeprefix("loop")))
 
 
 @pytest.mark.modes("suid", "userns")
