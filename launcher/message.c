@@ -57,14 +57,13 @@ static const char *level_colour(int level)
     return level == LEVEL_WARNING ? "\033[33m" : "\033[31m";
 }
 
-/* Text may hold names from images and users: control characters are shown, not sent to the terminal. */
-static size_t append_escaped(char *line, size_t used, size_t size, const char *text)
+size_t message_escaped(char *line, size_t used, size_t size, const char *text)
 {
     static const char digits[] = "0123456789abcdef";
 
     for (; *text != '\0' && used + 5 < size; text++) {
-        unsigned char byte = (unsigned char)*text;
-        if (byte >= 0x20 && byte != 0x7f) {
+        unsigned char byte = (unsigned char)*text, before = used > 0 ? (unsigned char)line[used - 1] : 0;
+        if (byte >= 0x20 && byte != 0x7f && (byte < 0x80 || byte >= 0xa0 || (before >= 0x80 && before != 0xc2))) {
             line[used++] = *text;
             continue;
         }
@@ -104,7 +103,7 @@ static void send_to_syslog(int priority, const char *text)
     int length = snprintf(line, sizeof line, "<%d>singularity[%d]: (U=%u) ", priority, (int)getpid(),
                           (unsigned)getuid());
     if (length > 0) {
-        size_t size = append_escaped(line, (size_t)length, sizeof line, text);
+        size_t size = message_escaped(line, (size_t)length, sizeof line, text);
         (void)sendto(fd, line, size, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&address, sizeof address);
     }
     close(fd);
@@ -117,7 +116,7 @@ static void say(int level, const char *file, int number, const char *function, c
 
     if (level <= shown) {
         size_t used = append_header(line, sizeof line, level, file, number, function);
-        used = append_escaped(line, used, sizeof line - 1, text);
+        used = message_escaped(line, used, sizeof line - 1, text);
         line[used++] = '\n';
         (void)fd_write(STDERR_FILENO, line, used);
     }

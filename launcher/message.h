@@ -3,6 +3,7 @@
 #define SINGULARITY_MESSAGE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Levels of the family: -s shows FATAL only, -q hides INFO, -v shows VERBOSE, -d everything in the audit format. */
@@ -31,6 +32,10 @@ void message_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The audit format shows this effective id, of which the next lines tell; -1: the one that we have. */
 void message_as(int64_t uid);
+
+/* Appends text that may hold names from images and users: control characters are shown, not sent to the terminal, and so are those
+ * of eight bits, 0x80 to 0x9f, but for where they are a part of another character in UTF-8. Returns what is used; no end. */
+size_t message_escaped(char *line, size_t used, size_t size, const char *text);
 
 void message_at(int level, const char *file, int line, const char *function, const char *format, ...)
     __attribute__((format(printf, 5, 6)));

@@ -46,9 +46,9 @@ static _Noreturn void refuse(const struct starter *starter, const struct error *
     const struct image *image = &starter->images.image;
 
     privilege_forget(&starter->caller);
-    message_log("refused uid=%u gid=%u image=%.1024s file=%llu:%llu: %s", (unsigned)starter->caller.uid,
-                (unsigned)starter->caller.gid, starter->request.image, (unsigned long long)image->device,
-                (unsigned long long)image->inode, error->text);
+    message_log("refused uid=%u gid=%u file=%llu:%llu: %s (image=%.1024s)", (unsigned)starter->caller.uid,
+                (unsigned)starter->caller.gid, (unsigned long long)image->device, (unsigned long long)image->inode, error->text,
+                starter->request.image);
     message_syslog(false);
     stop(0, "%s", error->text);
 }
@@ -109,9 +109,9 @@ void starter_plan(struct starter *starter)
     if (starter->plan.join)
         starter->meeting_obstacle = meeting_prepare(&starter->meeting, &starter->plan, &starter->inputs);
     if (starter->config.audit_log)
-        message_log("launch uid=%u gid=%u image=%.1024s file=%llu:%llu", (unsigned)starter->caller.uid,
-                    (unsigned)starter->caller.gid, starter->request.image,
-                    (unsigned long long)starter->images.image.device, (unsigned long long)starter->images.image.inode);
+        message_log("launch uid=%u gid=%u file=%llu:%llu image=%.1024s", (unsigned)starter->caller.uid,
+                    (unsigned)starter->caller.gid, (unsigned long long)starter->images.image.device,
+                    (unsigned long long)starter->images.image.inode, starter->request.image); /* last what a user has named */
 }
 
 /* ---- from plan to root directory ---- */

@@ -28,7 +28,7 @@ pytest_plugins = ["package_sources", "registry_sources"]
 # What the tests see of the caller's environment, in upper case: how this machine trusts servers and gets packages, how
 # C is compiled, what is asked of the tests, and how pytest writes.
 KEPT = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_", "PIP_", "CURL_CA_", "REQUESTS_CA_")
-KEPT += ("MAKE", "CC", "CFLAGS", "CPPFLAGS", "LDFLAGS")
+KEPT += ("NODE_EXTRA_CA_", "MAKE", "CC", "CFLAGS", "CPPFLAGS", "LDFLAGS")
 KEPT += ("CORPUS", "WITHOUT_OPENAT2", "MUTATION_", "EXHAUSTIVE")
 KEPT += ("SINGULARITY_TEST_PREFIX", "SANITIZE", "TESTS_STRICT", "UPDATE_PLANS", "FUZZ_EXAMPLES", "HYPOTHESIS_", "CI")
 KEPT += ("PYTEST_", "TERM", "COLUMNS")

@@ -7,7 +7,8 @@
 #include "../descriptor.h"
 #include "inside.h"
 
-enum { MOUNTS_LIMIT = 256 };
+/* Users name mounts, too (FUSE), which are everybody's here: all of them together must fit into a plan. */
+enum { MOUNTS_LIMIT = 256, PATH_LIMIT = 1024 };
 
 static bool left_out(const char *path)
 {
@@ -24,13 +25,16 @@ static bool left_out(const char *path)
 const char *const *host_mounts(struct plan *plan)
 {
     static const char *found[MOUNTS_LIMIT + 1];
-    char line[3 * PATH_MAX], path[PATH_MAX];
+    char line[3 * PATH_MAX], path[PATH_LIMIT + 1];
     OWNED_FD info = openat(proc_fd(), "self/mountinfo", O_RDONLY | O_CLOEXEC);
     FILE *stream = info >= 0 ? fdopen(fd_give(&info), "r") : NULL;
     uint32_t count = 0;
+    bool begins = true;
 
     while (stream != NULL && count < MOUNTS_LIMIT && fgets(line, sizeof line, stream) != NULL) {
-        if (sscanf(line, "%*s %*s %*s %*s %4095s", path) != 1)
+        bool whole = begins && sscanf(line, "%*s %*s %*s %*s %1024s", path) == 1 && strlen(path) < PATH_LIMIT;
+        begins = strchr(line, '\n') != NULL; /* of a line that is longer than the buffer the rest is not another one */
+        if (!whole)
             continue;
         mountinfo_unescape(path);
         bool known = left_out(path);

@@ -205,7 +205,7 @@ int inside_open(int root, const char *path, int flags)
 
 int host_open(const char *path, int flags)
 {
-    return resolve(AT_FDCWD, path, flags, 0);
+    return resolve(AT_FDCWD, *path == '/' ? path : "", flags, 0);
 }
 
 int inside_parent(int root, const char *path, const char **name)

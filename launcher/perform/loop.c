@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,7 +38,7 @@ static bool is_loop_device(int fd)
 {
     struct stat status;
 
-    return fstat(fd, &status) == 0 && S_ISBLK(status.st_mode) && status.st_rdev >> 8 == 7;
+    return fstat(fd, &status) == 0 && S_ISBLK(status.st_mode) && major(status.st_rdev) == 7;
 }
 
 /* Is this device backed by our very file, in the same place? */

@@ -76,33 +76,42 @@ static bool served(const struct image *image, const struct config *config)
     return image->format != FORMAT_DIRECTORY && !policy_limited(config) && policy_served(image->fd);
 }
 
+/* Why the kernel may not mount this file system of an image, or NULL. */
+static const char *kernel_obstacle(const struct config *config, const struct partition *partition)
+{
+    if (partition->filesystem == FILESYSTEM_DIRECTORY || kernel_mounts(config, partition->filesystem))
+        return partition->no_kernel;
+    return partition->filesystem == FILESYSTEM_EXT ? "\"allow setuid-mount extfs = no\" in the configuration"
+                                                   : "\"allow setuid-mount squashfs\" in the configuration";
+}
+
+/* What of an overlay is mounted: a SIF's own overlay partition goes before its root file system. */
+static const struct partition *overlay_partition(const struct image *overlay)
+{
+    return overlay->overlay_count > 0 ? &overlay->overlays[0] : &overlay->root;
+}
+
 /* Why the kernel may not do for this user what the launch needs, or NULL. */
 static const char *setuid_obstacle(const struct plan_inputs *inputs)
 {
     const struct config *config = inputs->config;
     const struct image *image = inputs->image;
+    const char *why = config->allow_setuid ? kernel_obstacle(config, &image->root) : "\"allow setuid = no\" in the configuration";
 
-    if (!config->allow_setuid)
-        return "\"allow setuid = no\" in the configuration";
-    if (image->format != FORMAT_DIRECTORY && !kernel_mounts(config, image->root.filesystem))
-        return image->root.filesystem == FILESYSTEM_EXT ? "\"allow setuid-mount extfs = no\" in the configuration"
-                                                        : "\"allow setuid-mount squashfs\" in the configuration";
-    if (image->root.no_kernel != NULL)
-        return image->root.no_kernel;
+    for (uint32_t i = 0; why == NULL && i < image->overlay_count; i++)
+        why = kernel_obstacle(config, &image->overlays[i]);
+    if (why != NULL)
+        return why;
     if (served(image, config))
         return "the image lies in a FUSE file system";
-    if (image->overlay_count > 0 && !config->setuid_extfs)
-        return "the image's overlay partition: \"allow setuid-mount extfs = no\" in the configuration";
     if (image->format == FORMAT_DIRECTORY && (inputs->request->overlay_count > 0 || inputs->request->writable_tmpfs))
         return "an overlay on a directory: " DIRECTORY_LAYER;
     for (uint32_t i = 0; i < inputs->request->overlay_count; i++) {
         const struct image *overlay = &inputs->overlays[i];
         if (overlay->format == FORMAT_DIRECTORY)
             return "an overlay directory: " DIRECTORY_LAYER;
-        if (!kernel_mounts(config, overlay->root.filesystem))
-            return "an overlay image that the configuration keeps from the kernel";
-        if (overlay->root.no_kernel != NULL)
-            return overlay->root.no_kernel;
+        if ((why = kernel_obstacle(config, overlay_partition(overlay))) != NULL)
+            return why;
         if (served(overlay, config))
             return "an overlay image in a FUSE file system";
     }
@@ -214,7 +223,7 @@ static bool overlay_parts(struct plan *plan, const struct plan_inputs *inputs, s
                          inputs->config->path);
     for (uint32_t i = request->overlay_count; i-- > 0;) { /* the first named is topmost */
         const struct image *overlay = &inputs->overlays[i];
-        const struct partition *partition = overlay->overlay_count > 0 ? &overlay->overlays[0] : &overlay->root;
+        const struct partition *partition = overlay_partition(overlay);
         bool writable = !(request->overlay[i].number & OVERLAY_READONLY) && partition->filesystem != FILESYSTEM_SQUASHFS;
         if (writable && (plan->writable_part > 0 || request->writable_tmpfs))
             return error_set(error, 0, "overlay %s: only one overlay of a launch can be writable (append :ro to the others)",

@@ -43,12 +43,12 @@ static unsigned gid_inside(const struct plan *plan, const struct plan_inputs *in
 
 /* ---- for people ---- */
 
-/* Some names are an image's: control characters are shown, not sent to the terminal. */
+/* Some names are an image's, or others have made them. */
 static void put_plain(FILE *file, const char *text, const char *end)
 {
-    for (const unsigned char *byte = (const unsigned char *)text; *byte != '\0'; byte++)
-        fprintf(file, *byte < 0x20 || *byte == 0x7f ? "\\x%02x" : "%c", *byte);
-    fputs(end, file);
+    char shown[4 * PATH_MAX + 5];
+
+    fprintf(file, "%.*s%s", (int)message_escaped(shown, 0, sizeof shown, text), shown, end);
 }
 
 static void print_text(const struct plan *plan, const struct plan_inputs *inputs, FILE *file)
@@ -64,10 +64,13 @@ static void print_text(const struct plan *plan, const struct plan_inputs *inputs
         fprintf(file, "join: %s (", plan->join ? "yes" : "no");
         put_plain(file, plan->join_reason, ")\n");
     }
-    for (uint32_t i = 0; i < plan->part_count; i++)
-        fprintf(file, "root: %s %s, offset %llu, %s, by %s (%s)\n", filesystem_names[plan->parts[i].partition.filesystem],
-                plan->parts[i].source, (unsigned long long)plan->parts[i].partition.offset,
-                plan->parts[i].writable ? "writable" : "read-only", way_names[plan->parts[i].way], plan->parts[i].reason);
+    for (uint32_t i = 0; i < plan->part_count; i++) {
+        const struct part *part = &plan->parts[i];
+        fprintf(file, "root: %s ", filesystem_names[part->partition.filesystem]);
+        put_plain(file, part->source, "");
+        fprintf(file, ", offset %llu, %s, by %s (%s)\n", (unsigned long long)part->partition.offset,
+                part->writable ? "writable" : "read-only", way_names[part->way], part->reason);
+    }
     fprintf(file, "layer: %s (%s)\n", layer_names[plan->layer], plan->layer_reason);
     for (uint32_t i = 0; i < plan->step_count; i++) {
         const struct step *step = &plan->steps[i];

@@ -72,7 +72,8 @@ static void add_library(struct plan *plan, const struct request_entry *library, 
         if ((library->number & LIBRARY_OBJECT) || library->number >> LIBRARY_SET != 0)
             step->flags |= STEP_LIBRARY;
     } else if (plan->dev_staged) {
-        plan_add(plan, STEP_BIND, library->first, library->second, STEP_NOEXEC, option);
+        plan_add(plan, STEP_BIND, library->first, library->second,
+                 STEP_NOEXEC | (flags & (STEP_ROOT_OWNED | STEP_ROOT_NAMED)), option);
     }
 }
 

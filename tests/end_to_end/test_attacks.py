@@ -1,6 +1,7 @@
 """Attacks that once got past the starter, and their sisters: links in overlays, layers that open directories of others,
 descriptors of the launcher, places that only look allowed."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import ordinary_user
 import pytest
 from images import Images, Partition, extfs, squashfs, tool, write, write_sif
 from launch_requests import request_for
@@ -16,6 +18,7 @@ from test_starter import call
 
 pytestmark = pytest.mark.needs("root")
 
+LOOP_CTL_REMOVE = 0x4C81
 EXTFS_ALLOWED = "allow setuid-mount extfs = yes\n"
 
 
@@ -472,3 +475,181 @@ def test_what_the_starter_works_in_is_no_image(launch: Launcher) -> None:
     result = launch("exec", *words, launch.prefix, "/usr/bin/ls", "/var/singularity", "/var/singularity/mnt").ok()
     assert "mnt" in result.lines, str(result)
     assert "part0" not in result.lines, str(result)
+
+
+# ---- R-I4, R-C4: what the kernel may mount goes by the partition that is mounted ----
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.needs("mke2fs", "overlay", "fuse", "fuse2fs")
+@pytest.mark.parametrize("readonly", [False, True], ids=["rw", "ro"])
+def test_the_kernel_mounts_no_ext3_of_an_overlay_that_is_a_sif(
+    launch: Launcher, images: Images, directory: Path, *, readonly: bool
+) -> None:
+    """R-I4: the squashfs beside it, which the kernel may mount, does not speak for the partition that is used."""
+    tree = linked(directory / "overlay", {}, launch)
+    write(tree / "upper/mark", "of the overlay\n")
+    data = extfs(give(tree, launch), directory / "overlay.ext3", mebibytes=8).read_bytes()
+    parts = [Partition(data=images.squashfs().read_bytes()), Partition(data=data, filesystem=2, kind=4)]
+    sif = give(write_sif(directory / "overlay.sif", parts), launch)
+    option = f"{sif}:ro" if readonly else str(sif)
+    script = "readlink /proc/self/ns/user; cat /mark"
+    for text, allowed in (("", False), (EXTFS_ALLOWED, True)):
+        result = launch.configured(text)("exec", "--overlay", option, images.sif, "sh", "-c", script).ok()
+        namespace, mark = result.lines
+        assert mark == "of the overlay"
+        assert (namespace == os.readlink("/proc/self/ns/user")) == allowed, str(result)
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.needs("mke2fs", "overlay", "fuse", "fuse2fs", "squashfuse")
+def test_the_kernel_mounts_no_squashfs_partition_where_only_ext3_is_allowed(
+    launch: Launcher, images: Images, directory: Path
+) -> None:
+    """R-I4: an overlay partition that is a squashfs, in a SIF whose root file system is an ext3."""
+    root = extfs(images.sandbox, directory / "root.ext3", mebibytes=24).read_bytes()
+    parts = [
+        Partition(data=root, filesystem=2),
+        Partition(data=images.squashfs().read_bytes(), kind=4),
+    ]
+    sif = write_sif(directory / "both.sif", parts)
+    for squash, allowed in (("no", False), ("yes", True)):
+        limited = launch.configured(f"{EXTFS_ALLOWED}allow setuid-mount squashfs = {squash}\n")
+        result = limited("exec", sif, "readlink", "/proc/self/ns/user").ok()
+        assert (result.out.strip() == os.readlink("/proc/self/ns/user")) == allowed, str(result)
+
+
+# ---- R-I9: devices ----
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.parametrize("name", ["openmpi", "ucx"])
+def test_a_forged_library_of_an_mpi_is_not_shown_as_a_device(
+    launch: Launcher, images: Images, directory: Path, name: str
+) -> None:
+    """R-I9: below /dev, too, it must be root who has named it; a link of the user's leads anywhere."""
+    mine = directory / "mine"
+    mine.mkdir()
+    write(mine / "secret", "shown\n")
+    place = Path(f"/dev/shm/attack-{os.getpid()}")
+    place.mkdir()
+    try:
+        (place / name).symlink_to(mine)
+        give(place, launch)
+        there = os.fsencode(place / name)
+        limited = launch.configured("user bind control = no\n")
+        octets = request_for(images.sif, ("contain", True), ("library", (MPI, there, there)))
+        result = call(limited, [b"sexec", b"5", b"cat", b"/proc/self/mountinfo", there + b"/secret"], octets=octets)
+        assert "/dev/shm" in result.out, str(result)
+        assert "shown" not in result.lines, str(result)
+    finally:
+        shutil.rmtree(place)
+
+
+# ---- R-I8: overlays in a mount namespace of the user's own ----
+
+
+def stand_in_an_own_namespace(image: Path, home: Path) -> None:
+    """As the user: serves the image, lays an overlay over it in a namespace of her own, and stands in there."""
+    for name in ("served", "lower", "seen"):
+        (home / name).mkdir()
+    subprocess.run(["squashfuse", image, home / "served"], check=True, timeout=20)
+    (home / "served").stat()  # an overlay takes its mode from what is known of it
+    command = f"mount -t overlay overlay -o lowerdir={home}/served:{home}/lower {home}/seen && echo && exec sleep 3"
+    words = ["unshare", "-Urm", "--propagation", "private", "sh", "-c", command]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"\n"
+        os.chdir(f"/proc/{process.pid}/root{home}/seen")
+        process.returncode = 0  # it goes on, and is not waited for here
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.needs("fuse", "squashfuse", "overlay")
+@pytest.mark.parametrize("limit", ["", "limit container owners = root\n", "limit container groups = root\n"])
+def test_no_overlay_is_found_by_the_current_directory(
+    launch: Launcher, images: Images, directory: Path, limit: str
+) -> None:
+    """R-I8: a name without its place is looked up where the caller stands, in another mount namespace, and there lies
+    as root's, and in no FUSE file system, what a server of the user's makes up."""
+    for name in ("inner", "outer"):
+        (directory / name).mkdir()
+    write(directory / "inner/mark", "of the overlay\n")
+    squashfs(directory / "inner", directory / "outer/rooted")
+    outer = squashfs(directory / "outer", directory / "outer.squashfs")
+    octets = request_for(images.sif, ("overlay", (1, b"rooted", b"")))
+    before = [lambda: stand_in_an_own_namespace(outer, launch.home_inside)]
+    result = call(launch.configured(limit), [b"sexec", b"5", b"cat", b"/mark"], octets=octets, before=before)
+    result.refused("rooted")
+
+
+# ---- what others see and wait for ----
+
+
+def test_no_control_character_of_an_image_reaches_the_terminal(
+    launch: Launcher, images: Images, directory: Path
+) -> None:
+    """R-P3: nor the 8-bit ones, which terminals take for the beginning of an order, alone or as UTF-8 has them; words
+    of other languages stay what they are."""
+    orders = (b"\x1b[31m", "\u009b31m".encode(), b"\x9b31m", "\u009d0;title\u009c".encode(), b"\x7f")
+    words = "grün \u201czitiert\u201d \u0440\u0443\u0441 漢字"
+    for number, order in enumerate(orders):
+        tree = images.oci_tree(directory / f"image-{number}", "", "")
+        text = b"USER=\nWORKDIR=relative " + order + words.encode() + b"\n"
+        write(tree / ".singularity.d/oci-start", text)
+        result = launch("exec", "--compat", tree, "true")
+        assert b"is not used" in result.stderr, str(result)
+        assert order not in result.stderr, repr(result.stderr)
+        assert words.encode() in result.stderr, repr(result.stderr)
+        named = directory / os.fsdecode(b"named " + order.replace(b"/", b"") + words.encode())
+        named.symlink_to(tree)
+        write(tree / ".singularity.d/oci-start", text.replace(b"relative", b"/absolute"))
+        shown = launch("exec", "--compat", "--dry-run", named, "true")
+        assert shown.status == 0, str(shown)
+        assert order not in shown.stdout + shown.stderr, repr(shown.stdout)
+        assert shown.stdout.count(words.encode()) >= 2, repr(shown.stdout)
+
+
+@pytest.mark.modes("suid", "root")
+@pytest.mark.needs("loop")
+def test_loop_devices_above_255_are_used(launch: Launcher, images: Images, directory: Path) -> None:
+    """R-I3: their numbers have more than eight bits, and where there are more, images meet at one of those."""
+    limited = launch.configured("max loop devices = 65536\n")
+    for number in range(4):
+        copy = directory / f"image-{number}.sif"
+        shutil.copy(images.sif, copy)
+        copy.chmod(0o755)
+        try:
+            limited("exec", copy, "true").ok()
+        finally:
+            remove_loop_devices_above_255()
+
+
+def remove_loop_devices_above_255() -> None:
+    with Path("/dev/loop-control").open("rb") as control:
+        for place in Path("/sys/block").glob("loop*"):
+            if int(place.name.removeprefix("loop")) > 255:
+                with contextlib.suppress(OSError):  # in use
+                    fcntl.ioctl(control, LOOP_CTL_REMOVE, int(place.name.removeprefix("loop")))
+
+
+@pytest.mark.modes("suid", "userns")
+def test_mounts_of_other_users_keep_nobody_from_launching(launch: Launcher, images: Images, directory: Path) -> None:
+    """R-I9: with "mount hostfs", whatever the names of file systems that others have mounted."""
+
+    def crowd() -> None:
+        place = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+        room = 4095 - len(str(directory))
+        while room > 255:
+            os.mkdir("x" * 240, dir_fd=place)
+            place = os.open("x" * 240, os.O_PATH | os.O_DIRECTORY, dir_fd=place)
+            room -= 241
+        os.chdir(place)
+        for number in range(256):
+            name = f"{number:03}".ljust(room - 1, "y")
+            os.mkdir(name)
+            ordinary_user.mount("tmpfs", name, "tmpfs")
+        os.chdir("/")
+
+    crowded = launch.configured("mount hostfs = yes\n").changed(as_root=[crowd])
+    crowded("exec", images.sandbox, "echo", "ran").ok()

@@ -178,6 +178,14 @@ def test_refusals_and_launches_reach_syslog(launch: Launcher, images: Images, di
         assert re.match(r"<8\d>", text), "facility authpriv"
         assert "refused" in text
         assert "allow container dir" in text
+        deep = directory.joinpath("x file=1:1", *["\n" * 200] * 4)  # a name that says something else, and is long
+        deep.mkdir(parents=True)
+        (deep / "link").symlink_to(images.sandbox)
+        known = images.sandbox.stat()
+        for launcher in (audited, refusing):
+            launcher("exec", deep / "link", "true")
+            text = log.recv(4096).decode()
+            assert re.search(r"file=(\S+?:\d+)", text).group(1) == f"{known.st_dev}:{known.st_ino}", text  # type: ignore[union-attr]
 
 
 @pytest.mark.needs("root")
