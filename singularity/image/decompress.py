@@ -59,24 +59,58 @@ def _library(name: str, package: str) -> ctypes.CDLL:
         raise ToolError(f"{name} not found, needed to read the squashfs", hint=f"install {package}") from error
 
 
-def _zstd() -> Decompress:
+def _zstd_library() -> ctypes.CDLL:
     library = _library("libzstd.so.1", "libzstd1, or zstd")
-    library.ZSTD_decompress.restype = ctypes.c_size_t
-    library.ZSTD_findFrameCompressedSize.restype = ctypes.c_size_t
     library.ZSTD_isError.argtypes = [ctypes.c_size_t]
+    library.ZSTD_decompress.restype = ctypes.c_size_t
+    library.ZSTD_createDStream.restype = ctypes.c_void_p
+    library.ZSTD_freeDStream.argtypes = [ctypes.c_void_p]
+    library.ZSTD_decompressStream.argtypes = [ctypes.c_void_p, ctypes.POINTER(_Bytes), ctypes.POINTER(_Bytes)]
+    library.ZSTD_decompressStream.restype = ctypes.c_size_t
+    return library
+
+
+class _Bytes(ctypes.Structure):
+    """ZSTD_inBuffer and ZSTD_outBuffer."""
+
+    _fields_ = (("at", ctypes.c_void_p), ("size", ctypes.c_size_t), ("position", ctypes.c_size_t))
+
+
+def _zstd() -> Decompress:
+    library = _zstd_library()
 
     def decompress(data: bytes, limit: int) -> bytes:
-        """The first frame alone: in a layer the next one, and a part of the table of contents, may come behind it."""
-        frame = library.ZSTD_findFrameCompressedSize(data, ctypes.c_size_t(len(data)))
-        if library.ZSTD_isError(frame):
-            raise ImageError(_DAMAGED)
         buffer = ctypes.create_string_buffer(limit)
-        size = library.ZSTD_decompress(buffer, ctypes.c_size_t(limit), data, ctypes.c_size_t(frame))
+        size = library.ZSTD_decompress(buffer, ctypes.c_size_t(limit), data, ctypes.c_size_t(len(data)))
         if library.ZSTD_isError(size):
             raise ImageError(_DAMAGED)
         return buffer.raw[:size]
 
     return decompress
+
+
+def zstd_beginning(data: bytes, size: int) -> bytes:
+    """The first `size` bytes of a zstd frame, or all of it where it has fewer; what comes behind it is not looked at.
+
+    Raises ImageError for what is damaged in them, and ToolError.
+    """
+    library = _zstd_library()
+    found = ctypes.create_string_buffer(size)
+    output = _Bytes(ctypes.addressof(found), size, 0)
+    given = _Bytes(ctypes.cast(data, ctypes.c_void_p), len(data), 0)
+    stream = library.ZSTD_createDStream()
+    if not stream:
+        raise MemoryError
+    try:
+        wanted = 1  # 0: the frame has ended
+        while wanted and output.position < size:
+            before = output.position, given.position
+            wanted = library.ZSTD_decompressStream(stream, ctypes.byref(output), ctypes.byref(given))
+            if library.ZSTD_isError(wanted) or before == (output.position, given.position):
+                raise ImageError("damaged zstd in a layer")
+    finally:
+        library.ZSTD_freeDStream(stream)
+    return found.raw[: output.position]
 
 
 def _lz4() -> Decompress:

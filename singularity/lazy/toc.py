@@ -33,8 +33,7 @@ _TABLE_NAME = b"stargz.index.json"
 _TABLE_LIMIT = 16 << 20  # bytes of a table, as of any JSON (security requirement P4)
 _CHUNK_LIMIT = 64 << 20  # bytes that must be read at once
 _STORED_LIMIT = 2 * _CHUNK_LIMIT  # bytes of a blob that such a part may take, with the headers that follow it
-_SPARE = 1 << 16  # bytes that a compressed part may have behind what is wanted of it
-_GZIP, _ZSTD = 31, 6  # the windows of zlib; the number of zstd in a squashfs
+_GZIP = 31  # the windows of zlib
 _SECOND = 10**9
 _KINDS = {
     "dir": Kind.DIRECTORY,
@@ -119,7 +118,7 @@ def read(blob: Ranges, descriptor: Descriptor, name: str) -> Table:
         if prefix := _chunked(said):
             digest = digests.parse(said[f"{prefix}checksum"])
             end, text = _of_zstd(blob, descriptor.size, said[f"{prefix}position"], digest, name)
-            table = Table(name, blob, _unzstd)
+            table = Table(name, blob, decompress.zstd_beginning)
         else:
             end, text = _of_gzip(blob, descriptor.size, digests.parse(said[ESTARGZ]), name)
             table = Table(name, blob, _gunzip)
@@ -156,7 +155,7 @@ def _of_zstd(blob: Ranges, size: int, place: str, digest: Digest, name: str) -> 
     data = blob.fetch(offset, length)
     if not digest.names(data):
         raise ImageError(f"{name}: its table of contents is not what {digest} names", hint="damaged?")
-    return offset, _unzstd(data, whole)
+    return offset, decompress.zstd_beginning(data, whole)
 
 
 def _gunzip(data: bytes, size: int) -> bytes:
@@ -164,10 +163,6 @@ def _gunzip(data: bytes, size: int) -> bytes:
         return zlib.decompressobj(_GZIP).decompress(data, size)
     except zlib.error as error:
         raise ImageError("damaged gzip in a layer") from error
-
-
-def _unzstd(data: bytes, size: int) -> bytes:
-    return decompress.decompressor(_ZSTD)(data, size + _SPARE)
 
 
 def _entries(text: bytes, table: Table, end: int) -> Iterator[Entry]:

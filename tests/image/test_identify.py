@@ -75,7 +75,7 @@ def test_what_is_neither_file_nor_directory_is_refused_without_waiting(tmp_path:
     for path in (pipe, Path("/dev/zero")):
         with pytest.raises(ImageError, match=f"^{path}: neither a file nor a directory$"):
             identify(path)
-    with pytest.raises(FileError, match="nowhere: No such file or directory"):
+    with pytest.raises(FileError, match="nowhere: no such image"):
         identify(tmp_path / "nowhere")
 
 

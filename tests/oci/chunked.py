@@ -45,14 +45,25 @@ class _Parts:
     """What has been compressed so far, a member or a frame for each part."""
 
     compress: Any
+    joined: bool = False  # a part of a file goes on with what is behind it, up to the next one
     stored: bytearray = field(default_factory=bytearray)
     tar: bytearray = field(default_factory=bytearray)
+    pending: bytearray = field(default_factory=bytearray)
 
-    def add(self, data: bytes) -> tuple[int, int]:
-        offset = len(self.stored)
+    def add(self, data: bytes, *, of_file: bool = False) -> tuple[int, int]:
         self.tar += data
-        self.stored += self.compress(data)
+        if of_file or not self.joined:
+            self.finish()
+        offset = len(self.stored)
+        self.pending += data
+        if not self.joined:
+            self.finish()
         return offset, len(self.stored)
+
+    def finish(self) -> None:
+        if self.pending:
+            self.stored += self.compress(bytes(self.pending))
+            self.pending.clear()
 
 
 def estargz(tar: bytes, *, chunk: int = 1 << 20) -> Chunked:
@@ -72,9 +83,10 @@ def estargz(tar: bytes, *, chunk: int = 1 << 20) -> Chunked:
 
 def zstd_chunked(tar: bytes, *, chunk: int = 1 << 20, with_ends: bool = True) -> Chunked:
     """The files of a tar archive as a zstd:chunked layer."""
-    parts = _Parts(_zstd)
+    parts = _Parts(_zstd, joined=not with_ends)
     table = _table(tar, parts, chunk, with_ends=with_ends)
     parts.add(bytes(1024))
+    parts.finish()
     text = json.dumps({"version": 1, "entries": table}).encode()
     compressed = _zstd(text)
     offset = len(parts.stored) + 8
@@ -87,7 +99,9 @@ def zstd_chunked(tar: bytes, *, chunk: int = 1 << 20, with_ends: bool = True) ->
 
 
 def zstd_chunked_by_stargz(tar: bytes, *, chunk: int = 1 << 20) -> Chunked:
-    """As the stargz snapshotter writes it: without the ends of parts, and with the digest of the table's text, too."""
+    """As the stargz snapshotter writes it: without the ends of parts, which go on with the headers of what follows,
+    and with the digest of the table's text, too.
+    """
     made = zstd_chunked(tar, chunk=chunk, with_ends=False)
     offset, length, *_ = map(int, made.annotations[POSITION].split(":"))
     compressed = made.stored[offset : offset + length]
@@ -120,7 +134,7 @@ def _table(tar: bytes, parts: _Parts, size: int, *, with_ends: bool) -> list[dic
                 zeros = with_ends and not piece.strip(b"\0")
                 if zeros:
                     place["chunkType"] = "zeros"
-                offset, end = parts.add(piece)
+                offset, end = parts.add(piece, of_file=True)
                 place["offset"] = offset
                 if with_ends:
                     entry["endOffset"] = end  # of the file, whatever it has of parts
