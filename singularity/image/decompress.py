@@ -97,7 +97,7 @@ def zstd_beginning(data: bytes, size: int) -> bytes:
     library = _zstd_library()
     found = ctypes.create_string_buffer(size)
     output = _Bytes(ctypes.addressof(found), size, 0)
-    given = _Bytes(ctypes.cast(data, ctypes.c_void_p), len(data), 0)
+    given = _Bytes(ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p), len(data), 0)
     stream = library.ZSTD_createDStream()
     if not stream:
         raise MemoryError
