@@ -110,7 +110,7 @@ void privilege_raise(const char *what, enum privilege privilege)
     message_debug("Raising privilege (U=%u): %s", (unsigned)user, what);
     if (!raisable)
         return;
-    if (setresuid((uid_t)-1, 0, (uid_t)-1) < 0)
+    if (privilege != PRIVILEGE_NAMESPACES && setresuid((uid_t)-1, 0, (uid_t)-1) < 0)
         stop(errno, "raise privilege for %s", what);
     hide();
     uint64_t set = privilege == PRIVILEGE_OVERLAY ? overlay_set : privilege == PRIVILEGE_NETWORK ? network_set : mount_set;
@@ -124,6 +124,7 @@ void privilege_drop(void)
     if (raisable) {
         if (setresuid((uid_t)-1, user, (uid_t)-1) < 0)
             stop(errno, "drop privilege");
+        capabilities_set(0, mount_set | overlay_set | network_set | end_set, 0);
         hide();
         user_verify();
         message_as(0); /* told only now: nothing is written while it is raised */

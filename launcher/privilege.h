@@ -15,9 +15,10 @@
 
 #include "caller.h"
 
-/* What is raised: enough to mount; the rights over files that an overlay keeps of the one who mounts it; or enough for
- * the loopback interface of a new network namespace. */
-enum privilege { PRIVILEGE_MOUNT, PRIVILEGE_OVERLAY, PRIVILEGE_NETWORK };
+/* What is raised: enough to mount; the rights over files that an overlay keeps of the one who mounts it; enough for the
+ * loopback interface of a new network namespace; or, under the user's own id, which the kernel counts them for, enough to
+ * make namespaces. */
+enum privilege { PRIVILEGE_MOUNT, PRIVILEGE_OVERLAY, PRIVILEGE_NETWORK, PRIVILEGE_NAMESPACES };
 
 /* Becomes the caller, at the very start. True when privilege can be raised: a setuid root program run by a user. */
 bool privilege_begin(void);

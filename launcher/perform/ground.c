@@ -32,7 +32,7 @@ static void loopback_up(void)
 
 void perform_unshare(int flags, const char *why_not)
 {
-    if (flags != 0 && PRIVILEGE_RAISED("unshare", PRIVILEGE_MOUNT, unshare(flags)) < 0)
+    if (flags != 0 && PRIVILEGE_RAISED("unshare", PRIVILEGE_NAMESPACES, unshare(flags)) < 0)
         stop(errno, "%s", why_not);
 }
 

@@ -39,8 +39,8 @@ static bool id_matches(const char *file, const char *text, uint32_t id)
 bool policy_home(uid_t uid, const char *home)
 {
     char line[4096], *rest, *fields[6];
-    bool known = false, same = false;
     FILE *stream = fopen("/etc/passwd", "re");
+    bool known = stream == NULL, same = false; /* what cannot be read names nobody's */
 
     while (stream != NULL && !known && fgets(rest = line, sizeof line, stream) != NULL) {
         for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)

@@ -19,6 +19,7 @@ from test_starter import call
 pytestmark = pytest.mark.needs("root")
 
 LOOP_CTL_REMOVE = 0x4C81
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 EXTFS_ALLOWED = "allow setuid-mount extfs = yes\n"
 
 
@@ -653,3 +654,45 @@ def test_mounts_of_other_users_keep_nobody_from_launching(launch: Launcher, imag
 
     crowded = launch.configured("mount hostfs = yes\n").changed(as_root=[crowd])
     crowded("exec", images.sandbox, "echo", "ran").ok()
+
+
+def become_root_of_all_ids() -> None:
+    """In a user namespace that has all ids, where root's setuid programs work, and limits of its own."""
+    process, (reading, writing) = os.getpid(), os.pipe()
+    if os.fork() == 0:
+        os.read(reading, 1)
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{process}/{name}").write_text("0 0 4294967295")
+        os._exit(0)
+    ordinary_user.unshare(CLONE_NEWUSER)
+    os.write(writing, b"x")
+    os.wait()
+    ordinary_user.unshare(CLONE_NEWNS)
+
+
+@pytest.mark.modes("suid")
+def test_namespaces_count_for_the_user_who_starts_them(launch: Launcher, images: Images) -> None:
+    """R-B1: who starts many containers meets a limit of his own: root and all others make namespaces as before."""
+    program = launch.argv(
+        "exec", "--no-home", "--no-mount", "sys,cwd,tmp", images.sandbox, "sh", "-c", "cat /proc/self/uid_map; sleep 60"
+    )
+    user = ["--reuid", str(launch.account.uid), "--regid", str(launch.account.gid), "--clear-groups"]
+    script = (
+        'for i in 1 2 3 4 5 6; do setpriv "$@" </dev/null & all="$all $!"; done; read go;'
+        "echo 5 > /proc/sys/user/max_mnt_namespaces; unshare -m echo others; kill -9 $all"
+    )
+    with subprocess.Popen(
+        ["sh", "-c", script, "sh", *user, *program],
+        env=launch.environment({}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        preexec_fn=become_root_of_all_ids,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        shown = [process.stdout.readline().split() for _ in range(6)]
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        others = process.stdout.readline()
+    assert shown == [[b"0", b"0", b"4294967295"]] * 6, "the setuid program made them, and no user namespace"
+    assert others == b"others\n"
