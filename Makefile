@@ -30,6 +30,18 @@ WARNINGS = -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-pro
 PLAIN_HARDENING = -O2 -D_FORTIFY_SOURCE=3 -fstack-protector-strong
 HARDENING = $(PLAIN_HARDENING)
 LINKING = -static-pie -Wl,-z,relro,-z,now
+# With musl, where its compiler is: a program starts in a fifth of the time and is a fifth as large (docs/performance.md).
+# LIBC=system, or another CC, takes the C library that CC has. The kernel's headers come after musl's own.
+LIBC = $(if $(filter gcc,$(CC)),musl,system)
+PROGRAM_CC = $(CC)
+ifeq ($(LIBC)$(SANITIZE)$(FUZZ)$(ANALYZE),musl)
+MUSL := $(shell sed -n 's|.*-specs "\(.*\)/musl-gcc.specs".*|\1|p' "$$(command -v musl-gcc)" 2>/dev/null)
+MULTIARCH := $(shell $(CC) -print-multiarch)
+endif
+ifneq ($(and $(MUSL),$(wildcard $(MUSL)/libc.a)),)
+PROGRAM_CC = musl-gcc $(addprefix -idirafter ,/usr/include /usr/include/$(MULTIARCH))
+LINKING = -static -nostartfiles -Wl,-pie,--no-dynamic-linker,-z,text,-z,relro,-z,now $(addprefix $(MUSL)/,rcrt1.o crti.o crtn.o)
+endif
 ifdef SANITIZE
 HARDENING = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -DSANITIZED
 LINKING = -pie
@@ -54,9 +66,9 @@ else
 PATHS = -DLIBEXECDIR='"$(LIBEXECDIR)"' -DSYSCONFDIR='"$(SYSCONFDIR)"' -DCONFIG_PATH='"$(SYSCONFDIR)/singularity.conf"' \
         -DCONTAINER_DIR='"$(CONTAINER_DIR)"' -DPYTHON_PATH='"$(LIBEXECDIR)/python/bin/python3"'
 endif
-COMPILE = $(CC) -std=gnu17 -fPIE -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(PATHS) -Ilauncher \
+COMPILE = $(PROGRAM_CC) -std=gnu17 -fPIE -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(PATHS) -Ilauncher \
           $(HARDENING) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
-LINK = $(CC) -fPIE $(HARDENING) $(LINKING) $(LDFLAGS)
+LINK = $(PROGRAM_CC) -fPIE $(HARDENING) $(LINKING) $(LDFLAGS)
 
 MAINS = launcher/singularity.c launcher/sexec.c launcher/sexec_suid.c launcher/sexec_judge.c
 # In the setuid program these stand in for what it does without; elsewhere the archive has the real ones.
@@ -110,12 +122,12 @@ GIVE_BACK = if [[ $$EUID == 0 && ! -O Makefile ]]; then chown -hR --reference=Ma
 
 setup: ## system packages (as root; otherwise names the missing ones) and the private environment build/venv
 	@scripts/check-checkout
-	@scripts/setup-system python build images tests
+	@scripts/setup-system python build musl images tests
 	@scripts/setup-python $(VENV)
 
 build: ## compile the launcher into build/
 	@scripts/check-checkout
-	@scripts/setup-system build
+	@scripts/setup-system build --wanted musl
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher
 
@@ -180,7 +192,7 @@ spank-where-slurm-is:
 
 demo: ## bootstrap Debian into build/demo/debian.sif and run programs in it as an ordinary user
 	@scripts/check-checkout
-	@scripts/setup-system python build images
+	@scripts/setup-system python build images --wanted musl
 	@scripts/demo
 	@$(GIVE_BACK)
 
@@ -293,7 +305,7 @@ INSTALL = mkdir -p build && flock build/install.lock env \
 
 install: ## install into PREFIX (below DESTDIR, for packagers); as root with the SUID starter; APPTAINER_LINK=yes
 	@scripts/check-checkout
-	@scripts/setup-system python build $(if $(DESTDIR),,$(if $(filter 0,$(shell id -u)),--wanted images))
+	@scripts/setup-system python build --wanted musl $(if $(DESTDIR),,$(if $(filter 0,$(shell id -u)),images))
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher spank-where-slurm-is
 	@$(INSTALL) install

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -56,21 +57,27 @@ static void compare(void)
 #include "config.def"
 }
 
+static bool parse(const void *bytes, size_t size, bool enforced, struct config *into, struct error *error)
+{
+    memset(into, 0, offsetof(struct config, text_store));
+    return config_parse("x.conf", bytes, size, enforced, into, error);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct error error = {0};
 
     message_begin(LEVEL_FATAL, false);
-    if (!config_parse("x.conf", (const char *)data, size, true, &config, &error)) {
+    if (!parse(data, size, true, &config, &error)) {
         assert(error.text[0] != '\0');
         return 0;
     }
     assert(error.text[0] == '\0');
-    assert(config_parse("x.conf", (const char *)data, size, false, &again, &error));
+    assert(parse(data, size, false, &again, &error));
     compare();
     size_t length = write_out();
     if (length <= CONFIG_SIZE_LIMIT) {
-        assert(config_parse("x.conf", text, length, true, &again, &error));
+        assert(parse(text, length, true, &again, &error));
         compare();
     }
     return 0;

@@ -55,6 +55,7 @@ static void check_round_trip(const struct request *request)
         assert(error.text[0] != '\0');
         return;
     }
+    memset(&back, 0, offsetof(struct request, text_store));
     assert(request_decode(encoded, size, &back, &error));
     assert(request_encode(&back, again, sizeof again, &error) == size && memcmp(encoded, again, size) == 0);
 }

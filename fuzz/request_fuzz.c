@@ -2,6 +2,7 @@
 #include "request.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -13,6 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct error error = {0};
 
+    memset(&request, 0, offsetof(struct request, text_store));
     if (request_decode(data, size, &request, &error)) {
         assert(request_encode(&request, again, sizeof again, &error) == size);
         assert(memcmp(again, data, size) == 0);

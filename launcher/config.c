@@ -265,10 +265,8 @@ static bool lines_read(struct config *config, size_t size, bool enforced, struct
     return true;
 }
 
-/* Clears all but the text store: its pages stay untouched until they are needed. */
 static bool config_begin(const char *name, struct config *config, struct error *error)
 {
-    memset(config, 0, offsetof(struct config, text_store));
     if (strlen(name) >= sizeof config->path)
         return error_set(error, ENAMETOOLONG, "%.400s", name);
     memcpy(config->path, name, strlen(name));

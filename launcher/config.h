@@ -38,8 +38,9 @@ struct config {
     char text_store[CONFIG_SIZE_LIMIT + 1]; /* the file; values point into it */
 };
 
-/* Reads the file. `enforced` (SUID mode): the file and every directory above it must belong to root and be writable
- * by root only, none may be a symbolic link, the file must be a regular one with one link, and hold nothing unknown;
+/* Reads the file into `config`, which is all zero before. `enforced` (SUID mode): the file and every directory above it
+ * must belong to root and be writable by root only, none may be a symbolic link, the file must be a regular one with one link,
+ * and hold nothing unknown;
  * otherwise an unknown key is a warning with file and line, and a missing file means the defaults. In both, a line
  * that cannot be read, an empty value and a second, different value of one key are errors. A `bind path` entry is
  * left whole ("source[:target]"), the blanks around its colons removed. */

@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <link.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -24,6 +26,23 @@ static void open_standard_streams(void)
             _exit(EXIT_OWN_FAILURE);
 }
 
+/* What relocation has written is constant from here on. glibc sees to it in a static program too, musl does not. */
+static void relocations_seal(void)
+{
+#ifndef __GLIBC__
+    extern char __ehdr_start[] __attribute__((visibility("hidden")));
+    const ElfW(Ehdr) *program = (const void *)__ehdr_start;
+    const ElfW(Phdr) *part = (const void *)(__ehdr_start + program->e_phoff);
+    uintptr_t pages = ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1), base = (uintptr_t)__ehdr_start;
+
+    for (unsigned i = 0; i < program->e_phnum; i++) {
+        uintptr_t first = (base + part[i].p_vaddr) & pages, end = (base + part[i].p_vaddr + part[i].p_memsz) & pages;
+        if (part[i].p_type == PT_GNU_RELRO && mprotect((void *)first, end - first, PROT_READ) < 0)
+            stop(errno, "write-protect the program's constants");
+    }
+#endif
+}
+
 void inherited_take(struct inherited *inherited)
 {
     static char *none[] = {NULL};
@@ -31,6 +50,7 @@ void inherited_take(struct inherited *inherited)
     static const struct itimerval no_timer;
     struct sigaction known = {0};
 
+    relocations_seal();
     open_standard_streams();
     inherited->environment = environ;
     environ = none;
@@ -41,7 +61,7 @@ void inherited_take(struct inherited *inherited)
             stop(errno, "signals");
     }
     for (int i = 0; i < 3; i++)
-        if (setitimer((__itimer_which_t)timer_numbers[i], &no_timer, &inherited->timers[i]) < 0)
+        if (setitimer(timer_numbers[i], &no_timer, &inherited->timers[i]) < 0)
             stop(errno, "timers");
     if (getrlimit(RLIMIT_CORE, &inherited->core) < 0 || setrlimit(RLIMIT_CORE, &(struct rlimit){no_core.rlim_cur, inherited->core.rlim_max}) < 0)
         stop(errno, "limits");
@@ -141,7 +161,7 @@ void inherited_restore(const struct inherited *inherited, const struct request *
     if (setrlimit(RLIMIT_CORE, &inherited->core) < 0)
         stop(errno, "limits");
     for (int i = 0; i < 3; i++)
-        (void)setitimer((__itimer_which_t)timer_numbers[i], &inherited->timers[i], NULL);
+        (void)setitimer(timer_numbers[i], &inherited->timers[i], NULL);
     for (int i = 0; i < INHERITED_SIGNALS; i++)
         (void)sigaction(signal_numbers[i], &inherited->signals[i], NULL);
 }

@@ -149,6 +149,27 @@ void message_log(const char *format, ...)
     send_to_syslog(SYSLOG_NOTICE, text);
 }
 
+/* Where musl has other words than glibc. */
+static const struct {
+    int number;
+    const char *words;
+} other_words[] = {
+    {EIO, "Input/output error"}, {ENOMEM, "Cannot allocate memory"}, {EBUSY, "Device or resource busy"},
+    {EXDEV, "Invalid cross-device link"}, {EMFILE, "Too many open files"}, {ENOTTY, "Inappropriate ioctl for device"},
+    {ENAMETOOLONG, "File name too long"}, {ELOOP, "Too many levels of symbolic links"}, {ECHILD, "No child processes"},
+    {EOVERFLOW, "Value too large for defined data type"}, {EOPNOTSUPP, "Operation not supported"}, {EDQUOT, "Disk quota exceeded"},
+    {EADDRINUSE, "Address already in use"}, {ENOTCONN, "Transport endpoint is not connected"}, {EMSGSIZE, "Message too long"},
+    {ETIMEDOUT, "Connection timed out"}, {EUCLEAN, "Structure needs cleaning"},
+};
+
+const char *errno_words(int number)
+{
+    for (size_t i = 0; i < sizeof other_words / sizeof other_words[0]; i++)
+        if (other_words[i].number == number)
+            return other_words[i].words;
+    return strerror(number);
+}
+
 /* What is to be done about a limit that was met, or NULL. */
 static const char *limit_hint(int number)
 {
@@ -176,14 +197,14 @@ static void drop_hint(char *text)
 
 static void append_number(char *text, size_t size, int number)
 {
-    const char *hint = limit_hint(number), *what = number != 0 ? strerrordesc_np(number) : NULL;
+    const char *hint = limit_hint(number);
 
     if (number == 0)
         return;
     if (hint != NULL)
         drop_hint(text);
     size_t used = strlen(text);
-    snprintf(text + used, size - used, hint != NULL ? ": %s (%s)" : ": %s", what != NULL ? what : "error", hint);
+    snprintf(text + used, size - used, hint != NULL ? ": %s (%s)" : ": %s", errno_words(number), hint);
 }
 
 _Noreturn void stop_at(int status, int number, const char *file, int line, const char *function, const char *format, ...)

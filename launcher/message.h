@@ -52,6 +52,9 @@ _Noreturn void stop_at(int status, int number, const char *file, int line, const
 #define stop(number, ...) stop_at(EXIT_OWN_FAILURE, (number), __FILE__, __LINE__, __func__, __VA_ARGS__)
 #define stop_with(status, number, ...) stop_at((status), (number), __FILE__, __LINE__, __func__, __VA_ARGS__)
 
+/* What an errno says, in glibc's words whichever C library this is linked with: Python and other programs speak so. */
+const char *errno_words(int number);
+
 /* Errors of deciding code are values: the first one set stays. error_set always returns false. */
 struct error {
     int number; /* errno, or 0 */

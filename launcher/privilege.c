@@ -13,6 +13,7 @@
 
 static bool raisable;   /* root is our saved id */
 static const char *raised; /* what for, or NULL */
+static bool as_root;       /* raised under root's id */
 static uid_t user;      /* whom we are outside the brackets */
 
 #define CAPABILITY(name) (UINT64_C(1) << (name))
@@ -110,9 +111,11 @@ void privilege_raise(const char *what, enum privilege privilege)
     message_debug("Raising privilege (U=%u): %s", (unsigned)user, what);
     if (!raisable)
         return;
-    if (privilege != PRIVILEGE_NAMESPACES && setresuid((uid_t)-1, 0, (uid_t)-1) < 0)
+    as_root = privilege == PRIVILEGE_ROOT || privilege == PRIVILEGE_OVERLAY;
+    if (as_root && setresuid((uid_t)-1, 0, (uid_t)-1) < 0)
         stop(errno, "raise privilege for %s", what);
-    hide();
+    if (as_root)
+        hide();
     uint64_t set = privilege == PRIVILEGE_OVERLAY ? overlay_set : privilege == PRIVILEGE_NETWORK ? network_set : mount_set;
     capabilities_set(set, mount_set | overlay_set | network_set | end_set, 0);
 }
@@ -122,10 +125,11 @@ void privilege_drop(void)
     if (raised == NULL)
         stop(0, "privilege dropped, but never raised");
     if (raisable) {
-        if (setresuid((uid_t)-1, user, (uid_t)-1) < 0)
+        if (as_root && setresuid((uid_t)-1, user, (uid_t)-1) < 0)
             stop(errno, "drop privilege");
         capabilities_set(0, mount_set | overlay_set | network_set | end_set, 0);
-        hide();
+        if (as_root)
+            hide();
         user_verify();
         message_as(0); /* told only now: nothing is written while it is raised */
         message_debug("Called with privilege: %s", raised);
@@ -140,11 +144,11 @@ static void bounding_drop(uint64_t keep)
     for (unsigned long capability = 0; capability < 64; capability++) {
         if (keep & CAPABILITY(capability))
             continue;
-        int held = prctl(PR_CAPBSET_READ, capability);
-        if (held < 0 && errno == EINVAL) /* the kernel has no more of them; any other error must not leave the rest */
+        if (prctl(PR_CAPBSET_DROP, capability) == 0)
+            continue;
+        if (errno == EINVAL) /* the kernel has no more of them; any other error must not leave the rest */
             break;
-        if (held < 0 || (held == 1 && prctl(PR_CAPBSET_DROP, capability) < 0))
-            stop(errno, "drop capability %lu for good", capability);
+        stop(errno, "drop capability %lu for good", capability);
     }
 }
 

@@ -15,10 +15,11 @@
 
 #include "caller.h"
 
-/* What is raised: enough to mount; the rights over files that an overlay keeps of the one who mounts it; enough for the
- * loopback interface of a new network namespace; or, under the user's own id, which the kernel counts them for, enough to
- * make namespaces. */
-enum privilege { PRIVILEGE_MOUNT, PRIVILEGE_OVERLAY, PRIVILEGE_NETWORK, PRIVILEGE_NAMESPACES };
+/* What is raised. Under the user's own ids, so that the kernel counts for the user and asks what the user may: enough to
+ * change mounts and namespaces, or to bring up the loopback interface of a new network namespace. As root, for what is to
+ * be root's: enough for loop devices, new file systems and the keeper's name, and the rights over files that an overlay
+ * keeps of the one who mounts it. */
+enum privilege { PRIVILEGE_MOUNT, PRIVILEGE_NETWORK, PRIVILEGE_ROOT, PRIVILEGE_OVERLAY };
 
 /* Becomes the caller, at the very start. True when privilege can be raised: a setuid root program run by a user. */
 bool privilege_begin(void);

@@ -225,17 +225,10 @@ static bool read_field(struct reader *reader)
     return true;
 }
 
-/* Only what was filled is cleared again: the text store is large and its pages stay untouched. */
-static void request_clear(struct request *request)
-{
-    memset(request, 0, offsetof(struct request, text_store));
-}
-
 bool request_decode(const uint8_t *bytes, size_t size, struct request *request, struct error *error)
 {
     struct reader reader = {.bytes = bytes, .size = size, .used = HEADER_SIZE, .request = request};
 
-    request_clear(request);
     if (size < HEADER_SIZE || size > REQUEST_LIMIT || memcmp(bytes, magic, sizeof magic) != 0)
         return error_set(error, 0, "this is no launch request (run singularity, not the starter itself)");
     if (read_number(bytes + 4, 4) != REQUEST_VERSION)

@@ -67,7 +67,8 @@ struct request {
 /* Bytes written, or 0 with the error set when a limit is passed. `size` is the room in `bytes`. */
 size_t request_encode(const struct request *request, uint8_t *bytes, size_t size, struct error *error);
 
-/* Fills `request` (whose texts then point into itself). Anything unknown, doubled, out of order or too long is refused. */
+/* Fills `request`, which is all zero before; its texts then point into itself. Anything unknown, doubled, out of order or too
+ * long is refused. */
 bool request_decode(const uint8_t *bytes, size_t size, struct request *request, struct error *error);
 
 /* A sealed memfd, close-on-exec off, that holds the encoded request; -1 with the error set. */

@@ -134,7 +134,7 @@ static void build_root(struct starter *starter, struct stage *stage)
         print(starter);
     starter->inputs.overlay_refused = perform_layer(plan, stage);
     if (starter->inputs.overlay_refused != 0) {
-        message_verbose("the kernel refused the overlay: %s", strerrordesc_np(starter->inputs.overlay_refused));
+        message_verbose("the kernel refused the overlay: %s", errno_words(starter->inputs.overlay_refused));
         plan_or_stop(starter, plan_layers);
         if (perform_layer(plan, stage) != 0)
             stop(0, "the root directory cannot be layered");

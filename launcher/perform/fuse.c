@@ -332,7 +332,8 @@ static int mount_by_device(const struct session *session, const char *source, co
 {
     char options[256];
     struct new_filesystem filesystem = {.type = "fuse", .source = type, .options = options,
-                                        .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | attributes};
+                                        .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | attributes,
+                                        .privilege = PRIVILEGE_ROOT};
 
     snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%u,group_id=%u,allow_other,default_permissions",
              fuse->device, (unsigned)getuid(), (unsigned)getgid());

@@ -27,12 +27,12 @@ static void loopback_up(void)
     OWNED_FD network = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
     if (network < 0 || PRIVILEGE_RAISED("SIOCSIFFLAGS", PRIVILEGE_NETWORK, ioctl(network, SIOCSIFFLAGS, &interface)) < 0)
-        message_warning("the loopback interface stays down: %s", strerrordesc_np(errno));
+        message_warning("the loopback interface stays down: %s", errno_words(errno));
 }
 
 void perform_unshare(int flags, const char *why_not)
 {
-    if (flags != 0 && PRIVILEGE_RAISED("unshare", PRIVILEGE_NAMESPACES, unshare(flags)) < 0)
+    if (flags != 0 && PRIVILEGE_RAISED("unshare", PRIVILEGE_MOUNT, unshare(flags)) < 0)
         stop(errno, "%s", why_not);
 }
 
@@ -73,7 +73,7 @@ static void mount_session(const struct plan *plan, struct stage *stage, const st
     char options[128];
     bool mapped = plan->root_mapped;
     struct new_filesystem filesystem = {.type = "tmpfs", .source = "singularity", .options = options,
-                                        .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+                                        .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, .privilege = PRIVILEGE_MOUNT};
     OWNED_FD place = session_place(plan, "/");
 
     snprintf(options, sizeof options, "mode=0755,uid=%u,gid=%u,size=%llu", mapped ? 0 : (unsigned)caller->uid,
@@ -107,7 +107,7 @@ static int mount_kernel(const struct plan *plan, const struct stage *stage, cons
              errno == ENOSPC ? " (\"max loop devices\" in the configuration)" : "");
     OWNED_FD device = loop.fd;
     struct new_filesystem filesystem = {.type = ext ? "ext4" : "squashfs", .source = loop.path,
-                                        .attributes = part_attributes(plan, part)};
+                                        .attributes = part_attributes(plan, part), .privilege = PRIVILEGE_ROOT};
     filesystem.options = ext ? (part->writable ? "errors=remount-ro" : "ro,errors=remount-ro,noload") : "ro,errors=continue";
     int tree = mount_new(&stage->session, &filesystem);
     if (tree < 0 && errno == EINVAL && !ext) { /* before Linux 5.17 squashfs knows no "errors" */

@@ -49,7 +49,7 @@ static int wait_for(pid_t child, bool other_session)
             if (ended == child)
                 return status;
         if (ended < 0 && errno == ECHILD)
-            return W_EXITCODE(EXIT_OWN_FAILURE, 0);
+            return EXIT_OWN_FAILURE << 8;
         if (sigwaitinfo(&all, &info) > 0 && info.si_signo != SIGCHLD)
             forward(child, &info, other_session);
     }

@@ -205,7 +205,10 @@ int inside_open(int root, const char *path, int flags)
 
 int host_open(const char *path, int flags)
 {
-    return resolve(AT_FDCWD, *path == '/' ? path : "", flags, 0);
+    if (*path == '/')
+        return resolve(AT_FDCWD, path, flags, 0);
+    errno = ENOENT;
+    return -1;
 }
 
 int inside_parent(int root, const char *path, const char **name)

@@ -10,9 +10,9 @@
  * `flags` as for open(), O_CLOEXEC added. -1 and errno on failure. */
 int inside_open(int root, const char *path, int flags);
 
-/* Opens a path as the user named it, of the host or, later, in the container: open() but for the magic links of /proc, which lead to what this process
- * has open and into mount namespaces of others (ELOOP), where the current directory may lie as well: nothing is found by it (ENOENT).
- * Kernels without openat2 take such a link for its text. */
+/* Opens an absolute path as the user named it, of the host or, later, in the container: open() but for the magic links of
+ * /proc, which lead to what this process has open and into mount namespaces of others (ELOOP). A relative one is not there
+ * (ENOENT): the current directory may lie in such a namespace. Kernels without openat2 take such a link for its text. */
 int host_open(const char *path, int flags);
 
 /* One entry of an open directory, itself a directory and no link; O_PATH. */

@@ -89,7 +89,7 @@ bool join_container(struct plan *plan, const struct plan_inputs *inputs, const s
     for (int tries = 0; obstacle == NULL && rounds < ROUNDS && tries < TRIES; tries++) {
         OWNED_FD place = meeting_place(meeting);
         /* it shows to those who connect who called this: in SUID mode it is root, which no program of a user's is */
-        if (place >= 0 && PRIVILEGE_RAISED("listen", PRIVILEGE_MOUNT, listen(place, BACKLOG)) < 0)
+        if (place >= 0 && PRIVILEGE_RAISED("listen", PRIVILEGE_ROOT, listen(place, BACKLOG)) < 0)
             fd_close(&place);
         OWNED_FD connection = meeting_ask(meeting, &obstacle);
         if (connection < 0) { /* nobody listens yet, or any more */
@@ -102,7 +102,7 @@ bool join_container(struct plan *plan, const struct plan_inputs *inputs, const s
             message_verbose("joining the container of the job step (%s)", plan->join_reason);
             if (enter(plan, inputs->caller, fds))
                 return true;
-            obstacle = strerrordesc_np(errno);
+            obstacle = errno_words(errno);
         }
         rounds++;
     }

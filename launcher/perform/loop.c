@@ -6,8 +6,8 @@
 #include <linux/loop.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,18 +20,13 @@ enum { TRIES = 64 };
 
 static int privileged_open(const char *path, int flags)
 {
-    return PRIVILEGE_RAISED("open", PRIVILEGE_MOUNT, open(path, flags | O_CLOEXEC | O_NOFOLLOW));
+    return PRIVILEGE_RAISED("open", PRIVILEGE_ROOT, open(path, flags | O_CLOEXEC | O_NOFOLLOW));
 }
 
-static int privileged_ioctl(int fd, unsigned long command, void *argument)
+/* Some take a number where others take a pointer. */
+static int privileged_ioctl(int fd, unsigned long command, uintptr_t argument)
 {
-    return PRIVILEGE_RAISED("ioctl of a loop device", PRIVILEGE_MOUNT, ioctl(fd, command, argument));
-}
-
-/* LOOP_CTL_* take a number where others take a pointer. */
-static int privileged_control(int fd, unsigned long command, long argument)
-{
-    return PRIVILEGE_RAISED("ioctl of the loop control", PRIVILEGE_MOUNT, ioctl(fd, command, argument));
+    return PRIVILEGE_RAISED("ioctl of a loop device", PRIVILEGE_ROOT, syscall(SYS_ioctl, fd, command, argument));
 }
 
 static bool is_loop_device(int fd)
@@ -47,7 +42,7 @@ static bool shows(int device, const struct loop_request *request)
     struct loop_info64 info;
     struct stat file;
 
-    if (fstat(request->file, &file) < 0 || privileged_ioctl(device, LOOP_GET_STATUS64, &info) < 0)
+    if (fstat(request->file, &file) < 0 || privileged_ioctl(device, LOOP_GET_STATUS64, (uintptr_t)&info) < 0)
         return false;
     bool readonly = (info.lo_flags & LO_FLAGS_READ_ONLY) != 0;
     return info.lo_device == file.st_dev && info.lo_inode == file.st_ino && info.lo_offset == request->offset &&
@@ -57,12 +52,12 @@ static bool shows(int device, const struct loop_request *request)
 static int configure_old(int device, const struct loop_config *config)
 {
     struct loop_info64 info = config->info;
+    int result = privileged_ioctl(device, LOOP_SET_FD, config->fd);
 
-    int result = PRIVILEGE_RAISED("LOOP_SET_FD", PRIVILEGE_MOUNT, ioctl(device, LOOP_SET_FD, (long)config->fd));
-    if (result < 0 || privileged_ioctl(device, LOOP_SET_STATUS64, &info) == 0)
+    if (result < 0 || privileged_ioctl(device, LOOP_SET_STATUS64, (uintptr_t)&info) == 0)
         return result;
     int number = errno;
-    (void)privileged_control(device, LOOP_CLR_FD, 0);
+    (void)privileged_ioctl(device, LOOP_CLR_FD, 0);
     errno = number;
     return -1;
 }
@@ -74,7 +69,7 @@ static int configure(int device, const struct loop_request *request)
     config.info.lo_offset = request->offset;
     config.info.lo_sizelimit = request->size;
     config.info.lo_flags = LO_FLAGS_AUTOCLEAR | (request->writable ? 0 : LO_FLAGS_READ_ONLY);
-    int result = privileged_ioctl(device, LOOP_CONFIGURE, &config);
+    int result = privileged_ioctl(device, LOOP_CONFIGURE, (uintptr_t)&config);
     if (result < 0 && (errno == EINVAL || errno == ENOTTY)) /* before Linux 5.8 */
         return configure_old(device, &config);
     return result;
@@ -97,7 +92,7 @@ static int try_number(int control, uint32_t number, const struct loop_request *r
     snprintf(loop->path, sizeof loop->path, "/dev/loop%u", number);
     OWNED_FD device = privileged_open(loop->path, request->writable ? O_RDWR : O_RDONLY);
     if (device < 0 && errno == ENOENT) {
-        if (privileged_control(control, LOOP_CTL_ADD, (long)number) < 0 && errno != EEXIST)
+        if (privileged_ioctl(control, LOOP_CTL_ADD, number) < 0 && errno != EEXIST)
             return -1;
         device = privileged_open(loop->path, request->writable ? O_RDWR : O_RDONLY);
     }
@@ -131,7 +126,7 @@ bool loop_attach(const struct loop_request *request, struct loop *loop)
     }
     for (uint32_t tries = 0; tries < TRIES || tries < request->devices; tries++) {
         bool meet = request->shared && tries < 4;
-        int chosen = meet ? (int)((number + tries) % request->devices) : privileged_control(control, LOOP_CTL_GET_FREE, 0);
+        int chosen = meet ? (int)((number + tries) % request->devices) : privileged_ioctl(control, LOOP_CTL_GET_FREE, 0);
         if (chosen >= (int)request->devices) {
             errno = ENOSPC;
             return false;

@@ -189,11 +189,11 @@ static bool send_descriptors(int connection, const void *bytes, size_t size, con
     } control = {.bytes = {0}};
     struct iovec vector = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = size};
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.bytes,
-                             .msg_controllen = count > 0 ? CMSG_SPACE(count * sizeof(int)) : 0};
+                             .msg_controllen = (socklen_t)(count > 0 ? CMSG_SPACE(count * sizeof(int)) : 0)};
 
     control.header.cmsg_level = SOL_SOCKET;
     control.header.cmsg_type = SCM_RIGHTS;
-    control.header.cmsg_len = CMSG_LEN(count * sizeof(int));
+    control.header.cmsg_len = (socklen_t)CMSG_LEN(count * sizeof(int));
     memcpy(CMSG_DATA(&control.header), fds, count * sizeof(int));
     return sendmsg(connection, &message, MSG_NOSIGNAL) == (ssize_t)size;
 }
@@ -239,13 +239,13 @@ static int connect_keeper(const struct meeting *meeting, const char **obstacle)
 
     if (connection < 0 || setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &accepted, sizeof accepted) < 0 ||
         setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &answered, sizeof answered) < 0)
-        *obstacle = strerrordesc_np(errno);
+        *obstacle = errno_words(errno);
     else if (connect(connection, (const struct sockaddr *)&meeting->address, meeting->address_size) < 0)
-        *obstacle = errno == ECONNREFUSED ? NULL : errno == EAGAIN ? "who has its name accepts nobody" : strerrordesc_np(errno);
+        *obstacle = errno == ECONNREFUSED ? NULL : errno == EAGAIN ? "who has its name accepts nobody" : errno_words(errno);
     else if (!peer_is(connection, meeting->keeper))
         *obstacle = "a program that is not this one has taken the name of its meeting";
     else if (setsockopt(connection, SOL_SOCKET, SO_PASSRIGHTS, &yes, sizeof yes) < 0 && errno != ENOPROTOOPT)
-        *obstacle = strerrordesc_np(errno);
+        *obstacle = errno_words(errno);
     else
         return fd_give(&connection);
     return -1;
@@ -261,12 +261,12 @@ int meeting_ask(const struct meeting *meeting, const char **obstacle)
     if (connection < 0)
         return -1;
     if (!told && self < 0) {
-        *obstacle = errno == ENOSYS ? "that needs Linux 5.3 or newer" : strerrordesc_np(errno);
+        *obstacle = errno == ENOSYS ? "that needs Linux 5.3 or newer" : errno_words(errno);
         return -1;
     }
     if (send_descriptors(connection, meeting->key, meeting->key_size, &self, told ? 0 : 1))
         return fd_give(&connection);
-    *obstacle = errno == EPIPE || errno == ECONNRESET ? NULL : strerrordesc_np(errno);
+    *obstacle = errno == EPIPE || errno == ECONNRESET ? NULL : errno_words(errno);
     return -1;
 }
 

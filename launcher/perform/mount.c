@@ -146,7 +146,8 @@ int mount_clone(const struct session *session, int source, bool directory)
     char path[FILE_PATH];
 
     if (session->staged)
-        return staged(session, directory, &(struct new_filesystem){.source = file_path(path, source)}, MS_BIND | MS_REC);
+        return staged(session, directory, &(struct new_filesystem){.source = file_path(path, source), .privilege = PRIVILEGE_MOUNT},
+                      MS_BIND | MS_REC);
     return mount_take(source);
 }
 

@@ -102,7 +102,7 @@ static void perform_file(const struct stage *stage, struct step *step)
 static void perform_filesystem(const struct stage *stage, struct step *step)
 {
     struct new_filesystem filesystem = {.type = step->source, .source = step->source, .options = step->content,
-                                        .attributes = attributes_of(step)};
+                                        .attributes = attributes_of(step), .privilege = PRIVILEGE_ROOT};
     OWNED_FD target = open_target(stage, step, true);
 
     if (target < 0) {
@@ -180,7 +180,7 @@ void perform_directory(const struct plan *plan)
     const char *second = enter(plan->home) ? plan->home : "/"; /* where the new root has left us */
     if (plan->directory_reason != NULL)
         message_warning("%s (%s) cannot be entered: %s, starting in %s", plan->directory, plan->directory_reason,
-                        strerrordesc_np(number), second);
+                        errno_words(number), second);
     else
         message_warning("the current directory is not in the container, starting in %s", second);
 }

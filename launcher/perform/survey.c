@@ -71,12 +71,12 @@ static void survey_source(struct step *step, const struct session *session)
         return;
     }
     step->facts.source_type = status.st_mode & S_IFMT;
-    int tree = S_ISDIR(status.st_mode) && !session->staged ? mount_clone(session, step->facts.source_fd, true) : -1;
-    step->facts.copied = tree >= 0;
-    if (tree >= 0) {
-        close(step->facts.source_fd);
-        step->facts.source_fd = tree;
-    }
+    if (!S_ISDIR(status.st_mode) || session->staged)
+        return;
+    OWNED_FD source = step->facts.source_fd;
+    step->facts.source_fd = mount_clone(session, source, true);
+    step->facts.copied = step->facts.source_fd >= 0;
+    step->facts.source_error = step->facts.copied ? 0 : errno;
 }
 
 void survey_sources(struct plan *plan, const struct session *session)

@@ -11,7 +11,7 @@ enum { UNDERLAY_ENTRIES = 12 };
 
 static const char *skip_text(const struct step *step)
 {
-    return step->facts.source_error == 0 ? "not on the host" : strerrordesc_np(step->facts.source_error);
+    return step->facts.source_error == 0 ? "not on the host" : errno_words(step->facts.source_error);
 }
 
 static bool judge_source(struct step *step, struct error *error)
@@ -68,7 +68,7 @@ const char *step_loss(int number)
 {
     if (number == ENOENT)
         return "the image lacks it, and it cannot be made there (--no-mount leaves it out)";
-    return strerrordesc_np(number);
+    return errno_words(number);
 }
 
 /* Where nothing can be made, what was asked for ends the launch. */

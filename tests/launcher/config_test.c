@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -20,6 +21,7 @@ static char long_text[2 * CONFIG_SIZE_LIMIT];
 static bool parse(const char *text, bool enforced)
 {
     memset(&error, 0, sizeof error);
+    memset(&config, 0, offsetof(struct config, text_store));
     return config_parse("x.conf", text, strlen(text), enforced, &config, &error);
 }
 
@@ -176,6 +178,7 @@ static void test_malformed(void)
 static void test_bytes(void)
 {
     memset(&error, 0, sizeof error);
+    memset(&config, 0, offsetof(struct config, text_store));
     CHECK(!config_parse("x.conf", "mount proc = no\nmount\0sys = no\n", 31, true, &config, &error) &&
           says("x.conf:2: a NUL byte"), "R-C2 a NUL byte is refused");
     memset(long_text, 0, sizeof long_text);
@@ -252,6 +255,7 @@ static void file_make(const char *path, const char *text, mode_t mode)
 static bool load(const char *path, bool enforced)
 {
     memset(&error, 0, sizeof error);
+    memset(&config, 0, offsetof(struct config, text_store));
     return config_read(path, enforced, &config, &error);
 }
 
