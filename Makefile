@@ -293,7 +293,7 @@ bench-scale: setup ## what launches ask of file systems, modelled for 10,000 nod
 docs: setup ## manual pages and completion into build/docs, and every link of the Markdown pages checked
 	@mkdir -p build/docs/man
 	@$(PYTHON_IN_VENV) -m singularity.cli.pages --man build/docs/man --completion build/docs/completion
-	@$(PYTHON_IN_VENV) scripts/check_links.py README.md SECURITY.md CHANGELOG.md docs/*.md docs/hpc/*.md
+	@$(PYTHON_IN_VENV) scripts/check_links.py README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs/*.md docs/hpc/*.md
 	@echo "Manual pages are in build/docs/man"
 
 # ---- installing ------------------------------------------------------------------------------------------------------

@@ -14,6 +14,17 @@ from singularity.cli.options_table import entries
 from singularity.cli.page import Option, Page, spelling
 from singularity.cli.verbs import VERBS
 
+EXIT_STATUSES = (
+    ("0", "done; of check: nothing would fail"),
+    ("the program's own", "exec, run, shell and test end as the program in the container does, by its signal too"),
+    ("the command's own", "copy ends as cp does, mount as the shell that it starts, export --command as COMMAND"),
+    ("1", "wrong usage: of a command, an option, or the variable in its place; of check: something would fail"),
+    ("126", "the program in the image cannot be executed"),
+    ("127", "the program is not in the image"),
+    ("128 + the number of a signal", "stopped by INT, TERM or HUP, or by PIPE where nobody reads what is printed"),
+    ("255", "everything else, with one line that says what, where and what to do"),
+)
+
 
 def pages() -> dict[str, Page]:
     """Every page by the words that it is about: "" for the program, "exec", "sif list"."""
@@ -60,6 +71,10 @@ def _manual_lines(subject: Page, others: Sequence[str]) -> Iterator[str]:
         yield f".SH {group.upper()}"
         for option in options:
             yield from _manual_option(option)
+    if not subject.verb:
+        yield ".SH EXIT STATUS"
+        for status, meaning in EXIT_STATUSES:
+            yield from (".TP", f"\\fB{_roff(status)}\\fR", _roff(meaning[0].upper() + meaning[1:]) + ".")
     if subject.examples:
         yield ".SH EXAMPLES"
         yield ".nf"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import machine
 import pytest
 
 from singularity.cli.options_table import Kind, entries, parse, table
+from singularity.cli.pages import EXIT_STATUSES
 from singularity.cli.verbs import VERBS
 from singularity.errors import SingularityError
 
-if TYPE_CHECKING:
-    from pathlib import Path
+GUIDE = Path(__file__).resolve().parents[2] / "docs/running.md"
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +120,10 @@ def test_no_verb_imports_what_another_needs(words: str, not_needed: tuple[str, .
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert "singularity.cli.main" in imported
     assert not [name for name in imported if any(name == each or name.startswith(f"{each}.") for each in not_needed)]
+
+
+def test_the_guide_has_the_exit_statuses_of_the_manual(written: Path) -> None:
+    rows = "".join(f"| {status} | {meaning} |\n" for status, meaning in EXIT_STATUSES)
+    assert f"| exit status | when |\n|---|---|\n{rows}\n" in GUIDE.read_text()
+    manual = (written / "man/singularity.1").read_text()
+    assert [line for line in manual.splitlines() if line.startswith("\\fB128 +")]

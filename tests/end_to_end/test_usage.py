@@ -159,3 +159,30 @@ def test_the_command_line_wins_over_the_variable(launch: Launcher, images: Image
 def test_an_empty_variable_counts_as_unset(launch: Launcher, images: Images) -> None:
     env = {"SINGULARITY_BIND": "", "SINGULARITY_PWD": "", "SINGULARITY_CONTAIN": "", "SINGULARITY_SHELL": " "}
     launch("exec", images.sandbox, "true", env=env).ok()
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["exec", "IMAGE", "true"], 0),
+        (["exec", "IMAGE", "sh", "-c", "exit 7"], 7),
+        (["exec", "IMAGE", "sh", "-c", "kill -9 $$"], -9),
+        (["exec", "--pid", "IMAGE", "sh", "-c", "kill -9 $$"], -9),
+        (["exec", "--no-such", "IMAGE", "true"], 1),
+        (["inspect", "--no-such", "IMAGE"], 1),
+        (["exec", "--dry-run=foo", "IMAGE", "true"], 1),
+        (["exec", "IMAGE", "/etc"], 126),
+        (["exec", "IMAGE", "no-such-program"], 127),
+        (["exec", "/no/image", "true"], 255),
+        (["inspect", "/no/image"], 255),
+        (["check", "IMAGE", "true"], 0),
+        (["check", "IMAGE", "no-such-program"], 1),
+        (["check", "/no/image", "true"], 255),
+    ],
+)
+def test_exit_statuses_are_those_of_the_table(
+    launch: Launcher, images: Images, words: list[str], status: int
+) -> None:
+    """The table stands in docs/running.md and singularity(1)."""
+    result = launch(*[str(images.sandbox) if word == "IMAGE" else word for word in words])
+    assert result.status == status, str(result)
