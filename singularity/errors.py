@@ -75,7 +75,7 @@ class FileError(SingularityError):
         if named is None:
             return cls(f"{path}: {what}", hint=hint)
         name = f"{named[1]}://{named[2]}" if named[1] else str(path)  # a Path makes one slash of two
-        from singularity.sources import uri
+        from singularity import uri
 
         try:
             uri.parse(name)

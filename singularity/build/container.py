@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from singularity import kernel
-from singularity.build.namespaces import isolated
+from singularity.namespaces.isolation import isolated
 from singularity.build.request import Bind
 from singularity.errors import BuildError
 from singularity.image.root import Root

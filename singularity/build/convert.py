@@ -20,10 +20,12 @@ from singularity.build.request import BuildRequest, Target
 from singularity.console import VERBOSE
 from singularity.definition import source
 from singularity.errors import ImageError
-from singularity.image import metadata, sif, squashfs, squashfs_root
+from singularity.image import metadata
+from singularity.image.sif import format as sif
+from singularity.image.squashfs import tools as squashfs, root as squashfs_root
 from singularity.image.identify import Format, Image
 from singularity.image.root import Root
-from singularity.image.sif import DataType, NewObject
+from singularity.image.sif.format import DataType, NewObject
 from singularity.image.tree import Entry, Kind, Member, Tree
 
 if TYPE_CHECKING:
@@ -263,7 +265,7 @@ class _Conversion:
         argv += pack.compression(request.mksquashfs_arguments, purpose, self.level)
         argv += pack.memory(request.mksquashfs_arguments)
         argv += request.mksquashfs_arguments
-        from singularity.image import tar
+        from singularity.image.archive import tar
 
         with process.started(
             argv, purpose=purpose, stdin=subprocess.PIPE, keep=[new.fd], environment=reproducible.environment()
@@ -277,7 +279,7 @@ class _Conversion:
 
     def fitting(self, tree: Tree) -> Tree:
         """The entries but the root, as far as squashfs can hold what they say; what it cannot is counted."""
-        from singularity.image import sparse
+        from singularity.image.archive import sparse
 
         times = xattrs = 0
         for entry in tree:

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from singularity import __version__
-from singularity.build import agents, copies, digest
+from singularity.build import agents, copies
+from singularity import digest
 from singularity.build.agents import localimage
-from singularity.build.cache import FORMAT
+from singularity.cache.layer_store import FORMAT
 from singularity.build.plan import Action, Plan, Step
 from singularity.build.request import BuildRequest
 from singularity.definition.model import Definition

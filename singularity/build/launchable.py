@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from singularity import files, kept, locks, paths
+from singularity import files, locks, paths
+from singularity.cache import image_store as kept
 from singularity.build import convert
 from singularity.build.request import BuildRequest
 from singularity.errors import FileError, ToolError

@@ -18,9 +18,11 @@ from singularity.build import layout, reproducible
 from singularity.build.reproducible import source_date_epoch as source_date_epoch
 from singularity.console import VERBOSE
 from singularity.errors import BuildError
-from singularity.image import metadata, sif, squashfs
+from singularity.image import metadata
+from singularity.image.sif import format as sif
+from singularity.image.squashfs import tools as squashfs
 from singularity.image.root import Root
-from singularity.image.sif import DataType, NewObject
+from singularity.image.sif.format import DataType, NewObject
 
 logger = logging.getLogger(__name__)
 

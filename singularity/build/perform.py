@@ -14,28 +14,11 @@ from pathlib import Path
 from typing import cast
 
 from singularity import console, files, kernel, process
-from singularity.build import (
-    agents,
-    architecture,
-    cache,
-    checkpoints,
-    container,
-    copies,
-    fakeroot,
-    feed,
-    gpu,
-    inputs,
-    keys,
-    layers,
-    pack,
-    platform_files,
-    reproducible,
-    scripts,
-    starts,
-    targets,
-)
+from singularity.build import agents, architecture, checkpoints, container, copies, feed, gpu, inputs, keys, layers, pack, platform_files, reproducible, scripts, starts, targets
+from singularity.cache import layer_store as cache
+from singularity.namespaces import fakeroot
 from singularity.build.agents import localimage
-from singularity.build.cache import LayerCache
+from singularity.cache.layer_store import LayerCache
 from singularity.build.container import mount_points
 from singularity.build.layers import Change, Stack
 from singularity.build.plan import Action, Plan, Step, is_update

@@ -14,14 +14,15 @@ from typing import Any
 import click
 
 from singularity import files, paths
-from singularity.build import binds, fakeroot, forecast, inputs, perform
+from singularity.build import binds, forecast, inputs, perform
+from singularity.namespaces import fakeroot
 from singularity.build.forecast import Fate
 from singularity.build.plan import Action, Plan, Step, plan
 from singularity.build.request import SECTIONS, Bind, BuildRequest, Target
 from singularity.definition import source, template
 from singularity.errors import BuildError, DefinitionError, UsageError
 from singularity.sources import fetch as fetches
-from singularity.sources import uri
+from singularity import uri
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +44,11 @@ def build(target: Path, source_: str, options: Mapping[str, Any]) -> None:
     if named is None or not named.transport.is_web:
         _build(target, request, options)
         return
-    from singularity import kept
+    from singularity.cache import image_store
     from singularity.sources import images
 
     with images.available(named, request.fetch) as found:
-        _build(target, replace(request, source=str(kept.named(found, named.file_name))), options)
+        _build(target, replace(request, source=str(image_store.named(found, named.file_name))), options)
 
 
 def _build(target: Path, request: BuildRequest, options: Mapping[str, Any]) -> None:
@@ -86,7 +87,7 @@ def _refuse_directory(target: Path, source_: str, *, update: bool) -> None:
     kept = {"the working directory": Path.cwd(), "the home directory": Path(os.environ.get("HOME") or "/")}
     if not update:
         kept["SOURCE"] = Path(source_).parent
-    for what, path in kept.items():
+    for what, path in image_store.items():
         if path.resolve().is_relative_to(place):
             raise UsageError(f"{target}: {what} is or lies in it", hint="name another directory")
 

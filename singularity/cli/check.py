@@ -144,7 +144,7 @@ def _available(name: str, options: tuple[str, ...]) -> Iterator[Path]:
     """The image; what a URI names comes into the cache, as for a launch, and so does the image of an archive."""
     from singularity.cli.launch import Launch, given_options
     from singularity.image.identify import identify
-    from singularity.sources import uri
+    from singularity import uri
 
     given = Launch(words=("exec", *options, name), verb="exec", image=name, position=1 + len(options))
     named = uri.parse(name)

@@ -74,7 +74,8 @@ def command(ctx: click.Context, image: Path, target: Path | None, text: str | No
 
 
 def _export(path: Path, out: BinaryIO) -> None:
-    from singularity.image import contents, tar
+    from singularity.image import contents
+    from singularity.image.archive import tar
     from singularity.image.opened import opened
 
     with opened(path, writable=False) as found, contents.tree(found.image) as tree:
@@ -83,7 +84,7 @@ def _export(path: Path, out: BinaryIO) -> None:
 
 
 def _run(path: Path, text: str) -> int:
-    from singularity.image import mounted
+    from singularity.edit import mounted
     from singularity.image.opened import opened
 
     with (

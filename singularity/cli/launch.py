@@ -23,7 +23,7 @@ from singularity.errors import FileError, ImageError, SingularityError, UsageErr
 from singularity.variables import PREFIXES, truth, variable
 
 if TYPE_CHECKING:
-    from singularity.sources.uri import Uri
+    from singularity.uri import Uri
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def command(argv: tuple[str, ...]) -> int:
     launch = read(argv)
     image = launch.image
     _say_as_much_as_asked(launch)
-    from singularity.sources import uri
+    from singularity import uri
 
     named = uri.parse(image)
     if named is not None:
@@ -85,7 +85,7 @@ def command(argv: tuple[str, ...]) -> int:
 
 
 def _launch_uri(launch: Launch, named: "Uri") -> int:
-    from singularity import kept
+    from singularity.cache import image_store
     from singularity.sources import fetch, images
 
     given = given_options(launch)
@@ -94,14 +94,14 @@ def _launch_uri(launch: Launch, named: "Uri") -> int:
 
         lazy = start.launchable(named, fetch.from_options(given))
         if lazy is not None and images.is_kept(lazy):
-            lazy = kept.named(lazy, named.file_name)
+            lazy = image_store.named(lazy, named.file_name)
             _become(front_door(), launch.of(lazy), _environment(lazy))
         if lazy is not None:
             _become(front_door(), launch.of_own(lazy), _environment(lazy))
     with images.available(named, fetch.from_options(given)) as path:
         if not images.is_kept(path):
             return _wait_for(launch, path)
-        found = kept.named(path, named.file_name)
+        found = image_store.named(path, named.file_name)
     return _become(front_door(), launch.of(found), _environment(found))
 
 

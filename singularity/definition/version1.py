@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from singularity.definition.model import Copy, Definition, Field, Script, Stage
 from singularity.definition.sections import SIZE_LIMIT, WORD_LIMIT, normal
-from singularity.definition.shell_words import ROOT, Command, Lexer, Piece, Word
+from singularity.shell.words import ROOT, Command, Lexer, Piece, Word
 from singularity.errors import DefinitionError
 
 _AGENTS = {"redhat": "yum", "debian": "debootstrap", "arch": "arch", "busybox": "busybox"}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from singularity.errors import FileError, ImageError
 from singularity.image.limits import LIMITS, shown
-from singularity.image.stream import CHUNK
+from singularity.image.archive.stream import CHUNK
 from singularity.image.tree import Entry, Kind, Member, Segment, Tree
 from singularity.image.xattrs import is_carried
 

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
 from singularity.errors import FileError, ImageError
-from singularity.image import ext_layout
-from singularity.image.ext_layout import Inode as ExtInode
-from singularity.image.ext_reader import Filesystem as Ext
-from singularity.image.ext_reader import Run
+from singularity.image.ext import layout
+from singularity.image.ext.layout import Inode as ExtInode
+from singularity.image.ext.reader import Filesystem as Ext
+from singularity.image.ext.reader import Run
 from singularity.image.identify import Format, Partition
-from singularity.image.squashfs_reader import Filesystem as Squashfs
-from singularity.image.squashfs_reader import Inode as SquashfsInode
-from singularity.image.squashfs_reader import block_size
+from singularity.image.squashfs.reader import Filesystem as Squashfs
+from singularity.image.squashfs.reader import Inode as SquashfsInode
+from singularity.image.squashfs.reader import block_size
 from singularity.image.tree import Kind
 
 _BLOCKS_KEPT = 64
@@ -263,7 +263,7 @@ class _InExt(_Read[ExtInode]):
         super().__init__()
 
     def _top(self) -> ExtInode:
-        return self._system.inode(ext_layout.ROOT_INODE)
+        return self._system.inode(layout.ROOT_INODE)
 
     def _list(self, node: ExtInode) -> Iterator[tuple[bytes, object]]:
         if node.type == stat.S_IFDIR:
@@ -285,14 +285,14 @@ class _InExt(_Read[ExtInode]):
             gid=node.gid,
             size=node.size,
             target=os.fsdecode(self._system.link(node)) if kind is Kind.LINK else "",
-            device=ext_layout.device(node.pointers) if kind.is_device else 0,
+            device=layout.device(node.pointers) if kind.is_device else 0,
         )
 
     def _content(self, node: ExtInode) -> BinaryIO:
         system, length = self._system, self._system.super.block_size
-        if node.flags & ext_layout.ENCRYPTED_FLAG:
+        if node.flags & layout.ENCRYPTED_FLAG:
             raise ImageError("an ext file system with encrypted files")
-        if node.flags & ext_layout.INLINE_FLAG:
+        if node.flags & layout.INLINE_FLAG:
             return io.BytesIO(system.inline(node))
         runs = self._runs.get(node.number)
         if runs is None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from singularity.errors import FileError, ImageError
-from singularity.image import sif
+from singularity.image.sif import format as sif
 from singularity.image.identify import Format, Image, recognise
 
 OBJECT_NAME = b"inspect-metadata.json"
@@ -108,7 +108,7 @@ def _files(image: Image, temporary: Path) -> AbstractContextManager[Files]:
 @contextmanager
 def _squashfs_files(image: Image, temporary: Path) -> Iterator[Files]:
     from singularity import files
-    from singularity.image import squashfs
+    from singularity.image.squashfs import tools as squashfs
     from singularity.image.root import Root
 
     with files.temporary_directory(temporary) as place:
@@ -134,7 +134,7 @@ def _ext_files(image: Image) -> Iterator[Files]:
 
 @contextmanager
 def _archive_files(image: Image) -> Iterator[Files]:
-    from singularity.image import archive
+    from singularity.image.archive import reader as archive
     from singularity.image.peek import HeldFiles
 
     with archive.opened(image.path, str(image.path)) as tree:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import BinaryIO, Generic, TypeVar
 
 from singularity.errors import ImageError
-from singularity.image.ext_layout import Inode
-from singularity.image.ext_reader import Filesystem
+from singularity.image.ext.layout import Inode
+from singularity.image.ext.reader import Filesystem
 from singularity.image.tree import Entry, Kind, Tree
 
 _LINKS_LIMIT = 40  # as the kernel's

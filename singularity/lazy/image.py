@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from singularity import files, kept
+from singularity import files
+from singularity.cache import image_store
 from singularity.errors import FileError
 
 BLOCK = 1 << 18  # bytes that are fetched at once at least
@@ -104,7 +105,7 @@ class LazyFile:
     def finish(self) -> None:
         """Makes it an image of the cache as any other: all of it is there."""
         os.fchmod(self._fd, 0o777 & ~files.umask())
-        if kept.declare_whole(self.path, self._fd):
+        if image_store.declare_whole(self.path, self._fd):
             self._map_path.unlink(missing_ok=True)
 
     def _need(self, first: int, end: int) -> None:

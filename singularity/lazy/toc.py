@@ -18,12 +18,13 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from singularity.errors import ImageError
-from singularity.image import decompress, limits, tar, xattrs
+from singularity.image import decompress, limits, xattrs
+from singularity.image.archive import tar
 from singularity.image.metadata import parse_json
 from singularity.image.tree import Entry, Kind, Member, Tree
-from singularity.oci import digest as digests
-from singularity.oci.digest import Digest
-from singularity.oci.document import Descriptor
+from singularity.content import digest as digests
+from singularity.content.digest import Digest
+from singularity.content.document import Descriptor
 
 ESTARGZ = "containerd.io/snapshot/stargz/toc.digest"
 # As containers/storage says it, and as the stargz snapshotter does, which says the digest of eStargz beside it.

@@ -13,10 +13,10 @@ from typing import BinaryIO, Protocol, Self, cast
 
 from singularity import files
 from singularity.errors import FileError, ImageError
-from singularity.image import tar
-from singularity.image.compression import HEAD, decompressed, recognise
+from singularity.image.archive import tar
+from singularity.image.archive.compression import HEAD, decompressed, recognise
 from singularity.image.limits import Limits, shown
-from singularity.image.stream import Data
+from singularity.image.archive.stream import Data
 from singularity.image.tree import Entry, Kind
 
 _MEMBERS_LIMIT = 200_000

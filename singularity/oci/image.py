@@ -6,10 +6,11 @@ from typing import BinaryIO, Protocol
 
 from singularity.errors import ImageError
 from singularity.image.origin import Origin
-from singularity.oci import choose, document
-from singularity.oci.digest import Checked, Digest
-from singularity.oci.document import Config, Descriptor, Index, Manifest
-from singularity.oci.platform import Platform
+from singularity.oci import choose
+from singularity.content import document
+from singularity.content.digest import Checked, Digest
+from singularity.content.document import Config, Descriptor, Index, Manifest
+from singularity.content.platform import Platform
 
 _NESTING_LIMIT = 4  # indexes in indexes
 _NO_LAYERS = "no extractable OCI/Docker tar layers found in this image"

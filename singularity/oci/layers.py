@@ -22,7 +22,7 @@ from singularity.console import VERBOSE
 from singularity.errors import ImageError
 from singularity.image.limits import shown
 from singularity.image.tree import Entry, Kind
-from singularity.image.unpack import Loss, Parents, Policy, Report, Unpacker, open_beneath, warn
+from singularity.image.archive.unpack import Loss, Parents, Policy, Report, Unpacker, open_beneath, warn
 from singularity.oci import members
 from singularity.oci.image import Image, Layer
 from singularity.oci.whiteout import MARK, Mark, mark

@@ -9,7 +9,7 @@ from singularity.errors import ImageError
 from singularity.oci import docker_archive, layout, reference
 from singularity.oci.files import Archive, Directory, Files
 from singularity.oci.image import Image
-from singularity.oci.platform import Platform
+from singularity.content.platform import Platform
 from singularity.oci.reference import Reference
 
 TRANSPORTS = ("oci", "oci-archive", "docker-archive")

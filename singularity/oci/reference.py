@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from singularity.errors import FileError, ImageError
-from singularity.oci import digest
-from singularity.oci.digest import Digest
+from singularity.content import digest
+from singularity.content.digest import Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

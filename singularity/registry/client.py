@@ -14,17 +14,17 @@ from typing import BinaryIO, TypeVar, cast
 
 from singularity.console import VERBOSE
 from singularity.errors import NetworkError, RegistryError, SingularityError
-from singularity.oci import digest
-from singularity.oci.digest import Digest
-from singularity.oci.document import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor, parse
+from singularity.content import digest
+from singularity.content.digest import Digest
+from singularity.content.document import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor, parse
 from singularity.registry import endpoint as endpoints
 from singularity.registry import mirrors
 from singularity.registry.access import Access
 from singularity.registry.endpoint import Endpoint
-from singularity.registry.http import Answer, Client, Patience, followed
+from singularity.web.http import Answer, Client, Patience, followed
 from singularity.registry.mirrors import Place, Scheme
 from singularity.registry.reference import Reference
-from singularity.registry.stream import Resuming, part
+from singularity.web.stream import Resuming, part
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 
 from singularity.errors import ImageError
-from singularity.oci import digest
-from singularity.oci.digest import Digest
+from singularity.content import digest
+from singularity.content.digest import Digest
 
 HUB = "docker.io"
 _HUB_NAMES = frozenset({HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})

@@ -19,7 +19,7 @@ from singularity.errors import FileError, ImageError, NetworkError, RegistryErro
 from singularity.image.metadata import parse_json
 from singularity.oci import local
 from singularity.oci.image import Image
-from singularity.oci.platform import Platform
+from singularity.content.platform import Platform
 
 _SOCKET = "unix:///var/run/docker.sock"
 _NAME = re.compile(r"[A-Za-z0-9][\w./:-]*(?:@sha256:[0-9a-f]{64})?|sha256:[0-9a-f]{64}")

@@ -7,18 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from singularity import files, kept
+from singularity import files
+from singularity.cache import image_store
 from singularity.console import VERBOSE
 from singularity.errors import ImageError
-from singularity.sources import caches as cache_places
+from singularity.cache import places as cache_places
 from singularity.sources import oci
-from singularity.sources.caches import Caches
+from singularity.cache.places import Caches
 from singularity.sources.fetch import Fetch
 from singularity.sources.oci import Found
-from singularity.sources.uri import Transport, Uri
+from singularity.uri import Transport, Uri
 
 if TYPE_CHECKING:
-    from singularity.sources.whole import Whole
+    from singularity.sources.remote_file import Whole
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def available(uri: Uri, fetch: Fetch, caches: Caches | None = None, *, beside: P
             yield path
         elif place is not None:
             work = f"makes an image of {uri}"
-            path = kept.have(
+            path = image_store.have(
                 place, key, lambda path: _convert(found, uri, fetch, path), work, public=places.public
             )  # fmt: skip
             cache_places.trim(places, path)
@@ -53,22 +54,22 @@ def available(uri: Uri, fetch: Fetch, caches: Caches | None = None, *, beside: P
                 _convert(found, uri, fetch, path)
                 yield path
         return
-    from singularity.sources import whole
+    from singularity.sources import remote_file
 
-    with whole.available(locate(uri, fetch, places), fetch, places) as path:
+    with remote_file.available(locate(uri, fetch, places), fetch, places) as path:
         yield path
 
 
 def converted(found: Found, fetch: Fetch, places: Caches) -> Path | None:
     """The image that was made of layers before; None where there is none."""
-    return kept.find(
+    return image_store.find(
         places.place(_CONVERTED), _key(found, fetch), places.elsewhere(_CONVERTED), verify=fetch.verify
     )  # fmt: skip
 
 
 def is_kept(path: Path) -> bool:
     """Whether an image stays when the command ends."""
-    return kept.whole(path.parent) is not None
+    return image_store.whole(path.parent) is not None
 
 
 def locate(uri: Uri, fetch: Fetch, caches: Caches) -> "Whole":
@@ -101,7 +102,7 @@ def _key(found: Found, fetch: Fetch) -> str:
 def _convert(found: Found, uri: Uri, fetch: Fetch, target: Path) -> None:
     from singularity.build import convert
     from singularity.build.request import BuildRequest
-    from singularity.oci.remote import DamagedError
+    from singularity.sources.docker import DamagedError
 
     logger.info("Making an image of %s", uri)
     request = BuildRequest(

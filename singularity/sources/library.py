@@ -13,12 +13,12 @@ import urllib.parse
 
 from singularity.errors import ImageError
 from singularity.image.metadata import parse_json
-from singularity.oci import digest
-from singularity.oci.partial import Download
-from singularity.registry.download import WebFile, refused
-from singularity.registry.http import Client
+from singularity.content import digest
+from singularity.content.download import Download
+from singularity.web.file import WebFile, refused
+from singularity.web.http import Client
 from singularity.sources.fetch import Fetch
-from singularity.sources.whole import Whole, is_sif
+from singularity.sources.remote_file import Whole, is_sif
 
 _KIND = "library"
 _USUAL = "https://library.sylabs.io"

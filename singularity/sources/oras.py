@@ -4,15 +4,17 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from singularity.errors import ImageError
-from singularity.oci import choose, document, remote
-from singularity.oci.document import MANIFEST_LIMIT, Descriptor, Index, Manifest
-from singularity.oci.partial import Download
-from singularity.oci.store import Store
+from singularity.oci import choose
+from singularity.content import document
+from singularity.sources import docker
+from singularity.content.document import MANIFEST_LIMIT, Descriptor, Index, Manifest
+from singularity.content.download import Download
+from singularity.cache.blob_store import Store
 from singularity.registry import reference as references
 from singularity.registry.reference import Reference
-from singularity.sources.caches import Caches
+from singularity.cache.places import Caches
 from singularity.sources.fetch import Fetch
-from singularity.sources.whole import Whole, is_sif
+from singularity.sources.remote_file import Whole, is_sif
 
 _KIND = "oras"
 _LAYERS = frozenset(("application/vnd.sylabs.sif.layer.v1.sif", "appliciation/vnd.sylabs.sif.layer.tar"))
@@ -25,7 +27,7 @@ def locate(place: str, fetch: Fetch, caches: Caches) -> Whole:
     others = caches.elsewhere("blob")
     store = Store(directory, others, public=caches.public) if directory else None
     stores = [*([directory] if directory else []), *others]
-    found = remote.resolved(references.parse(place), fetch.access, stores, offline=fetch.offline)
+    found = docker.resolved(references.parse(place), fetch.access, stores, offline=fetch.offline)
     layer = _layer(found, fetch, store)
 
     def open_(offset: int) -> BinaryIO:

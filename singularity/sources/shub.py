@@ -10,12 +10,12 @@ import urllib.parse
 
 from singularity.errors import ImageError, NetworkError
 from singularity.image.metadata import parse_json
-from singularity.oci.partial import Download
-from singularity.registry.download import WebFile, refused
-from singularity.registry.http import Client, followed
+from singularity.content.download import Download
+from singularity.web.file import WebFile, refused
+from singularity.web.http import Client, followed
 from singularity.sources.fetch import Fetch
 from singularity.sources.web import is_image
-from singularity.sources.whole import Whole
+from singularity.sources.remote_file import Whole
 
 _KIND = "shub"
 _HUB = "singularity-hub.org"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from singularity.errors import ImageError
 from singularity.image.identify import identify
-from singularity.oci.partial import Download
-from singularity.registry.download import WebFile
+from singularity.content.download import Download
+from singularity.web.file import WebFile
 from singularity.sources.fetch import Fetch
-from singularity.sources.whole import Whole
+from singularity.sources.remote_file import Whole
 
 _KIND = "net"
 

@@ -18,9 +18,10 @@ from singularity.definition.model import Stage
 from singularity.errors import DefinitionError, ImageError
 from singularity.oci.image import Image
 from singularity.registry import reference
-from singularity.sources import caches, oci
+from singularity.cache import places as caches
+from singularity.sources import oci
 from singularity.sources.fetch import Fetch
-from singularity.sources.uri import Transport, Uri
+from singularity.uri import Transport, Uri
 
 _SWITCHES = ("IncludeCmd", "Token")
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0")

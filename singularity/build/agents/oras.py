@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from singularity.build import digest
+from singularity import digest
 from singularity.build.agents import localimage, require
 from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
@@ -13,9 +13,10 @@ from singularity.errors import FileError
 from singularity.image import origin
 from singularity.image.origin import Origin
 from singularity.image.root import Root
-from singularity.sources import caches, images
+from singularity.cache import places as caches
+from singularity.sources import images
 from singularity.sources.fetch import Fetch
-from singularity.sources.uri import Transport, Uri
+from singularity.uri import Transport, Uri
 
 
 def check(stage: Stage, name: str) -> None:
