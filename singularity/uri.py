@@ -1,49 +1,12 @@
 """Names of images with a transport before them: `docker://debian`, `oras://HOST/NAME:TAG`, `https://HOST/x.sif`."""
 
-import os
 import re
 from dataclasses import dataclass
-from enum import Enum
 from urllib.parse import unquote, urlsplit
 
 from singularity.errors import ImageError
+from singularity.transports import BY_NAME, Transport, fault
 
-
-class Transport(Enum):
-    """Ways to an image; the values are what stands before the colon."""
-
-    DOCKER = "docker"
-    DOCKER_DAEMON = "docker-daemon"
-    DOCKER_ARCHIVE = "docker-archive"
-    OCI = "oci"
-    OCI_ARCHIVE = "oci-archive"
-    ORAS = "oras"
-    LIBRARY = "library"
-    SHUB = "shub"
-    HTTP = "http"
-    HTTPS = "https"
-
-    @property
-    def is_oci(self) -> bool:
-        """Whether what is there is made of layers; else it is one file."""
-        return self in _OCI
-
-    @property
-    def is_local(self) -> bool:
-        """Whether what is there is a file or directory of this machine."""
-        return self in (Transport.DOCKER_ARCHIVE, Transport.OCI, Transport.OCI_ARCHIVE)
-
-    @property
-    def is_web(self) -> bool:
-        """Whether it is a plain web server."""
-        return self in (Transport.HTTP, Transport.HTTPS)
-
-
-_OCI = frozenset((
-    Transport.DOCKER, Transport.DOCKER_DAEMON, Transport.DOCKER_ARCHIVE, Transport.OCI, Transport.OCI_ARCHIVE
-))  # fmt: skip
-_BY_NAME = {each.value: each for each in Transport}
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _UNSAFE = re.compile(r"[\x00-\x1f/\x7f]")
 _SUFFIX = re.compile(r"\.tar(\.(gz|bz2|xz|zst))?$")
 
@@ -80,35 +43,11 @@ def parse(text: str) -> Uri | None:
 
     Raises ImageError for one without a name, and for a transport that nobody knows.
     """
+    wrong = fault(text)
+    if wrong is not None:
+        raise ImageError(wrong[0], hint=wrong[1])
     name, colon, rest = text.partition(":")
-    transport = _BY_NAME.get(name.lower())
-    if not colon or transport is None:
-        if name.lower() != "file" and _SCHEME.match(text) and not os.path.lexists(text):  # `import` knows file:
-            raise _unknown(name, rest)
+    transport = BY_NAME.get(name.lower())
+    if not colon or transport is None or (transport.is_web and not rest.startswith("//")):
         return None
-    if transport.is_web:
-        if not rest.startswith("//"):
-            return None
-        if not urlsplit(text).hostname:
-            raise ImageError(f"{text}: names no server")
-        return Uri(transport=transport, place=text, text=text)
-    place = rest.removeprefix("//") if not transport.is_local else _local(rest)
-    if not place.strip("/"):
-        raise ImageError(f"{text}: names no image")
-    return Uri(transport=transport, place=place, text=text)
-
-
-def _unknown(name: str, rest: str) -> ImageError:
-    from difflib import get_close_matches
-
-    if name.lower() == "instance":
-        hint = "a program runs in the background as any other: singularity run IMAGE &"
-        return ImageError(f"{name}:{rest}: not in this version: instances", hint=hint)
-    near = get_close_matches(name.lower(), list(_BY_NAME), n=1)
-    hint = f"did you mean {near[0]}:{rest}?" if near else f"known are {', '.join(_BY_NAME)}"
-    return ImageError(f'{name}:{rest}: unknown transport "{name}"', hint=hint)
-
-
-def _local(rest: str) -> str:
-    """`oci-archive:x.tar`, and `oci-archive://x.tar`; an absolute path has its own slash after the two."""
-    return rest[2:] if rest.startswith("//") else rest
+    return Uri(transport=transport, place=text if transport.is_web else rest.removeprefix("//"), text=text)

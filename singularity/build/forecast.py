@@ -6,10 +6,10 @@ from enum import Enum
 
 from singularity import kernel, paths
 from singularity.build import agents, architecture, keys, reproducible
-from singularity.cache import layer_store as cache
-from singularity.namespaces import fakeroot
 from singularity.build.plan import Action, Plan, Step, is_update
+from singularity.cache import layer_store as cache
 from singularity.errors import SingularityError
+from singularity.namespaces import fakeroot
 
 
 class Fate(Enum):

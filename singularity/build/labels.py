@@ -10,8 +10,8 @@ from singularity import digest as digests
 from singularity.definition.model import Stage
 from singularity.definition.parse import parse_label
 from singularity.errors import FileError
-from singularity.image.sif import format as sif
 from singularity.image.origin import LABEL, Origin
+from singularity.image.sif import format as sif
 
 _SCHEMA = "org.label-schema."
 _OCI = "org.opencontainers.image."

@@ -18,8 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from singularity import files, kernel
-from singularity import digest
+from singularity import digest, files, kernel
 from singularity.cache.layer_store import Layer, LayerCache
 from singularity.errors import BuildError, FileError
 

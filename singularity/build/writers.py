@@ -24,10 +24,10 @@ def write_tar(tree: Tree, new: files.NewFile, target: Path) -> None:
 
     Raises ToolError, and OSError for `new`.
     """
-    from singularity.image.archive import tar
+    from singularity.image.archive import tar_writer
 
     with _compressing(new, target) as out:
-        tar.write(clamped(tree), out)
+        tar_writer.write(clamped(tree), out)
 
 
 @contextmanager

@@ -11,22 +11,20 @@ system. Whoever reads a blob checks its digest (`digest.Checked`), so a damaged 
 import hashlib
 import json
 import logging
-import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from singularity import files, locks
-from singularity.errors import FileError, ImageError
-from singularity.image import origin
 from singularity.content import digest as digests
 from singularity.content import document
 from singularity.content.digest import Digest
 from singularity.content.document import REFERENCE_NAME, Descriptor, Index
 from singularity.content.download import Download, Told, touch
+from singularity.errors import FileError, ImageError
+from singularity.image import origin
 
 logger = logging.getLogger(__name__)
 
@@ -37,17 +35,6 @@ _CHUNK = 1 << 20
 
 
 _distrusted: set[Path] = set()  # damaged files of other stores, known for as long as this process runs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
-    """A blob in a store, or a part of one, for a listing."""
-
-    name: str
-    path: Path
-    size: int  # bytes
-    made: float  # in seconds since 1970
-    used: float
 
 
 class Store:
@@ -81,7 +68,7 @@ class Store:
 
     def _write(self, path: Path, data: bytes) -> None:
         with files.replacing(path, overwrite=True, mode=self._modes[1]) as new:
-            _write(new.fd, data)
+            files.write_at(new.fd, data, 0)
         if path.stat().st_mode & 0o777 != self._modes[1]:  # the umask took something away
             path.chmod(self._modes[1])
 
@@ -243,14 +230,11 @@ def known(stores: Sequence[Path], name: str) -> Digest | None:
     return None
 
 
-def listing(directory: Path) -> Iterator[Kept]:
-    """The blobs of a store, and parts of such."""
+def listing(directory: Path) -> Iterator[tuple[str, Path]]:
+    """The blobs of a store, and parts of such, by name."""
     for place in (*_listed(directory / _BLOBS), directory / _PARTIAL):
         for path in _listed(place):
-            with suppress(FileNotFoundError):
-                status = path.lstat()
-                name = path.name if place.name != _PARTIAL else f"{path.name.partition('-')[2]} (incomplete)"
-                yield Kept(name=name, path=path, size=status.st_size, made=status.st_mtime, used=status.st_atime)
+            yield path.name if place.name != _PARTIAL else f"{path.name.partition('-')[2]} (incomplete)", path
 
 
 def _listed(directory: Path) -> list[Path]:
@@ -284,9 +268,3 @@ def _index(place: Path) -> Sequence[Descriptor]:
     except (OSError, ImageError):
         return ()
     return found.manifests if isinstance(found, Index) else ()
-
-
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from singularity import files, locks, paths
-from singularity.errors import FileError
 from singularity.content.download import touch
+from singularity.errors import FileError
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def find(place: Path | None, key: str, others: Sequence[Path] = (), *, verify: b
 
     With `verify` it is read again, and a damaged one is as one that is not there.
     """
-    own = whole(place / key) if place else None
+    own = complete(place / key) if place else None
     if own is not None and verify and not _is_sound(own):
         logger.warning("%s: damaged; it is not used any more", own)
         (own.parent / MADE).unlink(missing_ok=True)
@@ -39,7 +39,7 @@ def find(place: Path | None, key: str, others: Sequence[Path] = (), *, verify: b
         touch(own)
         return own
     for other in others:
-        found = whole(other / key)
+        found = complete(other / key)
         if found is None or not _is_safe(found, other):
             continue
         if verify and not _is_sound(found):
@@ -56,18 +56,18 @@ def have(place: Path, key: str, make: Callable[[Path], None], work: str, *, publ
     what `make` raises.
     """
     directory = place / key
-    found = whole(directory)
+    found = complete(directory)
     if found is not None:
         touch(found)
         return found
     paths.private(directory)
 
     def is_there() -> bool:
-        return whole(directory) is not None
+        return complete(directory) is not None
 
     with locks.locked(directory / MADE, work, done=is_there) as made:
         path = directory / _IMAGE
-        if made is None or whole(directory) is not None:
+        if made is None or complete(directory) is not None:
             return path
         for name in os.listdir(directory):
             if name not in _OWN:
@@ -84,7 +84,7 @@ def begin(place: Path, key: str) -> Path:
     return paths.private(place / key) / _IMAGE
 
 
-def declare_whole(path: Path, fd: int) -> bool:
+def declare_complete(path: Path, fd: int) -> bool:
     """The image at `path`, open as `fd`, is whole: it is found from here on. False where another one has its name."""
     with locks.locked(path.parent / MADE, "makes the same image") as made:
         try:
@@ -136,7 +136,7 @@ def names(directory: Path) -> list[str]:
         return []
 
 
-def whole(directory: Path) -> Path | None:
+def complete(directory: Path) -> Path | None:
     """The image in a directory, unless it is missing or not as it was made."""
     path = directory / _IMAGE
     try:
@@ -146,6 +146,11 @@ def whole(directory: Path) -> Path | None:
     except (OSError, ValueError):
         return None
     return path if same else None
+
+
+def is_kept(path: Path) -> bool:
+    """Whether an image stays when the command ends."""
+    return complete(path.parent) is not None
 
 
 def _is_safe(found: Path, place: Path) -> bool:
@@ -184,7 +189,7 @@ def put(found: Path, target: Path, *, overwrite: bool, shared: bool) -> None:
     files.refuse_target(target, overwrite=overwrite)
     if shared or not (_is_own(found) and _is_alone(found, target) and _link(found, target, overwrite=overwrite)):
         with files.replacing(target, overwrite=overwrite, mode=0o777) as new, found.open("rb") as file:
-            _copy(file.fileno(), new.fd)
+            files.copy_data(file.fileno(), new.fd)
 
 
 def _is_own(found: Path) -> bool:
@@ -219,20 +224,3 @@ def _link(found: Path, target: Path, *, overwrite: bool) -> bool:
         logger.debug("No second name for %s: %s", found, error.strerror)
         return False
     return True
-
-
-def _copy(source: int, target: int) -> None:
-    import fcntl
-
-    try:
-        fcntl.ioctl(target, 0x40049409, source)  # FICLONE: shares the blocks, where the file system can
-    except OSError:
-        size, done = os.fstat(source).st_size, 0
-        while done < size:
-            try:
-                count = os.copy_file_range(source, target, min(size - done, 1 << 30), done, done)
-            except OSError:  # between file systems, on old kernels
-                count = os.pwrite(target, os.pread(source, 1 << 20, done), done)
-            if not count:
-                raise FileError("an image in the cache became shorter while it was copied", hint="try again") from None
-            done += count

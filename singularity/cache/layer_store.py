@@ -21,8 +21,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from singularity import files, kernel, paths
-from singularity import digest
+from singularity import digest, files, kernel, locks, paths
 from singularity.console import VERBOSE
 from singularity.errors import FileError
 
@@ -59,7 +58,7 @@ class About:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class StoredLayer:
     """A layer in the cache, for a listing."""
 
     key: str
@@ -92,7 +91,7 @@ class LayerCache:
             logger.log(VERBOSE, "A layer in the cache is damaged: %s", key)
             self._drop(path, fd)
             return None
-        if about.parent != parent or not _lock(fd, fcntl.LOCK_SH) or not _is_at(fd, path):
+        if about.parent != parent or not _lock(fd, fcntl.LOCK_SH) or not locks.is_at(fd, path):
             os.close(fd)
             return None
         self._locks.append(fd)
@@ -140,14 +139,14 @@ class LayerCache:
     def _drop(self, path: Path, fd: int) -> None:
         """Removes a layer unless it is in use; `fd`, which is closed, is the open directory."""
         try:
-            if _lock(fd, fcntl.LOCK_EX) and _is_at(fd, path):
+            if _lock(fd, fcntl.LOCK_EX) and locks.is_at(fd, path):
                 _remove(path, self.scratch)
         finally:
             os.close(fd)
 
     def sweep(self) -> None:
         """Removes what no build has used for long, and what none can use."""
-        ids = {kept.about.id for kept in listing(self.directory) if kept.about}
+        ids = {each.about.id for each in listing(self.directory) if each.about}
         for path in self._places():
             about = _read_about(path) if _KEY.fullmatch(path.name) else None
             with suppress(OSError):
@@ -172,25 +171,25 @@ def has(directory: Path, key: str, parent: str) -> str | None:
     return about.id if about and about.parent == parent else None
 
 
-def listing(directory: Path) -> Iterator[Kept]:
+def listing(directory: Path) -> Iterator[StoredLayer]:
     """The layers below a directory, in the order of their keys."""
     with suppress(FileNotFoundError):
         for path in sorted(directory.iterdir()):
             if _is_place(path.name):
                 with suppress(FileNotFoundError):
-                    yield Kept(key=path.name, path=path, about=_read_about(path), used=path.lstat().st_mtime)
+                    yield StoredLayer(key=path.name, path=path, about=_read_about(path), used=path.lstat().st_mtime)
 
 
-def remove(kept: Kept) -> bool:
+def remove(layer: StoredLayer) -> bool:
     """Removes a layer; False when a build uses it. Raises FileError."""
-    fd = _open(kept.path)
+    fd = _open(layer.path)
     if fd is None:
         return True
     try:
         if not _lock(fd, fcntl.LOCK_EX):
             return False
-        with files.temporary_directory(kept.path.parent) as scratch:
-            _remove(kept.path, scratch)
+        with files.temporary_directory(layer.path.parent) as scratch:
+            _remove(layer.path, scratch)
         return True
     finally:
         os.close(fd)
@@ -230,14 +229,6 @@ def _lock(fd: int, kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _is_at(fd: int, path: Path) -> bool:
-    """Whether an open directory still has its name."""
-    try:
-        return os.path.samestat(os.fstat(fd), path.lstat())
-    except FileNotFoundError:
-        return False
 
 
 def _is_place(name: str) -> bool:

@@ -1,7 +1,7 @@
 """What is below the cache directory: by type, each entry with its size and age; and removing it.
 
-A type is a directory: its entries are the files and directories in it, but for layers of builds, which `build.cache`
-knows, and for blobs, which are those of `oci.store`. Nothing is made by looking.
+A type is a directory: its entries are the files and directories in it, but for layers of builds, which
+`layer_store` knows, and for blobs, which `blob_store` does. Nothing is made by looking.
 """
 
 import fcntl
@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from singularity import files, paths
-from singularity.cache import image_store
-from singularity.cache import layer_store as layers
-from singularity.cache.layer_store import Kept
+from singularity.cache import blob_store, image_store, layer_store
+from singularity.cache.layer_store import StoredLayer
 from singularity.console import VERBOSE
 from singularity.errors import FileError
-from singularity.cache import blob_store
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +63,7 @@ class CacheEntry:
     used: float  # when it was made, or a build used it last, in seconds since 1970
     touched: float = 0.0  # when it was used last
     what: str = ""  # for people, where the name says nothing
-    layer: Kept | None = None
+    layer: StoredLayer | None = None
 
 
 def entries(types: list[Type]) -> Iterator[CacheEntry]:
@@ -81,7 +79,7 @@ def entries(types: list[Type]) -> Iterator[CacheEntry]:
 
 
 def _layers(type_: Type, directory: Path) -> Iterator[CacheEntry]:
-    for layer in layers.listing(directory):
+    for layer in layer_store.listing(directory):
         about = layer.about
         yield CacheEntry(
             type=type_,
@@ -95,9 +93,11 @@ def _layers(type_: Type, directory: Path) -> Iterator[CacheEntry]:
 
 
 def _blobs(type_: Type, directory: Path) -> Iterator[CacheEntry]:
-    for each in blob_store.listing(directory):
-        size, used, touched = each.size, each.made, each.used
-        yield CacheEntry(type=type_, name=each.name, path=each.path, size=size, used=used, touched=touched)
+    for name, path in blob_store.listing(directory):
+        with suppress(FileNotFoundError):
+            status = path.lstat()
+            size, used, touched = status.st_size, status.st_mtime, status.st_atime
+            yield CacheEntry(type=type_, name=name, path=path, size=size, used=used, touched=touched)
 
 
 def _files(type_: Type, directory: Path) -> Iterator[CacheEntry]:
@@ -107,7 +107,7 @@ def _files(type_: Type, directory: Path) -> Iterator[CacheEntry]:
             size, touched, what = status.st_size, status.st_atime, ""
             if stat.S_ISDIR(status.st_mode):
                 size = _size(path)
-                image = image_store.whole(path)
+                image = image_store.complete(path)
                 touched = image.stat().st_atime if image else status.st_mtime
                 what = ", ".join(image_store.names(path))
             yield CacheEntry(
@@ -158,7 +158,7 @@ def forget_missing_blobs() -> None:
 def remove(entry: CacheEntry) -> bool:
     """Removes an entry; False for one that a build uses, or that is just being made. Raises FileError."""
     if entry.layer:
-        return layers.remove(entry.layer)
+        return layer_store.remove(entry.layer)
     try:
         if _is_locked(entry.path):
             return False

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from singularity import config, files, paths
 from singularity.errors import FileError
-from singularity.sources.fetch import Fetch
 from singularity.variables import variable
 
 logger = logging.getLogger(__name__)
@@ -42,9 +41,9 @@ def public(path: Path) -> Path:
     return path
 
 
-def find(fetch: Fetch) -> Caches:
-    """The caches of a command; with a warning where there cannot be one of the user's own."""
-    if not fetch.cache:
+def find(keep: bool = True) -> Caches:
+    """The caches of a command, none where nothing is to be kept; with a warning where the user can have none."""
+    if not keep:
         return Caches()
     others = others_of_site()
     try:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from singularity.check import ld_cache, elf
+from singularity.check import elf, ld_cache
 from singularity.check.elf import Elf, Need
 from singularity.check.environment import Environment
 from singularity.check.view import Place, View

@@ -13,16 +13,15 @@ from typing import Any
 
 import click
 
-from singularity import files, paths
+from singularity import files, paths, uri
 from singularity.build import binds, forecast, inputs, perform
-from singularity.namespaces import fakeroot
 from singularity.build.forecast import Fate
 from singularity.build.plan import Action, Plan, Step, plan
 from singularity.build.request import SECTIONS, Bind, BuildRequest, Target
 from singularity.definition import source, template
 from singularity.errors import BuildError, DefinitionError, UsageError
+from singularity.namespaces import fakeroot
 from singularity.sources import fetch as fetches
-from singularity import uri
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ def _refuse_directory(target: Path, source_: str, *, update: bool) -> None:
     kept = {"the working directory": Path.cwd(), "the home directory": Path(os.environ.get("HOME") or "/")}
     if not update:
         kept["SOURCE"] = Path(source_).parent
-    for what, path in image_store.items():
+    for what, path in kept.items():
         if path.resolve().is_relative_to(place):
             raise UsageError(f"{target}: {what} is or lies in it", hint="name another directory")
 

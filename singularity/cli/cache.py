@@ -148,16 +148,17 @@ def clean(types: tuple[str, ...], *, days: int | None, dry_run: bool, force: boo
 @click.argument("uris", metavar="URI", nargs=-1, required=True)
 def seed(directory: Path, uris: tuple[str, ...], **options: Any) -> None:
     """Fetches images."""
-    from singularity.cache import places
-    from singularity.sources import fetch, images
     from singularity import uri
+    from singularity.cache import places as caches
+    from singularity.pull import images
+    from singularity.sources import fetch
 
     wanted = fetch.from_options(options)
     named = [(text, uri.parse(text)) for text in uris]
     unknown = [text for text, each in named if each is None]
     if unknown:
         raise UsageError(f"cache seed: {unknown[0]} is no URI", hint="such as docker://NAME:TAG")
-    places = places.Caches(own=places.public(directory), public=True)
+    places = caches.Caches(own=caches.public(directory), public=True)
     for _, each in named:
         if each is not None:
             with images.available(each, wanted, places) as path:

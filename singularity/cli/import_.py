@@ -11,13 +11,12 @@ from typing import Any, BinaryIO
 
 import click
 
-from singularity import paths
+from singularity import paths, uri
 from singularity.cli.command import Verb
 from singularity.cli.fetching import options as fetching_options
 from singularity.errors import FileError, UsageError
 from singularity.image.tree import Tree
 from singularity.sources import fetch as fetches
-from singularity import uri
 from singularity.sources.fetch import Fetch
 
 logger = logging.getLogger(__name__)
@@ -68,8 +67,8 @@ def command(image: Path, source: str | None, **options: Any) -> None:
 @contextmanager
 def _tree(source: str | None, fetch: Fetch) -> Iterator[tuple[Tree, str]]:
     """What is imported, and what messages call it."""
-    from singularity.image.archive import reader as archive
     from singularity.image import contents
+    from singularity.image.archive import reader as archive
 
     named = uri.parse(source or "")
     if named is None:
@@ -77,7 +76,7 @@ def _tree(source: str | None, fetch: Fetch) -> Iterator[tuple[Tree, str]]:
             yield tree, name
         return
     from singularity.image.identify import identify
-    from singularity.sources import images
+    from singularity.pull import images
 
     with images.available(named, fetch) as path, contents.tree(identify(path)) as tree:
         yield tree, str(named)

@@ -7,14 +7,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from singularity import console, files
+from singularity import console, files, uri
 from singularity.cache import image_store
+from singularity.cache.places import others_of_site
 from singularity.definition import source
 from singularity.errors import FileError, ImageError, UsageError
+from singularity.pull import images
 from singularity.sources import fetch as fetches
-from singularity.sources import images
-from singularity import uri
-from singularity.cache.places import others_of_site
 from singularity.sources.fetch import Fetch
 from singularity.uri import Uri
 
@@ -87,10 +86,10 @@ def _refuse(target: Path, *, overwrite: bool) -> None:
 
 
 def _sandbox(target: Path, named: Uri, fetch: Fetch, *, overwrite: bool) -> None:
-    from singularity.namespaces import fakeroot
     from singularity.build import perform
     from singularity.build.plan import plan
     from singularity.build.request import BuildRequest, Target
+    from singularity.namespaces import fakeroot
 
     request = BuildRequest(
         target=target,

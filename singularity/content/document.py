@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from singularity.errors import ImageError
-from singularity.image.metadata import parse_json
 from singularity.content import digest
 from singularity.content.digest import Digest
 from singularity.content.platform import Platform
+from singularity.errors import ImageError
+from singularity.foreign_json import parse_json
 
 MANIFEST_LIMIT = 4 << 20  # bytes
 CONFIG_LIMIT = 16 << 20
@@ -101,7 +101,7 @@ def parse(data: bytes, media_type: str, name: str) -> Index | Manifest:
     `name` stands in messages.
     """
     document = _object(_json(data, name, MANIFEST_LIMIT), name)
-    said = _text(document, "mediaType", name)
+    said = text(document, "mediaType", name)
     if media_type.startswith(_SCHEMA_1) or said.startswith(_SCHEMA_1) or document.get("schemaVersion") == 1:
         raise ImageError(f"{name}: an image in Docker's old format (schema 1)", hint="push it again with today's tools")
     if "layers" in document and "manifests" in document:
@@ -131,9 +131,9 @@ def parse_config(data: bytes, name: str) -> Config:
     return Config(
         platform=_platform(document, name),
         diff_ids=tuple(digest.parse(each) for each in _list(rootfs, "diff_ids", name)),
-        entrypoint=_words(raw, "Entrypoint", name),
-        command=_words(raw, "Cmd", name),
-        environment=_words(raw, "Env", name),
+        entrypoint=words(raw, "Entrypoint", name),
+        command=words(raw, "Cmd", name),
+        environment=words(raw, "Env", name),
         labels=_strings(raw, "Labels", name),
         working_directory=_plain(raw, "WorkingDir", name),
         user=_plain(raw, "User", name),
@@ -152,16 +152,6 @@ def parse_list(data: bytes, name: str) -> list[dict[str, Any]]:
 def parse_object(data: bytes, name: str) -> dict[str, Any]:
     """A small document that is an object."""
     return _object(_json(data, name, MANIFEST_LIMIT), name)
-
-
-def words(document: Mapping[str, Any], key: str, name: str) -> tuple[str, ...]:
-    """A member that is a list of texts; empty when it is missing or null."""
-    return _words(document, key, name)
-
-
-def text(document: Mapping[str, Any], key: str, name: str) -> str:
-    """A member that is a text; empty when it is missing or null."""
-    return _text(document, key, name)
 
 
 def _json(data: bytes, name: str, limit: int) -> Any:
@@ -193,7 +183,8 @@ def _list(document: Mapping[str, Any], key: str, name: str) -> list[Any]:
     return value
 
 
-def _text(document: Mapping[str, Any], key: str, name: str) -> str:
+def text(document: Mapping[str, Any], key: str, name: str) -> str:
+    """A member that is a text; empty when it is missing or null."""
     value = document.get(key)
     if value is None:
         return ""
@@ -203,13 +194,14 @@ def _text(document: Mapping[str, Any], key: str, name: str) -> str:
 
 
 def _plain(document: Mapping[str, Any], key: str, name: str) -> str:
-    value = _text(document, key, name)
+    value = text(document, key, name)
     if "\0" in value:
         raise ImageError(f"{name}: {key} holds a zero byte")
     return value
 
 
-def _words(document: Mapping[str, Any], key: str, name: str) -> tuple[str, ...]:
+def words(document: Mapping[str, Any], key: str, name: str) -> tuple[str, ...]:
+    """A member that is a list of texts; empty when it is missing or null."""
     values = _list(document, key, name)
     if not all(isinstance(each, str) for each in values):
         raise ImageError(f"{name}: {key} is no list of texts")
@@ -227,7 +219,7 @@ def _strings(document: Mapping[str, Any], key: str, name: str) -> dict[str, str]
 
 def _platform(document: Mapping[str, Any], name: str) -> Platform:
     keys = ("os", "architecture", "variant")
-    return Platform(**{key: _text(document, key, name) for key in keys})
+    return Platform(**{key: text(document, key, name) for key in keys})
 
 
 def _descriptors(document: Mapping[str, Any], key: str, name: str) -> tuple[Descriptor, ...]:
@@ -245,11 +237,11 @@ def _descriptor(value: Any, name: str) -> Descriptor:
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from error
     return Descriptor(
-        media_type=_text(document, "mediaType", name),
+        media_type=text(document, "mediaType", name),
         digest=name_of_blob,
         size=size,
         platform=None if platform is None else _platform(_object(platform, name), name),
-        artifact_type=_text(document, "artifactType", name),
+        artifact_type=text(document, "artifactType", name),
         annotations=_strings(document, "annotations", name),
         has_urls=bool(_list(document, "urls", name)),
     )

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from singularity import locks
-from singularity.errors import FileError, ImageError, RegistryError
+from singularity import files, locks
 from singularity.content.digest import Digest
+from singularity.errors import FileError, ImageError, RegistryError
 
 _CHUNK = 1 << 20
 _UNSETTLED = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
@@ -100,7 +100,7 @@ class Download:
                         raise _OtherBytesError(f"{self.name}: longer than the {self.size} bytes that were announced")
                     if hashed:
                         hashed.update(data)
-                    _write(fd, data, position)
+                    files.write_at(fd, data, position)
                     position += len(data)
                     told(len(data))
             finally:
@@ -111,14 +111,6 @@ class Download:
         if hashed and self.digest and hashed.hexdigest() != self.digest.digits:
             what = f"{self.name}: what came is not what {str(self.digest)[:19]} names"
             raise _OtherBytesError(what, hint="damaged on its way, or changed there")
-
-
-def _write(fd: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(fd, view, offset)
-        view = view[done:]
-        offset += done
 
 
 def touch(path: Path) -> None:

@@ -5,7 +5,6 @@ kernel, an ordinary user's by a writer of our own, every owner kept. What `copy`
 """
 
 import errno
-import fcntl
 import logging
 import os
 import shutil
@@ -18,21 +17,21 @@ from pathlib import Path, PurePosixPath
 from singularity import files, kernel
 from singularity.build import platform_files, streaming
 from singularity.console import VERBOSE
-from singularity.errors import FileError, ImageError, ToolError
-from singularity.image.ext import tools as ext, reader as ext_reader, make as make_ext
 from singularity.edit import links, mounted, staged_copy
+from singularity.errors import FileError, ImageError, ToolError
+from singularity.image.archive.policy import Policy
+from singularity.image.archive.unpack import unpack
+from singularity.image.ext import make as make_ext
+from singularity.image.ext import reader as ext_reader
+from singularity.image.ext import tools as ext
 from singularity.image.ext.allocator import is_known
 from singularity.image.identify import Format
 from singularity.image.opened import Opened
 from singularity.image.root import Root
 from singularity.image.tree import Entry, Tree
-from singularity.image.archive.unpack import Policy, unpack
 from singularity.variables import handed_on
 
 logger = logging.getLogger(__name__)
-
-_CLONE = 0x40049409  # FICLONE
-_CHUNK = 1 << 24
 
 
 def check_writable(image: Opened) -> None:
@@ -245,27 +244,5 @@ def _completion(tree: Tree, place: Path) -> Iterator[Entry]:
 def rewritten(image: Opened) -> Iterator[int]:
     """An open copy of an image file; at the end it takes the place of the image, which is as it was until then."""
     with files.replacing(image.path.resolve(), overwrite=True, like=image.fd) as new:
-        _clone(image.fd, new.fd)
+        files.copy_data(image.fd, new.fd)
         yield new.fd
-
-
-def _clone(source: int, target: int) -> None:
-    """Copies an open file; holes stay holes, and where the file system can share blocks, it does."""
-    try:
-        fcntl.ioctl(target, _CLONE, source)
-    except OSError:
-        size, at = os.fstat(source).st_size, 0
-        os.ftruncate(target, size)
-        while at < size:
-            try:
-                at = os.lseek(source, at, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # only a hole is left
-                    return
-                raise
-            end = os.lseek(source, at, os.SEEK_HOLE)
-            while at < end:
-                data = os.pread(source, min(_CHUNK, end - at), at)
-                if not data:
-                    return
-                at += os.pwrite(target, data, at)

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from singularity import files, kernel, paths, process
-from singularity.namespaces import fakeroot
-from singularity.namespaces.isolation import isolated
 from singularity.console import VERBOSE
-from singularity.errors import BuildError, FileError, SingularityError, ToolError
 from singularity.edit import loop
+from singularity.errors import BuildError, FileError, SingularityError, ToolError
 from singularity.image.identify import Format
 from singularity.image.opened import Opened
+from singularity.namespaces import fakeroot
+from singularity.namespaces.isolation import isolated
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +40,7 @@ _KEPT = (  # flags of a mount that a user namespace may not take off: as statvfs
     (os.ST_RELATIME, 1 << 21),
 )
 _SAFE = kernel.MS_NOSUID | kernel.MS_NODEV
-_NO_DEVICES = (
-    errno.ENOENT,
-    errno.EPERM,
-    errno.EACCES,
-    errno.ENXIO,
-    errno.ENOTTY,
-)  # of loop devices: a container, most likely
+_NO_DEVICES = (errno.ENOENT, errno.EPERM, errno.EACCES, errno.ENXIO, errno.ENOTTY)  # for loops: in a container
 _START, _END, _PAUSE = 30.0, 2.0, 0.005  # seconds: for a server to mount, for users to leave, between looks
 _PRELOADED = "fuse2fs-truncate.so"
 _LITTLE = 1 << 20  # bytes: a disk with less room is full
@@ -150,10 +144,7 @@ def _mount_point(temporary: Path) -> Iterator[Path]:
 def _sweeper(private: Path) -> Iterator[None]:
     """A process that removes a mount point when this one ends without having done so."""
     alive_read, alive_write = os.pipe2(os.O_CLOEXEC)
-    with process.signals_held():  # for the sweeper for ever: it ends with us, and not before
-        pid = os.fork()
-        if pid == 0:
-            _sweep(private, alive_read, alive_write)
+    pid = process.fork(partial(_sweep, private, alive_read, alive_write))  # signals stay held there: it ends with us
     os.close(alive_read)
     try:
         yield

@@ -8,9 +8,10 @@ from pathlib import Path, PurePosixPath
 from singularity import files, process
 from singularity.errors import FileError, ImageError, UsageError
 from singularity.image.ext import make as make_ext
-from singularity.image.sif import format as sif, edit as sif_edit
-from singularity.image.sif.format import DataType, Descriptor, Filesystem, PartitionType
+from singularity.image.sif import edit as sif_edit
+from singularity.image.sif import format as sif
 from singularity.image.sif.edit import Addition
+from singularity.image.sif.format import DataType, Descriptor, Filesystem, PartitionType
 from singularity.image.tree import Entry, Kind, Member, Tree
 
 SMALLEST = 64  # MiB

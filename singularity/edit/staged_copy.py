@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from singularity import process
+from singularity.edit import links
 from singularity.errors import FileError
 from singularity.image import directory
-from singularity.edit import links
 from singularity.image.tree import Entry, Kind, Member, Tree
 
 logger = logging.getLogger(__name__)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from singularity import __version__, files, paths
 from singularity.cache import image_store
+from singularity.cache import places as cache_places
+from singularity.cache.places import Caches
 from singularity.console import VERBOSE
 from singularity.errors import FileError, ImageError, RegistryError
 from singularity.lazy.image import LazyFile, Source
-from singularity.cache import places as cache_places
-from singularity.cache.places import Caches
 from singularity.sources.fetch import Fetch
-from singularity.uri import Transport, Uri
+from singularity.transports import Transport
+from singularity.uri import Uri
 
 if TYPE_CHECKING:
     from singularity.sources.docker import Partial
@@ -34,7 +35,7 @@ def launchable(uri: Uri, fetch: Fetch) -> Path | None:
     The reason is told in one line. Raises NetworkError and RegistryError, ImageError and FileError.
     """
     try:
-        places = cache_places.find(fetch)
+        places = cache_places.find(fetch.cache)
         if uri.transport.is_web:
             return _of_web(uri, fetch, places)
         if uri.transport is Transport.DOCKER:
@@ -70,12 +71,12 @@ def _of_web(uri: Uri, fetch: Fetch, places: Caches) -> Path:
 
 
 def _of_registry(uri: Uri, fetch: Fetch, places: Caches) -> Path:
-    from singularity.lazy import toc
-    from singularity.content import digest
-    from singularity.sources import docker
     from singularity.cache.blob_store import Store
+    from singularity.content import digest
+    from singularity.lazy import toc
+    from singularity.pull import images
     from singularity.registry import reference as references
-    from singularity.sources import images, oci
+    from singularity.sources import docker, oci
 
     blobs, place = places.place("blob"), places.place(KIND)
     if blobs is None or place is None:

@@ -17,14 +17,14 @@ from io import BytesIO
 from itertools import pairwise
 from typing import Any, Protocol
 
-from singularity.errors import ImageError
-from singularity.image import decompress, limits, xattrs
-from singularity.image.archive import tar
-from singularity.image.metadata import parse_json
-from singularity.image.tree import Entry, Kind, Member, Tree
 from singularity.content import digest as digests
 from singularity.content.digest import Digest
 from singularity.content.document import Descriptor
+from singularity.errors import ImageError
+from singularity.foreign_json import parse_json
+from singularity.image import decompress, limits, xattrs
+from singularity.image.archive import tar
+from singularity.image.tree import Entry, Kind, Member, Tree
 
 ESTARGZ = "containerd.io/snapshot/stargz/toc.digest"
 # As containers/storage says it, and as the stargz snapshotter does, which says the digest of eStargz beside it.

@@ -8,6 +8,7 @@ import logging
 import os
 import pwd
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -49,11 +50,9 @@ def become_root() -> None:
     ranges = _ranges(uid)
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
     pid = os.getpid()
-    with process.signals_held():
-        mapper = os.fork() if ranges else 0
-        if ranges and mapper == 0:  # stays outside: only there may the setuid programs map ids for us
-            os.close(go_write)
-            _map_ranges(go_read, pid, uid, gid, *ranges)
+    mapper = 0
+    if ranges:  # stays outside: only there may the setuid programs map ids for us
+        mapper = process.fork(partial(_map_ranges, go_read, go_write, pid, uid, gid, *ranges))
     try:
         kernel.unshare(kernel.CLONE_NEWUSER)
     except OSError as error:
@@ -123,9 +122,10 @@ def _ranges(uid: int) -> tuple[IdRange, IdRange] | None:
     return found[0], found[1]
 
 
-def _map_ranges(go: int, pid: int, uid: int, gid: int, uids: IdRange, gids: IdRange) -> NoReturn:
+def _map_ranges(go: int, ours: int, pid: int, uid: int, gid: int, uids: IdRange, gids: IdRange) -> NoReturn:
     """The mapper's part; its status says how far it came."""
     status = _NOTHING
+    os.close(ours)
     try:
         if os.read(go, 1):
             for tool, own, ids in (("newuidmap", uid, uids), ("newgidmap", gid, gids)):

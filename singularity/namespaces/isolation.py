@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from singularity import kernel, process
@@ -37,10 +38,7 @@ def isolated(
     outer = 0
     try:
         with process.signals_held():
-            outer = os.fork()
-            if outer == 0:
-                os.close(error_read)
-                _run_outer(start, error_write, output_write, interactive=interactive)
+            outer = process.fork(partial(_run_outer, start, error_write, output_write, interactive=interactive))
         os.close(error_write)
         if on_line:
             os.close(output_write)
@@ -83,9 +81,7 @@ def _run_outer(start: Callable[[], NoReturn], error: int, output: int, *, intera
         except OSError as failure:
             what = f"no namespaces for the build: {failure.strerror}"
             raise BuildError(what, hint="root is needed for it") from failure
-        first = os.fork()
-        if first == 0:
-            _run_first(start, error, output, interactive=interactive)
+        first = process.fork(partial(_run_first, start, error, output, interactive=interactive))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, process.STOPPING)  # held since our fork: now there is whom to kill
         if output >= 0:
             os.close(output)
@@ -100,9 +96,7 @@ def _run_first(start: Callable[[], NoReturn], error: int, output: int, *, intera
         for number in process.STOPPING:
             signal.signal(number, signal.SIG_IGN)
         kernel.die_with_parent(signal.SIGKILL)
-        program = os.fork()
-        if program == 0:
-            _run_program(start, error, output, interactive=interactive)
+        program = process.fork(partial(_run_program, start, error, output, interactive=interactive))
         if output >= 0:
             os.close(output)
         os._exit(_wait(program))

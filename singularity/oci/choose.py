@@ -4,9 +4,9 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from singularity.console import VERBOSE
-from singularity.errors import ImageError
 from singularity.content.document import REFERENCE_NAME, Descriptor, Index
 from singularity.content.platform import Platform
+from singularity.errors import ImageError
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from singularity.console import working
+from singularity.content.digest import Digest
+from singularity.content.document import Descriptor
 from singularity.errors import FileError, ImageError
 from singularity.image.sif import format as sif
 from singularity.push import writer
-from singularity.content.digest import Digest
-from singularity.content.document import Descriptor
 
 _CONFIG = "application/vnd.sylabs.sif.config.v1+json"
 _LAYER = "application/vnd.sylabs.sif.layer.v1.sif"

@@ -10,13 +10,14 @@ that starts the entry point, which would start itself without end.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from singularity.content import document
 from singularity.errors import ImageError
 from singularity.image import metadata
-from singularity.shell import constant
-from singularity.content import document
+from singularity.image.metadata import Files
 from singularity.oci.container import CONFIG_FILE
+from singularity.shell import constant
 
 _DIRECTORY = metadata.DIRECTORY
 _RUNSCRIPT = f"{_DIRECTORY}/runscript"
@@ -34,19 +35,6 @@ _OF_A_BUILD_OCI = frozenset(
 )
 _SOURCE_ALL = 'for part in /.singularity.d/env/*.sh; do if [ -f "$part" ]; then . "$part"; fi; done; '
 _SOURCE_OLD = ". /environment; "
-
-
-class Files(Protocol):
-    """The root file system, as far as it is looked at here."""
-
-    def names(self, path: str) -> list[str]:
-        """The names in a directory, sorted; none where there is no directory."""
-
-    def is_directory(self, path: str) -> bool:
-        """Whether a directory is there, links followed."""
-
-    def read(self, path: str) -> bytes:
-        """The content of a regular file. Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from singularity import files
 from singularity.console import VERBOSE
-from singularity.errors import FileError, ImageError
-from singularity.image.tree import Entry, Kind, Member
 from singularity.content import digest as digests
 from singularity.content.digest import Digest
 from singularity.content.document import MANIFEST_LIMIT, REFERENCE_NAME, parse_list, parse_object
+from singularity.errors import FileError, ImageError
+from singularity.image.tree import Entry, Kind, Member
 from singularity.push.known_blobs import Pushed
 from singularity.push.writer import Blob, Document, Packed, encoded
 
@@ -219,10 +219,10 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _write_archive(path: Path, entries: Iterator[Entry], *, overwrite: bool) -> None:
-    from singularity.image.archive import tar
+    from singularity.image.archive import tar_writer
 
     with files.replacing(path, overwrite=overwrite) as new, _out(new) as out:
-        tar.write(entries, out)
+        tar_writer.write(entries, out)
 
 
 def _out(new: files.NewFile) -> BinaryIO:

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from singularity import files, paths
-from singularity.errors import ImageError, SingularityError
-from singularity.image.metadata import parse_json
 from singularity.content.digest import Digest
+from singularity.errors import ImageError, SingularityError
+from singularity.foreign_json import parse_json
 
 logger = logging.getLogger(__name__)
 

@@ -22,19 +22,20 @@ from typing import Any, BinaryIO, cast
 from singularity import files, process
 from singularity.build import architecture, reproducible, writers
 from singularity.console import VERBOSE, working
-from singularity.errors import FileError, SingularityError
-from singularity.image import contents, elf, metadata
-from singularity.image.sif import format as sif
-from singularity.image.archive import tar
-from singularity.image import identify as images
-from singularity.image.limits import shown
-from singularity.image.opened import opened
-from singularity.image.peek import HeldFiles
-from singularity.image.tree import Entry, Kind, Member, Tree
-from singularity.push import configuration
 from singularity.content import digest, document
 from singularity.content.digest import Digest
 from singularity.content.document import Descriptor
+from singularity.errors import FileError, SingularityError
+from singularity.image import contents, elf, metadata
+from singularity.image import identify as images
+from singularity.image.archive import tar_writer
+from singularity.image.archive.held import Held
+from singularity.image.limits import shown
+from singularity.image.lookup import Followed
+from singularity.image.opened import opened
+from singularity.image.sif import format as sif
+from singularity.image.tree import Entry, Kind, Member, Tree
+from singularity.push import configuration
 
 logger = logging.getLogger(__name__)
 
@@ -244,17 +245,17 @@ def _write(tree: Tree, path: Path, layer_format: LayerFormat, name: str) -> Dige
         argv = writers.compressor(_SUFFIXES[layer_format])
         if not argv:
             out = _Hashed(file)
-            tar.write(tree, cast("BinaryIO", out))
+            tar_writer.write(tree, cast("BinaryIO", out))
             return out.digest()
         purpose = f"make a layer of {name}"
         with process.started(argv, purpose=purpose, stdin=subprocess.PIPE, stdout=file.fileno()) as tool:
             out = _Hashed(writers.wide(tool))
-            tar.write(tree, cast("BinaryIO", out))
+            tar_writer.write(tree, cast("BinaryIO", out))
         return out.digest()
 
 
 class _Hashed:
-    """What `tar.write` needs of a file, with a digest of what went through."""
+    """What `tar_writer.write` needs of a file, with a digest of what went through."""
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
@@ -322,8 +323,8 @@ class _Seen:
         """What the image says about itself, once all of it has gone by."""
         return configuration.of(self._files(), kept=self.came_with, has_shell=self.has_shell, name=self.name)
 
-    def _files(self) -> HeldFiles:
-        return HeldFiles(iter(self.kept), _is_held)
+    def _files(self) -> Followed:
+        return Followed(Held(iter(self.kept), _is_held))
 
     def _entrypoint(self, made: configuration.Configuration) -> Iterator[Entry]:
         path = made.place[1:].encode()
@@ -372,7 +373,7 @@ def _filled(entry: Entry) -> Iterator[bytes]:
         while left:
             chunk = chunk or next(pending, b"")
             if not chunk:
-                return  # `tar.write` says that data is missing
+                return  # `tar_writer.write` says that data is missing
             yield chunk[:left]
             chunk, left = chunk[left:], left - min(left, len(chunk))
         position = segment.offset + segment.size

@@ -1,6 +1,6 @@
 """The variables that environment scripts set to the same values at every start, and what only a shell can tell.
 
-An OCI configuration has values and no code. Scripts are read as `definition.shell_words` reads shell text: assignments
+An OCI configuration has values and no code. Scripts are read as `shell.words` reads shell text: assignments
 and `export` are followed, with variables that earlier ones have set; all else is code that runs at a start, and so are
 the variables that only a start knows.
 """
@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from singularity.shell.words import Command, Lexer, Piece, Word
 from singularity.errors import DefinitionError
+from singularity.shell.words import Command, Lexer, Piece, Word
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """What Docker and podman give a program of an image that sets no PATH."""

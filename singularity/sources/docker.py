@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from singularity import console, files, paths
+from singularity.cache.blob_store import Store, known
 from singularity.console import VERBOSE
-from singularity.errors import ImageError, NetworkError, RegistryError
-from singularity.image.origin import Origin
 from singularity.content import document
-from singularity.oci import image
 from singularity.content.digest import Digest
 from singularity.content.document import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor, Manifest
-from singularity.oci.image import Image
 from singularity.content.platform import Platform
-from singularity.cache.blob_store import Store, known
+from singularity.errors import ImageError, NetworkError, RegistryError
+from singularity.image.origin import Origin
+from singularity.oci import image
+from singularity.oci.image import Image
 from singularity.registry.access import Access
 from singularity.registry.reference import Reference
 

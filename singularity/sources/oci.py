@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from singularity.cache.places import Caches, trim
 from singularity.sources.fetch import Fetch
-from singularity.uri import Transport, Uri
+from singularity.transports import Transport
+from singularity.uri import Uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,8 +66,8 @@ def _in_registry(uri: Uri, fetch: Fetch, caches: Caches) -> Found:
 
     @contextmanager
     def opened() -> "Iterator[Image]":
-        from singularity.sources import docker
         from singularity.cache.blob_store import Store
+        from singularity.sources import docker
 
         store = Store(place, others, public=caches.public) if place else None
         with docker.opened(

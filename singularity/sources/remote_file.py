@@ -8,17 +8,17 @@ from pathlib import Path
 
 from singularity import console, files
 from singularity.cache import image_store
+from singularity.cache.places import Caches, trim
+from singularity.content.download import Download
 from singularity.errors import ImageError
 from singularity.image.identify import Format, identify
-from singularity.content.download import Download
-from singularity.cache.places import Caches, trim
 from singularity.sources.fetch import Fetch
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whole:
+class RemoteFile:
     """A file that was found, and has not been fetched yet."""
 
     kind: str  # the type of cache entries that it is
@@ -43,39 +43,39 @@ def is_sif(name: str) -> Callable[[Path], None]:
 
 
 @contextmanager
-def available(whole: Whole, fetch: Fetch, caches: Caches) -> Iterator[Path]:
+def available(remote: RemoteFile, fetch: Fetch, caches: Caches) -> Iterator[Path]:
     """The file, in the cache or for the time being. Raises ImageError, FileError, NetworkError and RegistryError."""
-    place = caches.place(whole.kind) if whole.key else None
+    place = caches.place(remote.kind) if remote.key else None
     try:
-        if whole.key:
-            found = image_store.find(place, whole.key, caches.elsewhere(whole.kind), verify=fetch.verify)
+        if remote.key:
+            found = image_store.find(place, remote.key, caches.elsewhere(remote.kind), verify=fetch.verify)
             if found is not None:
                 yield found
                 return
         if place is None:
             with files.temporary_directory(fetch.scratch) as directory:
-                _fetch(whole, directory / "image")
+                _fetch(remote, directory / "image")
                 yield directory / "image"
             return
-        work = f"fetches {whole.download.name}"
-        path = image_store.have(place, whole.key, lambda path: _fetch(whole, path), work, public=caches.public)
+        work = f"fetches {remote.download.name}"
+        path = image_store.have(place, remote.key, lambda path: _fetch(remote, path), work, public=caches.public)
         trim(caches, path)
         yield path
     finally:
-        if whole.release:
-            whole.release()
+        if remote.release:
+            remote.release()
 
 
-def _fetch(whole: Whole, path: Path) -> None:
-    download = whole.download
+def _fetch(remote: RemoteFile, path: Path) -> None:
+    download = remote.download
     size = f" ({console.size(download.size)})" if download.size is not None else ""
     logger.info("Fetching %s%s", download.name, size)
     arrived = path.with_name("arrived")
     with console.counting("fetching", download.size) as add:
         download.into(arrived, path.with_name(image_store.PARTIAL), mode=0o700, done=lambda: False, told=add)
     try:
-        if whole.check:
-            whole.check(arrived)
+        if remote.check:
+            remote.check(arrived)
         arrived.chmod(0o777 & ~files.umask())
         arrived.rename(path)
     except ImageError:

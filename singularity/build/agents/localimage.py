@@ -12,9 +12,9 @@ from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
 from singularity.errors import FileError, ImageError
 from singularity.image import contents
-from singularity.image.squashfs import tools as squashfs
-from singularity.image.identify import Format, Image, identify
 from singularity.image.archive.unpack import unpack
+from singularity.image.identify import Format, Image, identify
+from singularity.image.squashfs import tools as squashfs
 from singularity.process import run
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from singularity.errors import FileError, ImageError, ToolError
-from singularity.image.limits import LIMITS, Limits
 from singularity.image.archive.stream import CHUNK
+from singularity.image.limits import LIMITS, Limits
 from singularity.process import find, search_path, started
 
 if TYPE_CHECKING:

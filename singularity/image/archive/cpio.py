@@ -6,7 +6,6 @@ crc, the last of them has the data. Formats: POSIX (1988) `cpio`; cpio(5) of lib
 initramfs buffers.
 """
 
-import logging
 import re
 import stat
 import struct
@@ -16,11 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from singularity.errors import ImageError
+from singularity.image.archive.stream import Data, Source, device_number, told
 from singularity.image.limits import LIMITS, Limits, link_target, member_path, owner, shown
-from singularity.image.archive.stream import Data, Source, device_number
 from singularity.image.tree import Entry, Kind, Member, Tree
-
-logger = logging.getLogger(__name__)
 
 _NEWC, _CRC, _ODC = b"070701", b"070702", b"070707"
 _LITTLE, _BIG = b"\xc7\x71", b"\x71\xc7"
@@ -69,18 +66,8 @@ def read(file: BinaryIO, name: str, *, limits: Limits = LIMITS) -> Tree:
 
     Raises ImageError for bad input, FileError when `file` cannot be read.
     """
-    source = Source(file, name, limits)
-    reader = _Reader(source)
-    try:
-        yield from reader.entries()
-    except ImageError as error:
-        text = str(error)
-        if text.startswith(f"{name}: "):
-            raise
-        raise ImageError(f"{name}: {text}") from error
-    source.drain()
-    for what, count in sorted(reader.left_out.items()):
-        logger.warning("%s: %d %s", name, count, what)
+    reader = _Reader(Source(file, name, limits))
+    return told(reader.source, reader.entries(), reader.left_out)
 
 
 class _Reader:

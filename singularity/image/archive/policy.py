@@ -36,7 +36,6 @@ class Special(Enum):
 
     CREATE = "create"
     LEAVE_OUT = "leave out"
-    EMPTY_FILE = "empty file"  # in their place
 
 
 class Modes(Enum):
@@ -44,7 +43,6 @@ class Modes(Enum):
 
     EXACT = "exact"
     REMOVABLE = "removable"  # the owner may also read and write, and go into directories
-    PLAIN = "plain"  # files 0600, directories 0700
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,6 @@ class Policy:
     devices: Special = Special.CREATE
     pipes: Special = Special.CREATE
     modes: Modes = Modes.EXACT
-    xattrs: bool = True
     parents: Parents = Parents.REPLACE
 
     @classmethod
@@ -64,12 +61,6 @@ class Policy:
         if os.geteuid() == 0:
             return cls()
         return cls(owners=False, devices=Special.LEAVE_OUT, pipes=Special.LEAVE_OUT, modes=Modes.REMOVABLE)
-
-    @classmethod
-    def staging(cls) -> Self:
-        """Everything as files that the caller can read and remove: attributes are given to them elsewhere."""
-        special = Special.EMPTY_FILE
-        return cls(owners=False, devices=special, pipes=special, modes=Modes.PLAIN, xattrs=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

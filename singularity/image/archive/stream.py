@@ -1,11 +1,15 @@
 """Bytes of an archive in their order, from a file, a pipe or a decompressor: what the readers of archives share."""
 
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from singularity.errors import FileError, ImageError
 from singularity.image.limits import LIMITS, Limits, shown
+from singularity.image.tree import Entry, Tree
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 1 << 20  # bytes that are read or copied at once
 _DRAINED = 1 << 28  # bytes behind an archive that are read over: /dev/zero is an empty archive without an end
@@ -96,6 +100,19 @@ class Data:
         left, self._left, padding, self._padding = self._left, 0, self._padding, 0
         self._source.skip(left)
         self._source.skip_padding(padding)
+
+
+def told(source: Source, entries: Iterator[Entry], left_out: Mapping[str, int]) -> Tree:
+    """The members of an archive to its end, with its name in every complaint; then a warning for what is left out."""
+    try:
+        yield from entries
+    except ImageError as error:
+        if str(error).startswith(f"{source.name}: "):
+            raise
+        raise ImageError(f"{source.name}: {error}") from error
+    source.drain()
+    for what, count in sorted(left_out.items()):
+        logger.warning("%s: %d %s", source.name, count, what)
 
 
 def device_number(major: int, minor: int, path: bytes) -> int:

@@ -9,8 +9,9 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from singularity.errors import ImageError
+from singularity.files import write_at
 from singularity.image.ext import layout
-from singularity.image.ext.reader import Filesystem
+from singularity.image.ext.filesystem import Filesystem
 
 _WRITABLE = layout.FILETYPE
 _WRITABLE_READ_ONLY = layout.SPARSE_SUPER | layout.LARGE_FILE | layout.BTREE_DIRECTORY
@@ -130,10 +131,7 @@ class Allocator:
 
     def write(self, at: int, data: bytes | bytearray | memoryview) -> None:
         """Writes bytes of the file system."""
-        view, at = memoryview(data), at + self.system.offset
-        while view:
-            done = os.pwrite(self.system.fd, view, at)
-            view, at = view[done:], at + done
+        write_at(self.system.fd, data, at + self.system.offset)
 
     # ---- taking ----
 

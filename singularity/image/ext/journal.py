@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from singularity.errors import ImageError
 
 if TYPE_CHECKING:
-    from singularity.image.ext.reader import Run
+    from singularity.image.ext.filesystem import Run
 
 _MAGIC = 0xC03B3998
 _HEADER = struct.Struct(">III")  # magic, type of block, transaction

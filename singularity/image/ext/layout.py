@@ -30,7 +30,6 @@ KNOWN = (
     | LARGE_DIRECTORY | INLINE | ENCRYPT | CASEFOLD
 )  # fmt: skip
 SPARSE_SUPER, LARGE_FILE, BTREE_DIRECTORY = 0x1, 0x2, 0x4
-HAS_JOURNAL = 0x4  # compatible
 
 # Flags of an inode.
 ENCRYPTED_FLAG, INDEX_FLAG, EXTENTS_FLAG, INLINE_FLAG = 0x800, 0x1000, 0x80000, 0x10000000
@@ -179,23 +178,8 @@ class Inode(NamedTuple):
 
 def inode(number: int, raw: bytes, system: Superblock) -> Inode:
     """Reads an inode."""
-    (
-        mode,
-        uid,
-        low,
-        mtime,
-        gid,
-        links,
-        sectors,
-        flags,
-        pointers,
-        acl,
-        high,
-        sectors_high,
-        acl_high,
-        uid_high,
-        gid_high,
-    ) = _INODE.unpack_from(raw)
+    mode, uid, low, mtime, gid, links, sectors, flags, pointers, *more = _INODE.unpack_from(raw)
+    acl, high, sectors_high, acl_high, uid_high, gid_high = more
     size = low
     if stat.S_ISREG(mode) or system.incompatible & LARGE_DIRECTORY:
         size |= high << 32

@@ -12,15 +12,15 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from singularity import kernel
 from singularity.errors import ImageError
-from singularity.image.ext.tools import says_full
 from singularity.image.ext.allocator import FullError
-from singularity.image.ext.writer import Losses, Writer
-from singularity.image.tree import Entry, Kind, Member, Tree
+from singularity.image.ext.inodes import Losses
+from singularity.image.ext.tools import says_full
+from singularity.image.ext.writer import Writer
+from singularity.image.tree import Kind, Member, Tree
 from singularity.process import call
 
 logger = logging.getLogger(__name__)
@@ -111,33 +111,6 @@ def add(tree: Tree, fd: int, offset: int, size: int, *, epoch: int | None = None
             raise _too_small(tree, needs, size, name) from error
     writer.finish()
     _warn(writer.losses)
-
-
-def from_directory(
-    root: Path,
-    fd: int,
-    *,
-    size: int | None = None,
-    line: bool = True,
-    label: str = "",
-    epoch: int | None = None,
-    purpose: str = "make the ext3 image",
-) -> None:
-    """As `make`, of what is in a directory. Times after `epoch` become `epoch`."""
-    from singularity.image import directory
-
-    tree = directory.read(root)
-    if epoch is not None:
-        tree = _not_after(tree, epoch * _SECOND)
-    make(tree, fd, size=size, line=line, label=label, epoch=epoch, purpose=purpose)
-
-
-def _not_after(tree: Tree, latest: int) -> Tree:
-    for entry in tree:
-        if entry.member.mtime > latest:
-            yield Entry(replace(entry.member, mtime=latest), entry.data)
-        else:
-            yield entry
 
 
 class Needs:

@@ -24,6 +24,7 @@ from uuid import UUID, uuid4
 from singularity import files, kernel
 from singularity.errors import FileError, ImageError
 from singularity.image.sif import format as sif
+from singularity.image.sif import write as sif_write
 from singularity.image.sif.format import DataType, Descriptor, PartitionType, Sif
 from singularity.locks import lock_image
 
@@ -64,9 +65,9 @@ class Space:
 def create(target: Path) -> None:
     """A new SIF file without objects. Raises FileError, also when the target exists."""
     fixed = _is_reproducible()
-    data = sif.encode_empty(id=UUID(int=0) if fixed else uuid4(), time=_now())
+    data = sif_write.encode_empty(id=UUID(int=0) if fixed else uuid4(), time=_now())
     with files.replacing(target, overwrite=False, mode=0o777) as new:
-        _write(new.fd, data, 0)
+        files.write_at(new.fd, data, 0)
 
 
 @contextmanager
@@ -249,10 +250,10 @@ class Editor:
             for index, row in rows.items():
                 at = (index - min(rows)) * length
                 table = table[:at] + row.ljust(length, b"\0") + table[at + length :]
-            _write(self._fd, table, start)
+            files.write_at(self._fd, table, start)
         else:
             for index, row in rows.items():
-                _write(self._fd, row.ljust(length, b"\0"), sif.row_offset(header, index))
+                files.write_at(self._fd, row.ljust(length, b"\0"), sif.row_offset(header, index))
         os.fsync(self._fd)
         self._read()
 
@@ -265,7 +266,7 @@ class Editor:
             free=before.total - len(self.content.descriptors),
             data_size=max(0, self.content.end - before.data_offset),
         )
-        _write(self._fd, sif.encode_header(changed), 0)
+        files.write_at(self._fd, sif.encode_header(changed), 0)
         os.fsync(self._fd)
         self._read()
 
@@ -314,54 +315,23 @@ def _now() -> int:
 
 def _copy(source: BinaryIO, space: Space, *, digested: bool) -> str:
     """All of `source` to where the object begins, holes as holes; returns the SHA-256 of it when `digested`."""
-    if not digested and _copy_sparse(source, space):
+    if not digested and _is_regular(source):
+        files.copy_data(source.fileno(), space.fd, space.offset)
         return ""
     digest = hashlib.sha256()
     offset = space.offset
     while data := source.read(_BLOCK):
         digest.update(data)
-        _write(space.fd, data, offset)
+        files.write_at(space.fd, data, offset)
         offset += len(data)
     return digest.hexdigest()
 
 
-def _copy_sparse(source: BinaryIO, space: Space) -> bool:
-    """Of a regular file the parts that are no holes, without passing them through this process where that can be."""
+def _is_regular(source: BinaryIO) -> bool:
     try:
-        fd = source.fileno()
+        return stat.S_ISREG(os.fstat(source.fileno()).st_mode)
     except OSError:
         return False
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        return False
-    at = 0
-    while at < status.st_size:
-        try:
-            start = os.lseek(fd, at, os.SEEK_DATA)
-            at = os.lseek(fd, start, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole is left
-                break
-            start, at = at, status.st_size
-        _copy_range(fd, start, at, space)
-    os.ftruncate(space.fd, space.offset + status.st_size)
-    return True
-
-
-def _copy_range(fd: int, start: int, end: int, space: Space) -> None:
-    while start < end:
-        size = min(end - start, 64 * _BLOCK)
-        try:
-            done = os.copy_file_range(fd, space.fd, size, start, space.offset + start)
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
-                raise
-            data = os.pread(fd, min(size, _BLOCK), start)
-            _write(space.fd, data, space.offset + start)
-            done = len(data)
-        if done == 0:
-            raise ImageError("a file that is added became shorter meanwhile")
-        start += done
 
 
 def _erase(fd: int, offset: int, size: int) -> None:
@@ -371,10 +341,4 @@ def _erase(fd: int, offset: int, size: int) -> None:
         if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
             raise
         for start in range(offset, offset + size, _BLOCK):
-            _write(fd, bytes(min(_BLOCK, offset + size - start)), start)
-
-
-def _write(fd: int, data: bytes, offset: int) -> None:
-    done = 0
-    while done < len(data):
-        done += os.pwrite(fd, data[done:], offset + done)
+            files.write_at(fd, bytes(min(_BLOCK, offset + size - start)), start)

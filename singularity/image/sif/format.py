@@ -5,8 +5,8 @@ exception that bytes can raise, whatever they hold.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING, BinaryIO
@@ -23,8 +23,11 @@ PARTITION_ALIGNMENT = 4096
 NO_TIME = -62135596800  # 0001-01-01 UTC: what reproducible files carry, with a UUID of zeros
 
 _HEADER = struct.Struct("<32s10s3s3s16sqqQQQQQQ")
+_NUMBERS = ("created", "modified", "free", "total", "table_offset", "table_size", "data_offset", "data_size")
 _DESCRIPTOR = struct.Struct("<iBIIIQQQqqqq128s384s")
-_TABLE_OFFSET, _TABLE_ENTRIES = 4096, 48
+_PLACE = ("offset", "size", "padded_size", "created", "modified", "uid", "gid")
+_TABLE_OFFSET, TABLE_ENTRIES = 4096, 48
+DATA_OFFSET = _TABLE_OFFSET + TABLE_ENTRIES * _DESCRIPTOR.size  # of new files
 _ENTRIES_LIMIT, _TABLE_LIMIT, _OVERLAYS_LIMIT = 4096, 1 << 20, 16
 _INT64_LIMIT = 1 << 63
 _INCOMPLETE = "pull it again"
@@ -121,10 +124,10 @@ class Header:
     created: int
     modified: int
     free: int
-    total: int = _TABLE_ENTRIES
+    total: int = TABLE_ENTRIES
     table_offset: int = _TABLE_OFFSET
-    table_size: int = _TABLE_ENTRIES * _DESCRIPTOR.size
-    data_offset: int = _TABLE_OFFSET + _TABLE_ENTRIES * _DESCRIPTOR.size
+    table_size: int = TABLE_ENTRIES * _DESCRIPTOR.size
+    data_offset: int = DATA_OFFSET
     data_size: int  # to the end of the last object, padding included
 
     @property
@@ -302,61 +305,31 @@ def _check_places(header: Header, used: Sequence[tuple[int, Descriptor]], size: 
 def decode_header(data: bytes) -> Header:
     """A header from its bytes; unchecked."""
     launch, _, version, architecture, identity, *numbers = _HEADER.unpack_from(data)
-    created, modified, free, total, table_offset, table_size, data_offset, data_size = numbers
+    fields: dict[str, int] = dict(zip(_NUMBERS, numbers, strict=True))
     return Header(
-        launch=launch.rstrip(b"\0"),
-        version=version,
-        architecture=architecture,
-        identity=identity,
-        created=created,
-        modified=modified,
-        free=free,
-        total=total,
-        table_offset=table_offset,
-        table_size=table_size,
-        data_offset=data_offset,
-        data_size=data_size,
-    )
+        launch=launch.rstrip(b"\0"), version=version, architecture=architecture, identity=identity, **fields
+    )  # fmt: skip
 
 
 def encode_header(header: Header) -> bytes:
     """The bytes of a header."""
-    return _HEADER.pack(
-        header.launch,
-        MAGIC,
-        header.version,
-        header.architecture,
-        header.identity,
-        header.created,
-        header.modified,
-        header.free,
-        header.total,
-        header.table_offset,
-        header.table_size,
-        header.data_offset,
-        header.data_size,
-    )
+    numbers = (getattr(header, name) for name in _NUMBERS)
+    return _HEADER.pack(header.launch, MAGIC, header.version, header.architecture, header.identity, *numbers)
 
 
 def decode_descriptor(data: bytes) -> Descriptor:
     """A used descriptor from its bytes; unchecked."""
     kind, _, identity, group, link, *numbers, name, extra = _DESCRIPTOR.unpack(data)
-    offset, size, padded_size, created, modified, uid, gid = numbers
+    fields: dict[str, int] = dict(zip(_PLACE, numbers, strict=True))
     return Descriptor(
         type=kind,
         id=identity,
         group=group & ~_GROUP,
         link=link & ~_GROUP,
         links_group=link & _GROUP == _GROUP,
-        offset=offset,
-        size=size,
-        padded_size=padded_size,
-        created=created,
-        modified=modified,
-        uid=uid,
-        gid=gid,
         name=name.rstrip(b"\0"),
         extra=extra.rstrip(b"\0"),
+        **fields,
     )
 
 
@@ -364,31 +337,9 @@ def encode_descriptor(descriptor: Descriptor) -> bytes:
     """The bytes of a used descriptor. Raises ImageError when the name is longer than the 128 bytes there are."""
     if len(descriptor.name) > NAME_LIMIT:
         raise ImageError(f"object name of {len(descriptor.name)} bytes: at most {NAME_LIMIT} fit into a SIF file")
-    return _DESCRIPTOR.pack(
-        descriptor.type,
-        1,
-        descriptor.id,
-        descriptor.group | _GROUP,
-        descriptor.link | (_GROUP if descriptor.links_group else 0),
-        descriptor.offset,
-        descriptor.size,
-        descriptor.padded_size,
-        descriptor.created,
-        descriptor.modified,
-        descriptor.uid,
-        descriptor.gid,
-        descriptor.name,
-        descriptor.extra,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewObject:
-    """An object of a file to be written; all of them belong to group 1."""
-
-    type: DataType
-    data: bytes
-    name: bytes = b""
+    group, link = descriptor.group | _GROUP, descriptor.link | (_GROUP if descriptor.links_group else 0)
+    numbers = (getattr(descriptor, name) for name in _PLACE)
+    return _DESCRIPTOR.pack(descriptor.type, 1, descriptor.id, group, link, *numbers, descriptor.name, descriptor.extra)
 
 
 def partition_extra(filesystem: int, kind: int, architecture: str) -> bytes:
@@ -399,77 +350,3 @@ def partition_extra(filesystem: int, kind: int, architecture: str) -> bytes:
 def signature_extra(hash_type: int, fingerprint: bytes) -> bytes:
     """The further fields of a signature; the fingerprint of an OpenPGP key has 20 bytes, other keys have none."""
     return struct.pack("<i256s", hash_type, fingerprint)
-
-
-def partition_offset(objects: Sequence[NewObject]) -> int:
-    """Where the primary partition of a new file begins: behind `objects`, aligned."""
-    end = _TABLE_OFFSET + _TABLE_ENTRIES * _DESCRIPTOR.size + sum(len(each.data) for each in objects)
-    return -(-end // PARTITION_ALIGNMENT) * PARTITION_ALIGNMENT
-
-
-def encode_head(
-    objects: Sequence[NewObject],
-    *,
-    partition_size: int,
-    filesystem: Filesystem,
-    architecture: str,
-    id: "UUID",  # noqa: A002 - the format's own word
-    time: int,
-) -> bytes:
-    """All of a new file that comes before its primary partition: header, table, `objects`, padding.
-
-    `partition_size` bytes of `filesystem` are to follow. `architecture` is a key of ARCHITECTURES.
-    """
-    code = ARCHITECTURES[architecture]
-    start = partition_offset(objects)
-    descriptors = list(_place(objects, time))
-    last = descriptors[-1].end if descriptors else _TABLE_OFFSET + _TABLE_ENTRIES * _DESCRIPTOR.size
-    descriptors.append(
-        Descriptor(
-            type=DataType.PARTITION,
-            id=len(descriptors) + 1,
-            group=1,
-            offset=start,
-            size=partition_size,
-            padded_size=start - last + partition_size,
-            created=time,
-            modified=time,
-            extra=partition_extra(filesystem, PartitionType.PRIMARY, architecture),
-        )
-    )
-    header = Header(
-        architecture=code,
-        identity=id.bytes,
-        created=time,
-        modified=time,
-        free=_TABLE_ENTRIES - len(descriptors),
-        data_size=0,
-    )
-    header = replace(header, data_size=start + partition_size - header.data_offset)
-    table = b"".join(map(encode_descriptor, descriptors)).ljust(header.table_size, b"\0")
-    head = encode_header(header).ljust(header.table_offset, b"\0") + table
-    return (head + b"".join(each.data for each in objects)).ljust(start, b"\0")
-
-
-def encode_empty(*, id: "UUID", time: int) -> bytes:  # noqa: A002 - the format's own word
-    """All of a new file that holds no object."""
-    header = Header(identity=id.bytes, created=time, modified=time, free=_TABLE_ENTRIES, data_size=0)
-    return encode_header(header).ljust(header.data_offset, b"\0")
-
-
-def _place(objects: Sequence[NewObject], time: int) -> Iterator[Descriptor]:
-    offset = _TABLE_OFFSET + _TABLE_ENTRIES * _DESCRIPTOR.size
-    for number, each in enumerate(objects, 1):
-        size = len(each.data)
-        yield Descriptor(
-            type=each.type,
-            id=number,
-            group=1,
-            offset=offset,
-            size=size,
-            padded_size=size,
-            created=time,
-            modified=time,
-            name=each.name,
-        )
-        offset += size

@@ -28,19 +28,8 @@ def unpack(image: Path, offset: int, target: Path, names: Sequence[str] = (), *,
     owners. Raises ToolError.
     """
     target.mkdir(exist_ok=True)
-    argv: list[str | Path] = [
-        "unsquashfs",
-        "-no-progress",
-        "-quiet",
-        "-force",
-        "-offset",
-        str(offset),
-        "-dest",
-        target,
-        image,
-        *names,
-    ]
-    finished = call(argv, purpose=purpose)
+    options = ("-no-progress", "-quiet", "-force", "-offset", str(offset), "-dest", target)
+    finished = call(["unsquashfs", *options, image, *names], purpose=purpose)
     if finished.status == 0:
         return
     lines = finished.complaints.splitlines()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from singularity.oci import constant
+from singularity.shell import constant
 
 CONSTANT = [
     "export A=b\n",

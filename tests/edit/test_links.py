@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from singularity.edit import links
 from singularity.errors import ImageError
-from singularity.image import links
 from singularity.image.root import Root
 from singularity.image.tree import Entry, Kind, Member
 

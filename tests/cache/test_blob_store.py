@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
+from singularity.cache.blob_store import Store, known, listing
+from singularity.content.digest import Digest
+from singularity.content.document import Descriptor
+from singularity.content.platform import Platform
 from singularity.errors import FileError, ImageError
 from singularity.oci import layout, reference
-from singularity.oci.digest import Digest
-from singularity.oci.document import Descriptor
 from singularity.oci.files import Directory
-from singularity.oci.platform import Platform
-from singularity.oci.store import Store, known, listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ def test_a_blob_is_fetched_once_and_kept_for_its_owner_alone(store: Store) -> No
     assert path == store.fetch(described(DATA), source(DATA, asked), "x", nobody)
     assert (path.read_bytes(), asked, sum(counts)) == (DATA, [0], len(DATA))
     assert (path.stat().st_mode & 0o777, store.directory.stat().st_mode & 0o777) == (0o600, 0o700)
-    assert [each.name for each in listing(store.directory)] == [path.name]
+    assert [name for name, _ in listing(store.directory)] == [path.name]
 
 
 def test_a_fetch_goes_on_where_an_earlier_one_was_cut(store: Store) -> None:
@@ -198,9 +198,9 @@ SLOW = textwrap.dedent("""
     import sys, time, hashlib
     from pathlib import Path
     sys.path.insert(0, sys.argv[3])
-    from singularity.oci.store import Store
-    from singularity.oci.document import Descriptor
-    from singularity.oci.digest import Digest
+    from singularity.cache.blob_store import Store
+    from singularity.content.document import Descriptor
+    from singularity.content.digest import Digest
     data = bytes(range(256)) * 9000
     class Slow:
         def __init__(self, offset): self.at = offset

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from singularity.errors import ImageError
-from singularity.image import metadata, peek, sif, sif_edit, tar
+from singularity.image import metadata
+from singularity.image.archive import tar
+from singularity.image.archive.held import Held
 from singularity.image.identify import identify
+from singularity.image.lookup import Followed
 from singularity.image.root import Root
-from singularity.image.sif import DataType, Filesystem, PartitionType
-from singularity.image.sif_edit import Addition
+from singularity.image.sif import edit as sif_edit
+from singularity.image.sif import format as sif
+from singularity.image.sif.edit import Addition
+from singularity.image.sif.format import DataType, Filesystem, PartitionType
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +108,7 @@ def test_a_sif_file_without_the_object(tree: Path, tmp_path: Path, kind: Filesys
     assert found.runscript == expected.runscript
 
 
-def entries(*members: tuple[str, bytes | str | None]) -> peek.HeldFiles:
+def entries(*members: tuple[str, bytes | str | None]) -> Followed:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         for name, content in members:
@@ -116,7 +121,7 @@ def entries(*members: tuple[str, bytes | str | None]) -> peek.HeldFiles:
                 info.size = len(content)
             archive.addfile(info, io.BytesIO(content if isinstance(content, bytes) else b""))
     out.seek(0)
-    return peek.HeldFiles(tar.read(out, "x"), lambda path: not path.startswith(b"no"))
+    return Followed(Held(tar.read(out, "x"), lambda path: not path.startswith(b"no")))
 
 
 def test_later_members_replace_earlier_ones() -> None:
