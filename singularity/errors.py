@@ -75,12 +75,11 @@ class FileError(SingularityError):
         if named is None:
             return cls(f"{path}: {what}", hint=hint)
         name = f"{named[1]}://{named[2]}" if named[1] else str(path)  # a Path makes one slash of two
-        from singularity.sources import uri
+        from singularity.transports import fault
 
-        try:
-            uri.parse(name)
-        except SingularityError as error:  # an unknown transport, or no name behind it
-            return cls(str(error))
+        wrong = fault(name)  # an unknown transport, or no name behind it
+        if wrong is not None:
+            return cls(wrong[0], hint=wrong[1])
         hint = f"pull it first: singularity pull {name}"
         return cls(f"{name}: an image's name, and no file of this machine", hint=hint)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from singularity.errors import FileError
 
+_CLONE = 0x40049409  # FICLONE
+_AT_ONCE = 1 << 20  # bytes that are copied by way of memory
 WORKING_PREFIX = "singularity-work-"  # of the names of working directories
 _LOCK = ".lock"
 _KEPT = ".kept"
@@ -164,6 +166,51 @@ def _take_after(fd: int, like: int) -> None:
         for name in os.listxattr(like):
             with suppress(OSError):  # those that are the system's
                 os.setxattr(fd, name, os.getxattr(like, name))
+
+
+def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """Writes all of these bytes at one place of an open file."""
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, offset)
+        view, offset = view[done:], offset + done
+
+
+def copy_data(source: int, target: int, offset: int = 0) -> None:
+    """Copies an open file into another one, from `offset` on to its end: holes stay holes.
+
+    What the file system can share, or copy by itself, does not pass through this process. Raises OSError.
+    """
+    if not offset:
+        with suppress(OSError):
+            fcntl.ioctl(target, _CLONE, source)
+            return
+    size, end = os.fstat(source).st_size, 0
+    while end < size:
+        try:
+            start = os.lseek(source, end, os.SEEK_DATA)
+            end = os.lseek(source, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole is left
+                break
+            start, end = end, size
+        _copy_range(source, start, end, target, offset)
+    os.ftruncate(target, offset + size)
+
+
+def _copy_range(source: int, start: int, end: int, target: int, offset: int) -> None:
+    while start < end:
+        try:
+            done = os.copy_file_range(source, target, min(end - start, 64 * _AT_ONCE), start, offset + start)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
+                raise
+            data = os.pread(source, min(end - start, _AT_ONCE), start)
+            write_at(target, data, offset + start)
+            done = len(data)
+        if not done:
+            raise OSError(errno.EIO, "became shorter while it was copied")
+        start += done
 
 
 def umask() -> int:

@@ -59,7 +59,7 @@ def locked(path: Path, work: str, *, done: Callable[[], bool] = _never) -> Itera
         fd = _opened(path)
         try:
             if _try_lock(fd):
-                if _is_at(fd, path):
+                if is_at(fd, path):
                     break
                 os.close(fd)
                 continue
@@ -103,11 +103,9 @@ def _try_lock(fd: int) -> bool:
     return True
 
 
-def _is_at(fd: int, path: Path) -> bool:
+def is_at(fd: int, path: Path) -> bool:
     """Whether the path still leads to the open file."""
     try:
-        there = os.stat(path, follow_symlinks=False)
+        return os.path.samestat(os.fstat(fd), path.lstat())
     except FileNotFoundError:
         return False
-    here = os.fstat(fd)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)

@@ -218,13 +218,25 @@ def signals_held() -> Iterator[None]:
     """What would stop us waits until the end of the block, which is for a fork; the child begins with it held.
 
     Python calls functions of modules at a fork, logging's among them, and drops what a signal's handler raises there:
-    the run would go on, and obey no further signal.
+    the run would go on, and obey no further signal. Who must not lose the child's id holds them around `fork` too.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def fork(work: Callable[[], object]) -> int:
+    """The id of a child that does `work`, begins with signals held, and never comes back: it ends with 255 at last."""
+    with signals_held():
+        pid = os.fork()
+        if pid == 0:
+            try:
+                work()
+            finally:
+                os._exit(255)
+    return pid
 
 
 @contextmanager

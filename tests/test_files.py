@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from singularity import files, paths
-from singularity.sources import caches
+from singularity.cache import places
 
 DAY = 86_400.0
 
@@ -68,7 +68,7 @@ def test_parents_of_the_cache_are_the_users_alone(tmp_path: Path) -> None:
     """R-F2: under a umask of 0."""
     with open_umask():
         paths.private(tmp_path / "home/.singularity/cache")
-        caches.public(tmp_path / "site/images/cache")
+        places.public(tmp_path / "site/images/cache")
     modes = {path: path.stat().st_mode & 0o777 for path in sorted(tmp_path.rglob("*"))}
     assert set(modes.values()) == {0o700, 0o755}
     assert {mode for path, mode in modes.items() if path.is_relative_to(tmp_path / "home")} == {0o700}

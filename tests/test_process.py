@@ -142,8 +142,8 @@ import os, signal, sys, time
 from pathlib import Path
 from singularity import process
 from singularity.build.feed import feeding
-from singularity.build.namespaces import isolated
-from singularity.image import mounted, staged_copy
+from singularity.edit import mounted, staged_copy
+from singularity.namespaces.isolation import isolated
 
 def stop(number, frame):
     sys.exit(7)

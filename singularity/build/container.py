@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from singularity import kernel
-from singularity.build.namespaces import isolated
 from singularity.build.request import Bind
 from singularity.errors import BuildError
 from singularity.image.root import Root
+from singularity.namespaces.isolation import isolated
 
 logger = logging.getLogger(__name__)
 

@@ -20,10 +20,15 @@ from singularity.build.request import BuildRequest, Target
 from singularity.console import VERBOSE
 from singularity.definition import source
 from singularity.errors import ImageError
-from singularity.image import metadata, sif, squashfs, squashfs_root
+from singularity.image import metadata
 from singularity.image.identify import Format, Image
 from singularity.image.root import Root
-from singularity.image.sif import DataType, NewObject
+from singularity.image.sif import format as sif
+from singularity.image.sif import write as sif_write
+from singularity.image.sif.format import DataType
+from singularity.image.sif.write import NewObject
+from singularity.image.squashfs import root as squashfs_root
+from singularity.image.squashfs import tools as squashfs
 from singularity.image.tree import Entry, Kind, Member, Tree
 
 if TYPE_CHECKING:
@@ -140,7 +145,7 @@ def _copy(image: Image, request: BuildRequest) -> None:
         if request.format is Target.SQUASHFS or image.content is None:
             _copy_partition(image, file, new.fd, 0)
             return
-        offset = sif.partition_offset(())
+        offset = sif_write.partition_offset(())
         _copy_partition(image, file, new.fd, offset)
         _write_objects(new, _objects(image.content, file), offset, _architecture(image.architecture, request))
 
@@ -238,7 +243,7 @@ class _Conversion:
                 case Target.SQUASHFS:
                     self.write_squashfs(whole, new, 0)
                 case _:
-                    offset = sif.partition_offset(())
+                    offset = sif_write.partition_offset(())
                     self.write_squashfs(whole, new, offset)
                     _write_objects(new, objects, offset, self.architecture)
 
@@ -263,12 +268,12 @@ class _Conversion:
         argv += pack.compression(request.mksquashfs_arguments, purpose, self.level)
         argv += pack.memory(request.mksquashfs_arguments)
         argv += request.mksquashfs_arguments
-        from singularity.image import tar
+        from singularity.image.archive import tar_writer
 
         with process.started(
             argv, purpose=purpose, stdin=subprocess.PIPE, keep=[new.fd], environment=reproducible.environment()
         ) as tool:
-            tar.write(self.fitting(tree), writers.wide(tool))
+            tar_writer.write(self.fitting(tree), writers.wide(tool))
         root = self.root
         time = root.mtime // _NANOSECONDS
         attributes = squashfs_root.Attributes(mode=root.mode, uid=root.uid, gid=root.gid, time=time)
@@ -277,7 +282,7 @@ class _Conversion:
 
     def fitting(self, tree: Tree) -> Tree:
         """The entries but the root, as far as squashfs can hold what they say; what it cannot is counted."""
-        from singularity.image import sparse
+        from singularity.image.archive import sparse
 
         times = xattrs = 0
         for entry in tree:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from singularity.errors import BuildError, FileError, NetworkError, RegistryError
 
 if TYPE_CHECKING:
-    from singularity.registry.http import Patience
+    from singularity.web.http import Patience
 
 _SCHEMES = ("http://", "https://")
 
@@ -19,7 +19,7 @@ def fetch(place: str, *, limit: int, patience: "Patience | None" = None) -> byte
     """
     if not place.startswith(_SCHEMES):
         return _read(Path("/" + place.removeprefix("file:").lstrip("/")), limit)
-    from singularity.registry.download import WebFile  # what comes from this machine needs no network
+    from singularity.web.file import WebFile
 
     try:
         with WebFile(place, patience=patience).open() as stream:

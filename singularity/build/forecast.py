@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from enum import Enum
 
 from singularity import kernel, paths
-from singularity.build import agents, architecture, cache, fakeroot, keys, reproducible
+from singularity.build import agents, architecture, keys, reproducible
 from singularity.build.plan import Action, Plan, Step, is_update
+from singularity.cache import layer_store as cache
 from singularity.errors import SingularityError
+from singularity.namespaces import fakeroot
 
 
 class Fate(Enum):

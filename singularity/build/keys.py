@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from singularity import __version__
-from singularity.build import agents, copies, digest
+from singularity import __version__, digest
+from singularity.build import agents, copies
 from singularity.build.agents import localimage
-from singularity.build.cache import FORMAT
 from singularity.build.plan import Action, Plan, Step
 from singularity.build.request import BuildRequest
+from singularity.cache.layer_store import FORMAT
 from singularity.definition.model import Definition
 from singularity.image.root import Root
 

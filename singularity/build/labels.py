@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from singularity import __version__
-from singularity.build import digest as digests
+from singularity import digest as digests
 from singularity.definition.model import Stage
 from singularity.definition.parse import parse_label
 from singularity.errors import FileError
-from singularity.image import sif
 from singularity.image.origin import LABEL, Origin
+from singularity.image.sif import format as sif
 
 _SCHEMA = "org.label-schema."
 _OCI = "org.opencontainers.image."

@@ -1,7 +1,7 @@
 """An archive becomes an image that can be launched: a SIF file made once, and kept in the user's cache.
 
 archive/known/KEY          the digest of a file with these numbers: device, inode, size, times; locked while it is read
-archive/DIGEST/            the image made from content of this SHA-256 (see `kept`)
+archive/DIGEST/            the image made from content of this SHA-256 (see `image_store`)
 """
 
 import hashlib
@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from singularity import files, kept, locks, paths
+from singularity import files, locks, paths
 from singularity.build import convert
 from singularity.build.request import BuildRequest
+from singularity.cache import image_store as kept
 from singularity.errors import FileError, ToolError
 from singularity.image.identify import Image
 

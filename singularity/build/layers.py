@@ -18,9 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from singularity import files, kernel
-from singularity.build import digest
-from singularity.build.cache import Layer, LayerCache
+from singularity import digest, files, kernel
+from singularity.cache.layer_store import Layer, LayerCache
 from singularity.errors import BuildError, FileError
 
 _DEPTH = 120  # layers; their names must fit into one page, and some are needed for what is not kept

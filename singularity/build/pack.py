@@ -18,9 +18,13 @@ from singularity.build import layout, reproducible
 from singularity.build.reproducible import source_date_epoch as source_date_epoch
 from singularity.console import VERBOSE
 from singularity.errors import BuildError
-from singularity.image import metadata, sif, squashfs
+from singularity.image import metadata
 from singularity.image.root import Root
-from singularity.image.sif import DataType, NewObject
+from singularity.image.sif import format as sif
+from singularity.image.sif import write as sif_write
+from singularity.image.sif.format import DataType
+from singularity.image.sif.write import NewObject
+from singularity.image.squashfs import tools as squashfs
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +56,9 @@ def pack(
         objects = objects_of(opened)
         order = layout.choose(opened, size, read_first)
     with files.replacing(target, overwrite=overwrite, mode=0o777) as new:
-        offset = sif.partition_offset(objects)
+        offset = sif_write.partition_offset(objects)
         _make_squashfs(root, new, offset, order, arguments, target, size)
-        head = sif.encode_head(
+        head = sif_write.encode_head(
             objects,
             partition_size=os.fstat(new.fd).st_size - offset,
             filesystem=sif.Filesystem.SQUASHFS,

@@ -17,11 +17,9 @@ from singularity import console, files, kernel, process
 from singularity.build import (
     agents,
     architecture,
-    cache,
     checkpoints,
     container,
     copies,
-    fakeroot,
     feed,
     gpu,
     inputs,
@@ -35,17 +33,19 @@ from singularity.build import (
     targets,
 )
 from singularity.build.agents import localimage
-from singularity.build.cache import LayerCache
 from singularity.build.container import mount_points
 from singularity.build.layers import Change, Stack
 from singularity.build.plan import Action, Plan, Step, is_update
 from singularity.build.request import Bind, BuildRequest, Target
 from singularity.build.workspace import Workspace, script_environment
+from singularity.cache import layer_store as cache
+from singularity.cache.layer_store import LayerCache
 from singularity.console import VERBOSE
 from singularity.definition.model import Definition, Script, Stage
 from singularity.errors import BuildError, FileError, SingularityError
 from singularity.image.identify import identify
 from singularity.image.root import Root
+from singularity.namespaces import fakeroot
 from singularity.variables import handed_on
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from singularity.errors import BuildError, SingularityError
 from singularity.image import metadata
 from singularity.image.identify import Image, identify
 from singularity.image.root import Root
-from singularity.image.sif import NO_TIME
+from singularity.image.sif.format import NO_TIME
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from singularity import console, files, process
 from singularity.build import reproducible
 from singularity.build.request import BuildRequest
-from singularity.image.compression import widen
+from singularity.image.archive.compression import widen
 from singularity.image.tree import Entry, Tree
 
 _LARGE = 8 << 20  # bytes of a file that is counted by its parts
@@ -24,10 +24,10 @@ def write_tar(tree: Tree, new: files.NewFile, target: Path) -> None:
 
     Raises ToolError, and OSError for `new`.
     """
-    from singularity.image import tar
+    from singularity.image.archive import tar_writer
 
     with _compressing(new, target) as out:
-        tar.write(clamped(tree), out)
+        tar_writer.write(clamped(tree), out)
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def write_ext3(tree: Tree, new: files.NewFile, request: BuildRequest) -> None:
 
     Raises ImageError when the size is too small, ToolError, and OSError for `new`.
     """
-    from singularity.image import make_ext
+    from singularity.image.ext import make as make_ext
 
     make_ext.make(
         clamped(tree),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from singularity.check.view import View
 from singularity.errors import ImageError
 from singularity.image import metadata
-from singularity.oci import constant
+from singularity.shell import constant
 
 LIBRARIES = "/.singularity.d/libs"
 """Where launches put libraries of the host; at the end of LD_LIBRARY_PATH."""

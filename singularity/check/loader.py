@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from singularity.check import cache, elf
+from singularity.check import elf, ld_cache
 from singularity.check.elf import Elf, Need
 from singularity.check.environment import Environment
 from singularity.check.view import Place, View
@@ -201,10 +201,10 @@ class Loader:
         if self._cached is None:
             self._cached = {}
             try:
-                data = self._view.read(cache.PATH, limit=cache.LIMIT)
+                data = self._view.read(ld_cache.PATH, limit=ld_cache.LIMIT)
             except OSError:
                 data = b""
-            for each in cache.read(data):
+            for each in ld_cache.read(data):
                 self._cached.setdefault(each.name, []).append(each.path)
         return self._cached
 

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from singularity.image.lookup import Directory, Lookup, Node
+from singularity.image.lookup import Directory, Followed, Lookup, Node
 from singularity.image.tree import Kind
-
-_LINKS_LIMIT = 40  # as the kernel's
-_READ_LIMIT = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +35,42 @@ _MADE = Node(kind=Kind.DIRECTORY, mode=0o755, uid=os.getuid(), gid=os.getgid())
 _MADE_FILE = Node(kind=Kind.FILE, mode=0o644, uid=os.getuid(), gid=os.getgid())
 
 
-class View:
-    """The container's files; `layers` from the top down. Methods raise ImageError."""
+class View(Followed):
+    """The container's files; `layers` from the top down. Methods raise ImageError, and OSError as `Followed` does."""
+
+    def __init__(self, layers: Sequence[Lookup]) -> None:
+        self._stack = _Stack(layers)
+        super().__init__(self._stack)
+
+    def mount(self, source: str, target: str) -> None:
+        """Shows a file or directory of the host at `target`."""
+        real = os.path.realpath(source)
+        self._stack.put(self.resolve(target)[0], _Mounted(Directory(Path(real)), real))
+
+    def make(self, target: str, *, directory: bool) -> None:
+        """Shows an empty directory, or a file of which nothing is known, at `target`."""
+        self._stack.put(self.resolve(target)[0], _Mounted(None, is_directory=directory))
+
+    def find(self, path: str) -> Place | None:
+        """What is there in the end; None where there is nothing, or links without end."""
+        end, node = self.resolve(path)
+        found = self._stack.at(end) if node else None
+        return Place(path=end, node=found[0], host=found[2]) if found else None
+
+    def resolve(self, path: str) -> tuple[str, Node | None]:
+        """Where a path leads, whether something is there or not; links without end lead to nothing."""
+        try:
+            return super().resolve(path)
+        except OSError:
+            return os.path.normpath(f"/{path}"), None
+
+    def open(self, place: Place) -> BinaryIO:
+        """The content of a regular file. Raises OSError where there is none, or it may not be read."""
+        return self._stack.open(place.path)
+
+
+class _Stack(Lookup):
+    """Layers with mounts on them, before links are followed."""
 
     def __init__(self, layers: Sequence[Lookup]) -> None:
         self._layers = layers
@@ -47,17 +78,8 @@ class View:
         self._ways: set[str] = set()  # the directories above mounts
         self._known: dict[str, tuple[Node, Lookup | None, str] | None] = {}
 
-    def mount(self, source: str, target: str) -> None:
-        """Shows a file or directory of the host at `target`."""
-        place = self._end(target)
-        real = os.path.realpath(source)
-        self._put(place, _Mounted(Directory(Path(real)), real))
-
-    def make(self, target: str, *, directory: bool) -> None:
-        """Shows an empty directory, or a file of which nothing is known, at `target`."""
-        self._put(self._end(target), _Mounted(None, is_directory=directory))
-
-    def _put(self, path: str, mounted: _Mounted) -> None:
+    def put(self, path: str, mounted: _Mounted) -> None:
+        """Mounts something, in place of what was mounted there or below."""
         for below in [each for each in self._mounts if each == path or each.startswith(f"{path}/")]:
             del self._mounts[below]
         self._mounts[path] = mounted
@@ -67,51 +89,8 @@ class View:
             self._ways.add(above or "/")
         self._known.clear()
 
-    def find(self, path: str) -> Place | None:
-        """What is there in the end; None where there is nothing, or links without end."""
-        if "\0" in path:
-            return None
-        try:
-            found = self._resolve(path)[1]
-        except OSError:
-            return None
-        return found
-
-    def _end(self, path: str) -> str:
-        """Where a path leads, whether something is there or not."""
-        try:
-            return self._resolve(path)[0]
-        except OSError:
-            return os.path.normpath(f"/{path}")
-
-    def _resolve(self, path: str) -> tuple[str, Place | None]:
-        way = [""]
-        pending = _components(path)
-        links = 0
-        while pending:
-            name = pending.pop(0)
-            if name == "..":
-                way = way[: max(1, len(way) - 1)]
-                continue
-            here = "/".join([*way, name])
-            found = self._at(here)
-            if found is None or (pending and found[0].kind not in (Kind.DIRECTORY, Kind.LINK)):
-                return "/".join([*way, name, *pending]), None
-            if found[0].kind is not Kind.LINK:
-                way.append(name)
-                continue
-            links += 1
-            if links > _LINKS_LIMIT:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-            if found[0].target.startswith("/"):
-                way = [""]
-            pending = _components(found[0].target) + pending
-        end = "/".join(way) or "/"
-        found = self._at(end)
-        return end, Place(path=end, node=found[0], host=found[2]) if found else None
-
-    def _at(self, path: str) -> tuple[Node, Lookup | None, str] | None:
-        """The file at a path without links, where its content is, and its path on the host."""
+    def at(self, path: str) -> tuple[Node, Lookup | None, str] | None:
+        """The file at a path, where its content is, and its path on the host."""
         if path not in self._known:
             self._known[path] = self._look(path)
         return self._known[path]
@@ -144,50 +123,32 @@ class View:
                 return None if whiteout else (node, layer, "")
         return None
 
-    def open(self, place: Place) -> BinaryIO:
-        """The content of a regular file. Raises OSError where there is none, or it may not be read."""
-        found = self._at(place.path)
-        if found is None or found[0].kind is not Kind.FILE:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place.path)
-        if found[1] is None:
-            return io.BytesIO()
-        if found[2]:
-            return Directory(Path(found[2])).open("/")
-        return found[1].open(place.path)
-
-    def read(self, path: str, *, limit: int = _READ_LIMIT) -> bytes:
-        """The content of a regular file. Raises OSError: EFBIG beyond `limit` bytes."""
-        place = self.find(path)
-        if place is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        with self.open(place) as file:
-            data = file.read(limit + 1)
-        if len(data) > limit:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
-        return data
-
-    def is_directory(self, path: str) -> bool:
-        """Whether a directory is there, links followed."""
-        place = self.find(path)
-        return place is not None and place.node.kind is Kind.DIRECTORY
+    def find(self, path: str) -> Node | None:
+        """What is there."""
+        found = self.at(path)
+        return found[0] if found else None
 
     def names(self, path: str) -> list[str]:
-        """The names in a directory, sorted; none where there is no directory."""
-        place = self.find(path)
-        if place is None or place.node.kind is not Kind.DIRECTORY:
+        """The names in a directory."""
+        place = self.at(path)
+        if place is None or place[0].kind is not Kind.DIRECTORY:
             return []
-        if place.host:
-            return sorted(Directory(Path(place.host)).names("/"))
-        way = place.path.rstrip("/")
-        found = {name for layer in self._layers for name in layer.names(place.path) if self._at(f"{way}/{name}")}
-        found |= {name for each in self._mounts if (name := _next(each, way))}
-        return sorted(found)
+        if place[2]:
+            return Directory(Path(place[2])).names("/")
+        way = path.rstrip("/")
+        found = {name for layer in self._layers for name in layer.names(path) if self.at(f"{way}/{name}")}
+        return [*(found | {name for each in self._mounts if (name := _next(each, way))})]
+
+    def open(self, path: str) -> BinaryIO:
+        """The content of a file."""
+        found = self.at(path)
+        if found is None or found[0].kind is not Kind.FILE:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        if found[1] is None:
+            return io.BytesIO()
+        return Directory(Path(found[2])).open("/") if found[2] else found[1].open(path)
 
 
 def _next(path: str, above: str) -> str:
     """The name in the directory `above` on the way to `path`; empty where it is not on the way."""
     return path[len(above) + 1 :].partition("/")[0] if path.startswith(f"{above}/") else ""
-
-
-def _components(path: str) -> list[str]:
-    return [part for part in path.split("/") if part not in ("", ".")]

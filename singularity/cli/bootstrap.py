@@ -11,16 +11,16 @@ from pathlib import Path
 import click
 
 from singularity import files, paths
-from singularity.build import fakeroot
 from singularity.build.plan import Action, Step, plan
 from singularity.build.request import BuildRequest, Target
 from singularity.cli.command import Verb, option
 from singularity.definition import source
 from singularity.definition.model import Definition
+from singularity.edit import change
 from singularity.errors import BuildError
-from singularity.image import change
 from singularity.image.identify import Format
 from singularity.image.opened import Opened, opened
+from singularity.namespaces import fakeroot
 from singularity.sources import fetch as fetches
 
 logger = logging.getLogger(__name__)

@@ -13,15 +13,15 @@ from typing import Any
 
 import click
 
-from singularity import files, paths
-from singularity.build import binds, fakeroot, forecast, inputs, perform
+from singularity import files, paths, uri
+from singularity.build import binds, forecast, inputs, perform
 from singularity.build.forecast import Fate
 from singularity.build.plan import Action, Plan, Step, plan
 from singularity.build.request import SECTIONS, Bind, BuildRequest, Target
 from singularity.definition import source, template
 from singularity.errors import BuildError, DefinitionError, UsageError
+from singularity.namespaces import fakeroot
 from singularity.sources import fetch as fetches
-from singularity.sources import uri
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +43,11 @@ def build(target: Path, source_: str, options: Mapping[str, Any]) -> None:
     if named is None or not named.transport.is_web:
         _build(target, request, options)
         return
-    from singularity import kept
+    from singularity.cache import image_store
     from singularity.sources import images
 
     with images.available(named, request.fetch) as found:
-        _build(target, replace(request, source=str(kept.named(found, named.file_name))), options)
+        _build(target, replace(request, source=str(image_store.named(found, named.file_name))), options)
 
 
 def _build(target: Path, request: BuildRequest, options: Mapping[str, Any]) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from singularity import cache
-from singularity.cache import BLOBS, CONTAINERS, LAYERS, PACKAGES, TYPES, CacheEntry, Type
+from singularity.cache import listing
+from singularity.cache.listing import BLOBS, CONTAINERS, LAYERS, PACKAGES, TYPES, CacheEntry, Type
 from singularity.cli.command import Commands, option
 from singularity.cli.fetching import options as fetching_options
 from singularity.cli.fetching import platform as platform_options
@@ -71,7 +71,7 @@ _types = option(
 @option("-v", "--verbose", is_flag=True, help="Also show each entry")
 def list_(types: tuple[str, ...], *, verbose: bool) -> None:
     """A table of the entries, and sums."""
-    found = list(cache.entries(_chosen(types)))
+    found = list(listing.entries(_chosen(types)))
     if verbose:
         click.echo(f"{'NAME':<24} {'DATE CREATED':<22} {'SIZE':<16} TYPE")
         for each in found:
@@ -103,7 +103,7 @@ def clean(types: tuple[str, ...], *, days: int | None, dry_run: bool, force: boo
     """Removes entries."""
     chosen = _chosen(() if all_ else types)
     before = time.time() - (days or 0) * _DAY
-    found = [each for each in cache.entries(chosen) if days is None or each.used < before]
+    found = [each for each in listing.entries(chosen) if days is None or each.used < before]
     if dry_run:
         for each in found:
             logger.info("Would remove %s", _named(each))
@@ -112,16 +112,16 @@ def clean(types: tuple[str, ...], *, days: int | None, dry_run: bool, force: boo
         logger.info("Nothing is removed")
         return
     if os.geteuid() != 0 and any(each.layer for each in found):
-        from singularity.build import fakeroot
+        from singularity.namespaces import fakeroot
 
         fakeroot.become_root()  # files of layers may belong to the user's subordinate ids
     for each in found:
-        if cache.remove(each):
+        if listing.remove(each):
             logger.info("Removing %s", _named(each))
         else:
             logger.info("In use: %s stays", _named(each))
     if any(each.type.counted == BLOBS for each in found):
-        cache.forget_missing_blobs()
+        listing.forget_missing_blobs()
 
 
 @command.below(
@@ -148,7 +148,10 @@ def clean(types: tuple[str, ...], *, days: int | None, dry_run: bool, force: boo
 @click.argument("uris", metavar="URI", nargs=-1, required=True)
 def seed(directory: Path, uris: tuple[str, ...], **options: Any) -> None:
     """Fetches images."""
-    from singularity.sources import caches, fetch, images, uri
+    from singularity import uri
+    from singularity.cache import places as caches
+    from singularity.pull import images
+    from singularity.sources import fetch
 
     wanted = fetch.from_options(options)
     named = [(text, uri.parse(text)) for text in uris]

@@ -142,14 +142,15 @@ def _findings(
 @contextmanager
 def _available(name: str, options: tuple[str, ...]) -> Iterator[Path]:
     """The image; what a URI names comes into the cache, as for a launch, and so does the image of an archive."""
+    from singularity import uri
     from singularity.cli.launch import Launch, given_options
     from singularity.image.identify import identify
-    from singularity.sources import uri
 
     given = Launch(words=("exec", *options, name), verb="exec", image=name, position=1 + len(options))
     named = uri.parse(name)
     if named is not None:
-        from singularity.sources import fetch, images
+        from singularity.pull import images
+        from singularity.sources import fetch
 
         with images.available(named, fetch.from_options(given_options(given))) as path:
             yield path

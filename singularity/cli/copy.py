@@ -30,7 +30,7 @@ from singularity.errors import UsageError
 @click.pass_context
 def command(ctx: click.Context, image: Path, words: tuple[str, ...]) -> None:
     """Copies."""
-    from singularity.image import change
+    from singularity.edit import change
     from singularity.image.opened import opened
 
     if len(words) < 2:

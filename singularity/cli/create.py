@@ -44,7 +44,7 @@ def command(image: Path, *, force: bool, size: str) -> None:
     say(f"Creating a new image with a maximum size of {amount}MiB...")
     say("Executing image create helper")
     from singularity.build.reproducible import source_date_epoch
-    from singularity.image import make_ext
+    from singularity.image.ext import make as make_ext
 
     epoch = source_date_epoch()
     with _umask(0o777 & ~_MODE), files.replacing(image, overwrite=force, mode=_MODE) as new:

@@ -31,7 +31,8 @@ _DEFAULT = 512  # MiB
 def command(image: Path, *, size: str) -> None:
     """Makes the image larger."""
     amount = mebibytes(size, least=1)
-    from singularity.image import change, ext
+    from singularity.edit import change
+    from singularity.image.ext import tools as ext
     from singularity.image.opened import opened
 
     with opened(image, writable=True, missing="make it: singularity create") as found:

@@ -74,16 +74,17 @@ def command(ctx: click.Context, image: Path, target: Path | None, text: str | No
 
 
 def _export(path: Path, out: BinaryIO) -> None:
-    from singularity.image import contents, tar
+    from singularity.image import contents
+    from singularity.image.archive import tar_writer
     from singularity.image.opened import opened
 
     with opened(path, writable=False) as found, contents.tree(found.image) as tree:
-        tar.write(tree, out)
+        tar_writer.write(tree, out)
     out.flush()
 
 
 def _run(path: Path, text: str) -> int:
-    from singularity.image import mounted
+    from singularity.edit import mounted
     from singularity.image.opened import opened
 
     with (

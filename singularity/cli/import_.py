@@ -11,13 +11,12 @@ from typing import Any, BinaryIO
 
 import click
 
-from singularity import paths
+from singularity import paths, uri
 from singularity.cli.command import Verb
 from singularity.cli.fetching import options as fetching_options
 from singularity.errors import FileError, UsageError
 from singularity.image.tree import Tree
 from singularity.sources import fetch as fetches
-from singularity.sources import uri
 from singularity.sources.fetch import Fetch
 
 logger = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 @click.argument("source", required=False)
 def command(image: Path, source: str | None, **options: Any) -> None:
     """Imports."""
-    from singularity.image import change
+    from singularity.edit import change
     from singularity.image.opened import opened
 
     with opened(image, writable=True, missing="singularity create makes one") as found:
@@ -68,7 +67,8 @@ def command(image: Path, source: str | None, **options: Any) -> None:
 @contextmanager
 def _tree(source: str | None, fetch: Fetch) -> Iterator[tuple[Tree, str]]:
     """What is imported, and what messages call it."""
-    from singularity.image import archive, contents
+    from singularity.image import contents
+    from singularity.image.archive import reader as archive
 
     named = uri.parse(source or "")
     if named is None:
@@ -76,7 +76,7 @@ def _tree(source: str | None, fetch: Fetch) -> Iterator[tuple[Tree, str]]:
             yield tree, name
         return
     from singularity.image.identify import identify
-    from singularity.sources import images
+    from singularity.pull import images
 
     with images.available(named, fetch) as path, contents.tree(identify(path)) as tree:
         yield tree, str(named)

@@ -23,7 +23,7 @@ from singularity.errors import FileError, ImageError, SingularityError, UsageErr
 from singularity.variables import PREFIXES, truth, variable
 
 if TYPE_CHECKING:
-    from singularity.sources.uri import Uri
+    from singularity.uri import Uri
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def command(argv: tuple[str, ...]) -> int:
     launch = read(argv)
     image = launch.image
     _say_as_much_as_asked(launch)
-    from singularity.sources import uri
+    from singularity import uri
 
     named = uri.parse(image)
     if named is not None:
@@ -85,23 +85,24 @@ def command(argv: tuple[str, ...]) -> int:
 
 
 def _launch_uri(launch: Launch, named: "Uri") -> int:
-    from singularity import kept
-    from singularity.sources import fetch, images
+    from singularity.cache import image_store
+    from singularity.pull import images
+    from singularity.sources import fetch
 
     given = given_options(launch)
     if given["lazy"]:
         from singularity.lazy import start
 
         lazy = start.launchable(named, fetch.from_options(given))
-        if lazy is not None and images.is_kept(lazy):
-            lazy = kept.named(lazy, named.file_name)
+        if lazy is not None and image_store.is_kept(lazy):
+            lazy = image_store.named(lazy, named.file_name)
             _become(front_door(), launch.of(lazy), _environment(lazy))
         if lazy is not None:
             _become(front_door(), launch.of_own(lazy), _environment(lazy))
     with images.available(named, fetch.from_options(given)) as path:
-        if not images.is_kept(path):
+        if not image_store.is_kept(path):
             return _wait_for(launch, path)
-        found = kept.named(path, named.file_name)
+        found = image_store.named(path, named.file_name)
     return _become(front_door(), launch.of(found), _environment(found))
 
 
@@ -236,20 +237,18 @@ def _wait_for(launch: Launch, path: Path) -> int:
 
     Signals that somebody sends us go to the child. Those of the terminal reach it by themselves.
     """
-    from singularity import kernel
+    from singularity import kernel, process
 
     door, environment = front_door(), _environment(path)
     ours = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
-    child = os.fork()
-    if child == 0:
-        try:
-            kernel.die_with_parent(signal.SIGTERM)
-            if os.getppid() == ours:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-                _become(door, launch.of(path), environment)
-        finally:
-            os._exit(255)
+
+    def start() -> None:
+        kernel.die_with_parent(signal.SIGTERM, ours)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _become(door, launch.of(path), environment)
+
+    child = process.fork(start)
     try:
         while True:
             received = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})

@@ -9,8 +9,8 @@ import click
 
 from singularity import paths
 from singularity.cli.command import Verb, option
+from singularity.edit import mounted
 from singularity.errors import FileError
-from singularity.image import mounted
 from singularity.image.identify import Format
 from singularity.image.opened import Opened, opened
 from singularity.variables import handed_on

@@ -6,8 +6,8 @@ import click
 
 from singularity.cli.command import Commands, option
 from singularity.cli.page import Page
-from singularity.image import overlay
-from singularity.image.overlay import Overlay
+from singularity.edit import overlay
+from singularity.edit.overlay import Overlay
 
 _COMMANDS = {"create": "Make an overlay image, or add one to a SIF file"}
 

@@ -7,14 +7,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from singularity import console, files, kept
+from singularity import console, files, uri
+from singularity.cache import image_store
+from singularity.cache.places import others_of_site
 from singularity.definition import source
 from singularity.errors import FileError, ImageError, UsageError
+from singularity.pull import images
 from singularity.sources import fetch as fetches
-from singularity.sources import images, uri
-from singularity.sources.caches import others_of_site
 from singularity.sources.fetch import Fetch
-from singularity.sources.uri import Uri
+from singularity.uri import Uri
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def _file(target: Path, named: Uri, fetch: Fetch, *, overwrite: bool) -> None:
 
             web.is_image(str(named).partition("?")[0])(path)
         shared = any(path.is_relative_to(each) for each in others_of_site())
-        kept.put(path, target, overwrite=overwrite, shared=shared)
+        image_store.put(path, target, overwrite=overwrite, shared=shared)
     logger.info("Image: %s, %s", target, console.size(target.stat().st_size))
 
 
@@ -85,9 +86,10 @@ def _refuse(target: Path, *, overwrite: bool) -> None:
 
 
 def _sandbox(target: Path, named: Uri, fetch: Fetch, *, overwrite: bool) -> None:
-    from singularity.build import fakeroot, perform
+    from singularity.build import perform
     from singularity.build.plan import plan
     from singularity.build.request import BuildRequest, Target
+    from singularity.namespaces import fakeroot
 
     request = BuildRequest(
         target=target,

@@ -16,8 +16,8 @@ from singularity.errors import FileError, UsageError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from singularity.oci.destination import Destination
-    from singularity.oci.writer import Document
+    from singularity.push.destination import Destination
+    from singularity.push.writer import Document
     from singularity.registry.access import Access
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def command(
     access: "Access",
 ) -> None:
     """Pushes."""
-    from singularity.oci import destination
+    from singularity.push import destination
 
     del allow_unsigned
     scheme, rest = _split(uri)
@@ -133,7 +133,7 @@ def _annotations(given: tuple[str, ...], description: str) -> dict[str, str]:
 
 
 def _in_registry(scheme: str, rest: str, access: "Access") -> "tuple[Destination, str]":
-    from singularity.oci.destination import InRegistry
+    from singularity.push.destination import InRegistry
     from singularity.registry import reference
     from singularity.registry.client import Registry
 
@@ -145,7 +145,7 @@ def _in_registry(scheme: str, rest: str, access: "Access") -> "tuple[Destination
 
 
 def _on_disk(scheme: str, rest: str, *, force: bool) -> "Destination":
-    from singularity.oci.destination import InArchive, InDockerArchive, InLayout
+    from singularity.push.destination import InArchive, InDockerArchive, InLayout
 
     path, colon, tag = rest.partition(":") if scheme == "docker-archive" else rest.rpartition(":")
     if not colon:
@@ -164,9 +164,9 @@ def _packed(
     scheme: str, image: Path, annotations: dict[str, str], layer_format: str, temporary: Path
 ) -> "AbstractContextManager[Document]":
     if scheme == "oras":
-        from singularity.oci import artifact
+        from singularity.push import artifact
 
         return artifact.packed(image, annotations)
-    from singularity.oci import writer
+    from singularity.push import writer
 
     return writer.packed(image, temporary, writer.LayerFormat(layer_format), annotations)

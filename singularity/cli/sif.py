@@ -15,11 +15,11 @@ from singularity.cli.command import Commands, option
 from singularity.cli.page import Page
 from singularity.console import escape
 from singularity.errors import FileError, ImageError, UsageError
-from singularity.image import sif
-from singularity.image.sif import DataType, Descriptor, Sif
+from singularity.image.sif import format as sif
+from singularity.image.sif.format import DataType, Descriptor, Sif
 
 if TYPE_CHECKING:
-    from singularity.image.sif_edit import Addition
+    from singularity.image.sif.edit import Addition
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def header_(file: Path) -> None:
 @_file
 def info(id_: int, file: Path) -> None:
     """The descriptor of one object."""
-    from singularity.image import sif_edit
+    from singularity.image.sif import edit as sif_edit
 
     with _opened(file) as (_, content):
         each = sif_edit.find(content, id_, file)
@@ -138,7 +138,7 @@ def info(id_: int, file: Path) -> None:
 @_file
 def dump(id_: int, file: Path) -> None:
     """The bytes of one object, as they are."""
-    from singularity.image import sif_edit
+    from singularity.image.sif import edit as sif_edit
 
     with _opened(file) as (stream, content):
         each = sif_edit.find(content, id_, file)
@@ -156,7 +156,7 @@ def dump(id_: int, file: Path) -> None:
 @_file
 def new(file: Path) -> None:
     """An empty SIF file, for `sif add`."""
-    from singularity.image import sif_edit
+    from singularity.image.sif import edit as sif_edit
 
     sif_edit.create(file)
 
@@ -179,7 +179,7 @@ def new(file: Path) -> None:
 @click.argument("object_", metavar="OBJECT", type=click.Path(path_type=Path))
 def add(file: Path, object_: Path, **given: str | None) -> None:
     """Appends an object; nothing else in the file moves."""
-    from singularity.image import sif_edit
+    from singularity.image.sif import edit as sif_edit
 
     addition = _addition({key: value or "" for key, value in given.items()}, _object_name(given["filename"], object_))
     with sif_edit.editing(file) as editor, _reading(object_) as source:
@@ -191,7 +191,7 @@ def add(file: Path, object_: Path, **given: str | None) -> None:
 @_file
 def delete(id_: int, file: Path) -> None:
     """Removes an object and its data; the ids of the others stay."""
-    from singularity.image import sif_edit
+    from singularity.image.sif import edit as sif_edit
 
     with sif_edit.editing(file) as editor:
         editor.delete(id_)
@@ -202,7 +202,7 @@ def delete(id_: int, file: Path) -> None:
 @_file
 def set_primary(id_: int, file: Path) -> None:
     """Makes a system partition the primary one, and the one before an ordinary one."""
-    from singularity.image import sif_edit
+    from singularity.image.sif import edit as sif_edit
 
     with sif_edit.editing(file) as editor:
         if not editor.set_primary(id_):
@@ -226,7 +226,7 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
 
 def _addition(given: Mapping[str, str], name: bytes) -> "Addition":
     """What the options say, checked. Raises UsageError."""
-    from singularity.image import sif_edit
+    from singularity.image.sif import edit as sif_edit
 
     kind = DataType(_choice("--datatype", given["datatype"], _DATA_TYPES) + DataType.DEFINITION - 1)
     link = _number("--link", given["link"], (1 << 32) - 1)

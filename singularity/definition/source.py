@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from singularity import uri
 from singularity.definition import version1
 from singularity.definition.model import Definition, Field, Stage
 from singularity.definition.parse import SIZE_LIMIT, parse
 from singularity.definition.template import Expanded, expand
 from singularity.errors import DefinitionError, FileError, ImageError, UsageError
 from singularity.image.identify import Format, identify
-from singularity.sources import uri
 
 _HEAD = 512
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # no image begins with either

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from singularity.definition.model import Copy, Definition, Field, Script, Stage
 from singularity.definition.sections import SIZE_LIMIT, WORD_LIMIT, normal
-from singularity.definition.shell_words import ROOT, Command, Lexer, Piece, Word
 from singularity.errors import DefinitionError
+from singularity.shell.words import ROOT, Command, Lexer, Piece, Word
 
 _AGENTS = {"redhat": "yum", "debian": "debootstrap", "arch": "arch", "busybox": "busybox"}
 _OWN_LINE = re.compile(r"^DistType[ \t]", re.MULTILINE)

@@ -21,7 +21,7 @@ def tree(image: Image) -> Iterator[Tree]:
 
         yield directory.read(image.path)
     elif image.root.format.is_archive:
-        from singularity.image import archive
+        from singularity.image.archive import reader as archive
 
         with archive.opened(image.path, str(image.path)) as found:
             yield found
@@ -33,7 +33,8 @@ def tree(image: Image) -> Iterator[Tree]:
 @contextmanager
 def partition(path: Path, part: Partition) -> Iterator[Tree]:
     """The files of one file system in an image file. Raises as `tree`."""
-    from singularity.image import ext_reader, squashfs_reader
+    from singularity.image.ext import reader as ext_reader
+    from singularity.image.squashfs import reader as squashfs_reader
 
     readers = {Format.EXT: ext_reader.read, Format.SQUASHFS: squashfs_reader.read}
     try:

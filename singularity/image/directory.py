@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from singularity.errors import FileError, ImageError
+from singularity.image.archive.stream import CHUNK
 from singularity.image.limits import LIMITS, shown
-from singularity.image.stream import CHUNK
 from singularity.image.tree import Entry, Kind, Member, Segment, Tree
 from singularity.image.xattrs import is_carried
 
@@ -183,11 +183,7 @@ class _Walk:
                 raise
             fd = _open_own(directory, name, flags)
         now = os.fstat(fd)
-        if (now.st_dev, now.st_ino, stat.S_IFMT(now.st_mode)) != (
-            status.st_dev,
-            status.st_ino,
-            stat.S_IFMT(status.st_mode),
-        ):
+        if not os.path.samestat(now, status) or stat.S_IFMT(now.st_mode) != stat.S_IFMT(status.st_mode):
             os.close(fd)
             raise OSError(errno.EBUSY, "replaced while it was read", os.fsdecode(name))
         return fd

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from singularity.errors import FileError, ImageError
-from singularity.image import sif
+from singularity.image.sif import format as sif
 from singularity.image.superblock import is_ext, is_squashfs
 
 _LINE_LIMIT, _HEAD_SIZE = 128, 512  # bytes of an interpreter line, and of what is looked at first

@@ -1,42 +1,33 @@
-"""Single files out of an image of any format, looked up by path and read at any place: no mount, no unpacking.
+"""One way to look up paths in an image, whatever its format: files by path, read at any place; no mount, no unpacking.
 
-A path here names one file as it stands: no component of it is a symbolic link, so that whoever lays several file
-systems over each other resolves links among them all. What is read of a squashfs or ext file system is checked as
-their readers do; ImageError and OSError leave this module.
+A `Lookup` knows files as they stand: no component of a path in it is a symbolic link, so that whoever lays several file
+systems over each other resolves links among them all. `resolve` is that resolution, and `Followed` a lookup with it.
+What is read of a squashfs or ext file system is checked as their readers do; ImageError and OSError leave this module.
 """
 
+import errno
 import io
 import os
 import stat
 import struct
 from abc import ABC, abstractmethod
-from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, Generic, TypeVar
 
 from singularity.errors import FileError, ImageError
-from singularity.image import ext_layout
-from singularity.image.ext_layout import Inode as ExtInode
-from singularity.image.ext_reader import Filesystem as Ext
-from singularity.image.ext_reader import Run
 from singularity.image.identify import Format, Partition
-from singularity.image.squashfs_reader import Filesystem as Squashfs
-from singularity.image.squashfs_reader import Inode as SquashfsInode
-from singularity.image.squashfs_reader import block_size
 from singularity.image.tree import Kind
 
-_BLOCKS_KEPT = 64
-_PIECE = 64 << 10  # bytes read at once of a file of an ext file system
+READ_LIMIT = 16 << 20
+_LINKS_LIMIT = 40  # as the kernel's
+_PIECES_KEPT = 64
 _NAMES_LIMIT = 1 << 20  # in the directories that were looked into
-_LINK_LIMIT = 4096
 
-_Node = TypeVar("_Node")
+_Inode = TypeVar("_Inode")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +59,77 @@ class Lookup(ABC):
         """The content of a regular file, to be read at any place. Raises OSError where there is none."""
 
 
+def resolve(find: Callable[[str], Node | None], path: str) -> tuple[str, Node | None]:
+    """Where a path leads and what is there, links followed; `..` and links go no higher than the root.
+
+    `find` is as that of a lookup. Raises OSError, ELOOP, for links without end.
+    """
+    if "\0" in path:
+        return path, None
+    way = [""]
+    pending = _components(path)
+    links = 0
+    while pending:
+        name = pending.pop(0)
+        if name == "..":
+            way = way[: max(1, len(way) - 1)]
+            continue
+        node = find("/".join([*way, name]))
+        if node is None or (pending and node.kind not in (Kind.DIRECTORY, Kind.LINK)):
+            return "/".join([*way, name, *pending]), None
+        if node.kind is not Kind.LINK:
+            way.append(name)
+            continue
+        links += 1
+        if links > _LINKS_LIMIT:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if node.target.startswith("/"):
+            way = [""]
+        pending = _components(node.target) + pending
+    end = "/".join(way) or "/"
+    return end, find(end)
+
+
+def _components(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+class Followed:
+    """A root file system with its links followed. Raises OSError as `Root` does, and ImageError for a damaged image."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+
+    def resolve(self, path: str) -> tuple[str, Node | None]:
+        """Where a path leads, and what is there."""
+        return resolve(self._lookup.find, path)
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory, sorted; none where there is no directory."""
+        end, node = self.resolve(path)
+        return sorted(self._lookup.names(end)) if node is not None else []
+
+    def is_directory(self, path: str) -> bool:
+        """Whether a directory is there, links followed."""
+        node = self.resolve(path)[1]
+        return node is not None and node.kind is Kind.DIRECTORY
+
+    def read(self, path: str, *, limit: int = READ_LIMIT) -> bytes:
+        """The content of a regular file. Raises OSError: EFBIG beyond `limit` bytes, EINVAL for anything else."""
+        end, node = self.resolve(path)
+        if node is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        if node.kind is not Kind.FILE:
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        if node.size > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+        with self._lookup.open(end) as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:  # of what has no size to speak of, as in /proc
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+        return data
+
+
 @contextmanager
 def opened(path: Path, partition: Partition) -> Iterator[Lookup]:
     """The file system of an image, to the end of the block. Raises ImageError and FileError, then and later on."""
@@ -78,22 +140,26 @@ def opened(path: Path, partition: Partition) -> Iterator[Lookup]:
         file = path.open("rb")
     except OSError as error:
         raise FileError.because(path, error) from error
-    with file, ThreadPoolExecutor(1) as pool, translated(path):
+    with file, translated(path, f"damaged {partition.format.value}"):
         if partition.format is Format.SQUASHFS:
-            yield _InSquashfs(Squashfs(file.fileno(), partition.offset, partition.size, pool))
+            from singularity.image.squashfs.lookup import InSquashfs
+
+            yield InSquashfs(file.fileno(), partition.offset, partition.size)
         else:
-            yield _InExt(Ext(file.fileno(), partition.offset, partition.size))
+            from singularity.image.ext.lookup import InExt
+
+            yield InExt(file.fileno(), partition.offset, partition.size)
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translated(path: Path, damaged: str = "a damaged file system") -> Iterator[None]:
     """What damaged images make the readers raise, as one ImageError that names the image."""
     try:
         yield
     except ImageError as error:
         raise ImageError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
     except (struct.error, ValueError, OverflowError, IndexError) as error:
-        raise ImageError(f"{path}: a damaged file system ({error})") from error
+        raise ImageError(f"{path}: {damaged} ({error})") from error
 
 
 class Directory(Lookup):
@@ -139,36 +205,36 @@ class Directory(Lookup):
         return os.fdopen(fd, "rb")
 
 
-class _Read(Lookup, Generic[_Node]):
+class Read(Lookup, Generic[_Inode]):
     """A file system that is read by us; directories are listed once."""
 
     def __init__(self) -> None:
-        self._nodes: dict[str, _Node] = {"/": self._top()}
+        self._nodes: dict[str, _Inode] = {"/": self._top()}
         self._described: dict[str, Node] = {}
         self._lists: dict[str, dict[bytes, object]] = {}
         self._names_left = _NAMES_LIMIT
 
     @abstractmethod
-    def _top(self) -> _Node:
+    def _top(self) -> _Inode:
         """The root directory."""
 
     @abstractmethod
-    def _list(self, node: _Node) -> Iterator[tuple[bytes, object]]:
+    def _list(self, node: _Inode) -> Iterator[tuple[bytes, object]]:
         """The names in a directory and what stands for their files; nothing for what is no directory."""
 
     @abstractmethod
-    def _load(self, reference: object) -> _Node:
+    def _load(self, reference: object) -> _Inode:
         """The file that a list refers to."""
 
     @abstractmethod
-    def _describe(self, node: _Node) -> Node:
+    def _describe(self, node: _Inode) -> Node:
         """The same in the words of all formats."""
 
     @abstractmethod
-    def _content(self, node: _Node) -> BinaryIO:
+    def _content(self, node: _Inode) -> BinaryIO:
         """The content of a regular file."""
 
-    def _find(self, path: str) -> _Node | None:
+    def _find(self, path: str) -> _Inode | None:
         found = self._nodes.get(path)
         if found is not None:
             return found
@@ -211,112 +277,7 @@ class _Read(Lookup, Generic[_Node]):
         return self._content(node)
 
 
-class _InSquashfs(_Read[SquashfsInode]):
-    def __init__(self, system: Squashfs) -> None:
-        self._system = system
-        self._sizes: dict[int, tuple[array[int], int]] = {}
-        super().__init__()
-
-    def _top(self) -> SquashfsInode:
-        return self._system.top()
-
-    def _list(self, node: SquashfsInode) -> Iterator[tuple[bytes, object]]:
-        if node.kind is Kind.DIRECTORY:
-            yield from ((each.name, (each.block, each.offset)) for each in self._system.names(node))
-
-    def _load(self, reference: object) -> SquashfsInode:
-        assert isinstance(reference, tuple)  # noqa: S101 - as _list gave it
-        return self._system.inode(*reference)
-
-    def _describe(self, node: SquashfsInode) -> Node:
-        return Node(
-            kind=node.kind,
-            mode=node.mode,
-            uid=node.uid,
-            gid=node.gid,
-            size=node.size,
-            target=os.fsdecode(node.target),
-            device=node.device,
-        )
-
-    def _content(self, node: SquashfsInode) -> BinaryIO:
-        if node.number not in self._sizes:
-            self._sizes[node.number] = self._system.block_sizes(node)
-        sizes, tail = self._sizes[node.number]
-        places = array("Q", [node.start, *(node.start + each for each in accumulate(block_size(w)[0] for w in sizes))])
-        system, length = self._system, self._system.block_size
-
-        def block(number: int) -> bytes:
-            if number >= len(sizes):
-                at, word = system.fragment_place(node.fragment)
-                return system.block(at, *block_size(word))[node.offset : node.offset + tail]
-            size, stored = block_size(sizes[number])
-            return system.block(places[number], size, stored) if size else bytes(length)
-
-        return _Pieces(node.size, length, block)
-
-
-class _InExt(_Read[ExtInode]):
-    def __init__(self, system: Ext) -> None:
-        self._system = system
-        self._runs: dict[int, list[Run]] = {}  # asked for once a file: the reader counts the blocks of all files
-        super().__init__()
-
-    def _top(self) -> ExtInode:
-        return self._system.inode(ext_layout.ROOT_INODE)
-
-    def _list(self, node: ExtInode) -> Iterator[tuple[bytes, object]]:
-        if node.type == stat.S_IFDIR:
-            yield from ((each.name, each.inode) for each in self._system.names(node))
-
-    def _load(self, reference: object) -> ExtInode:
-        assert isinstance(reference, int)  # noqa: S101 - as _list gave it
-        return self._system.inode(reference)
-
-    def _describe(self, node: ExtInode) -> Node:
-        try:
-            kind = Kind(node.type)
-        except ValueError as error:
-            raise ImageError("damaged ext file system: a file of no known type") from error
-        return Node(
-            kind=kind,
-            mode=stat.S_IMODE(node.mode),
-            uid=node.uid,
-            gid=node.gid,
-            size=node.size,
-            target=os.fsdecode(self._system.link(node)) if kind is Kind.LINK else "",
-            device=ext_layout.device(node.pointers) if kind.is_device else 0,
-        )
-
-    def _content(self, node: ExtInode) -> BinaryIO:
-        system, length = self._system, self._system.super.block_size
-        if node.flags & ext_layout.ENCRYPTED_FLAG:
-            raise ImageError("an ext file system with encrypted files")
-        if node.flags & ext_layout.INLINE_FLAG:
-            return io.BytesIO(system.inline(node))
-        runs = self._runs.get(node.number)
-        if runs is None:
-            runs = self._runs[node.number] = list(system.runs(node))
-        per_piece = max(1, _PIECE // length)
-
-        def piece(number: int) -> bytes:
-            first = number * per_piece
-            data = bytearray(per_piece * length)
-            for run in runs:
-                start, end = max(run.logical, first), min(run.logical + run.length, first + per_piece)
-                if start < end:
-                    at = (start - first) * length
-                    data[at : at + (end - start) * length] = _blocks(system, run, start, end)
-            return bytes(data)
-
-        return _Pieces(node.size, per_piece * length, piece)
-
-
-def _blocks(system: Ext, run: Run, start: int, end: int) -> bytes:
-    return system.blocks(run.physical + start - run.logical, end - start)
-
-
-class _Pieces(io.RawIOBase, BinaryIO):
+class Pieces(io.RawIOBase, BinaryIO):
     """A file of `size` bytes that comes in pieces of `length`; the last ones that were used are kept."""
 
     def __init__(self, size: int, length: int, piece: Callable[[int], bytes]) -> None:
@@ -356,7 +317,7 @@ class _Pieces(io.RawIOBase, BinaryIO):
 
     def _get(self, number: int) -> bytes:
         if number not in self._kept:
-            while len(self._kept) >= _BLOCKS_KEPT:
+            while len(self._kept) >= _PIECES_KEPT:
                 self._kept.popitem(last=False)
             self._kept[number] = self._piece(number)
         self._kept.move_to_end(number)

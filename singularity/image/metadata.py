@@ -4,23 +4,22 @@ A SIF file carries it as an object; in a root file system it is in files below `
 """
 
 import json
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from singularity.errors import FileError, ImageError
-from singularity.image import sif
+from singularity.foreign_json import parse_json
 from singularity.image.identify import Format, Image, recognise
+from singularity.image.sif import format as sif
 
 OBJECT_NAME = b"inspect-metadata.json"
 DIRECTORY = "/.singularity.d"
 APPS = "/scif/apps"
 _FILES = (DIRECTORY[1:], "singularity", "environment", ".test")
 _APP_FILES = f"{APPS[1:]}/*/scif"
-_DEPTH_LIMIT = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +43,7 @@ class Metadata(Scripts):
 
 
 class Files(Protocol):
-    """A root file system, as far as it is looked at here: `Root`, or what `peek` has."""
+    """A root file system, as far as it is looked at here: `Root`, or a lookup whose links are followed."""
 
     def names(self, path: str) -> list[str]:
         """The names in a directory, sorted; none where there is no directory."""
@@ -108,8 +107,8 @@ def _files(image: Image, temporary: Path) -> AbstractContextManager[Files]:
 @contextmanager
 def _squashfs_files(image: Image, temporary: Path) -> Iterator[Files]:
     from singularity import files
-    from singularity.image import squashfs
     from singularity.image.root import Root
+    from singularity.image.squashfs import tools as squashfs
 
     with files.temporary_directory(temporary) as place:
         purpose, target = f"read {image.path}", place / "root"
@@ -120,25 +119,23 @@ def _squashfs_files(image: Image, temporary: Path) -> Iterator[Files]:
 
 @contextmanager
 def _ext_files(image: Image) -> Iterator[Files]:
-    from singularity.image.peek import ExtFiles
+    from singularity.image import lookup
 
     try:
-        with image.path.open("rb") as file:
-            yield ExtFiles(file, image.root.offset, image.root.size)
+        with lookup.opened(image.path, image.root) as found:
+            yield lookup.Followed(found)
     except OSError as error:
         raise FileError.because(image.path, error) from error
-    except (ImageError, struct.error, ValueError, OverflowError, IndexError) as error:
-        what = str(error) if isinstance(error, ImageError) else f"damaged ext file system ({error})"
-        raise ImageError(f"{image.path}: {what}") from error
 
 
 @contextmanager
 def _archive_files(image: Image) -> Iterator[Files]:
-    from singularity.image import archive
-    from singularity.image.peek import HeldFiles
+    from singularity.image.archive import reader
+    from singularity.image.archive.held import Held
+    from singularity.image.lookup import Followed
 
-    with archive.opened(image.path, str(image.path)) as tree:
-        yield HeldFiles(tree, _is_wanted)
+    with reader.opened(image.path, str(image.path)) as tree:
+        yield Followed(Held(tree, _is_wanted))
 
 
 def _is_wanted(path: bytes) -> bool:
@@ -154,12 +151,7 @@ def from_root(root: Files) -> Metadata:
     if not root.is_directory(DIRECTORY):
         scripts = _scripts_of_version_2(root)
     return Metadata(
-        environment=scripts.environment,
-        labels=scripts.labels,
-        runscript=scripts.runscript,
-        startscript=scripts.startscript,
-        test=scripts.test,
-        helpfile=scripts.helpfile,
+        **_fields(scripts),
         deffile=_text(root, f"{DIRECTORY}/Singularity"),
         apps={name: _scripts(root, f"{APPS}/{name}/scif") for name in names},
     )
@@ -221,26 +213,6 @@ def read_labels(root: Files, path: str) -> dict[str, str]:
         return {}
 
 
-def parse_json(data: bytes) -> Any:
-    """A JSON document of somebody else's making. Raises ImageError when it is none, or nested deeper than 64."""
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ImageError(f"not JSON: {error}") from error
-    level = [document]
-    for _ in range(_DEPTH_LIMIT):
-        level = [below for each in level for below in _children(each)]
-        if not level:
-            return document
-    raise ImageError(f"JSON nested deeper than {_DEPTH_LIMIT}")
-
-
-def _children(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
-
-
 def from_json(data: bytes, name: str) -> Metadata:
     """The metadata from the object of a SIF file; `name` stands in messages. Members of other kinds are left out."""
     try:
@@ -250,12 +222,7 @@ def from_json(data: bytes, name: str) -> Metadata:
     attributes = _member(_member(document, "data"), "attributes")
     scripts = _scripts_from(attributes)
     return Metadata(
-        environment=scripts.environment,
-        labels=scripts.labels,
-        runscript=scripts.runscript,
-        startscript=scripts.startscript,
-        test=scripts.test,
-        helpfile=scripts.helpfile,
+        **_fields(scripts),
         deffile=_string(attributes, "deffile"),
         apps={app: _scripts_from(value) for app, value in _member(attributes, "apps").items()},
     )
@@ -300,12 +267,9 @@ def to_json(metadata: Metadata) -> dict[str, Any]:
 
 
 def _members(scripts: Scripts) -> dict[str, Any]:
-    members: dict[str, Any] = {
-        "environment": dict(sorted(scripts.environment.items())),
-        "labels": dict(sorted(scripts.labels.items())),
-        "runscript": scripts.runscript,
-        "startscript": scripts.startscript,
-        "test": scripts.test,
-        "helpfile": scripts.helpfile,
-    }
-    return {key: value for key, value in members.items() if value}
+    found = {key: value for key, value in _fields(scripts).items() if value}
+    return {key: dict(sorted(value.items())) if isinstance(value, Mapping) else value for key, value in found.items()}
+
+
+def _fields(scripts: Scripts) -> dict[str, Any]:
+    return {each.name: getattr(scripts, each.name) for each in fields(Scripts)}

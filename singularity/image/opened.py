@@ -101,7 +101,6 @@ def _in_use(path: Path, *, writable: bool) -> FileError:
 def _is_still(fd: int, path: Path) -> bool:
     """Whether the path has not come to mean another file while we waited for the lock."""
     try:
-        found, here = path.stat(), os.fstat(fd)
+        return os.path.samestat(path.stat(), os.fstat(fd))
     except OSError as error:
         raise FileError.because(path, error) from error
-    return (found.st_dev, found.st_ino) == (here.st_dev, here.st_ino)

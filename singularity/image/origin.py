@@ -5,7 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from singularity.errors import ImageError
-from singularity.image.metadata import DIRECTORY, Files, parse_json
+from singularity.foreign_json import parse_json
+from singularity.image.metadata import DIRECTORY, Files
 from singularity.image.root import Root
 
 FILE = f"{DIRECTORY}/source.json"

@@ -7,10 +7,14 @@ at its path again.
 """
 
 import stat
+import struct
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
+
+from singularity.errors import FileError, ImageError
 
 
 class Kind(Enum):
@@ -65,3 +69,14 @@ class Entry:
 
 
 Tree: TypeAlias = Iterator[Entry]
+
+
+@contextmanager
+def reading(file: BinaryIO, what: str) -> Iterator[None]:
+    """What a damaged file system makes its reader raise, as ImageError; FileError where `file` cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise FileError.because(getattr(file, "name", "image"), error) from error
+    except (struct.error, ValueError, OverflowError, IndexError) as error:
+        raise ImageError(f"damaged {what} ({error})") from error

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
 
-from singularity import files, kept
+from singularity import files
+from singularity.cache import image_store
 from singularity.errors import FileError
 
 BLOCK = 1 << 18  # bytes that are fetched at once at least
@@ -54,9 +54,7 @@ class LazyFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *about: object) -> None:
         os.close(self._fd)
         os.close(self._map_fd)
 
@@ -104,7 +102,7 @@ class LazyFile:
     def finish(self) -> None:
         """Makes it an image of the cache as any other: all of it is there."""
         os.fchmod(self._fd, 0o777 & ~files.umask())
-        if kept.declare_whole(self.path, self._fd):
+        if image_store.declare_complete(self.path, self._fd):
             self._map_path.unlink(missing_ok=True)
 
     def _need(self, first: int, end: int) -> None:
@@ -136,9 +134,7 @@ class LazyFile:
         offset = first * BLOCK
         data = self.source.fetch(offset, min(end * BLOCK, self.size) - offset)
         try:
-            done = 0
-            while done < len(data):
-                done += os.pwrite(self._fd, data[done:], offset + done)
+            files.write_at(self._fd, data, offset)
         except OSError as error:
             raise FileError.because(self.path, error) from error
         for number in range(first, end):

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 
-from singularity.image import squashfs_tables
-from singularity.image.squashfs_tables import DATA_OFFSET
+from singularity.image.squashfs import tables as squashfs_tables
+from singularity.image.squashfs.tables import DATA_OFFSET
 from singularity.image.tree import Entry, Kind, Tree
 from singularity.lazy.toc import Chunk, Stored, Table
 from singularity.oci import index, merge

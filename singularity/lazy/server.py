@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,11 +36,7 @@ def shown(lazy: LazyFile, name: str, place: Path) -> Path:
     """
     ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
     followed = os.getpid()
-    with process.signals_held():
-        pid = os.fork()
-        if pid == 0:
-            os.close(ready_read)
-            _serve(lazy, name, place, ready_write, followed)
+    pid = process.fork(partial(_serve, lazy, name, place, ready_write, followed))
     os.close(ready_write)
     with open(ready_read, encoding="utf-8", errors="replace") as pipe:
         answer = pipe.read(_LAST_WORDS)

@@ -8,17 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from singularity import __version__, files, kept, paths
+from singularity import __version__, files, paths
+from singularity.cache import image_store
+from singularity.cache import places as cache_places
+from singularity.cache.places import Caches
 from singularity.console import VERBOSE
 from singularity.errors import FileError, ImageError, RegistryError
 from singularity.lazy.image import LazyFile, Source
-from singularity.sources import caches as cache_places
-from singularity.sources.caches import Caches
 from singularity.sources.fetch import Fetch
-from singularity.sources.uri import Transport, Uri
+from singularity.transports import Transport
+from singularity.uri import Uri
 
 if TYPE_CHECKING:
-    from singularity.oci.remote import Partial
+    from singularity.sources.docker import Partial
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ def launchable(uri: Uri, fetch: Fetch) -> Path | None:
     The reason is told in one line. Raises NetworkError and RegistryError, ImageError and FileError.
     """
     try:
-        places = cache_places.find(fetch)
+        places = cache_places.find(fetch.cache)
         if uri.transport.is_web:
             return _of_web(uri, fetch, places)
         if uri.transport is Transport.DOCKER:
@@ -57,7 +59,7 @@ def _of_web(uri: Uri, fetch: Fetch, places: Caches) -> Path:
         raise _WholeError(_NO_CACHE)
     if not source.key:
         raise _WholeError("its server does not say when it changes")
-    found = kept.find(place, source.key, places.elsewhere(_NET), verify=fetch.verify)
+    found = image_store.find(place, source.key, places.elsewhere(_NET), verify=fetch.verify)
     if found is not None:
         return found
     try:
@@ -65,15 +67,16 @@ def _of_web(uri: Uri, fetch: Fetch, places: Caches) -> Path:
             raise _WholeError("no SIF or squashfs file")
     except RegistryError as error:
         raise _WholeError(str(error)) from error
-    return _shown(source, kept.begin(place, source.key), uri)
+    return _shown(source, image_store.begin(place, source.key), uri)
 
 
 def _of_registry(uri: Uri, fetch: Fetch, places: Caches) -> Path:
+    from singularity.cache.blob_store import Store
+    from singularity.content import digest
     from singularity.lazy import toc
-    from singularity.oci import digest, remote
-    from singularity.oci.store import Store
+    from singularity.pull import images
     from singularity.registry import reference as references
-    from singularity.sources import images, oci
+    from singularity.sources import docker, oci
 
     blobs, place = places.place("blob"), places.place(KIND)
     if blobs is None or place is None:
@@ -84,15 +87,15 @@ def _of_registry(uri: Uri, fetch: Fetch, places: Caches) -> Path:
         return made
     named = replace(references.parse(uri.place), digest=digest.parse(found.identity))
     store = Store(blobs, places.elsewhere("blob"), public=places.public)
-    partial = remote.in_parts(named, fetch.platform, fetch.access, store)
+    partial = docker.in_parts(named, fetch.platform, fetch.access, store)
     missing = [each for each in partial.layers if not toc.is_lazy(each)]
     if missing:
         raise _WholeError(f"{len(missing)} of its {len(partial.layers)} layers have no table of contents")
     key = hashlib.sha256(f"{__version__} {partial.image.digest} {fetch.platform}".encode()).hexdigest()
-    path = kept.find(place, key, verify=fetch.verify)
+    path = image_store.find(place, key, verify=fetch.verify)
     if path is not None:
         return path
-    path = kept.begin(place, key)
+    path = image_store.begin(place, key)
     try:
         source = _layered(partial, uri, fetch, _time(_place(path)))
     except (ImageError, RegistryError) as error:
@@ -158,4 +161,4 @@ def _shown(source: Source, path: Path, uri: Uri) -> Path:
 
 def _place(path: Path) -> Path:
     """Where what is known of an image stands while it comes."""
-    return paths.private(path.parent / kept.LAZY)
+    return paths.private(path.parent / image_store.LAZY)

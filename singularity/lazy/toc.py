@@ -17,13 +17,14 @@ from io import BytesIO
 from itertools import pairwise
 from typing import Any, Protocol
 
+from singularity.content import digest as digests
+from singularity.content.digest import Digest
+from singularity.content.document import Descriptor
 from singularity.errors import ImageError
-from singularity.image import decompress, limits, tar, xattrs
-from singularity.image.metadata import parse_json
+from singularity.foreign_json import parse_json
+from singularity.image import decompress, limits, xattrs
+from singularity.image.archive import tar
 from singularity.image.tree import Entry, Kind, Member, Tree
-from singularity.oci import digest as digests
-from singularity.oci.digest import Digest
-from singularity.oci.document import Descriptor
 
 ESTARGZ = "containerd.io/snapshot/stargz/toc.digest"
 # As containers/storage says it, and as the stargz snapshotter does, which says the digest of eStargz beside it.

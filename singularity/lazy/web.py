@@ -2,7 +2,7 @@
 
 import os
 
-from singularity.registry.download import WebFile
+from singularity.web.file import WebFile
 
 _SQUASHFS, _SIF = b"hsqs", b"SIF_MAGIC\0"
 _SIF_AT = 32

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from singularity.console import VERBOSE
+from singularity.content.document import REFERENCE_NAME, Descriptor, Index
+from singularity.content.platform import Platform
 from singularity.errors import ImageError
-from singularity.oci.document import REFERENCE_NAME, Descriptor, Index
-from singularity.oci.platform import Platform
 
 logger = logging.getLogger(__name__)
 

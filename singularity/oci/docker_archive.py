@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from singularity.content import digest, document
+from singularity.content.digest import Checked, Digest
+from singularity.content.platform import Platform
 from singularity.errors import ImageError
-from singularity.oci import digest, document, files, image, layout
-from singularity.oci.digest import Checked, Digest
+from singularity.oci import files, image, layout
 from singularity.oci.files import Files
 from singularity.oci.image import Image, Layer
-from singularity.oci.platform import Platform
 from singularity.oci.reference import Reference
 
 _LIST = "manifest.json"

@@ -8,15 +8,15 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Protocol, Self, cast
 
 from singularity import files
 from singularity.errors import FileError, ImageError
-from singularity.image import tar
-from singularity.image.compression import HEAD, decompressed, recognise
+from singularity.image.archive import tar
+from singularity.image.archive.compression import HEAD, decompressed, recognise
+from singularity.image.archive.stream import Data
+from singularity.image.archive.tar_header import BLOCK
 from singularity.image.limits import Limits, shown
-from singularity.image.stream import Data
 from singularity.image.tree import Entry, Kind
 
 _MEMBERS_LIMIT = 200_000
@@ -95,9 +95,7 @@ class Archive:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *about: object) -> None:
         self._stack.close()
 
     def has(self, path: str) -> bool:
@@ -196,9 +194,9 @@ def _look_through(file: BinaryIO, name: str) -> tuple[Mapping[str, _Place], Mapp
             links[path] = posixpath.normpath(target)
         elif member.kind is Kind.FILE:
             ahead = isinstance(entry.data, Data)  # else a small file, which was read with its header and its padding
-            start = file.tell() if ahead else (file.tell() - member.size) // tar.BLOCK * tar.BLOCK
+            start = file.tell() if ahead else (file.tell() - member.size) // BLOCK * BLOCK
             places[path] = _place(entry, start, size, name)
-            unread.skip = -(-member.size // tar.BLOCK) * tar.BLOCK if ahead else 0
+            unread.skip = -(-member.size // BLOCK) * BLOCK if ahead else 0
     return places, links
 
 

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
+from singularity.content import document
+from singularity.content.digest import Checked, Digest
+from singularity.content.document import Config, Descriptor, Index, Manifest
+from singularity.content.platform import Platform
 from singularity.errors import ImageError
 from singularity.image.origin import Origin
-from singularity.oci import choose, document
-from singularity.oci.digest import Checked, Digest
-from singularity.oci.document import Config, Descriptor, Index, Manifest
-from singularity.oci.platform import Platform
+from singularity.oci import choose
 
 _NESTING_LIMIT = 4  # indexes in indexes
 _NO_LAYERS = "no extractable OCI/Docker tar layers found in this image"
@@ -143,8 +144,3 @@ def _opener(blobs: Blobs, descriptor: Descriptor) -> Callable[[], Checked]:
 
 def _name(blobs: Blobs, descriptor: Descriptor) -> str:
     return f"{blobs.name}: {descriptor.digest.short}"
-
-
-def platform(architecture: str) -> Platform:
-    """What a machine wants; `architecture` in the words of SIF files, which are those of Go."""
-    return Platform(os="linux", architecture=architecture)

@@ -20,9 +20,11 @@ from typing import Self
 from singularity import console
 from singularity.console import VERBOSE
 from singularity.errors import ImageError
+from singularity.image.archive.places import open_beneath
+from singularity.image.archive.policy import Loss, Parents, Policy, Report
+from singularity.image.archive.unpack import Unpacker, warn
 from singularity.image.limits import shown
 from singularity.image.tree import Entry, Kind
-from singularity.image.unpack import Loss, Parents, Policy, Report, Unpacker, open_beneath, warn
 from singularity.oci import members
 from singularity.oci.image import Image, Layer
 from singularity.oci.whiteout import MARK, Mark, mark

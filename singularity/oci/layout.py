@@ -2,12 +2,13 @@
 
 from typing import BinaryIO
 
+from singularity.content import document
+from singularity.content.document import Descriptor, Index
+from singularity.content.platform import Platform
 from singularity.errors import ImageError
-from singularity.oci import choose, document, files, image
-from singularity.oci.document import Descriptor, Index
+from singularity.oci import choose, files, image
 from singularity.oci.files import Files
 from singularity.oci.image import Image
-from singularity.oci.platform import Platform
 from singularity.oci.reference import Reference
 
 _MARK, _INDEX = "oci-layout", "index.json"

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from singularity.content.platform import Platform
 from singularity.errors import ImageError
 from singularity.oci import docker_archive, layout, reference
 from singularity.oci.files import Archive, Directory, Files
 from singularity.oci.image import Image
-from singularity.oci.platform import Platform
 from singularity.oci.reference import Reference
 
 TRANSPORTS = ("oci", "oci-archive", "docker-archive")

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
+from singularity.content.digest import Checked, buffered
 from singularity.errors import ImageError
-from singularity.image import tar
-from singularity.image.compression import decompressed
+from singularity.image.archive import tar
+from singularity.image.archive.compression import decompressed
 from singularity.image.tree import Tree
-from singularity.oci.digest import Checked, buffered
 from singularity.oci.image import Layer
 
 

@@ -53,8 +53,8 @@ class _Directory:
     first: int = _NOWHERE  # the node that was put into it last
 
 
-class Names:
-    """The names of a root file system while layers are laid over each other."""
+class _Nodes:
+    """What there is: every file has a number, its node."""
 
     def __init__(self) -> None:
         self._kinds = bytearray((_DIRECTORY,))
@@ -63,12 +63,77 @@ class Names:
         self._sources = array("I", (0,))  # the number of the member whose content a node has
         self._directories = {_ROOT: _Directory(b"", _ROOT)}
         self._links: dict[int, bytes] = {}  # their targets
-        self._shared: dict[int, list[tuple[int, bytes]]] = {}  # nodes and their names, by source, of hard links
-        self._moved: dict[int, bytes] = {}  # by source: names that are not those of the members
         self._paths = _Paths()
         self._ways: dict[bytes, int] = {b"": _ROOT}  # to directories, links followed, as long as nothing goes
         self._text = 0
         self._layer = 0
+
+    def _new(self, above: int, path: bytes, kind: int, source: int) -> int:
+        node = len(self._kinds)
+        if node > LIMITS.members * 4:
+            raise ImageError(f"more than {LIMITS.members * 4} names in all layers")
+        self._kinds.append(kind)
+        directory = self._directories[above]
+        self._next.append(directory.first)
+        directory.first = node
+        self._makers.append(self._layer)
+        self._sources.append(source)
+        self._paths.insert(path, node)
+        return node
+
+    def _new_directory(self, above: int, path: bytes) -> int:
+        node = self._new(above, path, _DIRECTORY, 0)
+        self._directories[node] = _Directory(self._remembered(path), above)
+        return node
+
+    def _below(self, node: int) -> Iterator[int]:
+        each = self._directories[node].first
+        while each != _NOWHERE:
+            if self._kinds[each] != _GONE:
+                yield each
+            each = self._next[each]
+
+    def _take(self, node: int) -> None:
+        """Removes a node and all below it."""
+        pending = [node]
+        while pending:
+            each = pending.pop()
+            kind = self._kinds[each]
+            if kind == _DIRECTORY:
+                pending.extend(self._below(each))
+                self._text -= len(self._directories.pop(each).path)
+            elif kind == _LINK:
+                self._text -= len(self._links.pop(each))
+            if kind != _OTHER and len(self._ways) > 1:
+                self._ways = {b"": _ROOT}
+            self._kinds[each] = _GONE
+
+    def _note(self, node: int, above: int) -> None:
+        """Notes that a node, and so the directories it is in, are of this layer."""
+        self._makers[node] = self._layer
+        while self._makers[above] != self._layer:
+            self._makers[above] = self._layer
+            above = self._directories[above].above
+
+    def _remembered(self, text: bytes) -> bytes:
+        self._text += len(text)
+        if self._text > _TEXT_LIMIT:
+            raise ImageError(f"the names of directories and links have more than {_TEXT_LIMIT >> 20} MiB")
+        return text
+
+    def _find(self, path: bytes) -> int:
+        """The node of a path without links in it; NOWHERE where there is none."""
+        node = self._paths.find(path)
+        return node if node != _NOWHERE and self._kinds[node] else _NOWHERE
+
+
+class Names(_Nodes):
+    """The names of a root file system while layers are laid over each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shared: dict[int, list[tuple[int, bytes]]] = {}  # nodes and their names, by source, of hard links
+        self._moved: dict[int, bytes] = {}  # by source: names that are not those of the members
         self._counts: list[int] = []
         self._start = 0  # the number of the layer's first member
 
@@ -209,67 +274,7 @@ class Names:
                 elif self._kinds[each] == _DIRECTORY:
                     pending.append(each)
 
-    # Nodes
-
-    def _new(self, above: int, path: bytes, kind: int, source: int) -> int:
-        node = len(self._kinds)
-        if node > LIMITS.members * 4:
-            raise ImageError(f"more than {LIMITS.members * 4} names in all layers")
-        self._kinds.append(kind)
-        directory = self._directories[above]
-        self._next.append(directory.first)
-        directory.first = node
-        self._makers.append(self._layer)
-        self._sources.append(source)
-        self._paths.insert(path, node)
-        return node
-
-    def _new_directory(self, above: int, path: bytes) -> int:
-        node = self._new(above, path, _DIRECTORY, 0)
-        self._directories[node] = _Directory(self._remembered(path), above)
-        return node
-
-    def _below(self, node: int) -> Iterator[int]:
-        each = self._directories[node].first
-        while each != _NOWHERE:
-            if self._kinds[each] != _GONE:
-                yield each
-            each = self._next[each]
-
-    def _take(self, node: int) -> None:
-        """Removes a node and all below it."""
-        pending = [node]
-        while pending:
-            each = pending.pop()
-            kind = self._kinds[each]
-            if kind == _DIRECTORY:
-                pending.extend(self._below(each))
-                self._text -= len(self._directories.pop(each).path)
-            elif kind == _LINK:
-                self._text -= len(self._links.pop(each))
-            if kind != _OTHER and len(self._ways) > 1:
-                self._ways = {b"": _ROOT}
-            self._kinds[each] = _GONE
-
-    def _note(self, node: int, above: int) -> None:
-        """Notes that a node, and so the directories it is in, are of this layer."""
-        self._makers[node] = self._layer
-        while self._makers[above] != self._layer:
-            self._makers[above] = self._layer
-            above = self._directories[above].above
-
-    def _remembered(self, text: bytes) -> bytes:
-        self._text += len(text)
-        if self._text > _TEXT_LIMIT:
-            raise ImageError(f"the names of directories and links have more than {_TEXT_LIMIT >> 20} MiB")
-        return text
-
     # Paths
-
-    def _find(self, path: bytes) -> int:
-        """The node of a path without links in it; NOWHERE where there is none."""
-        node = self._paths.find(path)
-        return node if node != _NOWHERE and self._kinds[node] else _NOWHERE
 
     def _real(self, above: int, path: bytes) -> bytes:
         """A path with the links on the way to it resolved; the same object where there are none."""
@@ -286,7 +291,7 @@ class Names:
             node = self._follow(path, looped=True)
             if node == _NOWHERE:
                 node = self._make_way(path)
-            if len(self._ways) > 1 << 12:
+            if len(self._ways) > _WAYS_LIMIT:
                 self._ways = {b"": _ROOT}
             self._ways[path] = node
         return node

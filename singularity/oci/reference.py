@@ -4,9 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from singularity.content import digest
+from singularity.content.digest import Digest
 from singularity.errors import FileError, ImageError
-from singularity.oci import digest
-from singularity.oci.digest import Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

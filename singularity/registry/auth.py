@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from singularity.errors import RegistryError
 from singularity.registry.credentials import Credentials
-from singularity.registry.http import Answer, Client, Origin, shown
+from singularity.web.http import Answer, Client, Origin, shown
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """What a registry is asked for and given: manifests, blobs. Source: OCI distribution specification 1.1.
 
 Nothing of an image is looked at here but its bytes: a manifest is what its digest says, a blob has its size, and
-whoever reads a blob checks its digest (`oci.digest.Checked`).
+whoever reads a blob checks its digest (`content.digest.Checked`).
 """
 
 import hashlib
@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from typing import BinaryIO, TypeVar, cast
 
 from singularity.console import VERBOSE
+from singularity.content import digest
+from singularity.content.digest import Digest
+from singularity.content.document import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor, parse
 from singularity.errors import NetworkError, RegistryError, SingularityError
-from singularity.oci import digest
-from singularity.oci.digest import Digest
-from singularity.oci.document import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor, parse
 from singularity.registry import endpoint as endpoints
 from singularity.registry import mirrors
 from singularity.registry.access import Access
 from singularity.registry.endpoint import Endpoint
-from singularity.registry.http import Answer, Client, Patience, followed
 from singularity.registry.mirrors import Place, Scheme
 from singularity.registry.reference import Reference
-from singularity.registry.stream import Resuming, part
+from singularity.web.http import Answer, Client, Patience, followed
+from singularity.web.stream import Resuming, part
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 from singularity import files, process
 from singularity.errors import FileError, RegistryError, SingularityError, ToolError, UsageError
-from singularity.image.metadata import parse_json
+from singularity.foreign_json import parse_json
 from singularity.paths import user_directory, user_place
 from singularity.registry.access import Access
 from singularity.registry.reference import HUB, canonical

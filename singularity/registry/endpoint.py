@@ -7,8 +7,8 @@ from singularity.errors import NetworkError, RegistryError
 from singularity.registry import auth, credentials
 from singularity.registry.access import Access
 from singularity.registry.auth import Authorizer
-from singularity.registry.http import Answer, Body, Client
 from singularity.registry.mirrors import Scheme
+from singularity.web.http import Answer, Body, Client
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ The grammar is that of the OCI distribution specification and of Docker's refere
 import re
 from dataclasses import dataclass
 
+from singularity.content import digest
+from singularity.content.digest import Digest
 from singularity.errors import ImageError
-from singularity.oci import digest
-from singularity.oci.digest import Digest
 
 HUB = "docker.io"
 _HUB_NAMES = frozenset({HUB, "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})

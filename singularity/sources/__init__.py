@@ -1,6 +1,5 @@
 """Images that are named by a URI, wherever they are: in registries, in libraries, on web servers, in files.
 
-`uri` is what is typed, `fetch` how a command was told to get it, `caches` where what was fetched is kept. `oci` finds
-images that are made of layers, `oras`, `library`, `shub` and `web` such as are one file; `images` makes of both a file
-that can be launched.
+`fetch` is how a command was told to get them. `oci` finds images that are made of layers, `docker` those of registries,
+`daemon` those of a Docker daemon; `images` those that are one file, by `oras`, `library`, `shub` and `web`.
 """

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from singularity import console, files
+from singularity.content.platform import Platform
 from singularity.errors import FileError, ImageError, NetworkError, RegistryError, UsageError
-from singularity.image.metadata import parse_json
+from singularity.foreign_json import parse_json
 from singularity.oci import local
 from singularity.oci.image import Image
-from singularity.oci.platform import Platform
 
 _SOCKET = "unix:///var/run/docker.sock"
 _NAME = re.compile(r"[A-Za-z0-9][\w./:-]*(?:@sha256:[0-9a-f]{64})?|sha256:[0-9a-f]{64}")

@@ -13,7 +13,7 @@ from singularity.registry.access import Access
 from singularity.variables import named, truth, variable
 
 if TYPE_CHECKING:
-    from singularity.oci.platform import Platform
+    from singularity.content.platform import Platform
 
 _OS = "linux"
 _MACHINES = {
@@ -40,7 +40,7 @@ class Fetch:
     @property
     def platform(self) -> "Platform":
         """The platform that images are wanted for."""
-        from singularity.oci.platform import Platform
+        from singularity.content.platform import Platform
 
         return Platform(os=_OS, architecture=self.architecture or _host(), variant=self.variant)
 

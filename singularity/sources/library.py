@@ -11,14 +11,14 @@ A name of one part is in the collection `default` of the entity `library`; of tw
 import re
 import urllib.parse
 
+from singularity.content import digest
+from singularity.content.download import Download
 from singularity.errors import ImageError
-from singularity.image.metadata import parse_json
-from singularity.oci import digest
-from singularity.oci.partial import Download
-from singularity.registry.download import WebFile, refused
-from singularity.registry.http import Client
+from singularity.foreign_json import parse_answer
 from singularity.sources.fetch import Fetch
-from singularity.sources.whole import Whole, is_sif
+from singularity.sources.remote_file import RemoteFile, is_sif
+from singularity.web.file import WebFile, refused
+from singularity.web.http import Client
 
 _KIND = "library"
 _USUAL = "https://library.sylabs.io"
@@ -29,7 +29,7 @@ _HASH = re.compile(r"(sha256)[.:]([0-9a-f]{64})")
 _OK, _LIMIT = 200, 1 << 20
 
 
-def locate(place: str, fetch: Fetch) -> Whole:
+def locate(place: str, fetch: Fetch) -> RemoteFile:
     """The SIF file of a name. Raises ImageError, NetworkError and RegistryError."""
     server, path = parse(place, fetch.library, no_https=fetch.access.no_https)
     query = urllib.parse.urlencode({"arch": fetch.platform.architecture})
@@ -39,7 +39,10 @@ def locate(place: str, fetch: Fetch) -> Whole:
         if answer.status != _OK:
             raise refused(name, answer.status, f"for {fetch.platform.architecture}")
         data = answer.whole(_LIMIT)
-    about = _about(data, name)
+    who = f"{name}: the answer of the library"
+    about = parse_answer(data, who).get("data")
+    if not isinstance(about, dict):
+        raise ImageError(f"{who} makes no sense")
     hashed = _HASH.fullmatch(str(about.get("hash", "")))
     size = about.get("size")
     wanted = digest.parse(f"sha256:{hashed[2]}") if hashed else None
@@ -47,7 +50,7 @@ def locate(place: str, fetch: Fetch) -> Whole:
         raise ImageError(f"{name}: the library does not say what its digest is")
     file = WebFile(f"{server}/v1/imagefile/{quoted}?{query}", size=size if isinstance(size, int) and size else None)
     download = Download(name=name, open=file.open, size=file.size, digest=wanted)
-    return Whole(kind=_KIND, key=f"sha256.{wanted.digits}", download=download, check=is_sif(name))
+    return RemoteFile(kind=_KIND, key=f"sha256.{wanted.digits}", download=download, check=is_sif(name))
 
 
 def parse(place: str, library: str, *, no_https: bool) -> tuple[str, str]:
@@ -64,14 +67,3 @@ def parse(place: str, library: str, *, no_https: bool) -> tuple[str, str]:
     if len(parts) != 3 or not all(_PART.fullmatch(each) for each in (*parts, *(tag or "latest").split(","))):
         raise ImageError(f"library://{place[:200]}: names no image", hint="[ENTITY/[COLLECTION/]]NAME[:TAG]")
     return server, f"{'/'.join(parts)}:{tag or 'latest'}"
-
-
-def _about(data: bytes, name: str) -> dict[str, object]:
-    try:
-        document = parse_json(data)
-    except ImageError as error:
-        raise ImageError(f"{name}: the answer of the library makes no sense: {error}") from error
-    about = document.get("data") if isinstance(document, dict) else None
-    if not isinstance(about, dict):
-        raise ImageError(f"{name}: the answer of the library makes no sense")
-    return about

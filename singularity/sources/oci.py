@@ -5,9 +5,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from singularity.sources.caches import Caches, trim
+from singularity.cache.places import Caches, trim
 from singularity.sources.fetch import Fetch
-from singularity.sources.uri import Transport, Uri
+from singularity.transports import Transport
+from singularity.uri import Uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,17 +60,17 @@ def _in_registry(uri: Uri, fetch: Fetch, caches: Caches) -> Found:
     named = references.parse(uri.place)
     found = named
     if named.digest is None:  # else what is in the cache is found without any code that knows of networks
-        from singularity.oci import remote
+        from singularity.sources import docker
 
-        found = remote.resolved(named, fetch.access, stores, offline=fetch.offline)
+        found = docker.resolved(named, fetch.access, stores, offline=fetch.offline)
 
     @contextmanager
     def opened() -> "Iterator[Image]":
-        from singularity.oci import remote
-        from singularity.oci.store import Store
+        from singularity.cache.blob_store import Store
+        from singularity.sources import docker
 
         store = Store(place, others, public=caches.public) if place else None
-        with remote.opened(
+        with docker.opened(
             found, fetch.platform, fetch.access, store, temporary=fetch.scratch, verify=fetch.verify
         ) as image:
             yield image

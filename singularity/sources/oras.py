@@ -3,29 +3,31 @@
 from dataclasses import replace
 from typing import BinaryIO
 
+from singularity.cache.blob_store import Store
+from singularity.cache.places import Caches
+from singularity.content import document
+from singularity.content.document import MANIFEST_LIMIT, Descriptor, Index, Manifest
+from singularity.content.download import Download
 from singularity.errors import ImageError
-from singularity.oci import choose, document, remote
-from singularity.oci.document import MANIFEST_LIMIT, Descriptor, Index, Manifest
-from singularity.oci.partial import Download
-from singularity.oci.store import Store
+from singularity.oci import choose
 from singularity.registry import reference as references
 from singularity.registry.reference import Reference
-from singularity.sources.caches import Caches
+from singularity.sources import docker
 from singularity.sources.fetch import Fetch
-from singularity.sources.whole import Whole, is_sif
+from singularity.sources.remote_file import RemoteFile, is_sif
 
 _KIND = "oras"
 _LAYERS = frozenset(("application/vnd.sylabs.sif.layer.v1.sif", "appliciation/vnd.sylabs.sif.layer.tar"))
 _SINGLE = "ORAS SIF image should have a single layer"
 
 
-def locate(place: str, fetch: Fetch, caches: Caches) -> Whole:
+def locate(place: str, fetch: Fetch, caches: Caches) -> RemoteFile:
     """The SIF file of a reference. Raises ImageError, NetworkError and RegistryError."""
     directory = caches.place("blob")
     others = caches.elsewhere("blob")
     store = Store(directory, others, public=caches.public) if directory else None
     stores = [*([directory] if directory else []), *others]
-    found = remote.resolved(references.parse(place), fetch.access, stores, offline=fetch.offline)
+    found = docker.resolved(references.parse(place), fetch.access, stores, offline=fetch.offline)
     layer = _layer(found, fetch, store)
 
     def open_(offset: int) -> BinaryIO:
@@ -35,7 +37,7 @@ def locate(place: str, fetch: Fetch, caches: Caches) -> Whole:
 
     download = Download(name=f"oras://{found}", open=open_, size=layer.size, digest=layer.digest)
     key = f"{layer.digest.algorithm}.{layer.digest.digits}"
-    return Whole(kind=_KIND, key=key, download=download, check=is_sif(f"oras://{found}"))
+    return RemoteFile(kind=_KIND, key=key, download=download, check=is_sif(f"oras://{found}"))
 
 
 def _layer(found: Reference, fetch: Fetch, store: Store | None) -> Descriptor:

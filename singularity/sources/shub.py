@@ -8,14 +8,14 @@ import hashlib
 import re
 import urllib.parse
 
+from singularity.content.download import Download
 from singularity.errors import ImageError, NetworkError
-from singularity.image.metadata import parse_json
-from singularity.oci.partial import Download
-from singularity.registry.download import WebFile, refused
-from singularity.registry.http import Client, followed
+from singularity.foreign_json import parse_answer
 from singularity.sources.fetch import Fetch
+from singularity.sources.remote_file import RemoteFile
 from singularity.sources.web import is_image
-from singularity.sources.whole import Whole
+from singularity.web.file import WebFile, refused
+from singularity.web.http import Client, followed
 
 _KIND = "shub"
 _HUB = "singularity-hub.org"
@@ -28,7 +28,7 @@ _ARCHIVE = "the hub is an archive now: https://datasets.datalad.org/?dir=/shub"
 _OK, _LIMIT = 200, 1 << 20
 
 
-def locate(place: str, fetch: Fetch) -> Whole:
+def locate(place: str, fetch: Fetch) -> RemoteFile:
     """The image of a name. Raises ImageError, NetworkError and RegistryError."""
     host, path = parse(place)
     url = f"{'http' if fetch.access.no_https else 'https'}://{host}/api/container/{path}"
@@ -41,14 +41,16 @@ def locate(place: str, fetch: Fetch) -> Whole:
             data = answer.whole(_LIMIT)
     except NetworkError as error:
         raise NetworkError(str(error), hint=hint) from error
-    about = _about(data, name)
-    image = followed(url, str(about["image"]))
+    about = parse_answer(data, f"{name}: the answer of the server")
+    if not isinstance(about.get("image"), str) or not about["image"]:
+        raise ImageError(f"{name}: the server does not say where the image is")
+    image = followed(url, about["image"])
     file = WebFile(image)
     file.describe()
     words = (name, image, str(about.get("version") or ""), *file.validators, str(file.size))
     key = hashlib.sha256("\0".join(words).encode("utf-8", "replace")).hexdigest()
     download = Download(name=name, open=file.open, size=file.size)
-    return Whole(kind=_KIND, key=key, download=download, check=is_image(name), release=file.close)
+    return RemoteFile(kind=_KIND, key=key, download=download, check=is_image(name), release=file.close)
 
 
 def parse(place: str) -> tuple[str, str]:
@@ -59,13 +61,3 @@ def parse(place: str) -> tuple[str, str]:
     commit = f"@{match['commit']}" if match["commit"] else ""
     path = f"{match['user']}/{match['name']}:{match['tag'] or 'latest'}{commit}"
     return match["host"] or _HUB, urllib.parse.quote(path, safe="/:@")
-
-
-def _about(data: bytes, name: str) -> dict[str, object]:
-    try:
-        document = parse_json(data)
-    except ImageError as error:
-        raise ImageError(f"{name}: the answer of the server makes no sense: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("image"), str) or not document["image"]:
-        raise ImageError(f"{name}: the server does not say where the image is")
-    return document

@@ -3,23 +3,23 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from singularity.content.download import Download
 from singularity.errors import ImageError
 from singularity.image.identify import identify
-from singularity.oci.partial import Download
-from singularity.registry.download import WebFile
 from singularity.sources.fetch import Fetch
-from singularity.sources.whole import Whole
+from singularity.sources.remote_file import RemoteFile
+from singularity.web.file import WebFile
 
 _KIND = "net"
 
 
-def locate(url: str, fetch: Fetch) -> Whole:
+def locate(url: str, fetch: Fetch) -> RemoteFile:
     """The file at a URL, as its server describes it. Raises NetworkError and RegistryError."""
     del fetch
     file = WebFile(url)
     file.describe()
     download = Download(name=file.name, open=file.open, size=file.size)
-    return Whole(kind=_KIND, key=file.key, download=download, release=file.close)
+    return RemoteFile(kind=_KIND, key=file.key, download=download, release=file.close)
 
 
 def is_image(name: str) -> Callable[[Path], None]:

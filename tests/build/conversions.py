@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 from singularity import console, paths
-from singularity.build import fakeroot, perform
+from singularity.build import perform
 from singularity.build.plan import Action, plan
 from singularity.build.request import BuildRequest, Target
 from singularity.definition import source
 from singularity.errors import SingularityError
+from singularity.namespaces import fakeroot
 
 
 def main(given: str, target: str, form: str, *options: str) -> int:

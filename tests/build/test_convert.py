@@ -17,8 +17,11 @@ from ordinary_user import ALICE
 
 from singularity.build import pack, streaming
 from singularity.errors import ImageError
-from singularity.image import make_ext, sif, squashfs_root, tar
+from singularity.image.archive import tar_writer
+from singularity.image.ext import make as make_ext
 from singularity.image.identify import identify
+from singularity.image.sif import format as sif
+from singularity.image.squashfs import root as squashfs_root
 from singularity.image.tree import Entry, Kind, Member, Segment
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ def sources(storage: Path) -> Path:
     place = storage / "conversions"
     place.mkdir(mode=0o755)
     with (place / "x.tar").open("wb") as out:
-        tar.write(entries(), out)
+        tar_writer.write(entries(), out)
     root = place / "directory"
     root.mkdir()
     words = ["--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf", place / "x.tar"]
@@ -149,7 +152,7 @@ def test_files_are_kept_only_for_those_who_can_be_trusted_with_them(root: Conver
 def test_the_last_of_several_files_of_one_name_counts(user: Converter) -> None:
     archive = user.directory / "x.tar"
     with archive.open("wb") as out:
-        tar.write(
+        tar_writer.write(
             iter(
                 [
                     other(b"a", Kind.DIRECTORY, mode=0o700),
@@ -182,7 +185,7 @@ def test_what_no_stream_can_become_is_refused_and_leaves_nothing(
 ) -> None:
     """T2: nothing is ever written through a link."""
     with (user.directory / "x.tar").open("wb") as out:
-        tar.write(iter(tree), out)
+        tar_writer.write(iter(tree), out)
     done = user(user.directory / "x.tar", "x.sif", "sif")
     assert done.returncode == 255
     assert message in done.stderr.splitlines()[-1]
@@ -193,7 +196,7 @@ def test_what_no_stream_can_become_is_refused_and_leaves_nothing(
 def test_what_launches_expect_is_added_and_what_is_there_stays(user: Converter) -> None:
     zone = b"TZif2 of a place"
     with (user.directory / "x.tar").open("wb") as out:
-        tar.write(
+        tar_writer.write(
             iter(
                 [
                     other(b".singularity.d", Kind.DIRECTORY, mode=0o700, uid=9),
@@ -225,7 +228,9 @@ def test_what_launches_expect_is_added_and_what_is_there_stays(user: Converter) 
 def test_what_squashfs_cannot_hold_is_said(user: Converter) -> None:
     with (user.directory / "x.tar").open("wb") as out:
         acl = {b"system.posix_acl_access": bytes.fromhex("0200000001000600ffffffff04000400ffffffff20000000ffffffff")}
-        tar.write(iter([file(b"old", mtime=-5 * SECOND), file(b"new", mtime=(1 << 33) * SECOND, xattrs=acl)]), out)
+        tar_writer.write(
+            iter([file(b"old", mtime=-5 * SECOND), file(b"new", mtime=(1 << 33) * SECOND, xattrs=acl)]), out
+        )
     done = user(user.directory / "x.tar", "x.sif", "sif")
     assert done.returncode == 0, done.stderr
     warnings = [line for line in done.stderr.splitlines() if line.startswith("WARNING")]
@@ -284,7 +289,7 @@ def test_a_second_name_of_a_device_does_not_end_unpacking(storage: Path, tmp_pat
     null = replace(file(b"null").member, kind=Kind.CHARACTER_DEVICE, size=0, device=os.makedev(1, 3))
     again = replace(null, path=b"other", kind=Kind.HARD_LINK, target=b"null", device=0)
     with (user.directory / "x.tar").open("wb") as out:
-        tar.write(iter([Entry(null), Entry(again), file(b"last")]), out)
+        tar_writer.write(iter([Entry(null), Entry(again), file(b"last")]), out)
     os.chown(user.directory / "x.tar", ALICE.uid, ALICE.gid)
     typed(user, "x.sif", "x.tar")
     said = typed(user, "--sandbox", "box", "x.sif")
@@ -347,7 +352,7 @@ def test_memory_does_not_grow_with_the_image(user: Converter) -> None:
             yield file(b"d%d/file-with-a-name-%d" % (number // 1000, number))
 
     with (user.directory / "x.tar").open("wb") as out:
-        tar.write(tree(), out)
+        tar_writer.write(tree(), out)
     done = user(user.directory / "x.tar", "x.sif", "sif", "--memory")
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 120

@@ -13,7 +13,7 @@ import pytest
 
 from singularity.build.fetch import fetch
 from singularity.errors import BuildError, FileError
-from singularity.registry.http import Patience
+from singularity.web.http import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

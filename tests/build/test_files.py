@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from singularity import files, process
-from singularity.build import fakeroot
-from singularity.build.fakeroot import IdRange
 from singularity.errors import FileError, ToolError
+from singularity.namespaces import fakeroot
+from singularity.namespaces.fakeroot import IdRange
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import machine
 import pytest
 from builds import USER, as_user
 
-from singularity.build import digest
+from singularity import digest
 from singularity.image.root import Root
 
 if TYPE_CHECKING:

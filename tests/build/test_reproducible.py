@@ -17,9 +17,10 @@ import pytest
 
 from singularity.build import reproducible
 from singularity.errors import BuildError
-from singularity.image import contents, sif
+from singularity.image import contents
 from singularity.image.identify import identify
 from singularity.image.root import Root
+from singularity.image.sif import format as sif
 from singularity.image.tree import Kind
 
 if TYPE_CHECKING:

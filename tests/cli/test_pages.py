@@ -109,7 +109,7 @@ def test_an_entry_that_breaks_the_rules_is_an_error(text: str) -> None:
             "build --help",
             ("singularity.build.perform", "singularity.definition", "singularity.image", "logging.handlers"),
         ),
-        ("sif list /dev/null", ("singularity.image.sif_edit", "hashlib", "ctypes")),
+        ("sif list /dev/null", ("singularity.image.sif.edit", "hashlib", "ctypes")),
         ("check --help", ("elftools", "singularity.image", "singularity.registry", "singularity.process")),
         ("inspect /dev/null", ("singularity.build", "hashlib", "ctypes")),
     ],

@@ -20,7 +20,7 @@ from recipes import RECIPES, STACKS, Recipe
 from report import Row
 from workshop import run
 
-from singularity.image import sif
+from singularity.image.sif import format as sif
 
 if TYPE_CHECKING:
     from pathlib import Path

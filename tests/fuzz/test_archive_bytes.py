@@ -8,6 +8,7 @@ import os
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from singularity.errors import FileError, ImageError
-from singularity.image import archive, cpio, tar
+from singularity.image.archive import cpio, tar, tar_writer
+from singularity.image.archive import pax as pax_records
+from singularity.image.archive import reader as archive
+from singularity.image.archive.policy import Parents, Policy
+from singularity.image.archive.unpack import unpack
 from singularity.image.tree import Entry, Kind, Member, Segment, Tree
-from singularity.image.unpack import Policy, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +72,7 @@ def _promised(member: Member, size: int) -> None:
         ends = [0, *(each.offset + each.size for each in member.segments)]
         assert all(start.offset >= end and start.size > 0 for start, end in zip(member.segments, ends, strict=False))
         assert ends[-1] <= member.size
-    assert size == tar.stored_size(member) if member.kind is Kind.FILE else True
+    assert size == tar_writer.stored_size(member) if member.kind is Kind.FILE else True
     assert bool(member.target) == (member.kind in (Kind.LINK, Kind.HARD_LINK))
 
 
@@ -238,9 +242,11 @@ keys = st.sampled_from(
     name=st.one_of(st.binary(max_size=100), st.sampled_from([b"..", b"/", b"a/../b", b"x/", b"./x"])),
 )
 def test_headers_that_say_anything(records: list[tuple[bytes, bytes]], type_: str, data: bytes, name: bytes) -> None:
-    text = b"".join(tar._record(key, value) for key, value in records)
-    pax = tar._header(b"pax", b"", type_=b"x", size=len(text)) + text + bytes(-len(text) % 512)
-    own = tar._header(name, b"", type_=type_.encode(), size=len(data), target=b"t") + data + bytes(-len(data) % 512)
+    text = b"".join(pax_records.record(key, value) for key, value in records)
+    pax = tar_writer.header(b"pax", b"", type_=b"x", size=len(text)) + text + bytes(-len(text) % 512)
+    own = (
+        tar_writer.header(name, b"", type_=type_.encode(), size=len(data), target=b"t") + data + bytes(-len(data) % 512)
+    )
     check(tar.read(io.BytesIO(pax + own + bytes(1024)), "x"))
 
 
@@ -259,7 +265,10 @@ def members(draw: st.DrawFn) -> Entry:
 
 
 @settings(BOUNDED, max_examples=max(EXAMPLES // 2, 100))
-@given(entries=st.lists(members(), max_size=12), policy=st.sampled_from([Policy.of_caller(), Policy.staging()]))
+@given(
+    entries=st.lists(members(), max_size=12),
+    policy=st.sampled_from([Policy.of_caller(), Policy(parents=Parents.FOLLOW)]),
+)
 def test_t1_t2_t3_any_order_of_members_stays_inside(entries: list[Entry], policy: Policy) -> None:
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
@@ -267,12 +276,7 @@ def test_t1_t2_t3_any_order_of_members_stays_inside(entries: list[Entry], policy
         (top / "outside" / "a").write_text("of the host")
         (top / "target").mkdir()
         before = trees.look(top / "outside")
-        record: dict[bytes, Member] = {}
-        try:
-            unpack(iter(entries), top / "target", policy, record=record)
-            found = trees.look(top / "target")
-            assert {path for path in found if path} == set(record)
-        except (ImageError, FileError):
-            pass
+        with suppress(ImageError, FileError):
+            unpack(iter(entries), top / "target", policy)
         assert trees.look(top / "outside") == before
         assert sorted(os.listdir(top)) == ["outside", "target"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from images import tool
 from trees import Seen
 
-from singularity.image import ext_reader
+from singularity.image.ext import reader as ext_reader
 from singularity.image.tree import Kind
 
 if TYPE_CHECKING:

@@ -16,7 +16,9 @@ import trees
 
 from singularity import process
 from singularity.errors import FileError, ImageError, ToolError
-from singularity.image import archive, compression, identify
+from singularity.image import identify
+from singularity.image.archive import compression
+from singularity.image.archive import reader as archive
 from singularity.image.limits import LIMITS
 
 if TYPE_CHECKING:

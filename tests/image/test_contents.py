@@ -18,8 +18,12 @@ from test_ext_reader import interesting, memory_file
 from trees import fill, look
 
 from singularity.errors import FileError, ImageError
-from singularity.image import contents, directory, make_ext, squashfs, squashfs_reader, tar
+from singularity.image import contents, directory
+from singularity.image.archive import tar_writer
+from singularity.image.ext import make as make_ext
 from singularity.image.identify import Format, identify
+from singularity.image.squashfs import reader as squashfs_reader
+from singularity.image.squashfs import tools as squashfs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,12 +93,12 @@ def test_every_format_gives_the_same_stream(source: Path, tmp_path: Path) -> Non
     (tmp_path / "line.squashfs").write_bytes(line + plain.read_bytes())
     write_sif(tmp_path / "squashfs.sif", [Partition(data=plain.read_bytes())])
     with (tmp_path / "image.img").open("w+b") as new:
-        make_ext.from_directory(source, new.fileno())
+        make_ext.make(directory.read(source), new.fileno())
     with (tmp_path / "bare.img").open("w+b") as new:
-        make_ext.from_directory(source, new.fileno(), line=False, size=64 << 20)
+        make_ext.make(directory.read(source), new.fileno(), line=False, size=64 << 20)
     write_sif(tmp_path / "ext.sif", [Partition(data=(tmp_path / "bare.img").read_bytes(), filesystem=2)])
     with (tmp_path / "archive.tar").open("wb") as out:
-        tar.write(directory.read(source), out)
+        tar_writer.write(directory.read(source), out)
     tool("gzip", "--keep", tmp_path / "archive.tar")
     expected = look(source)
     for path in [source, *sorted(each for each in tmp_path.iterdir() if each.is_file())]:

@@ -13,10 +13,10 @@ import pytest
 import trees
 
 from singularity.errors import ImageError
-from singularity.image import cpio
+from singularity.image.archive import cpio
+from singularity.image.archive.unpack import unpack
 from singularity.image.limits import LIMITS
 from singularity.image.tree import Kind, Member
-from singularity.image.unpack import unpack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,9 +15,10 @@ from ordinary_user import MNT_DETACH, World, _libc, bind, mount
 
 from singularity.errors import FileError
 from singularity.files import remove_tree
-from singularity.image import directory, tar
+from singularity.image import directory
+from singularity.image.archive import tar_writer
+from singularity.image.archive.unpack import unpack
 from singularity.image.tree import Kind, Member, Segment
-from singularity.image.unpack import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -228,7 +229,7 @@ def test_a_tree_read_and_unpacked_is_the_same_tree(root: Path, tmp_path: Path) -
     first, second = tmp_path / "1.tar", tmp_path / "2.tar"
     for path, source in ((first, root), (second, tmp_path / "again")):
         with path.open("wb") as out:
-            tar.write(directory.read(source), out)
+            tar_writer.write(directory.read(source), out)
     assert first.read_bytes() == second.read_bytes()
 
 

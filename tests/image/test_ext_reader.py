@@ -21,7 +21,8 @@ from images import tool
 from trees import fill, look
 
 from singularity.errors import ImageError
-from singularity.image import ext, ext_reader
+from singularity.image.ext import reader as ext_reader
+from singularity.image.ext import tools as ext
 
 if TYPE_CHECKING:
     import io

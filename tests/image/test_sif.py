@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from singularity.errors import ImageError
-from singularity.image import sif
-from singularity.image.sif import DataType, Filesystem, NewObject, PartitionType
+from singularity.image.sif import format as sif
+from singularity.image.sif import write as sif_write
+from singularity.image.sif.format import DataType, Filesystem, PartitionType
+from singularity.image.sif.write import NewObject
 
 FIXTURES = Path(__file__).resolve().parents[3] / "shared" / "fixtures"
 ID = UUID("12345678-1234-5678-1234-567812345678")
@@ -25,7 +27,7 @@ OBJECTS = [
 
 
 def written(objects: list[NewObject] = OBJECTS, partition: bytes = b"P" * 8192) -> bytes:
-    head = sif.encode_head(
+    head = sif_write.encode_head(
         objects,
         partition_size=len(partition),
         filesystem=Filesystem.SQUASHFS,
@@ -76,8 +78,8 @@ def test_the_layout_is_the_one_of_the_format() -> None:
 def test_the_partition_is_aligned_whatever_comes_before_it() -> None:
     for size in (0, 1, 4687, 4688, 4689, 100_000):
         objects = [NewObject(type=DataType.DEFINITION, data=b"x" * size)]
-        assert sif.partition_offset(objects) % 4096 == 0
-        assert sif.read(io.BytesIO(written(objects))).descriptors[1].offset == sif.partition_offset(objects)
+        assert sif_write.partition_offset(objects) % 4096 == 0
+        assert sif.read(io.BytesIO(written(objects))).descriptors[1].offset == sif_write.partition_offset(objects)
 
 
 def test_a_name_that_does_not_fit_is_an_error() -> None:

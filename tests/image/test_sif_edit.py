@@ -16,9 +16,10 @@ from images import hold
 from sif_checker import check
 
 from singularity.errors import FileError, ImageError
-from singularity.image import sif, sif_edit
-from singularity.image.sif import DataType, Filesystem, PartitionType
-from singularity.image.sif_edit import Addition
+from singularity.image.sif import edit as sif_edit
+from singularity.image.sif import format as sif
+from singularity.image.sif.edit import Addition
+from singularity.image.sif.format import DataType, Filesystem, PartitionType
 
 FIXTURES = Path(__file__).resolve().parents[3] / "shared" / "fixtures"
 GENERIC = Addition(type=DataType.GENERIC, name=b"some data", group=1)
@@ -195,8 +196,9 @@ def test_a_full_disk_leaves_the_file_as_it_was(file: Path, monkeypatch: pytest.M
 WRITES = """
 import io, os, signal, sys
 from pathlib import Path
-from singularity.image import sif, sif_edit
-from singularity.image.sif import DataType
+from singularity.image.sif import edit as sif_edit
+from singularity.image.sif import format as sif
+from singularity.image.sif.format import DataType
 left = int(sys.argv[2])
 def dying(real):
     def call(*arguments):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trees
 
-from singularity.image import contents, sparse, tar
+from singularity.image import contents
+from singularity.image.archive import sparse, tar_writer
 from singularity.image.identify import identify
 from singularity.image.tree import Entry, Member, Segment
 
@@ -63,7 +64,7 @@ def test_mksquashfs_reads_them_and_what_follows_them(tmp_path: Path) -> None:
     files = [shaped(b"s%d" % number, *shape) for number, shape in enumerate(SHAPES)]
     entries = [Entry(member, (data,)) for member, data in files]
     with (tmp_path / "x.tar").open("wb") as out:
-        tar.write(map(sparse.in_blocks, [*entries, trees.file(b"last", b"last")]), out)
+        tar_writer.write(map(sparse.in_blocks, [*entries, trees.file(b"last", b"last")]), out)
     with (tmp_path / "x.tar").open("rb") as archive:
         words = ["mksquashfs", "-", tmp_path / "x.sqfs", "-tar", "-quiet", "-no-progress"]
         subprocess.run(words, stdin=archive, check=True, capture_output=True)

@@ -14,7 +14,9 @@ import pytest
 import trees
 
 from singularity.errors import ImageError
-from singularity.image import directory, sparse, tar, unpack
+from singularity.image import directory
+from singularity.image.archive import pax as pax_records
+from singularity.image.archive import sparse, tar, tar_writer, unpack
 from singularity.image.limits import LIMITS
 from singularity.image.tree import Entry, Kind, Member, Segment
 
@@ -136,7 +138,7 @@ def test_every_format_of_gnu_tar_is_read(tmp_path: Path, format_: str) -> None:
 def test_what_we_write_gnu_tar_unpacks_whole(source: Path, target: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     with path.open("wb") as out:
-        tar.write(directory.read(source), out)
+        tar_writer.write(directory.read(source), out)
     options = ["--xattrs", "--xattrs-include=*", "--acls", "--numeric-owner", "--warning=no-unknown-keyword"]
     run("tar", *options, "-C", target, "-xpf", path)
     assert trees.look(target) == expected(source, without=["SOCKET"])
@@ -148,7 +150,7 @@ def test_what_we_write_gnu_tar_unpacks_whole(source: Path, target: Path, tmp_pat
 def test_what_we_write_bsdtar_unpacks_whole(source: Path, target: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     with path.open("wb") as out:
-        tar.write(directory.read(source), out)
+        tar_writer.write(directory.read(source), out)
     run("bsdtar", "--numeric-owner", "-C", target, "-xpSf", path, env={**os.environ, "LC_ALL": "C"})
     found, wanted = trees.look(target), expected(source, without=["SOCKET"])
     assert found.pop(b"etc/passwd").digest == wanted.pop(b"etc/passwd").digest  # has an attribute with "%" in its name
@@ -205,7 +207,7 @@ def test_extremes_come_back_as_they_were(member: Member) -> None:
 
 def test_a_file_of_more_than_8_gib_is_a_number_not_a_wrap() -> None:
     size = 8 * 1024**3 + 7
-    headers = tar._headers(trees.member(b"big", size=size))
+    headers = tar_writer.headers(trees.member(b"big", size=size))
     reader = tar.read(io.BytesIO(headers + bytes(1 << 20)), "x.tar")
     assert next(reader).member.size == size
     with pytest.raises(ImageError, match="ends in the middle"):
@@ -337,7 +339,7 @@ def header(
 
 
 def pax(*records: tuple[bytes, bytes], type_: bytes = b"x") -> bytes:
-    data = b"".join(tar._record(key, value) for key, value in records)
+    data = b"".join(pax_records.record(key, value) for key, value in records)
     return header(b"pax", size=b"%011o" % len(data), type_=type_) + data + bytes(-len(data) % BLOCK)
 
 
@@ -583,4 +585,4 @@ def test_sockets_are_left_out_with_a_word(caplog: pytest.LogCaptureFixture) -> N
 def test_a_member_with_less_or_more_data_than_it_says_is_no_archive() -> None:
     for data in ((b"123",), (b"12", b"3456")):
         with pytest.raises(ImageError, match=r"5 were announced|data where"):
-            tar.write(iter([Entry(trees.member(b"f", size=5), data)]), io.BytesIO())
+            tar_writer.write(iter([Entry(trees.member(b"f", size=5), data)]), io.BytesIO())

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from singularity.image import tar
+from singularity.image.archive import tar_writer
 from singularity.image.tree import Entry, Kind, Member
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def member(path: bytes, kind: Kind = Kind.FILE, mode: int = 0o644, **rest: objec
 def archive(*entries: Entry) -> bytes:
     """A tar archive of these members; nothing of what they say is checked."""
     out = io.BytesIO()
-    tar.write(iter(entries), out)
+    tar_writer.write(iter(entries), out)
     return out.getvalue()
 
 

@@ -13,11 +13,12 @@ import pytest
 from builders import by_umoci, configure, described, run, skopeo, unpacked_by_umoci
 from machine import FIXTURES
 
-from singularity.image.unpack import unpack
-from singularity.oci import image, layers, local, merge
+from singularity.content.platform import Platform
+from singularity.image.archive.unpack import unpack
+from singularity.oci import layers, local, merge
 
 pytestmark = pytest.mark.needs("root", "umoci", "busybox")
-WANTED = image.platform("amd64")
+WANTED = Platform(os="linux", architecture="amd64")
 
 
 def lowest(root: Path) -> None:
@@ -190,10 +191,11 @@ def test_layers_of_real_builders_are_unpacked_as_umoci_does(name: str, tmp_path:
 UNPACK = """
 import sys
 from pathlib import Path
-from singularity.build import fakeroot
-from singularity.oci import image, layers, local
+from singularity.content.platform import Platform
+from singularity.namespaces import fakeroot
+from singularity.oci import layers, local
 fakeroot.become_root()
-with local.opened("oci", sys.argv[1], image.platform("amd64"), Path(sys.argv[2]).parent) as found:
+with local.opened("oci", sys.argv[1], Platform(os="linux", architecture="amd64"), Path(sys.argv[2]).parent) as found:
     layers.unpack(found, Path(sys.argv[2]))
 """
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from images import write
 
+from singularity.content import digest, document
 from singularity.errors import ImageError
 from singularity.image.root import Root
-from singularity.oci import configuration, container, digest, document
+from singularity.oci import container
 from singularity.oci.image import Image
+from singularity.push import configuration
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from singularity.content import digest, document
+from singularity.content.document import Config
+from singularity.content.platform import Platform
 from singularity.errors import ImageError
 from singularity.image.root import Root
-from singularity.oci import container, digest, document
-from singularity.oci.document import Config
+from singularity.oci import container
 from singularity.oci.image import Image
-from singularity.oci.platform import Platform
 
 SHOW = """#!/bin/sh
 for word in "$@"; do printf '<%s>' "$word"; done

@@ -15,11 +15,12 @@ from builders import CONFIG, INDEX, LAYER, MANIFEST, Blob, Layout, layer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from singularity.content import digest, document
+from singularity.content.digest import Digest
+from singularity.content.document import Config, Index, Manifest
+from singularity.content.platform import Platform
 from singularity.errors import FileError, ImageError
-from singularity.oci import digest, document, image, local, reference
-from singularity.oci.digest import Digest
-from singularity.oci.document import Config, Index, Manifest
-from singularity.oci.platform import Platform
+from singularity.oci import local, reference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,13 +146,13 @@ def test_images_are_found_by_tag_digest_and_platform(layout: Layout) -> None:
     layout.add(index, "many")
     layout.add(blobs["arm64v8"], "one")
     for wanted, name in (("amd64", "amd64"), ("arm64", "arm64v8"), ("arm", "armv7")):
-        platform = image.platform(wanted)
+        platform = Platform(os="linux", architecture=wanted)
         assert str(found(layout.path, ":many", platform).digest) == blobs[name].digest
     exact = Platform(os="linux", architecture="arm", variant="v6")
     assert str(found(layout.path, ":many", exact).digest) == blobs["armv6"].digest
     assert str(found(layout.path, f"@{index.digest}").digest) == blobs["amd64"].digest
     with pytest.raises(ImageError, match=r"no image for linux/s390x in it \(there are linux/amd64, linux/amd64/v3"):
-        found(layout.path, ":many", image.platform("s390x"))
+        found(layout.path, ":many", Platform(os="linux", architecture="s390x"))
     assert refusal(layout.path, ":other") == 'no image "other" in it (name one: many, one)'
     assert refusal(layout.path) == "2 images in it (name one: many, one)"
     assert "an image for arm64, not for amd64" in refusal(layout.path, ":one")

@@ -13,16 +13,17 @@ import pytest
 import trees
 from builders import LAYER, described, layer
 
+from singularity.content.platform import Platform
 from singularity.errors import ImageError
-from singularity.image import archive
-from singularity.oci import image, layers, local, merge
+from singularity.image.archive import reader as archive
+from singularity.oci import layers, local, merge
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from builders import Layout
 
-WANTED = image.platform("amd64")
+WANTED = Platform(os="linux", architecture="amd64")
 LOWER = layer(
     ("a", None),
     ("a/one", b"1"),

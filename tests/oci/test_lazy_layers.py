@@ -17,16 +17,17 @@ import pytest
 from builders import layer
 from chunked import Chunked
 
+from singularity.content import digest
+from singularity.content.digest import Checked
+from singularity.content.document import Config, Descriptor
+from singularity.content.platform import Platform
 from singularity.errors import ImageError
-from singularity.image import squashfs_reader
+from singularity.image.squashfs import reader as squashfs_reader
 from singularity.image.tree import Kind
 from singularity.lazy import layers, toc
 from singularity.lazy.image import BLOCK, LazyFile
-from singularity.oci import digest, merge
-from singularity.oci.digest import Checked
-from singularity.oci.document import Config, Descriptor
+from singularity.oci import merge
 from singularity.oci.image import Image, Layer
-from singularity.oci.platform import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable

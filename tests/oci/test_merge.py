@@ -19,20 +19,22 @@ import stacks
 from builders import LAYER, Layout, described, layer, unpacked_by_umoci
 from converters import Converter, converter, differences, look
 
+from singularity.content.platform import Platform
 from singularity.errors import ImageError, SingularityError
-from singularity.image import contents, tar
+from singularity.image import contents
+from singularity.image.archive import tar_writer
+from singularity.image.archive.unpack import unpack
 from singularity.image.identify import identify
 from singularity.image.tree import Entry, Kind, Member, Segment
-from singularity.image.unpack import unpack
 from singularity.oci import image, layers, local, merge
 from singularity.oci.index import LayerIndex, decode, index_layer, index_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from singularity.oci.digest import Checked
+    from singularity.content.digest import Checked
 
-WANTED = image.platform("amd64")
+WANTED = Platform(os="linux", architecture="amd64")
 Described = dict[str, tuple[object, ...]]
 
 
@@ -153,7 +155,7 @@ def sparse(name: bytes) -> bytes:
     segments = (Segment(offset=1 << 19, size=4),)
     entry = Entry(Member(path=name, kind=Kind.FILE, mode=0o600, size=1 << 20, segments=segments), (b"data",))
     out = io.BytesIO()
-    tar.write(iter([entry]), out)
+    tar_writer.write(iter([entry]), out)
     return out.getvalue()
 
 

@@ -20,9 +20,10 @@ from builders import Layout, described, layer, skopeo
 from builders import run as run_tool
 from images import Partition, extfs, write, write_sif
 
-from singularity.image import elf, identify, tar
+from singularity.image import elf, identify
+from singularity.image.archive import tar
 from singularity.image.tree import Entry, Kind, Member, Segment
-from singularity.oci import writer
+from singularity.push import writer
 
 pytestmark = pytest.mark.needs("busybox", "umoci", "skopeo")
 FORMATS = ["directory", "squashfs", "sif", "ext3", "tar", "tar.zst"]

@@ -8,11 +8,11 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from singularity.oci import digest
-from singularity.oci.document import Descriptor
+from singularity.content import digest
+from singularity.content.document import Descriptor
 from singularity.registry.access import Access
 from singularity.registry.client import Registry
-from singularity.registry.http import Patience
+from singularity.web.http import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,8 +19,8 @@ from singularity.errors import NetworkError, RegistryError
 from singularity.registry import auth
 from singularity.registry.access import Access
 from singularity.registry.auth import Challenge
-from singularity.registry.http import Client
 from singularity.registry.reference import parse
+from singularity.web.http import Client
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,13 +13,13 @@ from builders import run
 from pulls import AT_ONCE, MANIFEST, PLAIN, Blob, all_at_once, client, fetched
 from servers import Fault
 
+from singularity.content import digest
+from singularity.content import document as oci_document
+from singularity.content.digest import Checked
 from singularity.errors import ImageError, NetworkError, RegistryError
-from singularity.oci import digest
-from singularity.oci import document as oci_document
-from singularity.oci.digest import Checked
 from singularity.registry.access import Access
-from singularity.registry.http import Patience
 from singularity.registry.reference import parse
+from singularity.web.http import Patience
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,11 +15,11 @@ from pulls import AT_ONCE, PLAIN, Blob, client, fetched
 from servers import Fault
 
 from singularity.errors import NetworkError, RegistryError
-from singularity.registry import proxies
 from singularity.registry.access import Access
-from singularity.registry.download import WebFile
-from singularity.registry.http import Client, Patience, followed, shown
 from singularity.registry.reference import parse
+from singularity.web import proxies
+from singularity.web.file import WebFile
+from singularity.web.http import Client, Patience, followed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,8 @@ from builders import Layout, layer
 from test_pull import ARGV, listed, singularity
 from test_transports import SIF_LAYER, artifact
 
-from singularity.image import sif as sifs
 from singularity.image.identify import identify
+from singularity.image.sif import format as sifs
 
 if TYPE_CHECKING:
     from servers import Front, Registry

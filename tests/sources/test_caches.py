@@ -12,9 +12,10 @@ import pytest
 from builders import Layout, layer
 from test_pull import damage, listed, singularity
 
-from singularity import cache, config, kept, paths
+from singularity import config, paths
+from singularity.cache import image_store, listing, places
 from singularity.errors import FileError
-from singularity.sources import caches, fetch
+from singularity.sources import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,17 +73,17 @@ def test_a_copy_of_a_seeded_cache_that_lost_fractions_of_seconds_is_as_good(
     for path in (tmp_path / "b").rglob("*"):
         os.utime(path, (path.stat().st_atime_ns // 10**9, path.stat().st_mtime_ns // 10**9))
     (entry,) = (tmp_path / "b/oci-tmp").iterdir()
-    assert kept.find(None, entry.name, [tmp_path / "b/oci-tmp"]) == entry / "image.sif"
+    assert image_store.find(None, entry.name, [tmp_path / "b/oci-tmp"]) == entry / "image.sif"
 
 
 def test_r_f5_a_damaged_image_of_others_is_passed_over(front: Front, image: str, tmp_path: Path) -> None:
     site = tmp_path / "site"
     singularity("cache", "seed", "--no-https", site, f"docker://{front.host}/{image}", cwd=tmp_path)
     (entry,) = (site / "oci-tmp").iterdir()
-    assert kept.find(None, entry.name, [site / "oci-tmp"], verify=True) == entry / "image.sif"
+    assert image_store.find(None, entry.name, [site / "oci-tmp"], verify=True) == entry / "image.sif"
     damage(entry / "image.sif")
-    assert kept.find(None, entry.name, [site / "oci-tmp"]) is not None
-    assert kept.find(None, entry.name, [site / "oci-tmp"], verify=True) is None
+    assert image_store.find(None, entry.name, [site / "oci-tmp"]) is not None
+    assert image_store.find(None, entry.name, [site / "oci-tmp"], verify=True) is None
     assert (entry / "made").exists(), "others' caches are only read"
 
 
@@ -94,9 +95,9 @@ def test_what_others_could_have_changed_is_not_used(front: Front, image: str, tm
     (entry,) = (site / "oci-tmp").iterdir()
     path = site / which.format(key=entry.name)
     path.chmod(path.stat().st_mode | 0o020)
-    assert kept.find(None, entry.name, [site / "oci-tmp"]) is None
+    assert image_store.find(None, entry.name, [site / "oci-tmp"]) is None
     path.chmod(path.stat().st_mode & ~0o020)
-    assert kept.find(None, entry.name, [site / "oci-tmp"]) is not None
+    assert image_store.find(None, entry.name, [site / "oci-tmp"]) is not None
 
 
 @pytest.mark.needs("root")
@@ -113,7 +114,7 @@ def test_r_f2_a_cache_is_its_owners_alone(monkeypatch: pytest.MonkeyPatch, tmp_p
         monkeypatch.setenv("SINGULARITY_CACHEDIR", str(tmp_path / place))
         with pytest.raises(FileError, match="belongs to user 1234, not to you"):
             paths.cache_directory()
-        assert caches.find(fetch.Fetch()).own is None, "it is done without"
+        assert places.find().own is None, "it is done without"
 
 
 def test_the_configuration_and_the_variable_name_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -124,12 +125,12 @@ def test_the_configuration_and_the_variable_name_caches(monkeypatch: pytest.Monk
     config._lines.cache_clear()
     try:
         monkeypatch.setenv("SINGULARITY_CACHEPATH", "/d:relative::/a")
-        assert caches.others_of_site() == tuple(map(Path, ("/d", "/a", "/b", "/c")))
-        assert caches.limit() == 3 << 20
+        assert places.others_of_site() == tuple(map(Path, ("/d", "/a", "/b", "/c")))
+        assert places.limit() == 3 << 20
         monkeypatch.setenv("SINGULARITY_CACHE_SIZE_LIMIT", "7")
-        assert caches.limit() == 7 << 20
+        assert places.limit() == 7 << 20
         assert fetch.from_options({}).offline
-        assert caches.find(fetch.from_options({"disable_cache": True})) == caches.Caches()
+        assert places.find(fetch.from_options({"disable_cache": True}).cache) == places.Caches()
     finally:
         config._lines.cache_clear()
 
@@ -159,12 +160,12 @@ def test_what_was_used_longest_ago_goes_first(aged: Callable[[str, int, int], Pa
     kept_ = aged("oci-tmp/two/image.sif", 1 << 20, 11)
     new = aged(f"blob/blobs/sha256/{'b' * 64}", 1 << 20, 0)
     package = aged("debootstrap/x.deb", 9 << 20, 99)
-    cache.trim(5 << 20)
+    listing.trim(5 << 20)
     assert all(path.exists() for path in (old, older, kept_, new))
-    cache.trim((3 << 20) + 100, [kept_])
+    listing.trim((3 << 20) + 100, [kept_])
     assert [path.exists() for path in (old, older, kept_, new)] == [True, False, True, True]
     assert not older.parent.exists()
-    cache.trim(1, [kept_])
+    listing.trim(1, [kept_])
     assert [path.exists() for path in (old, older, kept_, new, package)] == [False, False, True, True, True]
 
 
@@ -182,16 +183,16 @@ def test_what_is_just_being_made_is_not_cleaned_away(place: Path) -> None:
     from singularity import locks
 
     (place / "oci-tmp/x").mkdir(parents=True)
-    (entry,) = cache.entries([cache.TYPES["oci-tmp"]])
+    (entry,) = listing.entries([listing.TYPES["oci-tmp"]])
     with locks.locked(place / "oci-tmp/x/made", "makes it"):
-        assert not cache.remove(entry)
-    assert cache.remove(entry)
+        assert not listing.remove(entry)
+    assert listing.remove(entry)
     assert not (place / "oci-tmp/x").exists()
 
 
 def test_an_image_with_two_names_counts_once(aged: Callable[[str, int, int], Path]) -> None:
     path = aged("oci-tmp/x/image.sif", 5 << 20, 0)
-    assert kept.named(path, "debian.sif").samefile(path)
-    (entry,) = cache.entries([cache.TYPES["oci-tmp"]])
+    assert image_store.named(path, "debian.sif").samefile(path)
+    (entry,) = listing.entries([listing.TYPES["oci-tmp"]])
     assert 5 << 20 < entry.size < 6 << 20
     assert entry.what == "debian.sif"

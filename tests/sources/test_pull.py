@@ -259,7 +259,7 @@ def test_what_is_in_the_cache_is_not_fetched_again(front: Front, image: str, tmp
     said = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
     imported = {line.rpartition("|")[2].strip() for line in said.splitlines()}
     assert "singularity.registry.reference" in imported
-    not_needed = {"urllib3", "ssl", "json", "subprocess", "singularity.oci.document", "singularity.image.metadata"}
+    not_needed = {"urllib3", "ssl", "json", "subprocess", "singularity.content.document", "singularity.image.metadata"}
     assert not not_needed & imported
 
 

@@ -25,14 +25,15 @@ from builders import Layout, layer
 from servers import Fault
 from test_pull import listed, singularity
 
+from singularity import uri
+from singularity.content.digest import Digest
+from singularity.content.document import Descriptor
 from singularity.errors import ImageError, UsageError
 from singularity.image.identify import Format, identify
-from singularity.oci.digest import Digest
-from singularity.oci.document import Descriptor
 from singularity.registry import reference
 from singularity.registry.access import Access
 from singularity.registry.client import Registry as Client
-from singularity.sources import daemon, library, shub, uri
+from singularity.sources import daemon, library, shub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,13 +14,15 @@ from pathlib import Path
 from singularity.build.agents import require
 from singularity.build.agents.oci import fill
 from singularity.build.workspace import Workspace
+from singularity.cache import places as caches
 from singularity.definition.model import Stage
 from singularity.errors import DefinitionError, ImageError
 from singularity.oci.image import Image
 from singularity.registry import reference
-from singularity.sources import caches, oci
+from singularity.sources import oci
 from singularity.sources.fetch import Fetch
-from singularity.sources.uri import Transport, Uri
+from singularity.transports import Transport
+from singularity.uri import Uri
 
 _SWITCHES = ("IncludeCmd", "Token")
 _YES, _NO = ("yes", "true", "1"), ("no", "false", "0")
@@ -52,7 +54,7 @@ def _uri(stage: Stage) -> Uri:
 def _found(stage: Stage, fetch: Fetch) -> oci.Found:
     if stage.value("registry").startswith("http://"):
         fetch = replace(fetch, access=replace(fetch.access, no_https=True))
-    return oci.find(_uri(stage), fetch, caches.find(fetch))
+    return oci.find(_uri(stage), fetch, caches.find(fetch.cache))
 
 
 @contextmanager

@@ -14,11 +14,11 @@ from typing import NoReturn
 from singularity import console, files, kernel, process
 from singularity.build import container
 from singularity.build.architecture import Architecture
-from singularity.build.namespaces import isolated
 from singularity.console import VERBOSE
 from singularity.definition.model import Stage
 from singularity.errors import BuildError, DefinitionError, FileError, ToolError
 from singularity.image.root import Root
+from singularity.namespaces.isolation import isolated
 
 logger = logging.getLogger(__name__)
 

@@ -6,14 +6,15 @@ import stat
 from pathlib import Path
 
 from singularity import console, kernel
-from singularity.build import digest as digests
+from singularity import digest as digests
 from singularity.build.agents import require
 from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
 from singularity.errors import FileError, ImageError
-from singularity.image import contents, squashfs
+from singularity.image import contents
+from singularity.image.archive.unpack import unpack
 from singularity.image.identify import Format, Image, identify
-from singularity.image.unpack import unpack
+from singularity.image.squashfs import tools as squashfs
 from singularity.process import run
 
 logger = logging.getLogger(__name__)

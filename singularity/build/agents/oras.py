@@ -5,17 +5,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from singularity.build import digest
+from singularity import digest
 from singularity.build.agents import localimage, require
 from singularity.build.workspace import Workspace
+from singularity.cache import places as caches
 from singularity.definition.model import Stage
 from singularity.errors import FileError
 from singularity.image import origin
 from singularity.image.origin import Origin
 from singularity.image.root import Root
-from singularity.sources import caches, images
+from singularity.sources import images
 from singularity.sources.fetch import Fetch
-from singularity.sources.uri import Transport, Uri
+from singularity.transports import Transport
+from singularity.uri import Uri
 
 
 def check(stage: Stage, name: str) -> None:
@@ -30,7 +32,7 @@ def file(stage: Stage, fetch: Fetch) -> Iterator[Path]:
     place = place.removeprefix(f"{transport.value}://")
     fetch = replace(fetch, library=stage.value("library") or fetch.library)
     uri = Uri(transport=transport, place=place, text=f"{transport.value}://{place}")
-    with images.available(uri, fetch, caches.find(fetch)) as path:
+    with images.available(uri, fetch, caches.find(fetch.cache)) as path:
         yield path
 
 

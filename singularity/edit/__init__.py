@@ -1,0 +1,1 @@
+"""Changes to images that exist, and what mounts them for that: copy, import, export, expand, mount, overlays."""

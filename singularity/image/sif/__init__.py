@@ -1,0 +1,1 @@
+"""SIF files: the format, and changes to files that exist."""

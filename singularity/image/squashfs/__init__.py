@@ -1,0 +1,1 @@
+"""squashfs file systems in files: read by us, written and unpacked by squashfs-tools."""

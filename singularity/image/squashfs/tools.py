@@ -1,0 +1,108 @@
+"""squashfs through squashfs-tools: whole or in parts out of a file, and into one."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from singularity import files, kernel
+from singularity.errors import FileError
+from singularity.image.tree import Tree
+from singularity.process import call, run
+
+logger = logging.getLogger(__name__)
+
+_NOT_ALL = 2  # unsquashfs: everything is there, but not with every attribute
+_OWNER = re.compile(r"failed to change uid and gids? on ")
+_LINK = "failed to create hardlink"
+_DEVICE = re.compile(r"failed to create (character|block) device ")
+
+
+def unpack(image: Path, offset: int, target: Path, names: Sequence[str] = (), *, purpose: str) -> None:
+    """Unpacks the file system `offset` bytes into `image` to `target`, which must not exist and does afterwards.
+
+    `names`, patterns without leading `/`, choose what; names that are not there are no failure. Only root keeps
+    owners. Raises ToolError.
+    """
+    target.mkdir(exist_ok=True)
+    options = ("-no-progress", "-quiet", "-force", "-offset", str(offset), "-dest", target)
+    finished = call(["unsquashfs", *options, image, *names], purpose=purpose)
+    if finished.status == 0:
+        return
+    lines = finished.complaints.splitlines()
+    some_ids = not kernel.is_initial_user_namespace()
+    if some_ids and not names and _LINK in finished.complaints:
+        _unpack_here(image, offset, target)
+        return
+    owners = [line for line in lines if some_ids and _OWNER.search(line)]
+    devices = [line for line in lines if some_ids and _DEVICE.search(line)]
+    if finished.status != _NOT_ALL or len(owners) + len(devices) < len(lines):
+        raise finished.failure(purpose)
+    if owners:
+        if not names:
+            _complete(image, offset, target)
+        logger.warning(
+            "%s: %d files belong to others there, and now to root: you have no ids for others", image, len(owners)
+        )
+    if devices:
+        logger.warning("%s: %d device nodes are left out: only root makes them", image, len(devices))
+
+
+def _unpack_here(image: Path, offset: int, target: Path) -> None:
+    """Unpacks without unsquashfs, which ends at a second name of a device that could not be made."""
+    from singularity.image.archive.unpack import unpack as unpack_tree
+
+    directory = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in os.listdir(directory):
+            files.remove_at(directory, name)
+    finally:
+        os.close(directory)
+    with stream(image, offset) as tree:
+        unpack_tree(tree, target, name=image)
+
+
+def _complete(image: Path, offset: int, target: Path) -> None:
+    """What unsquashfs leaves out after an owner that it cannot give: a directory would be of mode 0700."""
+    from singularity.image.archive.unpack import complete
+
+    with stream(image, offset) as tree:
+        complete(tree, target)
+
+
+@contextmanager
+def stream(image: Path, offset: int) -> Iterator[Tree]:
+    """The file system `offset` bytes into `image` as a stream, without unpacking it: all but its size is in it.
+
+    Raises ImageError, FileError, and ToolError without the library that decompresses it.
+    """
+    from singularity.image.contents import partition  # which needs threads, and those are slow to import
+    from singularity.image.identify import Format, Partition
+
+    try:
+        size = image.stat().st_size - offset
+    except OSError as error:
+        raise FileError.because(image, error) from error
+    with partition(image, Partition(format=Format.SQUASHFS, offset=offset, size=size)) as tree:
+        yield tree
+
+
+def compressors(*, purpose: str) -> frozenset[str]:
+    """What the installed mksquashfs can compress with. Raises ToolError when there is none."""
+    text = _help(purpose)
+    listed = re.search(r"Compressors available:\n((?:\t+\w+.*\n)+)", text)
+    return frozenset(line.split()[0] for line in listed[1].splitlines()) if listed else frozenset({"gzip"})
+
+
+def reads_tar(*, purpose: str) -> bool:
+    """Whether the installed mksquashfs (4.5 and later) takes a tar archive on standard input. Raises ToolError."""
+    return "\n-tar\t" in _help(purpose)
+
+
+@cache
+def _help(purpose: str) -> str:
+    """What the installed mksquashfs says of itself. Raises ToolError when there is none."""
+    return run(["mksquashfs", "-help"], purpose=purpose, accept=range(256))

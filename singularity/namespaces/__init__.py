@@ -1,0 +1,1 @@
+"""Processes in namespaces of their own: isolated from the machine, or root of a user namespace."""

@@ -1,0 +1,72 @@
+"""SIF files in registries: an artifact of one blob, which is the file as it is, signatures and all.
+
+The manifest is an OCI manifest (image specification 1.1) with an empty configuration of a type of its own; the one
+layer carries the name of the file. Apptainer and SingularityCE write and read the same (`oras://`).
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from singularity.console import working
+from singularity.content.digest import Digest
+from singularity.content.document import Descriptor
+from singularity.errors import FileError, ImageError
+from singularity.image.sif import format as sif
+from singularity.push import writer
+
+_CONFIG = "application/vnd.sylabs.sif.config.v1+json"
+_LAYER = "application/vnd.sylabs.sif.layer.v1.sif"
+_TITLE = "org.opencontainers.image.title"
+
+
+@contextmanager
+def packed(path: Path, annotations: Mapping[str, str]) -> Iterator[writer.Document]:
+    """The artifact that is the SIF file `path`, whose blobs can be read until the block ends.
+
+    Raises ImageError for what is no SIF file, FileError where it cannot be read.
+    """
+    try:
+        file = path.open("rb")
+    except IsADirectoryError as error:
+        raise _no_sif(path) from error
+    except OSError as error:
+        raise FileError.because(path, error) from error
+    with file:
+        _check(path, file)
+        try:
+            with working(f"reading {path}"):
+                file.seek(0)
+                found = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
+                size = file.tell()
+        except OSError as error:
+            raise FileError.because(path, error) from error
+        descriptor = Descriptor(media_type=_LAYER, digest=found, size=size, annotations={_TITLE: path.name})
+        place = f"/proc/self/fd/{file.fileno()}"  # the very file, with a position of its own
+
+        def open_() -> BinaryIO:
+            return open(os.open(place, os.O_RDONLY | os.O_CLOEXEC), "rb")
+
+        layer = writer.Blob(descriptor=descriptor, open=open_)
+        config = writer.small(_CONFIG, b"{}")
+        yield writer.Document(
+            manifest=writer.manifest(config, [layer], annotations), media_type=writer.MANIFEST, blobs=(layer, config)
+        )
+
+
+def _check(path: Path, file: BinaryIO) -> None:
+    head = os.pread(file.fileno(), sif.MAGIC_OFFSET + len(sif.MAGIC), 0)
+    if head[sif.MAGIC_OFFSET :] != sif.MAGIC:
+        raise _no_sif(path)
+    try:
+        sif.read(file)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def _no_sif(path: Path) -> ImageError:
+    hint = "docker:// takes images of every format; singularity build makes a SIF file of it"
+    return ImageError(f"{path}: no SIF file, and only those are pushed by oras://", hint=hint)
