@@ -22,7 +22,6 @@ from singularity.build import (
     container,
     copies,
     fakeroot,
-    feed,
     gpu,
     inputs,
     keys,
@@ -30,8 +29,9 @@ from singularity.build import (
     pack,
     platform_files,
     reproducible,
+    script_pipe,
     scripts,
-    starts,
+    startup_trace,
     targets,
 )
 from singularity.build.agents import localimage
@@ -294,7 +294,7 @@ class _Build:
                     self.run_on_host(step, stack.path)
             case Action.TEST:
                 aside = stack.throwaway() if self.request.writable_tmpfs else nullcontext()
-                with _timed(step, self.stage(step)), aside, starts.recording(stack.path, self.opened):
+                with _timed(step, self.stage(step)), aside, startup_trace.recording(stack.path, self.opened):
                     self.test(step, stack.path)
             case Action.PACK | Action.PLACE:
                 with _timed(step):
@@ -358,7 +358,7 @@ class _Build:
         stack.show()
         if step.action is Action.PACK:
             stage = self.definition.stages[step.stage]
-            first = [*self.opened, *starts.opened_by(stack.path, stage, partial(self.start, stack.path))]
+            first = [*self.opened, *startup_trace.opened_by(stack.path, stage, partial(self.start, stack.path))]
             with console.working(f"writing {self.request.target}"):
                 targets.write(stack.path, self.request, self.workspace.architecture, read_first=first)
             return
@@ -382,7 +382,7 @@ class _Build:
         }
         path = self.workspace.directory / "host-script"
         lines = checkpoints.lines(script, 0, 1)
-        with feed.feeding([_encoded(line.text) for line in lines], path) as fed:
+        with script_pipe.feeding([_encoded(line.text) for line in lines], path) as fed:
             status = process.attached(["/bin/sh", _shell_options(), *script.arguments, path], environment=environment)
         self.check(step, status, lines[: fed.lines])
 
@@ -441,7 +441,7 @@ class _Build:
             else:
                 root.write(name, b"")
                 place = self.workspace.directory / "script"
-                with feed.feeding(texts, place) as fed:
+                with script_pipe.feeding(texts, place) as fed:
                     status = self.run(path, [*argv, name], Bind(source=place, target=name))
             self.check(step, status, lines[: fed.lines] if fed else ())
             root.remove(name)
@@ -472,7 +472,7 @@ class _Build:
         ours = text.count("\n") - len(lines)
         lines = [checkpoints.Line(text=f"{line}\n", number=script.line) for line in text.split("\n")[:ours]] + lines
         place = self.workspace.directory / "script"
-        with feed.feeding([_encoded(line.text) for line in lines], place) as fed:
+        with script_pipe.feeding([_encoded(line.text) for line in lines], place) as fed:
             bind = Bind(source=place, target=_TEST)
             status = self.run(path, ["/bin/sh", "-c", scripts.TEST, *arguments], bind)
         self.check(step, status, lines[: fed.lines])
@@ -513,7 +513,7 @@ class _Build:
         if status:
             how = f"was killed by signal {status - 128}" if status > 128 else f"failed with status {status}"
             lines = str(read[-1].number if read else _script(step).line)
-            first = read[feed.first_line([line.text for line in read])].number if read else 0
+            first = read[script_pipe.first_line([line.text for line in read])].number if read else 0
             if 0 < first < int(lines):
                 lines = f"{first}-{lines}"
             what = f"{self.definition.name}:{lines}: {_section(step)} {how}"

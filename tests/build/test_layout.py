@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from singularity.build import layout, pack, starts
+from singularity.build import layout, pack, startup_trace
 from singularity.definition.model import Script, Stage
 from singularity.image.root import Root
 
@@ -106,7 +106,7 @@ def test_what_a_start_opens_comes_first_and_in_that_order(image: Path) -> None:
     for name in ("b", "a", "unread"):
         (image / "usr" / name).write_bytes(b"compresses well" * 100)
     opened: list[str] = []
-    with starts.recording(image, opened):
+    with startup_trace.recording(image, opened):
         for name in ("b", "a", "b"):
             (image / "usr" / name).read_bytes()
         (image / "usr" / "written").write_bytes(b"x")
@@ -131,15 +131,15 @@ def test_the_interpreters_of_the_scripts_are_started(tmp_path: Path) -> None:
         started.append(list(argv))
         return 0
 
-    assert starts.opened_by(tmp_path, stage, run) == []
+    assert startup_trace.opened_by(tmp_path, stage, run) == []
     assert started == [["/bin/bash", "-c", ":"], ["python3.11", "-c", "pass"], ["/bin/sh", "-c", ":"]]
 
 
 def test_nothing_is_watched_where_nothing_is_to_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Watching takes a look at every directory."""
     asked: list[Path] = []
-    monkeypatch.setattr(starts, "Watch", asked.append)
-    assert starts.opened_by(tmp_path, Stage(header={}, line=1), lambda _: 0) == []
+    monkeypatch.setattr(startup_trace, "Watch", asked.append)
+    assert startup_trace.opened_by(tmp_path, Stage(header={}, line=1), lambda _: 0) == []
     assert asked == []
 
 
