@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from singularity import kernel
 from singularity.build.reproducible import source_date_epoch
@@ -35,6 +36,13 @@ class Source:
     root: Root
     directory: str  # what relative paths are relative to
     follow: bool  # links: their targets are copied; else, below the first level, the links themselves
+
+
+@contextmanager
+def source(stage: Path | None) -> Iterator[Source]:
+    """The host, as seen from the working directory, or the root file system of a stage."""
+    with Root(stage or "/") as root:
+        yield Source(root=root, directory="/" if stage else str(Path.cwd()), follow=stage is None)
 
 
 def copy(entry: Copy, source: Source, target: Root, name: str, *, below: str = "") -> None:

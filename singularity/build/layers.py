@@ -18,9 +18,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from singularity import files, kernel
-from singularity.build import digest
-from singularity.build.cache import Layer, LayerCache
+from singularity import __version__, files, kernel
+from singularity.build import digest, reproducible
+from singularity.build.cache import FORMAT, Layer, LayerCache
 from singularity.errors import BuildError, FileError
 
 _DEPTH = 120  # layers; their names must fit into one page, and some are needed for what is not kept
@@ -39,6 +39,17 @@ def enter() -> None:
 def marks() -> str:
     """Which attributes mark a layer's files; layers with others cannot be used."""
     return "trusted" if kernel.is_initial_user_namespace() else "user"
+
+
+def empty_key(architecture: str, *, one_id: bool, marks: str) -> str:
+    """The key of an empty root file system: of what all layers of a build depend on.
+
+    With `one_id` everything in the image belongs to root, since the builder has no other ids. Scripts see
+    SOURCE_DATE_EPOCH. Raises BuildError where that is nonsense.
+    """
+    epoch = reproducible.source_date_epoch()
+    world = {"architecture": architecture, "one_id": one_id, "marks": marks, "epoch": epoch}
+    return digest.of_words("layers", FORMAT, __version__, world)
 
 
 def probe(place: Path) -> str:

@@ -12,8 +12,11 @@ import click
 
 from singularity import files, paths
 from singularity.build import fakeroot
-from singularity.build.plan import Action, Step, plan
+from singularity.build.plan import plan
 from singularity.build.request import BuildRequest, Target
+from singularity.build.steps import Step
+from singularity.build.steps.filesystem import Begin, Bootstrap
+from singularity.build.steps.scripts import HostScript
 from singularity.cli.command import Verb, option
 from singularity.definition import source
 from singularity.definition.model import Definition
@@ -139,16 +142,12 @@ class _Progress:
     post: bool = False
 
     def tell(self, step: Step) -> None:
-        if (
-            step.stage != self.last
-            or (step.action is Action.HOST_SCRIPT and not self.core)
-            or step.action is Action.BEGIN
-        ):
+        if step.stage != self.last or isinstance(step, Begin) or (isinstance(step, HostScript) and not self.core):
             return
         if not self.core:
             self.core = True
             _say(f"Executing Bootstrap '{self.agent}' module" if self.agent else "Not bootstrapping the core container")
-        if not self.post and step.action is not Action.BOOTSTRAP:
+        if not self.post and not isinstance(step, Bootstrap):
             self.post = True
             _say("Executing Postbootstrap module")
 

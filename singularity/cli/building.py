@@ -14,10 +14,12 @@ from typing import Any
 import click
 
 from singularity import files, paths
-from singularity.build import binds, fakeroot, forecast, inputs, perform
+from singularity.build import binds, fakeroot, forecast, perform
 from singularity.build.forecast import Fate
-from singularity.build.plan import Action, Plan, Step, plan
+from singularity.build.plan import plan
 from singularity.build.request import SECTIONS, Bind, BuildRequest, Target
+from singularity.build.steps import Plan, Step
+from singularity.build.steps.target import Convert
 from singularity.definition import source, template
 from singularity.errors import BuildError, DefinitionError, UsageError
 from singularity.sources import fetch as fetches
@@ -65,7 +67,7 @@ def _build(target: Path, request: BuildRequest, options: Mapping[str, Any]) -> N
         logger.warning("%s", warning)
     if dry_run:
         forecast.check(made)
-        for missing in inputs.missing(made):
+        for missing in forecast.missing(made):
             logger.warning("%s", missing)
         _print(made, as_json=dry_run == "json")
         return
@@ -75,7 +77,7 @@ def _build(target: Path, request: BuildRequest, options: Mapping[str, Any]) -> N
         try:
             fakeroot.become_root()
         except BuildError:
-            if made.steps[0].action is not Action.CONVERT:  # which needs no root file system on disk
+            if not isinstance(made.steps[0], Convert):  # which needs no root file system on disk
                 raise
     perform.perform(replace(made, request=replace(request, overwrite=may_replace)))
 
@@ -222,27 +224,17 @@ def _print(made: Plan, *, as_json: bool) -> None:
             stage = step.stage
             click.echo(f"Stage {stage + 1}: {made.definition.stages[stage].name}".rstrip(": "))
         note = "" if fate is Fate.DONE else f"; {fate.value}"
-        click.echo(f"{number:2}. {step.action.value} {step.what}".rstrip() + f"  ({step.reason}{note})")
-        for copy in step.copies:
-            click.echo(f"      {copy.source}" + (f" -> {copy.target}" if copy.target else ""))
+        click.echo(f"{number:2}. {step}  ({step.reason}{note})")
+        for line in step.lines():
+            click.echo(f"      {line}")
 
 
-_Described = dict[str, object]
-
-
-def _described(step: Step, fate: Fate) -> _Described:
-    found: _Described = {
+def _described(step: Step, fate: Fate) -> dict[str, object]:
+    return {
         "stage": step.stage + 1,
-        "do": step.action.name.lower(),
+        "do": step.name,
         "what": step.what,
         "reason": step.reason,
         "cache": {Fate.CACHED: True, Fate.DONE: False, Fate.UNKNOWN: None}[fate],
+        **step.values(),
     }
-    if step.script:
-        found["script"] = step.script.body
-        found["arguments"] = list(step.script.arguments)
-    if step.copies:
-        found["copies"] = [
-            {"source": copy.source, "target": copy.target or copy.source, "stage": copy.stage} for copy in step.copies
-        ]
-    return found

@@ -56,7 +56,7 @@ def _fill(image: Image, source: Path, root: Path) -> None:
     if image.root.format is Format.DIRECTORY:
         if root.resolve().is_relative_to(source.resolve()):
             raise ImageError(f"{source}: the working directory lies in it", hint="name another with --tmpdir")
-        run(["cp", *_copying(), "--no-target-directory", "--", image.path, root], purpose=f"copy {image.path}")
+        copy_tree(image.path, root)
         given = 0 if kernel.is_initial_user_namespace() else _give_to_root(image.path, root)
         if given:
             what = "%s: %d files belong to others there, and now to root: you have no ids for others"
@@ -68,11 +68,14 @@ def _fill(image: Image, source: Path, root: Path) -> None:
             unpack(tree, root, name=source)
 
 
-def _copying() -> list[str]:
-    """All that cp can keep; where there is one user only, everything becomes root's."""
-    if kernel.maps_one_id():
-        return ["--recursive", "--no-dereference", "--preserve=mode,timestamps,links,xattr"]
-    return ["--archive"]
+def copy_tree(source: Path, target: Path) -> None:
+    """All that cp can keep, and where the file system can, without copying data. Raises ToolError.
+
+    Where there is one user only, everything becomes root's.
+    """
+    how = "--preserve=mode,timestamps,links,xattr" if kernel.maps_one_id() else "--archive"
+    words = ["cp", "--recursive", "--no-dereference", how, "--reflink=auto", "--no-target-directory", "--"]
+    run([*words, source, target], purpose=f"copy {source}")
 
 
 def _give_to_root(source: Path, root: Path) -> int:
