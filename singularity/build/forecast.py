@@ -9,9 +9,11 @@ from itertools import takewhile
 from singularity import kernel, paths
 from singularity.build import agents, architecture, cache, fakeroot, layers
 from singularity.build.steps import Change, Plan, Step
-from singularity.build.steps.filesystem import CopyFiles, Metadata
-from singularity.build.steps.scripts import HostScript, SetupScript
+from singularity.build.steps.filesystem import Bootstrap, CopyFiles, Metadata
+from singularity.build.steps.scripts import HostScript, PostScript, SetupScript
 from singularity.errors import BuildError, SingularityError, ToolError
+
+_QUICK = frozenset({"localimage", "scratch"})  # agents
 
 
 class Fate(Enum):
@@ -46,10 +48,18 @@ def missing(plan: Plan) -> Iterator[SingularityError]:
         yield from step.missing_files(plan)
 
 
+def is_worth_keeping(plan: Plan) -> bool:
+    """Whether a later build could do without a step; an image is unpacked as fast as it would be kept."""
+    return any(
+        isinstance(step, PostScript | CopyFiles) or (isinstance(step, Bootstrap) and step.asked.agent not in _QUICK)
+        for step in plan.steps
+    )
+
+
 def fates(plan: Plan) -> Sequence[Fate]:
     """The fate of each step, in the plan's order."""
     request = plan.request
-    if not request.cache or not request.resume or not plan.is_worth_keeping:
+    if not request.cache or not request.resume or not is_worth_keeping(plan):
         return [Fate.DONE] * len(plan.steps)
     is_user = os.geteuid() != 0
     key = layers.empty_key(

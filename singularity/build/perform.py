@@ -113,7 +113,7 @@ class _LayerPlaces:
 def _layer_places(plan: Plan, directory: Path, stack: ExitStack) -> _LayerPlaces:
     """Layers where they are of use and can be had: to be kept, or over a directory that need not be copied then."""
     request = plan.request
-    kept = request.cache and plan.is_worth_keeping
+    kept = request.cache and forecast.is_worth_keeping(plan)
     in_place = request.format is not Target.SANDBOX and any(base.is_dir() for base in plan.bases)
     if not kept and not in_place and not request.writable_tmpfs:
         return _LayerPlaces()

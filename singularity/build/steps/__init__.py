@@ -60,11 +60,6 @@ class Step(ABC):
 class Change(Step):
     """A step that changes the root file system; an earlier build may have left the same change in the cache."""
 
-    @property
-    def is_worth_keeping(self) -> bool:
-        """Whether a later build saves time when it takes the change from the cache."""
-        return False
-
     def inputs(self, plan: "Plan") -> Sequence[object] | None:
         """All that its result depends on; None when that is known only when it is done, or never.
 
@@ -108,11 +103,6 @@ class Plan:
         """The images that the build begins with."""
         named = [Path(stage.value("from")) for stage in self.bootstrapped if stage.agent == "localimage"]
         return [*named, *([self.request.onto] if self.request.onto else [])]
-
-    @property
-    def is_worth_keeping(self) -> bool:
-        """Whether a later build could do without a step."""
-        return any(isinstance(step, Change) and step.is_worth_keeping for step in self.steps)
 
     def stage_index(self, name: str) -> int:
         """Which stage has this name, which one has."""

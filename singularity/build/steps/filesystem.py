@@ -14,7 +14,6 @@ from singularity.errors import DefinitionError
 from singularity.image.root import Root
 
 _OF_DEBIAN = frozenset({"debootstrap", "mmdebstrap"})
-_QUICK = frozenset({"localimage", "scratch"})  # an image is unpacked as fast as it would be kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,18 +51,14 @@ class Bootstrap(Change):
 
     asked: Stage  # whose header it is
 
-    @property
-    def is_worth_keeping(self) -> bool:
-        """Installing and fetching take long."""
-        return self.asked.agent not in _QUICK
-
     def check_tools(self, plan: Plan) -> None:
         """What the agent starts."""
         del plan
         agent = self.asked.agent
-        if agent in agents.TOOLS:
+        tools = agents.AGENTS[agent].tools
+        if tools:
             purpose = debootstrap.PURPOSE if agent in _OF_DEBIAN else "install the packages"
-            installer.find_first(agents.TOOLS[agent], purpose=purpose)
+            installer.find_first(tools, purpose=purpose)
         if agent == "debootstrap":
             debootstrap.require_script(self.asked)
 
@@ -128,11 +123,6 @@ class CopyFiles(Change):
     begun = "Copying %s"
 
     copies: tuple[Copy, ...]
-
-    @property
-    def is_worth_keeping(self) -> bool:
-        """Files may be many, or far away."""
-        return True
 
     def lines(self) -> Iterator[str]:
         """Each line of the section."""

@@ -144,11 +144,6 @@ class PostScript(ScriptStep, Change):
     name = "script"
     verb = "run in the image"
 
-    @property
-    def is_worth_keeping(self) -> bool:
-        """Nobody knows how long it takes."""
-        return True
-
     def inputs(self, plan: Plan) -> Sequence[object] | None:
         """The script, and what it sees of the host."""
         request, script = plan.request, self.script
