@@ -108,7 +108,7 @@ def _is_there(source: Source, path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Directory:
-    """One that the walk is in, with those around it."""
+    """A directory that the walk is in, with those above it: how links in a circle are found."""
 
     device: int
     inode: int
@@ -213,7 +213,7 @@ class _Copier:
         return status is None
 
     def finish_directory(self, found: _Found, there: str) -> None:
-        """What would be in the way, or change, while there is still something to put into it."""
+        """Sets mode, attributes and times: last, since a read-only directory takes no files and new ones change it."""
         fd = self.target.open(there, os.O_RDONLY | os.O_DIRECTORY)
         try:
             reader = self.source.root.open(found.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -357,7 +357,7 @@ def _pairs(entry: Copy, source: Source, target: Root, name: str, below: str) -> 
 
 
 def _within(path: str) -> str:
-    """An absolute path without `..`, which ends at the root."""
+    """An absolute path without `..`; above the root there is the root."""
     return os.path.normpath(f"/{path.lstrip('/')}")
 
 

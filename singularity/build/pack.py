@@ -121,7 +121,7 @@ def check_arguments(arguments: Sequence[str], temporary: Path) -> None:
 
 
 def _known(reason: str, purpose: str) -> str:
-    """What can be had in place of a compressor that cannot."""
+    """A hint with the compressors that mksquashfs has, where it complains about one."""
     if not reason.startswith("Compressor"):
         return ""
     return f"known are {', '.join(sorted(squashfs.compressors(purpose=purpose)))}"

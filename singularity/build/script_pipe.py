@@ -37,7 +37,7 @@ class Progress:
         self.lines = 0  # that were read, once the script has ended
 
     def finish(self) -> None:
-        """Takes stock, when nobody writes any more."""
+        """Sets `lines`; to be called when the writer has ended."""
         (written,) = _COUNT.unpack_from(self._memory)
         (unread,) = struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4)))
         self.lines = max(written - 1, 0) if unread else written

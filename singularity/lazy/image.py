@@ -102,7 +102,7 @@ class LazyFile:
         return True
 
     def finish(self) -> None:
-        """Makes it an image of the cache as any other: all of it is there."""
+        """Declares the file whole, now that all of it is there: an image of the cache as any other."""
         os.fchmod(self._fd, 0o777 & ~files.umask())
         if kept.declare_whole(self.path, self._fd):
             self._map_path.unlink(missing_ok=True)

@@ -83,7 +83,7 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
 
 
 def _is_replaced() -> bool:
-    """By mmdebstrap, where that alone is installed."""
+    """Whether mmdebstrap does the work, since it is installed and debootstrap is not."""
     there = {name: shutil.which(name, path=process.search_path()) for name in ("debootstrap", "mmdebstrap")}
     return bool(there["mmdebstrap"] and not there["debootstrap"])
 

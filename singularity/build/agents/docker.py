@@ -26,7 +26,7 @@ _YES, _NO = ("yes", "true", "1"), ("no", "false", "0")
 
 
 def check(stage: Stage, name: str) -> None:
-    """`From` names an image, together with `Registry` and `Namespace`; the daemon's are what the daemon knows."""
+    """`From`, `Registry` and `Namespace` name an image together; names for a daemon are checked by the daemon."""
     if stage.agent == Transport.DOCKER_DAEMON.value:
         return
     for keyword in _SWITCHES:

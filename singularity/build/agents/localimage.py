@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def check(stage: Stage, name: str) -> None:
-    """There is nothing but `From`."""
+    """`From` is all that the header needs, and `find` has looked for it."""
     del stage, name
 
 
@@ -78,9 +78,10 @@ def copy_tree(source: Path, target: Path) -> None:
 
 
 def _give_to_root(source: Path, root: Path) -> int:
-    """Gives root what has no owner here; returns how many files that were. As nobody's, they would stay nobody's.
+    """Gives root the files whose owners have no id in this user namespace; returns how many.
 
-    The kernel shows such owners as an id that may exist as well; links and the like go with the directory they are in.
+    Left as they are, they would belong to `nobody` in the image too, the id that the kernel shows for them and that may
+    have files of its own. Links and the like go with the directory they are in.
     """
     given = 0
     for above, _, names, fd in os.fwalk(root, follow_symlinks=False):
@@ -100,7 +101,7 @@ def _give_to_root(source: Path, root: Path) -> int:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether the owner of a file or directory is none of this namespace's: only to its own does the kernel do this."""
+    """Whether a file's owner has no id in this user namespace: the kernel refuses O_NOATIME for such files."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_NOATIME | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError:

@@ -18,7 +18,7 @@ from singularity.sources.fetch import Fetch
 
 
 def check(stage: Stage, name: str) -> None:
-    """There is nothing but `From`."""
+    """`From` is all that the header needs, and `find` has looked for it."""
     del stage, name
 
 
@@ -34,7 +34,7 @@ def opened(stage: Stage, fetch: Fetch) -> AbstractContextManager[Image]:
 
 
 def fill(found: Image, root: Path) -> None:
-    """An image as a root file system."""
+    """Unpacks an image into a directory, and writes what its configuration says."""
     layers.unpack(found, root)
     try:
         with Root(root) as opened:

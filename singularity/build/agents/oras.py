@@ -22,7 +22,7 @@ from singularity.sources.uri import Transport, Uri
 
 
 def check(stage: Stage, name: str) -> None:
-    """There is nothing but `From`."""
+    """`From` is all that the header needs, and `find` has looked for it."""
     del stage, name
 
 

@@ -105,7 +105,7 @@ class Plan:
         return [*named, *([self.request.onto] if self.request.onto else [])]
 
     def stage_index(self, name: str) -> int:
-        """Which stage has this name, which one has."""
+        """Which stage has this name; one must have it."""
         return {stage.name: index for index, stage in enumerate(self.definition.stages)}[name]
 
 

@@ -18,7 +18,7 @@ _OF_DEBIAN = frozenset({"debootstrap", "mmdebstrap"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begin(Change):
-    """The content that a container has which is there already."""
+    """The content of a container that is there already."""
 
     name = "begin"
     verb = "begin with"
@@ -150,7 +150,7 @@ class CopyFiles(Change):
                     yield error
 
     def waits(self, plan: Plan) -> bool:
-        """Whether its key depends on that of a stage which has none yet."""
+        """Whether its key depends on that of an earlier stage, which is not known yet."""
         return any(copy.stage and plan.keys.get(plan.stage_index(copy.stage)) is None for copy in self.copies)
 
     def inputs(self, plan: Plan) -> Sequence[object] | None:
@@ -188,7 +188,7 @@ class Metadata(Change):
     verb = "write /.singularity.d"
 
     def perform(self, build: Build) -> None:
-        """Writes it; a reproducible image loses what is different each day. Its time is why it is never kept."""
+        """Writes it, with the time of the build, for which it is never kept; clears what is different each day."""
         build.keys[self.stage] = build.stacks[self.stage].key  # that of all that it is made from
         request, epoch = build.request, reproducible.source_date_epoch()
         facts = platform_files.Facts(

@@ -32,7 +32,7 @@ class _If:
 
 
 class Conditions:
-    """The conditions that the reading of a script is within."""
+    """The `if`s that are open at a place of the script, and whether a shell would carry out what stands there."""
 
     def __init__(self, words: Expansion) -> None:
         self.words = words

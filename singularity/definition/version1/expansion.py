@@ -13,7 +13,7 @@ ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expansion:
-    """What words stand for, at the place that the reading of the script has come to."""
+    """The variables and arguments of a script at one place of it, and what words become with them."""
 
     name: str  # of the definition, for messages
     arguments: tuple[str, ...]
