@@ -232,11 +232,13 @@ test-install: setup ## install this tree into TEST_PREFIX, for running pytest by
 # ---- checks ----------------------------------------------------------------------------------------------------------
 CLANG_ANALYZED = $(patsubst %,build/analyze/clang/%,$(SOURCES) $(SETUID) $(MAINS) launcher/preload/fuse2fs.c $(if $(HAS_SLURM),$(SPANK_SOURCE)))
 
-lint: setup ## ruff, mypy, gcc's and clang's analyzers, shellcheck, the number of privileged lines
+lint: setup ## ruff, mypy, dead and double Python, gcc's and clang's analyzers, shellcheck, the number of privileged lines
 	@scripts/setup-system lint
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check --quiet
 	$(VENV)/bin/mypy --strict
+	$(VENV)/bin/vulture
+	$(VENV)/bin/pylint singularity
 	@$(MAKE) -k -j$(JOBS) BUILD=build/analyze ANALYZE=yes launcher $(if $(HAS_SLURM),build/analyze/slurm/singularity.so)
 	@$(MAKE) -k -j$(JOBS) clang-analyzed
 	shellcheck .ci/run packaging/deb tests/corpus/builders.sh examples/slurm/*.sbatch $(shell grep -l "^.!/bin/bash" scripts/*)

@@ -135,7 +135,10 @@ def main() -> int:
     if "--check" not in sys.argv[1:]:
         PICTURE.write_text(drawn)
     elif not PICTURE.exists() or PICTURE.read_text() != drawn:
-        print("docs/architecture.svg is not what this tree looks like (draw it: scripts/draw_architecture.py)", file=sys.stderr)
+        print(
+            "docs/architecture.svg is not what this tree looks like (draw it: scripts/draw_architecture.py)",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -27,7 +27,6 @@ class Summary:
     size: int  # bytes of regular files, each counted once
     files: int
     owners: frozenset[tuple[int, int]]  # user and group ids
-    devices: bool  # whether there are device nodes
 
 
 def of_words(*words: object) -> str:
@@ -58,7 +57,6 @@ def by_status(top: Path, *, changes: bool) -> Summary:
     digest = hashlib.sha256()
     seen: set[tuple[int, int]] = set()
     size = files = 0
-    devices = False
     owners = set()
     for path, status in _walk(top):
         here = (status.st_dev, status.st_ino)
@@ -68,12 +66,11 @@ def by_status(top: Path, *, changes: bool) -> Summary:
             if status.st_nlink > 1:
                 seen.add(here)
         files += 1
-        devices = devices or stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)
         owners.add((status.st_uid, status.st_gid))
         last = (status.st_ctime_ns,) if changes else (status.st_uid, status.st_gid)
         fields = (status.st_mode, status.st_size if regular else 0, status.st_rdev, status.st_mtime_ns, *last)
         digest.update(b"%b\0%b\n" % (path, repr(fields).encode()))
-    return Summary(digest=digest.hexdigest(), size=size, files=files, owners=frozenset(owners), devices=devices)
+    return Summary(digest=digest.hexdigest(), size=size, files=files, owners=frozenset(owners))
 
 
 def by_content(top: Path) -> str:

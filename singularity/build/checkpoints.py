@@ -21,7 +21,7 @@ _AFTER = "{{ export -p >{0}; pwd >{0}.directory; umask >{0}.umask; }} 2>/dev/nul
 
 
 def state(part: int) -> str:
-    """The file of the image in which a part leaves what carries over; it is not there when the part was the last."""
+    """The file of the image in which a part leaves its variables for the next; missing where the script has ended."""
     return f"/.post.state-{part}"
 
 

@@ -81,8 +81,8 @@ def _bind(root: Root, bind: Bind) -> None:
 
 def mount_kernel_files(root: Root) -> None:
     """Mounts /proc, /sys and a minimal /dev, whose directories are there, in the mount namespace of this process."""
-    _mount_proc(root)
-    _mount_sys(root)
+    _mount_or_show(root, "/proc", "proc", _SAFE)
+    _mount_or_show(root, "/sys", "sysfs", _SAFE | kernel.MS_RDONLY)
     _mount_dev(root)
 
 
@@ -99,22 +99,17 @@ def _mount(root: Root, target: str, source: str, kind: str | None, flags: int, d
         os.close(fd)
 
 
-def _mount_proc(root: Root) -> None:
+def _mount_or_show(root: Root, target: str, kind: str, flags: int) -> None:
+    """Mounts a file system of the kernel, or shows the host's.
+
+    EPERM comes in a user namespace whose host hides parts of its own /proc, and for /sys where it shares the network.
+    """
     try:
-        _mount(root, "/proc", "proc", "proc", _SAFE)
-    except OSError as error:  # EPERM in a user namespace whose host hides parts of its own /proc
+        _mount(root, target, kind, kind, flags)
+    except OSError as error:
         if error.errno != errno.EPERM:
             raise
-        _mount(root, "/proc", "/proc", None, kernel.MS_BIND | kernel.MS_REC)
-
-
-def _mount_sys(root: Root) -> None:
-    try:
-        _mount(root, "/sys", "sysfs", "sysfs", _SAFE | kernel.MS_RDONLY)
-    except OSError as error:  # EPERM in a user namespace that shares the host's network
-        if error.errno != errno.EPERM:
-            raise
-        _mount(root, "/sys", "/sys", None, kernel.MS_BIND | kernel.MS_REC)
+        _mount(root, target, target, None, kernel.MS_BIND | kernel.MS_REC)
 
 
 def _mount_dev(root: Root) -> None:

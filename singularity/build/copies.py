@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from singularity import kernel
 from singularity.build.reproducible import source_date_epoch
@@ -35,6 +36,13 @@ class Source:
     root: Root
     directory: str  # what relative paths are relative to
     follow: bool  # links: their targets are copied; else, below the first level, the links themselves
+
+
+@contextmanager
+def source(stage: Path | None) -> Iterator[Source]:
+    """The host, as seen from the working directory, or the root file system of a stage."""
+    with Root(stage or "/") as root:
+        yield Source(root=root, directory="/" if stage else str(Path.cwd()), follow=stage is None)
 
 
 def copy(entry: Copy, source: Source, target: Root, name: str, *, below: str = "") -> None:
@@ -100,7 +108,7 @@ def _is_there(source: Source, path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Directory:
-    """One that the walk is in, with those around it."""
+    """A directory that the walk is in, with those above it: how links in a circle are found."""
 
     device: int
     inode: int
@@ -205,7 +213,7 @@ class _Copier:
         return status is None
 
     def finish_directory(self, found: _Found, there: str) -> None:
-        """What would be in the way, or change, while there is still something to put into it."""
+        """Sets mode, attributes and times: last, since a read-only directory takes no files and new ones change it."""
         fd = self.target.open(there, os.O_RDONLY | os.O_DIRECTORY)
         try:
             reader = self.source.root.open(found.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -349,7 +357,7 @@ def _pairs(entry: Copy, source: Source, target: Root, name: str, below: str) -> 
 
 
 def _within(path: str) -> str:
-    """An absolute path without `..`, which ends at the root."""
+    """An absolute path without `..`; above the root there is the root."""
     return os.path.normpath(f"/{path.lstrip('/')}")
 
 

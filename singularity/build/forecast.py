@@ -1,15 +1,21 @@
-"""What the next build would take from the cache, said without privilege and without touching anything."""
+"""What a build would take from the cache, and what it misses on the host, said without touching anything."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import Enum
+from itertools import takewhile
 
 from singularity import kernel, paths
-from singularity.build import agents, architecture, keys, reproducible
-from singularity.build.plan import Action, Plan, Step, is_update
+from singularity.build import agents, architecture, layers
+from singularity.build.steps import Change, Plan, Step
+from singularity.build.steps.filesystem import Bootstrap, CopyFiles, Metadata
+from singularity.build.steps.scripts import HostScript, PostScript, SetupScript
 from singularity.cache import layer_store as cache
-from singularity.errors import SingularityError
+from singularity.errors import BuildError, SingularityError, ToolError
 from singularity.namespaces import fakeroot
+
+_QUICK = frozenset({"localimage", "scratch"})  # agents
 
 
 class Fate(Enum):
@@ -22,74 +28,84 @@ class Fate(Enum):
 
 def check(plan: Plan) -> None:
     """Raises DefinitionError for a header that lacks something, or names no agent."""
-    for index, stage in enumerate(plan.definition.stages):
-        if not is_update(plan.request, plan.definition, index):
-            agents.find(stage, plan.definition.name)
+    for stage in plan.bootstrapped:
+        agents.find(stage, plan.definition.name)
+
+
+def missing(plan: Plan) -> Iterator[SingularityError]:
+    """An error for each tool, each image below a stage, and each line of `%files`, that is not there for certain.
+
+    A script on the host may still make what a later step needs; but the tool of the last step, which comes after all
+    the work, is looked for in any case. What the cache has needs no tools.
+    """
+    certain = list(takewhile(lambda step: not isinstance(step, HostScript), plan.steps))
+    for number, step in enumerate(plan.steps):
+        if number < len(certain) or step is plan.steps[-1]:
+            try:
+                step.check_tools(plan)
+            except (ToolError, BuildError) as error:
+                if fates(plan)[number] is Fate.DONE:
+                    yield error
+    for step in certain:
+        yield from step.missing_files(plan)
+
+
+def is_worth_keeping(plan: Plan) -> bool:
+    """Whether a later build could do without a step; an image is unpacked as fast as it would be kept."""
+    return any(
+        isinstance(step, PostScript | CopyFiles) or (isinstance(step, Bootstrap) and step.asked.agent not in _QUICK)
+        for step in plan.steps
+    )
 
 
 def fates(plan: Plan) -> Sequence[Fate]:
     """The fate of each step, in the plan's order."""
     request = plan.request
-    if not request.cache or not request.resume or not keys.is_worth_keeping(plan):
+    if not request.cache or not request.resume or not is_worth_keeping(plan):
         return [Fate.DONE] * len(plan.steps)
     is_user = os.geteuid() != 0
-    world = keys.World(
-        architecture=architecture.find(request.architecture).sif,
+    key = layers.empty_key(
+        architecture.find(request.architecture).sif,
         one_id=not fakeroot.has_ranges() if is_user else kernel.maps_one_id(),
         marks="user" if is_user or not kernel.is_initial_user_namespace() else "trusted",
-        epoch=reproducible.source_date_epoch(),
     )
-    chain = keys.Keys(request=request, definition=plan.definition, world=world)
-    return list(_Forecast(plan, chain).all())
+    forecast = _Forecast(plan, key)
+    return [forecast.fate(step) for step in plan.steps]
 
 
 class _Forecast:
-    def __init__(self, plan: Plan, chain: keys.Keys) -> None:
-        self.plan = plan
-        self.chain = chain
+    def __init__(self, plan: Plan, key: str) -> None:
+        self.plan = replace(plan, keys={})
+        self.empty = key
         self.directory = paths.cache_place() / "build"
+        self.stage = -1
         self.key: str | None = None  # of the stage so far
         self.parent: str | None = None  # as a layer on it names it; None when it is not in the cache
-        self.fate = Fate.DONE  # of what cannot be in the cache
-        self.known: dict[int, str | None] = {}
+        self.uncached = Fate.DONE  # what becomes of steps whose key is not known
 
-    def all(self) -> Sequence[Fate]:
-        found = []
-        stage = -1
-        for step in self.plan.steps:
-            if step.stage != stage:
-                stage = step.stage
-                self.key = self.parent = self.chain.world.key()
-                self.fate = Fate.DONE
-            found.append(self.one(step))
-        return found
-
-    def one(self, step: Step) -> Fate:
-        stages = self.plan.definition.stages
-        if step.action is Action.HOST_SCRIPT:
-            if step.script is not stages[step.stage].pre:
-                self.key, self.parent, self.fate = None, None, Fate.UNKNOWN
-            return Fate.DONE
-        if step.action is Action.METADATA:
-            self.known[step.stage] = self.key
-        if step.action in (Action.METADATA, Action.TEST, Action.PACK, Action.PLACE, Action.CONVERT):
+    def fate(self, step: Step) -> Fate:
+        if step.stage != self.stage:
+            self.stage = step.stage
+            self.key = self.parent = self.empty
+            self.uncached = Fate.DONE
+        if isinstance(step, SetupScript):
+            self.key, self.parent, self.uncached = None, None, Fate.UNKNOWN
+        if isinstance(step, Metadata):
+            self.plan.keys[step.stage] = self.key
+        if not isinstance(step, Change) or isinstance(step, SetupScript | Metadata):
             return Fate.DONE
         if self.key is None:
-            return self.fate
+            return self.uncached
         try:
-            key = self.chain.after(step, self.key, self.known)
+            key = step.key(self.key, self.plan)
         except SingularityError:
             key = None
-        is_base = self.key == self.chain.world.key() and self.chain.is_directory(step)
+        is_base = self.key == self.empty and step.base() is not None
         if key is None or is_base:
-            self.fate = Fate.UNKNOWN if self._waits(step) else Fate.DONE
+            waits = isinstance(step, CopyFiles) and step.waits(self.plan)
+            self.uncached = Fate.UNKNOWN if waits else Fate.DONE
             self.key = self.parent = key
-            return Fate.DONE if is_base else self.fate
+            return Fate.DONE if is_base else self.uncached
         self.key = key
         self.parent = cache.has(self.directory, key, self.parent) if self.parent else None
         return Fate.CACHED if self.parent else Fate.DONE
-
-    def _waits(self, step: Step) -> bool:
-        """Whether the key of a step depends on one that is only known later."""
-        names = {stage.name: index for index, stage in enumerate(self.plan.definition.stages)}
-        return any(copy.stage and self.known.get(names[copy.stage]) is None for copy in step.copies)

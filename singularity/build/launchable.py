@@ -59,7 +59,7 @@ def make(image: Image, target: Path) -> None:
 
 
 def _key(path: Path) -> str:
-    """What stands for a file without its content being read."""
+    """A digest of what stat(2) says of a file: the same as long as nobody has written to it."""
     try:
         status = path.stat()
     except OSError as error:

@@ -18,8 +18,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from singularity import digest, files, kernel
-from singularity.cache.layer_store import Layer, LayerCache
+from singularity import __version__, digest, files, kernel
+from singularity.build import reproducible
+from singularity.cache.layer_store import FORMAT, Layer, LayerCache
 from singularity.errors import BuildError, FileError
 
 _DEPTH = 120  # layers; their names must fit into one page, and some are needed for what is not kept
@@ -38,6 +39,17 @@ def enter() -> None:
 def marks() -> str:
     """Which attributes mark a layer's files; layers with others cannot be used."""
     return "trusted" if kernel.is_initial_user_namespace() else "user"
+
+
+def empty_key(architecture: str, *, one_id: bool, marks: str) -> str:
+    """The key of an empty root file system: of what all layers of a build depend on.
+
+    With `one_id` everything in the image belongs to root, since the builder has no other ids. Scripts see
+    SOURCE_DATE_EPOCH. Raises BuildError where that is nonsense.
+    """
+    epoch = reproducible.source_date_epoch()
+    world = {"architecture": architecture, "one_id": one_id, "marks": marks, "epoch": epoch}
+    return digest.of_words("layers", FORMAT, __version__, world)
 
 
 def probe(place: Path) -> str:
@@ -65,7 +77,7 @@ def probe(place: Path) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class _Upper:
-    """Where a step's changes go."""
+    """The upper directory of an overlay: where a step's changes go."""
 
     content: Path
     work: Path
@@ -73,7 +85,7 @@ class _Upper:
 
     @classmethod
     def make(cls, place: Path, below: Path | None) -> "_Upper":
-        """A fresh one in `place`, which is made; its root is as the one of the layer `below`."""
+        """An empty one in `place`, which is made; its root gets owner, mode and attributes of the root of `below`."""
         upper = cls(content=place / "content", work=place / "work")
         place.mkdir()
         upper.content.mkdir(mode=0o755)
@@ -166,7 +178,7 @@ class Stack:
         return self.scratch is not None and not self._layers and self._upper is None
 
     def can_begin_with(self, base: Path) -> bool:
-        """Whether a directory can be the lowest layer: all of it belongs to somebody here, and we write elsewhere."""
+        """Whether a directory can be the lowest layer: all owners have an id here, and nothing is written into it."""
         if self.scratch is None or self.scratch.resolve().is_relative_to(base.resolve()):
             return False
         if kernel.is_initial_user_namespace():
@@ -233,7 +245,7 @@ class Stack:
             upper.mount(lowers[:-1], self.path)
 
     def _parent(self) -> str:
-        """What the next layer is made on: a layer, or what is no layer but has a key."""
+        """What the next layer names as its parent: the id of the topmost layer, or the key where there is none."""
         return (self._layers[-1].id if self._layers else "") or self.key or ""
 
     def _mounted(self) -> _Upper:

@@ -9,8 +9,8 @@ of these, stay out of the fragments that small files share: to read one, a whole
 launcher's look-ups and reads in an image mounted by the kernel went from 1.5 ms to 0.7 ms (under strace, means of 15)
 while the median of whole launches did not move beyond the noise.
 
-Where a start was watched (see `starts`), the files that it opened come right after the shell, in the order in which it
-opened them: an interpreter's own modules, which no header of a program names.
+Where a start was watched (`startup_trace`), the files that it opened come right after the shell, in the order of their
+first time: an interpreter's own modules, which no header of a program names.
 """
 
 import math
@@ -70,11 +70,6 @@ def choose(root: Root, size: int, read_first: Sequence[str] = ()) -> Layout:
     """
     kept = tuple(_affordable(list(_groups(root, read_first)), size))
     return Layout(uncompressed=kept, alone=tuple(dict.fromkeys((*kept, *read_by_launches(root)))))
-
-
-def uncompressed(root: Root, size: int) -> list[str]:
-    """The files to be stored uncompressed, without leading `/`, of a root file system with `size` bytes of files."""
-    return list(_affordable(list(_groups(root, ())), size))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,24 +40,26 @@ def pack(
     root: Path,
     target: Path,
     *,
-    architecture: str,
+    architecture: str = "",
     arguments: Sequence[str],
     overwrite: bool,
     read_first: Sequence[str] = (),
 ) -> None:
-    """Writes the SIF file `target` from a finished root file system; whole, or not at all.
+    """Writes a SIF or squashfs file from a finished root file system; whole, or not at all.
 
-    `architecture` is SIF's word; `arguments` are further ones of mksquashfs; `read_first` are the files that a start
-    was seen to read, in order, without leading `/`. With SOURCE_DATE_EPOCH set the same root makes the same file.
-    Raises FileError and ToolError.
+    `architecture` is SIF's word, empty for a squashfs file; `arguments` are further ones of mksquashfs; `read_first`
+    are the files that a start was seen to read, in order, without leading `/`. With SOURCE_DATE_EPOCH set the same root
+    makes the same file. Raises FileError and ToolError.
     """
     size = _fit(root, target)
     with Root(root) as opened:
-        objects = objects_of(opened)
+        objects = objects_of(opened) if architecture else []
         order = layout.choose(opened, size, read_first)
     with files.replacing(target, overwrite=overwrite, mode=0o777) as new:
-        offset = sif_write.partition_offset(objects)
+        offset = sif_write.partition_offset(objects) if architecture else 0
         _make_squashfs(root, new, offset, order, arguments, target, size)
+        if not architecture:
+            return
         head = sif_write.encode_head(
             objects,
             partition_size=os.fstat(new.fd).st_size - offset,
@@ -67,17 +69,6 @@ def pack(
             time=new_time(),
         )
         write_at(new.fd, head, 0)
-
-
-def pack_squashfs(
-    root: Path, target: Path, *, arguments: Sequence[str], overwrite: bool, read_first: Sequence[str] = ()
-) -> None:
-    """Writes the squashfs file `target`; the rest is as for `pack`."""
-    size = _fit(root, target)
-    with Root(root) as opened:
-        order = layout.choose(opened, size, read_first)
-    with files.replacing(target, overwrite=overwrite, mode=0o777) as new:
-        _make_squashfs(root, new, 0, order, arguments, target, size)
 
 
 def new_id() -> UUID:
@@ -134,7 +125,7 @@ def check_arguments(arguments: Sequence[str], temporary: Path) -> None:
 
 
 def _known(reason: str, purpose: str) -> str:
-    """What can be had in place of a compressor that cannot."""
+    """A hint with the compressors that mksquashfs has, where it complains about one."""
     if not reason.startswith("Compressor"):
         return ""
     return f"known are {', '.join(sorted(squashfs.compressors(purpose=purpose)))}"

@@ -83,7 +83,7 @@ def begin(bases: Iterable[Path], temporary: Path) -> int:
 
 
 def _created(path: Path, temporary: Path) -> int:
-    """When an image was made, in seconds since 1970; 0 where it does not say, or is none that says anything."""
+    """When an image was made, in seconds since 1970; 0 where it does not say, or cannot be read."""
     try:
         image = identify(path)
         if image.format.is_archive:

@@ -43,7 +43,6 @@ class BuildRequest:
     mksquashfs_arguments: tuple[str, ...] = ()
     arguments: Mapping[str, str] = field(default_factory=dict)  # values of templates
     unused_arguments_allowed: bool = False
-    fakeroot: bool = False
     cache: bool = True  # layers and downloads are kept
     resume: bool = True  # layers of earlier builds are used; else they are replaced
     onto: Path | None = None  # a container whose content the build begins with: a directory or an image file

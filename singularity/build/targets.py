@@ -18,28 +18,25 @@ logger = logging.getLogger(__name__)
 def write(root: Path, request: BuildRequest, architecture: Architecture, *, read_first: Sequence[str] = ()) -> None:
     """Writes `request.target`, whole or not at all; a directory is none of its formats.
 
-    `read_first` are the files that a start was seen to open (`starts`). Raises FileError, ToolError and BuildError.
+    `read_first` are the files that a start opened (`startup_trace`). Raises FileError, ToolError and BuildError.
     """
     if request.fix_permissions:
         fix_permissions(root)
-    arguments, overwrite = request.mksquashfs_arguments, request.overwrite
     match request.format:
-        case Target.SIF:
+        case Target.SIF | Target.SQUASHFS:
             pack.pack(
                 root,
                 request.target,
-                architecture=architecture.sif,
-                arguments=arguments,
-                overwrite=overwrite,
+                architecture=architecture.sif if request.format is Target.SIF else "",
+                arguments=request.mksquashfs_arguments,
+                overwrite=request.overwrite,
                 read_first=read_first,
             )
-        case Target.SQUASHFS:
-            pack.pack_squashfs(root, request.target, arguments=arguments, overwrite=overwrite, read_first=read_first)
         case Target.EXT3 | Target.TAR:
             from singularity.image import directory
 
             with (
-                files.replacing(request.target, overwrite=overwrite, mode=0o777) as new,
+                files.replacing(request.target, overwrite=request.overwrite, mode=0o777) as new,
                 writers.counted(directory.read(root), "writing") as tree,
             ):
                 if request.format is Target.TAR:

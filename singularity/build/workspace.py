@@ -20,7 +20,6 @@ class Workspace:
     """Directories of one build, all of them private."""
 
     directory: Path
-    final_root: Path  # of the last stage; the others are in `directory`
     architecture: Architecture
     cache: bool  # whether downloads are kept
     fetch: Fetch = field(default_factory=Fetch)  # how images are fetched

@@ -15,7 +15,7 @@ _IN_PLACE = ("--mpi", "--fabric")  # of what the image has itself: where the hos
 def judge(launch: Launch) -> Iterator[Finding]:
     """A refusal, each mount that is left out, and each warning."""
     if launch.refusal:
-        yield _finding(Subject.LAUNCH, "launch", "refused", "a container", Verdict.FAILS, launch.refusal)
+        yield Subject.LAUNCH.finding("launch", "refused", "a container", Verdict.FAILS, launch.refusal)
         return
     shown = [each for each in launch.steps if each.kind == "bind" and not each.skipped]
     left_out: dict[str, list[Step]] = {}
@@ -26,24 +26,19 @@ def judge(launch: Launch) -> Iterator[Finding]:
             yield _skipped(each)
     for reason, steps in left_out.items():  # one choice, as a rule: the first has its reason, the others go with it
         found, needed = f"{len(steps)} left out ({reason})", "those that fit"
-        yield _finding(Subject.BINDS, "libraries of the host", found, needed, Verdict.OK, steps[0].skipped)
+        yield Subject.BINDS.finding("libraries of the host", found, needed, Verdict.OK, steps[0].skipped)
     told = " ".join(each.source for each in launch.steps if each.skipped)
     for warning in launch.warnings:
         if not any(word in told for word in warning.split() if word.startswith("/")):
-            yield _finding(Subject.LAUNCH, "launch", "a warning", "none", Verdict.WARNING, warning)
+            yield Subject.LAUNCH.finding("launch", "a warning", "none", Verdict.WARNING, warning)
     asked = [each for each in shown if each.reason.startswith(_ASKED)]
     found = f"{len(shown)}, {len(asked)} of them asked for" if asked else f"{len(shown)}"
-    yield _finding(Subject.BINDS, "bind points", found, f"{len(shown)}", Verdict.OK, "")
+    yield Subject.BINDS.finding("bind points", found, f"{len(shown)}", Verdict.OK)
 
 
 def _skipped(step: Step) -> Finding:
     asked = step.reason.startswith(_ASKED)
     advice = f"{step.skipped}: make {step.target} in the image, or bind elsewhere" if asked else step.skipped
     verdict = Verdict.FAILS if asked else Verdict.WARNING
-    return _finding(
-        Subject.BINDS, step.target or step.source, f"left out ({step.reason})", f"from {step.source}", verdict, advice
-    )
-
-
-def _finding(subject: Subject, what: str, found: str, needed: str, verdict: Verdict, advice: str) -> Finding:
-    return Finding(subject=subject, what=what, found=found, needed=needed, verdict=verdict, advice=advice)
+    found, needed = f"left out ({step.reason})", f"from {step.source}"
+    return Subject.BINDS.finding(step.target or step.source, found, needed, verdict, advice)

@@ -19,14 +19,10 @@ def judge(closure: Closure, host: Host) -> Iterator[Finding]:
     if not needed or not host.isa:
         return
     lacks = host.isa < needed
-    yield Finding(
-        subject=Subject.CPU,
-        what="processor",
-        found=_name(host.isa),
-        needed=f"{_name(needed)}, by {wanted.name}",
-        verdict=Verdict.FAILS if lacks else Verdict.OK,
-        advice=f"run on nodes with {_name(needed)}, or build for {_name(host.isa)} (-march)" if lacks else "",
-    )
+    here, there = _name(host.isa), _name(needed)
+    advice = f"run on nodes with {there}, or build for {here} (-march)" if lacks else ""
+    verdict = Verdict.FAILS if lacks else Verdict.OK
+    yield Subject.CPU.finding("processor", here, f"{there}, by {wanted.name}", verdict, advice)
 
 
 def _name(number: int) -> str:

@@ -10,6 +10,7 @@ from singularity.check.versions import version
 from singularity.check.view import View
 from singularity.errors import ImageError
 
+_finding = Subject.FABRIC.finding
 OLDEST_ABI, NEWEST_ABI = 3, 6
 """What libibverbs speaks: IB_USER_VERBS_MIN_ABI_VERSION and IB_USER_VERBS_MAX_ABI_VERSION of rdma-core."""
 
@@ -101,7 +102,3 @@ def _provider(device: str, view: View, loader: Loader, private: str, host: Host)
         advice = "libibverbs and its drivers are of different builds: take both from one place"
         return _finding(device, f"lib{wanted}-rdmav{drivers[wanted]}", f"rdmav{private}", Verdict.FAILS, advice)
     return _finding(device, f"lib{wanted}-rdmav{drivers[wanted]}", f"lib{wanted}", Verdict.OK)
-
-
-def _finding(what: str, found: str, needed: str, verdict: Verdict, advice: str = "") -> Finding:
-    return Finding(subject=Subject.FABRIC, what=what, found=found, needed=needed, verdict=verdict, advice=advice)

@@ -26,6 +26,10 @@ class Subject(Enum):
     GPU = "gpu"
     FABRIC = "fabric"
 
+    def finding(self, what: str, found: str, needed: str, verdict: Verdict, advice: str = "") -> "Finding":
+        """What was found about it."""
+        return Finding(subject=self, what=what, found=found, needed=needed, verdict=verdict, advice=advice)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:

@@ -17,6 +17,7 @@ from singularity.check.versions import Version, shown, version
 from singularity.check.view import Place, View
 from singularity.errors import ImageError
 
+_finding = Subject.GPU.finding
 DRIVERS: Mapping[Version, Version] = {  # CUDA release: driver that it comes with, for Linux
     (7, 0): (346, 46),
     (7, 5): (352, 31),
@@ -193,7 +194,3 @@ def _host_libraries(view: View, loader: Loader, launch: Launch) -> Iterator[Find
             yield _finding(name, "left out", "the driver's", Verdict.FAILS, advice)
     if count:
         yield _finding("host libraries", f"{count}", "versions of symbols that the image has", Verdict.OK)
-
-
-def _finding(what: str, found: str, needed: str, verdict: Verdict, advice: str = "") -> Finding:
-    return Finding(subject=Subject.GPU, what=what, found=found, needed=needed, verdict=verdict, advice=advice)

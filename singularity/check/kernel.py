@@ -14,11 +14,6 @@ def judge(closure: Closure, host: Host) -> Iterator[Finding]:
     if not wanted.elf.kernel:
         return
     old = host.kernel < wanted.elf.kernel
-    yield Finding(
-        subject=Subject.KERNEL,
-        what="Linux",
-        found=host.release,
-        needed=f"{shown(wanted.elf.kernel)}, by {wanted.name}",
-        verdict=Verdict.FAILS if old else Verdict.OK,
-        advice="run on a host with a newer kernel, or take an image of an older distribution" if old else "",
-    )
+    needed = f"{shown(wanted.elf.kernel)}, by {wanted.name}"
+    advice = "run on a host with a newer kernel, or take an image of an older distribution" if old else ""
+    yield Subject.KERNEL.finding("Linux", host.release, needed, Verdict.FAILS if old else Verdict.OK, advice)

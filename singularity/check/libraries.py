@@ -7,6 +7,7 @@ from singularity.check.environment import Environment
 from singularity.check.finding import Finding, Subject, Verdict
 from singularity.check.loader import Closure, Loader, Missing, Unresolved
 
+_finding = Subject.LIBRARIES.finding
 _LIMIT = 40  # findings of one kind
 _OF_HOSTS = (  # what images leave to the host
     (
@@ -79,7 +80,3 @@ def _newest(each: Unresolved) -> str:
 
 def _fails(what: str, found: str, needed: str, advice: str) -> Finding:
     return _finding(what, found, needed, Verdict.FAILS, advice)
-
-
-def _finding(what: str, found: str, needed: str, verdict: Verdict, advice: str = "") -> Finding:
-    return Finding(subject=Subject.LIBRARIES, what=what, found=found, needed=needed, verdict=verdict, advice=advice)

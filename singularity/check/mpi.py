@@ -23,9 +23,9 @@ from singularity.check.versions import Version, shown, version
 from singularity.check.view import Place, View
 from singularity.errors import ImageError
 
+_finding = Subject.MPI.finding
 LIBRARY = re.compile(r"lib(?:mpi(?:ch|_abi|_cray|_gnu_\d+|_intel)?|pmpi)\.so\.\d+")
 _PMIX = re.compile(r"libpmix\.so\.\d+")
-_PMI = re.compile(r"libpmi[2x]?\.so\.\d+")
 _PMIX_VERSION = re.compile(rb"(?:OpenPMIx|PMIx) v?(\d+\.\d+\.\d+)")
 _PMIX_LIMIT = 16 << 20  # bytes of the library that are looked through
 _OPEN_MPI = {1: "1.5 to 1.8", 12: "1.10", 20: "2", 40: "3, 4 or 5"}  # versions by the number of libmpi.so
@@ -57,7 +57,6 @@ class Mpi:
     library: str  # its name, such as libmpi.so.40
     version: Version = ()
     pmix: Version = ()
-    pmi: tuple[str, ...] = ()  # libraries of other PMIs that it is linked with
     host: bool = False  # mounted from the host
 
     @property
@@ -107,8 +106,7 @@ def _identify(view: View, loader: Loader, name: str, place: Place, known: Mappin
         family = Family.MPICH if _number(name) in (10, 12) or known_symbols else Family.UNKNOWN
     if any(_PMIX.fullmatch(each) for each in needed):
         pmix = _pmix(view, {**known, **{each: loaded.place for each, loaded in closure.by_name.items()}})
-    pmi = tuple(sorted(each for each in needed if _PMI.fullmatch(each)))
-    return Mpi(family=family, library=name, version=number, pmix=pmix, pmi=pmi, host=bool(place.host))
+    return Mpi(family=family, library=name, version=number, pmix=pmix, host=bool(place.host))
 
 
 def _pmix(view: View, libraries: Mapping[str, Place]) -> Version:
@@ -215,7 +213,3 @@ def replacement(found: tuple[Mpi, ...], host: Mapping[str, str]) -> Iterator[Fin
         )
         if same:
             yield _finding(f"ABI of {each.library}", same, each.library, Verdict.OK, "the host's could take its place")
-
-
-def _finding(what: str, found: str, needed: str, verdict: Verdict, advice: str) -> Finding:
-    return Finding(subject=Subject.MPI, what=what, found=found, needed=needed, verdict=verdict, advice=advice)

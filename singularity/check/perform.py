@@ -57,15 +57,9 @@ class _Check:
             try:
                 closures.append(self.loader.load(place))
             except ImageError as error:
-                what = str(error)
-                yield Finding(
-                    subject=Subject.PROGRAM,
-                    what=place.path,
-                    found=what.removeprefix(f"{place.path}: "),
-                    needed="a program",
-                    verdict=Verdict.FAILS,
-                    advice="the file is damaged: build or fetch the image anew",
-                )
+                what = str(error).removeprefix(f"{place.path}: ")
+                advice = "the file is damaged: build or fetch the image anew"
+                yield Subject.PROGRAM.finding(place.path, what, "a program", Verdict.FAILS, advice)
         for closure in closures:
             if self._wants(Subject.LIBRARIES):
                 yield from libraries.judge(closure, self.loader, self.environment)
@@ -81,14 +75,9 @@ class _Check:
     def _architecture(self) -> Iterator[Finding]:
         said = self.request.image.architecture
         if said and not self.host.runs(said):
-            yield Finding(
-                subject=Subject.PROGRAM,
-                what="architecture of the SIF file",
-                found=said,
-                needed=self.host.machine,
-                verdict=Verdict.FAILS,
-                advice=f"get an image for {self.host.machine}",
-            )
+            machine = self.host.machine
+            advice = f"get an image for {machine}"
+            yield Subject.PROGRAM.finding("architecture of the SIF file", said, machine, Verdict.FAILS, advice)
 
     def _devices(self, closure: Closure | None) -> Iterator[Finding]:
         chosen, options = self.request.chosen, self.request.options
@@ -104,7 +93,7 @@ class _Check:
     def _mpi(self, closure: Closure | None, *, linked: bool) -> Iterator[Finding]:
         found = mpi.inside(self.view, self.loader, closure, self.host.machine)
         if not found:
-            yield Finding(subject=Subject.MPI, what="MPI", found="none in the image", needed="none", verdict=Verdict.OK)
+            yield Subject.MPI.finding("MPI", "none in the image", "none", Verdict.OK)
             return
         yield from mpi.judge(found, launchers.find(self.host), linked=linked)
         yield from mpi.replacement(found, _host_libraries(self.host))

@@ -12,6 +12,7 @@ from singularity.check.view import Place, View
 from singularity.image import elf, metadata
 from singularity.image.tree import Kind
 
+_finding = Subject.PROGRAM.finding
 _HEAD = 256  # bytes that the kernel looks at
 _DEPTH = 5  # of interpreters: the kernel's limit
 _RUNSCRIPT = f"{metadata.DIRECTORY}/runscript"
@@ -28,10 +29,6 @@ class Found:
     def wrong(self, what: str, found: str, needed: str, advice: str) -> None:
         """Notes a failure."""
         self.findings.append(_finding(what, found, needed, Verdict.FAILS, advice))
-
-
-def _finding(what: str, found: str, needed: str, verdict: Verdict, advice: str = "") -> Finding:
-    return Finding(subject=Subject.PROGRAM, what=what, found=found, needed=needed, verdict=verdict, advice=advice)
 
 
 def find(view: View, environment: Environment, host: Host, words: Sequence[str], directory: str) -> Found:

@@ -4,6 +4,7 @@ import json
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 from singularity.check.finding import Finding, Verdict, fails
 from singularity.console import escape
@@ -21,15 +22,7 @@ def document(image: str, words: Sequence[str], findings: Sequence[Finding]) -> s
         "program": list(words),
         "fails": fails(findings),
         "findings": [
-            {
-                "subject": each.subject.value,
-                "what": each.what,
-                "found": each.found,
-                "needed": each.needed,
-                "verdict": each.verdict.value,
-                "advice": each.advice,
-            }
-            for each in findings
+            {**asdict(each), "subject": each.subject.value, "verdict": each.verdict.value} for each in findings
         ],
     }
     return json.dumps(found, indent=2) + "\n"

@@ -4,35 +4,14 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from singularity.cli.command import option
+from singularity.cli.command import shared_option
 from singularity.registry.access import from_environment
 
 _GROUP = "Registries"
 
-no_https_option = option(
-    "--no-https",
-    "--nohttps",
-    "no_https",
-    is_flag=True,
-    variables="NOHTTPS NO_HTTPS",
-    group=_GROUP,
-    help="The registry or library that is named speaks plain http",
-)
-authfile_option = option(
-    "--authfile",
-    default="",
-    metavar="FILE",
-    variables="AUTH_FILE AUTHFILE",
-    group=_GROUP,
-    help="Credentials for registries, in place of the usual files",
-)
-login_option = option(
-    "--docker-login",
-    is_flag=True,
-    variables="DOCKER_LOGIN",
-    group=_GROUP,
-    help="Ask for the name and the password of the registry",
-)
+no_https_option = shared_option("no_https", _GROUP)
+authfile_option = shared_option("authfile", _GROUP)
+login_option = shared_option("docker_login", _GROUP)
 
 
 def access_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,7 +3,6 @@
 import logging
 import os
 import stat
-import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,13 @@ from pathlib import Path
 import click
 
 from singularity import files, paths
-from singularity.build.plan import Action, Step, plan
+from singularity.build.plan import plan
 from singularity.build.request import BuildRequest, Target
+from singularity.build.steps import Step
+from singularity.build.steps.filesystem import Begin, Bootstrap
+from singularity.build.steps.scripts import HostScript
 from singularity.cli.command import Verb, option
+from singularity.cli.create import say
 from singularity.definition import source
 from singularity.definition.model import Definition
 from singularity.edit import change
@@ -57,11 +60,11 @@ logger = logging.getLogger(__name__)
 @click.argument("arguments", nargs=-1, metavar="ARGUMENT")
 def command(image: Path, definition: str | None, arguments: tuple[str, ...], *, force: bool) -> None:
     """Bootstraps."""
-    _say("Bootstrap initialization")
+    say("Bootstrap initialization")
     if definition is None:
         _update(image)
         return
-    _say("Checking bootstrap definition")
+    say("Checking bootstrap definition")
     read = source.read(definition, {}, unused_allowed=True, header_optional=True, positional=arguments)
     for warning in read.warnings:
         logger.warning("%s", warning)
@@ -74,16 +77,16 @@ def command(image: Path, definition: str | None, arguments: tuple[str, ...], *, 
 
 
 def _update(image: Path) -> None:
-    _say("No bootstrap definition passed, updating container")
+    say("No bootstrap definition passed, updating container")
     with opened(image, writable=True, missing="singularity create makes one") as found:
         change.check_writable(found)
         if not change.state(found).has_shell:
             what = f"{image}: no /bin/sh in it: no container yet"
             raise BuildError(what, hint="name a definition file, or import an archive")
-        _say("Executing Prebootstrap module")
-        _say("Executing Postbootstrap module")
+        say("Executing Prebootstrap module")
+        say("Executing Postbootstrap module")
         change.restore(found, paths.temporary())
-    _say("Done.")
+    say("Done.")
 
 
 def _build(
@@ -114,11 +117,11 @@ def _build(
     files.refuse_target(target, overwrite=request.overwrite, directory=not is_file)  # as who calls
     if os.geteuid() != 0:
         fakeroot.become_root()
-    _say("Executing Prebootstrap module")
+    say("Executing Prebootstrap module")
     perform.perform(made, on_step=_Progress(len(definition.stages) - 1, "" if skipped else stage.agent).tell)
     if found and is_file:
         _keep_owner(found, target)
-    _say("Done.")
+    say("Done.")
 
 
 def _keep_owner(before: Opened, target: Path) -> None:
@@ -139,22 +142,11 @@ class _Progress:
     post: bool = False
 
     def tell(self, step: Step) -> None:
-        if (
-            step.stage != self.last
-            or (step.action is Action.HOST_SCRIPT and not self.core)
-            or step.action is Action.BEGIN
-        ):
+        if step.stage != self.last or isinstance(step, Begin) or (isinstance(step, HostScript) and not self.core):
             return
         if not self.core:
             self.core = True
-            _say(f"Executing Bootstrap '{self.agent}' module" if self.agent else "Not bootstrapping the core container")
-        if not self.post and step.action is not Action.BOOTSTRAP:
+            say(f"Executing Bootstrap '{self.agent}' module" if self.agent else "Not bootstrapping the core container")
+        if not self.post and not isinstance(step, Bootstrap):
             self.post = True
-            _say("Executing Postbootstrap module")
-
-
-def _say(text: str) -> None:
-    """A line of progress, on standard output, where version 2 has it."""
-    if logger.isEnabledFor(logging.INFO):
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+            say("Executing Postbootstrap module")

@@ -66,8 +66,8 @@ _accepted = partial(option, hidden=True, expose_value=False)
 @option(
     "-f",
     "--fakeroot",
-    "fake",
     is_flag=True,
+    expose_value=False,
     variables="FAKEROOT",
     help="Build in a user namespace; what ordinary users do anyway",
     group="Options",
@@ -171,4 +171,4 @@ def command(target: Path, source_: str, **options: Any) -> None:
     """Builds the image."""
     from singularity.cli import building
 
-    building.build(target, source_, options)
+    building.build(target, source_, building.Options(**options))

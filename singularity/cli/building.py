@@ -6,22 +6,23 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import click
 
-from singularity import files, paths, uri
-from singularity.build import binds, forecast, inputs, perform
+from singularity import files, uri
+from singularity.build import binds, forecast, perform
 from singularity.build.forecast import Fate
-from singularity.build.plan import Action, Plan, Step, plan
+from singularity.build.plan import plan
 from singularity.build.request import SECTIONS, Bind, BuildRequest, Target
+from singularity.build.steps import Plan, Step
+from singularity.build.steps.target import Convert
 from singularity.definition import source, template
 from singularity.errors import BuildError, DefinitionError, UsageError
 from singularity.namespaces import fakeroot
-from singularity.sources import fetch as fetches
+from singularity.sources.fetch import Fetch
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +35,43 @@ _SUFFIXES = {
 _ARGUMENT_END = re.compile(r",(?=\w+=)")
 
 
-def build(target: Path, source_: str, options: Mapping[str, Any]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the options of the command say, under the names that they have there."""
+
+    force: bool
+    dry_run: str  # empty: it is none
+    architecture: str
+    sandbox: bool
+    update: bool
+    wanted: str | None  # --format
+    writable: bool
+    size: int | None
+    compression: str
+    arguments: str  # --mksquashfs-args
+    reproducible: bool
+    fix: bool  # --fix-perms
+    section: tuple[str, ...]
+    notest: bool
+    build_arg: tuple[str, ...]
+    build_arg_file: Path | None
+    unused: bool  # --warn-unused-build-args
+    bind: tuple[str, ...]
+    mount: tuple[str, ...]
+    nv: bool
+    rocm: bool
+    writable_tmpfs: bool
+    no_cache: bool
+    no_cleanup: bool
+    encrypt: bool
+    nvccli: bool
+    fetch: Fetch
+
+
+def build(target: Path, source_: str, options: Options) -> None:
     """Builds the image, or prints how it would be built. Raises SingularityError."""
-    if options["dry_run"] not in ("", "text", "json"):
-        raise UsageError(f'--dry-run={options["dry_run"]}: "text" or "json"')
+    if options.dry_run not in ("", "text", "json"):
+        raise UsageError(f'--dry-run={options.dry_run}: "text" or "json"')
     request = _request(target, source_, options)
     named = uri.parse(source_)
     if named is None or not named.transport.is_web:
@@ -50,10 +84,10 @@ def build(target: Path, source_: str, options: Mapping[str, Any]) -> None:
         _build(target, replace(request, source=str(image_store.named(found, named.file_name))), options)
 
 
-def _build(target: Path, request: BuildRequest, options: Mapping[str, Any]) -> None:
-    dry_run, source_ = options["dry_run"], request.source
+def _build(target: Path, request: BuildRequest, options: Options) -> None:
+    dry_run, source_ = options.dry_run, request.source
     if target.is_dir():
-        _refuse_directory(target, source_, update=options["update"])
+        _refuse_directory(target, source_, update=options.update)
     else:
         hint = f"TARGET comes first: singularity build {source_} {target}" if source_ else "name another file"
         source.refuse_target(target, hint=hint)
@@ -65,7 +99,7 @@ def _build(target: Path, request: BuildRequest, options: Mapping[str, Any]) -> N
         logger.warning("%s", warning)
     if dry_run:
         forecast.check(made)
-        for missing in inputs.missing(made):
+        for missing in forecast.missing(made):
             logger.warning("%s", missing)
         _print(made, as_json=dry_run == "json")
         return
@@ -75,7 +109,7 @@ def _build(target: Path, request: BuildRequest, options: Mapping[str, Any]) -> N
         try:
             fakeroot.become_root()
         except BuildError:
-            if made.steps[0].action is not Action.CONVERT:  # which needs no root file system on disk
+            if not isinstance(made.steps[0], Convert):  # which needs no root file system on disk
                 raise
     perform.perform(replace(made, request=replace(request, overwrite=may_replace)))
 
@@ -91,55 +125,55 @@ def _refuse_directory(target: Path, source_: str, *, update: bool) -> None:
             raise UsageError(f"{target}: {what} is or lies in it", hint="name another directory")
 
 
-def _request(target: Path, source_: str, options: Mapping[str, Any]) -> BuildRequest:
+def _request(target: Path, source_: str, options: Options) -> BuildRequest:
     """The request that the options make. Raises UsageError for those that contradict each other."""
-    for name, hint in (("encrypt", "encrypted images are not supported"), ("nvccli", "--nv needs no such program")):
-        if options[name]:
-            raise UsageError(f"--{name}: {hint}")
+    if options.encrypt:
+        raise UsageError("--encrypt: encrypted images are not supported")
+    if options.nvccli:
+        raise UsageError("--nvccli: --nv needs no such program")
     format_ = _format(target, options)
-    if options["size"] and format_ is not Target.EXT3:
+    if options.size and format_ is not Target.EXT3:
         raise UsageError("--size: only ext3 images have one", hint="--format ext3")
-    words = _words(options["arguments"])
-    if options["compression"]:
-        words = ["-comp", options["compression"], *words]
+    words = _words(options.arguments)
+    if options.compression:
+        words = ["-comp", options.compression, *words]
     if words and format_ not in (Target.SIF, Target.SQUASHFS):
         raise UsageError("--compression and --mksquashfs-args are for SIF and squashfs files")
     return BuildRequest(
         target=target,
         source=source_,
         format=format_,
-        size=options["size"],
-        overwrite=options["force"] or options["update"],
-        sections=_chosen(options["section"], notest=options["notest"]),
-        keep=options["no_cleanup"],
+        size=options.size,
+        overwrite=options.force or options.update,
+        sections=_chosen(options.section, notest=options.notest),
+        keep=options.no_cleanup,
         mksquashfs_arguments=tuple(words),
-        arguments=_arguments(options["build_arg"], options["build_arg_file"]),
-        unused_arguments_allowed=options["unused"],
-        fakeroot=options["fake"],
-        cache=not options["disable_cache"],
-        resume=not options["no_cache"],
-        onto=target if options["update"] else None,
-        update=options["update"],
-        binds=tuple(_binds(options["bind"], options["mount"])),
-        nv=options["nv"],
-        rocm=options["rocm"],
-        writable_tmpfs=options["writable_tmpfs"],
-        reproducible=options["reproducible"],
-        architecture=options["architecture"],
-        fetch=fetches.from_options({**options, "arch": options["architecture"]}),
-        fix_permissions=options["fix"],
-        temporary=paths.temporary(options["tmpdir"]),
+        arguments=_arguments(options.build_arg, options.build_arg_file),
+        unused_arguments_allowed=options.unused,
+        cache=options.fetch.cache,
+        resume=not options.no_cache,
+        onto=target if options.update else None,
+        update=options.update,
+        binds=tuple(_binds(options.bind, options.mount)),
+        nv=options.nv,
+        rocm=options.rocm,
+        writable_tmpfs=options.writable_tmpfs,
+        reproducible=options.reproducible,
+        architecture=options.architecture,
+        fetch=options.fetch,
+        fix_permissions=options.fix,
+        temporary=options.fetch.scratch,
     )
 
 
-def _format(target: Path, options: Mapping[str, Any]) -> Target:
+def _format(target: Path, options: Options) -> Target:
     """What the target becomes. Raises UsageError when two options say different things."""
-    said = {Target(options["wanted"])} if options["wanted"] else set()
-    said |= {Target.SANDBOX} if options["sandbox"] or options["update"] else set()
-    said |= {Target.EXT3} if options["writable"] else set()
+    said = {Target(options.wanted)} if options.wanted else set()
+    said |= {Target.SANDBOX} if options.sandbox or options.update else set()
+    said |= {Target.EXT3} if options.writable else set()
     if len(said) > 1:
         raise UsageError(f"TARGET cannot be {' and '.join(sorted(each.value for each in said))} at once")
-    if options["update"] and not target.is_dir():
+    if options.update and not target.is_dir():
         raise UsageError(f"--update: {target} is no directory", hint="it goes on with a sandbox that is there")
     for format_, suffixes in _SUFFIXES.items():
         if not said and target.name.lower().endswith(suffixes):
@@ -222,27 +256,17 @@ def _print(made: Plan, *, as_json: bool) -> None:
             stage = step.stage
             click.echo(f"Stage {stage + 1}: {made.definition.stages[stage].name}".rstrip(": "))
         note = "" if fate is Fate.DONE else f"; {fate.value}"
-        click.echo(f"{number:2}. {step.action.value} {step.what}".rstrip() + f"  ({step.reason}{note})")
-        for copy in step.copies:
-            click.echo(f"      {copy.source}" + (f" -> {copy.target}" if copy.target else ""))
+        click.echo(f"{number:2}. {step}  ({step.reason}{note})")
+        for line in step.lines():
+            click.echo(f"      {line}")
 
 
-_Described = dict[str, object]
-
-
-def _described(step: Step, fate: Fate) -> _Described:
-    found: _Described = {
+def _described(step: Step, fate: Fate) -> dict[str, object]:
+    return {
         "stage": step.stage + 1,
-        "do": step.action.name.lower(),
+        "do": step.name,
         "what": step.what,
         "reason": step.reason,
         "cache": {Fate.CACHED: True, Fate.DONE: False, Fate.UNKNOWN: None}[fate],
+        **step.values(),
     }
-    if step.script:
-        found["script"] = step.script.body
-        found["arguments"] = list(step.script.arguments)
-    if step.copies:
-        found["copies"] = [
-            {"source": copy.source, "target": copy.target or copy.source, "stage": copy.stage} for copy in step.copies
-        ]
-    return found

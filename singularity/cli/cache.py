@@ -6,7 +6,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +18,9 @@ from singularity.cli.fetching import platform as platform_options
 from singularity.cli.page import Page
 from singularity.console import escape
 from singularity.errors import UsageError
+
+if TYPE_CHECKING:
+    from singularity.sources.fetch import Fetch
 
 logger = logging.getLogger(__name__)
 
@@ -146,14 +149,12 @@ def clean(types: tuple[str, ...], *, days: int | None, dry_run: bool, force: boo
 @fetching_options
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.argument("uris", metavar="URI", nargs=-1, required=True)
-def seed(directory: Path, uris: tuple[str, ...], **options: Any) -> None:
+def seed(directory: Path, uris: tuple[str, ...], *, fetch: "Fetch") -> None:
     """Fetches images."""
     from singularity import uri
     from singularity.cache import places as caches
     from singularity.pull import images
-    from singularity.sources import fetch
 
-    wanted = fetch.from_options(options)
     named = [(text, uri.parse(text)) for text in uris]
     unknown = [text for text, each in named if each is None]
     if unknown:
@@ -161,7 +162,7 @@ def seed(directory: Path, uris: tuple[str, ...], **options: Any) -> None:
     places = caches.Caches(own=caches.public(directory), public=True)
     for _, each in named:
         if each is not None:
-            with images.available(each, wanted, places) as path:
+            with images.available(each, fetch, places) as path:
                 logger.info("%s is in %s", each, path.parent)
 
 

@@ -11,7 +11,7 @@ import click
 from singularity import paths
 from singularity.check.finding import Finding, Subject, fails
 from singularity.cli.command import Verb, option
-from singularity.cli.options_table import Entry, entries
+from singularity.cli.options_table import entries, takes_next
 from singularity.errors import UsageError
 
 _OPTIONS = "launch_options"  # key of the context
@@ -59,18 +59,9 @@ def _sorted(args: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
             ours.append(word)
             continue
         launch.append(word)
-        launch += _value(word, by_name, words)
+        if takes_next(word, by_name):
+            launch.append(next(words, ""))
     return ours, launch, []
-
-
-def _value(word: str, by_name: dict[str, Entry], words: Iterator[str]) -> list[str]:
-    """The next word, when it is the value of an option word: of `--bind`, `-B`, `-ceB`; not of `--bind=x`, `-Bx`."""
-    names = [word] if word.startswith("--") else [f"-{letter}" for letter in word[1:]]
-    for number, name in enumerate(names, 1):
-        entry = by_name.get(name)
-        if entry is not None and entry.kind.takes_word:
-            return [next(words, "")] if number == len(names) else []
-    return []
 
 
 _subject = partial(option, is_flag=True, group="What is checked")

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+from singularity.cli.options_table import entries
 from singularity.cli.page import Option, Page, text
 from singularity.cli.verbs import VERBS
 from singularity.errors import UsageError
@@ -33,7 +34,7 @@ class OneDash(click.Option):
     """An option whose long name is also taken with one dash: `-size`."""
 
 
-class Explained(click.Command):
+class Verb(click.Command):
     """A command whose help is a page."""
 
     def __init__(
@@ -77,10 +78,6 @@ class Explained(click.Command):
         return " ".join(["singularity", path, *options, *words])
 
 
-class Verb(Explained):
-    """A verb that does one thing."""
-
-
 class Commands(click.Group):
     """A verb that has commands of its own, which its page lists; alone it prints that page, as the program does."""
 
@@ -113,7 +110,7 @@ class Commands(click.Group):
 
     def below(self, name: str, **more: tuple[str, ...]) -> Callable[[Callable[..., None]], click.Command]:
         """Makes a function the command `name`, which the page says in short."""
-        return self.command(cls=Explained, name=name, short_help=self._known()[name], **more)
+        return self.command(cls=Verb, name=name, short_help=self._known()[name], **more)
 
     def _known(self) -> dict[str, str]:
         return dict(each for _, group in self._page.verbs for each in group)
@@ -184,3 +181,11 @@ def option(*names: str, variables: str = "", **more: Any) -> Callable[[_Decorate
     if "group" in more:
         more.setdefault("cls", Grouped)
     return click.option(*names, **more)
+
+
+def shared_option(identifier: str, group: str) -> Callable[[_Decorated], _Decorated]:
+    """An option that launches have as well, as their table has it."""
+    (entry,) = (each for each in entries("exec") if each.identifier == identifier)
+    kind: dict[str, Any] = {"default": "", "metavar": entry.metavar} if entry.kind.takes_word else {"is_flag": True}
+    names = (entry.names[0].replace("-", "_"), *entry.spellings)
+    return option(*names, variables=" ".join(entry.variables), group=group, help=entry.help, **kind)

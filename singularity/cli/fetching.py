@@ -1,87 +1,42 @@
 """The options of commands that fetch images."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import functools
+from collections.abc import Callable
+from typing import Any
 
 from singularity.cli.access import authfile_option, login_option, no_https_option
-from singularity.cli.command import option
+from singularity.cli.command import shared_option
 
-_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+_Function = Callable[..., Any]
 _GROUP = "Images that are fetched"
+_KEYS = (
+    "platform", "arch", "arch_variant", "no_https", "authfile", "docker_login", "disable_cache", "verify_cache",
+    "offline", "library", "docker_host", "tmpdir",
+)  # fmt: skip
 
 
-def options(decorated: _Decorated) -> _Decorated:
-    """Adds those that `sources.fetch.from_options` knows, but for the platform and the cache."""
-    added = (
-        no_https_option,
-        authfile_option,
-        login_option,
-        option(
-            "--offline",
-            is_flag=True,
-            variables="OFFLINE",
-            group=_GROUP,
-            help="Where the registry cannot be reached, use what the name meant last, with a warning",
-        ),
-        option(
-            "--verify-cache",
-            is_flag=True,
-            variables="VERIFY_CACHE",
-            group=_GROUP,
-            help="Read what the cache has of the image again, and make or fetch anew what is damaged",
-        ),
-        option(
-            "--library",
-            default="",
-            metavar="URL",
-            variables="LIBRARY",
-            group=_GROUP,
-            help="The server of library:// names without one",
-        ),
-        option(
-            "--docker-host",
-            default="",
-            metavar="ADDRESS",
-            variables="DOCKER_HOST",
-            group=_GROUP,
-            help="The daemon of docker-daemon: names, unix:///PATH or tcp://HOST:PORT",
-        ),
-    )
-    return _with(decorated, added)
+def options(function: _Function) -> _Function:
+    """Adds those of how images are fetched; the function gets them as `fetch`, a `Fetch`.
+
+    That includes what others add to it, above this: the platform, `--disable-cache` and `--tmpdir`.
+    """
+
+    @functools.wraps(function)
+    def called(*args: Any, **more: Any) -> Any:
+        from singularity.sources.fetch import from_options
+
+        known = {key: more.pop(key) for key in _KEYS if key in more}
+        known.setdefault("arch", more.get("architecture"))  # which build also has a use of its own for
+        return function(*args, fetch=from_options(known), **more)
+
+    decorated: _Function = called
+    for identifier in ("docker_host", "library_url", "verify_cache", "offline"):  # the last is shown first
+        decorated = shared_option(identifier, _GROUP)(decorated)
+    return no_https_option(authfile_option(login_option(decorated)))
 
 
-def platform(decorated: _Decorated) -> _Decorated:
+def platform(function: _Function) -> _Function:
     """Adds those that say for which machine an image is wanted."""
-    added = (
-        option(
-            "--arch",
-            default="",
-            metavar="NAME",
-            variables="PULL_ARCH ARCH",
-            group=_GROUP,
-            help="The image for this architecture, such as arm64",
-        ),
-        option(
-            "--arch-variant",
-            default="",
-            metavar="NAME",
-            variables="PULL_ARCH_VARIANT",
-            group=_GROUP,
-            help="And for this variant of it, such as v7",
-        ),
-        option(
-            "--platform",
-            default="",
-            metavar="OS/ARCH[/VARIANT]",
-            variables="PLATFORM",
-            group=_GROUP,
-            help="The same in one word: linux/arm/v7",
-        ),
-    )
-    return _with(decorated, added)
-
-
-def _with(decorated: _Decorated, added: Sequence[Callable[[_Decorated], _Decorated]]) -> _Decorated:
-    for each in reversed(added):
-        decorated = each(decorated)
-    return decorated
+    for identifier in ("platform", "arch_variant", "arch"):
+        function = shared_option(identifier, _GROUP)(function)
+    return function

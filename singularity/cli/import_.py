@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 
@@ -16,7 +16,6 @@ from singularity.cli.command import Verb
 from singularity.cli.fetching import options as fetching_options
 from singularity.errors import FileError, UsageError
 from singularity.image.tree import Tree
-from singularity.sources import fetch as fetches
 from singularity.sources.fetch import Fetch
 
 logger = logging.getLogger(__name__)
@@ -52,14 +51,14 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 @fetching_options
 @click.argument("image", type=click.Path(path_type=Path))
 @click.argument("source", required=False)
-def command(image: Path, source: str | None, **options: Any) -> None:
+def command(image: Path, source: str | None, *, fetch: Fetch) -> None:
     """Imports."""
     from singularity.edit import change
     from singularity.image.opened import opened
 
     with opened(image, writable=True, missing="singularity create makes one") as found:
         change.check_writable(found)
-        with _tree(source, fetches.from_options(options)) as (tree, name):
+        with _tree(source, fetch) as (tree, name):
             change.unpack_over(found, tree, paths.temporary())
     logger.info("Imported %s into %s", name, image)
 

@@ -17,8 +17,7 @@ import click
 
 from singularity import paths
 from singularity.cli.command import Verb
-from singularity.cli.options_table import Entry, entries
-from singularity.console import Level
+from singularity.cli.options_table import Entry, entries, takes_next
 from singularity.errors import FileError, ImageError, SingularityError, UsageError
 from singularity.variables import PREFIXES, truth, variable
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_VERBOSE_LIMIT = 3  # of -v; more of them are --debug
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGQUIT)
 
 
@@ -166,39 +164,22 @@ def _image_position(words: Sequence[str], start: int, by_name: Mapping[str, Entr
             return number
         if word == "--":
             return number + 1 if number + 1 < len(words) else None
-        number += 2 if _takes_next(word, by_name) else 1
+        number += 2 if takes_next(word, by_name) else 1
     return None
-
-
-def _takes_next(word: str, by_name: Mapping[str, Entry]) -> bool:
-    """Whether the word after an option word is its value: `--bind`, `-B`, `-ceB`; not `--bind=x`, `-Bx`."""
-    if word.startswith("--"):
-        return word in by_name and by_name[word].kind.takes_word
-    for number, letter in enumerate(word[1:], 2):
-        entry = by_name.get(f"-{letter}")
-        if entry is not None and entry.kind.takes_word:
-            return number == len(word)
-    return False
 
 
 def _say_as_much_as_asked(launch: Launch) -> None:
     """The global options stand among the words, and were not for this run of Python to read."""
-    from singularity.cli.main import begin_messages
+    from singularity.cli.main import asked_level, begin_messages
 
     first = launch.words[: launch.words.index(launch.verb)]
     letters = "".join(word[1:] for word in first if not word.startswith("--"))
     names = {word for word in first if word.startswith("--")}
     verbose = letters.count("v") + first.count("--verbose")
-    level: int | None = None
-    if names & {"--debug", "--sh-debug", "--shdebug"} or set(letters) & set("dx") or verbose > _VERBOSE_LIMIT:
-        level = Level.DEBUG
-    elif verbose:
-        level = Level.DEBUG - 1
-    elif "--quiet" in names or "q" in letters:
-        level = Level.LOG
-    elif "--silent" in names or "s" in letters:
-        level = Level.ERROR
-    begin_messages(level, colour="--nocolor" not in names)
+    debug = bool(names & {"--debug", "--sh-debug", "--shdebug"} or set(letters) & set("dx"))
+    quiet, silent = "--quiet" in names or "q" in letters, "--silent" in names or "s" in letters
+    asked = asked_level(debug=debug, verbose=verbose, quiet=quiet, silent=silent)
+    begin_messages(asked, colour="--nocolor" not in names)
 
 
 def _environment(path: Path) -> dict[bytes, bytes]:

@@ -96,18 +96,9 @@ def _begin(ctx: click.Context, /, *, verbose: int, **given: object) -> None:
     """Sets what is said from here on, and answers what needs no verb."""
     if given["config"] is not None:
         raise UsageError("--config: the configuration file is fixed when the program is built")
-    asked = [
-        level
-        for on, level in (
-            (given["debug"] or given["shdebug"], Level.DEBUG),
-            (verbose > _VERBOSE_LIMIT, Level.DEBUG),
-            (verbose, Level.DEBUG - 1),
-            (given["quiet"], Level.LOG),
-            (given["silent"], Level.ERROR),
-        )
-        if on
-    ]
-    begin_messages(asked[0] if asked else None, colour=not given["nocolor"])
+    debug, quiet, silent = (bool(given[name]) for name in ("debug", "quiet", "silent"))
+    asked = asked_level(debug=debug or bool(given["shdebug"]), verbose=verbose, quiet=quiet, silent=silent)
+    begin_messages(asked, colour=not given["nocolor"])
     if given["version"]:
         click.echo(f"singularity version {__version__}")
         ctx.exit()
@@ -115,6 +106,17 @@ def _begin(ctx: click.Context, /, *, verbose: int, **given: object) -> None:
         from singularity.cli.help import general
 
         click.echo(general(), nl=False)
+
+
+def asked_level(*, debug: bool, verbose: int, quiet: bool, silent: bool) -> int | None:
+    """The message level that options ask for, `verbose` of them for more; None for none."""
+    if debug or verbose > _VERBOSE_LIMIT:
+        return Level.DEBUG
+    if verbose:
+        return Level.DEBUG - 1
+    if quiet:
+        return Level.LOG
+    return Level.ERROR if silent else None
 
 
 def begin_messages(asked: int | None, *, colour: bool) -> None:

@@ -1,7 +1,7 @@
 """The launch options as Python sees them: `launcher/options.def`, the one table that the C parser is made from too."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -73,6 +73,17 @@ def table() -> tuple[Entry, ...]:
 def entries(verb: str) -> tuple[Entry, ...]:
     """The entries of a launch verb, or of "global"."""
     return tuple(entry for entry in table() if verb in entry.verbs)
+
+
+def takes_next(word: str, by_name: Mapping[str, Entry]) -> bool:
+    """Whether the word after an option word is its value: `--bind`, `-B`, `-ceB`; not `--bind=x`, `-Bx`."""
+    if word.startswith("--"):
+        return word in by_name and by_name[word].kind.takes_word
+    for number, letter in enumerate(word[1:], 2):
+        entry = by_name.get(f"-{letter}")
+        if entry is not None and entry.kind.takes_word:
+            return number == len(word)
+    return False
 
 
 _ACTIONS = ("exec", "run", "shell", "test")

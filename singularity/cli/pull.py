@@ -1,13 +1,16 @@
 """`singularity pull [TARGET] URI`: an image from somewhere else as a file here."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from singularity.cli.command import Verb, option
 from singularity.cli.fetching import options as fetching_options
 from singularity.cli.fetching import platform as platform_options
+
+if TYPE_CHECKING:
+    from singularity.sources.fetch import Fetch
 
 
 class _Pull(Verb):
@@ -65,8 +68,8 @@ class _Pull(Verb):
 @option("--no-cleanup", is_flag=True, hidden=True, expose_value=False)
 @option("--reproducible", is_flag=True, hidden=True, expose_value=False)
 @click.argument("words", nargs=-1, metavar="WORD")
-def command(words: tuple[str, ...], **options: Any) -> None:
+def command(words: tuple[str, ...], *, directory: str, name: str, force: bool, sandbox: bool, fetch: "Fetch") -> None:
     """Pulls."""
     from singularity.cli import pulling
 
-    pulling.pull(words, Path(options["directory"]), options)
+    pulling.pull(words, Path(directory), fetch, name=name, overwrite=force, sandbox=sandbox)

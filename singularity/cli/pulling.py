@@ -2,10 +2,9 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from singularity import console, files, uri
 from singularity.cache import image_store
@@ -13,14 +12,13 @@ from singularity.cache.places import others_of_site
 from singularity.definition import source
 from singularity.errors import FileError, ImageError, UsageError
 from singularity.pull import images
-from singularity.sources import fetch as fetches
 from singularity.sources.fetch import Fetch
 from singularity.uri import Uri
 
 logger = logging.getLogger(__name__)
 
 
-def pull(words: Sequence[str], directory: Path, options: Mapping[str, Any]) -> None:
+def pull(words: Sequence[str], directory: Path, fetch: Fetch, *, name: str, overwrite: bool, sandbox: bool) -> None:
     """Brings the image. Raises SingularityError."""
     if not words:
         raise UsageError("pull: URI is missing", hint="see: singularity help pull")
@@ -30,11 +28,9 @@ def pull(words: Sequence[str], directory: Path, options: Mapping[str, Any]) -> N
     named = uri.parse(text)
     if named is None:
         raise ImageError(f"No transport type URI supplied: {text}", hint="such as docker://NAME:TAG")
-    target = _target(targets, directory, named, options["name"])
-    overwrite, sandbox = options["force"], options["sandbox"]
+    target = _target(targets, directory, named, name)
     source.refuse_target(target, hint="name another file")
     _refuse(target, overwrite=overwrite)
-    fetch = fetches.from_options(options)
     with _made(directory):
         files.refuse_target(target, overwrite=overwrite, directory=sandbox)
         if sandbox:

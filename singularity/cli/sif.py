@@ -3,8 +3,9 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -177,11 +178,12 @@ def new(file: Path) -> None:
 @option("--filename", default=None, metavar="NAME", help="Name of the object; that of the file when not given")
 @_file
 @click.argument("object_", metavar="OBJECT", type=click.Path(path_type=Path))
-def add(file: Path, object_: Path, **given: str | None) -> None:
+def add(file: Path, object_: Path, *, filename: str | None, **given: str) -> None:
     """Appends an object; nothing else in the file moves."""
     from singularity.image.sif import edit as sif_edit
 
-    addition = _addition({key: value or "" for key, value in given.items()}, _object_name(given["filename"], object_))
+    name = os.fsencode(object_.name if filename is None else filename)
+    addition = _addition(_Given(**given), name)
     with sif_edit.editing(file) as editor, _reading(object_) as source:
         editor.add(addition, source)
 
@@ -209,8 +211,20 @@ def set_primary(id_: int, file: Path) -> None:
             logger.info("%s: object %d is the primary partition already", file, id_)
 
 
-def _object_name(given: str | None, path: Path) -> bytes:
-    return os.fsencode(path.name if given is None else given)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """The options of `add`, as they were typed; empty where they were not."""
+
+    datatype: str
+    partfs: str
+    parttype: str
+    partarch: str
+    signhash: str
+    signentity: str
+    sbomformat: str
+    groupid: str
+    link: str
+    alignment: str
 
 
 @contextmanager
@@ -224,39 +238,39 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
         raise FileError.because(path, error) from error
 
 
-def _addition(given: Mapping[str, str], name: bytes) -> "Addition":
+def _addition(given: _Given, name: bytes) -> "Addition":
     """What the options say, checked. Raises UsageError."""
     from singularity.image.sif import edit as sif_edit
 
-    kind = DataType(_choice("--datatype", given["datatype"], _DATA_TYPES) + DataType.DEFINITION - 1)
-    link = _number("--link", given["link"], (1 << 32) - 1)
+    kind = DataType(_choice("--datatype", given.datatype, _DATA_TYPES) + DataType.DEFINITION - 1)
+    link = _number("--link", given.link, (1 << 32) - 1)
     default = sif.PARTITION_ALIGNMENT if kind is DataType.PARTITION else 1
     return sif_edit.Addition(
         type=kind,
         name=name,
-        group=_number("--groupid", given["groupid"], sif.GROUP_LIMIT - 1),
+        group=_number("--groupid", given.groupid, sif.GROUP_LIMIT - 1),
         link=link % sif.GROUP_LIMIT,
         links_group=link >= _LINKS_GROUP,
-        alignment=max(1, _number("--alignment", given["alignment"] or str(default), 1 << 30)),
+        alignment=max(1, _number("--alignment", given.alignment or str(default), 1 << 30)),
         extra=_extra(kind, given),
     )
 
 
-def _extra(kind: DataType, given: Mapping[str, str]) -> bytes:
+def _extra(kind: DataType, given: _Given) -> bytes:
     for owner, options in _OPTIONS_OF.items():
-        wrong = [key for key in options if given[key] and owner is not kind]
+        wrong = [key for key in options if getattr(given, key) and owner is not kind]
         if wrong:
             raise UsageError(f"--{wrong[0]} is for --datatype {_DATA_TYPES[owner - DataType.DEFINITION]}")
     if kind is DataType.PARTITION:
         return sif.partition_extra(
-            _choice("--partfs", given["partfs"], _PARTITION_FILESYSTEMS),
-            _choice("--parttype", given["parttype"], _PARTITION_TYPES),
-            list(sif.ARCHITECTURES)[_choice("--partarch", given["partarch"], tuple(sif.ARCHITECTURES)) - 1],
+            _choice("--partfs", given.partfs, _PARTITION_FILESYSTEMS),
+            _choice("--parttype", given.parttype, _PARTITION_TYPES),
+            list(sif.ARCHITECTURES)[_choice("--partarch", given.partarch, tuple(sif.ARCHITECTURES)) - 1],
         )
     if kind is DataType.SIGNATURE:
-        return sif.signature_extra(_choice("--signhash", given["signhash"], _HASH_WORDS), _entity(given["signentity"]))
+        return sif.signature_extra(_choice("--signhash", given.signhash, _HASH_WORDS), _entity(given.signentity))
     if kind is DataType.SBOM:
-        return _choice("--sbomformat", given["sbomformat"], sif.SBOM_FORMATS).to_bytes(4, "little")
+        return _choice("--sbomformat", given.sbomformat, sif.SBOM_FORMATS).to_bytes(4, "little")
     return b""
 
 

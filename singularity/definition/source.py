@@ -90,7 +90,7 @@ def is_definition(path: Path) -> bool:
 
 
 def refuse_target(target: Path, *, hint: str) -> None:
-    """Raises UsageError for a target that is a definition file, --force or not: words may have changed places."""
+    """Raises UsageError for a target that is a definition file, --force or not: TARGET and SOURCE may be exchanged."""
     try:
         if not target.is_file() or not is_definition(target):
             return

@@ -1,7 +1,7 @@
 """Templates: `{{ NAME }}` anywhere in a definition file, filled in before it is parsed."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from singularity.definition.sections import WORD_LIMIT, RawStage, is_blank, normal, split
@@ -58,16 +58,11 @@ def parse_arguments(text: str, name: str) -> dict[str, str]:
 def _defaults(stage: RawStage, name: str, given: Mapping[str, str]) -> dict[str, str]:
     """The values of %arguments; each may itself hold templates of given or earlier names."""
     values: dict[str, str] = {}
-    for number, line in _argument_lines(stage):
+    lines = (line for block in stage.blocks if block.name == "arguments" for line in block.lines())
+    for number, line in lines:
         key, value = parse_argument(line, name, number)
         values[key] = _filled(value, {**values, **given}, name, number)
     return values
-
-
-def _argument_lines(stage: RawStage) -> Iterator[tuple[int, str]]:
-    for block in stage.blocks:
-        if block.name == "arguments":
-            yield from block.lines()
 
 
 def _filled(line: str, values: Mapping[str, str], name: str, number: int) -> str:

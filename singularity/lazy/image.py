@@ -100,7 +100,7 @@ class LazyFile:
         return True
 
     def finish(self) -> None:
-        """Makes it an image of the cache as any other: all of it is there."""
+        """Declares the file whole, now that all of it is there: an image of the cache as any other."""
         os.fchmod(self._fd, 0o777 & ~files.umask())
         if image_store.declare_complete(self.path, self._fd):
             self._map_path.unlink(missing_ok=True)

@@ -54,7 +54,7 @@ def _serve(lazy: LazyFile, name: str, place: Path, ready: int, followed: int) ->
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, process.STOPPING)
         watched = os.pidfd_open(followed)
-        _be_nobodys_input()
+        _detach_streams()
         device = _mount(place)
         server = Server(device, os.fsencode(name), lazy.size, lazy.read)
         server.start()
@@ -77,8 +77,8 @@ def _told(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _be_nobodys_input() -> None:
-    """Who reads the program's output to its end does not wait for us; what goes wrong is still told."""
+def _detach_streams() -> None:
+    """Lets go of standard input and output: a reader of the program's output must not wait for this process."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, 0)
     os.dup2(null, 1)

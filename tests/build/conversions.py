@@ -9,8 +9,9 @@ from pathlib import Path
 
 from singularity import console, paths
 from singularity.build import perform
-from singularity.build.plan import Action, plan
+from singularity.build.plan import plan
 from singularity.build.request import BuildRequest, Target
+from singularity.build.steps.target import Convert
 from singularity.definition import source
 from singularity.errors import SingularityError
 from singularity.namespaces import fakeroot
@@ -30,7 +31,7 @@ def main(given: str, target: str, form: str, *options: str) -> int:
     )
     try:
         made = plan(request, source.read(given, {}, unused_allowed=False))
-        if made.steps[0].action is not Action.CONVERT and os.geteuid() != 0:
+        if not isinstance(made.steps[0], Convert) and os.geteuid() != 0:
             fakeroot.become_root()
         perform.perform(made)
     except SingularityError as error:

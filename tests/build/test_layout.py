@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from singularity.build import layout, pack, starts
+from singularity.build import layout, pack, startup_trace
 from singularity.definition.model import Script, Stage
 from singularity.image.root import Root
 
@@ -40,7 +40,7 @@ def image(tmp_path: Path) -> Path:
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("ldd"), reason="no ldd (package libc-bin)")
 def test_the_shell_with_its_loader_and_libraries_always(image: Path) -> None:
     with Root(image) as root:
-        found = layout.uncompressed(root, 0)
+        found = layout.choose(root, 0).uncompressed
     assert "usr/bin/true" in found
     assert "usr/bin/sh" not in found
     names = {path.rpartition("/")[2].split(".so")[0] for path in found}
@@ -52,8 +52,8 @@ def test_the_shell_with_its_loader_and_libraries_always(image: Path) -> None:
 def test_further_programs_only_as_far_as_the_size_allows(image: Path) -> None:
     (image / "usr" / "bin" / "cat").write_bytes(b"#!/bin/sh\n" + b"compresses well" * 10_000)
     with Root(image) as root:
-        assert "usr/bin/cat" not in layout.uncompressed(root, 1 << 20)
-        assert "usr/bin/cat" in layout.uncompressed(root, 1 << 30)
+        assert "usr/bin/cat" not in layout.choose(root, 1 << 20).uncompressed
+        assert "usr/bin/cat" in layout.choose(root, 1 << 30).uncompressed
 
 
 @pytest.mark.parametrize("watched", [False, True])
@@ -74,8 +74,8 @@ def test_the_interpreter_that_the_runscript_names_comes_before_others(tmp_path: 
     (tmp_path / ".singularity.d/runscript").write_text("#!/opt/python -u\n")
     (tmp_path / ".singularity.d/test").write_text("#!/usr/bin/env tool\n")
     with Root(tmp_path) as root:
-        assert layout.uncompressed(root, 1_600_000) == ["opt/python"]
-        assert layout.uncompressed(root, 1 << 30) == ["opt/python", "usr/bin/tool", "bin/cat"]
+        assert layout.choose(root, 1_600_000).uncompressed == ("opt/python",)
+        assert layout.choose(root, 1 << 30).uncompressed == ("opt/python", "usr/bin/tool", "bin/cat")
 
 
 def test_names_that_mksquashfs_would_misread_are_left_alone(tmp_path: Path) -> None:
@@ -83,12 +83,12 @@ def test_names_that_mksquashfs_would_misread_are_left_alone(tmp_path: Path) -> N
     (tmp_path / "bin" / "sh)||name(*").write_bytes(b"x")
     (tmp_path / "bin" / "sh").symlink_to("sh)||name(*")
     with Root(tmp_path) as root:
-        assert layout.uncompressed(root, 1 << 30) == []
+        assert layout.choose(root, 1 << 30).uncompressed == ()
 
 
 def test_an_image_without_programs_is_packed_all_the_same(tmp_path: Path) -> None:
     with Root(tmp_path) as root:
-        assert layout.uncompressed(root, 0) == []
+        assert layout.choose(root, 0).uncompressed == ()
 
 
 def test_what_launches_read_stays_out_of_shared_blocks(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_what_a_start_opens_comes_first_and_in_that_order(image: Path) -> None:
     for name in ("b", "a", "unread"):
         (image / "usr" / name).write_bytes(b"compresses well" * 100)
     opened: list[str] = []
-    with starts.recording(image, opened):
+    with startup_trace.recording(image, opened):
         for name in ("b", "a", "b"):
             (image / "usr" / name).read_bytes()
         (image / "usr" / "written").write_bytes(b"x")
@@ -131,15 +131,15 @@ def test_the_interpreters_of_the_scripts_are_started(tmp_path: Path) -> None:
         started.append(list(argv))
         return 0
 
-    assert starts.opened_by(tmp_path, stage, run) == []
+    assert startup_trace.opened_by(tmp_path, stage, run) == []
     assert started == [["/bin/bash", "-c", ":"], ["python3.11", "-c", "pass"], ["/bin/sh", "-c", ":"]]
 
 
 def test_nothing_is_watched_where_nothing_is_to_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Watching takes a look at every directory."""
     asked: list[Path] = []
-    monkeypatch.setattr(starts, "Watch", asked.append)
-    assert starts.opened_by(tmp_path, Stage(header={}, line=1), lambda _: 0) == []
+    monkeypatch.setattr(startup_trace, "Watch", asked.append)
+    assert startup_trace.opened_by(tmp_path, Stage(header={}, line=1), lambda _: 0) == []
     assert asked == []
 
 
@@ -155,7 +155,7 @@ def test_each_directory_is_listed_once(image: Path, tmp_path_factory: pytest.Tem
             listed.append(event)
 
     sys.addaudithook(listen)
-    pack.pack_squashfs(image, tmp_path_factory.mktemp("packed") / "x.sqfs", arguments=[], overwrite=False)
+    pack.pack(image, tmp_path_factory.mktemp("packed") / "x.sqfs", arguments=[], overwrite=False)
     assert listed == ["os.scandir"]
 
 
@@ -167,7 +167,7 @@ def test_what_comes_first_lies_together_and_as_it_is(image: Path, tmp_path_facto
     (image / "large").touch()
     os.truncate(image / "large", 256 << 20)  # what makes the cost small
     target = tmp_path_factory.mktemp("packed") / "x.sqfs"
-    pack.pack_squashfs(image, target, arguments=[], overwrite=False, read_first=["usr/two", "usr/one"])
+    pack.pack(image, target, arguments=[], overwrite=False, read_first=["usr/two", "usr/one"])
     data = target.read_bytes()
     two, one = ((image / "usr" / name).read_bytes() for name in ("two", "one"))
     assert 0 < data.find(two) < data.find(one) == data.find(two) + len(two)

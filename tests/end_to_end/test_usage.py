@@ -180,9 +180,7 @@ def test_an_empty_variable_counts_as_unset(launch: Launcher, images: Images) -> 
         (["check", "/no/image", "true"], 255),
     ],
 )
-def test_exit_statuses_are_those_of_the_table(
-    launch: Launcher, images: Images, words: list[str], status: int
-) -> None:
+def test_exit_statuses_are_those_of_the_table(launch: Launcher, images: Images, words: list[str], status: int) -> None:
     """The table stands in docs/running.md and singularity(1)."""
     result = launch(*[str(images.sandbox) if word == "IMAGE" else word for word in words])
     assert result.status == status, str(result)

@@ -1,6 +1,7 @@
 """Bootstrap agents: each fills an empty directory with the root file system that a header asks for."""
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -13,32 +14,34 @@ from singularity.sources.fetch import Fetch
 if TYPE_CHECKING:
     from singularity.oci.image import Image
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of an agent before its module is imported."""
+
+    place: str = ""  # what `From` names; empty: it is not asked for
+    module: str = ""  # of this package; empty: the one of its name
+    tools: tuple[str, ...] = ()  # that it starts: the first of them that is installed
+
+
 AGENTS = {
-    "arch": "Arch Linux and its relatives, from a mirror",
-    "busybox": "one static program and its commands",
-    "debootstrap": "Debian, Ubuntu and their relatives, from a mirror",
-    "dnf": "Fedora, Red Hat and their relatives, from a mirror",
-    "docker": "an image in a registry",
-    "docker-archive": "an image in a file that docker save made",
-    "docker-daemon": "an image that a Docker daemon on this machine has",
-    "library": "an image in a library",
-    "localimage": "an image file or a directory",
-    "mmdebstrap": "the same as debootstrap, by another tool",
-    "oci": "an image in a directory of the OCI layout",
-    "oci-archive": "an image in a file of the OCI layout",
-    "oras": "a SIF file in a registry",
-    "scratch": "nothing",
-    "shub": "an image of Singularity Hub, or of a server like it",
-    "yum": "the same as dnf",
-    "zypper": "openSUSE and SUSE Linux Enterprise, from a mirror",
-}
-TOOLS: dict[str, tuple[str, ...]] = {  # that agents start, the first of each that is installed
-    "arch": ("pacman",),
-    "debootstrap": ("debootstrap", "mmdebstrap"),
-    "dnf": ("dnf", "yum"),
-    "mmdebstrap": ("mmdebstrap",),
-    "yum": ("dnf", "yum"),
-    "zypper": ("zypper",),
+    "arch": Known(tools=("pacman",)),
+    "busybox": Known(),
+    "debootstrap": Known(tools=("debootstrap", "mmdebstrap")),
+    "dnf": Known(module="yum", tools=("dnf", "yum")),
+    "docker": Known(place="[HOST/]NAME[:TAG][@DIGEST]"),
+    "docker-archive": Known(module="oci", place="FILE, or FILE:NAME:TAG"),
+    "docker-daemon": Known(module="docker", place="NAME:TAG"),
+    "library": Known(module="oras", place="[ENTITY/[COLLECTION/]]NAME[:TAG]"),
+    "localimage": Known(place="PATH of an image file or a directory"),
+    "mmdebstrap": Known(tools=("mmdebstrap",)),
+    "oci": Known(place="DIRECTORY, or DIRECTORY:TAG"),
+    "oci-archive": Known(module="oci", place="FILE, or FILE:TAG"),
+    "oras": Known(place="HOST/NAME[:TAG]"),
+    "scratch": Known(),
+    "shub": Known(module="oras", place="[HOST/]USER/NAME[:TAG]"),
+    "yum": Known(tools=("dnf", "yum")),
+    "zypper": Known(tools=("zypper",)),
 }
 FETCHED = frozenset({"docker", "docker-daemon", "library", "oras", "shub"})  # those that are a `FetchingAgent`
 LAYERED = frozenset({"docker", "docker-archive", "docker-daemon", "oci", "oci-archive"})  # that are a `LayeredAgent`
@@ -49,7 +52,7 @@ class Agent(Protocol):
     """A module of this package."""
 
     def check(self, stage: Stage, name: str) -> None:
-        """Raises DefinitionError when the header lacks something; `name` is the definition file's, for messages."""
+        """Raises DefinitionError when the header lacks something, but for `From`; `name` is the definition file's."""
 
     def bootstrap(self, stage: Stage, root: Path, workspace: Workspace) -> None:
         """Fills `root`, an empty directory unless the build begins with something. Raises SingularityError."""
@@ -82,15 +85,17 @@ def find(stage: Stage, name: str) -> Agent:
 
     field = stage.header["bootstrap"]
     if stage.agent not in AGENTS:
-        known = f"known are {', '.join(AGENTS)}"
         if stage.agent in _OF_DOCKERFILES:
             what = f'bootstrap agent "{field.value}": there is none in this version'
             hint = "build with docker or buildah, and save the image: docker-archive and oci-archive read that"
             raise DefinitionError(what, name=name, line=field.line, hint=hint)
         near = get_close_matches(stage.agent, list(AGENTS), n=1)
-        hint = f'did you mean "{near[0]}"?' if near else known
+        hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(AGENTS)}"
         raise DefinitionError(f'unknown bootstrap agent "{field.value}"', name=name, line=field.line, hint=hint)
-    agent = cast("Agent", import_module(f"{__name__}.{stage.agent.replace('-', '_')}"))
+    known = AGENTS[stage.agent]
+    if known.place:
+        require(stage, "From", name, f"From: {known.place}")
+    agent = cast("Agent", import_module(f"{__name__}.{known.module or stage.agent}"))
     agent.check(stage, name)
     return agent
 

@@ -154,7 +154,7 @@ def wants_signatures(text: str) -> bool:
 
 
 def _server(mirror: str) -> str:
-    """The mirror with the places of repository and architecture in it, where it does not say itself."""
+    """The mirror's URL with `$repo` and `$arch` in it, added as the distribution has them where it names neither."""
     return mirror if "$repo" in mirror else f"{mirror.rstrip('/')}/$repo/os/$arch"
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import re
-import struct
 from pathlib import Path
 
 from singularity.build import container
@@ -27,11 +26,6 @@ _FILES = {
     "/etc/group": "root:x:0:\n",
     "/etc/hosts": "127.0.0.1 localhost\n",
 }
-# The machines of ELF headers (e_machine of the System V ABI), by the names that SIF files have for architectures.
-_MACHINES = {
-    "386": 3, "amd64": 62, "arm": 40, "arm64": 183, "loong64": 258, "mips64le": 8, "ppc64": 21, "ppc64le": 21,
-    "riscv64": 243, "s390x": 22,
-}  # fmt: skip
 
 
 def check(stage: Stage, name: str) -> None:
@@ -73,9 +67,8 @@ def _refuse(data: bytes, place: str, architecture: Architecture) -> None:
     found = elf.needs(lambda size, offset: data[offset : offset + size])
     if found is None:
         raise BuildError(f"{place}: no program (not an ELF file)")
-    order = "<" if data[5] == 1 else ">"
-    (machine,) = struct.unpack_from(f"{order}H", data, 18)
-    if machine != _MACHINES.get(architecture.sif):
+    if elf.architecture(data) != architecture.sif:
+        machine = int.from_bytes(data[18:20], "little" if data[5] == 1 else "big")
         raise BuildError(f"{place}: a program for another architecture (machine {machine}), not {architecture.sif}")
     if found.loader:
         raise BuildError(f"{place}: needs {found.loader}, which an empty image has not", hint="take a static busybox")

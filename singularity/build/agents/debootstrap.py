@@ -52,9 +52,7 @@ _OUTPUT = installer.Output(
 def check(stage: Stage, name: str) -> None:
     """`OSVersion` names the suite; without `MirrorURL`, the tool's own mirror serves."""
     require(stage, "OSVersion", name, "OSVersion: stable, or another suite of the mirror")
-    version = stage.header["osversion"]
-    if not _SUITE.fullmatch(version.value):
-        raise DefinitionError(f'OSVersion: "{version.value}" is none', name=name, line=version.line)
+    installer.check_version(stage, name, _SUITE)
     mirror = stage.header.get("mirrorurl")
     if mirror and len(mirror.value.split()) > 1:
         raise DefinitionError(f'MirrorURL: "{mirror.value}" is none', name=name, line=mirror.line)
@@ -85,7 +83,7 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
 
 
 def _is_replaced() -> bool:
-    """By mmdebstrap, where that alone is installed."""
+    """Whether mmdebstrap does the work, since it is installed and debootstrap is not."""
     there = {name: shutil.which(name, path=process.search_path()) for name in ("debootstrap", "mmdebstrap")}
     return bool(there["mmdebstrap"] and not there["debootstrap"])
 

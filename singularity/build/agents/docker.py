@@ -1,4 +1,4 @@
-"""`Bootstrap: docker`: an image in a registry.
+"""`Bootstrap: docker` and `docker-daemon`: an image in a registry, or one that a Docker daemon on this machine has.
 
 `From` names it; `Registry` and `Namespace` are what the name has not. `Registry: http://HOST` is one that speaks plain
 http. With `IncludeCmd: no` the image's entry point and command do not become the runscript. `Token`, which said to
@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from singularity.build.agents import require
 from singularity.build.agents.oci import fill
 from singularity.build.workspace import Workspace
 from singularity.cache import places as caches
@@ -29,8 +28,9 @@ _YES, _NO = ("yes", "true", "1"), ("no", "false", "0")
 
 
 def check(stage: Stage, name: str) -> None:
-    """`From` names an image, together with `Registry` and `Namespace`."""
-    require(stage, "From", name, "From: [HOST/]NAME[:TAG][@DIGEST]")
+    """`From`, `Registry` and `Namespace` name an image together; names for a daemon are checked by the daemon."""
+    if stage.agent == Transport.DOCKER_DAEMON.value:
+        return
     for keyword in _SWITCHES:
         field = stage.header.get(keyword.lower())
         if field and field.value.lower() not in (*_YES, *_NO):

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 _URL = re.compile(r"(?:https?|ftp)://[^\s/]\S*|file:/\S+|/\S+")
 _KEY = re.compile(r"https://[^\s/]\S*|file:/\S+|/\S+")
 _PACKAGE = re.compile(r"[^\s-]\S*")
+_RELEASE = re.compile(r"[A-Za-z0-9][\w.-]*")
 _SETTING = re.compile(r"[A-Za-z_][\w.*-]*=")
 _NEVER = re.compile(r"(?!)")
 _MACHINES = {"386": "i686", "amd64": "x86_64", "arm": "armv7hl", "arm64": "aarch64", "loong64": "loongarch64"}
@@ -44,6 +45,13 @@ def check_urls(stage: Stage, name: str, *keywords: str) -> None:
             hint = "a URL, or an absolute path"
             what = f'{keyword.replace("otherurl", "OtherURL")}: "{field.value}" is none'
             raise DefinitionError(what, name=name, line=field.line, hint=hint)
+
+
+def check_version(stage: Stage, name: str, pattern: re.Pattern[str] = _RELEASE) -> None:
+    """`OSVersion`, where it is there, is of this form. Raises DefinitionError."""
+    version = stage.header.get("osversion")
+    if version and not pattern.fullmatch(version.value):
+        raise DefinitionError(f'OSVersion: "{version.value}" is none', name=name, line=version.line)
 
 
 def check_packages(stage: Stage, name: str) -> None:

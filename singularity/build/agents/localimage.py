@@ -7,7 +7,6 @@ from pathlib import Path
 
 from singularity import console, kernel
 from singularity import digest as digests
-from singularity.build.agents import require
 from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
 from singularity.errors import FileError, ImageError
@@ -21,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 
 def check(stage: Stage, name: str) -> None:
-    """`From` names the image."""
-    require(stage, "From", name, "From: PATH of an image file or a directory")
+    """`From` is all that the header needs, and `find` has looked for it."""
+    del stage, name
 
 
 def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
@@ -57,7 +56,7 @@ def _fill(image: Image, source: Path, root: Path) -> None:
     if image.root.format is Format.DIRECTORY:
         if root.resolve().is_relative_to(source.resolve()):
             raise ImageError(f"{source}: the working directory lies in it", hint="name another with --tmpdir")
-        run(["cp", *_copying(), "--no-target-directory", "--", image.path, root], purpose=f"copy {image.path}")
+        copy_tree(image.path, root)
         given = 0 if kernel.is_initial_user_namespace() else _give_to_root(image.path, root)
         if given:
             what = "%s: %d files belong to others there, and now to root: you have no ids for others"
@@ -69,17 +68,21 @@ def _fill(image: Image, source: Path, root: Path) -> None:
             unpack(tree, root, name=source)
 
 
-def _copying() -> list[str]:
-    """All that cp can keep; where there is one user only, everything becomes root's."""
-    if kernel.maps_one_id():
-        return ["--recursive", "--no-dereference", "--preserve=mode,timestamps,links,xattr"]
-    return ["--archive"]
+def copy_tree(source: Path, target: Path) -> None:
+    """All that cp can keep, and where the file system can, without copying data. Raises ToolError.
+
+    Where there is one user only, everything becomes root's.
+    """
+    how = "--preserve=mode,timestamps,links,xattr" if kernel.maps_one_id() else "--archive"
+    words = ["cp", "--recursive", "--no-dereference", how, "--reflink=auto", "--no-target-directory", "--"]
+    run([*words, source, target], purpose=f"copy {source}")
 
 
 def _give_to_root(source: Path, root: Path) -> int:
-    """Gives root what has no owner here; returns how many files that were. As nobody's, they would stay nobody's.
+    """Gives root the files whose owners have no id in this user namespace; returns how many.
 
-    The kernel shows such owners as an id that may exist as well; links and the like go with the directory they are in.
+    Left as they are, they would belong to `nobody` in the image too, the id that the kernel shows for them and that may
+    have files of its own. Links and the like go with the directory they are in.
     """
     given = 0
     for above, _, names, fd in os.fwalk(root, follow_symlinks=False):
@@ -99,7 +102,7 @@ def _give_to_root(source: Path, root: Path) -> int:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether the owner of a file or directory is none of this namespace's: only to its own does the kernel do this."""
+    """Whether a file's owner has no id in this user namespace: the kernel refuses O_NOATIME for such files."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_NOATIME | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC))
     except OSError:

@@ -1,10 +1,13 @@
-"""`Bootstrap: oci`: an image of an OCI layout, a directory as umoci, skopeo and buildah make it."""
+"""`Bootstrap: oci`, `oci-archive` and `docker-archive`: an image in a directory or a file.
+
+That is a directory of the OCI layout, as umoci, skopeo and buildah make it, a tar archive with one, as skopeo and
+podman make it, or what `docker save` made. `From` names it and, where it has several images, one of them.
+"""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from singularity import paths
-from singularity.build.agents import require
 from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
 from singularity.errors import FileError
@@ -15,8 +18,8 @@ from singularity.sources.fetch import Fetch
 
 
 def check(stage: Stage, name: str) -> None:
-    """`From` names the directory and, where it has several images, one of them."""
-    require(stage, "From", name, "From: DIRECTORY, or DIRECTORY:TAG")
+    """`From` is all that the header needs, and `find` has looked for it."""
+    del stage, name
 
 
 def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
@@ -31,7 +34,7 @@ def opened(stage: Stage, fetch: Fetch) -> AbstractContextManager[Image]:
 
 
 def fill(found: Image, root: Path) -> None:
-    """An image as a root file system."""
+    """Unpacks an image into a directory, and writes what its configuration says."""
     layers.unpack(found, root)
     try:
         with Root(root) as opened:

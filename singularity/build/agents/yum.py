@@ -24,7 +24,6 @@ _CACHE = "/var/cache/yum-bootstrap"
 _ALWAYS = ("/etc/redhat-release", "coreutils")
 _PURPOSE = "install the packages"
 _MIRRORS = {"MirrorURL": "base", "UpdateURL": "updates"}  # and their repositories
-_RELEASE = re.compile(r"[A-Za-z0-9][\w.-]*")
 _EMPTIED = ("/var/cache/dnf", "/var/cache/libdnf5", "/var/cache/yum")
 _LOGS = re.compile(r"(?:dnf5?(?:\.\w+)*|hawkey|yum)\.log(?:\.\d+)?")
 _HISTORY = re.compile(r"history\.sqlite.*")
@@ -43,12 +42,10 @@ def check(stage: Stage, name: str) -> None:
     require(stage, "MirrorURL", name, "MirrorURL: URL of the directory that holds repodata")
     installer.check_urls(stage, name, *_MIRRORS)
     installer.check_packages(stage, name)
-    version = stage.header.get("osversion")
-    if version and not _RELEASE.fullmatch(version.value):
-        raise DefinitionError(f'OSVersion: "{version.value}" is none', name=name, line=version.line)
+    installer.check_version(stage, name)
     for keyword in _MIRRORS:
         field = stage.header.get(keyword.lower())
-        if field and "$releasever" in field.value and not version:
+        if field and "$releasever" in field.value and "osversion" not in stage.header:
             raise DefinitionError(
                 f"{keyword} names $releasever, and no OSVersion says which", name=name, line=field.line
             )

@@ -27,7 +27,6 @@ _MIRRORS = {"mirrorurl": "repo", "updateurl": "update"}  # and their repositorie
 _OTHER = re.compile(r"otherurl(\d+)")
 _ENTERPRISE = ("Product", "User", "Regcode")
 _PRODUCT = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+){0,2}")
-_RELEASE = re.compile(r"[A-Za-z0-9][\w.-]*")
 _ACCEPTED = (0, 100, 101, 102, 103, 107)  # done; there is something to know; scripts of packages failed
 _SCRIPTS_FAILED = 107
 _KEY_LIMIT = 1 << 20
@@ -60,9 +59,7 @@ def check(stage: Stage, name: str) -> None:
     installer.check_urls(stage, name, "MirrorURL", "UpdateURL", "RegisterURL", *others)
     installer.check_packages(stage, name)
     installer.check_settings(stage, name)
-    version = stage.header.get("osversion")
-    if version and not _RELEASE.fullmatch(version.value):
-        raise DefinitionError(f'OSVersion: "{version.value}" is none', name=name, line=version.line)
+    installer.check_version(stage, name)
 
 
 def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:

@@ -28,7 +28,7 @@ _TEXT_LIMIT = 1 << 16  # characters; half of what an argument may have
 _CONTINUED = re.compile(r"^(?!\s*#).*(?:(?<!\\)(?:\\\\)*\\|&&\s*|\|\s*)\n\Z")
 
 
-class Feed:
+class Progress:
     """How far the reader of a script has come."""
 
     def __init__(self, pipe: int, memory: mmap.mmap) -> None:
@@ -37,7 +37,7 @@ class Feed:
         self.lines = 0  # that were read, once the script has ended
 
     def finish(self) -> None:
-        """Takes stock, when nobody writes any more."""
+        """Sets `lines`; to be called when the writer has ended."""
         (written,) = _COUNT.unpack_from(self._memory)
         (unread,) = struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4)))
         self.lines = max(written - 1, 0) if unread else written
@@ -62,28 +62,28 @@ def first_line(lines: Sequence[str]) -> int:
 
 
 @contextmanager
-def feeding(lines: Sequence[bytes], place: Path) -> Iterator[Feed]:
+def offered(lines: Sequence[str], place: Path) -> Iterator[Progress]:
     """Offers a script at `place`, a name that nothing has, while the block runs, to one reader. Raises OSError."""
     os.mkfifo(place, 0o600)
     pipe = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # so that the writer need not wait for a reader
     stop_read, stop_write = os.pipe2(os.O_CLOEXEC)
     writer = 0
     with mmap.mmap(-1, mmap.PAGESIZE) as memory:
-        feed = Feed(pipe, memory)
+        progress = Progress(pipe, memory)
         try:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PAGE)
             with process.signals_held():  # for the writer for ever: we tell it when to end
                 writer = os.fork()
                 if writer == 0:
                     os.close(stop_write)
-                    _write(lines, place, stop_read, memory)
-            yield feed
+                    _write([line.encode("utf-8", "surrogateescape") for line in lines], place, stop_read, memory)
+            yield progress
         finally:
             os.close(stop_write)
             os.close(stop_read)
             if writer:
                 os.waitpid(writer, 0)
-                feed.finish()
+                progress.finish()
             os.close(pipe)
             place.unlink()
 

@@ -1,0 +1,110 @@
+"""Steps that make what was asked for: of a root file system, or straight from another image."""
+
+import errno
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from singularity import console, kernel
+from singularity.build import agents, container, startup_trace, targets
+from singularity.build.agents import installer, localimage
+from singularity.build.request import BuildRequest, Target
+from singularity.build.steps import Build, Plan, Step
+from singularity.build.workspace import script_environment
+from singularity.errors import FileError
+from singularity.image.identify import identify
+
+_PACKERS = {Target.SIF: "mksquashfs", Target.SQUASHFS: "mksquashfs", Target.EXT3: "mke2fs"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack(Step):
+    """A file of the root file system."""
+
+    name = "pack"
+    verb = "pack"
+    begun = "Writing %s"
+
+    def check_tools(self, plan: Plan) -> None:
+        """What writes the format."""
+        if plan.request.format in _PACKERS:
+            installer.find_first((_PACKERS[plan.request.format],), purpose=f"write {plan.request.target}")
+
+    def perform(self, build: Build) -> None:
+        """Packs it, the files that a start opens beside each other."""
+        root = build.root(self)
+
+        def start(argv: Sequence[str]) -> int:
+            environment = {**script_environment(), "PYTHONDONTWRITEBYTECODE": "1"}
+            return container.run(root, argv, environment=environment, on_line=lambda _: None)
+
+        build.stacks[self.stage].show()
+        first = [*build.opened, *startup_trace.opened_by(root, build.definition.stages[self.stage], start)]
+        with console.working(f"writing {build.request.target}"):
+            targets.write(root, build.request, build.workspace.architecture, read_first=first)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place(Step):
+    """The root file system as a directory."""
+
+    name = "place"
+    verb = "put in place"
+    begun = "Writing %s"
+
+    def perform(self, build: Build) -> None:
+        """Gives it its name, as a copy where it is made of layers."""
+        root = build.root(self)
+        build.stacks[self.stage].show()
+        if build.request.fix_permissions:
+            targets.fix_permissions(root)
+        if root != build.placed:
+            with console.working("copying the root file system"):
+                localimage.copy_tree(root, build.placed)
+        _rename(build.placed, build.request)
+
+
+def _rename(root: Path, request: BuildRequest) -> None:
+    """Gives a finished sandbox its name; what had the name goes where the working directory goes."""
+    target = request.target
+    try:
+        if not request.overwrite:
+            kernel.rename(root, target, kernel.RENAME_NOREPLACE)
+            return
+        try:
+            kernel.rename(root, target, kernel.RENAME_EXCHANGE)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EINVAL, errno.ENOSYS):
+                raise
+            with suppress(FileNotFoundError):
+                target.rename(root.with_name("before"))
+            root.rename(target)
+    except FileExistsError as error:
+        raise FileError(f"{target}: exists, since a moment ago", hint="--force replaces it") from error
+    except OSError as error:
+        raise FileError.because(target, error) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convert(Step):
+    """An image in another format, without a root file system on disk; the only step of its build."""
+
+    name = "convert"
+    verb = "convert"
+    begun = "Writing %s"
+
+    def perform(self, build: Plan) -> None:
+        """Streams the source into the target: nothing is shared with other steps, so that the plan is enough."""
+        from singularity.build import convert
+
+        request, stage = build.request, build.definition.stages[0]
+        with console.working(f"writing {request.target}"):
+            if stage.agent not in agents.LAYERED:
+                convert.perform(identify(Path(request.source)), request)
+                return
+            agent = cast("agents.LayeredAgent", agents.find(stage, build.definition.name))
+            fetch = replace(request.fetch, architecture=request.fetch.architecture or request.architecture)
+            with agent.opened(stage, replace(fetch, temporary=request.temporary)) as found:
+                convert.convert_oci(found, request)
