@@ -19,7 +19,7 @@
 
 static const char prompt[] = "Singularity> ";
 
-/* One launch's worth of variables on their way in. */
+/* What is known of one launch while its environment is put together. */
 struct entry {
     const struct payload *payload;
     struct variables host;
@@ -30,7 +30,6 @@ struct entry {
     const char *shell;     /* of the image, once it was looked for and is there */
     bool path_changed;     /* by the image's own script */
     bool host_mpi;         /* in the place of the image's */
-    int mask;              /* -1: as it is */
 };
 
 static void put(struct variables *variables, const char *name, const char *value)
@@ -104,7 +103,7 @@ static void put_home(const struct entry *entry)
         put(entry->variables, "HOME", entry->payload->home);
 }
 
-/* What holds unless the script with a Docker image's own variables has set it. */
+/* PATH and HOME get their values here unless a Docker image's own script, which is evaluated before, has set them. */
 static void complete(const struct entry *entry)
 {
     path_begin(entry->variables);
@@ -112,7 +111,7 @@ static void complete(const struct entry *entry)
         put_home(entry);
 }
 
-/* PATH is not among them: it gets its default after the script that has a Docker image's own. */
+/* The variables that the first script finds. PATH is not among them: complete() gives it its default. */
 static void begin(const struct entry *entry)
 {
     const struct payload *payload = entry->payload;
@@ -135,7 +134,8 @@ static void begin(const struct entry *entry)
 
 /* ---- scripts and injected values, without a shell ---- */
 
-/* Whether the evaluation goes on here: it does when the image has no shell either, and says what is left out. */
+/* For a script that is live code: false when a shell of the image can run it; else a warning names what is left out, and
+ * the evaluation goes on with the next script. */
 static bool goes_on(struct entry *entry, const struct script_result *result)
 {
     entry->shell = live_shell();
@@ -168,7 +168,6 @@ static bool evaluate_script(struct entry *entry, const char *path)
     if (outcome == SCRIPT_LIVE)
         return goes_on(entry, &result);
     message_debug("evaluated %s", path);
-    entry->mask = result.mask >= 0 ? result.mask : entry->mask;
     entry->path_changed = entry->path_changed || strcmp(path, SCRIPTS_DIRECTORY "/99-runtimevars.sh") == 0;
     return true;
 }
@@ -239,17 +238,11 @@ static bool evaluate(struct entry *entry)
 
 static void evaluate_live(struct entry *entry)
 {
-    const struct payload *payload = entry->payload;
-    const struct live live = {.shell = entry->shell, .arguments = payload->arguments, .scripts = &entry->scripts,
-                              .injected = &entry->injected, .host = &entry->host,
-                              .no_eval = payload->request->no_eval, .path_exact = payload->path_exact,
-                              .home = payload->home_yields ? payload->home : NULL};
-    mode_t mask = umask(0);
+    const struct live live = {.shell = entry->shell, .payload = entry->payload, .scripts = &entry->scripts,
+                              .injected = &entry->injected, .host = &entry->host};
 
-    (void)umask(mask);
     begin(entry);
-    entry->mask = live_evaluate(&live, entry->variables);
-    entry->mask = (mode_t)entry->mask == mask ? -1 : entry->mask;
+    (void)umask(live_evaluate(&live, entry->variables));
     for (size_t at = 0; at < entry->scripts.count; at++)
         if (strcmp(entry->scripts.paths[at], SCRIPTS_DIRECTORY "/99-runtimevars.sh") == 0)
             entry->path_changed = true;
@@ -374,13 +367,11 @@ static void finish(struct entry *entry)
     if (has_library_directory(entry))
         library_path_complete(variables, entry->host_mpi);
     put_prompt(variables);
-    if (entry->mask >= 0)
-        (void)umask((mode_t)entry->mask);
 }
 
 void environment_make(const struct payload *payload, struct variables *variables)
 {
-    struct entry entry = {.payload = payload, .variables = variables, .mask = -1};
+    struct entry entry = {.payload = payload, .variables = variables};
     struct arena *arena = variables->arena;
 
     variables_begin(&entry.host, arena);

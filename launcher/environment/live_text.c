@@ -101,7 +101,7 @@ static void add_injected(struct text *text, const struct live *live)
         const char *value = variable_value(entry);
         text_add_string(text, "export ");
         text_add(text, entry->text, (size_t)entry->name_length + 1);
-        if (live->no_eval || !live_value_complete(value))
+        if (live->payload->request->no_eval || !live_value_complete(value))
             text_add_quoted(text, value);
         else
             add_double_quoted(text, value);
@@ -126,10 +126,10 @@ static void add_path_complete(struct text *text)
 static void add_defaults(struct text *text, const struct live *live)
 {
     text_add_string(text, "[ -n \"${PATH+x}\" ] || export PATH='" PATH_DEFAULT "'\n");
-    if (live->home == NULL)
+    if (!live->payload->home_yields || live->payload->home == NULL)
         return;
     text_add_string(text, "[ -n \"${HOME+x}\" ] || export HOME=");
-    text_add_quoted(text, live->home);
+    text_add_quoted(text, live->payload->home);
     text_add_string(text, "\n");
 }
 
@@ -152,8 +152,8 @@ static void add_scripts(struct text *text, const struct live *live)
         text_add_quoted(text, path);
         text_add_string(text, " ]; then . ");
         text_add_quoted(text, path);
-        text_add_string(text, " 9>&-; fi\n");
-        if ((kind == SCRIPT_DOCKER && !live->path_exact) || !live->scripts->modern)
+        text_add_string(text, " 8<&- 9>&-; fi\n");
+        if ((kind == SCRIPT_DOCKER && !live->payload->path_exact) || !live->scripts->modern)
             add_path_complete(text);
     }
     if (!injected)
@@ -194,13 +194,14 @@ static void add_hidden(struct text *text, const struct variables *variables)
 
 void live_text_write(const struct live *live, const struct variables *variables, struct text *text)
 {
-    text_add_string(text, "unset PS1\n");
+    /* One command: the shell has read it to its end before it runs, and the text itself is not there to be read. */
+    text_add_string(text, "{\nunset PS1\n");
     if (variables_get(variables, "PATH") == NULL)
         text_add_string(text, "unset PATH\n");
     add_hidden(text, variables);
     add_names(text, live->host, "before");
     add_scripts(text, live);
     add_names(text, live->host, "after");
-    text_add_string(text, "umask >&9\necho variables >&9\nexport -p >&9\n");
+    text_add_string(text, "umask >&9\necho variables >&9\nexport -p >&9\n} <&8\n");
     environment_need(!text->short_of_memory);
 }
