@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "environment/environment.h"
-#include "environment/oci_command.h"
 #include "environment/text.h"
 #include "program.h"
 

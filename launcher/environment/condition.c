@@ -1,5 +1,5 @@
 /* `test` and `[`, by POSIX's rules for the number of words. Looks at files; changes nothing. */
-#include "environment/condition.h"
+#include "environment/word.h"
 
 #include <stdbool.h>
 #include <string.h>

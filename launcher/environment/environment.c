@@ -1,6 +1,5 @@
 /* The program's environment: the image's scripts, the caller's variables, the options, in the order that users know.
  * Runs in the container, without privilege; a script that is live code runs in a shell of the image's. */
-#include "environment/environment.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,14 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "environment/host.h"
-#include "environment/live.h"
-#include "environment/live_text.h"
-#include "environment/path.h"
+#include "environment/parts.h"
 #include "environment/script.h"
-#include "environment/scripts.h"
-#include "environment/source.h"
-#include "environment/text.h"
 
 static const char prompt[] = "Singularity> ";
 

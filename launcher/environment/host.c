@@ -1,10 +1,7 @@
 /* Variables of the caller: those that the program sees, and SINGULARITYENV_NAME, which it sees as NAME. */
-#include "environment/host.h"
+#include "environment/parts.h"
 
 #include <string.h>
-
-#include "environment/environment.h"
-#include "environment/text.h"
 
 static const char user_path_end[] = "/bin:/usr/bin:/sbin:/usr/sbin:/usr/local/bin:/usr/local/sbin";
 

@@ -1,6 +1,6 @@
 /* Scripts of an image that need a shell: the image's own runs them, in a child, and tells the variables that it ends with.
  * In the container, without privilege. */
-#include "environment/live.h"
+#include "environment/parts.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -13,10 +13,7 @@
 #include <unistd.h>
 
 #include "descriptor.h"
-#include "environment/environment.h"
-#include "environment/live_text.h"
 #include "environment/script.h"
-#include "environment/source.h"
 
 enum {
     NOTHING_FD = 8,            /* what the scripts find on their standard input */

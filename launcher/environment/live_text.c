@@ -1,11 +1,8 @@
 /* The text that the image's shell runs for live.c. */
-#include "environment/live_text.h"
+#include "environment/parts.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#include "environment/environment.h"
-#include "environment/path.h"
 
 /* The } that ends ${ at `at`; NULL: there is none. */
 static const char *braces_end(const char *at)

@@ -5,8 +5,6 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "environment/condition.h"
-#include "environment/source.h"
 #include "environment/word.h"
 
 enum ending { END_OF_TEXT, END_THEN, END_ELIF, END_ELSE, END_FI, END_COUNT };

@@ -1,5 +1,5 @@
 /* Which scripts of the image set the program's environment, and in which order. */
-#include "environment/scripts.h"
+#include "environment/parts.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -10,8 +10,6 @@
 #include <unistd.h>
 
 #include "descriptor.h"
-#include "environment/environment.h"
-#include "environment/text.h"
 
 enum { ENTRIES_SIZE = 4096 };
 

@@ -1,5 +1,5 @@
 /* The bytes of a script, from a file and in memory for a shell. */
-#include "environment/source.h"
+#include "environment/script.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 
 #include "descriptor.h"
-#include "environment/script.h"
 
 char *source_read_whole(int file, size_t expected, size_t limit, struct arena *arena, size_t *size)
 {

@@ -70,4 +70,13 @@ bool word_name_special(const char *name, size_t length);
 /* Gives the value of "NAME=VALUE", which has `length` bytes, unless the name is special. */
 bool word_assign(struct evaluation *evaluation, const char *text, size_t name_length, size_t length);
 
+/* ---- `test` and `[ ]` (condition.c) ---- */
+
+enum condition { CONDITION_TRUE, CONDITION_FALSE, CONDITION_UNKNOWN };
+
+enum { CONDITION_WORDS = 4 };
+
+/* What `test` with these words says, by the rules that POSIX gives for their number; UNKNOWN: not one of ours. */
+enum condition condition_evaluate(const char *const *words, size_t count);
+
 #endif

@@ -9,7 +9,6 @@
 
 #include "../descriptor.h"
 #include "environment/script.h"
-#include "environment/source.h"
 
 enum { DUMP_LIMIT = 8 << 20 };
 

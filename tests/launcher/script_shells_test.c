@@ -9,7 +9,6 @@
 
 #include "check.h"
 #include "environment/script.h"
-#include "environment/source.h"
 #include "script_dump.h"
 
 enum { SCRIPTS = 500, WORDS = 8 };
