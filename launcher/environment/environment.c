@@ -35,12 +35,8 @@ static void put_both(struct variables *variables, const char *name, const char *
 {
     static const char *const prefixes[] = {"SINGULARITY_", "APPTAINER_"};
 
-    for (size_t at = 0; at < sizeof prefixes / sizeof *prefixes; at++) {
-        struct text whole = {.arena = variables->arena};
-        text_add_strings(&whole, prefixes[at], name, NULL);
-        environment_need(!whole.short_of_memory);
-        put(variables, whole.bytes, value);
-    }
+    for (size_t at = 0; at < sizeof prefixes / sizeof *prefixes; at++)
+        put(variables, text_join(variables->arena, prefixes[at], name, ""), value);
 }
 
 /* ---- what the scripts start with ---- */
@@ -191,8 +187,7 @@ static bool inject_one(struct entry *entry, const struct variable *injected)
         struct text text = {.arena = variables->arena};
         text_add(&text, injected->text, (size_t)injected->name_length + 1);
         text_add_string(&text, expanded);
-        environment_need(!text.short_of_memory && variables_adopt(variables, text.bytes, injected->name_length,
-                                                                  text.length - injected->name_length - 1));
+        environment_need(variables_adopt(variables, text.bytes, injected->name_length, text.length - injected->name_length - 1));
     }
     environment_need(variables_export(variables, injected->text, injected->name_length));
     return true;
@@ -273,7 +268,6 @@ static void put_binds(struct variables *variables, const struct request *request
         const struct request_entry *bind = &request->bind[i];
         text_add_strings(&binds, i > 0 ? "," : "", *bind->second != '\0' ? bind->second : bind->first, NULL);
     }
-    environment_need(!binds.short_of_memory);
     put_both(variables, "BIND", binds.bytes);
 }
 
@@ -325,7 +319,6 @@ static void put_prompt(struct variables *variables)
         text_add_quoted(&command, before);
         text_add_string(&command, "; eval \"$PROMPT_COMMAND\"");
     }
-    environment_need(!command.short_of_memory);
     put(variables, "PROMPT_COMMAND", command.bytes);
 }
 

@@ -173,7 +173,7 @@ static void mark_names(const char *names, const struct variables *known, struct 
         if (variables_find(known, names, length) == NULL && variables_find(variables, names, length) == NULL) {
             text_add(&text, names, length);
             text_add_string(&text, "=x");
-            environment_need(!text.short_of_memory && variables_adopt(variables, text.bytes, length, 1));
+            environment_need(variables_adopt(variables, text.bytes, length, 1));
         }
         names += length;
     }

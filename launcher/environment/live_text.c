@@ -200,5 +200,4 @@ void live_text_write(const struct live *live, const struct variables *variables,
     add_scripts(text, live);
     add_names(text, live->host, "after");
     text_add_string(text, "umask >&9\necho variables >&9\nexport -p >&9\n} <&8\n");
-    environment_need(!text->short_of_memory);
 }

@@ -15,7 +15,7 @@ static const char *value_or_empty(const struct variables *variables, const char 
 
 static void put(struct variables *variables, const char *name, const struct text *value)
 {
-    environment_need(!value->short_of_memory && variables_put(variables, name, value->bytes));
+    environment_need(variables_put(variables, name, value->bytes));
 }
 
 /* Whether a list with colons has the directory. */

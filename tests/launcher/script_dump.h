@@ -5,7 +5,7 @@
 #include "environment/text.h"
 #include "environment/variables.h"
 
-/* In the table's arena; NULL: no memory. */
+/* In the table's arena. */
 static inline char *script_write_dump(const struct variables *variables, size_t *size)
 {
     struct text dump = {.arena = variables->arena};
@@ -24,7 +24,7 @@ static inline char *script_write_dump(const struct variables *variables, size_t 
         text_add_string(&dump, "\n");
     }
     *size = dump.length;
-    return dump.short_of_memory ? NULL : dump.bytes;
+    return dump.bytes;
 }
 
 #endif
