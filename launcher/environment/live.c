@@ -164,29 +164,26 @@ static char *take_line(char **at, const char *word)
     return line + length;
 }
 
-/* Gives those of the names in a line of the result that `known` lacks a value in `variables`. */
-static void mark_names(const char *names, const struct variables *known, struct variables *variables)
+/* Whether the host variable that a line of the result has come to has a value there; goes on to the next one. */
+static bool take_mark(const char **marks)
 {
-    while (*names == ' ') {
-        size_t length = strcspn(++names, " ");
-        struct text text = {.arena = variables->arena};
-        if (variables_find(known, names, length) == NULL && variables_find(variables, names, length) == NULL) {
-            text_add(&text, names, length);
-            text_add_string(&text, "=x");
-            environment_need(variables_adopt(variables, text.bytes, length, 1));
-        }
-        names += length;
-    }
+    bool set = **marks == 'x';
+
+    *marks += set ? 1 : 0;
+    *marks += **marks == ',' ? 1 : 0;
+    return set;
 }
 
-/* Host variables that a script gave a value without exporting it: they count as set, and the program has them not. */
-static void keep_unexported(const char *before, const char *after, struct variables *variables)
+/* Host variables that a script gave a value without exporting it: they count as set, and the program has them not. What
+ * the shell has by itself (bash's HOSTNAME) is no script's. */
+static void keep_unexported(const char *before, const char *after, const struct variables *host, struct variables *variables)
 {
-    struct variables early;
-
-    variables_begin(&early, variables->arena);
-    mark_names(before, &early, &early);
-    mark_names(after, &early, variables);
+    for (uint32_t at = 0; at < host->count; at++) {
+        const struct variable *entry = &host->entries[at];
+        bool own = take_mark(&before);
+        if (take_mark(&after) && !own && variables_find(variables, entry->text, entry->name_length) == NULL)
+            environment_need(variables_adopt(variables, entry->text, entry->name_length, entry->value_length));
+    }
 }
 
 static void end_of_shell(pid_t child, const char *shell, bool finished)
@@ -243,6 +240,6 @@ mode_t live_evaluate(const struct live *live, struct variables *variables)
     if (!script_read_dump(at, strlen(at), variables, &result))
         stop(0, "line %u of what %s exports cannot be read: %s", result.line, live->shell, result.why);
     own_variables_drop(variables);
-    keep_unexported(before, after, variables);
+    keep_unexported(before, after, live->host, variables);
     return (mode_t)strtoul(mask, NULL, 8) & 0777;
 }

@@ -157,18 +157,14 @@ static void add_scripts(struct text *text, const struct live *live)
         add_injected(text, live);
 }
 
-/* A line of the result: `word` and those names of the host's variables that have a value now. */
-static void add_names(struct text *text, const struct variables *host, const char *word)
+/* A line of the result: `word`, and for each of the host's variables an x, if it has a value now, and a comma. */
+static void add_marks(struct text *text, const struct variables *host, const char *word)
 {
     text_add_strings(text, "echo \"", word, NULL);
     for (uint32_t at = 0; at < host->count; at++) {
-        int length = (int)host->entries[at].name_length;
-        const char *name = host->entries[at].text;
         text_add_string(text, "${");
-        text_add(text, name, (size_t)length);
-        text_add_string(text, "+ ");
-        text_add(text, name, (size_t)length);
-        text_add_string(text, "}");
+        text_add(text, host->entries[at].text, host->entries[at].name_length);
+        text_add_string(text, "+x},");
     }
     text_add_string(text, "\" >&9\n");
 }
@@ -196,8 +192,8 @@ void live_text_write(const struct live *live, const struct variables *variables,
     if (variables_get(variables, "PATH") == NULL)
         text_add_string(text, "unset PATH\n");
     add_hidden(text, variables);
-    add_names(text, live->host, "before");
+    add_marks(text, live->host, "before");
     add_scripts(text, live);
-    add_names(text, live->host, "after");
+    add_marks(text, live->host, "after");
     text_add_string(text, "umask >&9\necho variables >&9\nexport -p >&9\n} <&8\n");
 }

@@ -84,8 +84,8 @@ mode_t live_evaluate(const struct live *live, struct variables *variables);
 bool live_value_complete(const char *value);
 
 /* Sources the scripts and sets the injected variables by the rules that the evaluation without a shell has. It writes to
- * descriptor 9: "before" and the names of host variables that the shell has of its own, "after" and those that have a
- * value in the end, the umask, "variables", and `export -p`. */
+ * descriptor 9: "before" and which of the host's variables the shell has of its own, "after" and which have a value in the
+ * end, the umask, "variables", and `export -p`. */
 void live_text_write(const struct live *live, const struct variables *variables, struct text *text);
 
 #endif
