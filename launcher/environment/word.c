@@ -67,7 +67,11 @@ static bool add_character(struct evaluation *evaluation, struct word *word, int 
     char byte = (char)character;
 
     word->field = true;
-    return add(evaluation, word, &byte, 1);
+    if (word->length + 2 > word->room)
+        return add(evaluation, word, &byte, 1);
+    word->bytes[word->length++] = byte;
+    word->bytes[word->length] = '\0';
+    return true;
 }
 
 /* Unquoted bytes that a value or the word of ${ } brings in: outside assignments they may be several fields, or a pattern. */
