@@ -4,24 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The } that ends ${ at `at`; NULL: there is none. */
-static const char *braces_end(const char *at)
-{
-    unsigned depth = 0;
-
-    for (; *at != '\0'; at++) {
-        if (*at == '\\' && at[1] != '\0')
-            at++;
-        else if (*at == '$' && at[1] == '{')
-            depth++;
-        else if (*at == '}' && --depth == 0)
-            return at;
-    }
-    return NULL;
-}
-
-/* The ) that ends $( at `at`, quotes within it respected; NULL: there is none. */
-static const char *substitution_end(const char *at)
+/* The `close` that ends the ${ or $( at `at`; NULL: there is none. Shells respect quotes in ( ) only. */
+static const char *group_end(const char *at, char open, char close)
 {
     unsigned depth = 0;
     char quote = '\0';
@@ -31,11 +15,11 @@ static const char *substitution_end(const char *at)
             at++;
         else if (quote != '\0')
             quote = *at == quote ? '\0' : quote;
-        else if (*at == '\'' || *at == '"')
+        else if (open == '(' && (*at == '\'' || *at == '"'))
             quote = *at;
-        else if (*at == '(')
+        else if (open == '(' ? *at == open : *at == '$' && at[1] == open)
             depth++;
-        else if (*at == ')' && --depth == 0)
+        else if (*at == close && --depth == 0)
             return at;
     }
     return NULL;
@@ -47,12 +31,8 @@ static const char *part_end(const char *at)
 {
     if (*at == '\\' && at[1] != '\0')
         return at + 2;
-    if (*at == '$' && at[1] == '(') {
-        at = substitution_end(at + 1);
-        return at == NULL ? NULL : at + 1;
-    }
-    if (*at == '$' && at[1] == '{') {
-        at = braces_end(at);
+    if (*at == '$' && (at[1] == '(' || at[1] == '{')) {
+        at = group_end(at, at[1], at[1] == '(' ? ')' : '}');
         return at == NULL ? NULL : at + 1;
     }
     if (*at == '`') {

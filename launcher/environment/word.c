@@ -277,12 +277,16 @@ static bool read_single_quotes(struct evaluation *evaluation, struct word *word,
 /* What follows a $. */
 static bool read_dollar(struct evaluation *evaluation, struct word *word, enum place place)
 {
-    int character = evaluation_peek(evaluation);
+    const struct cursor *cursor = &evaluation->cursor;
     bool quoted = places[place].quoted, read;
     struct word name = {0};
     const struct variable *variable;
+    int character;
 
     word->plain = false;
+    if (place == PLACE_VALUE && cursor->at < cursor->end && *cursor->at == '\\')
+        return add_character(evaluation, word, '$'); /* also before a continued line, as in live_text.c */
+    character = evaluation_peek(evaluation);
     if (name_character(character, true))
         return read_name(evaluation, &name) && find_variable(evaluation, &name, &variable) &&
                add_variable(evaluation, word, quoted, variable);

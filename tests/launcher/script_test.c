@@ -271,6 +271,7 @@ static const struct value_case value_cases[] = {
     {"${C:=1}", NULL},          {"$((1))", NULL},
     {"\\", "\\"},               {"$", "$"},
     {"\\\"", "\""},             {"${B}\"${B}\"", "x y\"x y\""},
+    {"$\\\nB", "$B"},
 };
 
 static void check_values(void)
