@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "environment/environment.h"
-#include "environment/oci_command.h"
 #include "environment/text.h"
 #include "program.h"
 
@@ -62,7 +61,6 @@ static const char *app_file(const struct ending *ending, const char *name)
     struct text path = {.arena = ending->arena};
 
     text_add_strings(&path, "/scif/apps/", ending->payload->request->app, "/", name, NULL);
-    environment_need(!path.short_of_memory);
     return path.bytes;
 }
 

@@ -1,7 +1,6 @@
-/* `test` and `[`, by POSIX's rules for the number of words. */
-#include "environment/condition.h"
+/* `test` and `[`, by POSIX's rules for the number of words. Looks at files; changes nothing. */
+#include "environment/word.h"
 
-#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,23 +16,20 @@ static enum condition not(enum condition condition)
     return condition == CONDITION_UNKNOWN ? condition : truth(condition == CONDITION_FALSE);
 }
 
-static enum condition file_has_type(const char *path, mode_t type)
+static enum condition of_two(const char *const *words)
 {
-    struct stat status;
-    return truth(stat(path, &status) == 0 && (status.st_mode & S_IFMT) == type);
-}
-
-static enum condition unary(const char *operator, const char *operand)
-{
+    const char *operator = words[0], *operand = words[1];
     struct stat status;
 
+    if (strcmp(operator, "!") == 0)
+        return truth(operand[0] == '\0');
     if (operator[0] != '-' || operator[1] == '\0' || operator[2] != '\0')
         return CONDITION_UNKNOWN;
     switch (operator[1]) {
     case 'n': return truth(operand[0] != '\0');
     case 'z': return truth(operand[0] == '\0');
-    case 'd': return file_has_type(operand, S_IFDIR);
-    case 'f': return file_has_type(operand, S_IFREG);
+    case 'd': return truth(stat(operand, &status) == 0 && S_ISDIR(status.st_mode));
+    case 'f': return truth(stat(operand, &status) == 0 && S_ISREG(status.st_mode));
     case 'e': return truth(stat(operand, &status) == 0);
     case 's': return truth(stat(operand, &status) == 0 && status.st_size > 0);
     case 'L':
@@ -45,40 +41,14 @@ static enum condition unary(const char *operator, const char *operand)
     }
 }
 
-/* What any shell reads as an operator between two words: ours, and those that are left to it. */
-static bool is_binary(const char *word)
-{
-    static const char *const operators[] = {"=",   "==",  "!=",  "=~",  "<",   ">",  "-eq", "-ne", "-gt",
-                                            "-ge", "-lt", "-le", "-nt", "-ot", "-ef", "-a", "-o"};
-    for (size_t at = 0; at < sizeof operators / sizeof *operators; at++)
-        if (strcmp(word, operators[at]) == 0)
-            return true;
-    return false;
-}
-
-static enum condition binary(const char *left, const char *operator, const char *right)
-{
-    if (strcmp(operator, "=") == 0 || strcmp(operator, "==") == 0)
-        return truth(strcmp(left, right) == 0);
-    if (strcmp(operator, "!=") == 0)
-        return truth(strcmp(left, right) != 0);
-    return CONDITION_UNKNOWN;
-}
-
-static enum condition of_two(const char *const *words)
-{
-    if (strcmp(words[0], "!") == 0)
-        return truth(words[1][0] == '\0');
-    return unary(words[0], words[1]);
-}
-
+/* An operator between two words comes before a `!`; those that are not ours are no unary ones of ours either. */
 static enum condition of_three(const char *const *words)
 {
-    if (is_binary(words[1]))
-        return binary(words[0], words[1], words[2]);
-    if (strcmp(words[0], "!") == 0)
-        return not(of_two(words + 1));
-    return CONDITION_UNKNOWN;
+    if (strcmp(words[1], "=") == 0 || strcmp(words[1], "==") == 0)
+        return truth(strcmp(words[0], words[2]) == 0);
+    if (strcmp(words[1], "!=") == 0)
+        return truth(strcmp(words[0], words[2]) != 0);
+    return strcmp(words[0], "!") == 0 ? not(of_two(words + 1)) : CONDITION_UNKNOWN;
 }
 
 enum condition condition_evaluate(const char *const *words, size_t count)

@@ -1,6 +1,5 @@
 /* The program's environment: the image's scripts, the caller's variables, the options, in the order that users know.
  * Runs in the container, without privilege; a script that is live code runs in a shell of the image's. */
-#include "environment/environment.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,18 +7,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "environment/host.h"
-#include "environment/live.h"
-#include "environment/live_text.h"
-#include "environment/path.h"
+#include "environment/parts.h"
 #include "environment/script.h"
-#include "environment/scripts.h"
-#include "environment/source.h"
-#include "environment/text.h"
 
 static const char prompt[] = "Singularity> ";
 
-/* One launch's worth of variables on their way in. */
+/* What is known of one launch while its environment is put together. */
 struct entry {
     const struct payload *payload;
     struct variables host;
@@ -30,7 +23,6 @@ struct entry {
     const char *shell;     /* of the image, once it was looked for and is there */
     bool path_changed;     /* by the image's own script */
     bool host_mpi;         /* in the place of the image's */
-    int mask;              /* -1: as it is */
 };
 
 static void put(struct variables *variables, const char *name, const char *value)
@@ -43,12 +35,8 @@ static void put_both(struct variables *variables, const char *name, const char *
 {
     static const char *const prefixes[] = {"SINGULARITY_", "APPTAINER_"};
 
-    for (size_t at = 0; at < sizeof prefixes / sizeof *prefixes; at++) {
-        struct text whole = {.arena = variables->arena};
-        text_add_strings(&whole, prefixes[at], name, NULL);
-        environment_need(!whole.short_of_memory);
-        put(variables, whole.bytes, value);
-    }
+    for (size_t at = 0; at < sizeof prefixes / sizeof *prefixes; at++)
+        put(variables, text_join(variables->arena, prefixes[at], name, ""), value);
 }
 
 /* ---- what the scripts start with ---- */
@@ -104,7 +92,7 @@ static void put_home(const struct entry *entry)
         put(entry->variables, "HOME", entry->payload->home);
 }
 
-/* What holds unless the script with a Docker image's own variables has set it. */
+/* PATH and HOME get their values here unless a Docker image's own script, which is evaluated before, has set them. */
 static void complete(const struct entry *entry)
 {
     path_begin(entry->variables);
@@ -112,7 +100,7 @@ static void complete(const struct entry *entry)
         put_home(entry);
 }
 
-/* PATH is not among them: it gets its default after the script that has a Docker image's own. */
+/* The variables that the first script finds. PATH is not among them: complete() gives it its default. */
 static void begin(const struct entry *entry)
 {
     const struct payload *payload = entry->payload;
@@ -135,7 +123,8 @@ static void begin(const struct entry *entry)
 
 /* ---- scripts and injected values, without a shell ---- */
 
-/* Whether the evaluation goes on here: it does when the image has no shell either, and says what is left out. */
+/* For a script that is live code: false when a shell of the image can run it; else a warning names what is left out, and
+ * the evaluation goes on with the next script. */
 static bool goes_on(struct entry *entry, const struct script_result *result)
 {
     entry->shell = live_shell();
@@ -168,7 +157,6 @@ static bool evaluate_script(struct entry *entry, const char *path)
     if (outcome == SCRIPT_LIVE)
         return goes_on(entry, &result);
     message_debug("evaluated %s", path);
-    entry->mask = result.mask >= 0 ? result.mask : entry->mask;
     entry->path_changed = entry->path_changed || strcmp(path, SCRIPTS_DIRECTORY "/99-runtimevars.sh") == 0;
     return true;
 }
@@ -199,8 +187,7 @@ static bool inject_one(struct entry *entry, const struct variable *injected)
         struct text text = {.arena = variables->arena};
         text_add(&text, injected->text, (size_t)injected->name_length + 1);
         text_add_string(&text, expanded);
-        environment_need(!text.short_of_memory && variables_adopt(variables, text.bytes, injected->name_length,
-                                                                  text.length - injected->name_length - 1));
+        environment_need(variables_adopt(variables, text.bytes, injected->name_length, text.length - injected->name_length - 1));
     }
     environment_need(variables_export(variables, injected->text, injected->name_length));
     return true;
@@ -239,17 +226,11 @@ static bool evaluate(struct entry *entry)
 
 static void evaluate_live(struct entry *entry)
 {
-    const struct payload *payload = entry->payload;
-    const struct live live = {.shell = entry->shell, .arguments = payload->arguments, .scripts = &entry->scripts,
-                              .injected = &entry->injected, .host = &entry->host,
-                              .no_eval = payload->request->no_eval, .path_exact = payload->path_exact,
-                              .home = payload->home_yields ? payload->home : NULL};
-    mode_t mask = umask(0);
+    const struct live live = {.shell = entry->shell, .payload = entry->payload, .scripts = &entry->scripts,
+                              .injected = &entry->injected, .host = &entry->host};
 
-    (void)umask(mask);
     begin(entry);
-    entry->mask = live_evaluate(&live, entry->variables);
-    entry->mask = (mode_t)entry->mask == mask ? -1 : entry->mask;
+    (void)umask(live_evaluate(&live, entry->variables));
     for (size_t at = 0; at < entry->scripts.count; at++)
         if (strcmp(entry->scripts.paths[at], SCRIPTS_DIRECTORY "/99-runtimevars.sh") == 0)
             entry->path_changed = true;
@@ -287,7 +268,6 @@ static void put_binds(struct variables *variables, const struct request *request
         const struct request_entry *bind = &request->bind[i];
         text_add_strings(&binds, i > 0 ? "," : "", *bind->second != '\0' ? bind->second : bind->first, NULL);
     }
-    environment_need(!binds.short_of_memory);
     put_both(variables, "BIND", binds.bytes);
 }
 
@@ -339,7 +319,6 @@ static void put_prompt(struct variables *variables)
         text_add_quoted(&command, before);
         text_add_string(&command, "; eval \"$PROMPT_COMMAND\"");
     }
-    environment_need(!command.short_of_memory);
     put(variables, "PROMPT_COMMAND", command.bytes);
 }
 
@@ -374,13 +353,11 @@ static void finish(struct entry *entry)
     if (has_library_directory(entry))
         library_path_complete(variables, entry->host_mpi);
     put_prompt(variables);
-    if (entry->mask >= 0)
-        (void)umask((mode_t)entry->mask);
 }
 
 void environment_make(const struct payload *payload, struct variables *variables)
 {
-    struct entry entry = {.payload = payload, .variables = variables, .mask = -1};
+    struct entry entry = {.payload = payload, .variables = variables};
     struct arena *arena = variables->arena;
 
     variables_begin(&entry.host, arena);

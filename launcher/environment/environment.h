@@ -20,4 +20,9 @@ static inline void environment_need(bool done)
         stop(ENOMEM, "the environment of the container");
 }
 
+/* What a runscript with OCI_ENTRYPOINT and OCI_CMD executes: the entry point with `arguments`, or without any with the
+ * default ones; without an entry point the arguments, or the default command. Variables in them are replaced, in the
+ * arguments unless `no_eval`. In the table's arena, ended by NULL; NULL: the file is no such script, or live code. */
+char *const *oci_command(const char *runscript, char *const *arguments, bool no_eval, struct variables *variables);
+
 #endif

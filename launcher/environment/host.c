@@ -1,10 +1,7 @@
 /* Variables of the caller: those that the program sees, and SINGULARITYENV_NAME, which it sees as NAME. */
-#include "environment/host.h"
+#include "environment/parts.h"
 
 #include <string.h>
-
-#include "environment/environment.h"
-#include "environment/text.h"
 
 static const char user_path_end[] = "/bin:/usr/bin:/sbin:/usr/sbin:/usr/local/bin:/usr/local/sbin";
 
@@ -48,10 +45,8 @@ static bool always_passed(const char *name, size_t length)
 
 static void add_user_path(struct variables *host, const char *path)
 {
-    struct text text = {.arena = host->arena};
-
-    text_add_strings(&text, path == NULL ? "" : path, path == NULL ? "" : ":", user_path_end, NULL);
-    environment_need(!text.short_of_memory && variables_put(host, "USER_PATH", text.bytes));
+    path = text_join(host->arena, path == NULL ? "" : path, path == NULL ? "" : ":", user_path_end);
+    environment_need(variables_put(host, "USER_PATH", path));
 }
 
 void host_variables(char *const *caller_environment, bool cleanenv, bool host_mpi, struct variables *host)

@@ -1,5 +1,6 @@
-/* Scripts of an image that need a shell: the image's own runs them, in a child, and tells the variables that it ends with. */
-#include "environment/live.h"
+/* Scripts of an image that need a shell: the image's own runs them, in a child, and tells the variables that it ends with.
+ * In the container, without privilege. */
+#include "environment/parts.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -12,17 +13,17 @@
 #include <unistd.h>
 
 #include "descriptor.h"
-#include "environment/environment.h"
-#include "environment/live_text.h"
 #include "environment/script.h"
 
 enum {
+    NOTHING_FD = 8,            /* what the scripts find on their standard input */
     RESULT_FD = 9,             /* the highest that every shell can redirect */
+    RESULT_ROOM = 64 << 10,
     RESULT_LIMIT = 4 << 20,
-    PIECE = 96 << 10,          /* of the text in one argument: the kernel takes 128 KiB */
-    PIECES = 256,
     PATIENCE = 60 * 1000,      /* milliseconds until we say what we wait for */
 };
+
+enum file { TEXT, NOTHING, RESULT, FILES };
 
 const char *live_shell(void)
 {
@@ -36,40 +37,21 @@ const char *live_shell(void)
 
 /* ---- the child ---- */
 
-/* The words of the shell: a loader, the text in pieces that the loader joins, and then the program's arguments, which
- * are what $1 and so on stand for once the text has shifted the pieces away. */
-static char **shell_words(const struct live *live, struct arena *arena, const struct text *body)
+/* The shell reads the text from its standard input; what is $1 and so on in the text are the program's arguments. */
+static char **shell_words(const struct live *live, struct arena *arena)
 {
-    char shift[32];
-    struct text loader = {.arena = arena}, text = {.arena = arena};
-    size_t pieces = body->length / PIECE + 1, count = 0;
+    char *const *arguments = live->payload->arguments;
+    size_t count = 0;
     char **words;
 
-    while (live->arguments[count] != NULL)
+    while (arguments[count] != NULL)
         count++;
-    words = arena_take(arena, (count + pieces + 5) * sizeof *words);
-    snprintf(shift, sizeof shift, "shift %zu\n", pieces);
-    text_add_strings(&text, shift, body->bytes, NULL);
-    text_add_string(&loader, "eval \"");
-    if (words == NULL || text.short_of_memory || pieces > PIECES)
-        stop(E2BIG, "the environment scripts of the image cannot be handed to %s", live->shell);
+    words = arena_take(arena, (count + 4) * sizeof *words);
+    environment_need(words != NULL);
     words[0] = (char *)(uintptr_t)live->shell;
-    words[1] = (char *)(uintptr_t)"-c";
-    words[3] = words[0];
-    for (size_t at = 0; at < pieces; at++) {
-        struct text piece = {.arena = arena};
-        size_t start = at * text.length / pieces, end = (at + 1) * text.length / pieces;
-        char name[32];
-        snprintf(name, sizeof name, "${%zu}", at + 1);
-        text_add_string(&loader, name);
-        text_add(&piece, text.bytes + start, end - start);
-        environment_need(!piece.short_of_memory);
-        words[4 + at] = piece.bytes;
-    }
-    text_add_string(&loader, "\"");
-    environment_need(!loader.short_of_memory);
-    words[2] = loader.bytes;
-    memcpy(words + 4 + pieces, live->arguments, (count + 1) * sizeof *words);
+    words[1] = (char *)(uintptr_t)"-s";
+    words[2] = (char *)(uintptr_t)"--";
+    memcpy(words + 3, arguments, (count + 1) * sizeof *words);
     return words;
 }
 
@@ -96,33 +78,44 @@ static void children_end(const struct children *caller)
         stop(errno, "SIGCHLD");
 }
 
-/* In the child: nothing to read, the result on its own descriptor, everything else as the program will have it. */
-static _Noreturn void become_shell(char **words, char **environment, int empty, int result, pid_t parent)
+/* In the child: its text, nothing to read, and the result on descriptors of their own; everything else as the program
+ * will have it. The copies above the ones that shells redirect keep one dup2() from closing what the next one needs. */
+static _Noreturn void become_shell(char **words, char **environment, const int *files, pid_t parent)
 {
+    static const int targets[FILES] = {[TEXT] = STDIN_FILENO, [NOTHING] = NOTHING_FD, [RESULT] = RESULT_FD};
+    int high[FILES];
+    bool ready = true;
+
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(EXIT_OWN_FAILURE);
-    if (dup2(empty, STDIN_FILENO) >= 0 && (result == RESULT_FD ? fcntl(result, F_SETFD, 0) : dup2(result, RESULT_FD)) >= 0)
+    for (size_t at = 0; at < FILES; at++)
+        high[at] = fcntl(files[at], F_DUPFD_CLOEXEC, RESULT_FD + 1);
+    for (size_t at = 0; at < FILES; at++)
+        ready = ready && dup2(high[at], targets[at]) >= 0;
+    if (ready)
         execve(words[0], words, environment);
-    dprintf(result, "refused %d\n", errno);
+    dprintf(high[RESULT], "refused %d\n", errno);
     _exit(EXIT_OWN_FAILURE);
 }
 
-static pid_t start_shell(char **words, char **environment, const struct children *caller, int *result)
+static pid_t start_shell(char **words, char **environment, const struct text *text, const struct children *caller, int *result)
 {
+    OWNED_FD body = source_in_memory(text->bytes, text->length);
     int empty[2], output[2];
     pid_t parent = getpid();
     pid_t child;
 
-    if (pipe2(empty, O_CLOEXEC) < 0 || pipe2(output, O_CLOEXEC) < 0)
-        stop(errno, "a pipe for the environment scripts of the image");
+    if (body < 0 || pipe2(empty, O_CLOEXEC) < 0 || pipe2(output, O_CLOEXEC) < 0)
+        stop(errno, "the text or a pipe for the environment scripts of the image");
     close(empty[1]);
     child = fork();
     if (child < 0)
         stop(errno, "start %s for the environment scripts of the image", words[0]);
     if (child == 0) {
+        const int files[FILES] = {[TEXT] = body, [NOTHING] = empty[0], [RESULT] = output[1]};
         (void)sigprocmask(SIG_SETMASK, &caller->mask, NULL);
-        become_shell(words, environment, empty[0], output[1], parent);
+        become_shell(words, environment, files, parent);
     }
     close(empty[0]);
     close(output[1]);
@@ -144,29 +137,15 @@ static void wait_for_more(int result, const char *shell)
 
 static char *read_result(int result, const char *shell, struct arena *arena)
 {
-    size_t room = 64 << 10, size = 0;
-    char *bytes = arena_take(arena, room);
+    size_t size;
+    char *bytes;
 
-    for (bool patient = true;; ) {
-        ssize_t got;
-        environment_need(bytes != NULL);
-        if (patient)
-            wait_for_more(result, shell);
-        patient = false;
-        got = read(result, bytes + size, room - 1 - size);
-        if (got < 0 && errno != EINTR)
-            stop(errno, "the result of the environment scripts of the image");
-        if (got == 0)
-            break;
-        size += got > 0 ? (size_t)got : 0;
-        if (size > RESULT_LIMIT)
-            stop(0, "the environment scripts of the image make more than %d MiB of variables", RESULT_LIMIT >> 20);
-        if (size == room - 1) {
-            bytes = arena_grow(arena, bytes, room, 2 * room);
-            room *= 2;
-        }
-    }
-    bytes[size] = '\0';
+    wait_for_more(result, shell);
+    bytes = source_read_whole(result, RESULT_ROOM, RESULT_LIMIT, arena, &size);
+    if (bytes == NULL && errno == EFBIG)
+        stop(0, "the environment scripts of the image make more than %d MiB of variables", RESULT_LIMIT >> 20);
+    if (bytes == NULL)
+        stop(errno, "the result of the environment scripts of the image");
     return bytes;
 }
 
@@ -185,29 +164,26 @@ static char *take_line(char **at, const char *word)
     return line + length;
 }
 
-/* Gives those of the names in a line of the result that `known` lacks a value in `variables`. */
-static void mark_names(const char *names, const struct variables *known, struct variables *variables)
+/* Whether the host variable that a line of the result has come to has a value there; goes on to the next one. */
+static bool take_mark(const char **marks)
 {
-    while (*names == ' ') {
-        size_t length = strcspn(++names, " ");
-        struct text text = {.arena = variables->arena};
-        if (variables_find(known, names, length) == NULL && variables_find(variables, names, length) == NULL) {
-            text_add(&text, names, length);
-            text_add_string(&text, "=x");
-            environment_need(!text.short_of_memory && variables_adopt(variables, text.bytes, length, 1));
-        }
-        names += length;
-    }
+    bool set = **marks == 'x';
+
+    *marks += set ? 1 : 0;
+    *marks += **marks == ',' ? 1 : 0;
+    return set;
 }
 
-/* Host variables that a script gave a value without exporting it: they count as set, and the program has them not. */
-static void keep_unexported(const char *before, const char *after, struct variables *variables)
+/* Host variables that a script gave a value without exporting it: they count as set, and the program has them not. What
+ * the shell has by itself (bash's HOSTNAME) is no script's. */
+static void keep_unexported(const char *before, const char *after, const struct variables *host, struct variables *variables)
 {
-    struct variables early;
-
-    variables_begin(&early, variables->arena);
-    mark_names(before, &early, &early);
-    mark_names(after, &early, variables);
+    for (uint32_t at = 0; at < host->count; at++) {
+        const struct variable *entry = &host->entries[at];
+        bool own = take_mark(&before);
+        if (take_mark(&after) && !own && variables_find(variables, entry->text, entry->name_length) == NULL)
+            environment_need(variables_adopt(variables, entry->text, entry->name_length, entry->value_length));
+    }
 }
 
 static void end_of_shell(pid_t child, const char *shell, bool finished)
@@ -235,7 +211,7 @@ static void own_variables_drop(struct variables *variables)
         variables_unset(variables, names[at], strlen(names[at]));
 }
 
-int live_evaluate(const struct live *live, struct variables *variables)
+mode_t live_evaluate(const struct live *live, struct variables *variables)
 {
     struct arena *arena = variables->arena;
     struct text text = {.arena = arena};
@@ -249,7 +225,7 @@ int live_evaluate(const struct live *live, struct variables *variables)
     environment_need(environment != NULL);
     live_text_write(live, variables, &text);
     children_begin(&caller);
-    child = start_shell(shell_words(live, arena, &text), environment, &caller, &output);
+    child = start_shell(shell_words(live, arena), environment, &text, &caller, &output);
     at = read_result(output, live->shell, arena);
     close(output);
     refused = take_line(&at, "refused ");
@@ -264,6 +240,6 @@ int live_evaluate(const struct live *live, struct variables *variables)
     if (!script_read_dump(at, strlen(at), variables, &result))
         stop(0, "line %u of what %s exports cannot be read: %s", result.line, live->shell, result.why);
     own_variables_drop(variables);
-    keep_unexported(before, after, variables);
-    return (int)strtol(mask, NULL, 8) & 0777;
+    keep_unexported(before, after, live->host, variables);
+    return (mode_t)strtoul(mask, NULL, 8) & 0777;
 }

@@ -1,30 +1,11 @@
 /* The text that the image's shell runs for live.c. */
-#include "environment/live_text.h"
+#include "environment/parts.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "environment/environment.h"
-#include "environment/path.h"
-
-/* The } that ends ${ at `at`; NULL: there is none. */
-static const char *braces_end(const char *at)
-{
-    unsigned depth = 0;
-
-    for (; *at != '\0'; at++) {
-        if (*at == '\\' && at[1] != '\0')
-            at++;
-        else if (*at == '$' && at[1] == '{')
-            depth++;
-        else if (*at == '}' && --depth == 0)
-            return at;
-    }
-    return NULL;
-}
-
-/* The ) that ends $( at `at`, quotes within it respected; NULL: there is none. */
-static const char *substitution_end(const char *at)
+/* The `close` that ends the ${ or $( at `at`; NULL: there is none. Shells respect quotes in ( ) only. */
+static const char *group_end(const char *at, char open, char close)
 {
     unsigned depth = 0;
     char quote = '\0';
@@ -34,11 +15,11 @@ static const char *substitution_end(const char *at)
             at++;
         else if (quote != '\0')
             quote = *at == quote ? '\0' : quote;
-        else if (*at == '\'' || *at == '"')
+        else if (open == '(' && (*at == '\'' || *at == '"'))
             quote = *at;
-        else if (*at == '(')
+        else if (open == '(' ? *at == open : *at == '$' && at[1] == open)
             depth++;
-        else if (*at == ')' && --depth == 0)
+        else if (*at == close && --depth == 0)
             return at;
     }
     return NULL;
@@ -50,12 +31,8 @@ static const char *part_end(const char *at)
 {
     if (*at == '\\' && at[1] != '\0')
         return at + 2;
-    if (*at == '$' && at[1] == '(') {
-        at = substitution_end(at + 1);
-        return at == NULL ? NULL : at + 1;
-    }
-    if (*at == '$' && at[1] == '{') {
-        at = braces_end(at);
+    if (*at == '$' && (at[1] == '(' || at[1] == '{')) {
+        at = group_end(at, at[1], at[1] == '(' ? ')' : '}');
         return at == NULL ? NULL : at + 1;
     }
     if (*at == '`') {
@@ -101,7 +78,7 @@ static void add_injected(struct text *text, const struct live *live)
         const char *value = variable_value(entry);
         text_add_string(text, "export ");
         text_add(text, entry->text, (size_t)entry->name_length + 1);
-        if (live->no_eval || !live_value_complete(value))
+        if (live->payload->request->no_eval || !live_value_complete(value))
             text_add_quoted(text, value);
         else
             add_double_quoted(text, value);
@@ -126,10 +103,10 @@ static void add_path_complete(struct text *text)
 static void add_defaults(struct text *text, const struct live *live)
 {
     text_add_string(text, "[ -n \"${PATH+x}\" ] || export PATH='" PATH_DEFAULT "'\n");
-    if (live->home == NULL)
+    if (!live->payload->home_yields || live->payload->home == NULL)
         return;
     text_add_string(text, "[ -n \"${HOME+x}\" ] || export HOME=");
-    text_add_quoted(text, live->home);
+    text_add_quoted(text, live->payload->home);
     text_add_string(text, "\n");
 }
 
@@ -152,26 +129,22 @@ static void add_scripts(struct text *text, const struct live *live)
         text_add_quoted(text, path);
         text_add_string(text, " ]; then . ");
         text_add_quoted(text, path);
-        text_add_string(text, " 9>&-; fi\n");
-        if ((kind == SCRIPT_DOCKER && !live->path_exact) || !live->scripts->modern)
+        text_add_string(text, " 8<&- 9>&-; fi\n");
+        if ((kind == SCRIPT_DOCKER && !live->payload->path_exact) || !live->scripts->modern)
             add_path_complete(text);
     }
     if (!injected)
         add_injected(text, live);
 }
 
-/* A line of the result: `word` and those names of the host's variables that have a value now. */
-static void add_names(struct text *text, const struct variables *host, const char *word)
+/* A line of the result: `word`, and for each of the host's variables an x, if it has a value now, and a comma. */
+static void add_marks(struct text *text, const struct variables *host, const char *word)
 {
     text_add_strings(text, "echo \"", word, NULL);
     for (uint32_t at = 0; at < host->count; at++) {
-        int length = (int)host->entries[at].name_length;
-        const char *name = host->entries[at].text;
         text_add_string(text, "${");
-        text_add(text, name, (size_t)length);
-        text_add_string(text, "+ ");
-        text_add(text, name, (size_t)length);
-        text_add_string(text, "}");
+        text_add(text, host->entries[at].text, host->entries[at].name_length);
+        text_add_string(text, "+x},");
     }
     text_add_string(text, "\" >&9\n");
 }
@@ -194,13 +167,13 @@ static void add_hidden(struct text *text, const struct variables *variables)
 
 void live_text_write(const struct live *live, const struct variables *variables, struct text *text)
 {
-    text_add_string(text, "unset PS1\n");
+    /* One command: the shell has read it to its end before it runs, and the text itself is not there to be read. */
+    text_add_string(text, "{\nunset PS1\n");
     if (variables_get(variables, "PATH") == NULL)
         text_add_string(text, "unset PATH\n");
     add_hidden(text, variables);
-    add_names(text, live->host, "before");
+    add_marks(text, live->host, "before");
     add_scripts(text, live);
-    add_names(text, live->host, "after");
-    text_add_string(text, "umask >&9\necho variables >&9\nexport -p >&9\n");
-    environment_need(!text->short_of_memory);
+    add_marks(text, live->host, "after");
+    text_add_string(text, "umask >&9\necho variables >&9\nexport -p >&9\n} <&8\n");
 }

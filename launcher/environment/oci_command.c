@@ -1,12 +1,11 @@
 /* ENTRYPOINT and CMD of a Docker image, from the runscript that a build wrote for them. */
-#include "environment/oci_command.h"
+#include "environment/environment.h"
 
 #include <fcntl.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "environment/script.h"
-#include "environment/source.h"
 #include "environment/text.h"
 
 struct command {

@@ -1,10 +1,7 @@
 /* PATH: its default, what users put before and behind it, and what every container has at its end. */
-#include "environment/path.h"
+#include "environment/parts.h"
 
 #include <string.h>
-
-#include "environment/environment.h"
-#include "environment/text.h"
 
 static const char prepend_name[] = "SING_USER_DEFINED_PREPEND_PATH";
 static const char append_name[] = "SING_USER_DEFINED_APPEND_PATH";
@@ -18,10 +15,11 @@ static const char *value_or_empty(const struct variables *variables, const char 
 
 static void put(struct variables *variables, const char *name, const struct text *value)
 {
-    environment_need(!value->short_of_memory && variables_put(variables, name, value->bytes));
+    environment_need(variables_put(variables, name, value->bytes));
 }
 
-bool path_has(const char *list, const char *directory, size_t length)
+/* Whether a list with colons has the directory. */
+static bool path_has(const char *list, const char *directory, size_t length)
 {
     for (;;) {
         size_t part = strcspn(list, ":");

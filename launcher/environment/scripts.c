@@ -1,5 +1,5 @@
 /* Which scripts of the image set the program's environment, and in which order. */
-#include "environment/scripts.h"
+#include "environment/parts.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -10,8 +10,6 @@
 #include <unistd.h>
 
 #include "descriptor.h"
-#include "environment/environment.h"
-#include "environment/text.h"
 
 enum { ENTRIES_SIZE = 4096 };
 
@@ -25,20 +23,18 @@ static bool is_script(const struct dirent64 *entry)
 
 static void path_insert(struct arena *arena, struct scripts *scripts, size_t *room, const char *name)
 {
-    struct text path = {.arena = arena};
+    const char *path = text_join(arena, SCRIPTS_DIRECTORY, "/", name);
     size_t at = scripts->count;
 
-    text_add_strings(&path, SCRIPTS_DIRECTORY "/", name, NULL);
-    environment_need(!path.short_of_memory);
     if (scripts->count == *room) {
         size_t larger = *room == 0 ? 16 : 2 * *room;
         scripts->paths = arena_grow(arena, scripts->paths, *room * sizeof *scripts->paths, larger * sizeof *scripts->paths);
         environment_need(scripts->paths != NULL);
         *room = larger;
     }
-    for (; at > 0 && strcmp(scripts->paths[at - 1], path.bytes) > 0; at--)
+    for (; at > 0 && strcmp(scripts->paths[at - 1], path) > 0; at--)
         scripts->paths[at] = scripts->paths[at - 1];
-    scripts->paths[at] = path.bytes;
+    scripts->paths[at] = path;
     scripts->count++;
 }
 

@@ -1,15 +1,14 @@
-/* The bytes of a script. */
-#include "environment/source.h"
+/* The bytes of a script, from a file and in memory for a shell. */
+#include "environment/script.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "descriptor.h"
-#include "environment/script.h"
 
-/* Reads to the end: a file may grow meanwhile, and some file systems return less than is there. */
-static char *read_whole(int file, size_t expected, struct arena *arena, size_t *size)
+char *source_read_whole(int file, size_t expected, size_t limit, struct arena *arena, size_t *size)
 {
     size_t room = expected + 1;
     char *text = arena_take(arena, room);
@@ -23,7 +22,7 @@ static char *read_whole(int file, size_t expected, struct arena *arena, size_t *
             break;
         if (got > 0)
             *size += (size_t)got;
-        if (*size > SCRIPT_LIMIT) {
+        if (*size > limit) {
             errno = EFBIG;
             return NULL;
         }
@@ -37,6 +36,13 @@ static char *read_whole(int file, size_t expected, struct arena *arena, size_t *
     else
         text[*size] = '\0';
     return text;
+}
+
+int source_in_memory(const char *text, size_t size)
+{
+    OWNED_FD file = memfd_create("script", MFD_CLOEXEC);
+
+    return file >= 0 && fd_write(file, text, size) && lseek(file, 0, SEEK_SET) == 0 ? fd_give(&file) : -1;
 }
 
 char *source_read(int directory, const char *path, struct arena *arena, size_t *size)
@@ -54,5 +60,5 @@ char *source_read(int directory, const char *path, struct arena *arena, size_t *
         errno = EFBIG;
         return NULL;
     }
-    return read_whole(file, (size_t)status.st_size, arena, size);
+    return source_read_whole(file, (size_t)status.st_size, SCRIPT_LIMIT, arena, size);
 }

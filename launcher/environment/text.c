@@ -4,23 +4,20 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "environment/environment.h"
+
 enum { FIRST_ROOM = 256 };
 
 void text_add(struct text *text, const char *bytes, size_t length)
 {
     size_t needed = text->length + length + 1;
 
-    if (text->short_of_memory)
-        return;
     if (needed > text->room) {
         size_t room = 2 * text->room > FIRST_ROOM ? 2 * text->room : FIRST_ROOM;
         room = room > needed ? room : needed;
         text->bytes = arena_grow(text->arena, text->bytes, text->length, room);
         text->room = room;
-        if (text->bytes == NULL) {
-            text->short_of_memory = true;
-            return;
-        }
+        environment_need(text->bytes != NULL);
     }
     memcpy(text->bytes + text->length, bytes, length);
     text->length += length;
@@ -40,6 +37,14 @@ void text_add_strings(struct text *text, const char *first, ...)
     for (const char *string = first; string != NULL; string = va_arg(strings, const char *))
         text_add_string(text, string);
     va_end(strings);
+}
+
+const char *text_join(struct arena *arena, const char *first, const char *second, const char *third)
+{
+    struct text text = {.arena = arena};
+
+    text_add_strings(&text, first, second, third, NULL);
+    return text.bytes;
 }
 
 void text_add_quoted(struct text *text, const char *string)

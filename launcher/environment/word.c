@@ -1,9 +1,30 @@
-/* Words of a shell script: quotes, expansions, assignments. */
+/* Words of a shell script: quotes, expansions, assignments. What shells do not agree on is live code. Pure. */
 #include "environment/word.h"
 
 #include <string.h>
 
-enum { FIRST_ROOM = 64 };
+enum { FIRST_ROOM = 64, NO_DIGIT = 16 };
+
+/* Where a character stands decides what it means. */
+enum place { PLACE_WORD, PLACE_QUOTES, PLACE_VALUE, PLACE_BRACES, PLACE_QUOTED_BRACES, PLACE_LIST };
+
+static const struct {
+    const char *end;     /* characters that end it, and stay */
+    const char *live;    /* that are never evaluated here */
+    const char *escaped; /* that a backslash protects; NULL: all */
+    bool quoted;
+    bool open;           /* the end of the text ends it too */
+} places[] = {
+    [PLACE_WORD] = {" \t\n;&|<>", "`()", NULL, false, true},
+    [PLACE_QUOTES] = {"\"", "`", "$`\"\\", true, false},
+    [PLACE_VALUE] = {"", "`", "$`\"\\", true, true},
+    [PLACE_BRACES] = {"}", "`~<>()&|;", NULL, false, false},
+    /* Shells agree on quotes in "${NAME:-word}" only when they hold all of the word. */
+    [PLACE_QUOTED_BRACES] = {"}", "`\"'", "$`\"\\}", true, false},
+    [PLACE_LIST] = {")", "", NULL, false, false},
+};
+
+static bool read_place(struct evaluation *evaluation, struct word *word, enum place place);
 
 bool evaluation_live(struct evaluation *evaluation, const char *why)
 {
@@ -19,13 +40,14 @@ bool evaluation_live(struct evaluation *evaluation, const char *why)
     return false;
 }
 
-bool word_add(struct evaluation *evaluation, struct word *word, const char *bytes, size_t length)
+/* ---- what words are made of ---- */
+
+static bool add(struct evaluation *evaluation, struct word *word, const char *bytes, size_t length)
 {
     size_t needed = word->length + length + 1;
 
-    if (needed > SCRIPT_LIMIT || length > evaluation->work)
+    if (needed > SCRIPT_LIMIT)
         return evaluation_live(evaluation, "too large a value");
-    evaluation->work -= length;
     if (needed > word->room) {
         size_t room = word->room == 0 ? FIRST_ROOM : 2 * word->room;
         room = room < needed ? needed : room;
@@ -45,301 +67,250 @@ static bool add_character(struct evaluation *evaluation, struct word *word, int 
     char byte = (char)character;
 
     word->field = true;
-    if (word->length + 2 > word->room || evaluation->work == 0)
-        return word_add(evaluation, word, &byte, 1);
-    evaluation->work--;
+    if (word->length + 2 > word->room)
+        return add(evaluation, word, &byte, 1);
     word->bytes[word->length++] = byte;
     word->bytes[word->length] = '\0';
     return true;
 }
 
-/* Unquoted bytes that a value or the word of ${ } brings in. */
-static bool add_unquoted(struct evaluation *evaluation, struct word *word, enum word_use use, const char *bytes,
-                         size_t length)
+/* Unquoted bytes that a value or the word of ${ } brings in: outside assignments they may be several fields, or a pattern. */
+static bool add_unquoted(struct evaluation *evaluation, struct word *word, const char *bytes, size_t length)
 {
-    if (use == WORD_ARGUMENT || (use == WORD_DECLARED && word->name_length == 0)) {
-        for (size_t at = 0; at < length; at++)
-            if (strchr(" \t\n*?[\\", bytes[at]) != NULL)
-                return evaluation_live(evaluation, "field splitting or a pattern");
-    }
+    for (size_t at = 0; evaluation->execute && word->name_length == 0 && at < length; at++)
+        if (strchr(" \t\n*?[\\", bytes[at]) != NULL)
+            return evaluation_live(evaluation, "field splitting or a pattern");
     word->field = word->field || length > 0;
-    return word_add(evaluation, word, bytes, length);
-}
-
-bool word_name_special(const char *name, size_t length)
-{
-    static const char *const names[] = {
-        "IFS", "RANDOM", "SRANDOM", "SECONDS", "LINENO", "PPID", "EUID", "FUNCNAME", "DIRSTACK", "GROUPS",
-        "PIPESTATUS", "EPOCHSECONDS", "EPOCHREALTIME", "HOSTTYPE", "MACHTYPE", "OSTYPE", "SHELLOPTS", "BASH",
-        "BASHOPTS", "BASHPID", "BASH_VERSION", "BASH_VERSINFO", "BASH_SOURCE", "BASH_LINENO", "BASH_SUBSHELL",
-        "BASH_COMMAND", "BASH_ARGC", "BASH_ARGV", "BASH_ARGV0", "BASH_ALIASES", "BASH_CMDS", "POSIXLY_CORRECT",
-    };
-    for (size_t at = 0; at < sizeof names / sizeof *names; at++)
-        if (strlen(names[at]) == length && memcmp(names[at], name, length) == 0)
-            return true;
-    return false;
-}
-
-bool word_assign(struct evaluation *evaluation, const char *text, size_t name_length, size_t value_length)
-{
-    if (!evaluation->dump && word_name_special(text, name_length))
-        return evaluation_live(evaluation, "a variable with a meaning of its own");
-    if (!variables_adopt(evaluation->variables, text, name_length, value_length))
-        return evaluation_live(evaluation, "too many variables");
-    return true;
+    return add(evaluation, word, bytes, length);
 }
 
 static bool name_character(int character, bool first)
 {
-    return character == '_' || (character >= 'a' && character <= 'z') || (character >= 'A' && character <= 'Z') ||
-           (!first && character >= '0' && character <= '9');
+    char letter = (char)character;
+    return character > 0 && (variable_name_valid(&letter, 1) || (!first && letter >= '0' && letter <= '9'));
 }
 
 static bool read_name(struct evaluation *evaluation, struct word *name)
 {
-    while (name_character(evaluation_peek(evaluation), name->length == 0)) {
+    for (; name_character(evaluation_peek(evaluation), name->length == 0); evaluation_advance(evaluation))
         if (!add_character(evaluation, name, evaluation_peek(evaluation)))
             return false;
-        evaluation_advance(evaluation);
-    }
     return true;
+}
+
+/* ---- variables ---- */
+
+bool word_name_special(const char *name, size_t length)
+{
+    static const char names[] =
+        " IFS RANDOM SRANDOM SECONDS LINENO PPID EUID FUNCNAME DIRSTACK GROUPS PIPESTATUS EPOCHSECONDS EPOCHREALTIME HOSTTYPE"
+        " MACHTYPE OSTYPE SHELLOPTS BASH BASHOPTS BASHPID BASH_VERSION BASH_VERSINFO BASH_SOURCE BASH_LINENO BASH_SUBSHELL"
+        " BASH_COMMAND BASH_ARGC BASH_ARGV BASH_ARGV0 BASH_ALIASES BASH_CMDS POSIXLY_CORRECT ";
+    const char *found = memmem(names, sizeof names, name, length);
+
+    for (; found != NULL; found = memmem(found + 1, strlen(found + 1), name, length))
+        if (found[-1] == ' ' && found[length] == ' ')
+            return true;
+    return false;
+}
+
+bool word_assign(struct evaluation *evaluation, const char *text, size_t name_length, size_t length)
+{
+    if (!evaluation->dump && word_name_special(text, name_length))
+        return evaluation_live(evaluation, "a variable with a meaning of its own");
+    return variables_adopt(evaluation->variables, text, name_length, length - name_length - 1) ||
+           evaluation_live(evaluation, "too many variables");
 }
 
 static bool find_variable(struct evaluation *evaluation, const struct word *name, const struct variable **variable)
 {
-    *variable = NULL;
-    if (!evaluation->execute)
-        return true;
-    *variable = variables_find(evaluation->variables, name->bytes, name->length);
-    if (*variable == NULL && word_name_special(name->bytes, name->length))
+    *variable = evaluation->execute && name->length > 0 ? variables_find(evaluation->variables, name->bytes, name->length) : NULL;
+    if (*variable == NULL && evaluation->execute && name->length > 0 && word_name_special(name->bytes, name->length))
         return evaluation_live(evaluation, "a variable with a meaning of its own");
     return true;
 }
 
-static bool add_variable(struct evaluation *evaluation, struct word *word, enum word_use use, bool quoted,
-                         const struct variable *variable)
+static bool add_variable(struct evaluation *evaluation, struct word *word, bool quoted, const struct variable *variable)
 {
     if (variable == NULL)
         return true;
-    if (quoted)
-        return word_add(evaluation, word, variable_value(variable), variable->value_length);
-    return add_unquoted(evaluation, word, use, variable_value(variable), variable->value_length);
+    return (quoted ? add : add_unquoted)(evaluation, word, variable_value(variable), variable->value_length);
 }
 
-static bool read_dollar(struct evaluation *evaluation, struct word *word, enum word_use use, bool quoted);
-
-static bool read_single_quotes(struct evaluation *evaluation, struct word *word)
-{
-    struct cursor *cursor = &evaluation->cursor;
-    const char *end = memchr(cursor->at, '\'', (size_t)(cursor->end - cursor->at));
-
-    if (end == NULL)
-        return evaluation_live(evaluation, "a quote without its end");
-    word->field = true;
-    word->plain = false;
-    if (!word_add(evaluation, word, cursor->at, (size_t)(end - cursor->at)))
-        return false;
-    while (cursor->at <= end)
-        evaluation_advance(evaluation);
-    return true;
-}
-
-/* One character in double quotes, not the one that ends them; a backslash protects the characters of `special`. */
-static bool read_quoted_character(struct evaluation *evaluation, struct word *word, const char *special)
-{
-    struct cursor *cursor = &evaluation->cursor;
-    int character = evaluation_peek(evaluation);
-
-    if (character < 0)
-        return evaluation_live(evaluation, "a quote without its end");
-    if (character == '`')
-        return evaluation_live(evaluation, "command substitution");
-    evaluation_advance(evaluation);
-    if (character == '$')
-        return read_dollar(evaluation, word, WORD_COMMAND, true);
-    if (character == '\\' && cursor->at < cursor->end && strchr(special, *cursor->at) != NULL) {
-        character = *cursor->at;
-        evaluation_advance(evaluation);
-    }
-    return add_character(evaluation, word, character);
-}
-
-static bool read_double_quotes(struct evaluation *evaluation, struct word *word)
+static bool read_quotes(struct evaluation *evaluation, struct word *word)
 {
     word->field = true;
     word->plain = false;
-    while (evaluation_peek(evaluation) != '"')
-        if (!read_quoted_character(evaluation, word, "$`\"\\"))
-            return false;
-    evaluation_advance(evaluation);
-    return true;
-}
-
-static bool read_escape(struct evaluation *evaluation, struct word *word)
-{
-    word->plain = false;
-    evaluation_advance(evaluation);
-    if (evaluation->cursor.at == evaluation->cursor.end)
-        return evaluation_live(evaluation, "a backslash at the end");
-    if (!add_character(evaluation, word, (unsigned char)*evaluation->cursor.at))
+    if (!read_place(evaluation, word, PLACE_QUOTES))
         return false;
     evaluation_advance(evaluation);
     return true;
 }
 
-/* The word of "${NAME:-word}" up to its brace. Shells agree on quotes in it only when they hold all of it. */
-static bool read_quoted_brace_word(struct evaluation *evaluation, struct word *word)
+/* The word of ${NAME:-word}, with the brace that ends it. */
+static bool read_default(struct evaluation *evaluation, struct word *word, bool quoted)
 {
-    if (evaluation_peek(evaluation) == '"') {
+    if (quoted && evaluation_peek(evaluation) == '"') {
         evaluation_advance(evaluation);
-        if (!read_double_quotes(evaluation, word))
+        if (!read_quotes(evaluation, word))
             return false;
-        return evaluation_peek(evaluation) == '}' || evaluation_live(evaluation, "quotes within quotes");
-    }
-    while (evaluation_peek(evaluation) != '}') {
-        if (evaluation_peek(evaluation) == '"' || evaluation_peek(evaluation) == '\'')
+        if (evaluation_peek(evaluation) != '}')
             return evaluation_live(evaluation, "quotes within quotes");
-        if (!read_quoted_character(evaluation, word, "$`\"\\}"))
-            return false;
-    }
-    return true;
-}
-
-/* The word of ${NAME:-word} up to its brace. */
-static bool read_brace_word(struct evaluation *evaluation, struct word *word, enum word_use use)
-{
-    for (;;) {
-        int character = evaluation_peek(evaluation);
-        char byte = (char)character;
-        bool going;
-        if (character == '}')
-            return true;
-        if (character < 0)
-            return evaluation_live(evaluation, "${ without its end");
-        if (strchr("`~<>()&|;", character) != NULL)
-            return evaluation_live(evaluation, "a special character in ${ }");
-        if (character == '\\') {
-            going = read_escape(evaluation, word);
-        } else {
-            evaluation_advance(evaluation);
-            going = character == '\''  ? read_single_quotes(evaluation, word)
-                    : character == '"' ? read_double_quotes(evaluation, word)
-                    : character == '$' ? read_dollar(evaluation, word, use, false)
-                                       : add_unquoted(evaluation, word, use, &byte, 1);
-        }
-        if (!going)
-            return false;
-    }
-}
-
-struct parameter {
-    struct word name;
-    bool colon;
-    int operation; /* one of - + =, or } for none */
-};
-
-static bool read_parameter(struct evaluation *evaluation, struct parameter *parameter)
-{
-    if (!read_name(evaluation, &parameter->name))
+    } else if (!read_place(evaluation, word, quoted ? PLACE_QUOTED_BRACES : PLACE_BRACES)) {
         return false;
-    if (parameter->name.length == 0)
-        return evaluation_live(evaluation, "a positional or special parameter");
-    if (evaluation_peek(evaluation) == ':') {
-        parameter->colon = true;
-        evaluation_advance(evaluation);
     }
-    parameter->operation = evaluation_peek(evaluation);
-    if (parameter->operation == '}' && !parameter->colon)
-        return true;
-    if (parameter->operation != '-' && parameter->operation != '+' && parameter->operation != '=')
-        return evaluation_live(evaluation, "an expansion of another kind");
     evaluation_advance(evaluation);
     return true;
-}
-
-/* ${NAME=word}: the word becomes the value, and then stands for itself. */
-static bool assign_default(struct evaluation *evaluation, const struct word *name, const struct word *value)
-{
-    struct word text = {0};
-
-    return word_add(evaluation, &text, name->bytes, name->length) && word_add(evaluation, &text, "=", 1) &&
-           word_add(evaluation, &text, value->length == 0 ? "" : value->bytes, value->length) &&
-           word_assign(evaluation, text.bytes, name->length, value->length);
 }
 
 /* After "${": one expansion up to and with its brace. */
-static bool read_braces(struct evaluation *evaluation, struct word *word, enum word_use use, bool quoted)
+static bool read_braces(struct evaluation *evaluation, struct word *word, bool quoted)
 {
-    bool execute = evaluation->execute;
-    struct parameter parameter = {0};
+    bool execute = evaluation->execute, colon, wanted, read;
+    struct word name = {0}, aside = {.name_length = word->name_length};
     const struct variable *variable;
-    struct word aside = {.name_length = word->name_length};
-    bool null, wanted, assigned;
+    int operation;
 
-    if (!read_parameter(evaluation, &parameter) || !find_variable(evaluation, &parameter.name, &variable))
+    if (!read_name(evaluation, &name) || !find_variable(evaluation, &name, &variable))
         return false;
-    null = variable == NULL || (parameter.colon && variable->value_length == 0);
-    if (parameter.operation == '}') {
+    colon = evaluation_peek(evaluation) == ':';
+    if (colon)
         evaluation_advance(evaluation);
-        return add_variable(evaluation, word, use, quoted, variable);
-    }
-    wanted = execute && (parameter.operation == '+') != null;
-    assigned = wanted && parameter.operation == '=';
-    evaluation->execute = wanted;
-    struct word *target = wanted && !assigned ? word : &aside;
-    if (!(quoted ? read_quoted_brace_word(evaluation, target)
-                 : read_brace_word(evaluation, target, wanted ? use : WORD_COMMAND)))
-        return false;
+    operation = evaluation_peek(evaluation);
+    if (name.length == 0 || operation < 0 || strchr(colon ? "-+" : "-+}", operation) == NULL)
+        return evaluation_live(evaluation, "an expansion of another kind");
     evaluation_advance(evaluation);
+    if (operation == '}')
+        return add_variable(evaluation, word, quoted, variable);
+    wanted = execute && (operation == '+') == (variable != NULL && !(colon && variable->value_length == 0));
+    evaluation->execute = wanted;
+    read = read_default(evaluation, wanted ? word : &aside, quoted);
     evaluation->execute = execute;
-    if (assigned) {
-        if (evaluation->value)
-            return evaluation_live(evaluation, "an assignment in a value");
-        if (!assign_default(evaluation, &parameter.name, &aside) ||
-            !find_variable(evaluation, &parameter.name, &variable))
-            return false;
-        return add_variable(evaluation, word, use, quoted, variable);
-    }
-    return wanted || parameter.operation == '+' || add_variable(evaluation, word, use, quoted, variable);
+    return read && (wanted || operation == '+' || add_variable(evaluation, word, quoted, variable));
 }
 
-static bool read_nested_braces(struct evaluation *evaluation, struct word *word, enum word_use use, bool quoted)
+/* ---- $'...', in which shells print what has no other form ---- */
+
+static unsigned digit_value(char character)
 {
-    bool read;
+    static const char digits[] = "0123456789abcdefABCDEF";
+    const char *found = character == '\0' ? NULL : strchr(digits, character);
+    size_t at = found == NULL ? NO_DIGIT : (size_t)(found - digits);
 
-    if (evaluation->nesting >= NESTING_LIMIT)
-        return evaluation_live(evaluation, "too deep a nesting");
-    evaluation->nesting++;
-    read = read_braces(evaluation, word, use, quoted);
-    evaluation->nesting--;
-    return read;
+    return (unsigned)(at > 15 && found != NULL ? at - 6 : at);
 }
+
+/* At most `limit` digits of the base at the cursor. */
+static unsigned read_number(struct evaluation *evaluation, unsigned base, unsigned limit)
+{
+    struct cursor *cursor = &evaluation->cursor;
+    unsigned number = 0;
+
+    for (; limit > 0 && cursor->at < cursor->end && digit_value(*cursor->at) < base; limit--) {
+        number = number * base + digit_value(*cursor->at);
+        evaluation_advance(evaluation);
+    }
+    return number;
+}
+
+static bool add_utf8(struct evaluation *evaluation, struct word *word, unsigned point)
+{
+    static const unsigned limits[] = {0x80, 0x800, 0x10000, 0x110000}, leads[] = {0, 0xc0, 0xe0, 0xf0};
+    char bytes[4];
+
+    for (unsigned rest = 0; rest < sizeof limits / sizeof *limits; rest++) {
+        if (point >= limits[rest])
+            continue;
+        bytes[0] = (char)(leads[rest] | point >> (6 * rest));
+        for (unsigned at = 1; at <= rest; at++)
+            bytes[at] = (char)(0x80 | (point >> (6 * (rest - at)) & 0x3f));
+        return add(evaluation, word, bytes, rest + 1);
+    }
+    return evaluation_live(evaluation, "a character that does not exist");
+}
+
+/* What follows a backslash in $'...'. */
+static bool read_ansi_escape(struct evaluation *evaluation, struct word *word)
+{
+    static const char letters[] = "abefnrtvE", meanings[] = "\a\b\033\f\n\r\t\v\033";
+    char letter = *evaluation->cursor.at;
+    const char *known = letter == '\0' ? NULL : strchr(letters, letter);
+    unsigned number = known == NULL ? (unsigned char)letter : (unsigned char)meanings[known - letters];
+
+    if (digit_value(letter) < 8) {
+        number = read_number(evaluation, 8, 3);
+    } else {
+        evaluation_advance(evaluation);
+        if (letter == 'u' || letter == 'U')
+            return add_utf8(evaluation, word, read_number(evaluation, 16, letter == 'u' ? 4 : 8));
+        if (letter == 'x')
+            number = read_number(evaluation, 16, 2);
+    }
+    return (char)number == '\0' ? evaluation_live(evaluation, "a NUL") : add_character(evaluation, word, (int)number);
+}
+
+/* '...' or, with `ansi`, $'...', after its first quote. */
+static bool read_single_quotes(struct evaluation *evaluation, struct word *word, bool ansi)
+{
+    struct cursor *cursor = &evaluation->cursor;
+
+    word->field = true;
+    word->plain = false;
+    while (cursor->at < cursor->end && *cursor->at != '\'') {
+        char byte = *cursor->at;
+        evaluation_advance(evaluation);
+        if (!ansi || byte != '\\') {
+            if (!add_character(evaluation, word, byte))
+                return false;
+        } else if (cursor->at == cursor->end || !read_ansi_escape(evaluation, word)) {
+            return evaluation_live(evaluation, "a quote without its end");
+        }
+    }
+    if (cursor->at == cursor->end)
+        return evaluation_live(evaluation, "a quote without its end");
+    evaluation_advance(evaluation);
+    return true;
+}
+
+/* ---- words ---- */
 
 /* What follows a $. */
-static bool read_dollar(struct evaluation *evaluation, struct word *word, enum word_use use, bool quoted)
+static bool read_dollar(struct evaluation *evaluation, struct word *word, enum place place)
 {
-    int character = evaluation_peek(evaluation);
+    const struct cursor *cursor = &evaluation->cursor;
+    bool quoted = places[place].quoted, read;
     struct word name = {0};
     const struct variable *variable;
+    int character;
 
     word->plain = false;
+    if (place == PLACE_VALUE && cursor->at < cursor->end && *cursor->at == '\\')
+        return add_character(evaluation, word, '$'); /* also before a continued line, as in live_text.c */
+    character = evaluation_peek(evaluation);
     if (name_character(character, true))
         return read_name(evaluation, &name) && find_variable(evaluation, &name, &variable) &&
-               add_variable(evaluation, word, use, quoted, variable);
+               add_variable(evaluation, word, quoted, variable);
     if (character == '{') {
         evaluation_advance(evaluation);
-        return read_nested_braces(evaluation, word, use, quoted);
+        if (evaluation->nesting++ >= NESTING_LIMIT)
+            return evaluation_live(evaluation, "too deep a nesting");
+        read = read_braces(evaluation, word, quoted);
+        evaluation->nesting--;
+        return read;
     }
-    if (character == '(' || character == '[')
+    if (character == '(')
         return evaluation_live(evaluation, "command substitution or arithmetic");
+    if (place == PLACE_VALUE)
+        return add_character(evaluation, word, '$');
     if (character == '\'' && !quoted && evaluation->dump) {
         evaluation_advance(evaluation);
-        return word_read_ansi(evaluation, word);
+        return read_single_quotes(evaluation, word, true);
     }
-    if ((character == '\'' || character == '"') && !quoted)
-        return evaluation_live(evaluation, "a quote of another kind");
+    if (character == '[' || (!quoted && (character == '\'' || character == '"')))
+        return evaluation_live(evaluation, "arithmetic or a quote of another kind");
     if (character > 0 && strchr("0123456789@*#?-$!", character) != NULL) {
-        if (evaluation->execute)
+        word->arguments = character == '@' && place == PLACE_QUOTES && word->length == 0;
+        if (evaluation->execute && !word->arguments)
             return evaluation_live(evaluation, "a positional or special parameter");
         evaluation_advance(evaluation);
         return true;
@@ -347,106 +318,101 @@ static bool read_dollar(struct evaluation *evaluation, struct word *word, enum w
     return add_character(evaluation, word, '$');
 }
 
-/* NAME=( ... ) in a dump, up to and with the parenthesis. */
-static bool skip_array(struct evaluation *evaluation, struct word *word)
+static bool read_escape(struct evaluation *evaluation, struct word *word, const char *escaped)
 {
-    struct word aside = {0};
+    struct cursor *cursor = &evaluation->cursor;
+    char next = '\\';
+
+    word->plain = false;
+    if (cursor->at < cursor->end && (escaped == NULL || strchr(escaped, *cursor->at) != NULL)) {
+        next = *cursor->at;
+        evaluation_advance(evaluation);
+    } else if (escaped == NULL) {
+        return evaluation_live(evaluation, "a backslash at the end");
+    }
+    return add_character(evaluation, word, next);
+}
+
+/* Whether the character, in a word and without quotes, may be a pattern, a list of words or a home directory. */
+static bool may_expand(struct evaluation *evaluation, const struct word *word, int character, int before)
+{
+    const struct cursor *cursor = &evaluation->cursor;
+    bool alone = word->length == 0 && (cursor->end - cursor->at < 2 || strchr(places[PLACE_WORD].end, cursor->at[1]) != NULL);
+
+    if (!evaluation->execute || evaluation->dump)
+        return false;
+    if (character == '~')
+        return before == 0 || before == '=' || before == ':';
+    return character == '{' || character == '}' ||
+           (word->name_length == 0 && (character == '*' || character == '?' || (character == '[' && !alone)));
+}
+
+static bool read_list(struct evaluation *evaluation, struct word *word)
+{
+    struct word aside = {.name_length = word->name_length};
 
     word->no_value = true;
-    while (evaluation_peek(evaluation) != ')') {
-        int character = evaluation_peek(evaluation);
-        if (character < 0)
-            return evaluation_live(evaluation, "a list without its end");
-        if (character == '\\') {
-            if (!read_escape(evaluation, &aside))
-                return false;
-            continue;
-        }
-        evaluation_advance(evaluation);
-        if ((character == '\'' && !read_single_quotes(evaluation, &aside)) ||
-            (character == '"' && !read_double_quotes(evaluation, &aside)) ||
-            (character == '$' && !read_dollar(evaluation, &aside, WORD_COMMAND, false)))
-            return false;
-    }
+    if (!read_place(evaluation, &aside, PLACE_LIST))
+        return false;
     evaluation_advance(evaluation);
     return true;
 }
 
-/* One character or quoted part of a word that is not over. */
-static bool read_part(struct evaluation *evaluation, struct word *word, enum word_use use, int character, int before)
+/* What stands in such a place, up to its end. */
+static bool read_place(struct evaluation *evaluation, struct word *word, enum place place)
 {
-    bool assignment = word->name_length > 0;
-    bool braces_stay = assignment && (use == WORD_COMMAND || evaluation->dump);
+    bool quoted = places[place].quoted;
+    int before = word->length > 0 ? 'a' : 0;
 
-    if (character == '\\')
-        return read_escape(evaluation, word);
-    if (character == '`' || character == '(' || character == ')')
-        return evaluation_live(evaluation, character == '`' ? "command substitution" : "a parenthesis");
-    if (evaluation->execute) {
-        if (character == '~' && (before == 0 || before == '=' || before == ':'))
-            return evaluation_live(evaluation, "a tilde");
-        if ((character == '*' || character == '?') && !assignment)
-            return evaluation_live(evaluation, "a pattern");
-        if ((character == '{' || character == '}') && !braces_stay)
-            return evaluation_live(evaluation, "a brace");
-    }
-    evaluation_advance(evaluation);
-    if (character == '\'')
-        return read_single_quotes(evaluation, word);
-    if (character == '"')
-        return read_double_quotes(evaluation, word);
-    if (character == '$')
-        return read_dollar(evaluation, word, use, false);
-    return add_character(evaluation, word, character);
-}
-
-bool word_read(struct evaluation *evaluation, enum word_use use, struct word *word)
-{
-    int before = 0;
-    bool bracket = false;
-
-    *word = (struct word){.plain = true};
-    if (!word_add(evaluation, word, "", 0) || !read_name(evaluation, word))
-        return false;
-    if (word->length > 0)
-        before = 'a';
-    if (evaluation_peek(evaluation) == '=' && word->length > 0 && use != WORD_ARGUMENT)
-        word->name_length = word->length;
     for (;;) {
         int character = evaluation_peek(evaluation);
-        if (character < 0 || strchr(" \t\n;&|<>", character) != NULL)
-            break;
-        if (character == '(' && evaluation->dump && before == '=' && word->name_length > 0) {
-            if (!skip_array(evaluation, word))
+        char byte = (char)character;
+        bool read;
+        if (character < 0)
+            return places[place].open || evaluation_live(evaluation, "a quote or ${ without its end");
+        if (strchr(places[place].end, character) != NULL)
+            return true;
+        if (character == '(' && before == '=' && evaluation->dump && place == PLACE_WORD && word->name_length > 0) {
+            evaluation_advance(evaluation);
+            if (!read_list(evaluation, word))
                 return false;
             continue;
         }
-        bracket = bracket || character == '[';
-        if (!read_part(evaluation, word, use, character, before))
+        if (strchr(places[place].live, character) != NULL)
+            return evaluation_live(evaluation, character == '`' ? "command substitution" : "a special character");
+        if (place == PLACE_WORD && may_expand(evaluation, word, character, before))
+            return evaluation_live(evaluation, "a pattern, a brace or a tilde");
+        evaluation_advance(evaluation);
+        if (character == '\\')
+            read = read_escape(evaluation, word, places[place].escaped);
+        else if (character == '$')
+            read = read_dollar(evaluation, word, place);
+        else if (character == '\'' && !quoted)
+            read = read_single_quotes(evaluation, word, false);
+        else if (character == '"' && !quoted)
+            read = read_quotes(evaluation, word);
+        else if (place == PLACE_BRACES)
+            read = add_unquoted(evaluation, word, &byte, 1);
+        else
+            read = add_character(evaluation, word, character);
+        if (!read)
             return false;
         before = character;
     }
-    if (bracket && evaluation->execute && word->name_length == 0 && !(word->plain && word->length == 1))
-        return evaluation_live(evaluation, "a pattern");
-    return true;
+}
+
+bool word_read(struct evaluation *evaluation, bool assigns, struct word *word)
+{
+    *word = (struct word){.plain = true};
+    if (!add(evaluation, word, "", 0) || !read_name(evaluation, word))
+        return false;
+    if (assigns && word->length > 0 && evaluation_peek(evaluation) == '=')
+        word->name_length = word->length;
+    return read_place(evaluation, word, PLACE_WORD);
 }
 
 bool word_read_value(struct evaluation *evaluation, struct word *word)
 {
     *word = (struct word){0};
-    if (!word_add(evaluation, word, "", 0))
-        return false;
-    while (evaluation_peek(evaluation) >= 0) {
-        const char *at = evaluation->cursor.at;
-        int next = at + 1 < evaluation->cursor.end ? (unsigned char)at[1] : 0;
-        bool lone = *at == '$' && !name_character(next, true) && next != '{' && next != '(';
-        if (lone) {
-            evaluation_advance(evaluation);
-            if (!add_character(evaluation, word, '$'))
-                return false;
-        } else if (!read_quoted_character(evaluation, word, "$`\"\\")) {
-            return false;
-        }
-    }
-    return true;
+    return add(evaluation, word, "", 0) && read_place(evaluation, word, PLACE_VALUE);
 }

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <spawn.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -26,26 +25,12 @@ bool host_script_own_variable(const char *name, size_t length)
 /* Everything up to the end, in the arena; NULL with the error set. */
 static char *read_whole(int fd, const char *name, size_t limit, struct arena *arena, size_t *size, struct error *error)
 {
-    char *bytes = NULL;
-    size_t room = 0;
-    ssize_t got = 1;
+    char *bytes = source_read_whole(fd, 4096, limit, arena, size);
 
-    for (*size = 0; got != 0; *size += got > 0 ? (size_t)got : 0) {
-        if (*size == room) {
-            size_t more = room == 0 ? 4096 : 4 * room;
-            bytes = arena_grow(arena, bytes, room, more);
-            room = more;
-        }
-        if (bytes == NULL || *size > limit) {
-            error_set(error, 0, "%s: longer than %zu bytes", name, limit);
-            return NULL;
-        }
-        got = read(fd, bytes + *size, room - *size);
-        if (got < 0 && errno != EINTR) {
-            error_set(error, errno, "%s", name);
-            return NULL;
-        }
-    }
+    if (bytes == NULL && (errno == EFBIG || errno == ENOMEM))
+        error_set(error, 0, "%s: longer than %zu bytes", name, limit);
+    else if (bytes == NULL)
+        error_set(error, errno, "%s", name);
     return bytes;
 }
 
@@ -63,22 +48,6 @@ static bool adopt(struct variables *variables, char *const *environment)
 }
 
 /* ---- a shell for live code ---- */
-
-static int script_in_memory(const char *text, size_t size)
-{
-    OWNED_FD fd = memfd_create("script", MFD_CLOEXEC);
-
-    while (fd >= 0 && size > 0) {
-        ssize_t written = write(fd, text, size);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return -1;
-        text += written;
-        size -= (size_t)written;
-    }
-    return fd_give(&fd);
-}
 
 static pid_t shell_start(int script, int dump, char *const *environment, char *const *words)
 {
@@ -168,6 +137,6 @@ bool host_script_evaluate(const char *path, char *const *environment, char *cons
         return true;
     message_verbose("%s:%u: %s: evaluated by /bin/sh", path, result.line, result.why);
     variables_begin(variables, variables->arena);
-    OWNED_FD script = script_in_memory(text, size);
+    OWNED_FD script = source_in_memory(text, size);
     return shell_evaluate(path, script, environment, shell_words(keep_all, arguments, variables->arena), variables, error);
 }

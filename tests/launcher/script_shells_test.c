@@ -9,7 +9,7 @@
 
 #include "check.h"
 #include "environment/script.h"
-#include "environment/source.h"
+#include "script_dump.h"
 
 enum { SCRIPTS = 500, WORDS = 8 };
 
@@ -213,7 +213,7 @@ static void add_command(struct writer *writer)
     case 4: add(writer, "export "); add_assignment(writer); return;
     case 5: add(writer, "export "); add_name(writer); add(writer, " "); add_name(writer); return;
     case 6: add(writer, "unset "); add_name(writer); return;
-    case 7: add(writer, chance(2) == 0 ? ": " : "! true "); add_word(writer, 3); return;
+    case 7: add(writer, chance(2) == 0 ? ": " : "! : "); add_word(writer, 3); return;
     case 8: add(writer, ". ./inner"); return;
     default: add_condition(writer); return;
     }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "script_dump.h"
 
 static struct arena arena;
 static char directory[] = "/tmp/script_test.XXXXXX";
@@ -59,21 +60,19 @@ static const struct applied_case applied_cases[] = {
     {"a dollar before nothing is a dollar", "C=\"$\"$ D=\"a$ b\" E=$%", "export A=''\nexport B='x y'\nC='$$'\nD='a$ b'\nE='$%'\n"},
     {"defaults look at empty or at unset", "C=${A:-1}${A-2}${Z:-3}${Z-4}", "export A=''\nexport B='x y'\nC='134'\n"},
     {"alternatives look at empty or at unset", "C=${A:+1}${A+2}${Z:+3}${Z+4}${B:+5}", "export A=''\nexport B='x y'\nC='25'\n"},
-    {"defaults that assign", ": \"${C:=v w}\" ${A=new} \"${A:=set}\"", "export A='set'\nexport B='x y'\nC='v w'\n"},
     {"a Docker variable in the form of today's images", "export K=\"${K:-\"a \\\"q\\\" \\$B \\\\ it's }\"}\"", "export A=''\nexport B='x y'\nexport K='a \"q\" $B \\ it'\"'\"'s }'\n"},
-    {"a word that is not needed has no effect", "C=${B:-${D:=no}}", "export A=''\nexport B='x y'\nC='x y'\n"},
+    {"a word that is not needed has no effect", "C=${B:-${D:-no}}", "export A=''\nexport B='x y'\nC='x y'\n"},
     {"if, elif and else take one branch", "if [ -n \"$A\" ]; then C=1\nelif test \"$B\" = 'x y'; then C=2; else C=3; fi", "export A=''\nexport B='x y'\nC='2'\n"},
     {"a branch that is not taken may hold other commands", "if [ ! -d / ]; then echo \"$@\" >&2 *; exit 1; fi", "export A=''\nexport B='x y'\n"},
-    {"nothing taken is no failure", "if false; then :; fi && C=1", "export A=''\nexport B='x y'\nC='1'\n"},
-    {"and, or, not", "! false && C=1 || C=2; false ||\n# comment\nD=3", "export A=''\nexport B='x y'\nC='1'\nD='3'\n"},
+    {"nothing taken is no failure", "if [ ]; then :; fi && C=1", "export A=''\nexport B='x y'\nC='1'\n"},
+    {"and, or, not", "! [ ] && C=1 || C=2; [ ] ||\n# comment\nD=3", "export A=''\nexport B='x y'\nC='1'\nD='3'\n"},
     {"an empty unquoted word is no argument", "[ -n $A ] && C=1; [ -n \"$A\" ] || D=1", "export A=''\nexport B='x y'\nC='1'\nD='1'\n"},
     {"comments are passed over", "# it's $(not\nC=1 # \" more\n:;# `\n  #", "export A=''\nexport B='x y'\nC='1'\n"},
     {"continued lines in names, quotes and values", "ex\\\nport C=\"1\\\n2\"'a\\\nb'", "export A=''\nexport B='x y'\nexport C='12a\\\nb'\n"},
     {"a line ends that is none for us", "C=1\r\nexport D=2", "export A=''\nexport B='x y'\nC='1\r'\nexport D='2'\n"},
     {"bytes that are no characters", "C=\xff\xfe'\x80'", "export A=''\nexport B='x y'\nC='\xff\xfe\x80'\n"},
-    {"braces and patterns in a value are its own", "C={a,b}* D=[x]?", "export A=''\nexport B='x y'\nC='{a,b}*'\nD='[x]?'\n"},
+    {"a pattern in a value is its own", "C=a* D=[x]?", "export A=''\nexport B='x y'\nC='a*'\nD='[x]?'\n"},
     {"nothing at all", "", "export A=''\nexport B='x y'\n"},
-    {"umask with a number", "umask 027", "export A=''\nexport B='x y'\n"},
     {"the colon takes any words", ": a 'b c' \"$B\" || C=1", "export A=''\nexport B='x y'\n"},
 };
 
@@ -99,34 +98,27 @@ struct live_case {
 };
 
 static const struct live_case live_cases[] = {
-    {"A=1\nB=$(date)", 2},      {"A=`date`", 1},           {"A=$((1+1))", 1},          {"A=$[1]", 1},
-    {"A=$'x'", 1},              {"A=$\"x\"", 1},           {"A=~", 1},                 {"A=x:~/y", 1},
-    {"export A=~", 1},          {"export A={a,b}", 1},     {"A=${B#x}", 1},            {"A=${B%x}", 1},
-    {"A=${#B}", 1},             {"A=${B:?x}", 1},          {"A=${B:0:1}", 1},          {"A=${!B}", 1},
-    {"A=${B/x/y}", 1},          {"A=$1", 1},               {"A=$@", 1},                {"A=$?", 1},
-    {"A=$$", 1},                {"A=${1}", 1},             {"A=\"${B:-it's}\"", 1},    {"A=\"${Z:-\"$B\"z}\"", 1},
-    {"A=(1 2)", 1},             {"A+=1", 1},               {"A[0]=1", 1},              {"A=1 true", 1},
-    {"for i in a; do :; done", 1}, {"while false; do :; done", 1}, {"case x in x) ;; esac", 1}, {"f() { :; }", 1},
-    {"function f { :; }", 1},   {"{ A=1; }", 1},           {"(A=1)", 1},               {"[[ -n x ]]", 1},
-    {"A=1 > /dev/null", 1},     {"A=1; echo x", 1},        {"A=1 & B=2", 1},           {"true | true", 1},
-    {"cat <<E\nE", 1},          {"exit 1", 1},             {"return", 1},              {"cd /", 1},
-    {"set -e", 1},              {"eval A=1", 1},           {"readonly A", 1},          {"local A", 1},
-    {"alias a=b", 1},           {"trap : EXIT", 1},        {"command true", 1},        {"ulimit -n 1", 1},
-    {"export -p", 1},           {"export", 1},             {"export 1x=2", 1},         {"export -n A", 1},
-    {"export A*", 1},           {"unset -f A", 1},         {"unset 1x", 1},            {"umask", 1},
-    {"umask u=rwx", 1},         {"umask 8", 1},            {"umask 01777", 1},         {"test -n x -a -n y", 1},
-    {"[ -n x -o y ]", 1},       {"[ 1 -eq 1 ]", 1},        {"[ a -nt b ]", 1},         {"[ -n x", 1},
-    {"[ ( a ) ]", 1},           {"[ -k / ]", 1},           {"[ a b ]", 1},             {"[ -f *.sh ]", 1},
-    {"[ -n $B ]", 1},           {"[ -f ~ ]", 1},           {". relative.sh", 1},       {". /does/not/exist", 1},
-    {". /dev/null/x", 1},       {". /", 1},                {". ./inner.sh a b", 1},    {"'export' A=1", 1},
-    {"\\export A=1", 1},        {"$A A=1", 1},             {"if true; then A=1", 1},   {"if true; then fi", 1},
-    {"if ; then A=1; fi", 1},   {"then", 1},               {"fi", 1},                  {"A=1; fi", 1},
-    {"if true; A=1; fi", 1},    {"if true; then A=1; fi > x", 1}, {"else", 1},         {"!", 1},
-    {"! ! true", 1},            {"A=1;; B=2", 1},          {"; A=1", 1},               {"&& A=1", 1},
-    {"A=1 &&", 1},              {"A='x", 1},               {"A=\"x", 1},               {"A=${B", 1},
-    {"A=${B:-x", 1},            {"A=x\\", 1},              {"IFS=:", 1},               {"export IFS", 1},
-    {"unset IFS", 1},           {"A=$RANDOM", 1},          {"RANDOM=1", 1},            {"A=$LINENO", 1},
-    {"A=$BASH_VERSION", 1},     {"A=1\n\n# c\nB='\n'\necho", 6}, {"A='\n\n'\n$(x)", 4}, {"A=1\\\n2\\\n3; x", 3},
+    {"A=1\nB=$(date)", 2}, {"A=`date`", 1}, {"A=$((1+1))", 1}, {"A=$[1]", 1}, {"A=$'x'", 1}, {"A=$\"x\"", 1}, {"A=~", 1},
+    {"A=x:~/y", 1}, {"export A=~", 1}, {"export A={a,b}", 1}, {"A=${B#x}", 1}, {"A=${B%x}", 1}, {"A=${#B}", 1},
+    {"A=${B:?x}", 1}, {"A=${B:0:1}", 1}, {"A=${!B}", 1}, {"A=${B/x/y}", 1}, {"A=$1", 1}, {"A=$@", 1}, {"A=$?", 1},
+    {"A=$$", 1}, {"A=${1}", 1}, {"A=\"${B:-it's}\"", 1}, {"A=\"${Z:-\"$B\"z}\"", 1}, {"A=(1 2)", 1}, {"A+=1", 1},
+    {"A[0]=1", 1}, {"A=1 :", 1}, {"for i in a; do :; done", 1}, {"while false; do :; done", 1}, {"case x in x) ;; esac", 1},
+    {"f() { :; }", 1}, {"function f { :; }", 1}, {"{ A=1; }", 1}, {"(A=1)", 1}, {"[[ -n x ]]", 1}, {"A=1 > /dev/null", 1},
+    {"A=1; echo x", 1}, {"A=1 & B=2", 1}, {": | :", 1}, {"cat <<E\nE", 1}, {"exit 1", 1}, {"return", 1}, {"cd /", 1},
+    {"set -e", 1}, {"eval A=1", 1}, {"readonly A", 1}, {"local A", 1}, {"alias a=b", 1}, {"trap : EXIT", 1},
+    {"command true", 1}, {"ulimit -n 1", 1}, {"export -p", 1}, {"export", 1}, {"export 1x=2", 1}, {"export -n A", 1},
+    {"export A*", 1}, {"unset -f A", 1}, {"A={a,b}", 1}, {"A=\"$@\"", 1}, {": \"$@\"", 1}, {"\"$@\"", 1},
+    {". ./inner.sh \"$@\"x", 1}, {"export B=\"$@\"", 1}, {"A=${Z:-\"$@\"}", 1}, {"if [ ]; then : > ; fi", 1},
+    {"if [ ]; then : << E; fi", 1}, {". \"$@\"", 1}, {"unset 1x", 1}, {"umask", 1}, {"umask u=rwx", 1}, {"umask 027", 1},
+    {": ${A:=1}", 1}, {"test -n x -a -n y", 1}, {"[ -n x -o y ]", 1}, {"[ 1 -eq 1 ]", 1}, {"[ a -nt b ]", 1}, {"[ -n x", 1},
+    {"[ ( a ) ]", 1}, {"[ -k / ]", 1}, {"[ a b ]", 1}, {"[ -f *.sh ]", 1}, {"[ -n $B ]", 1}, {"[ -f ~ ]", 1},
+    {". relative.sh", 1}, {". /does/not/exist", 1}, {". /dev/null/x", 1}, {". /", 1}, {". ./inner.sh a b", 1},
+    {"'export' A=1", 1}, {"\\export A=1", 1}, {"$A A=1", 1}, {"if :; then A=1", 1}, {"if :; then fi", 1},
+    {"if ; then A=1; fi", 1}, {"then", 1}, {"fi", 1}, {"A=1; fi", 1}, {"if :; A=1; fi", 1}, {"if :; then A=1; fi > x", 1},
+    {"true", 1}, {"if : && then :; fi", 1}, {"else", 1}, {"!", 1}, {"! ! :", 1}, {"A=1;; B=2", 1}, {"; A=1", 1},
+    {"&& A=1", 1}, {"A=1 &&", 1}, {"A='x", 1}, {"A=\"x", 1}, {"A=${B", 1}, {"A=${B:-x", 1}, {"A=x\\", 1}, {"IFS=:", 1},
+    {"export IFS", 1}, {"unset IFS", 1}, {"A=$RANDOM", 1}, {"RANDOM=1", 1}, {"A=$LINENO", 1}, {"A=$BASH_VERSION", 1},
+    {"A=1\n\n# c\nB='\n'\necho", 6}, {"A='\n\n'\n$(x)", 4}, {"A=1\\\n2\\\n3; x", 3},
 };
 
 static void check_live(void)
@@ -144,7 +136,7 @@ static void check_live(void)
             abort();
         before = dump_of(&variables);
         holds = evaluate(each->text, &variables, &result) == SCRIPT_LIVE && result.line == each->line &&
-                result.why != NULL && strcmp(result.file, "test.sh") == 0 && result.mask == -1 &&
+                result.why != NULL && strcmp(result.file, "test.sh") == 0 &&
                 strcmp(dump_of(&variables), before) == 0;
         if (!holds)
             printf("# %s: line %u, %s\n", each->text, result.line, result.why == NULL ? "applied" : result.why);
@@ -279,6 +271,7 @@ static const struct value_case value_cases[] = {
     {"${C:=1}", NULL},          {"$((1))", NULL},
     {"\\", "\\"},               {"$", "$"},
     {"\\\"", "\""},             {"${B}\"${B}\"", "x y\"x y\""},
+    {"$\\\nB", "$B"},
 };
 
 static void check_values(void)

@@ -1,8 +1,12 @@
-/* Variables as text that a shell, or script_read_dump(), reads back. */
-#include "environment/script.h"
-#include "environment/text.h"
+/* Variables as a script that makes them again, for tests: script_evaluate() and script_read_dump() read it back. */
+#ifndef SINGULARITY_TESTS_SCRIPT_DUMP_H
+#define SINGULARITY_TESTS_SCRIPT_DUMP_H
 
-char *script_write_dump(const struct variables *variables, size_t *size)
+#include "environment/text.h"
+#include "environment/variables.h"
+
+/* In the table's arena. */
+static inline char *script_write_dump(const struct variables *variables, size_t *size)
 {
     struct text dump = {.arena = variables->arena};
 
@@ -20,5 +24,7 @@ char *script_write_dump(const struct variables *variables, size_t *size)
         text_add_string(&dump, "\n");
     }
     *size = dump.length;
-    return dump.short_of_memory ? NULL : dump.bytes;
+    return dump.bytes;
 }
+
+#endif
