@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "descriptor.h"
-#include "perform/inside.h"
+#include "inside.h"
 
 static const int signal_numbers[INHERITED_SIGNALS] = {SIGCHLD, SIGPIPE, SIGALRM, SIGVTALRM, SIGPROF, SIGXFSZ, SIGUSR1, SIGUSR2};
 static const int timer_numbers[3] = {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF};

@@ -1,6 +1,6 @@
 /* The starter without privilege: launches through a user namespace, root's own launches, and, called by sexec-suid in a
  * container that is ready, the start of the program. */
-#include "perform/inside.h"
+#include "inside.h"
 #include "starter.h"
 
 static struct starter starter;

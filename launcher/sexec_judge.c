@@ -2,8 +2,8 @@
  * Installed with mode 0711, so that its users can neither trace nor read it. */
 #include <stdlib.h>
 
-#include "library/look.h"
-#include "perform/inside.h"
+#include "libraries/look.h"
+#include "inside.h"
 
 int main(int argc, char **argv)
 {

@@ -9,7 +9,7 @@
 
 #include "descriptor.h"
 #include "location.h"
-#include "perform/inside.h"
+#include "inside.h"
 #include "starter.h"
 
 static struct starter starter;

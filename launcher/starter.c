@@ -9,8 +9,8 @@
 
 #include "descriptor.h"
 #include "location.h"
-#include "perform/host_mounts.h"
-#include "perform/inside.h"
+#include "facts/host_mounts.h"
+#include "inside.h"
 
 /* ---- what was asked ---- */
 

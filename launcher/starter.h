@@ -2,9 +2,9 @@
 #ifndef SINGULARITY_STARTER_H
 #define SINGULARITY_STARTER_H
 
-#include "images.h"
+#include "image/images.h"
 #include "inherited.h"
-#include "perform/join.h"
+#include "shared/join.h"
 #include "perform/perform.h"
 #include "plan/plan.h"
 

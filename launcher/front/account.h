@@ -6,7 +6,7 @@
 #include <sys/types.h>
 
 #include "../request.h"
-#include "text_store.h"
+#include "../text_store.h"
 
 /* Files and program asked; the real ones, or a test's. */
 struct account_sources {

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "suggest.h"
+#include "../suggest.h"
 
 /* In the order of their numbers: linux/capability.h, up to Linux 5.9 and unchanged since. */
 static const char *const names[] = {

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "text_store.h"
+#include "../text_store.h"
 
 enum csv_outcome { CSV_FIELD, CSV_END, CSV_UNCLOSED, CSV_FULL };
 

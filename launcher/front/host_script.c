@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 
 #include "../descriptor.h"
-#include "environment/script.h"
+#include "../environment/script.h"
 
 enum { DUMP_LIMIT = 8 << 20 };
 

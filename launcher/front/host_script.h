@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 #include "../message.h"
-#include "environment/variables.h"
+#include "../environment/variables.h"
 
 /* Evaluates the script at `path` in a shell that has `environment` and, as $1 and so on, `arguments` (both ended by
  * NULL), and leaves the variables of that shell in `variables`, whose arena must be ready. `keep_all`: assigned

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "environment/variables.h"
+#include "../environment/variables.h"
 #include "host_script.h"
 
 static const char library_path[] = "LD_LIBRARY_PATH";

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 
 #include "../message.h"
-#include "environment/arena.h"
+#include "../environment/arena.h"
 
 /* `environment` as it is after the script at `path`, or itself where there is no such script. An LD_LIBRARY_PATH that the
  * script sets reaches the container too, where it is injected by nobody else. A script of the user's home must belong to

@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 #include "../message.h"
-#include "environment/arena.h"
-#include "environment/variables.h"
+#include "../environment/arena.h"
+#include "../environment/variables.h"
 #include "options.h"
 
 enum { INJECTION_FILES = 64 };

@@ -7,7 +7,7 @@
 #include "../request.h"
 #include "injection.h"
 #include "options.h"
-#include "text_store.h"
+#include "../text_store.h"
 
 /* --fabric: whose libraries for InfiniBand and the like a program uses. */
 enum fabric { FABRIC_CONTAINER, FABRIC_AUTO, FABRIC_HOST };

@@ -8,7 +8,7 @@
 #include "bind.h"
 #include "capabilities.h"
 #include "descriptors.h"
-#include "suggest.h"
+#include "../suggest.h"
 
 enum { HOSTNAME_LIMIT = 64, DNS_LIMIT = 512 };
 #define LIST_LIMIT(list) (sizeof((struct request *)NULL)->list / sizeof(struct request_entry))

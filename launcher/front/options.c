@@ -6,7 +6,7 @@
 #include <strings.h>
 
 #include "docker.h"
-#include "suggest.h"
+#include "../suggest.h"
 
 enum {
     GLOBAL = SCOPE_GLOBAL,

@@ -21,7 +21,7 @@
 
 #include "../descriptor.h"
 #include "../location.h"
-#include "inside.h"
+#include "../inside.h"
 #include "perform.h"
 
 int umount2(const char *target, int flags);

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "inside.h"
+#include "../inside.h"
 
 /* The missing mount points, below `base` of a directory: of the session, or of an image that is being written, where a link
  * of the image may lead to them; what cannot be made there is told when its turn comes. For an underlay only those of one

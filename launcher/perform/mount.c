@@ -15,7 +15,7 @@
 
 #include "../descriptor.h"
 #include "../message.h"
-#include "inside.h"
+#include "../inside.h"
 
 /* mount(2) flags, from <sys/mount.h>, which does not go with <linux/mount.h>. */
 int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);

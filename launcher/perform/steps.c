@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "inside.h"
+#include "../inside.h"
 
 static uint64_t attributes_of(const struct step *step)
 {

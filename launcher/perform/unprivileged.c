@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #include "../descriptor.h"
-#include "inside.h"
+#include "../inside.h"
 #include "user_namespace.h"
 
 /* File system servers must be in the user namespace but not in the mount namespace: they start in between. So must who

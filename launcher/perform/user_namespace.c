@@ -11,7 +11,7 @@
 
 #include "../descriptor.h"
 #include "../privilege.h"
-#include "inside.h"
+#include "../inside.h"
 
 static void write_map(const char *name, const char *text)
 {

@@ -6,7 +6,7 @@
 
 #include "check.h"
 #include "front/option_variables.h"
-#include "front/suggest.h"
+#include "suggest.h"
 
 enum { TEXT = 1024, WORDS = 32 };
 

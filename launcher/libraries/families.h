@@ -2,8 +2,8 @@
 #ifndef SINGULARITY_FRONT_HOST_FAMILIES_H
 #define SINGULARITY_FRONT_HOST_FAMILIES_H
 
-#include "installation.h"
-#include "launch.h"
+#include "../front/installation.h"
+#include "../front/launch.h"
 
 /* What the options or the site want, unless --no-nv or --no-rocm, goes into the request; without them nothing is read but
  * the site's configuration. Returns the environment to hand on: with --cleanenv it injects the variables that say which

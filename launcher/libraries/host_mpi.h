@@ -3,7 +3,7 @@
 #define SINGULARITY_FRONT_HOST_MPI_H
 
 #include "../request.h"
-#include "text_store.h"
+#include "../text_store.h"
 
 /* Where it is looked for; the host's, or a test's. */
 struct host_mpi_sources {

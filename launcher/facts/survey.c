@@ -1,5 +1,5 @@
 /* Looks at what the plan is to show and where, as the user; raises privilege only to copy the mounts of a directory. */
-#include "perform.h"
+#include "../perform/perform.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "inside.h"
+#include "../inside.h"
 
 enum { ENTRIES_LIMIT = 64 };
 

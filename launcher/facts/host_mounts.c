@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "../descriptor.h"
-#include "inside.h"
+#include "../inside.h"
 
 /* Users name mounts, too (FUSE), which are everybody's here: all of them together must fit into a plan. */
 enum { MOUNTS_LIMIT = 256, PATH_LIMIT = 1024 };

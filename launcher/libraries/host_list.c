@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 
 #include "../descriptor.h"
-#include "../library/cache.h"
+#include "cache.h"
 
 enum {
     NAMES = 256,

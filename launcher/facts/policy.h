@@ -2,7 +2,7 @@
 #ifndef SINGULARITY_POLICY_H
 #define SINGULARITY_POLICY_H
 
-#include "plan.h"
+#include "../plan/plan.h"
 
 /* The rules on formats, for everyone; those on owners, groups and paths where they bind: in SUID mode, not for root. */
 bool policy_image(const struct image *image, const struct config *config, bool enforced, struct error *error);

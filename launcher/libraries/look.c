@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "../perform/inside.h"
+#include "../inside.h"
 #include "cache.h"
 #include "judge.h"
 

@@ -2,8 +2,8 @@
 #ifndef SINGULARITY_IMAGES_H
 #define SINGULARITY_IMAGES_H
 
-#include "image/image.h"
-#include "request.h"
+#include "image.h"
+#include "../request.h"
 
 enum { IMAGES_OVERLAYS = 32 };
 

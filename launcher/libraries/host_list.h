@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "../request.h"
-#include "text_store.h"
+#include "../text_store.h"
 
 enum { HOST_LIST_VARIABLES = 16 };
 

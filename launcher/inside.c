@@ -13,8 +13,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "../descriptor.h"
-#include "../message.h"
+#include "descriptor.h"
+#include "message.h"
 
 enum { LINKS_LIMIT = 64, DIRECTORIES_LIMIT = 512 };
 

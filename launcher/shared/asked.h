@@ -3,7 +3,7 @@
 #define SINGULARITY_FRONT_JOIN_H
 
 #include "job_step.h"
-#include "launch.h"
+#include "../front/launch.h"
 
 /* Fills in the request from --join and from what the launcher of ranks says: with whom, and why or why not. */
 void join_take(struct launch *launch, const struct job_step *step);

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "policy.h"
+#include "../facts/policy.h"
 
 static const char *text_append(struct plan *plan, const char *format, va_list arguments)
 {

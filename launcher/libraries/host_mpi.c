@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "../library/cache.h"
-#include "../library/elf.h"
-#include "../library/mpi.h"
+#include "cache.h"
+#include "elf.h"
+#include "mpi.h"
 #include "../message.h"
 
 enum {

@@ -1,5 +1,5 @@
 /* A question that is answered without any privilege: by a child, through a pipe. */
-#include "perform.h"
+#include "../perform/perform.h"
 
 #include <errno.h>
 #include <fcntl.h>

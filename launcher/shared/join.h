@@ -3,7 +3,7 @@
 #define SINGULARITY_JOIN_H
 
 #include "../plan/plan.h"
-#include "meeting.h"
+#include "rendezvous.h"
 
 /* `obstacle`: what meeting_prepare() said. True: this process is in a container that another process keeps. False: it is to be set up here: for others too, in the
  * child that this returns in with plan->keeper_fd set, or, with plan->join taken back, for this launch alone. */

@@ -3,7 +3,7 @@
 #ifndef SINGULARITY_LIBRARY_JUDGE_H
 #define SINGULARITY_LIBRARY_JUDGE_H
 
-#include "age.h"
+#include "versions.h"
 #include "look.h"
 
 /* One entry of the request that depends on the image. */

@@ -1,6 +1,6 @@
 /* Where and as whom the program of an image of Docker or OCI starts: its files are read and judged by a child without any
  * privilege, which has a plan of its own to work on, and what comes of it goes into the plan here. */
-#include "perform.h"
+#include "../perform/perform.h"
 
 #include <errno.h>
 #include <fcntl.h>

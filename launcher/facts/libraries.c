@@ -1,7 +1,7 @@
 /* Which libraries of the host are skipped: asks a process without any privilege, which reads the files. */
-#include "perform.h"
+#include "../perform/perform.h"
 
-#include "../library/look.h"
+#include "../libraries/look.h"
 #include "../privilege.h"
 
 /* What was told comes from the image in part: plain characters only, and an end. */

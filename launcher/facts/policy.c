@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "../perform/inside.h"
+#include "../inside.h"
 
 /* Names and ids of the host's own files: the administrator writes either. */
 static bool id_matches(const char *file, const char *text, uint32_t id)

@@ -1,12 +1,12 @@
 /* --nv, --rocm and --fabric: which families of host libraries a launch wants, and the variables of its devices. */
-#include "host_families.h"
+#include "families.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "host_list.h"
 #include "host_mpi.h"
-#include "site.h"
+#include "../front/config_keys.h"
 
 struct family {
     const char *name;   /* of its table: NAMEliblist.conf */

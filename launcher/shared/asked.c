@@ -1,5 +1,5 @@
 /* --join: whether this launch shares its container with the other ranks of its job step, and why or why not. */
-#include "join.h"
+#include "asked.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "inside.h"
-#include "perform.h"
+#include "../inside.h"
+#include "../perform/perform.h"
 
 enum { ROUNDS = 3, TRIES = 1000, BACKLOG = 4096 };
 

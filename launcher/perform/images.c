@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "inside.h"
+#include "../inside.h"
 #include "loop.h"
 #include "unprivileged.h"
 
