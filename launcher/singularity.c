@@ -318,7 +318,7 @@ static _Noreturn void become_starter(const struct start *start, struct launch *l
     signal(SIGXFSZ, before);
     snprintf(number, sizeof number, "%d", fd);
     message_verbose("starting %s: %s", starter, why);
-    char **environment = carry_variables(&arena, start->environment);
+    char **environment = unsecure_variables_keep(&arena, start->environment);
     execve(starter, words_join(&arena, first, program), environment);
     if (errno == E2BIG)
         stop(0, "the words of the command line and the environment are longer than the system allows together");

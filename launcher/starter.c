@@ -72,7 +72,7 @@ void starter_choose_mode(struct starter *starter, bool setuid)
     starter->inputs = (struct plan_inputs){.request = &starter->request, .config = &starter->config,
                                            .image = &starter->images.image, .overlays = starter->images.overlays,
                                            .caller = &starter->caller, .setuid = setuid};
-    plan_or_stop(starter, plan_ground);
+    plan_or_stop(starter, plan_mode);
 }
 
 _Noreturn void starter_hand_over(struct starter *starter, char **argv)
@@ -107,7 +107,7 @@ void starter_plan(struct starter *starter)
     survey_first(&starter->plan);
     starter->images_locked = images_are_locked(&starter->request, &starter->images);
     if (starter->plan.join)
-        starter->meeting_obstacle = meeting_prepare(&starter->meeting, &starter->plan, &starter->inputs);
+        starter->rendezvous_obstacle = rendezvous_prepare(&starter->rendezvous, &starter->plan, &starter->inputs);
     if (starter->config.audit_log)
         message_log("launch uid=%u gid=%u file=%llu:%llu image=%.1024s", (unsigned)starter->caller.uid,
                     (unsigned)starter->caller.gid, (unsigned long long)starter->images.image.device,
@@ -171,17 +171,17 @@ void starter_make_container(struct starter *starter)
     struct plan *plan = &starter->plan;
 
     if (plan->join && starter->request.dry_run == DRY_RUN_NO &&
-        join_container(plan, &starter->inputs, &starter->meeting, starter->meeting_obstacle)) {
+        join_container(plan, &starter->inputs, &starter->rendezvous, starter->rendezvous_obstacle)) {
         message_syslog(false);
         survey_start(plan, &starter->inputs);
         return;
     }
     lock_images(starter);
-    perform_ground(plan, &stage, &starter->caller);
+    perform_images(plan, &stage, &starter->caller);
     message_syslog(false);
     build_root(starter, &stage);
     if (plan->keeper_fd >= 0)
-        join_keep(plan, &starter->inputs, &starter->meeting);
+        join_keep(plan, &starter->inputs, &starter->rendezvous);
 }
 
 /* ---- in the container ---- */

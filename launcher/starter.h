@@ -18,8 +18,8 @@ struct starter {
     struct images images;
     bool images_locked;
     struct inherited inherited;
-    struct meeting meeting;
-    const char *meeting_obstacle;
+    struct rendezvous rendezvous;
+    const char *rendezvous_obstacle;
 };
 
 /* Reads the request that the first argument names a descriptor of. All of these stop the process on failure. */

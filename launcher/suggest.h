@@ -1,6 +1,6 @@
 /* The nearest valid word to a mistyped one. */
-#ifndef SINGULARITY_FRONT_SUGGEST_H
-#define SINGULARITY_FRONT_SUGGEST_H
+#ifndef SINGULARITY_SUGGEST_H
+#define SINGULARITY_SUGGEST_H
 
 #include <stddef.h>
 

@@ -1,6 +1,6 @@
 /* The texts of a request under construction: they live in the request's own store. */
-#ifndef SINGULARITY_FRONT_TEXT_STORE_H
-#define SINGULARITY_FRONT_TEXT_STORE_H
+#ifndef SINGULARITY_TEXT_STORE_H
+#define SINGULARITY_TEXT_STORE_H
 
 #include <stddef.h>
 

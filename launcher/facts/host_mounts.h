@@ -1,6 +1,6 @@
 /* The mount points of the host. */
-#ifndef SINGULARITY_HOST_MOUNTS_H
-#define SINGULARITY_HOST_MOUNTS_H
+#ifndef SINGULARITY_FACTS_HOST_MOUNTS_H
+#define SINGULARITY_FACTS_HOST_MOUNTS_H
 
 #include "../plan/plan.h"
 

@@ -1,6 +1,6 @@
 /* What the site's configuration says about an image. */
-#ifndef SINGULARITY_POLICY_H
-#define SINGULARITY_POLICY_H
+#ifndef SINGULARITY_FACTS_POLICY_H
+#define SINGULARITY_FACTS_POLICY_H
 
 #include "../plan/plan.h"
 

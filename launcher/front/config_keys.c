@@ -32,7 +32,7 @@ static bool says_yes(const char *text, const char *key)
     return *value == '1' || *value == 'y' || *value == 'Y';
 }
 
-void site_read(const struct installation *installation, struct site *site)
+void config_keys_read(const struct installation *installation, struct config_keys *keys)
 {
     static char text[CONFIGURATION_SIZE];
     char path[PATH_MAX];
@@ -40,8 +40,8 @@ void site_read(const struct installation *installation, struct site *site)
     ssize_t size = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
 
     text[size > 0 ? size : 0] = '\0';
-    site->always_nv = says_yes(text, "always use nv");
-    site->always_rocm = says_yes(text, "always use rocm");
+    keys->always_nv = says_yes(text, "always use nv");
+    keys->always_rocm = says_yes(text, "always use rocm");
     const char *mpi = value_of(text, "mpi");
-    site->mpi = *mpi == 'h' || *mpi == 'H' ? MPI_HOST : *mpi == 'a' || *mpi == 'A' ? MPI_AUTO : MPI_CONTAINER;
+    keys->mpi = *mpi == 'h' || *mpi == 'H' ? MPI_HOST : *mpi == 'a' || *mpi == 'A' ? MPI_AUTO : MPI_CONTAINER;
 }

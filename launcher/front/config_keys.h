@@ -1,16 +1,16 @@
 /* What the front door must know of the site's configuration; the starter reads and judges the whole of it. */
-#ifndef SINGULARITY_FRONT_SITE_H
-#define SINGULARITY_FRONT_SITE_H
+#ifndef SINGULARITY_FRONT_CONFIG_KEYS_H
+#define SINGULARITY_FRONT_CONFIG_KEYS_H
 
 #include "installation.h"
 #include "launch.h"
 
 /* "always use nv", "always use rocm" and "mpi". */
-struct site {
+struct config_keys {
     bool always_nv;
     bool always_rocm;
     enum mpi_choice mpi;
 };
-void site_read(const struct installation *installation, struct site *site);
+void config_keys_read(const struct installation *installation, struct config_keys *keys);
 
 #endif

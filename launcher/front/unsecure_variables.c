@@ -31,7 +31,7 @@ static char *carried(struct arena *arena, const char *entry)
     return text;
 }
 
-char **carry_variables(struct arena *arena, char **environment)
+char **unsecure_variables_keep(struct arena *arena, char **environment)
 {
     size_t count = 0, more = 0, used = 0;
 

@@ -1,6 +1,6 @@
 /* The images of a launch: the one that it is about, and those laid over it. */
-#ifndef SINGULARITY_IMAGES_H
-#define SINGULARITY_IMAGES_H
+#ifndef SINGULARITY_IMAGE_IMAGES_H
+#define SINGULARITY_IMAGE_IMAGES_H
 
 #include "image.h"
 #include "../request.h"

@@ -1,6 +1,6 @@
 /* ld.so.cache: where a loader of glibc finds its libraries. */
-#ifndef SINGULARITY_LIBRARY_CACHE_H
-#define SINGULARITY_LIBRARY_CACHE_H
+#ifndef SINGULARITY_LIBRARIES_CACHE_H
+#define SINGULARITY_LIBRARIES_CACHE_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* What a shared object or program says of symbol versions: those it needs of others, and those it has. Reads bytes that
  * anybody may have written; nothing outside of them is ever touched, and every walk ends. */
-#ifndef SINGULARITY_LIBRARY_ELF_H
-#define SINGULARITY_LIBRARY_ELF_H
+#ifndef SINGULARITY_LIBRARIES_ELF_H
+#define SINGULARITY_LIBRARIES_ELF_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -115,11 +115,11 @@ char **host_families_take(struct launch *launch, const struct installation *inst
 {
     struct request *request = &launch->request;
     bool nv = request->nv, rocm = request->rocm;
-    struct site site;
+    struct config_keys keys;
 
-    site_read(installation, &site);
-    request->nv |= site.always_nv && !options_flag(options, OPTION_no_nv);
-    request->rocm |= site.always_rocm && !options_flag(options, OPTION_no_rocm);
+    config_keys_read(installation, &keys);
+    request->nv |= keys.always_nv && !options_flag(options, OPTION_no_nv);
+    request->rocm |= keys.always_rocm && !options_flag(options, OPTION_no_rocm);
     const struct family families[] = {
         {.name = "nv", .option = "--nv", .number = LIBRARY_NV, .wanted = request->nv, .asked = nv},
         {.name = "rocm", .option = "--rocm", .number = LIBRARY_ROCM, .wanted = request->rocm, .asked = rocm},
@@ -132,6 +132,6 @@ char **host_families_take(struct launch *launch, const struct installation *inst
         if (families[i].wanted)
             environment = family_take(&families[i], launch, installation, environment, arena);
     if (environment != NULL)
-        take_mpi(launch, launch->mpi != MPI_UNSAID ? launch->mpi : site.mpi, environment);
+        take_mpi(launch, launch->mpi != MPI_UNSAID ? launch->mpi : keys.mpi, environment);
     return environment;
 }

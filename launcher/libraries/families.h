@@ -1,6 +1,6 @@
 /* --nv, --rocm, --fabric and --mpi: which tables of the site are read for a launch, and whether the host's MPI is found. */
-#ifndef SINGULARITY_FRONT_HOST_FAMILIES_H
-#define SINGULARITY_FRONT_HOST_FAMILIES_H
+#ifndef SINGULARITY_LIBRARIES_FAMILIES_H
+#define SINGULARITY_LIBRARIES_FAMILIES_H
 
 #include "../front/installation.h"
 #include "../front/launch.h"

@@ -1,7 +1,7 @@
 /* Devices, libraries, programs and files of the host that --nv, --rocm and --fabric bring in: a table in the configuration
  * directory says for each what is looked for, and nvliblist.conf explains how it is written. */
-#ifndef SINGULARITY_FRONT_HOST_LIST_H
-#define SINGULARITY_FRONT_HOST_LIST_H
+#ifndef SINGULARITY_LIBRARIES_HOST_LIST_H
+#define SINGULARITY_LIBRARIES_HOST_LIST_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
 /* --mpi: the MPI of the host, with all that it loads, as candidates for the place of the image's. */
-#ifndef SINGULARITY_FRONT_HOST_MPI_H
-#define SINGULARITY_FRONT_HOST_MPI_H
+#ifndef SINGULARITY_LIBRARIES_HOST_MPI_H
+#define SINGULARITY_LIBRARIES_HOST_MPI_H
 
 #include "../request.h"
 #include "../text_store.h"

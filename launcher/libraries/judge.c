@@ -53,18 +53,18 @@ static void want(struct candidate *candidate)
         decide(candidate, JUDGE_TAKEN, *candidate->name != '\0' ? "the image has none" : "of the host's driver");
         return;
     }
-    enum age age = library_age(&candidate->host, image);
-    if (age == AGE_SAME && !always)
+    enum version_order order = library_version_order(&candidate->host, image);
+    if (order == VERSION_SAME && !always)
         decide(candidate, JUDGE_UNNEEDED, "the image has the same: %s", image->name);
     else if (candidate->number & LIBRARY_DRIVER)
         decide(candidate, JUDGE_TAKEN, "%s is the driver's, the image has %s", host_name(candidate), image->name);
     else if (always)
         decide(candidate, JUDGE_TAKEN,
-               age == AGE_OLDER ? "%s as asked, though the image's %s is newer" : "%s as asked, the image has %s",
+               order == VERSION_OLDER ? "%s as asked, though the image's %s is newer" : "%s as asked, the image has %s",
                host_name(candidate), image->name);
-    else if (age == AGE_NEWER)
+    else if (order == VERSION_NEWER)
         decide(candidate, JUDGE_TAKEN, "%s is newer than the image's %s", host_name(candidate), image->name);
-    else if (age == AGE_OLDER)
+    else if (order == VERSION_OLDER)
         decide(candidate, JUDGE_UNNEEDED, "the image's %s is newer than %s", image->name, host_name(candidate));
     else
         decide(candidate, JUDGE_UNNEEDED, "the image has %s, and nothing says that %s is newer", image->name,

@@ -1,7 +1,7 @@
 /* Which libraries of the host go into a container. Each is judged by itself against what the image has: one that could not
  * load there would stand in front of the image's own and break every program that uses it. Data in, verdicts out. */
-#ifndef SINGULARITY_LIBRARY_JUDGE_H
-#define SINGULARITY_LIBRARY_JUDGE_H
+#ifndef SINGULARITY_LIBRARIES_JUDGE_H
+#define SINGULARITY_LIBRARIES_JUDGE_H
 
 #include "versions.h"
 #include "look.h"

@@ -1,6 +1,6 @@
 /* A look at the libraries of the host that are to go in, and at the image's, by a process without any privilege. */
-#ifndef SINGULARITY_LIBRARY_LOOK_H
-#define SINGULARITY_LIBRARY_LOOK_H
+#ifndef SINGULARITY_LIBRARIES_LOOK_H
+#define SINGULARITY_LIBRARIES_LOOK_H
 
 #include "../request.h"
 

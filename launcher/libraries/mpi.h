@@ -1,6 +1,6 @@
 /* Names of MPI libraries: one name is one binary interface, whoever made the library. */
-#ifndef SINGULARITY_LIBRARY_MPI_H
-#define SINGULARITY_LIBRARY_MPI_H
+#ifndef SINGULARITY_LIBRARIES_MPI_H
+#define SINGULARITY_LIBRARIES_MPI_H
 
 #include <stdbool.h>
 #include <stddef.h>

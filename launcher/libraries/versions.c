@@ -69,25 +69,25 @@ static bool starts_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-static enum age age_by_number(const char *one, const char *other)
+static enum version_order order_by_number(const char *one, const char *other)
 {
     int order = version_compare(one, other);
 
     if (order == 0)
-        return AGE_SAME;
+        return VERSION_SAME;
     if (starts_with(one, other) || starts_with(other, one))
-        return AGE_UNKNOWN; /* "1" and "1.2.3": one of them does not say */
-    return order > 0 ? AGE_NEWER : AGE_OLDER;
+        return VERSION_UNKNOWN; /* "1" and "1.2.3": one of them does not say */
+    return order > 0 ? VERSION_NEWER : VERSION_OLDER;
 }
 
-enum age library_age(const struct shared_object *one, const struct shared_object *other)
+enum version_order library_version_order(const struct shared_object *one, const struct shared_object *other)
 {
     bool one_has = library_lacks(&one->elf, &other->elf) == NULL, other_has = library_lacks(&other->elf, &one->elf) == NULL;
 
     if (one_has != other_has)
-        return one_has ? AGE_NEWER : AGE_OLDER;
+        return one_has ? VERSION_NEWER : VERSION_OLDER;
     if (!one_has)
-        return AGE_UNKNOWN;
-    enum age age = age_by_number(library_number(one->name), library_number(other->name));
-    return age == AGE_SAME && one->elf.size != other->elf.size ? AGE_UNKNOWN : age;
+        return VERSION_UNKNOWN;
+    enum version_order order = order_by_number(library_number(one->name), library_number(other->name));
+    return order == VERSION_SAME && one->elf.size != other->elf.size ? VERSION_UNKNOWN : order;
 }

@@ -1,6 +1,6 @@
 /* Which of two copies of a library is the newer one. */
-#ifndef SINGULARITY_LIBRARY_AGE_H
-#define SINGULARITY_LIBRARY_AGE_H
+#ifndef SINGULARITY_LIBRARIES_VERSIONS_H
+#define SINGULARITY_LIBRARIES_VERSIONS_H
 
 #include <limits.h>
 
@@ -15,11 +15,11 @@ struct shared_object {
 };
 
 /* Of the first one against the second. */
-enum age { AGE_SAME, AGE_NEWER, AGE_OLDER, AGE_UNKNOWN };
+enum version_order { VERSION_SAME, VERSION_NEWER, VERSION_OLDER, VERSION_UNKNOWN };
 
 /* By the symbol versions that they have, since a newer library of the same name keeps all of the older one's; where
  * these are the same, by the numbers in the names of the files. Two of one number but not of one size are no copies. */
-enum age library_age(const struct shared_object *one, const struct shared_object *other);
+enum version_order library_version_order(const struct shared_object *one, const struct shared_object *other);
 
 /* A symbol version that `other` has and `one` lacks, or NULL: programs that were linked to the other may need it. Versions
  * that are for the parts of one package among themselves come and go, and do not count. */

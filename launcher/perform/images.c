@@ -163,7 +163,7 @@ static int mount_other(const struct plan *plan, const struct stage *stage, uint3
                                                 : unprivileged_part(plan, stage, part, &servers[number]);
 }
 
-void perform_ground(struct plan *plan, struct stage *stage, const struct caller *caller)
+void perform_images(struct plan *plan, struct stage *stage, const struct caller *caller)
 {
     struct fuse servers[PLAN_PARTS];
     int trees[PLAN_PARTS];

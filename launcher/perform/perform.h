@@ -16,7 +16,7 @@ struct stage {
 };
 
 /* Namespaces, the session directory, the file systems of the image and its overlays. */
-void perform_ground(struct plan *plan, struct stage *stage, const struct caller *caller);
+void perform_images(struct plan *plan, struct stage *stage, const struct caller *caller);
 
 /* Leaves namespaces of the host for new ones; the reason is for where there are none. */
 void perform_unshare(int flags, const char *why_not);

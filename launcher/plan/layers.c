@@ -114,7 +114,7 @@ static bool overlay_asked(const struct plan *plan)
     return plan->part_count > 1 || plan->writable_part >= 0;
 }
 
-/* Never over a directory of the host with the setuid starter's rights: see DIRECTORY_LAYER in ground.c. */
+/* Never over a directory of the host with the setuid starter's rights: see DIRECTORY_LAYER in mode.c. */
 static bool overlay_possible(const struct plan *plan, const struct plan_inputs *inputs)
 {
     return !(plan->mode == MODE_SETUID && plan->parts[0].way == WAY_BIND) && inputs->config->enable_overlay != CHOICE_NO &&

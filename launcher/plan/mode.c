@@ -255,7 +255,7 @@ static void choose_rights(struct plan *plan, const struct plan_inputs *inputs)
         message_warning("%s: only root can add capabilities", plan_asked(inputs, "--add-caps"));
 }
 
-bool plan_ground(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
+bool plan_mode(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
     plan->writable_part = inputs->request->writable_tmpfs ? 0 : -1;
     plan->oci_wanted = (inputs->request->oci_defaults || inputs->config->oci_defaults) && !inputs->request->no_oci_defaults;

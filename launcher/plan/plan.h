@@ -190,7 +190,7 @@ const char *plan_text(struct plan *plan, const char *format, ...) __attribute__(
 void plan_text_more(struct plan *plan, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* May this image be launched here, and by which means? Chooses the mode and how each part is mounted. */
-bool plan_ground(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
+bool plan_mode(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
 
 /* Which mounts are wanted, in the order in which they will be made. */
 bool plan_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error);

@@ -1,6 +1,6 @@
 /* Whether a launch shares its container with the other ranks of its job step. */
-#ifndef SINGULARITY_FRONT_JOIN_H
-#define SINGULARITY_FRONT_JOIN_H
+#ifndef SINGULARITY_SHARED_ASKED_H
+#define SINGULARITY_SHARED_ASKED_H
 
 #include "job_step.h"
 #include "../front/launch.h"

@@ -1,6 +1,6 @@
 /* The job step that a launch is one rank of, as the launcher of ranks tells it in the environment. */
-#ifndef SINGULARITY_FRONT_JOB_STEP_H
-#define SINGULARITY_FRONT_JOB_STEP_H
+#ifndef SINGULARITY_SHARED_JOB_STEP_H
+#define SINGULARITY_SHARED_JOB_STEP_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -81,24 +81,24 @@ static bool set_up(struct plan *plan, int place)
     return false;
 }
 
-bool join_container(struct plan *plan, const struct plan_inputs *inputs, const struct meeting *meeting, const char *obstacle)
+bool join_container(struct plan *plan, const struct plan_inputs *inputs, const struct rendezvous *rendezvous, const char *obstacle)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
     int fds[SPACES], rounds = 0;
 
     for (int tries = 0; obstacle == NULL && rounds < ROUNDS && tries < TRIES; tries++) {
-        OWNED_FD place = meeting_place(meeting);
+        OWNED_FD place = rendezvous_place(rendezvous);
         /* it shows to those who connect who called this: in SUID mode it is root, which no program of a user's is */
         if (place >= 0 && PRIVILEGE_RAISED("listen", PRIVILEGE_MOUNT, listen(place, BACKLOG)) < 0)
             fd_close(&place);
-        OWNED_FD connection = meeting_ask(meeting, &obstacle);
+        OWNED_FD connection = rendezvous_ask(rendezvous, &obstacle);
         if (connection < 0) { /* nobody listens yet, or any more */
             (void)nanosleep(&pause, NULL);
             continue;
         }
         if (place >= 0 && set_up(plan, fd_give(&place)))
             return false;
-        if (meeting_answered(connection, fds, (size_t)__builtin_popcountll(plan->namespaces), &obstacle)) {
+        if (rendezvous_answered(connection, fds, (size_t)__builtin_popcountll(plan->namespaces), &obstacle)) {
             message_verbose("joining the container of the job step (%s)", plan->join_reason);
             if (enter(plan, inputs->caller, fds))
                 return true;
@@ -106,11 +106,11 @@ bool join_container(struct plan *plan, const struct plan_inputs *inputs, const s
         }
         rounds++;
     }
-    meeting_missed(plan, inputs->request, obstacle);
+    rendezvous_missed(plan, inputs->request, obstacle);
     return false;
 }
 
-_Noreturn void join_keep(struct plan *plan, const struct plan_inputs *inputs, const struct meeting *meeting)
+_Noreturn void join_keep(struct plan *plan, const struct plan_inputs *inputs, const struct rendezvous *rendezvous)
 {
     int fds[SPACES];
     size_t count = 0;
@@ -123,5 +123,5 @@ _Noreturn void join_keep(struct plan *plan, const struct plan_inputs *inputs, co
     perform_follow(plan);
     if (prctl(PR_SET_PDEATHSIG, 0) < 0 || setsid() < 0 || write(plan->report_fd, "", 1) != 1)
         stop(errno, "keep the container for its job step");
-    meeting_keep(meeting, plan->keeper_fd, fds, count);
+    rendezvous_keep(rendezvous, plan->keeper_fd, fds, count);
 }

@@ -1,16 +1,16 @@
 /* One container for several launches of a job step. */
-#ifndef SINGULARITY_JOIN_H
-#define SINGULARITY_JOIN_H
+#ifndef SINGULARITY_SHARED_JOIN_H
+#define SINGULARITY_SHARED_JOIN_H
 
 #include "../plan/plan.h"
 #include "rendezvous.h"
 
-/* `obstacle`: what meeting_prepare() said. True: this process is in a container that another process keeps. False: it is to be set up here: for others too, in the
+/* `obstacle`: what rendezvous_prepare() said. True: this process is in a container that another process keeps. False: it is to be set up here: for others too, in the
  * child that this returns in with plan->keeper_fd set, or, with plan->join taken back, for this launch alone. */
-bool join_container(struct plan *plan, const struct plan_inputs *inputs, const struct meeting *meeting, const char *obstacle);
+bool join_container(struct plan *plan, const struct plan_inputs *inputs, const struct rendezvous *rendezvous, const char *obstacle);
 
 /* What becomes of the child that has set up a container for others: without any privilege it keeps the namespaces until
  * the last of those that joined has ended. */
-_Noreturn void join_keep(struct plan *plan, const struct plan_inputs *inputs, const struct meeting *meeting);
+_Noreturn void join_keep(struct plan *plan, const struct plan_inputs *inputs, const struct rendezvous *rendezvous);
 
 #endif

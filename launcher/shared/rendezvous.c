@@ -33,27 +33,27 @@ enum { GUESTS = 2048, ANSWER_SECONDS = 60, ACCEPT_SECONDS = 3, FIRST_FD = 3 };
 
 /* ---- the key ---- */
 
-__attribute__((format(printf, 2, 3))) static void add(struct meeting *meeting, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void add(struct rendezvous *rendezvous, const char *format, ...)
 {
-    char *end = (char *)meeting->key + meeting->key_size;
-    size_t room = sizeof meeting->key - meeting->key_size;
+    char *end = (char *)rendezvous->key + rendezvous->key_size;
+    size_t room = sizeof rendezvous->key - rendezvous->key_size;
     va_list arguments;
 
     va_start(arguments, format);
     int length = vsnprintf(end, room, format, arguments);
     va_end(arguments);
-    meeting->key_size = length < 0 || (size_t)length >= room ? sizeof meeting->key : meeting->key_size + (size_t)length;
+    rendezvous->key_size = length < 0 || (size_t)length >= room ? sizeof rendezvous->key : rendezvous->key_size + (size_t)length;
 }
 
-static void add_file(struct meeting *meeting, const char *what, const struct stat *status)
+static void add_file(struct rendezvous *rendezvous, const char *what, const struct stat *status)
 {
-    add(meeting, "%s %llu:%llu %lld %lld.%09ld\n", what, (unsigned long long)status->st_dev,
+    add(rendezvous, "%s %llu:%llu %lld %lld.%09ld\n", what, (unsigned long long)status->st_dev,
         (unsigned long long)status->st_ino, (long long)status->st_size, (long long)status->st_mtim.tv_sec,
         status->st_mtim.tv_nsec);
 }
 
 /* A file that is written changes its size and time by the ranks' own doing. */
-static void add_image(struct meeting *meeting, int fd, bool writable)
+static void add_image(struct rendezvous *rendezvous, int fd, bool writable)
 {
     struct stat status;
 
@@ -63,19 +63,19 @@ static void add_image(struct meeting *meeting, int fd, bool writable)
         status.st_size = 0;
         status.st_mtim = (struct timespec){0};
     }
-    add_file(meeting, "image", &status);
+    add_file(rendezvous, "image", &status);
 }
 
-static void add_user(struct meeting *meeting, const struct plan *plan, const struct caller *caller)
+static void add_user(struct rendezvous *rendezvous, const struct plan *plan, const struct caller *caller)
 {
-    add(meeting, "mode %d user %u group %u others", (int)plan->mode, (unsigned)caller->uid, (unsigned)caller->gid);
+    add(rendezvous, "mode %d user %u group %u others", (int)plan->mode, (unsigned)caller->uid, (unsigned)caller->gid);
     for (int i = 0; i < caller->group_count; i++)
-        add(meeting, " %u", (unsigned)caller->groups[i]);
-    add(meeting, "\n");
+        add(rendezvous, " %u", (unsigned)caller->groups[i]);
+    add(rendezvous, "\n");
 }
 
 /* Paths mean the same only to those that see the same: their root directory, mounts and processes. */
-static void add_surroundings(struct meeting *meeting)
+static void add_surroundings(struct rendezvous *rendezvous)
 {
     static const char *const names[] = {"user", "mnt", "pid", "ipc", "uts", "net", "cgroup", "time"};
     struct stat status;
@@ -84,16 +84,16 @@ static void add_surroundings(struct meeting *meeting)
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         snprintf(path, sizeof path, "self/ns/%s", names[i]);
         if (fstatat(proc_fd(), path, &status, 0) == 0)
-            add(meeting, "%s %llu\n", names[i], (unsigned long long)status.st_ino);
+            add(rendezvous, "%s %llu\n", names[i], (unsigned long long)status.st_ino);
     }
     if (stat("/", &status) == 0)
-        add(meeting, "root %llu:%llu\n", (unsigned long long)status.st_dev, (unsigned long long)status.st_ino);
+        add(rendezvous, "root %llu:%llu\n", (unsigned long long)status.st_dev, (unsigned long long)status.st_ino);
     if (stat(location_config(), &status) == 0)
-        add_file(meeting, "configuration", &status);
+        add_file(rendezvous, "configuration", &status);
 }
 
 /* What each rank may have its own of, and what only says how its program starts, is left out. */
-static bool add_request(struct meeting *meeting, const struct request *request)
+static bool add_request(struct rendezvous *rendezvous, const struct request *request)
 {
     static struct request common; /* too large for a stack that may be limited */
     struct error error = {0};
@@ -106,37 +106,37 @@ static bool add_request(struct meeting *meeting, const struct request *request)
     common.keep_fd_count = common.variable_count = 0;
     for (uint32_t i = 0; i < common.bind_count; i++)
         common.bind[i].number &= BIND_READONLY; /* whoever asked for it */
-    meeting->key_size = request_encode(&common, meeting->key, sizeof meeting->key, &error);
-    return meeting->key_size > 0;
+    rendezvous->key_size = request_encode(&common, rendezvous->key, sizeof rendezvous->key, &error);
+    return rendezvous->key_size > 0;
 }
 
 /* FNV-1a: names only have to differ, for the key itself is compared too. */
-static uint64_t digest(const struct meeting *meeting, uint64_t start)
+static uint64_t digest(const struct rendezvous *rendezvous, uint64_t start)
 {
-    for (size_t i = 0; i < meeting->key_size; i++)
-        start = (start ^ meeting->key[i]) * UINT64_C(0x100000001b3);
+    for (size_t i = 0; i < rendezvous->key_size; i++)
+        start = (start ^ rendezvous->key[i]) * UINT64_C(0x100000001b3);
     return start;
 }
 
-const char *meeting_prepare(struct meeting *meeting, const struct plan *plan, const struct plan_inputs *inputs)
+const char *rendezvous_prepare(struct rendezvous *rendezvous, const struct plan *plan, const struct plan_inputs *inputs)
 {
-    struct sockaddr_un *address = &meeting->address;
+    struct sockaddr_un *address = &rendezvous->address;
 
-    if (!add_request(meeting, inputs->request))
+    if (!add_request(rendezvous, inputs->request))
         return "the options are too long";
-    add_user(meeting, plan, inputs->caller);
-    add_image(meeting, inputs->image->fd, inputs->request->writable);
+    add_user(rendezvous, plan, inputs->caller);
+    add_image(rendezvous, inputs->image->fd, inputs->request->writable);
     for (uint32_t i = 0; i < inputs->request->overlay_count; i++)
-        add_image(meeting, inputs->overlays[i].fd, !(inputs->request->overlay[i].number & OVERLAY_READONLY));
-    add_surroundings(meeting);
-    if (meeting->key_size >= sizeof meeting->key)
+        add_image(rendezvous, inputs->overlays[i].fd, !(inputs->request->overlay[i].number & OVERLAY_READONLY));
+    add_surroundings(rendezvous);
+    if (rendezvous->key_size >= sizeof rendezvous->key)
         return "the options are too long";
-    meeting->keeper = inputs->setuid ? 0 : inputs->caller->uid;
+    rendezvous->keeper = inputs->setuid ? 0 : inputs->caller->uid;
     address->sun_family = AF_UNIX;
     int length = snprintf(address->sun_path + 1, sizeof address->sun_path - 1, "singularity-join-%016llx%016llx",
-                          (unsigned long long)digest(meeting, UINT64_C(0xcbf29ce484222325)),
-                          (unsigned long long)digest(meeting, UINT64_C(0x9e3779b97f4a7c15)));
-    meeting->address_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+                          (unsigned long long)digest(rendezvous, UINT64_C(0xcbf29ce484222325)),
+                          (unsigned long long)digest(rendezvous, UINT64_C(0x9e3779b97f4a7c15)));
+    rendezvous->address_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
     return NULL;
 }
 
@@ -154,11 +154,11 @@ static int closed_socket(void)
     return fd_give(&closed);
 }
 
-int meeting_place(const struct meeting *meeting)
+int rendezvous_place(const struct rendezvous *rendezvous)
 {
     OWNED_FD place = closed_socket();
 
-    if (place < 0 || bind(place, (const struct sockaddr *)&meeting->address, meeting->address_size) < 0)
+    if (place < 0 || bind(place, (const struct sockaddr *)&rendezvous->address, rendezvous->address_size) < 0)
         return -1;
     return fd_give(&place);
 }
@@ -185,7 +185,7 @@ static bool send_descriptors(int connection, const void *bytes, size_t size, con
 {
     union {
         struct cmsghdr header;
-        char bytes[CMSG_SPACE(MEETING_SPACES * sizeof(int))];
+        char bytes[CMSG_SPACE(RENDEZVOUS_SPACES * sizeof(int))];
     } control = {.bytes = {0}};
     struct iovec vector = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = size};
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.bytes,
@@ -203,13 +203,13 @@ static ssize_t receive_descriptors(int connection, void *bytes, size_t size, int
 {
     union {
         struct cmsghdr header;
-        char bytes[CMSG_SPACE(MEETING_SPACES * sizeof(int))];
+        char bytes[CMSG_SPACE(RENDEZVOUS_SPACES * sizeof(int))];
     } control = {.bytes = {0}};
     struct iovec vector = {.iov_base = bytes, .iov_len = size};
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.bytes,
                              .msg_controllen = sizeof control.bytes};
     ssize_t length;
-    int got[MEETING_SPACES];
+    int got[RENDEZVOUS_SPACES];
     size_t found = 0;
 
     for (size_t i = 0; i < count; i++)
@@ -231,7 +231,7 @@ static ssize_t receive_descriptors(int connection, void *bytes, size_t size, int
 }
 
 /* Connected to a keeper, from whom descriptors may come from now on. -1: nobody listens, unless `obstacle` is set. */
-static int connect_keeper(const struct meeting *meeting, const char **obstacle)
+static int connect_keeper(const struct rendezvous *rendezvous, const char **obstacle)
 {
     const struct timeval accepted = {.tv_sec = ACCEPT_SECONDS}, answered = {.tv_sec = ANSWER_SECONDS};
     const int yes = 1;
@@ -240,9 +240,9 @@ static int connect_keeper(const struct meeting *meeting, const char **obstacle)
     if (connection < 0 || setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &accepted, sizeof accepted) < 0 ||
         setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &answered, sizeof answered) < 0)
         *obstacle = strerrordesc_np(errno);
-    else if (connect(connection, (const struct sockaddr *)&meeting->address, meeting->address_size) < 0)
+    else if (connect(connection, (const struct sockaddr *)&rendezvous->address, rendezvous->address_size) < 0)
         *obstacle = errno == ECONNREFUSED ? NULL : errno == EAGAIN ? "who has its name accepts nobody" : strerrordesc_np(errno);
-    else if (!peer_is(connection, meeting->keeper))
+    else if (!peer_is(connection, rendezvous->keeper))
         *obstacle = "a program that is not this one has taken the name of its meeting";
     else if (setsockopt(connection, SOL_SOCKET, SO_PASSRIGHTS, &yes, sizeof yes) < 0 && errno != ENOPROTOOPT)
         *obstacle = strerrordesc_np(errno);
@@ -251,9 +251,9 @@ static int connect_keeper(const struct meeting *meeting, const char **obstacle)
     return -1;
 }
 
-int meeting_ask(const struct meeting *meeting, const char **obstacle)
+int rendezvous_ask(const struct rendezvous *rendezvous, const char **obstacle)
 {
-    OWNED_FD connection = connect_keeper(meeting, obstacle);
+    OWNED_FD connection = connect_keeper(rendezvous, obstacle);
     OWNED_FD keeper = connection >= 0 ? peer_process(connection) : -1;
     bool told = keeper >= 0 || errno != ENOPROTOOPT; /* who asks, by the kernel; before Linux 6.5 by ourselves */
     OWNED_FD self = connection >= 0 && !told ? (int)syscall(SYS_pidfd_open, getpid(), 0) : -1;
@@ -264,13 +264,13 @@ int meeting_ask(const struct meeting *meeting, const char **obstacle)
         *obstacle = errno == ENOSYS ? "that needs Linux 5.3 or newer" : strerrordesc_np(errno);
         return -1;
     }
-    if (send_descriptors(connection, meeting->key, meeting->key_size, &self, told ? 0 : 1))
+    if (send_descriptors(connection, rendezvous->key, rendezvous->key_size, &self, told ? 0 : 1))
         return fd_give(&connection);
     *obstacle = errno == EPIPE || errno == ECONNRESET ? NULL : strerrordesc_np(errno);
     return -1;
 }
 
-bool meeting_answered(int connection, int *spaces, size_t count, const char **obstacle)
+bool rendezvous_answered(int connection, int *spaces, size_t count, const char **obstacle)
 {
     char word = 0;
     ssize_t length = receive_descriptors(connection, &word, 1, spaces, count);
@@ -285,7 +285,7 @@ bool meeting_answered(int connection, int *spaces, size_t count, const char **ob
     return false;
 }
 
-void meeting_missed(struct plan *plan, const struct request *request, const char *obstacle)
+void rendezvous_missed(struct plan *plan, const struct request *request, const char *obstacle)
 {
     if (obstacle == NULL)
         obstacle = "those who set it up came to their end";
@@ -330,13 +330,13 @@ static void accept_all(struct guests *guests)
 }
 
 /* The process that has asked and was let in; -1: it was not. */
-static int answer(const struct meeting *meeting, int connection, const int *spaces, size_t count)
+static int answer(const struct rendezvous *rendezvous, int connection, const int *spaces, size_t count)
 {
-    static uint8_t key[MEETING_KEY];
+    static uint8_t key[RENDEZVOUS_KEY];
     OWNED_FD process = peer_process(connection);
     bool told = process >= 0 || errno != ENOPROTOOPT;
     ssize_t size = receive_descriptors(connection, key, sizeof key, &process, told ? 0 : 1);
-    bool same = process >= 0 && size > 0 && (size_t)size == meeting->key_size && memcmp(key, meeting->key, (size_t)size) == 0;
+    bool same = process >= 0 && size > 0 && (size_t)size == rendezvous->key_size && memcmp(key, rendezvous->key, (size_t)size) == 0;
 
     if (!same) {
         (void)send(connection, "n", 1, MSG_NOSIGNAL);
@@ -355,11 +355,11 @@ static void forget(struct guests *guests, nfds_t number)
 }
 
 /* One that has something to say is let in or not; one that has said nothing for long, or has ended, goes. */
-static void attend(struct guests *guests, nfds_t number, const struct meeting *meeting, const int *spaces, size_t count)
+static void attend(struct guests *guests, nfds_t number, const struct rendezvous *rendezvous, const int *spaces, size_t count)
 {
     struct pollfd *guest = &guests->polls[number];
     bool asks = guest->revents != 0 && guests->until[number] != 0;
-    int process = asks ? answer(meeting, guest->fd, spaces, count) : -1;
+    int process = asks ? answer(rendezvous, guest->fd, spaces, count) : -1;
 
     if (process < 0) {
         if (guest->revents != 0 || (guests->until[number] != 0 && now() > guests->until[number]))
@@ -400,10 +400,10 @@ static void raise_limit(void)
     }
 }
 
-_Noreturn void meeting_keep(const struct meeting *meeting, int place, const int *spaces, size_t count)
+_Noreturn void rendezvous_keep(const struct rendezvous *rendezvous, int place, const int *spaces, size_t count)
 {
     static struct guests guests;
-    int fds[MEETING_SPACES + 1];
+    int fds[RENDEZVOUS_SPACES + 1];
 
     memcpy(fds, spaces, count * sizeof(int));
     fds[count] = place;
@@ -418,7 +418,7 @@ _Noreturn void meeting_keep(const struct meeting *meeting, int place, const int 
         if ((ready == 0 && guests.count == 1) || (ready < 0 && errno != EINTR && errno != EAGAIN))
             _exit(0);
         for (nfds_t i = guests.count - 1; ready >= 0 && i > 0; i--)
-            attend(&guests, i, meeting, fds, count);
+            attend(&guests, i, rendezvous, fds, count);
         if (ready > 0 && guests.polls[0].revents != 0)
             accept_all(&guests);
         guests.polls[0].events = guests.count > GUESTS ? 0 : POLLIN;

@@ -5,8 +5,8 @@
  * hands descriptors of the container's namespaces to whoever asks as the same user with the same key, until none of
  * those who asked is alive. Nothing here raises privilege.
  */
-#ifndef SINGULARITY_MEETING_H
-#define SINGULARITY_MEETING_H
+#ifndef SINGULARITY_SHARED_RENDEZVOUS_H
+#define SINGULARITY_SHARED_RENDEZVOUS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,33 +16,33 @@
 
 #include "../plan/plan.h"
 
-enum { MEETING_KEY = 60 << 10, MEETING_SPACES = 8 };
+enum { RENDEZVOUS_KEY = 60 << 10, RENDEZVOUS_SPACES = 8 };
 
-struct meeting {
+struct rendezvous {
     struct sockaddr_un address;
     socklen_t address_size;
     uid_t keeper;           /* who must have opened the socket for it to be believed */
-    uint8_t key[MEETING_KEY];
+    uint8_t key[RENDEZVOUS_KEY];
     size_t key_size;
 };
 
 /* The key of this launch: user, job step, image, request, configuration, and the namespaces that it comes from. Returns
  * NULL, or what is in the way, in a few words. */
-const char *meeting_prepare(struct meeting *meeting, const struct plan *plan, const struct plan_inputs *inputs);
+const char *rendezvous_prepare(struct rendezvous *rendezvous, const struct plan *plan, const struct plan_inputs *inputs);
 
 /* A socket with that name, on which listen() is to be called; -1: another has it. */
-int meeting_place(const struct meeting *meeting);
+int rendezvous_place(const struct rendezvous *rendezvous);
 
 /* A connection on which the question has been asked. -1: nobody listens, yet or any more, unless `obstacle` is set. */
-int meeting_ask(const struct meeting *meeting, const char **obstacle);
+int rendezvous_ask(const struct rendezvous *rendezvous, const char **obstacle);
 
 /* Waits for the answer, `count` descriptors that the caller owns. False: the keeper is gone, unless `obstacle` is set. */
-bool meeting_answered(int connection, int *spaces, size_t count, const char **obstacle);
+bool rendezvous_answered(int connection, int *spaces, size_t count, const char **obstacle);
 
 /* This launch has its container for itself: says so, and takes plan->join back. */
-void meeting_missed(struct plan *plan, const struct request *request, const char *obstacle);
+void rendezvous_missed(struct plan *plan, const struct request *request, const char *obstacle);
 
 /* The keeper's work: answers on `place` until no process that asked is left, then ends. Closes every other descriptor. */
-_Noreturn void meeting_keep(const struct meeting *meeting, int place, const int *spaces, size_t count);
+_Noreturn void rendezvous_keep(const struct rendezvous *rendezvous, int place, const int *spaces, size_t count);
 
 #endif
