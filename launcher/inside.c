@@ -65,6 +65,13 @@ void mountinfo_unescape(char *text)
     *out = '\0';
 }
 
+const char *path_last(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash != NULL ? slash + 1 : path;
+}
+
 int directory_beneath(int directory, const char *name)
 {
     return openat(directory, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+/* The name behind the last slash. */
+const char *path_last(const char *path);
+
 /* Opens `path` below `root` as if `root` were the root directory: links, absolute ones too, stay inside.
  * `flags` as for open(), O_CLOEXEC added. -1 and errno on failure. */
 int inside_open(int root, const char *path, int flags);

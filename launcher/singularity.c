@@ -9,19 +9,10 @@
 #include <unistd.h>
 
 #include "environment/arena.h"
-#include "front/account.h"
-#include "front/unsecure_variables.h"
-#include "front/descriptors.h"
-#include "front/docker.h"
-#include "libraries/families.h"
-#include "front/image_name.h"
-#include "front/init_script.h"
-#include "front/installation.h"
-#include "shared/asked.h"
-#include "front/launch.h"
-#include "front/option_variables.h"
-#include "front/options.h"
+#include "front/front.h"
+#include "libraries/libraries.h"
 #include "request.h"
+#include "shared/asked.h"
 
 #ifndef VERSION
 #define VERSION "5.0.0"

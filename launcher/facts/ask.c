@@ -1,5 +1,5 @@
-/* A question that is answered without any privilege: by a child, through a pipe. */
-#include "../perform/perform.h"
+/* Has a child without privilege read and judge what anybody may have written; its answer comes through a pipe and is data. */
+#include "facts.h"
 
 #include <errno.h>
 #include <fcntl.h>

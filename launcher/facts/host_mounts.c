@@ -1,5 +1,5 @@
-/* The host's mounts, for `mount hostfs`: reads mountinfo as the user. */
-#include "host_mounts.h"
+/* The host's mounts, for "mount hostfs": reads mountinfo as the user. */
+#include "facts.h"
 
 #include <fcntl.h>
 #include <string.h>

@@ -1,10 +1,10 @@
 /* Which libraries of the host are skipped: asks a process without any privilege, which reads the files. */
-#include "../perform/perform.h"
+#include "facts.h"
 
 #include "../libraries/look.h"
 #include "../privilege.h"
 
-/* What was told comes from the image in part: plain characters only, and an end. */
+/* The child's text quotes names of the image: a terminator is put in, and control characters go. */
 static void apply(struct plan *plan, struct step *step, struct told *told)
 {
     told->text[TOLD_TEXT - 1] = '\0';
@@ -34,7 +34,7 @@ static _Noreturn void look(const void *asked, int to)
     library_look_and_tell(question->asked, question->root, to);
 }
 
-void survey_libraries(struct plan *plan, const struct request *request, const struct caller *caller, int root)
+void facts_libraries(struct plan *plan, const struct request *request, const struct caller *caller, int root)
 {
     static struct request asked; /* these are too large for a stack that may be limited */
     static struct told told[LIBRARIES_LIMIT];

@@ -1,6 +1,6 @@
 /* Where and as whom the program of an image of Docker or OCI starts: its files are read and judged by a child without any
  * privilege, which has a plan of its own to work on, and what comes of it goes into the plan here. */
-#include "../perform/perform.h"
+#include "facts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +32,8 @@ struct answer {
 
 /* ---- in the child ---- */
 
-/* Why the kernel makes no user namespace with any rights in it, or NULL. There is no way back out of one. */
+/* Why the kernel makes no user namespace with any rights in it, or NULL. Tried in the child, since a process cannot leave it again;
+ * the second unshare(2) needs a right that AppArmor takes from unprivileged ones (Ubuntu 24.04). */
 static const char *namespace_obstacle(void)
 {
     return unshare(CLONE_NEWUSER) < 0 || unshare(CLONE_NEWUTS) < 0 ? "the kernel makes no user namespace" : NULL;
@@ -69,7 +70,7 @@ static _Noreturn void look(const void *asked, int to)
 
 /* ---- in this process ---- */
 
-/* The child has read what anybody may have written: nothing that it says is taken without a look. */
+/* A hostile image may have taken the child over: its answer can say nothing here that a user could not ask for. */
 static void apply(struct plan *plan, struct answer *answer)
 {
     answer->spec[PATH_MAX - 1] = answer->home[PATH_MAX - 1] = answer->directory[PATH_MAX - 1] = '\0';
@@ -94,7 +95,7 @@ static void apply(struct plan *plan, struct answer *answer)
 }
 
 /* Nothing is read unless it was asked for, or is to be told. */
-void survey_oci(struct plan *plan, const struct plan_inputs *inputs, int root)
+void facts_oci(struct plan *plan, const struct plan_inputs *inputs, int root)
 {
     static const char *const names[FILES] = {"/.singularity.d/oci-start", "/etc/passwd", "/etc/group"};
     static char texts[FILES][SMALL_FILE]; /* these are too large for a stack that may be limited */

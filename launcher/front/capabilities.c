@@ -1,5 +1,5 @@
 /* --add-caps and --drop-caps: names of capabilities to bits of the request. */
-#include "capabilities.h"
+#include "front.h"
 
 #include <string.h>
 #include <strings.h>

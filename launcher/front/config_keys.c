@@ -1,5 +1,5 @@
 /* What the site's configuration decides before a launch: always nv, always rocm, mpi. */
-#include "config_keys.h"
+#include "front.h"
 
 #include <fcntl.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* A script of the host (init scripts, --env-file): its variables, evaluated here or by /bin/sh in a child. */
-#include "host_script.h"
+#include "front.h"
 
 #include <fcntl.h>
 #include <spawn.h>

@@ -1,5 +1,5 @@
 /* The site's and the user's init scripts, which set variables before a launch. */
-#include "init_script.h"
+#include "front.h"
 
 #include <stdint.h>
 #include <string.h>
@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "../environment/variables.h"
-#include "host_script.h"
 
 static const char library_path[] = "LD_LIBRARY_PATH";
 static const char injection[] = "SINGULARITYENV_LD_LIBRARY_PATH=";

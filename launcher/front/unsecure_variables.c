@@ -1,5 +1,5 @@
 /* Variables that the kernel or the C library take away from a setuid program, brought past it under other names. */
-#include "unsecure_variables.h"
+#include "front.h"
 
 #include <errno.h>
 #include <string.h>

@@ -2,8 +2,8 @@
 #ifndef SINGULARITY_IMAGE_IMAGES_H
 #define SINGULARITY_IMAGE_IMAGES_H
 
-#include "image.h"
 #include "../request.h"
+#include "image.h"
 
 enum { IMAGES_OVERLAYS = 32 };
 

@@ -1,5 +1,5 @@
 /* The loader's cache (/etc/ld.so.cache). Pure: bytes in, names out. */
-#include "cache.h"
+#include "libraries.h"
 
 #include <stdbool.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* What one ELF file needs and offers: libraries, symbol versions. Pure, bounded, of bytes that anybody may have made. */
-#include "elf.h"
+#include "libraries.h"
 
 #include <elf.h>
 #include <string.h>

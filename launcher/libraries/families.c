@@ -1,12 +1,10 @@
 /* --nv, --rocm and --fabric: which families of host libraries a launch wants, and the variables of its devices. */
-#include "families.h"
+#include "libraries.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "host_list.h"
-#include "host_mpi.h"
-#include "../front/config_keys.h"
+#include "../front/front.h"
 
 struct family {
     const char *name;   /* of its table: NAMEliblist.conf */

@@ -1,6 +1,6 @@
 /* The tables of host libraries (nvliblist.conf and its kin) and the loader's cache: names to files for the request.
  * Reads files of the host, without privilege. */
-#include "host_list.h"
+#include "libraries.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -12,7 +12,6 @@
 #include <sys/stat.h>
 
 #include "../descriptor.h"
-#include "cache.h"
 
 enum {
     NAMES = 256,

@@ -1,6 +1,6 @@
 /* --mpi=host: the host's MPI library and all that it needs, found as the caller's own programs would find it.
  * Reads files of the host, without privilege. */
-#include "host_mpi.h"
+#include "libraries.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -13,9 +13,6 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "cache.h"
-#include "elf.h"
-#include "mpi.h"
 #include "../message.h"
 
 enum {

@@ -1,12 +1,12 @@
 /* Which host libraries an image takes: by the versions of symbols that they need, and that its own programs need. */
-#include "judge.h"
+#include "libraries.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "../inside.h"
 #include "../request.h"
-#include "mpi.h"
 
 struct judgement {
     struct candidate *candidates;
@@ -30,17 +30,11 @@ static uint64_t set_of(const struct candidate *candidate)
     return candidate->number >> LIBRARY_SET;
 }
 
-static const char *last_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash != NULL ? slash + 1 : path;
-}
-
 /* ---- is it wanted? ---- */
 
 static const char *host_name(const struct candidate *candidate)
 {
-    return *candidate->host.name != '\0' ? candidate->host.name : last_name(candidate->file);
+    return *candidate->host.name != '\0' ? candidate->host.name : path_last(candidate->file);
 }
 
 /* By itself, from what the image has under its name. */

@@ -11,8 +11,7 @@
 
 #include "../descriptor.h"
 #include "../inside.h"
-#include "cache.h"
-#include "judge.h"
+#include "libraries.h"
 
 enum { OBJECTS = 2 * LIBRARIES_LIMIT };
 
@@ -169,12 +168,6 @@ static void candidate_read(struct candidate *candidate, const struct request_ent
 
 /* ---- what the user is told ---- */
 
-static const char *last_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash != NULL ? slash + 1 : path;
-}
-
 static bool cannot_go_in(const struct candidate *candidate, uint64_t option)
 {
     return candidate->verdict == JUDGE_BROKEN && (candidate->number & LIBRARY_ASKED) &&
@@ -196,7 +189,7 @@ static void tell_broken(const struct request *asked, const struct candidate *can
     }
     if (first == asked->library_count)
         return;
-    const char *name = last_name(asked->library[first].second), *why = candidates[first].reason;
+    const char *name = path_last(asked->library[first].second), *why = candidates[first].reason;
     if (others > 0)
         message_warning("%s: %s and %u more cannot be used in this image and stay out: it %s (--dry-run shows them all)",
                         library_option(option), name, others, why);
@@ -212,7 +205,7 @@ static void tell_mpi(const struct request *asked, const struct candidate *candid
         if (!cannot_go_in(&candidates[i], LIBRARY_MPI) || strstr(reason, "which stays out") != NULL)
             continue;
         bool itself = strncmp(reason, "the ", strlen("the ")) != 0;
-        message_warning("--mpi=host: the image's own MPI is used: %s%s%s", itself ? last_name(asked->library[i].second) : "",
+        message_warning("--mpi=host: the image's own MPI is used: %s%s%s", itself ? path_last(asked->library[i].second) : "",
                         itself ? " " : "", reason);
         return;
     }

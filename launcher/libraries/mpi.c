@@ -1,5 +1,5 @@
 /* The names of MPI libraries and the family of each. */
-#include "mpi.h"
+#include "libraries.h"
 
 /* Open MPI has kept its interface from 4.0 on; MPICH 3.1, Intel MPI, MVAPICH and Cray share one (the MPICH ABI initiative),
  * which Debian gives a name of its own; MPI 5 defines one for all. */

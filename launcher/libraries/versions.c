@@ -1,5 +1,5 @@
 /* Which of two shared libraries is newer, by their numbers and the symbol versions that they define. */
-#include "versions.h"
+#include "libraries.h"
 
 #include <string.h>
 

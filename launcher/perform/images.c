@@ -1,4 +1,5 @@
-/* The container's namespaces, the session directory, and the file systems of its images. Works inside privilege brackets. */
+/* The container's namespaces, the session directory, and the file systems of its images. Raises privilege for single calls;
+ * the order of those is argued in enter_namespaces() and perform_images(). */
 #include "perform.h"
 
 #include <errno.h>
@@ -15,8 +16,6 @@
 
 #include "../descriptor.h"
 #include "../inside.h"
-#include "loop.h"
-#include "unprivileged.h"
 
 /* ---- namespaces ---- */
 
@@ -36,6 +35,9 @@ void perform_unshare(int flags, const char *why_not)
         stop(errno, "%s", why_not);
 }
 
+/* The user namespace first, for it brings the rights over the others (user_namespaces(7)); then the rest at once; the fork, for
+ * only children are in a new PID namespace. Whoever waits for a file system server stays out of the mount namespace, which would
+ * keep the server's mount busy. Propagation ends before the first mount, or the host would see it (mount_namespaces(7)). */
 static void enter_namespaces(struct plan *plan, const struct caller *caller, struct fuse *servers)
 {
     static const char why_not[] = "make the container's namespaces";
@@ -116,13 +118,13 @@ static int mount_kernel(const struct plan *plan, const struct stage *stage, cons
     }
     if (tree < 0)
         stop(errno, "mount %s (damaged, or compressed in a way that this kernel does not read?)", part->source);
-    struct stat root, block;
+    struct stat root, block; /* between the two calls the device could have been freed and taken by another launch */
     if (fstat(tree, &root) < 0 || fstat(device, &block) < 0 || root.st_dev != block.st_rdev)
         stop(0, "%s: the kernel mounted another device", part->source);
     return tree;
 }
 
-/* The image's directory was opened before the mount namespace was made; the current directory moved into it with us. */
+/* nosuid and nodev by a second call on the detached tree: mount(2) with MS_BIND ignores them. */
 int part_bind(const struct plan *plan, const struct stage *stage, const struct part *part, int here)
 {
     int tree = mount_clone(&stage->session, here, true);
@@ -137,12 +139,7 @@ static int part_place(const struct stage *stage, uint32_t number)
     char name[32];
 
     snprintf(name, sizeof name, "part%u", number);
-    if (mkdirat(stage->session.fd, name, 0755) < 0)
-        stop(errno, "session directory");
-    int place = openat(stage->session.fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (place < 0)
-        stop(errno, "session directory");
-    return place;
+    return session_entry(&stage->session, name, true, O_PATH | O_DIRECTORY | O_NOFOLLOW);
 }
 
 /* A damaged image is told once, here, and not by every mount that it lacks. */
@@ -163,6 +160,8 @@ static int mount_other(const struct plan *plan, const struct stage *stage, uint3
                                                 : unprivileged_part(plan, stage, part, &servers[number]);
 }
 
+/* A directory image is reached by the current directory, which moves into a new mount namespace with its process (unshare(2));
+ * a descriptor from before would stay with the old one's mounts. */
 void perform_images(struct plan *plan, struct stage *stage, const struct caller *caller)
 {
     struct fuse servers[PLAN_PARTS];
@@ -173,8 +172,10 @@ void perform_images(struct plan *plan, struct stage *stage, const struct caller 
         stop(errno, "%s", plan->parts[0].source);
     enter_namespaces(plan, caller, servers);
     OWNED_FD here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    /* what is shown of the host is copied before the session is mounted there, so that no copy has it (Linux 5.12) */
-    survey_sources(plan, &stage->session);
+    /* the sources are found no earlier, since open_tree(2) copies no mounts of another namespace, and copied no later, since the
+     * session is mounted on the host's tree next and would be in the copies (Linux 5.12) */
+    if (!plan->dry)
+        perform_sources(plan, &stage->session);
     for (uint32_t i = 0; i < plan->part_count; i++)
         trees[i] = plan->parts[i].way == WAY_BIND && !stage->session.staged ? mount_other(plan, stage, i, here, servers) : -1;
     mount_session(plan, stage, caller);

@@ -206,12 +206,17 @@ static void underlay_all(const struct plan *plan, struct stage *stage)
 
 int perform_layer(const struct plan *plan, struct stage *stage)
 {
+    bool overlaid = plan->layer == LAYER_OVERLAY || plan->layer == LAYER_OVERLAY_FUSE;
+
     message_debug("Layer: %s", plan->layer_reason);
     if (plan->image_writable)
         make_missing(plan, stage->root, "", NULL);
-    if (plan->layer == LAYER_OVERLAY || plan->layer == LAYER_OVERLAY_FUSE)
-        return overlay(plan, stage);
-    if (plan->layer == LAYER_UNDERLAY)
+    int refused = overlaid ? overlay(plan, stage) : 0;
+    if (refused != 0)
+        message_verbose("the kernel refused the overlay: %s", strerrordesc_np(refused));
+    if (refused != 0 && !plan->second_possible)
+        return refused;
+    if ((refused != 0 ? plan->second : plan->layer) == LAYER_UNDERLAY)
         underlay_all(plan, stage);
     return 0;
 }

@@ -1,5 +1,5 @@
 /* Loop devices. Each privileged call stands in a bracket of its own. */
-#include "loop.h"
+#include "perform.h"
 
 #include <errno.h>
 #include <fcntl.h>

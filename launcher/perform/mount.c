@@ -1,5 +1,5 @@
 /* Mounts by descriptor. Each privileged call stands in a bracket of its own; no path of a user reaches the kernel here. */
-#include "mount.h"
+#include "perform.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "../message.h"
 #include "../inside.h"
+#include "../message.h"
 
 /* mount(2) flags, from <sys/mount.h>, which does not go with <linux/mount.h>. */
 int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);

@@ -104,13 +104,9 @@ static void perform_filesystem(const struct stage *stage, struct step *step)
     struct new_filesystem filesystem = {.type = step->source, .source = step->source, .options = step->content,
                                         .attributes = attributes_of(step)};
     OWNED_FD target = open_target(stage, step, true);
+    OWNED_FD tree = target >= 0 ? mount_new(&stage->session, &filesystem) : -1;
 
-    if (target < 0) {
-        lost(step, errno);
-        return;
-    }
-    OWNED_FD tree = mount_new(&stage->session, &filesystem);
-    if (tree < 0) { /* a sandbox around us may forbid new kernel file systems */
+    if (tree < 0) { /* no place for it, or a sandbox around us forbids new kernel file systems */
         lost(step, errno);
         return;
     }
@@ -147,6 +143,25 @@ void perform_steps(struct plan *plan, struct stage *stage)
     for (uint32_t i = 0; i < plan->step_count; i++)
         if (plan->steps[i].skipped == NULL)
             performers[plan->steps[i].kind](stage, &plan->steps[i]);
+}
+
+/* ---- account files ---- */
+
+void perform_accounts(struct plan *plan, const struct plan_inputs *inputs)
+{
+    static char text[SMALL_FILE]; /* too large for a stack that may be limited */
+
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        struct step *step = &plan->steps[i];
+        if (step->facts.made_fd < 0)
+            continue;
+        const char *own = read_small_file(step->facts.source_fd, text);
+        const char *content = step->flags & STEP_PASSWD ? plan_passwd(plan, inputs, own) : plan_group(plan, inputs, own);
+        if (!fd_write(step->facts.made_fd, content, strlen(content)))
+            stop(errno, "write %s for the container (larger \"sessiondir max size\"?)", step->target);
+        fd_close(&step->facts.source_fd);
+        fd_close(&step->facts.made_fd);
+    }
 }
 
 /* ---- the root, and where the program starts ---- */

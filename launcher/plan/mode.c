@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "../facts/policy.h"
 
 static const char *text_append(struct plan *plan, const char *format, va_list arguments)
 {
@@ -42,13 +41,20 @@ void plan_text_more(struct plan *plan, const char *format, ...)
 
 /* ---- by which means each part is mounted ---- */
 
+/* Whether the configuration limits whose images, or images of which places, may run. */
+static bool limited(const struct config *config)
+{
+    return config->limit_container_owners_count + config->limit_container_groups_count +
+               config->limit_container_paths_count > 0;
+}
+
 static bool kernel_mounts(const struct config *config, enum filesystem filesystem)
 {
     if (filesystem == FILESYSTEM_EXT)
         return config->setuid_extfs;
     if (config->setuid_squashfs != CHOICE_IFLIMITED)
         return config->setuid_squashfs == CHOICE_YES;
-    return policy_limited(config);
+    return limited(config);
 }
 
 static void part_add(struct plan *plan, const struct image *image, const struct partition *partition, bool writable,
@@ -70,10 +76,10 @@ static void part_add(struct plan *plan, const struct image *image, const struct 
 #define DIRECTORY_LAYER "the kernel would look into it with root's rights"
 
 /* What waits for a user's server waits for him: his image's loop device would hold up everybody who looks at it. Where images
- * are limited, policy_image() refuses it instead. */
-static bool served(const struct image *image, const struct config *config)
+ * are limited, image_allowed() refuses it instead. */
+static bool served(const struct image *image, const struct image_facts *facts, const struct config *config)
 {
-    return image->format != FORMAT_DIRECTORY && !policy_limited(config) && policy_served(image->fd);
+    return image->format != FORMAT_DIRECTORY && !limited(config) && facts->served;
 }
 
 /* Why the kernel may not mount this file system of an image, or NULL. */
@@ -102,7 +108,7 @@ static const char *setuid_obstacle(const struct plan_inputs *inputs)
         why = kernel_obstacle(config, &image->overlays[i]);
     if (why != NULL)
         return why;
-    if (served(image, config))
+    if (served(image, &inputs->host->image, config))
         return "the image lies in a FUSE file system";
     if (image->format == FORMAT_DIRECTORY && (inputs->request->overlay_count > 0 || inputs->request->writable_tmpfs))
         return "an overlay on a directory: " DIRECTORY_LAYER;
@@ -112,7 +118,7 @@ static const char *setuid_obstacle(const struct plan_inputs *inputs)
             return "an overlay directory: " DIRECTORY_LAYER;
         if ((why = kernel_obstacle(config, overlay_partition(overlay))) != NULL)
             return why;
-        if (served(overlay, config))
+        if (served(overlay, &inputs->host->overlays[i], config))
             return "an overlay image in a FUSE file system";
     }
     return NULL;
@@ -132,7 +138,7 @@ static void choose_mode(struct plan *plan, const struct plan_inputs *inputs)
         plan->mode_reason = obstacle;
     else if (inputs->setuid)
         plan->mode = MODE_SETUID, plan->mode_reason = "the setuid starter is installed and allowed";
-    else if (inputs->caller->uid == 0 && policy_real_root())
+    else if (inputs->host->real_root)
         plan->mode = MODE_ROOT, plan->mode_reason = "run by root";
     else if (inputs->caller->uid == 0)
         plan->mode_reason = "run by root of a user namespace";
@@ -180,6 +186,40 @@ static void choose_join(struct plan *plan, const struct plan_inputs *inputs)
         plan->join = false;
         plan->join_reason = "--no-init: the program is the first process of its container";
     }
+}
+
+/* ---- what the configuration allows ---- */
+
+static bool format_allowed(const struct image *image, const struct config *config, struct error *error)
+{
+    static const char *const keys[] = {"dir", "squashfs", "extfs", "sif"};
+    const bool allowed[] = {config->allow_container_dir, config->allow_container_squashfs,
+                            config->allow_container_extfs, config->allow_container_sif};
+
+    return allowed[image->format] ||
+           error_set(error, 0, "images of this format are not allowed here (\"allow container %s = no\" in %s)",
+                     keys[image->format], config->path);
+}
+
+/* The rules on formats are for everyone; those on owners, groups and places bind where they can be enforced: in SUID mode. */
+static bool image_allowed(const struct plan *plan, const struct image *image, const struct image_facts *facts,
+                          const struct config *config, struct error *error)
+{
+    if (!format_allowed(image, config, error))
+        return false;
+    if (plan->mode != MODE_SETUID || !limited(config))
+        return true;
+    if (facts->served)
+        return error_set(error, 0, "the image lies in a FUSE file system, whose owners and paths are what its server says, and "
+                         "images are limited here (\"limit container ...\" in %s): copy it to another place", config->path);
+    if (!facts->owner_listed)
+        return error_set(error, 0, "the image belongs to uid %u, whose images are not allowed here "
+                         "(\"limit container owners\" in %s)", (unsigned)image->owner, config->path);
+    if (!facts->group_listed)
+        return error_set(error, 0, "the image belongs to gid %u, whose images are not allowed here "
+                         "(\"limit container groups\" in %s)", (unsigned)image->group, config->path);
+    return facts->place_listed ||
+           error_set(error, 0, "images are not allowed in this place (\"limit container paths\" in %s)", config->path);
 }
 
 /* ---- which file systems make the root ---- */
@@ -257,20 +297,21 @@ static void choose_rights(struct plan *plan, const struct plan_inputs *inputs)
 
 bool plan_mode(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
+    plan->dry = inputs->request->dry_run != DRY_RUN_NO;
     plan->writable_part = inputs->request->writable_tmpfs ? 0 : -1;
     plan->oci_wanted = (inputs->request->oci_defaults || inputs->config->oci_defaults) && !inputs->request->no_oci_defaults;
     choose_mode(plan, inputs);
     if (plan->mode == MODE_USERNS && !inputs->config->allow_user_ns)
         return error_set(error, 0, "user namespaces are not allowed here (\"allow user ns = no\" in %s), and the setuid "
                          "starter cannot run this: %s", inputs->config->path, plan->mode_reason);
-    if (!policy_image(inputs->image, inputs->config, plan->mode == MODE_SETUID, error))
+    if (!image_allowed(plan, inputs->image, &inputs->host->image, inputs->config, error))
         return false;
     for (uint32_t i = 0; i < inputs->request->overlay_count; i++)
-        if (!policy_image(&inputs->overlays[i], inputs->config, plan->mode == MODE_SETUID, error))
+        if (!image_allowed(plan, &inputs->overlays[i], &inputs->host->overlays[i], inputs->config, error))
             return false;
-    if (!policy_architecture_runs(inputs->image->architecture))
+    if (!inputs->host->runs)
         return error_set(error, 0, "%s: the image's architecture (%s) could not run on the host's (%s)",
-                         inputs->request->image, inputs->image->architecture, policy_architecture());
+                         inputs->request->image, inputs->image->architecture, inputs->host->architecture);
     if (*inputs->config->sessiondir_prefix != '\0')
         message_verbose("\"sessiondir prefix\" has no use: what a launch needs is kept in memory");
     choose_namespaces(plan, inputs);

@@ -1,5 +1,5 @@
 /* The job step that this process is a rank of, as Slurm, PALS, Hydra and others tell it in variables. */
-#include "job_step.h"
+#include "asked.h"
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Joins the container of a job step, or sets it up for others too. Enters namespaces inside privilege brackets. */
-#include "join.h"
+#include "shared.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* Where the launches that share a container find each other: a socket without a file, its keeper and the guests. Raises no
  * privilege; whoever connects is a stranger until the kernel has said who he is. */
-#include "rendezvous.h"
+#include "shared.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "../location.h"
 #include "../inside.h"
+#include "../location.h"
 #include "../perform/perform.h"
 
 enum { GUESTS = 2048, ANSWER_SECONDS = 60, ACCEPT_SECONDS = 3, FIRST_FD = 3 };

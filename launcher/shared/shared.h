@@ -1,12 +1,6 @@
-/* Where the launches that share a container find each other.
- *
- * One process of them, the keeper, listens on a socket whose name is made of all that must be the same: it lies in no
- * file system, and is gone with the last process that has it open. The keeper has no privilege and does one thing: it
- * hands descriptors of the container's namespaces to whoever asks as the same user with the same key, until none of
- * those who asked is alive. Nothing here raises privilege.
- */
-#ifndef SINGULARITY_SHARED_RENDEZVOUS_H
-#define SINGULARITY_SHARED_RENDEZVOUS_H
+/* One container for the launches of a job step: where they find each other, and how they enter. */
+#ifndef SINGULARITY_SHARED_H
+#define SINGULARITY_SHARED_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,6 +9,11 @@
 #include <sys/un.h>
 
 #include "../plan/plan.h"
+
+/* ---- Where the launches that share a container find each other. One process of them, the keeper, listens on a socket
+ * whose name is made of all that must be the same: it lies in no file system, and is gone with the last process that has it
+ * open. The keeper has no privilege and does one thing: it hands descriptors of the container's namespaces to whoever asks
+ * as the same user with the same key, until none of those who asked is alive. Nothing here raises privilege. */
 
 enum { RENDEZVOUS_KEY = 60 << 10, RENDEZVOUS_SPACES = 8 };
 
@@ -44,5 +43,15 @@ void rendezvous_missed(struct plan *plan, const struct request *request, const c
 
 /* The keeper's work: answers on `place` until no process that asked is left, then ends. Closes every other descriptor. */
 _Noreturn void rendezvous_keep(const struct rendezvous *rendezvous, int place, const int *spaces, size_t count);
+
+/* ---- One container for several launches of a job step. */
+
+/* `obstacle`: what rendezvous_prepare() said. True: this process is in a container that another process keeps. False: it is to be set up here: for others too, in the
+ * child that this returns in with plan->keeper_fd set, or, with plan->join taken back, for this launch alone. */
+bool join_container(struct plan *plan, const struct plan_inputs *inputs, const struct rendezvous *rendezvous, const char *obstacle);
+
+/* What becomes of the child that has set up a container for others: without any privilege it keeps the namespaces until
+ * the last of those that joined has ended. */
+_Noreturn void join_keep(struct plan *plan, const struct plan_inputs *inputs, const struct rendezvous *rendezvous);
 
 #endif

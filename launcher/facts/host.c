@@ -1,7 +1,7 @@
-/* What the site allows of images, by what the kernel says of open files. Touches no privilege. */
-#include "policy.h"
+/* What the host says of the caller, of images and of itself, before a launch is planned. Reads, with the user's rights; what
+ * follows from it is the plan's to say. */
+#include "facts.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <stdio.h>
@@ -15,7 +15,9 @@
 #include "../descriptor.h"
 #include "../inside.h"
 
-/* Names and ids of the host's own files: the administrator writes either. */
+/* ---- accounts ---- */
+
+/* An entry of a list is a name or an id. Names are looked up in the file itself, never by NSS, which loads code (R-L4). */
 static bool id_matches(const char *file, const char *text, uint32_t id)
 {
     char line[4096];
@@ -36,22 +38,38 @@ static bool id_matches(const char *file, const char *text, uint32_t id)
     return found;
 }
 
-bool policy_home(uid_t uid, const char *home)
+/* The home directory of a user in /etc/passwd; NULL: he is not in there, and other sources are not asked. A file that cannot be
+ * read names nobody's: "". */
+static const char *home_of(uid_t uid, struct plan *plan)
 {
     char line[4096], *rest, *fields[6];
     FILE *stream = fopen("/etc/passwd", "re");
-    bool known = stream == NULL, same = false; /* what cannot be read names nobody's */
+    const char *home = stream == NULL ? "" : NULL;
 
-    while (stream != NULL && !known && fgets(rest = line, sizeof line, stream) != NULL) {
+    while (home == NULL && fgets(rest = line, sizeof line, stream) != NULL) {
         for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
             fields[i] = strsep(&rest, ":");
-        known = rest != NULL && strtoul(fields[2], NULL, 10) == uid && fields[2][strspn(fields[2], "0123456789")] == '\0';
-        same = known && strcmp(fields[5], home) == 0;
+        if (rest != NULL && strtoul(fields[2], NULL, 10) == uid && fields[2][strspn(fields[2], "0123456789")] == '\0')
+            home = plan_text(plan, "%s", fields[5]);
     }
     if (stream != NULL)
         fclose(stream);
-    return same || !known;
+    return home;
 }
+
+/* Whether root is the machine's, and not of a user namespace that somebody has made (`unshare -r`, containers). */
+static bool is_real_root(void)
+{
+    char map[64];
+    unsigned long inside, outside, count;
+    OWNED_FD file = openat(proc_fd(), "self/uid_map", O_RDONLY | O_CLOEXEC);
+    ssize_t length = file >= 0 ? read(file, map, sizeof map - 1) : -1;
+
+    map[length > 0 ? length : 0] = '\0';
+    return sscanf(map, "%lu %lu %lu", &inside, &outside, &count) == 3 && inside == 0 && outside == 0 && count == UINT32_MAX;
+}
+
+/* ---- images ---- */
 
 static bool id_listed(const char *file, const struct config_item *items, uint32_t count, uint32_t id)
 {
@@ -79,7 +97,7 @@ static int directory_of(const struct image *image)
     return same ? fd_give(&directory) : -1;
 }
 
-/* Upwards by descriptor, in the mount namespace of the host: no name is looked up, and a directory is known by its identity. */
+/* Walks from a directory to the root by "..", comparing device and inode: by names, links and bind mounts could lie (R-I5, R-I8). */
 static bool lies_in(int start, const struct stat *limit)
 {
     struct stat here = {0}, before;
@@ -110,61 +128,22 @@ static bool path_listed(const struct config *config, const struct image *image)
     return config->limit_container_paths_count == 0;
 }
 
-static bool format_allowed(const struct image *image, const struct config *config, struct error *error)
-{
-    static const char *const keys[] = {"dir", "squashfs", "extfs", "sif"};
-    const bool allowed[] = {config->allow_container_dir, config->allow_container_squashfs,
-                            config->allow_container_extfs, config->allow_container_sif};
-
-    return allowed[image->format] ||
-           error_set(error, 0, "images of this format are not allowed here (\"allow container %s = no\" in %s)",
-                     keys[image->format], config->path);
-}
-
-bool policy_limited(const struct config *config)
-{
-    return config->limit_container_owners_count + config->limit_container_groups_count +
-               config->limit_container_paths_count > 0;
-}
-
-bool policy_served(int fd)
+/* A file system that a user serves is asked nothing more: its server need not answer. */
+static void look_at_image(struct image_facts *facts, const struct image *image, const struct config *config)
 {
     struct statfs status;
 
-    return fstatfs(fd, &status) < 0 || status.f_type == FUSE_SUPER_MAGIC;
+    facts->served = fstatfs(image->fd, &status) < 0 || status.f_type == FUSE_SUPER_MAGIC;
+    if (facts->served)
+        return;
+    facts->owner_listed = id_listed("/etc/passwd", config->limit_container_owners, config->limit_container_owners_count, image->owner);
+    facts->group_listed = id_listed("/etc/group", config->limit_container_groups, config->limit_container_groups_count, image->group);
+    facts->place_listed = path_listed(config, image);
 }
 
-bool policy_image(const struct image *image, const struct config *config, bool enforced, struct error *error)
-{
-    if (!format_allowed(image, config, error))
-        return false;
-    if (!enforced || !policy_limited(config))
-        return true;
-    if (policy_served(image->fd))
-        return error_set(error, 0, "the image lies in a FUSE file system, whose owners and paths are what its server says, and "
-                         "images are limited here (\"limit container ...\" in %s): copy it to another place", config->path);
-    if (!id_listed("/etc/passwd", config->limit_container_owners, config->limit_container_owners_count, image->owner))
-        return error_set(error, 0, "the image belongs to uid %u, whose images are not allowed here "
-                         "(\"limit container owners\" in %s)", (unsigned)image->owner, config->path);
-    if (!id_listed("/etc/group", config->limit_container_groups, config->limit_container_groups_count, image->group))
-        return error_set(error, 0, "the image belongs to gid %u, whose images are not allowed here "
-                         "(\"limit container groups\" in %s)", (unsigned)image->group, config->path);
-    return path_listed(config, image) ||
-           error_set(error, 0, "images are not allowed in this place (\"limit container paths\" in %s)", config->path);
-}
+/* ---- the processor ---- */
 
-bool policy_real_root(void)
-{
-    char map[64];
-    unsigned long inside, outside, count;
-    OWNED_FD file = openat(proc_fd(), "self/uid_map", O_RDONLY | O_CLOEXEC);
-    ssize_t length = file >= 0 ? read(file, map, sizeof map - 1) : -1;
-
-    map[length > 0 ? length : 0] = '\0';
-    return sscanf(map, "%lu %lu %lu", &inside, &outside, &count) == 3 && inside == 0 && outside == 0 && count == UINT32_MAX;
-}
-
-const char *policy_architecture(void)
+static const char *architecture_of_host(void)
 {
     static const char *const names[][2] = {
         {"x86_64", "amd64"}, {"aarch64", "arm64"}, {"i686", "386"}, {"armv7l", "arm"}, {"ppc64le", "ppc64le"},
@@ -181,10 +160,10 @@ const char *policy_architecture(void)
     return "";
 }
 
-bool policy_architecture_runs(const char *architecture)
+/* By binfmt_misc too. */
+static bool architecture_runs(const char *architecture, const char *host)
 {
     static const char *const emulators[][2] = {{"arm64", "aarch64"}, {"amd64", "x86_64"}, {"386", "i386"}};
-    const char *host = policy_architecture();
     const char *emulator = architecture;
     char path[128];
 
@@ -196,4 +175,51 @@ bool policy_architecture_runs(const char *architecture)
             emulator = emulators[i][1];
     snprintf(path, sizeof path, "/proc/sys/fs/binfmt_misc/qemu-%s", emulator);
     return access(path, F_OK) == 0;
+}
+
+/* ---- lists ---- */
+
+/* By the same checks as the configuration, beside which they lie. */
+static void read_list(struct list_facts *list, const char *name, const struct config *config)
+{
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof path, "%.*s%sliblist.conf", (int)(path_last(config->path) - config->path), config->path, name);
+    OWNED_FD file = config_open(path, &list->error);
+    ssize_t size = file >= 0 ? read(file, list->text, sizeof list->text - 1) : 0;
+    list->text[size > 0 ? size : 0] = '\0';
+}
+
+static void read_lists(struct host_facts *host, const struct plan_inputs *inputs)
+{
+    static const char *const names[] = {[LIBRARY_NV] = "nv", [LIBRARY_ROCM] = "rocm", [LIBRARY_FABRIC] = "fabric"};
+    const struct request *request = inputs->request;
+    bool known[LIBRARY_FABRIC + 1] = {false};
+
+    for (uint32_t i = 0; i < request->library_count; i++) {
+        uint64_t option = request->library[i].number & LIBRARY_OPTION;
+        if (option > LIBRARY_FABRIC || known[option])
+            continue;
+        read_list(&host->lists[option], names[option], inputs->config);
+        known[option] = true;
+    }
+}
+
+/* Where nothing depends on it, nothing is asked: without the setuid program users have the rights that they have. */
+void facts_host(struct host_facts *host, struct plan *plan, const struct plan_inputs *inputs)
+{
+    const struct config *config = inputs->config;
+
+    host->real_root = inputs->caller->uid == 0 && is_real_root();
+    host->architecture = architecture_of_host();
+    host->runs = architecture_runs(inputs->image->architecture, host->architecture);
+    host->mounts = config->mount_hostfs ? host_mounts(plan) : NULL;
+    for (uint32_t i = 0; inputs->setuid && i < inputs->request->overlay_count; i++)
+        look_at_image(&host->overlays[i], &inputs->overlays[i], config);
+    if (inputs->setuid)
+        look_at_image(&host->image, inputs->image, config);
+    if (inputs->setuid && !config->user_bind_control) {
+        host->home = home_of(inputs->caller->uid, plan);
+        read_lists(host, inputs);
+    }
 }
