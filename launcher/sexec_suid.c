@@ -12,7 +12,7 @@
 #include "location.h"
 #include "starter.h"
 
-/* The plain starter, opened while the host is there to open it. */
+/* The plain starter, opened on the host: from inside the container its path would lead to a file of the image. */
 static int open_plain_starter(void)
 {
     struct stat status;
@@ -35,7 +35,8 @@ static _Noreturn void start_program(struct launch *launch, int plain, char **arg
 }
 #else
 
-/* The plain starter finds out what the program's variables are and becomes it: close-on-exec, it is not open in there. */
+/* Executes the plain starter, which evaluates the image's variables and executes the program. Its descriptor is close-on-exec:
+ * the program cannot reach the file of the host through it (R-L10). */
 static _Noreturn void start_program(struct launch *launch, int plain, char **argv)
 {
     char number[16];

@@ -128,7 +128,7 @@ void launch_prepare(struct launch *launch)
     if (launch->config.audit_log)
         message_log("launch uid=%u gid=%u file=%llu:%llu image=%.1024s", (unsigned)launch->caller.uid,
                     (unsigned)launch->caller.gid, (unsigned long long)launch->images.image.device,
-                    (unsigned long long)launch->images.image.inode, launch->request.image); /* last what a user has named */
+                    (unsigned long long)launch->images.image.inode, launch->request.image); /* a user's text stands last: nothing behind it can be faked */
 }
 
 bool launch_join(struct launch *launch)
@@ -141,7 +141,8 @@ bool launch_join(struct launch *launch)
     return true;
 }
 
-/* The open file has the lock, and with it this process; its child waits for it. */
+/* In a child, since waiting for a lock of another user's process is not for a process that could raise privilege. The lock is one
+ * of the open file (Linux 3.15), which parent and child share. */
 static _Noreturn void lock(const void *question, int to)
 {
     const struct launch *launch = question;

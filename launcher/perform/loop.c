@@ -1,4 +1,5 @@
-/* Loop devices. Each privileged call stands in a bracket of its own. */
+/* Loop devices: a free one is asked for, configured in one call where the kernel can (LOOP_CONFIGURE, Linux 5.8), and verified to
+ * show our file. Each privileged call stands in a bracket of its own. */
 #include "perform.h"
 
 #include <errno.h>
@@ -28,7 +29,7 @@ static int privileged_ioctl(int fd, unsigned long command, void *argument)
     return PRIVILEGE_RAISED("ioctl of a loop device", PRIVILEGE_MOUNT, ioctl(fd, command, argument));
 }
 
-/* LOOP_CTL_* take a number where others take a pointer. */
+/* Apart from privileged_ioctl(), since LOOP_CTL_* take a number and not a pointer. */
 static int privileged_control(int fd, unsigned long command, long argument)
 {
     return PRIVILEGE_RAISED("ioctl of the loop control", PRIVILEGE_MOUNT, ioctl(fd, command, argument));
@@ -80,7 +81,7 @@ static int configure(int device, const struct loop_request *request)
     return result;
 }
 
-/* Launches of one image look at the same number first, so that they meet without a register of devices. */
+/* A number made from the file's identity: launches of one image look there first, and share the device that one of them set up. */
 static uint32_t first_number(const struct loop_request *request)
 {
     struct stat file;
@@ -139,7 +140,7 @@ bool loop_attach(const struct loop_request *request, struct loop *loop)
         int result = chosen < 0 ? -1 : try_number(control, (uint32_t)chosen, request, loop);
         if (result != 0)
             return result > 0;
-        if (tries > 8) { /* a crowd at the door: step back for a moment, each for another time */
+        if (tries > 8) { /* many launches at once take each other's devices: wait, each for another time */
             struct timespec pause = {.tv_nsec = 100000L * (1 + getpid() % 16)};
             (void)nanosleep(&pause, NULL);
         }

@@ -47,11 +47,11 @@ static int open_target(const struct stage *stage, const struct step *step, bool 
         inside_make(stage->root, step->target, directory, 0755) == 0)
         fd = inside_open(stage->root, step->target, O_PATH);
     if (fd < 0 && errno == EEXIST)
-        errno = ENOENT; /* what exists is a link, to what does not */
+        errno = ENOENT; /* a dangling link is in the way: its target is what is missing */
     if (fd < 0 || fstat(fd, &status) < 0)
         return -1;
     errno = same_file(fd, stage->root) ? EBUSY : S_ISDIR(status.st_mode) == directory ? 0 : directory ? ENOTDIR : EISDIR;
-    return errno == 0 ? fd_give(&fd) : -1; /* nothing hides the root itself */
+    return errno == 0 ? fd_give(&fd) : -1; /* EBUSY: a mount on the root itself would hide the whole container */
 }
 
 /* Shows an open file or directory, or a copy of its mounts, at the step's target. */
@@ -172,7 +172,8 @@ void perform_root(const struct stage *stage)
         stop(errno, "make the container's root directory the root");
 }
 
-/* From the new root, which is the only one by now, and by no magic link; a result that is outside all the same ends the launch. */
+/* Resolved from the new root, without magic links of /proc: CVE-2024-21626 was a working directory /proc/self/fd/N that led out to
+ * the host. getcwd(2) is asked afterwards, since it knows of a directory that is not below the root. */
 static bool enter(const char *path)
 {
     char here[PATH_MAX];
@@ -192,7 +193,7 @@ void perform_directory(const struct plan *plan)
     if (plan->directory_asked != NULL)
         stop(errno, "the working directory %s cannot be entered in the container (%s)", plan->directory, plan->directory_asked);
     int number = errno;
-    const char *second = enter(plan->home) ? plan->home : "/"; /* where the new root has left us */
+    const char *second = enter(plan->home) ? plan->home : "/"; /* pivoting has left us there */
     if (plan->directory_reason != NULL)
         message_warning("%s (%s) cannot be entered: %s, starting in %s", plan->directory, plan->directory_reason,
                         strerrordesc_np(number), second);

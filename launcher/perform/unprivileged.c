@@ -1,4 +1,4 @@
-/* What only launches without the setuid program do. */
+/* What only launches without the setuid program do: user namespaces, FUSE servers, overlay directories. No privilege at all. */
 #include "perform.h"
 
 #include <errno.h>

@@ -23,7 +23,7 @@ const char *account_next(const char *line)
     return line + (*line == '\n' ? 1 : 0);
 }
 
-/* The same for people: a field that is not there is empty. */
+/* The same, but a field that is not there is empty. */
 static const char *field(const char *line, size_t size, int number, size_t *length)
 {
     const char *start = account_field(line, size, number, length);
@@ -40,7 +40,7 @@ static bool number_is(const char *line, size_t size, int which, unsigned long nu
     return length > 0 && strtoul(text, &end, 10) == number && end == text + length;
 }
 
-/* An entry goes into a file of lines of fields: nothing that could make two of one. */
+/* Without colons and newlines, which would add fields or lines to an account file. */
 static const char *clean(struct plan *plan, const char *text)
 {
     char *copy = (char *)plan_text(plan, "%s", text != NULL ? text : "");
@@ -51,7 +51,7 @@ static const char *clean(struct plan *plan, const char *text)
     return copy;
 }
 
-/* Calls `change` for each line; the text it returns takes the line's place. */
+/* A copy in which `own` takes the place of the first line of this id. */
 static const char *rewrite(struct plan *plan, const char *text, const char *own, unsigned long number, bool *replaced)
 {
     char *result = plan->text + plan->text_used;

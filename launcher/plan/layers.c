@@ -65,7 +65,7 @@ static bool judge_target(struct step *step, struct error *error)
     return true;
 }
 
-/* In a directory, or it itself. */
+/* Whether a path is this directory or below it. */
 static bool lies_in(const char *path, const char *directory)
 {
     size_t length = strlen(directory);

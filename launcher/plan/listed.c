@@ -15,7 +15,7 @@ static const char *name_inside(const char *target)
     return strncmp(target, LIBRARIES_INSIDE "/", length) == 0 && strchr(target + length, '/') == NULL ? target + length : NULL;
 }
 
-/* No list names them: libraries, and the directories that an MPI has beside them. */
+/* Libraries of an MPI and the directories of plugins beside them: the front door finds these by itself, so no list names them. */
 static enum listed of_an_mpi(const struct request_entry *library)
 {
     static const char *const directories[] = {"openmpi", "mpich", "pmix", "prte", "libfabric", "ucx", "libibverbs"};

@@ -75,8 +75,8 @@ static void part_add(struct plan *plan, const struct image *image, const struct 
  * directory of the host would be open to users wherever another layer says so. An image's files are whoever can read it's. */
 #define DIRECTORY_LAYER "the kernel would look into it with root's rights"
 
-/* What waits for a user's server waits for him: his image's loop device would hold up everybody who looks at it. Where images
- * are limited, image_allowed() refuses it instead. */
+/* Reading such an image waits for a server that may be the user's: a loop device on it would hang everybody who looks at the
+ * device (blkid, udev). Where images are limited, image_allowed() refuses it instead. */
 static bool served(const struct image *image, const struct image_facts *facts, const struct config *config)
 {
     return image->format != FORMAT_DIRECTORY && !limited(config) && facts->served;

@@ -38,7 +38,7 @@ static bool field_id(const char *line, size_t size, int number, unsigned *id)
     return start != NULL && id_read(start, length, id);
 }
 
-/* What is a number means an id and never a name, as for Docker. */
+/* Docker's rule: digits are an id, even where an account has them for its name. */
 static bool entry_matches(const char *line, size_t size, const char *wanted, size_t length)
 {
     unsigned asked, id;
@@ -163,7 +163,7 @@ bool plan_oci(struct plan *plan, const struct plan_inputs *inputs, const char *t
     return *plan->user.spec != '\0';
 }
 
-/* The program has these ids without any doing of ours. */
+/* The caller has these ids anyway. */
 static bool is_already(const struct plan *plan, const struct plan_inputs *inputs)
 {
     return plan->user.uid == inputs->caller->uid && plan->user.gid == inputs->caller->gid;

@@ -153,7 +153,7 @@ void plan_oci_directory(struct plan *plan, const char *workdir, bool placed)
 {
     plan->directory = workdir;
     plan->directory_reason = "WORKDIR of the image";
-    if (placed) /* a loss is told when the directory cannot be entered */
+    if (placed) /* quiet: a warning comes when the directory cannot be entered */
         plan_add(plan, STEP_PLACE, "-", workdir, STEP_NODEV | STEP_ONLY_IF_MISSING, plan->directory_reason)->missing_target = LOSS_QUIET;
 }
 

@@ -27,7 +27,8 @@ static const struct {
               {CLONE_NEWUTS, "self/ns/uts"},   {CLONE_NEWNET, "self/ns/net"}, {CLONE_NEWNS, "self/ns/mnt"}};
 enum { SPACES = sizeof spaces / sizeof spaces[0] };
 
-/* Made with the rights that we have: what users make belongs to user namespaces of theirs. */
+/* Whether a namespace belongs to the user namespace that this process is in (NS_GET_USERNS, Linux 4.9): one that a user makes
+ * belongs to a user namespace of his own, and the setuid program must not enter it. */
 static bool is_ours(int space)
 {
     struct stat owner, own;
@@ -37,7 +38,7 @@ static bool is_ours(int space)
            owner.st_dev == own.st_dev && owner.st_ino == own.st_ino;
 }
 
-/* False: the kernel does not let this process in, and nothing has been done. */
+/* False: the first setns(2) is refused, so that nothing has changed and the launch can go on by itself. Later ones must succeed. */
 static bool enter(struct plan *plan, const struct caller *caller, const int *fds)
 {
     size_t used = 0;
@@ -88,7 +89,7 @@ bool join_container(struct plan *plan, const struct plan_inputs *inputs, const s
 
     for (int tries = 0; obstacle == NULL && rounds < ROUNDS && tries < TRIES; tries++) {
         OWNED_FD place = rendezvous_place(rendezvous);
-        /* it shows to those who connect who called this: in SUID mode it is root, which no program of a user's is */
+        /* SO_PEERCRED shows those who connect the ids of whoever called listen(2): root's in SUID mode, which a user cannot fake */
         if (place >= 0 && PRIVILEGE_RAISED("listen", PRIVILEGE_MOUNT, listen(place, BACKLOG)) < 0)
             fd_close(&place);
         OWNED_FD connection = rendezvous_ask(rendezvous, &obstacle);

@@ -52,7 +52,7 @@ static void add_file(struct rendezvous *rendezvous, const char *what, const stru
         status->st_mtim.tv_nsec);
 }
 
-/* A file that is written changes its size and time by the ranks' own doing. */
+/* Size and time of an image that is written change while ranks start: they are no part of the key. */
 static void add_image(struct rendezvous *rendezvous, int fd, bool writable)
 {
     struct stat status;
@@ -314,7 +314,7 @@ static time_t now(void)
     return time.tv_sec;
 }
 
-/* A stranger is one before he is read: anybody can connect, and what a descriptor of his does when it is closed is his to say. */
+/* Other users' connections are closed unread: closing a descriptor received with a message could block for as long as they like. */
 static void accept_all(struct guests *guests)
 {
     while (guests->count <= GUESTS) {
@@ -372,7 +372,7 @@ static void attend(struct guests *guests, nfds_t number, const struct rendezvous
     guests->silent--;
 }
 
-/* Everything but the place and the namespaces is let go: a rank's output ends with the rank. */
+/* Closes all but the socket and the namespaces: who reads a rank's output waits until nobody has it open any more. */
 static void settle(int *fds, size_t count)
 {
     OWNED_FD nothing = memfd_create("nothing", MFD_CLOEXEC);
@@ -409,7 +409,7 @@ _Noreturn void rendezvous_keep(const struct rendezvous *rendezvous, int place, c
     fds[count] = place;
     raise_limit();
     settle(fds, count + 1);
-    (void)signal(SIGCHLD, SIG_IGN); /* as the first process of a PID namespace it has orphans, who are not waited for */
+    (void)signal(SIGCHLD, SIG_IGN); /* as process 1 of a PID namespace it gets orphans: the kernel reaps them by itself then */
     guests.polls[0] = (struct pollfd){.fd = fds[count], .events = POLLIN};
     guests.count = 1;
     (void)fcntl(fds[count], F_SETFL, O_NONBLOCK);
