@@ -110,7 +110,7 @@ void inherited_close(const struct request *request, const int *also, size_t coun
     }
 }
 
-/* In place: an entry with our prefix is a variable that the C library would have taken from a setuid program, under its own name. */
+/* In place: an entry with our prefix is a variable that the C library would have taken from a setuid program. */
 char *const *inherited_environment(const struct inherited *inherited)
 {
     const size_t length = strlen(INHERITED_CARRIED);

@@ -40,7 +40,7 @@ int main(int argc, char **argv)
 {
     static struct launch launch;
 
-    inherited_take(&launch.inherited); /* before anything can be told: streams are open, the caller's limits and signals hold nothing up */
+    inherited_take(&launch.inherited); /* first: messages need open streams, and the caller's signals and timers must not end us */
     if (privilege_begin())
         stop(0, "the plain starter is not to be setuid: sexec-suid is (reinstall it)");
     caller_read(&launch.caller);

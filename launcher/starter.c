@@ -125,10 +125,10 @@ void launch_prepare(struct launch *launch)
     launch->images_locked = images_are_locked(&launch->request, &launch->images);
     if (launch->plan.join)
         launch->rendezvous_obstacle = rendezvous_prepare(&launch->rendezvous, &launch->plan, &launch->inputs);
-    if (launch->config.audit_log)
+    if (launch->config.audit_log) /* a user's text stands last: nothing behind it can be faked */
         message_log("launch uid=%u gid=%u file=%llu:%llu image=%.1024s", (unsigned)launch->caller.uid,
                     (unsigned)launch->caller.gid, (unsigned long long)launch->images.image.device,
-                    (unsigned long long)launch->images.image.inode, launch->request.image); /* a user's text stands last: nothing behind it can be faked */
+                    (unsigned long long)launch->images.image.inode, launch->request.image);
 }
 
 bool launch_join(struct launch *launch)

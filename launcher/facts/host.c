@@ -97,7 +97,7 @@ static int directory_of(const struct image *image)
     return same ? fd_give(&directory) : -1;
 }
 
-/* Walks from a directory to the root by "..", comparing device and inode: by names, links and bind mounts could lie (R-I5, R-I8). */
+/* Walks from a directory to the root by "..", comparing device and inode: names, links and bind mounts could lie (R-I8). */
 static bool lies_in(int start, const struct stat *limit)
 {
     struct stat here = {0}, before;
@@ -136,8 +136,10 @@ static void look_at_image(struct image_facts *facts, const struct image *image, 
     facts->served = fstatfs(image->fd, &status) < 0 || status.f_type == FUSE_SUPER_MAGIC;
     if (facts->served)
         return;
-    facts->owner_listed = id_listed("/etc/passwd", config->limit_container_owners, config->limit_container_owners_count, image->owner);
-    facts->group_listed = id_listed("/etc/group", config->limit_container_groups, config->limit_container_groups_count, image->group);
+    facts->owner_listed = id_listed("/etc/passwd", config->limit_container_owners, config->limit_container_owners_count,
+                                    image->owner);
+    facts->group_listed = id_listed("/etc/group", config->limit_container_groups, config->limit_container_groups_count,
+                                    image->group);
     facts->place_listed = path_listed(config, image);
 }
 
