@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "library/judge.h"
+#include "libraries/libraries.h"
 #include "request.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -58,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check_name(data, size, definition.version);
         assert(elf_defines(&object.elf, definition.version));
     }
-    assert(library_age(&object, &object) == AGE_SAME);
+    assert(library_version_order(&object, &object) == VERSION_SAME);
     const struct image_libraries image = {.find = find, .context = &object};
     candidate = (struct candidate){.name = "", .file = "/libx.so", .number = LIBRARY_OBJECT, .host = object};
     library_judge(&candidate, 1, &image);

@@ -4,8 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "front/launch.h"
-#include "front/option_variables.h"
+#include "front/front.h"
 
 enum { WORDS = 512, BYTES = 1 << 16 };
 

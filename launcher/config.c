@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 #include "descriptor.h"
-#include "front/suggest.h"
+#include "suggest.h"
 
 /* ---- the table of keys ---- */
 

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "descriptor.h"
-#include "perform/inside.h"
+#include "inside.h"
 
 static const int signal_numbers[INHERITED_SIGNALS] = {SIGCHLD, SIGPIPE, SIGALRM, SIGVTALRM, SIGPROF, SIGXFSZ, SIGUSR1, SIGUSR2};
 static const int timer_numbers[3] = {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF};
@@ -81,7 +81,7 @@ static unsigned next_kept(const struct request *request, const int *also, size_t
     return next;
 }
 
-/* No directory may lead out of the container. */
+/* A directory of the host would lead out of the container: fchdir(2), openat(2). */
 static void check_descriptor(unsigned fd)
 {
     struct stat status;
@@ -130,7 +130,7 @@ void inherited_close(const struct request *request, const int *also, size_t coun
     }
 }
 
-/* In place: an entry under the prefix stands for the variable that was taken away. */
+/* In place: an entry with our prefix is a variable that the C library would have taken from a setuid program. */
 char *const *inherited_environment(const struct inherited *inherited)
 {
     const size_t length = strlen(INHERITED_CARRIED);

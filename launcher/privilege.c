@@ -11,13 +11,17 @@
 
 #include "message.h"
 
+/* File scope, as nowhere else but in message.c: the kernel keeps one set of ids a process, and so does this file. */
 static bool raisable;   /* root is our saved id */
 static const char *raised; /* what for, or NULL */
 static bool as_root;       /* raised under root's id */
 static uid_t user;      /* whom we are outside the brackets */
 
 #define CAPABILITY(name) (UINT64_C(1) << (name))
+/* CAP_SYS_CHROOT: setns(2) into a mount namespace asks for it besides CAP_SYS_ADMIN. */
 static const uint64_t mount_set = CAPABILITY(CAP_SYS_ADMIN) | CAPABILITY(CAP_SYS_CHROOT);
+/* An overlay keeps the credentials of whoever mounts it, and checks its layers with them (Documentation/filesystems/overlayfs.rst,
+ * "Permission model"): these are for copying files up, whoever owns them. */
 static const uint64_t overlay_set = CAPABILITY(CAP_SYS_ADMIN) | CAPABILITY(CAP_DAC_OVERRIDE) |
                                     CAPABILITY(CAP_DAC_READ_SEARCH) | CAPABILITY(CAP_FOWNER) | CAPABILITY(CAP_CHOWN) |
                                     CAPABILITY(CAP_FSETID) | CAPABILITY(CAP_MKNOD);
@@ -49,7 +53,8 @@ static void capabilities_get(uint64_t *effective, uint64_t *permitted)
     *permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
 }
 
-/* Not for the debugger, not for /proc: again after each change of ids, which may reset it. */
+/* Not for the debugger, not for /proc: again after each change of ids, since the kernel resets it to suid_dumpable whenever the
+ * effective id changes (commit_creds(), prctl(2)). */
 static void hide(void)
 {
     if (prctl(PR_SET_DUMPABLE, 0) < 0)
@@ -66,6 +71,7 @@ static void user_verify(void)
         stop(0, "privilege did not drop to uid %u", (unsigned)user);
 }
 
+/* No capability is effective from here on, and only those that a bracket needs can be made so. */
 static void begin(void)
 {
     raisable = true;
@@ -84,7 +90,7 @@ bool privilege_begin(void)
         return false;
     if (effective != 0)
         stop(0, "the starter is setuid, but not to root (reinstall it: owner root, mode 4755)");
-    if (setresgid(getgid(), getgid(), getgid()) < 0 || setresuid(user, user, 0) < 0)
+    if (setresgid(getgid(), getgid(), getgid()) < 0 || setresuid(user, user, 0) < 0) /* groups first: a user may not */
         stop(errno, "drop privilege");
     begin();
     return true;
@@ -115,7 +121,7 @@ void privilege_raise(const char *what, enum privilege privilege)
     if (as_root && setresuid((uid_t)-1, 0, (uid_t)-1) < 0)
         stop(errno, "raise privilege for %s", what);
     if (as_root)
-        hide();
+        hide(); /* before a capability is effective: nobody can attach in between */
     uint64_t set = privilege == PRIVILEGE_OVERLAY ? overlay_set : privilege == PRIVILEGE_NETWORK ? network_set : mount_set;
     capabilities_set(set, mount_set | overlay_set | network_set | end_set, 0);
 }
@@ -127,6 +133,7 @@ void privilege_drop(void)
     if (raisable) {
         if (as_root && setresuid((uid_t)-1, user, (uid_t)-1) < 0)
             stop(errno, "drop privilege");
+        /* leaving id 0 clears the effective set by itself (capabilities(7)), but not where no id was changed */
         capabilities_set(0, mount_set | overlay_set | network_set | end_set, 0);
         if (as_root)
             hide();
@@ -157,6 +164,7 @@ static void ids_end(const struct caller *caller)
     uid_t real, effective, saved;
     gid_t groups[3];
 
+    /* groups before the user: without id 0 only CAP_SETGID, about to go, lets them be set */
     if (raisable && (setresgid(caller->gid, caller->gid, caller->gid) < 0 || setresuid(user, user, user) < 0))
         stop(errno, "drop privilege for good");
     raisable = false;
@@ -170,7 +178,7 @@ void privilege_become(const struct ids *ids, uint64_t keep)
     uint64_t effective, permitted;
 
     capabilities_get(&effective, &permitted);
-    if (effective & CAPABILITY(CAP_SETPCAP))
+    if (effective & CAPABILITY(CAP_SETPCAP)) /* first: the last setresuid() takes the right to drop from the bounding set */
         bounding_drop(keep);
     if (setgroups(ids->group_count, ids->groups) < 0 || setresgid(ids->gid, ids->gid, ids->gid) < 0 ||
         setresuid(ids->uid, ids->uid, ids->uid) < 0)
@@ -192,14 +200,15 @@ void privilege_end(const struct caller *caller, uint64_t keep, bool no_new_privs
     if (raisable) /* as the user: an effective id that changed could make the process readable again */
         capabilities_set(end_set, end_set, 0);
     capabilities_get(&effective, &permitted);
-    if (effective & CAPABILITY(CAP_SETPCAP))
+    if (effective & CAPABILITY(CAP_SETPCAP)) /* before the ids: the saved id 0 has brought this right, and goes with them */
         bounding_drop(keep);
     ids_end(caller);
+    /* EINVAL: before Linux 4.3, which has no ambient set */
     if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL)
         stop(errno, "clear the ambient capabilities");
     capabilities_get(&effective, &permitted);
     capabilities_set(permitted & keep, permitted & keep, permitted & keep);
-    if (no_new_privs)
+    if (no_new_privs) /* last of what changes: for good, and inherited by all that the program starts (Linux 3.5) */
         no_new_privileges();
     capabilities_get(&effective, &permitted);
     if (((effective | permitted) & ~keep) != 0)

@@ -8,13 +8,11 @@
 #include <unistd.h>
 
 #include "descriptor.h"
+#include "inside.h"
 #include "location.h"
-#include "perform/inside.h"
 #include "starter.h"
 
-static struct starter starter;
-
-/* The plain starter, opened while the host is there to open it. */
+/* The plain starter, opened on the host: from inside the container its path would lead to a file of the image. */
 static int open_plain_starter(void)
 {
     struct stat status;
@@ -29,60 +27,74 @@ static int open_plain_starter(void)
 }
 
 #ifdef SANITIZED /* a plain starter with sanitizers needs a loader, which the container has not */
-static _Noreturn void start_program(int plain, char **argv)
+static _Noreturn void start_program(struct launch *launch, int plain, char **argv)
 {
     close(plain);
-    starter_tell_payload(&starter);
-    starter_start_program(&starter, argv);
+    launch_tell_payload(launch);
+    launch_start_program(launch, argv);
 }
 #else
 
-/* The plain starter finds out what the program's variables are and becomes it: close-on-exec, it is not open in there. */
-static _Noreturn void start_program(int plain, char **argv)
+/* Executes the plain starter, which evaluates the image's variables and executes the program. Its descriptor is close-on-exec:
+ * the program cannot reach the file of the host through it (R-L10). */
+static _Noreturn void start_program(struct launch *launch, int plain, char **argv)
 {
     char number[16];
     struct error error = {0};
 
-    starter_tell_payload(&starter);
-    starter.request.payload_stage = true;
-    int request = request_send(&starter.request, &error);
+    launch_tell_payload(launch);
+    launch->request.payload_stage = true;
+    int request = request_send(&launch->request, &error);
     if (request < 0)
         stop(0, "%s", error.text);
     snprintf(number, sizeof number, "%d", request);
     argv[1] = number;
-    inherited_restore(&starter.inherited, &starter.request);
-    (void)syscall(SYS_execveat, plain, "", argv, starter.inherited.environment, AT_EMPTY_PATH);
+    inherited_restore(&launch->inherited, &launch->request);
+    (void)syscall(SYS_execveat, plain, "", argv, launch->inherited.environment, AT_EMPTY_PATH);
     stop(errno, "start the program: the plain starter");
 }
 #endif
 
-static _Noreturn void become_program(int plain, char **argv)
+static _Noreturn void become_program(struct launch *launch, int plain, char **argv)
 {
-    privilege_end(&starter.caller, 0, true);
-    starter_leave_host(&starter, plain);
-    perform_follow(&starter.plan);
-    perform_init(&starter.plan);
-    if (starter.request.new_session)
+    privilege_end(&launch->caller, 0, true); /* before the image's paths are looked up and its files read (R-L7) */
+    launch_leave_host(launch, plain);
+    perform_follow(&launch->plan); /* again: the kernel forgets PR_SET_PDEATHSIG whenever ids change (prctl(2)) */
+    perform_init(&launch->plan);
+    if (launch->request.new_session)
         perform_session();
-    start_program(plain, argv);
+    start_program(launch, plain, argv);
 }
 
+/* The whole launch. scripts/count_privileged.py takes its text for the order of time: no loop here, privilege_begin() first. */
 int main(int argc, char **argv)
 {
-    bool installed = privilege_begin();
+    static struct launch launch;
+    bool installed = privilege_begin(); /* from the first call on the user's ids: root's is only the saved one */
 
-    message_syslog(installed);
-    inherited_take(&starter.inherited);
-    proc_open();
-    caller_read(&starter.caller);
-    starter_receive(&starter, argc, argv);
-    if (starter.request.payload_stage)
+    message_syslog(installed);         /* before anything can be refused */
+    inherited_take(&launch.inherited); /* streams are open, variables gone, limits and signals known, before a message is written */
+    proc_open();                       /* from here on the kernel is asked of this process through this mount alone */
+    caller_read(&launch.caller);       /* from the kernel, before the request: nothing in that says who calls */
+    launch_receive(&launch, argc, argv);
+    if (launch.request.payload_stage)
         stop(0, "launch request for a container that is ready: only this program makes those");
-    starter_choose_mode(&starter, installed);
-    if (starter.plan.mode != MODE_SETUID)
-        starter_hand_over(&starter, argv);
-    int plain = open_plain_starter();
-    starter_plan(&starter);
-    starter_make_container(&starter);
-    become_program(plain, argv);
+
+    launch_find_facts(&launch, installed); /* read-only, as the user: images are opened once, and are these files from now on */
+    launch_plan_mode(&launch);             /* all that the configuration refuses, before anything is done */
+    if (launch.plan.mode != MODE_SETUID)
+        launch_hand_over(&launch, argv);   /* with every right given up: a user namespace needs none of ours */
+    int plain = open_plain_starter();      /* while the host's root directory is the root: the image has others of this name */
+    launch_plan_mounts(&launch);
+
+    launch_prepare(&launch); /* the last act before the first that needs privilege */
+    if (!launch_join(&launch)) { /* first: a container that is shared already needs no image of its own */
+        int root = launch_open_image(&launch); /* in a mount namespace of its own, before the first mount (R-M3) */
+        if (launch.plan.dry)
+            launch_show(&launch, root);
+        facts_image(&launch.plan, &launch.inputs, root); /* as late as this: before, the image file showed nothing */
+        launch_plan_root(&launch);
+        launch_make_root(&launch); /* ends with the host out of sight: pivot_root(2) and umount2(2), before privilege ends */
+    }
+    become_program(&launch, plain, argv);
 }

@@ -9,19 +9,10 @@
 #include <unistd.h>
 
 #include "environment/arena.h"
-#include "front/account.h"
-#include "front/carry.h"
-#include "front/descriptors.h"
-#include "front/docker.h"
-#include "front/host_families.h"
-#include "front/image_name.h"
-#include "front/init_script.h"
-#include "front/installation.h"
-#include "front/join.h"
-#include "front/launch.h"
-#include "front/option_variables.h"
-#include "front/options.h"
+#include "front/front.h"
+#include "libraries/libraries.h"
 #include "request.h"
+#include "shared/asked.h"
 
 #ifndef VERSION
 #define VERSION "5.0.0"
@@ -318,7 +309,7 @@ static _Noreturn void become_starter(const struct start *start, struct launch *l
     signal(SIGXFSZ, before);
     snprintf(number, sizeof number, "%d", fd);
     message_verbose("starting %s: %s", starter, why);
-    char **environment = carry_variables(&arena, start->environment);
+    char **environment = unsecure_variables_keep(&arena, start->environment);
     execve(starter, words_join(&arena, first, program), environment);
     if (errno == E2BIG)
         stop(0, "the words of the command line and the environment are longer than the system allows together");

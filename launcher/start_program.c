@@ -1,18 +1,18 @@
 /* The last act of a launch, in the plain starter: every privilege is gone. */
 #include "payload.h"
-#include "perform/user_namespace.h"
+#include "perform/perform.h"
 #include "starter.h"
 
 /* Nothing of the request is trusted here either: whoever forges one has no more rights than before. */
-_Noreturn void starter_start_program(const struct starter *starter, char **argv)
+_Noreturn void launch_start_program(const struct launch *launch, char **argv)
 {
-    const struct request *request = &starter->request;
-    const struct payload payload = {.request = request, .caller_environment = inherited_environment(&starter->inherited),
+    const struct request *request = &launch->request;
+    const struct payload payload = {.request = request, .caller_environment = inherited_environment(&launch->inherited),
                                     .arguments = argv + 2, .home = request->home, .image = request->image,
                                     .home_yields = request->home_yields, .path_exact = request->path_exact};
 
-    inherited_restore(&starter->inherited, request);
+    inherited_restore(&launch->inherited, request);
     if (request->user_uid != 0)
-        user_namespace_show(request, &starter->caller);
+        user_namespace_show(request, &launch->caller);
     payload_execute(&payload);
 }

@@ -1,4 +1,4 @@
-/* What both starters do, from the request to the root directory of the container. Raises no privilege by itself. */
+/* The stages of a launch that both starters have, from the request to the container's root. Raises no privilege by itself. */
 #include "starter.h"
 
 #include <errno.h>
@@ -8,9 +8,8 @@
 #include <unistd.h>
 
 #include "descriptor.h"
+#include "inside.h"
 #include "location.h"
-#include "perform/host_mounts.h"
-#include "perform/inside.h"
 
 /* ---- what was asked ---- */
 
@@ -27,9 +26,9 @@ static int request_descriptor(int argc, char **argv)
     return (int)number;
 }
 
-void starter_receive(struct starter *starter, int argc, char **argv)
+void launch_receive(struct launch *launch, int argc, char **argv)
 {
-    struct request *request = &starter->request;
+    struct request *request = &launch->request;
     struct error error = {0};
 
     if (!request_receive(request_descriptor(argc, argv), request, &error))
@@ -41,52 +40,67 @@ void starter_receive(struct starter *starter, int argc, char **argv)
 
 /* ---- the plan ---- */
 
-static _Noreturn void refuse(const struct starter *starter, const struct error *error)
+static _Noreturn void refuse(const struct launch *launch, const struct error *error)
 {
-    const struct image *image = &starter->images.image;
+    const struct image *image = &launch->images.image;
 
-    privilege_forget(&starter->caller);
-    message_log("refused uid=%u gid=%u file=%llu:%llu: %s (image=%.1024s)", (unsigned)starter->caller.uid,
-                (unsigned)starter->caller.gid, (unsigned long long)image->device, (unsigned long long)image->inode, error->text,
-                starter->request.image);
+    privilege_forget(&launch->caller);
+    message_log("refused uid=%u gid=%u file=%llu:%llu: %s (image=%.1024s)", (unsigned)launch->caller.uid,
+                (unsigned)launch->caller.gid, (unsigned long long)image->device, (unsigned long long)image->inode, error->text,
+                launch->request.image);
     message_syslog(false);
     stop(0, "%s", error->text);
 }
 
-static void plan_or_stop(struct starter *starter, bool (*part)(struct plan *, const struct plan_inputs *, struct error *))
+static void plan_or_stop(struct launch *launch, bool (*half)(struct plan *, const struct plan_inputs *, struct error *))
 {
     struct error error = {0};
 
-    if (!part(&starter->plan, &starter->inputs, &error))
-        refuse(starter, &error);
+    if (!half(&launch->plan, &launch->inputs, &error))
+        refuse(launch, &error);
 }
 
-void starter_choose_mode(struct starter *starter, bool setuid)
+void launch_find_facts(struct launch *launch, bool setuid)
 {
     struct error error = {0};
 
-    if (!config_read(location_config(), setuid, &starter->config, &error))
+    if (!config_read(location_config(), setuid, &launch->config, &error))
         stop(0, "%s", error.text);
-    if (!images_open(&starter->request, &starter->images, &error))
+    if (!images_open(&launch->request, &launch->images, &error))
         stop(0, "%s", error.text);
-    starter->inputs = (struct plan_inputs){.request = &starter->request, .config = &starter->config,
-                                           .image = &starter->images.image, .overlays = starter->images.overlays,
-                                           .caller = &starter->caller, .setuid = setuid};
-    plan_or_stop(starter, plan_ground);
+    launch->inputs = (struct plan_inputs){.request = &launch->request, .config = &launch->config, .caller = &launch->caller,
+                                          .image = &launch->images.image, .overlays = launch->images.overlays,
+                                          .host = &launch->host, .setuid = setuid};
+    facts_host(&launch->host, &launch->plan, &launch->inputs);
 }
 
-_Noreturn void starter_hand_over(struct starter *starter, char **argv)
+void launch_plan_mode(struct launch *launch)
+{
+    plan_or_stop(launch, plan_mode);
+}
+
+void launch_plan_mounts(struct launch *launch)
+{
+    plan_or_stop(launch, plan_steps);
+}
+
+void launch_plan_root(struct launch *launch)
+{
+    plan_or_stop(launch, plan_layers);
+}
+
+_Noreturn void launch_hand_over(struct launch *launch, char **argv)
 {
     char number[16];
     struct error error = {0};
-    struct request *request = &starter->request;
+    struct request *request = &launch->request;
     const char *path = location_starter();
 
-    if (starter->plan.mode == MODE_USERNS) {
-        message_verbose("no privilege is used: %s", starter->plan.mode_reason);
-        privilege_forget(&starter->caller);
+    if (launch->plan.mode == MODE_USERNS) {
+        message_verbose("no privilege is used: %s", launch->plan.mode_reason);
+        privilege_forget(&launch->caller);
         request->userns = true;
-        request->userns_reason = starter->plan.mode_reason;
+        request->userns_reason = launch->plan.mode_reason;
     }
     int request_fd = request_send(request, &error);
     if (request_fd < 0)
@@ -94,115 +108,111 @@ _Noreturn void starter_hand_over(struct starter *starter, char **argv)
     snprintf(number, sizeof number, "%d", request_fd);
     argv[1] = number;
     inherited_close(request, &request_fd, 1);
-    inherited_restore(&starter->inherited, request);
-    execve(path, argv, inherited_environment(&starter->inherited));
+    inherited_restore(&launch->inherited, request);
+    execve(path, argv, inherited_environment(&launch->inherited));
     stop(errno, "%s", path);
-}
-
-void starter_plan(struct starter *starter)
-{
-    starter->inputs.host_mounts = starter->config.mount_hostfs ? host_mounts(&starter->plan) : NULL;
-    plan_or_stop(starter, plan_steps);
-    (void)umask(022); /* what is made from here on is the container's: directories that the program passes through */
-    survey_first(&starter->plan);
-    starter->images_locked = images_are_locked(&starter->request, &starter->images);
-    if (starter->plan.join)
-        starter->meeting_obstacle = meeting_prepare(&starter->meeting, &starter->plan, &starter->inputs);
-    if (starter->config.audit_log)
-        message_log("launch uid=%u gid=%u file=%llu:%llu image=%.1024s", (unsigned)starter->caller.uid,
-                    (unsigned)starter->caller.gid, (unsigned long long)starter->images.image.device,
-                    (unsigned long long)starter->images.image.inode, starter->request.image); /* last what a user has named */
 }
 
 /* ---- from plan to root directory ---- */
 
-/* A dry run ends here. */
-static _Noreturn void print(const struct starter *starter)
+void launch_prepare(struct launch *launch)
 {
-    privilege_forget(&starter->caller);
-    plan_print(&starter->plan, &starter->inputs, starter->request.dry_run == DRY_RUN_JSON, stdout);
-    _exit(0);
-}
-
-static void build_root(struct starter *starter, struct stage *stage)
-{
-    struct plan *plan = &starter->plan;
-
-    survey(plan, &starter->inputs, stage);
-    plan_or_stop(starter, plan_layers);
-    if (starter->request.dry_run != DRY_RUN_NO)
-        print(starter);
-    starter->inputs.overlay_refused = perform_layer(plan, stage);
-    if (starter->inputs.overlay_refused != 0) {
-        message_verbose("the kernel refused the overlay: %s", errno_words(starter->inputs.overlay_refused));
-        plan_or_stop(starter, plan_layers);
-        if (perform_layer(plan, stage) != 0)
-            stop(0, "the root directory cannot be layered");
+    (void)umask(022); /* what is made from here on is the container's: directories that the program passes through */
+    if (!launch->plan.dry) {
+        perform_make_sources(&launch->plan);
+        facts_named(&launch->plan);
     }
-    perform_steps(plan, stage);
-    perform_root(stage);
+    launch->images_locked = images_are_locked(&launch->request, &launch->images);
+    if (launch->plan.join)
+        launch->rendezvous_obstacle = rendezvous_prepare(&launch->rendezvous, &launch->plan, &launch->inputs);
+    if (launch->config.audit_log) /* a user's text stands last: nothing behind it can be faked */
+        message_log("launch uid=%u gid=%u file=%llu:%llu image=%.1024s", (unsigned)launch->caller.uid,
+                    (unsigned)launch->caller.gid, (unsigned long long)launch->images.image.device,
+                    (unsigned long long)launch->images.image.inode, launch->request.image);
 }
 
-/* The open file has the lock, and with it this process; its child waits for it. */
+bool launch_join(struct launch *launch)
+{
+    if (!launch->plan.join || launch->plan.dry ||
+        !join_container(&launch->plan, &launch->inputs, &launch->rendezvous, launch->rendezvous_obstacle))
+        return false;
+    message_syslog(false);
+    facts_start(&launch->plan, &launch->inputs);
+    return true;
+}
+
+/* In a child, since waiting for a lock of another user's process is not for a process that could raise privilege. The lock is one
+ * of the open file (Linux 3.15), which parent and child share. */
 static _Noreturn void lock(const void *question, int to)
 {
-    const struct starter *starter = question;
+    const struct launch *launch = question;
     struct error error = {0};
 
-    privilege_forget(&starter->caller);
-    (void)images_lock(&starter->request, &starter->images, &error);
+    privilege_forget(&launch->caller);
+    (void)images_lock(&launch->request, &launch->images, &error);
     _exit(fd_write(to, &error, sizeof error) ? 0 : EXIT_OWN_FAILURE);
 }
 
-static void lock_images(const struct starter *starter)
+static void lock_images(const struct launch *launch)
 {
     struct error error = {0};
 
-    if (starter->images_locked && !ask(lock, starter, &error, sizeof error))
+    if (launch->images_locked && !ask(lock, launch, &error, sizeof error))
         stop(0, "the image could not be locked");
     error.text[sizeof error.text - 1] = '\0';
     if (error.text[0] != '\0')
         stop(0, "%s", error.text);
 }
 
-void starter_make_container(struct starter *starter)
+int launch_open_image(struct launch *launch)
 {
-    struct stage stage = {0};
-    struct plan *plan = &starter->plan;
+    if (launch->plan.dry && launch->plan.parts[0].way == WAY_BIND)
+        return launch->images.image.fd;
+    lock_images(launch);
+    perform_images(&launch->plan, &launch->stage, &launch->caller);
+    message_syslog(false); /* its socket is one of the host's */
+    return launch->stage.parts[0];
+}
 
-    if (plan->join && starter->request.dry_run == DRY_RUN_NO &&
-        join_container(plan, &starter->inputs, &starter->meeting, starter->meeting_obstacle)) {
-        message_syslog(false);
-        survey_start(plan, &starter->inputs);
-        return;
-    }
-    lock_images(starter);
-    perform_ground(plan, &stage, &starter->caller);
-    message_syslog(false);
-    build_root(starter, &stage);
-    if (plan->keeper_fd >= 0)
-        join_keep(plan, &starter->inputs, &starter->meeting);
+static _Noreturn void refuse_overlay(const struct launch *launch, int number)
+{
+    privilege_forget(&launch->caller);
+    struct error error = {0};
+    (void)plan_refused_overlay(&launch->plan, &launch->inputs, number, &error);
+    refuse(launch, &error);
+}
+
+void launch_make_root(struct launch *launch)
+{
+    int number = perform_layer(&launch->plan, &launch->stage);
+
+    if (number != 0)
+        refuse_overlay(launch, number);
+    perform_steps(&launch->plan, &launch->stage);
+    perform_root(&launch->stage);
+    if (launch->plan.keeper_fd >= 0)
+        join_keep(&launch->plan, &launch->inputs, &launch->rendezvous);
 }
 
 /* ---- in the container ---- */
 
 /* What an image or a user names is looked up next, and a link of /proc to a descriptor that was left would lead out of the
  * container (the class of CVE-2024-21626). */
-void starter_leave_host(struct starter *starter, int also)
+void launch_leave_host(struct launch *launch, int also)
 {
-    const struct plan *plan = &starter->plan;
-    perform_accounts(&starter->plan, &starter->inputs);
+    const struct plan *plan = &launch->plan;
+    perform_accounts(&launch->plan, &launch->inputs);
     const int waiting[] = {plan->report_fd > 0 ? plan->report_fd : -1, plan->alive_fd > 0 ? plan->alive_fd : -1, also};
 
-    inherited_close(&starter->request, waiting, sizeof waiting / sizeof waiting[0]);
+    inherited_close(&launch->request, waiting, sizeof waiting / sizeof waiting[0]);
     proc_forget();
     perform_directory(plan);
 }
 
-void starter_tell_payload(struct starter *starter)
+void launch_tell_payload(struct launch *launch)
 {
-    const struct plan *plan = &starter->plan;
-    struct request *request = &starter->request;
+    const struct plan *plan = &launch->plan;
+    struct request *request = &launch->request;
     bool shown = plan->user.way == USER_NAMESPACE;
 
     request->home = plan->home;

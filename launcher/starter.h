@@ -1,49 +1,71 @@
-/* A launch, as both starters do it: sexec, which has no privilege, and sexec-suid, which is setuid root. */
+/* The stages of a launch, for both starters: sexec, which has no privilege, and sexec-suid, which is setuid root. Their main()
+ * functions have the order, and beside each stage why it stands there. All of these stop the process on failure. */
 #ifndef SINGULARITY_STARTER_H
 #define SINGULARITY_STARTER_H
 
-#include "images.h"
+#include "facts/facts.h"
+#include "image/images.h"
 #include "inherited.h"
-#include "perform/join.h"
 #include "perform/perform.h"
 #include "plan/plan.h"
+#include "shared/shared.h"
 
-/* Static in a starter, since the stack of the caller may be small; untouched pages cost nothing. */
-struct starter {
+/* Static in main(), since the stack of the caller may be small; untouched pages cost nothing. */
+struct launch {
+    struct inherited inherited;
+    struct caller caller;
     struct request request;
     struct config config;
-    struct caller caller;
-    struct plan plan;
-    struct plan_inputs inputs;
     struct images images;
     bool images_locked;
-    struct inherited inherited;
-    struct meeting meeting;
-    const char *meeting_obstacle;
+    struct host_facts host;
+    struct plan_inputs inputs; /* points to those above */
+    struct plan plan;
+    struct rendezvous rendezvous;
+    const char *rendezvous_obstacle;
+    struct stage stage;
 };
 
-/* Reads the request that the first argument names a descriptor of. All of these stop the process on failure. */
-void starter_receive(struct starter *starter, int argc, char **argv);
+/* Reads the request that the first argument names a descriptor of. */
+void launch_receive(struct launch *launch, int argc, char **argv);
 
-/* By which means: reads the configuration and opens the images, as the user. `setuid`: privilege can be raised. */
-void starter_choose_mode(struct starter *starter, bool setuid);
+/* Configuration, images and the host, looked at as the user and read-only. `setuid`: privilege can be raised. */
+void launch_find_facts(struct launch *launch, bool setuid);
+
+/* By which means. What is refused goes to syslog. */
+void launch_plan_mode(struct launch *launch);
 
 /* Runs the plain starter with the same request: what needs a user namespace, without any privilege; or root himself. */
-_Noreturn void starter_hand_over(struct starter *starter, char **argv);
+_Noreturn void launch_hand_over(struct launch *launch, char **argv);
 
-/* Which mounts; the last act before the first that needs privilege. */
-void starter_plan(struct starter *starter);
+/* Which mounts. */
+void launch_plan_mounts(struct launch *launch);
 
-/* From the plan to the root directory, or into one that is shared; what waits outside, and a keeper, does not return. */
-void starter_make_container(struct starter *starter);
+/* The last acts as the user, on the host: directories of --workdir, the key of a shared container, the audit line. */
+void launch_prepare(struct launch *launch);
+
+/* Into a container that other launches of the job step share. False: it is to be set up by this process. */
+bool launch_join(struct launch *launch);
+
+/* The image's root directory: a file's is mounted in namespaces of the launch's own. In them what waits outside does not return. */
+int launch_open_image(struct launch *launch);
+
+/* The end of a dry run: looks into the image, completes the plan and prints it. The setuid program has sexec-judge do so. */
+_Noreturn void launch_show(struct launch *launch, int root);
+
+/* What is left out, and what the root is laid out of. */
+void launch_plan_root(struct launch *launch);
+
+/* From the plan to the root directory. The keeper of a shared container does not return. */
+void launch_make_root(struct launch *launch);
 
 /* Nothing of the host but `also` is open from here on, and the process stands in its first directory. */
-void starter_leave_host(struct starter *starter, int also);
+void launch_leave_host(struct launch *launch, int also);
 
 /* Completes the request with what a program needs to know of the plan. */
-void starter_tell_payload(struct starter *starter);
+void launch_tell_payload(struct launch *launch);
 
 /* The program, by such a request. Not in the setuid program. */
-_Noreturn void starter_start_program(const struct starter *starter, char **argv);
+_Noreturn void launch_start_program(const struct launch *launch, char **argv);
 
 #endif

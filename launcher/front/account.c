@@ -1,6 +1,6 @@
 /* The caller's passwd entry and the names of his groups, from files or from getent, which asks whatever else the site has.
  * Without privilege. */
-#include "account.h"
+#include "front.h"
 
 #include <fcntl.h>
 #include <spawn.h>

@@ -1,10 +1,8 @@
 /* --bind and --mount, and the variables that stand for them: text to binds of the request. */
-#include "bind.h"
+#include "front.h"
 
 #include <errno.h>
 #include <string.h>
-
-#include "csv.h"
 
 enum { BIND_PARTS = 3, BIND_LIMIT = sizeof((struct request *)NULL)->bind / sizeof(struct request_entry) };
 

@@ -1,10 +1,10 @@
 /* --add-caps and --drop-caps: names of capabilities to bits of the request. */
-#include "capabilities.h"
+#include "front.h"
 
 #include <string.h>
 #include <strings.h>
 
-#include "suggest.h"
+#include "../suggest.h"
 
 /* In the order of their numbers: linux/capability.h, up to Linux 5.9 and unchanged since. */
 static const char *const names[] = {

@@ -1,5 +1,5 @@
 /* Fields of a text with commas and quotes, one after the other. */
-#include "csv.h"
+#include "front.h"
 
 #include <string.h>
 

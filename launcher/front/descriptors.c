@@ -1,5 +1,5 @@
 /* Open descriptors of the caller: which of them the program gets (--keep-fd, PMI_FD), and that 0 to 2 are open. */
-#include "descriptors.h"
+#include "front.h"
 
 #include <dirent.h>
 #include <errno.h>

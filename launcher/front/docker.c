@@ -1,5 +1,5 @@
 /* Docker's options and letters, and what does the same here: data for one line of help. */
-#include "docker.h"
+#include "front.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* A script of the host (init scripts, --env-file): its variables, evaluated here or by /bin/sh in a child. */
-#include "host_script.h"
+#include "front.h"
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 
 #include "../descriptor.h"
-#include "environment/script.h"
+#include "../environment/script.h"
 
 enum { DUMP_LIMIT = 8 << 20 };
 

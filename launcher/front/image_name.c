@@ -1,5 +1,5 @@
 /* What the word for the image names: a path, or something that Python makes a path of first. */
-#include "image_name.h"
+#include "front.h"
 
 #include <errno.h>
 #include <stdio.h>

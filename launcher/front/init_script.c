@@ -1,13 +1,12 @@
 /* The site's and the user's init scripts, which set variables before a launch. */
-#include "init_script.h"
+#include "front.h"
 
 #include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "environment/variables.h"
-#include "host_script.h"
+#include "../environment/variables.h"
 
 static const char library_path[] = "LD_LIBRARY_PATH";
 static const char injection[] = "SINGULARITYENV_LD_LIBRARY_PATH=";

@@ -1,12 +1,9 @@
 /* --env and --env-file: variables that the program gets whatever the image says. */
-#include "injection.h"
+#include "front.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "csv.h"
-#include "host_script.h"
 
 static const char prefix[] = "SINGULARITYENV_";
 static const char twin[] = "APPTAINERENV_";

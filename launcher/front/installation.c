@@ -1,5 +1,5 @@
 /* Where the starters, the configuration and Python of this installation lie. */
-#include "installation.h"
+#include "front.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,12 +1,9 @@
 /* The launch request as it grows from options: where each value came from, for messages and for the starter. */
-#include "launch.h"
+#include "front.h"
 
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
-
-#include "csv.h"
-#include "option_values.h"
 
 enum { VARIABLE_LIMIT = sizeof((struct request *)NULL)->variable / sizeof(struct request_entry) };
 _Static_assert((int)OPTION_COUNT < (int)VARIABLE_LIMIT, "every option may come from a variable");

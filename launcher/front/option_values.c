@@ -1,14 +1,11 @@
 /* What each option with a value does to the request, by the table of options.def. */
-#include "option_values.h"
+#include "front.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 
-#include "bind.h"
-#include "capabilities.h"
-#include "descriptors.h"
-#include "suggest.h"
+#include "../suggest.h"
 
 enum { HOSTNAME_LIMIT = 64, DNS_LIMIT = 512 };
 #define LIST_LIMIT(list) (sizeof((struct request *)NULL)->list / sizeof(struct request_entry))

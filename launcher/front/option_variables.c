@@ -1,5 +1,5 @@
 /* SINGULARITY_NAME and APPTAINER_NAME in place of options: found in the environment, applied as if they were typed. */
-#include "option_variables.h"
+#include "front.h"
 
 #include <string.h>
 

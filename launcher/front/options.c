@@ -1,12 +1,11 @@
 /* The command line by the table of options.def: words to options, and one line where they are wrong. */
-#include "options.h"
+#include "front.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
-#include "docker.h"
-#include "suggest.h"
+#include "../suggest.h"
 
 enum {
     GLOBAL = SCOPE_GLOBAL,

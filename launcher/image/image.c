@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "../perform/inside.h"
+#include "../inside.h"
 #include "bytes.h"
 
 enum { LINE_LIMIT = 128, HEAD_SIZE = 512 };

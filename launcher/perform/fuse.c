@@ -1,6 +1,6 @@
 /* Servers of file systems (squashfuse, fuse2fs, fuse-overlayfs): started as the user, in a user namespace, watched and
  * waited for. Not in the setuid program. */
-#include "fuse.h"
+#include "perform.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,9 +20,8 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
+#include "../inside.h"
 #include "../location.h"
-#include "inside.h"
-#include "perform.h"
 
 int umount2(const char *target, int flags);
 int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);

@@ -1,4 +1,5 @@
-/* The processes of a launch: --pid's first process, who waits for a server, who passes signals and the status on. */
+/* The processes of a launch: the init of a PID namespace, the launcher that waits outside and passes signals and the status on.
+ * Whoever waits has given up all privilege. */
 #include "perform.h"
 
 #include <errno.h>
@@ -14,7 +15,8 @@
 
 #include "../descriptor.h"
 
-/* Every signal waits to be taken by sigwaitinfo; the caller's mask comes back in `before`. */
+/* Blocks all signals, so that sigwaitinfo(2) takes them one by one and none is lost before the child is known. The caller's mask
+ * is left in `before`. */
 static void signals_hold(sigset_t *before)
 {
     sigset_t all;
@@ -104,7 +106,7 @@ static _Noreturn void wait_outside(pid_t child, int report, int alive, const str
     end_like(status);
 }
 
-/* Between the launcher and the keeper of a container for several: ends when that is ready, or as the keeper ends. */
+/* The process between launcher and keeper of a shared container: ends with 0 when the keeper says that all is ready, else as it ends. */
 static _Noreturn void wait_ready(pid_t keeper, int report, const struct plan *plan, const struct caller *caller)
 {
     int status = 0;
@@ -120,7 +122,8 @@ static _Noreturn void wait_ready(pid_t keeper, int report, const struct plan *pl
     end_like(status);
 }
 
-/* The kernel forgets this wish whenever ids change, and does not grant it for a parent that is gone already. */
+/* PR_SET_PDEATHSIG: the kernel clears it whenever ids change, and sends nothing for a parent that has ended before the call. So
+ * the end of the launcher's pipe is looked at after it. */
 static void follow(int alive)
 {
     struct pollfd parent = {.fd = alive};

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "inside.h"
+#include "../inside.h"
 
 /* The missing mount points, below `base` of a directory: of the session, or of an image that is being written, where a link
  * of the image may lead to them; what cannot be made there is told when its turn comes. For an underlay only those of one
@@ -43,8 +43,8 @@ struct layers {
     int count;
 };
 
-/* The kernel copies a layer's mode when it mounts the overlay; of the root of a file system that is served it has none yet,
- * unless somebody has asked. */
+/* fstat(2) first: the kernel copies a layer's mode when it mounts the overlay, and of a FUSE file system's root it has none before
+ * somebody has asked the server. */
 static void layer_add(struct layers *layers, const char *key, int directory)
 {
     struct stat status;
@@ -106,7 +106,8 @@ static void layers_collect(const struct plan *plan, const struct stage *stage, s
                                                    : session_entry(&stage->session, writable[i][1], true, O_PATH));
 }
 
-/* Returns 0, or why the kernel refuses, an errno. */
+/* Returns 0, or the errno with which the kernel refuses: a file system without d_type or extended attributes, users before Linux
+ * 5.11, layers within each other. */
 static int overlay(const struct plan *plan, struct stage *stage)
 {
     struct layers layers = {.count = 0};
@@ -143,7 +144,7 @@ static void show_again(const struct stage *stage, const char *base, int parent, 
     OWNED_FD source = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 
     if (source < 0 || fstat(source, &status) < 0)
-        return; /* the user cannot reach it: neither can the program */
+        return; /* the user has no right to it, and neither has his program */
     snprintf(path, sizeof path, "%s/%s", base, name);
     if (S_ISLNK(status.st_mode)) {
         ssize_t length = readlinkat(source, "", text, sizeof text - 1);
@@ -206,12 +207,17 @@ static void underlay_all(const struct plan *plan, struct stage *stage)
 
 int perform_layer(const struct plan *plan, struct stage *stage)
 {
+    bool overlaid = plan->layer == LAYER_OVERLAY || plan->layer == LAYER_OVERLAY_FUSE;
+
     message_debug("Layer: %s", plan->layer_reason);
     if (plan->image_writable)
         make_missing(plan, stage->root, "", NULL);
-    if (plan->layer == LAYER_OVERLAY || plan->layer == LAYER_OVERLAY_FUSE)
-        return overlay(plan, stage);
-    if (plan->layer == LAYER_UNDERLAY)
+    int refused = overlaid ? overlay(plan, stage) : 0;
+    if (refused != 0)
+        message_verbose("the kernel refused the overlay: %s", errno_words(refused));
+    if (refused != 0 && !plan->second_possible)
+        return refused;
+    if ((refused != 0 ? plan->second : plan->layer) == LAYER_UNDERLAY)
         underlay_all(plan, stage);
     return 0;
 }

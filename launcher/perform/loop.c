@@ -1,5 +1,6 @@
-/* Loop devices. Each privileged call stands in a bracket of its own. */
-#include "loop.h"
+/* Loop devices: a free one is asked for, configured in one call where the kernel can (LOOP_CONFIGURE, Linux 5.8), and verified to
+ * show our file. Each privileged call stands in a bracket of its own. */
+#include "perform.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -75,7 +76,7 @@ static int configure(int device, const struct loop_request *request)
     return result;
 }
 
-/* Launches of one image look at the same number first, so that they meet without a register of devices. */
+/* A number made from the file's identity: launches of one image look there first, and share the device that one of them set up. */
 static uint32_t first_number(const struct loop_request *request)
 {
     struct stat file;
@@ -134,7 +135,7 @@ bool loop_attach(const struct loop_request *request, struct loop *loop)
         int result = chosen < 0 ? -1 : try_number(control, (uint32_t)chosen, request, loop);
         if (result != 0)
             return result > 0;
-        if (tries > 8) { /* a crowd at the door: step back for a moment, each for another time */
+        if (tries > 8) { /* many launches at once take each other's devices: wait, each for another time */
             struct timespec pause = {.tv_nsec = 100000L * (1 + getpid() % 16)};
             (void)nanosleep(&pause, NULL);
         }

@@ -1,5 +1,6 @@
-/* Mounts by descriptor. Each privileged call stands in a bracket of its own; no path of a user reaches the kernel here. */
-#include "mount.h"
+/* Mounts by descriptor: fsopen, fsmount, open_tree, move_mount (Linux 5.2), mount_setattr (5.12), and mount(2) before them. Each
+ * privileged call stands in a bracket of its own; no path of a user reaches the kernel here. */
+#include "perform.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,8 +15,8 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
+#include "../inside.h"
 #include "../message.h"
-#include "inside.h"
 
 /* mount(2) flags, from <sys/mount.h>, which does not go with <linux/mount.h>. */
 int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
@@ -85,7 +86,7 @@ static int staged(const struct session *session, bool directory, const struct ne
     return openat(session->fd, stage, O_PATH | O_CLOEXEC);
 }
 
-/* What the mount has already stays: a user namespace may not take it off. */
+/* Flags that the mount has stay: in a user namespace the kernel refuses a remount that would clear them (mount_namespaces(7)). */
 static int remount(int tree, uint64_t attributes)
 {
     char path[FILE_PATH];
@@ -264,7 +265,8 @@ int mount_pivot(int root)
         return errno == EINVAL ? move_over_root(root, old) : -1;
     if (fchdir(old) < 0)
         return -1;
-    /* the old root now lies over the new one, and the session directory may lie over the old root: off with all of it */
+    /* pivot_root(".", ".") stacks the old root on the new one (pivot_root(2)), and the session directory may be mounted on that:
+     * unmount until EINVAL says that the new root is reached */
     while (PRIVILEGE_RAISED("umount", PRIVILEGE_MOUNT, umount2(".", UNMOUNT_DETACH)) == 0)
         detached++;
     return detached > 0 && errno == EINVAL ? fchdir(root) : -1;

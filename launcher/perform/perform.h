@@ -1,12 +1,130 @@
 /* Performs a plan. The only code that runs with raised privilege; it holds no policy, and any failure ends the process:
  * a half-built container never runs, and the kernel cleans up behind us.
+ *
+ * The order is the launch's (sexec.c, sexec_suid.c): perform_make_sources() on the host, perform_images() into namespaces of the
+ * launch's own, then, when the image has been looked into, perform_layer(), perform_steps() and perform_root().
  */
 #ifndef SINGULARITY_PERFORM_H
 #define SINGULARITY_PERFORM_H
 
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "../caller.h"
+#include "../facts/facts.h"
 #include "../plan/plan.h"
-#include "fuse.h"
-#include "mount.h"
+#include "../privilege.h"
+#include "../request.h"
+
+/* ---- Mounts by descriptor: a tree is made apart from everything, gets its attributes, and is then attached. With Linux
+ * 5.12 the tree is a detached mount; older kernels get the same by staging it in the session directory, which nobody else
+ * sees, and moving it. All functions return -1 and errno on failure unless they say otherwise. */
+
+/* The directory in memory that holds what a launch makes; the current directory while the root is put together. */
+struct session {
+    int fd;      /* -1 until it is mounted */
+    bool staged; /* the kernel cannot restrict a detached tree: before Linux 5.12 */
+};
+void session_begin(struct session *session);
+
+/* A directory or file of the session, made with what is above it where it is new, and opened. Stops the process on failure. */
+int session_entry(const struct session *session, const char *path, bool directory, int flags);
+
+/* A copy of the mounts at an open file or directory; O_PATH descriptor of its root. */
+int mount_clone(const struct session *session, int source, bool directory);
+
+/* The same, always detached: for mounts of another namespace that this process is visiting. From Linux 5.2 on. */
+int mount_take(int source);
+
+/* A new file system. `options` is a comma list of KEY or KEY=VALUE, `attributes` MOUNT_ATTR_*. A value that is a list of
+ * MOUNT_DESCRIPTOR with numbers goes to the kernel as those descriptors where it takes them. */
+#define MOUNT_DESCRIPTOR "/proc/self/fd/"
+struct new_filesystem {
+    const char *type;
+    const char *source;
+    const char *options;
+    uint64_t attributes;
+    enum privilege privilege;
+};
+int mount_new(const struct session *session, const struct new_filesystem *filesystem);
+
+/* Without the descriptor calls: the session's own file system, straight on its place; a descriptor of its root. */
+int mount_first(int place, const struct new_filesystem *filesystem);
+
+/* Adds MOUNT_ATTR_* to a tree, to all of it. */
+int mount_restrict(int tree, uint64_t attributes);
+
+/* Attaches a tree to an open mount point. */
+int mount_attach(int tree, int target);
+
+/* Makes the mounts of this namespace private, or receivers of the host's later ones. */
+int mount_propagation(bool slave);
+
+/* The tree becomes the root directory; the old one is gone when this returns. */
+int mount_pivot(int root);
+
+/* ---- Loop devices: a part of an image file as a block device. */
+
+/* A loop device that shows `size` bytes of the file from `offset`; freed by the kernel when its last user is gone.
+ * Launches of one image that overlap share the device, and with it the superblock and its page cache. */
+struct loop {
+    int fd; /* of the device; the caller closes it once the file system is mounted */
+    char path[32];
+};
+struct loop_request {
+    int file;
+    uint64_t offset;
+    uint64_t size;
+    bool writable;
+    bool shared;
+    uint32_t devices; /* at most this many devices are looked at */
+};
+bool loop_attach(const struct loop_request *request, struct loop *loop);
+
+/* ---- File systems served by a program: what the kernel may not mount for a user. The server is started from outside the
+ * container's mount namespace, gets the image and the device by descriptor, has no capability, no terminal and no other
+ * descriptor, and ends by itself when the container's mount is gone. */
+
+struct fuse {
+    int device;   /* /dev/fuse */
+    int go;       /* a byte written here starts the server; closing it instead ends it */
+    int alive;    /* hangs up when the server ends */
+    int process;  /* of a server that mounts by itself, or -1; close-on-exec */
+    int namespace; /* where a server that mounts by itself does so; -1 for others */
+};
+
+/* Whether a part of the image is served by a program. */
+bool fuse_needed(const struct plan *plan);
+
+/* The servers of such parts. Inside the user namespace, before the mount namespace is made. Stops the process on failure. */
+void fuse_prepare(struct plan *plan, struct fuse *servers);
+
+/* Inside the mount namespace: the mounted tree, with its server started. Stops the process on failure. */
+int fuse_mount(const struct session *session, const struct part *part, struct fuse *fuse);
+
+/* An overlay whose writable layer the kernel's own overlay does not take, as it is served by a program itself. It finds
+ * the directories of `layers`, which `options` name, as its descriptors from FUSE_LAYERS_FIRST on. Stops the process on
+ * failure. */
+enum { FUSE_LAYERS_FIRST = 7, FUSE_LAYERS = PLAN_PARTS + 3 };
+int fuse_overlay(const struct session *session, const char *options, const int *layers, int count);
+
+/* In the container: lets `unmounted_fd` of the plan tell when nobody uses the root directory any more. */
+void fuse_watch(const struct plan *plan);
+
+/* Outside, when the program has ended: returns when the server of what it has written has ended too, all of it in the image.
+ * Processes that the program left keep their container, and are not waited for: nothing is told of the root then. Nor is it
+ * where it could not be watched, so there is a moment of patience.
+ * Signals end the wait as they would end the launcher. */
+void fuse_await(int server, int unmounted);
+
+/* ---- Whom the caller is shown as in a user namespace. Both stop the process on failure. */
+
+/* In a namespace that was just made. */
+void user_namespace_map(uid_t uid, gid_t gid, const struct caller *caller);
+
+/* Where the program is a user of the image: in a namespace of its own, as the last act, when nothing else is open. */
+void user_namespace_show(const struct request *request, const struct caller *caller);
 
 /* Where the container stands while it is put together. */
 struct stage {
@@ -15,8 +133,15 @@ struct stage {
     int root;              /* what becomes the root directory */
 };
 
-/* Namespaces, the session directory, the file systems of the image and its overlays. */
-void perform_ground(struct plan *plan, struct stage *stage, const struct caller *caller);
+/* Makes the directories of --workdir that are missing: the user's, in his own directory, with his rights. On the host, before
+ * any privilege. */
+void perform_make_sources(const struct plan *plan);
+
+/* Finds the sources, and copies those that are directories with what is mounted below them. */
+void perform_sources(struct plan *plan, const struct session *session);
+
+/* Namespaces, the session directory, the file systems of the image and its overlays. On the way it finds the sources out. */
+void perform_images(struct plan *plan, struct stage *stage, const struct caller *caller);
 
 /* Leaves namespaces of the host for new ones; the reason is for where there are none. */
 void perform_unshare(int flags, const char *why_not);
@@ -24,13 +149,14 @@ void perform_unshare(int flags, const char *why_not);
 /* A directory of the host, open as `here`, as a part. */
 int part_bind(const struct plan *plan, const struct stage *stage, const struct part *part, int here);
 
-/* What the layer is made of, on top of the parts. Returns 0, or the errno with which the kernel refuses the overlay, nothing done. */
+/* What the layer is made of, on top of the parts; the plan's second choice where the kernel refuses an overlay. Returns 0, or the
+ * errno of that where there is no second choice. */
 int perform_layer(const struct plan *plan, struct stage *stage);
 
 /* Each step that is not skipped, in order. */
 void perform_steps(struct plan *plan, struct stage *stage);
 
-/* The root becomes the root. */
+/* pivot_root(2): the container's tree takes the place of the host's, which is gone from this namespace when this returns. */
 void perform_root(const struct stage *stage);
 
 /* The contents of the account files, which show nothing before. Needs no privilege; closes what it needs. Stops on failure. */
@@ -38,34 +164,6 @@ void perform_accounts(struct plan *plan, const struct plan_inputs *inputs);
 
 /* In the container: the process stands in its first directory. */
 void perform_directory(const struct plan *plan);
-
-/* Before any privilege: makes those sources that are made where they are missing, directories of the user's, with his rights;
- * finds what root alone has named. */
-void survey_first(struct plan *plan);
-
-/* Looks at the sources on the host, as the user, and copies directories while nothing of ours is mounted on any. */
-void survey_sources(struct plan *plan, const struct session *session);
-
-/* Looks at the targets in the image, as the user; fills the facts of the steps. */
-void survey(struct plan *plan, const struct plan_inputs *inputs, const struct stage *stage);
-
-/* A small file of the image, -1: there is none that can be read; and all of it as text, "" where there is none. */
-enum { SMALL_FILE = 256 << 10 };
-int open_small_file(int root, const char *path);
-const char *read_small_file(int file, char text[SMALL_FILE]);
-
-/* Asks a child, which is to give up every privilege before it does anything else, and ends when it has written its answer.
- * False: it has not written all of it. */
-bool ask(void (*child)(const void *question, int to), const void *question, void *answer, size_t size);
-
-/* Where and as whom the program of an image of Docker or OCI starts, after a look at its files by such a child. */
-void survey_oci(struct plan *plan, const struct plan_inputs *inputs, int root);
-
-/* Which libraries of the host are skipped, after a look at them and at the image's by such a child. */
-void survey_libraries(struct plan *plan, const struct request *request, const struct caller *caller, int root);
-
-/* The same for a container that is entered ready made: only where and as whom the program starts. */
-void survey_start(struct plan *plan, const struct plan_inputs *inputs);
 
 /* In a PID namespace, or where a file system server must end before the launch does: returns in the process that goes on
  * inside; the launcher's own waits outside, forwards signals and passes the status on. Where a container is set up for others: returns in its keeper. */
@@ -82,5 +180,15 @@ void perform_session(void);
 
 /* Returns in the process that becomes the program; process 1 stays behind as the init. */
 void perform_init(const struct plan *plan);
+
+/* ---- What only launches without the setuid program do: user namespaces, and file systems that are served or are layers
+ * although the host has them. The setuid program has launcher/setuid/absent.c in its place. All stop the process on failure. */
+
+/* Makes the user namespace and what must be made with it, and starts the servers of file systems. Returns which of the
+ * plan's namespaces are still to be made. */
+int unprivileged_namespaces(struct plan *plan, const struct caller *caller, struct fuse *servers);
+
+/* Mounts a part that is served, or another directory than the image. */
+int unprivileged_part(const struct plan *plan, const struct stage *stage, const struct part *part, struct fuse *server);
 
 #endif

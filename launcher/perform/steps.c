@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "inside.h"
+#include "../inside.h"
 
 static uint64_t attributes_of(const struct step *step)
 {
@@ -47,11 +47,11 @@ static int open_target(const struct stage *stage, const struct step *step, bool 
         inside_make(stage->root, step->target, directory, 0755) == 0)
         fd = inside_open(stage->root, step->target, O_PATH);
     if (fd < 0 && errno == EEXIST)
-        errno = ENOENT; /* what exists is a link, to what does not */
+        errno = ENOENT; /* a dangling link is in the way: its target is what is missing */
     if (fd < 0 || fstat(fd, &status) < 0)
         return -1;
     errno = same_file(fd, stage->root) ? EBUSY : S_ISDIR(status.st_mode) == directory ? 0 : directory ? ENOTDIR : EISDIR;
-    return errno == 0 ? fd_give(&fd) : -1; /* nothing hides the root itself */
+    return errno == 0 ? fd_give(&fd) : -1; /* EBUSY: a mount on the root itself would hide the whole container */
 }
 
 /* Shows an open file or directory, or a copy of its mounts, at the step's target. */
@@ -104,13 +104,9 @@ static void perform_filesystem(const struct stage *stage, struct step *step)
     struct new_filesystem filesystem = {.type = step->source, .source = step->source, .options = step->content,
                                         .attributes = attributes_of(step), .privilege = PRIVILEGE_ROOT};
     OWNED_FD target = open_target(stage, step, true);
+    OWNED_FD tree = target >= 0 ? mount_new(&stage->session, &filesystem) : -1;
 
-    if (target < 0) {
-        lost(step, errno);
-        return;
-    }
-    OWNED_FD tree = mount_new(&stage->session, &filesystem);
-    if (tree < 0) { /* a sandbox around us may forbid new kernel file systems */
+    if (tree < 0) { /* no place for it, or a sandbox around us forbids new kernel file systems */
         lost(step, errno);
         return;
     }
@@ -149,6 +145,25 @@ void perform_steps(struct plan *plan, struct stage *stage)
             performers[plan->steps[i].kind](stage, &plan->steps[i]);
 }
 
+/* ---- account files ---- */
+
+void perform_accounts(struct plan *plan, const struct plan_inputs *inputs)
+{
+    static char text[SMALL_FILE]; /* too large for a stack that may be limited */
+
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        struct step *step = &plan->steps[i];
+        if (step->facts.made_fd < 0)
+            continue;
+        const char *own = read_small_file(step->facts.source_fd, text);
+        const char *content = step->flags & STEP_PASSWD ? plan_passwd(plan, inputs, own) : plan_group(plan, inputs, own);
+        if (!fd_write(step->facts.made_fd, content, strlen(content)))
+            stop(errno, "write %s for the container (larger \"sessiondir max size\"?)", step->target);
+        fd_close(&step->facts.source_fd);
+        fd_close(&step->facts.made_fd);
+    }
+}
+
 /* ---- the root, and where the program starts ---- */
 
 void perform_root(const struct stage *stage)
@@ -157,7 +172,8 @@ void perform_root(const struct stage *stage)
         stop(errno, "make the container's root directory the root");
 }
 
-/* From the new root, which is the only one by now, and by no magic link; a result that is outside all the same ends the launch. */
+/* Resolved from the new root, without magic links of /proc: CVE-2024-21626 was a working directory /proc/self/fd/N that led out to
+ * the host. getcwd(2) is asked afterwards, since it knows of a directory that is not below the root. */
 static bool enter(const char *path)
 {
     char here[PATH_MAX];
@@ -177,7 +193,7 @@ void perform_directory(const struct plan *plan)
     if (plan->directory_asked != NULL)
         stop(errno, "the working directory %s cannot be entered in the container (%s)", plan->directory, plan->directory_asked);
     int number = errno;
-    const char *second = enter(plan->home) ? plan->home : "/"; /* where the new root has left us */
+    const char *second = enter(plan->home) ? plan->home : "/"; /* pivoting has left us there */
     if (plan->directory_reason != NULL)
         message_warning("%s (%s) cannot be entered: %s, starting in %s", plan->directory, plan->directory_reason,
                         errno_words(number), second);

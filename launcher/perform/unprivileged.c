@@ -1,5 +1,5 @@
-/* What only launches without the setuid program do. */
-#include "unprivileged.h"
+/* What only launches without the setuid program do: user namespaces, FUSE servers, overlay directories. No privilege at all. */
+#include "perform.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -7,8 +7,7 @@
 #include <sys/stat.h>
 
 #include "../descriptor.h"
-#include "inside.h"
-#include "user_namespace.h"
+#include "../inside.h"
 
 /* File system servers must be in the user namespace but not in the mount namespace: they start in between. So must who
  * waits for the end of one, for it ends when nobody has its mount any more. */

@@ -1,5 +1,5 @@
 /* Whom the caller is shown as in a user namespace. Needs no privilege, and the setuid program has none of it. */
-#include "user_namespace.h"
+#include "perform.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
+#include "../inside.h"
 #include "../privilege.h"
-#include "inside.h"
 
 static void write_map(const char *name, const char *text)
 {

@@ -4,22 +4,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One field of a colon-separated line: its start and length. */
-static const char *field(const char *line, size_t size, int number, size_t *length)
+const char *account_field(const char *line, size_t size, int number, size_t *length)
 {
-    const char *end = line + size;
+    const char *end = line + size, *colon;
 
-    for (; number > 0 && line != NULL; number--) {
-        const char *colon = memchr(line, ':', (size_t)(end - line));
-        line = colon != NULL ? colon + 1 : NULL;
-    }
-    if (line == NULL) {
-        *length = 0;
-        return "";
-    }
-    const char *colon = memchr(line, ':', (size_t)(end - line));
+    *length = 0;
+    for (; number > 0; number--, line = colon + 1)
+        if ((colon = memchr(line, ':', (size_t)(end - line))) == NULL)
+            return NULL;
+    colon = memchr(line, ':', (size_t)(end - line));
     *length = (size_t)((colon != NULL ? colon : end) - line);
     return line;
+}
+
+const char *account_next(const char *line)
+{
+    line += strcspn(line, "\n");
+    return line + (*line == '\n' ? 1 : 0);
+}
+
+/* The same, but a field that is not there is empty. */
+static const char *field(const char *line, size_t size, int number, size_t *length)
+{
+    const char *start = account_field(line, size, number, length);
+
+    return start != NULL ? start : "";
 }
 
 static bool number_is(const char *line, size_t size, int which, unsigned long number)
@@ -31,7 +40,7 @@ static bool number_is(const char *line, size_t size, int which, unsigned long nu
     return length > 0 && strtoul(text, &end, 10) == number && end == text + length;
 }
 
-/* An entry goes into a file of lines of fields: nothing that could make two of one. */
+/* Without colons and newlines, which would add fields or lines to an account file. */
 static const char *clean(struct plan *plan, const char *text)
 {
     char *copy = (char *)plan_text(plan, "%s", text != NULL ? text : "");
@@ -42,7 +51,7 @@ static const char *clean(struct plan *plan, const char *text)
     return copy;
 }
 
-/* Calls `change` for each line; the text it returns takes the line's place. */
+/* A copy in which `own` takes the place of the first line of this id. */
 static const char *rewrite(struct plan *plan, const char *text, const char *own, unsigned long number, bool *replaced)
 {
     char *result = plan->text + plan->text_used;
@@ -74,7 +83,7 @@ static const char *passwd_line(struct plan *plan, const struct plan_inputs *inpu
     const char *name = request->fakeroot ? "root" : clean(plan, request->account_name);
     const char *gecos = clean(plan, request->account_gecos);
 
-    for (; *text != '\0'; text += strcspn(text, "\n") + (text[strcspn(text, "\n")] == '\n' ? 1 : 0)) {
+    for (; *text != '\0'; text = account_next(text)) {
         size_t size = strcspn(text, "\n"), gid, shell, old_name;
         if (!number_is(text, size, 2, uid))
             continue;
@@ -105,7 +114,7 @@ const char *plan_passwd(struct plan *plan, const struct plan_inputs *inputs, con
 
 static bool group_known(const char *text, unsigned long gid)
 {
-    for (; *text != '\0'; text += strcspn(text, "\n") + (text[strcspn(text, "\n")] == '\n' ? 1 : 0))
+    for (; *text != '\0'; text = account_next(text))
         if (number_is(text, strcspn(text, "\n"), 2, gid))
             return true;
     return false;

@@ -9,6 +9,9 @@
  * docs/performance.md has the figures. */
 enum { UNDERLAY_ENTRIES = 12 };
 
+#define LACKING "mount points that the image lacks"
+#define NO_LAYER "no overlay is possible here, and underlay is off in the configuration"
+
 static const char *skip_text(const struct step *step)
 {
     return step->facts.source_error == 0 ? "not on the host" : errno_words(step->facts.source_error);
@@ -40,6 +43,10 @@ bool step_is_directory(const struct step *step)
 
 static bool judge_target(struct step *step, struct error *error)
 {
+    if (step->skipped == NULL && (step->flags & (STEP_PASSWD | STEP_GROUP)) && step->facts.source_fd < 0)
+        step->skipped = step->facts.covered         ? "another mount shows its own"
+                        : !step->facts.target_found ? "not in the image"
+                                                    : "the image's file cannot be read";
     if (step->skipped != NULL || *step->target == '\0' || step->facts.covered || step->kind == STEP_LINK)
         return true;
     if (!step->facts.target_found)
@@ -56,6 +63,30 @@ static bool judge_target(struct step *step, struct error *error)
                          step->skipped, step->reason, step_is_directory(step) ? "directory" : "file");
     message_warning("%s is not mounted on %s: %s (%s)", step->source, step->target, step->skipped, step->reason);
     return true;
+}
+
+/* Whether a path is this directory or below it. */
+static bool lies_in(const char *path, const char *directory)
+{
+    size_t length = strlen(directory);
+
+    while (length > 0 && directory[length - 1] == '/')
+        length--;
+    return strncmp(path, directory, length) == 0 && (path[length] == '/' || path[length] == '\0');
+}
+
+bool step_covered(const struct plan *plan, uint32_t number)
+{
+    const char *target = plan->steps[number].target;
+
+    for (uint32_t i = 0; i < number; i++) {
+        const struct step *before = &plan->steps[i];
+        bool absent = (before->flags & STEP_ONLY_IF_FILE) && !before->facts.target_found && !before->facts.covered;
+        bool missing = before->skipped != NULL || absent || (before->kind == STEP_BIND && before->facts.source_type == 0);
+        if (*before->target != '\0' && before->kind != STEP_LINK && !missing && lies_in(target, before->target))
+            return true;
+    }
+    return false;
 }
 
 bool step_must_be_made(const struct step *step)
@@ -84,6 +115,23 @@ static bool all_there(const struct plan *plan, const struct plan_inputs *inputs,
     return true;
 }
 
+static bool overlay_asked(const struct plan *plan)
+{
+    return plan->part_count > 1 || plan->writable_part >= 0;
+}
+
+bool plan_refused_overlay(const struct plan *plan, const struct plan_inputs *inputs, int number, struct error *error)
+{
+    if (!overlay_asked(plan))
+        return all_there(plan, inputs, error);
+    if (number == EPERM)
+        return error_set(error, 0, "this kernel does not let users mount an overlay (Linux 5.11 or newer does): "
+                         "--overlay and --writable-tmpfs need one");
+    if (number == ELOOP)
+        return error_set(error, 0, "overlays and image may not lie in one another: use a directory of its own for each");
+    return error_set(error, number, "the kernel takes no overlay in such a file system (\"overlay create\" makes images for it)");
+}
+
 static void underlay_add(struct plan *plan, const struct step *step)
 {
     for (uint32_t i = 0; i < plan->layer_count; i++)
@@ -97,28 +145,11 @@ static void underlay_add(struct plan *plan, const struct step *step)
     layer->facts.parent_entries = step->facts.parent_entries;
 }
 
-/* Parents before what lies in them. */
-static void underlay_sort(struct plan *plan)
-{
-    for (uint32_t i = 1; i < plan->layer_count; i++) {
-        struct step layer = plan->layers[i];
-        uint32_t place = i;
-        for (; place > 0 && strcmp(plan->layers[place - 1].target, layer.target) > 0; place--)
-            plan->layers[place] = plan->layers[place - 1];
-        plan->layers[place] = layer;
-    }
-}
-
-static bool overlay_asked(const struct plan *plan)
-{
-    return plan->part_count > 1 || plan->writable_part >= 0;
-}
-
-/* Never over a directory of the host with the setuid starter's rights: see DIRECTORY_LAYER in ground.c. */
+/* Never over a directory of the host with the setuid starter's rights: see DIRECTORY_LAYER in mode.c. */
 static bool overlay_possible(const struct plan *plan, const struct plan_inputs *inputs)
 {
     return !(plan->mode == MODE_SETUID && plan->parts[0].way == WAY_BIND) && inputs->config->enable_overlay != CHOICE_NO &&
-           inputs->overlay_refused == 0 && !inputs->request->underlay && !inputs->request->disable_overlay;
+           !inputs->request->underlay && !inputs->request->disable_overlay;
 }
 
 /* What must be made where; returns how many entries an underlay would bind. */
@@ -132,19 +163,8 @@ static uint32_t collect(struct plan *plan)
             underlay_add(plan, &plan->steps[i]);
     for (uint32_t i = 0; i < plan->layer_count; i++)
         entries += plan->layers[i].facts.parent_entries;
-    underlay_sort(plan);
+    steps_sort(plan->layers, plan->layer_count);
     return entries;
-}
-
-/* What was asked for needs an overlay, which the kernel refused. */
-static bool refused(int reason, struct error *error)
-{
-    if (reason == EPERM)
-        return error_set(error, 0, "this kernel does not let users mount an overlay (Linux 5.11 or newer does): "
-                         "--overlay and --writable-tmpfs need one");
-    if (reason == ELOOP)
-        return error_set(error, 0, "overlays and image may not lie in one another: use a directory of its own for each");
-    return error_set(error, reason, "the kernel takes no overlay in such a file system (\"overlay create\" makes images for it)");
 }
 
 static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
@@ -158,19 +178,19 @@ static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, st
         bool served = plan->writable_part > 0 && plan->parts[plan->writable_part].way == WAY_FUSE;
         plan->layer = served ? LAYER_OVERLAY_FUSE : LAYER_OVERLAY;
         plan->layer_reason = plan->writable_part == 0 ? plan_asked(inputs, "--writable-tmpfs") : "overlays were asked for";
-        if (inputs->overlay_refused != 0)
-            return refused(inputs->overlay_refused, error);
         return inputs->config->enable_overlay != CHOICE_NO ||
                error_set(error, 0, "overlays are not allowed here (\"enable overlay = no\" in %s)", inputs->config->path);
     }
+    plan->second = underlay ? LAYER_UNDERLAY : LAYER_NONE; /* only by trying can it be known that the kernel refuses an overlay */
+    plan->second_possible = underlay || all_there(plan, inputs, &(struct error){0});
     if (plan->layer_count == 0 || plan->image_writable)
         plan->layer = LAYER_NONE, plan->layer_reason = plan->image_writable ? "--writable" : "the image has every mount point";
     else if (underlay && (preferred || !overlay || entries <= UNDERLAY_ENTRIES))
-        plan->layer = LAYER_UNDERLAY, plan->layer_reason = "mount points that the image lacks";
+        plan->layer = LAYER_UNDERLAY, plan->layer_reason = LACKING;
     else if (overlay)
-        plan->layer = LAYER_OVERLAY, plan->layer_reason = "mount points that the image lacks";
+        plan->layer = LAYER_OVERLAY, plan->layer_reason = LACKING;
     else
-        plan->layer = LAYER_NONE, plan->layer_reason = "no overlay is possible here, and underlay is off in the configuration";
+        plan->layer = LAYER_NONE, plan->layer_reason = NO_LAYER;
     return plan->layer != LAYER_NONE || plan->image_writable || all_there(plan, inputs, error);
 }
 

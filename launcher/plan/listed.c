@@ -1,20 +1,11 @@
-/* Reads the site's lists (NAMEliblist.conf) for the starter, by the same checks as the configuration: requests may be forged. */
-#include "listed.h"
+/* Whether a list of the installation (NAMEliblist.conf) names a file of the host: requests may be forged. Data only. */
+#include "plan.h"
 
 #include <fnmatch.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "../descriptor.h"
-#include "plan.h"
-
-static const char *last_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash != NULL ? slash + 1 : path;
-}
+#include "../inside.h"
 
 /* The name in the directory of libraries, or NULL. */
 static const char *name_inside(const char *target)
@@ -24,11 +15,11 @@ static const char *name_inside(const char *target)
     return strncmp(target, LIBRARIES_INSIDE "/", length) == 0 && strchr(target + length, '/') == NULL ? target + length : NULL;
 }
 
-/* No list names them: libraries, and the directories that an MPI has beside them. */
+/* Libraries of an MPI and the directories of plugins beside them: the front door finds these by itself, so no list names them. */
 static enum listed of_an_mpi(const struct request_entry *library)
 {
     static const char *const directories[] = {"openmpi", "mpich", "pmix", "prte", "libfabric", "ucx", "libibverbs"};
-    const char *name = last_name(library->first), *inside = name_inside(library->second);
+    const char *name = path_last(library->first), *inside = name_inside(library->second);
     bool own_place = strcmp(library->first, library->second) == 0 || (inside != NULL && strcmp(inside, name) == 0);
 
     if (inside != NULL && strstr(inside, ".so") != NULL && strstr(name, ".so") != NULL)
@@ -41,7 +32,7 @@ static enum listed of_an_mpi(const struct request_entry *library)
 
 static enum listed by_line(const char *line, const struct request_entry *library)
 {
-    const char *name = last_name(library->first), *inside = name_inside(library->second);
+    const char *name = path_last(library->first), *inside = name_inside(library->second);
 
     if (*line == '/')
         return strcmp(library->first, library->second) == 0 && fnmatch(line, library->first, FNM_PATHNAME | FNM_PERIOD) == 0
@@ -56,29 +47,16 @@ static enum listed by_line(const char *line, const struct request_entry *library
                : LISTED_NOT;
 }
 
-enum listed listed(const struct request_entry *library, const struct config *config)
+enum listed listed(const struct request_entry *library, const struct list_facts *lists)
 {
-    static const char *const names[LIBRARY_OPTION + 1] = {[LIBRARY_NV] = "nv", [LIBRARY_ROCM] = "rocm", [LIBRARY_FABRIC] = "fabric"};
-    static char path[PATH_MAX], text[64 << 10]; /* of the list read last */
-    const char *name = names[library->number & LIBRARY_OPTION];
-    char wanted[PATH_MAX];
-    struct error error = {0};
+    uint64_t option = library->number & LIBRARY_OPTION;
     enum listed found = LISTED_NOT;
 
-    if (library->first[0] == '/' && (library->number & LIBRARY_OPTION) == LIBRARY_MPI)
+    if (library->first[0] == '/' && option == LIBRARY_MPI)
         return of_an_mpi(library);
-    if (library->first[0] != '/' || name == NULL)
+    if (library->first[0] != '/' || option > LIBRARY_FABRIC)
         return LISTED_NOT;
-    snprintf(wanted, sizeof wanted, "%.*s%sliblist.conf", (int)(last_name(config->path) - config->path), config->path, name);
-    if (strcmp(wanted, path) != 0) {
-        OWNED_FD fd = config_open(wanted, &error);
-        ssize_t size = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
-        if (fd < 0)
-            message_warning("%s", error.text);
-        text[size > 0 ? size : 0] = '\0';
-        memcpy(path, wanted, sizeof path);
-    }
-    for (const char *line = text; *line != '\0' && found == LISTED_NOT; line += strcspn(line, "\n"), line += *line == '\n') {
+    for (const char *line = lists[option].text; *line != '\0' && found == LISTED_NOT; line += strcspn(line, "\n"), line += *line == '\n') {
         line += strspn(line, " \t\r");
         char word[PATH_MAX];
         snprintf(word, sizeof word, "%.*s", (int)strcspn(line, " \t\r\n#"), line);

@@ -9,21 +9,6 @@ static const char user_key[] = "USER=", workdir_key[] = "WORKDIR=";
 
 /* ---- lines of account files ---- */
 
-/* The field's start, NULL: the line has no such field. */
-static const char *field(const char *line, size_t size, int number, size_t *length)
-{
-    const char *end = line + size;
-
-    for (; number > 0; number--) {
-        line = memchr(line, ':', (size_t)(end - line));
-        if (line++ == NULL)
-            return NULL;
-    }
-    const char *colon = memchr(line, ':', (size_t)(end - line));
-    *length = (size_t)((colon != NULL ? colon : end) - line);
-    return line;
-}
-
 /* Digits only, within Docker's limit. */
 static bool id_read(const char *text, size_t length, unsigned *id)
 {
@@ -40,7 +25,7 @@ static bool id_read(const char *text, size_t length, unsigned *id)
 static bool field_is(const char *line, size_t size, int number, const char *text, size_t length)
 {
     size_t found;
-    const char *start = field(line, size, number, &found);
+    const char *start = account_field(line, size, number, &found);
 
     return start != NULL && found == length && memcmp(start, text, length) == 0;
 }
@@ -48,12 +33,12 @@ static bool field_is(const char *line, size_t size, int number, const char *text
 static bool field_id(const char *line, size_t size, int number, unsigned *id)
 {
     size_t length;
-    const char *start = field(line, size, number, &length);
+    const char *start = account_field(line, size, number, &length);
 
     return start != NULL && id_read(start, length, id);
 }
 
-/* What is a number means an id and never a name, as for Docker. */
+/* Docker's rule: digits are an id, even where an account has them for its name. */
 static bool entry_matches(const char *line, size_t size, const char *wanted, size_t length)
 {
     unsigned asked, id;
@@ -61,12 +46,6 @@ static bool entry_matches(const char *line, size_t size, const char *wanted, siz
     if (id_read(wanted, length, &asked))
         return field_id(line, size, 2, &id) && id == asked;
     return field_is(line, size, 0, wanted, length);
-}
-
-static const char *next_line(const char *line)
-{
-    line += strcspn(line, "\n");
-    return line + (*line == '\n' ? 1 : 0);
 }
 
 /* ---- who that is ---- */
@@ -93,14 +72,14 @@ void plan_oci_passwd(struct plan *plan, const char *text)
     user->found = id_read(wanted, length, &uid) || (length == 4 && strncmp(wanted, "root", length) == 0);
     user->home = "/";
     user->name = "";
-    for (const char *line = text != NULL ? text : ""; *line != '\0'; line = next_line(line)) {
+    for (const char *line = text != NULL ? text : ""; *line != '\0'; line = account_next(line)) {
         size_t size = strcspn(line, "\n"), part;
         if (!entry_matches(line, size, wanted, length) || !field_id(line, size, 2, &uid) || !field_id(line, size, 3, &gid))
             continue;
-        const char *home = field(line, size, 5, &part);
+        const char *home = account_field(line, size, 5, &part);
         if (home != NULL && *home == '/')
             user->home = plan_text(plan, "%.*s", (int)part, home);
-        const char *name = field(line, size, 0, &part);
+        const char *name = account_field(line, size, 0, &part);
         user->name = plan_text(plan, "%.*s", (int)part, name);
         user->found = true;
         break;
@@ -113,7 +92,7 @@ void plan_oci_passwd(struct plan *plan, const char *text)
 static bool has_member(const char *line, size_t size, const char *name)
 {
     size_t length, wanted = strlen(name);
-    const char *list = field(line, size, 3, &length);
+    const char *list = account_field(line, size, 3, &length);
 
     for (const char *end = list != NULL ? list + length : NULL; list != NULL && list < end; list++) {
         const char *comma = memchr(list, ',', (size_t)(end - list));
@@ -135,7 +114,7 @@ void plan_oci_group(struct plan *plan, const char *text)
         bool number = id_read(wanted, strlen(wanted), &gid);
         if (number)
             user->gid = gid;
-        for (const char *line = text != NULL ? text : ""; *line != '\0' && !number; line = next_line(line))
+        for (const char *line = text != NULL ? text : ""; *line != '\0' && !number; line = account_next(line))
             if (field_is(line, strcspn(line, "\n"), 0, wanted, strlen(wanted)) && field_id(line, strcspn(line, "\n"), 2, &gid)) {
                 user->gid = gid;
                 return;
@@ -143,7 +122,7 @@ void plan_oci_group(struct plan *plan, const char *text)
         user->found &= number;
         return;
     }
-    for (const char *line = text != NULL ? text : ""; *line != '\0'; line = next_line(line)) {
+    for (const char *line = text != NULL ? text : ""; *line != '\0'; line = account_next(line)) {
         size_t size = strcspn(line, "\n");
         if (user->group_count < PLAN_GROUPS && has_member(line, size, user->name) && field_id(line, size, 2, &gid))
             user->groups[user->group_count++] = gid;
@@ -151,14 +130,6 @@ void plan_oci_group(struct plan *plan, const char *text)
 }
 
 /* ---- what comes of it ---- */
-
-static bool path_plain(const char *path)
-{
-    for (const char *at = path; (at = strstr(at, "..")) != NULL; at += 2)
-        if (at[-1] == '/' && (at[2] == '/' || at[2] == '\0'))
-            return false;
-    return true;
-}
 
 static void choose_directory(struct plan *plan, const struct plan_inputs *inputs, const char *workdir)
 {
@@ -185,14 +156,14 @@ bool plan_oci(struct plan *plan, const struct plan_inputs *inputs, const char *t
         return false;
     }
     plan->oci_image = true;
-    if (workdir[0] == '/' && path_plain(workdir) && strlen(workdir) < PATH_MAX)
+    if (workdir[0] == '/' && !path_climbs(workdir) && strlen(workdir) < PATH_MAX)
         choose_directory(plan, inputs, workdir);
     else
         message_warning("WORKDIR %.200s of the image is not used: no plain path", workdir);
     return *plan->user.spec != '\0';
 }
 
-/* The program has these ids without any doing of ours. */
+/* The caller has these ids anyway. */
 static bool is_already(const struct plan *plan, const struct plan_inputs *inputs)
 {
     return plan->user.uid == inputs->caller->uid && plan->user.gid == inputs->caller->gid;
@@ -202,14 +173,6 @@ bool plan_oci_user_needs_namespace(const struct plan *plan, const struct plan_in
 {
     return plan->user.found && plan->user.uid != 0 && plan->mode != MODE_ROOT && !plan->root_mapped &&
            !is_already(plan, inputs);
-}
-
-static bool shows_proc(const struct plan *plan)
-{
-    for (uint32_t i = 0; i < plan->step_count; i++)
-        if (strcmp(plan->steps[i].target, "/proc") == 0)
-            return true;
-    return false;
 }
 
 /* The account files are the image's own, for the program is one of its users; so is the home directory unless asked for. */
@@ -242,7 +205,7 @@ void plan_oci_user(struct plan *plan, const struct plan_inputs *inputs, const ch
                       : !user->found                                             ? "not in the image's account files"
                       : plan->mode == MODE_ROOT || user->uid == 0                ? NULL
                       : !inputs->config->allow_user_ns                           ? "\"allow user ns = no\" in the configuration"
-                      : !shows_proc(plan) && !is_already(plan, inputs)           ? "that needs /proc in the container"
+                      : !plan_has_target(plan, "/proc") && !is_already(plan, inputs)           ? "that needs /proc in the container"
                                                                                  : obstacle;
 
     if (why != NULL)

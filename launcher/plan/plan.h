@@ -1,7 +1,8 @@
-/* The plan of a launch: what will be done, in order, each step with its reason. Data; nothing here acts.
+/* The plan of a launch: what will be done, in order, each step with its reason. Data from data: request, configuration and
+ * facts in, a plan out. Nothing in this room asks the kernel anything or acts, so that tests compare plans as text.
  *
- * A launch is planned twice from the same inputs: first without facts (which mounts are wanted, from what), then, when
- * the image is open to be looked into, with the facts that survey_*() found (what exists, what must be made).
+ * A plan has two halves. plan_mode() and plan_steps() say by which means and which mounts, from what is known of the host;
+ * plan_layers() says what is left out and what the root is laid out of, from what was seen in the image (facts/facts.h).
  */
 #ifndef SINGULARITY_PLAN_H
 #define SINGULARITY_PLAN_H
@@ -14,10 +15,10 @@
 
 #include "../caller.h"
 #include "../config.h"
-#include "../image/image.h"
+#include "../image/images.h"
 #include "../request.h"
 
-enum { PLAN_STEPS = 1024, PLAN_LAYERS = 32, PLAN_PARTS = 48, PLAN_GROUPS = 64, PLAN_TEXT = 1 << 20 };
+enum { PLAN_STEPS = 1024, PLAN_LAYERS = 32, PLAN_PARTS = 48, PLAN_GROUPS = 64, PLAN_TEXT = 1 << 20, PLAN_LIST = 64 << 10 };
 
 /* Where the right to mount comes from. */
 enum mode { MODE_ROOT, MODE_SETUID, MODE_USERNS };
@@ -44,7 +45,7 @@ enum step_flag {
     STEP_NODEV = 1 << 1,
     STEP_NOEXEC = 1 << 2,
     STEP_UNLESS_SAME = 1 << 3,  /* skipped when the target already shows the source */
-    STEP_MAKE_SOURCE = 1 << 4,  /* the source directory is made, as the user, when missing */
+    STEP_MAKE_SOURCE = 1 << 4,  /* the source directory is made when missing, by the user and with his rights (--workdir) */
     STEP_ONLY_IF_FILE = 1 << 5, /* skipped when the image lacks the target */
     STEP_PASSWD = 1 << 6,       /* the content is made from the image's own file */
     STEP_GROUP = 1 << 7,
@@ -147,6 +148,8 @@ struct plan {
 
     enum layer layer;
     const char *layer_reason;
+    enum layer second;      /* where the kernel refuses the overlay */
+    bool second_possible;   /* the root can do with that */
     int writable_part;      /* index of the part that takes the overlay's writes, -1: none, 0: memory */
     const char *foreign_hint; /* what to do where that part's directories belong to somebody else */
     struct step layers[PLAN_LAYERS]; /* directories of the image under which bind points are made (underlay) */
@@ -168,8 +171,34 @@ struct plan {
     uint64_t keep_capabilities;
     bool no_new_privs;
 
+    bool dry;               /* nothing is performed and nothing written: the plan is printed */
+
     size_t text_used;
     char text[PLAN_TEXT];
+};
+
+/* What the kernel says of an open image. The lists are those of the configuration ("limit container ..."); what it does not
+ * limit is listed. */
+struct image_facts {
+    bool served; /* lies in a FUSE file system: whose files it shows, and when it answers, its server says */
+    bool owner_listed, group_listed, place_listed;
+};
+
+/* A list of the installation (NAMEliblist.conf), where users may bind nothing but what it names. */
+struct list_facts {
+    char text[PLAN_LIST];
+    struct error error; /* why it cannot be relied on; then there is no text */
+};
+
+/* What the host says before anything is planned. */
+struct host_facts {
+    bool real_root;            /* the caller is root, and the machine's, not one of a user namespace */
+    const char *architecture;  /* in the words of the SIF format, "" when it has none */
+    bool runs;                 /* the image's architecture, natively or by binfmt_misc */
+    const char *home;          /* of the caller by /etc/passwd; NULL: there is none, or nobody asks */
+    const char *const *mounts; /* for "mount hostfs", or NULL */
+    struct image_facts image, overlays[IMAGES_OVERLAYS];
+    struct list_facts lists[LIBRARY_FABRIC + 1]; /* by LIBRARY_*, of those that the request needs */
 };
 
 struct plan_inputs {
@@ -178,9 +207,8 @@ struct plan_inputs {
     const struct image *image;
     const struct image *overlays; /* opened in the order of request->overlay */
     const struct caller *caller;
-    const char *const *host_mounts; /* for "mount hostfs", or NULL */
+    const struct host_facts *host;
     bool setuid;            /* privilege can be raised */
-    int overlay_refused;    /* why the kernel refused the overlay, an errno: plan without; 0: it did not */
 };
 
 /* Text that lives as long as the plan; stops the process when the store is full. */
@@ -190,7 +218,7 @@ const char *plan_text(struct plan *plan, const char *format, ...) __attribute__(
 void plan_text_more(struct plan *plan, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* May this image be launched here, and by which means? Chooses the mode and how each part is mounted. */
-bool plan_ground(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
+bool plan_mode(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
 
 /* Which mounts are wanted, in the order in which they will be made. */
 bool plan_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
@@ -199,8 +227,15 @@ bool plan_user_steps(struct plan *plan, const struct plan_inputs *inputs, struct
 /* What a message is to name where an option asked for something: the variable that stood for it, or the option itself. */
 const char *plan_asked(const struct plan_inputs *inputs, const char *option);
 
-/* With the facts: what is skipped, and what the root must be layered with. */
+/* Whether the target lies in what an earlier step mounts: it can be looked at only when that is there. */
+bool step_covered(const struct plan *plan, uint32_t number);
+
+
+/* With the facts of the image: what is skipped, and what the root must be layered with. */
 bool plan_layers(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
+
+/* Why the launch ends when the kernel has refused the overlay and the second choice is not possible; false. */
+bool plan_refused_overlay(const struct plan *plan, const struct plan_inputs *inputs, int number, struct error *error);
 
 /* The contents of /etc/passwd and /etc/group: the image's own text with the caller's entries. */
 const char *plan_passwd(struct plan *plan, const struct plan_inputs *inputs, const char *text);
@@ -225,15 +260,38 @@ void plan_oci_user(struct plan *plan, const struct plan_inputs *inputs, const ch
 
 /* Whether a step's mount point is missing in the image and is made in a layer; whether it is a directory. */
 bool step_must_be_made(const struct step *step);
+bool step_is_directory(const struct step *step);
 
 /* Why a mount is left out for want of its mount point, `number` an errno. */
 const char *step_loss(int number);
-bool step_is_directory(const struct step *step);
+
+/* Targets in order, so that what lies in another comes after it; equal ones as they stood. */
+void steps_sort(struct step *steps, uint32_t count);
+
+/* Whether something is planned at this very target; whether --no-mount names this word or path; whether ".." is in a path. */
+bool plan_has_target(const struct plan *plan, const char *target);
+bool plan_kept_out(const struct request *request, const char *word);
+bool path_climbs(const char *path);
+
+/* Lines of colon-separated fields: the start of a field, NULL with no length where the line has no such field; the next line. */
+const char *account_field(const char *line, size_t size, int number, size_t *length);
+const char *account_next(const char *line);
 
 /* Adds one step and returns it; stops the process when there are too many. */
 struct step *plan_add(struct plan *plan, enum step_kind kind, const char *source, const char *target, uint32_t flags,
                       const char *reason);
 
 void plan_print(const struct plan *plan, const struct plan_inputs *inputs, bool json, FILE *file);
+
+/* ---- Which files of the host may go in where users may bind nothing: what the lists of the installation name, whatever a
+ * request says. */
+
+enum listed {
+    LISTED_NOT,
+    LISTED_PATH, /* by its whole path */
+    LISTED_NAME, /* by its name, or as a part of an MPI: only where nobody but root makes names */
+};
+
+enum listed listed(const struct request_entry *library, const struct list_facts *lists);
 
 #endif

@@ -43,7 +43,7 @@ static unsigned gid_inside(const struct plan *plan, const struct plan_inputs *in
 
 /* ---- for people ---- */
 
-/* Some names are an image's, or others have made them. */
+/* With control characters shown: names may come from an image or other users, and a terminal would obey them. */
 static void put_plain(FILE *file, const char *text, const char *end)
 {
     char shown[4 * PATH_MAX + 5];

@@ -5,8 +5,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "policy.h"
-
 struct step *plan_add(struct plan *plan, enum step_kind kind, const char *source, const char *target, uint32_t flags,
                       const char *reason)
 {
@@ -25,8 +23,7 @@ static void add_filesystem(struct plan *plan, const char *type, const char *opti
     plan_add(plan, STEP_FILESYSTEM, type, target, flags, reason)->content = options;
 }
 
-/* `--no-mount WORD`. */
-static bool kept_out(const struct request *request, const char *word)
+bool plan_kept_out(const struct request *request, const char *word)
 {
     for (uint32_t i = 0; i < request->no_mount_count; i++)
         if (strcmp(request->no_mount[i].first, word) == 0)
@@ -38,7 +35,7 @@ static bool kept_out(const struct request *request, const char *word)
 
 static void add_devpts(struct plan *plan, const struct plan_inputs *inputs, const char *reason)
 {
-    if (!inputs->config->mount_devpts || kept_out(inputs->request, "devpts"))
+    if (!inputs->config->mount_devpts || plan_kept_out(inputs->request, "devpts"))
         return;
     plan_add(plan, STEP_DIRECTORY, "dev/pts", "", 0, reason);
     add_filesystem(plan, "devpts", plan->mode == MODE_USERNS ? "newinstance,mode=0620,ptmxmode=0666"
@@ -69,7 +66,7 @@ static void add_dev(struct plan *plan, const struct plan_inputs *inputs)
 {
     const struct config *config = inputs->config;
 
-    if (config->mount_dev == CHOICE_NO || kept_out(inputs->request, "dev"))
+    if (config->mount_dev == CHOICE_NO || plan_kept_out(inputs->request, "dev"))
         return;
     if (config->mount_dev == CHOICE_MINIMAL)
         add_staged_dev(plan, inputs, "mount dev = minimal");
@@ -85,13 +82,13 @@ static void add_kernel_filesystems(struct plan *plan, const struct plan_inputs *
 {
     const struct config *config = inputs->config;
 
-    if (config->mount_proc && !kept_out(inputs->request, "proc")) {
+    if (config->mount_proc && !plan_kept_out(inputs->request, "proc")) {
         if (plan->namespaces & CLONE_NEWPID)
             add_filesystem(plan, "proc", "", "/proc", STEP_NODEV | STEP_NOEXEC, "the PID namespace");
         else
             plan_add(plan, STEP_BIND, "/proc", "/proc", STEP_NODEV | STEP_NOEXEC, "default (mount proc)");
     }
-    if (!config->mount_sys || kept_out(inputs->request, "sys"))
+    if (!config->mount_sys || plan_kept_out(inputs->request, "sys"))
         return;
     if (plan->namespaces & CLONE_NEWNET)
         add_filesystem(plan, "sysfs", "", "/sys", STEP_NODEV | STEP_NOEXEC, "the network namespace");
@@ -103,9 +100,9 @@ static void add_kernel_filesystems(struct plan *plan, const struct plan_inputs *
 
 static void add_host_mounts(struct plan *plan, const struct plan_inputs *inputs)
 {
-    const char *const *mounts = inputs->host_mounts;
+    const char *const *mounts = inputs->host->mounts;
 
-    if (mounts == NULL || inputs->request->contain || kept_out(inputs->request, "hostfs"))
+    if (mounts == NULL || inputs->request->contain || plan_kept_out(inputs->request, "hostfs"))
         return;
     for (; *mounts != NULL; mounts++) {
         struct step *step = plan_add(plan, STEP_BIND, *mounts, *mounts, STEP_NODEV, "mount hostfs");
@@ -130,7 +127,7 @@ static void add_config_binds(struct plan *plan, const struct plan_inputs *inputs
         const char *source = plan_text(plan, "%.*s", length, text);
         const char *target = colon != NULL ? colon + 1 + strspn(colon + 1, " ") : source;
         bool everyday = kept_with_contain(source);
-        if (kept_out(inputs->request, "bind-paths") || kept_out(inputs->request, source) ||
+        if (plan_kept_out(inputs->request, "bind-paths") || plan_kept_out(inputs->request, source) ||
             (inputs->request->contain && !everyday))
             continue;
         struct step *step = plan_add(plan, STEP_BIND, source, target, STEP_NODEV,
@@ -154,7 +151,7 @@ static void add_home(struct plan *plan, const struct plan_inputs *inputs)
         home = request->home_target != NULL ? request->home_target : source;
     }
     plan->home = home != NULL ? home : "";
-    if (request->no_home || !inputs->config->mount_home || kept_out(request, "home") || home == NULL)
+    if (request->no_home || !inputs->config->mount_home || plan_kept_out(request, "home") || home == NULL)
         return;
     if (strcmp(home, "/") == 0) {
         message_verbose("no home directory is mounted: it would be \"/\"");
@@ -170,7 +167,8 @@ static void add_home(struct plan *plan, const struct plan_inputs *inputs)
                         request->home_source != NULL ? plan_asked(inputs, "--home") : "default (mount home)");
     if (step != NULL && !inputs->config->user_bind_control && plan->mode == MODE_SETUID) { /* who forges a request names any */
         step->flags |= STEP_OWN;
-        step->skipped = policy_home(inputs->caller->uid, source) ? NULL : "/etc/passwd names another home directory";
+        step->skipped = inputs->host->home == NULL || strcmp(inputs->host->home, source) == 0
+                            ? NULL : "/etc/passwd names another home directory";
     }
     if (step != NULL && (request->home_source != NULL || (request->contain && request->workdir != NULL)))
         step->missing_source = step->missing_target = LOSS_STOP;
@@ -181,7 +179,7 @@ static void add_tmp(struct plan *plan, const struct plan_inputs *inputs)
     static const char *const names[][2] = {{"/tmp", "tmp"}, {"/var/tmp", "var_tmp"}};
     const struct request *request = inputs->request;
 
-    if (!inputs->config->mount_tmp || kept_out(request, "tmp"))
+    if (!inputs->config->mount_tmp || plan_kept_out(request, "tmp"))
         return;
     for (size_t i = 0; i < 2; i++) {
         struct step *step;
@@ -256,7 +254,7 @@ static void add_files(struct plan *plan, const struct plan_inputs *inputs)
         struct step *step = add_file(plan, "resolv.conf", "/etc/resolv.conf", 0, plan_asked(inputs, "--dns"));
         step->content = nameservers(plan, request->dns);
         step->missing_target = LOSS_STOP;
-    } else if (config->config_resolv_conf && !kept_out(request, "/etc/resolv.conf")) {
+    } else if (config->config_resolv_conf && !plan_kept_out(request, "/etc/resolv.conf")) {
         struct step *step = plan_add(plan, STEP_BIND, "/etc/resolv.conf", "/etc/resolv.conf", STEP_NODEV, "config resolv_conf");
         step->missing_source = step->missing_target = LOSS_QUIET;
     }

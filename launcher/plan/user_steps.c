@@ -4,10 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "listed.h"
-
-/* Targets of user binds in order, so that a bind comes before those that lie inside it; equal ones as they were named. */
-static void sort_by_target(struct step *steps, uint32_t count)
+void steps_sort(struct step *steps, uint32_t count)
 {
     for (uint32_t i = 1; i < count; i++) {
         struct step step = steps[i];
@@ -51,10 +48,10 @@ static void add_binds(struct plan *plan, const struct request *request)
         if (strcmp(target, "/dev") == 0 || strncmp(target, "/dev/", 5) == 0)
             step->flags &= ~(uint32_t)STEP_NODEV;
     }
-    sort_by_target(plan->steps + first, plan->step_count - first);
+    steps_sort(plan->steps + first, plan->step_count - first);
 }
 
-static bool target_planned(const struct plan *plan, const char *target)
+bool plan_has_target(const struct plan *plan, const char *target)
 {
     for (uint32_t i = 0; i < plan->step_count; i++)
         if (strcmp(plan->steps[i].target, target) == 0)
@@ -87,9 +84,12 @@ static void add_libraries(struct plan *plan, const struct plan_inputs *inputs)
     if (request->library_count == 0)
         return;
     plan_add(plan, STEP_DIRECTORY, "libs", LIBRARIES_INSIDE, STEP_NODEV, "host libraries")->missing_target = LOSS_WARN;
+    for (size_t i = 0; plan->mode == MODE_SETUID && i <= LIBRARY_FABRIC; i++)
+        if (*inputs->host->lists[i].error.text != '\0')
+            message_warning("%s", inputs->host->lists[i].error.text);
     for (uint32_t i = 0; i < request->library_count; i++) {
         const struct request_entry *library = &request->library[i];
-        enum listed found = any_owner || plan->mode == MODE_ROOT ? LISTED_PATH : listed(library, inputs->config);
+        enum listed found = any_owner || plan->mode == MODE_ROOT ? LISTED_PATH : listed(library, inputs->host->lists);
         if (found == LISTED_NOT) {
             message_verbose("%s: %s is on no list of this site, and users may bind nothing here",
                             library_option(library->number), library->first);
@@ -98,7 +98,7 @@ static void add_libraries(struct plan *plan, const struct plan_inputs *inputs)
         fabric |= (library->number & LIBRARY_OPTION) == LIBRARY_FABRIC;
         add_library(plan, library, usual | (found == LISTED_NAME ? STEP_ROOT_NAMED : 0));
     }
-    if (fabric && !target_planned(plan, "/sys"))
+    if (fabric && !plan_has_target(plan, "/sys"))
         message_warning("--fabric: /sys is not mounted, so programs will not find the devices (/sys/class/infiniband)");
 }
 
@@ -110,10 +110,7 @@ static void add_cwd(struct plan *plan, const struct plan_inputs *inputs)
     const struct request *request = inputs->request;
     const char *cwd = request->cwd;
 
-    for (uint32_t i = 0; i < request->no_mount_count; i++)
-        if (strcmp(request->no_mount[i].first, "cwd") == 0)
-            return;
-    if (cwd == NULL || cwd[0] != '/' || request->contain)
+    if (cwd == NULL || cwd[0] != '/' || request->contain || plan_kept_out(request, "cwd"))
         return;
     for (size_t i = 0; i < sizeof system / sizeof system[0]; i++)
         if (strcmp(cwd, system[i]) == 0)
@@ -156,11 +153,11 @@ void plan_oci_directory(struct plan *plan, const char *workdir, bool placed)
 {
     plan->directory = workdir;
     plan->directory_reason = "WORKDIR of the image";
-    if (placed) /* a loss is told when the directory cannot be entered */
+    if (placed) /* quiet: a warning comes when the directory cannot be entered */
         plan_add(plan, STEP_PLACE, "-", workdir, STEP_NODEV | STEP_ONLY_IF_MISSING, plan->directory_reason)->missing_target = LOSS_QUIET;
 }
 
-static bool climbs(const char *path)
+bool path_climbs(const char *path)
 {
     for (const char *at = path; (at = strstr(at, "..")) != NULL; at += 2)
         if ((at == path || at[-1] == '/') && (at[2] == '/' || at[2] == '\0'))
@@ -172,7 +169,7 @@ static bool targets_plain(const struct plan *plan, struct error *error)
 {
     for (uint32_t i = 0; i < plan->step_count; i++) {
         const char *target = plan->steps[i].target;
-        if (*target != '\0' && (target[0] != '/' || climbs(target) || target[strspn(target, "/")] == '\0'))
+        if (*target != '\0' && (target[0] != '/' || path_climbs(target) || target[strspn(target, "/")] == '\0'))
             return error_set(error, 0, "mount point %s: a path in the container is absolute, without \"..\", and not the "
                              "root itself (%s)", target, plan->steps[i].reason);
     }

@@ -1,6 +1,6 @@
 /* What the setuid program does without: every launch that wants a user namespace, or a file system that is served, was handed
  * to the plain starter. These stand where the linker would put the real ones. */
-#include "../perform/unprivileged.h"
+#include "../perform/perform.h"
 
 #define STOP_ABSENT() stop(0, "no part of the setuid starter (a fault of singularity: please report it)")
 

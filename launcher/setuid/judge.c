@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
-#include "../library/look.h"
+#include "../libraries/look.h"
 #include "../location.h"
 
 /* Nobody but root may read the program's file: what executes such a file can be neither traced nor read by its user, from its

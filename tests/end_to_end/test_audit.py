@@ -82,6 +82,48 @@ def test_dry_run_prints_the_plan_with_reasons_and_does_nothing(launch: Launcher,
     assert "mode:" in result.out
 
 
+def everything_below(*places: Path) -> dict[Path, tuple[int, int, int]]:
+    """Mode, size and time of change of each file."""
+    files = [path for place in places for path in (place, *place.rglob("*"))]
+    return {path: (status.st_mode, status.st_size, status.st_ctime_ns) for path in files for status in [path.lstat()]}
+
+
+@pytest.mark.formats("sandbox", "sif", "ext3")
+def test_dry_run_writes_nothing_on_the_host(launch: Launcher, image: Path, directory: Path, home: Path) -> None:
+    """Directories of --workdir are in the plan as if they were there; that they are not yet is no error."""
+    work = directory / "work"
+    work.mkdir(mode=0o777)
+    work.chmod(0o777)
+    (directory / "data").mkdir()
+    options = ("--contain", "--workdir", str(work), "--scratch", "/scratch", "-B", f"{directory}/data:/opt", "--pid")
+    places = (directory, home, image if image.is_dir() else image.parent)
+    before = everything_below(*places)
+    plan = launch("exec", "--dry-run", *options, image, "true").ok().out
+    assert everything_below(*places) == before
+    assert f"bind: {work}/tmp -> /tmp" in plan
+    assert f"bind: {work}/scratch/scratch -> /scratch" in plan
+    launch("exec", *options, image, "true").ok()
+    assert (work / "scratch/scratch").is_dir(), "the launch itself makes them"
+
+
+@pytest.mark.modes("suid", "userns")
+def test_dry_run_of_a_directory_makes_no_namespace_and_no_mount(launch: Launcher, images: Images) -> None:
+    """Nothing is asked of the kernel that needs a right: not one privilege is raised, or would be."""
+    result = launch("exec", "--dry-run", images.sandbox, "true", first=["-d"])
+    assert result.status == 0
+    assert "Layer:" not in result.err
+    assert "aising privilege" not in result.err
+
+
+@pytest.mark.modes("suid")
+def test_a_dry_run_says_each_warning_once(launch: Launcher, images: Images) -> None:
+    """The setuid program plans, and sexec-judge again, which prints."""
+    for image in (images.sandbox, images.sif):
+        result = launch("exec", "--dry-run", "--add-caps", "CAP_CHOWN", image, "true")
+        assert "mode:" in result.out
+        assert result.err.count("only root can add capabilities") == 1, str(result)
+
+
 @pytest.mark.formats("sandbox", "sif", "ext3")
 def test_dry_run_for_programs_is_json_with_a_reason_for_every_step(
     launch: Launcher, image: Path, directory: Path

@@ -1,5 +1,5 @@
 /* Account and group names from files, and from getent for what the files lack. */
-#include "front/account.h"
+#include "front/front.h"
 
 #include <stdlib.h>
 #include <string.h>

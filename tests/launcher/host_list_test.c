@@ -1,5 +1,5 @@
 /* Libraries of the host: the format of ld.so.cache, and what a list asks for. */
-#include "front/host_list.h"
+#include "libraries/libraries.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "library/cache.h"
 
 enum { BYTES = 4096, PLAIN = 0x0303 };
 

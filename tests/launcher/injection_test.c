@@ -1,13 +1,11 @@
 /* Variables for the container: --env, --env-file, and the init scripts of version 2. */
-#include "front/injection.h"
+#include "front/front.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "check.h"
-#include "front/host_script.h"
-#include "front/init_script.h"
 
 static struct arena arena;
 static struct injection injection;

@@ -1,14 +1,11 @@
 /* From options to the launch request: what each option asks for, and which values are refused. */
-#include "front/launch.h"
+#include "front/front.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "check.h"
-#include "front/bind.h"
-#include "front/image_name.h"
-#include "front/option_variables.h"
 
 enum { TEXT = 4096, WORDS = 64 };
 

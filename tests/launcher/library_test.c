@@ -1,5 +1,5 @@
 /* Which libraries of the host go into a container: versions, ages, and the judgement over all of them. */
-#include "library/judge.h"
+#include "libraries/libraries.h"
 
 #include <stdio.h>
 #include <stdlib.h>

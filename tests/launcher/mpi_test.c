@@ -1,5 +1,5 @@
 /* The host's MPI: where it is looked for, what comes with it, and when it may take the place of the image's. */
-#include "front/host_mpi.h"
+#include "libraries/libraries.h"
 
 #include <ftw.h>
 #include <stdio.h>
@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "library/judge.h"
 #include "shared_object.h"
 
 #define NONE MADE_LIST()

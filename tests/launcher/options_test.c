@@ -1,12 +1,11 @@
 /* The grammar of the command line: what words become, and what is refused with which sentence. */
-#include "front/options.h"
+#include "front/front.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "check.h"
-#include "front/option_variables.h"
-#include "front/suggest.h"
+#include "suggest.h"
 
 enum { TEXT = 1024, WORDS = 32 };
 

@@ -1,0 +1,128 @@
+/* Joins the container of a job step, or sets it up for others too. Enters namespaces inside privilege brackets. */
+#include "shared.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../descriptor.h"
+#include "../inside.h"
+#include "../perform/perform.h"
+
+enum { ROUNDS = 3, TRIES = 1000, BACKLOG = 4096 };
+
+/* In the order in which they are entered: the user namespace brings the rights for the others, the mounts come last. */
+static const struct {
+    int flag;
+    const char *path;
+} spaces[] = {{CLONE_NEWUSER, "self/ns/user"}, {CLONE_NEWPID, "self/ns/pid"}, {CLONE_NEWIPC, "self/ns/ipc"},
+              {CLONE_NEWUTS, "self/ns/uts"},   {CLONE_NEWNET, "self/ns/net"}, {CLONE_NEWNS, "self/ns/mnt"}};
+enum { SPACES = sizeof spaces / sizeof spaces[0] };
+
+/* Whether a namespace belongs to the user namespace that this process is in (NS_GET_USERNS, Linux 4.9): one that a user makes
+ * belongs to a user namespace of his own, and the setuid program must not enter it. */
+static bool is_ours(int space)
+{
+    struct stat owner, own;
+    OWNED_FD user = ioctl(space, NS_GET_USERNS);
+
+    return user >= 0 && fstat(user, &owner) == 0 && fstatat(proc_fd(), "self/ns/user", &own, 0) == 0 &&
+           owner.st_dev == own.st_dev && owner.st_ino == own.st_ino;
+}
+
+/* False: the first setns(2) is refused, so that nothing has changed and the launch can go on by itself. Later ones must succeed. */
+static bool enter(struct plan *plan, const struct caller *caller, const int *fds)
+{
+    size_t used = 0;
+
+    for (size_t i = 0; i < SPACES; i++) {
+        if (!(plan->namespaces & (uint64_t)spaces[i].flag))
+            continue;
+        OWNED_FD space = fds[used++];
+        if (plan->mode != MODE_USERNS && !is_ours(space))
+            stop(0, "join the container of this job step: its namespaces are not of this program's making");
+        int result = PRIVILEGE_RAISED("setns", PRIVILEGE_MOUNT, setns(space, spaces[i].flag));
+        if (result < 0 && used == 1)
+            return false;
+        if (result < 0)
+            stop(errno, "join the container of this job step (--join=no starts one of its own)");
+        if (spaces[i].flag == CLONE_NEWUSER)
+            privilege_mapped(plan->root_mapped ? 0 : caller->uid);
+    }
+    plan->init = false; /* the keeper is the first process of a PID namespace */
+    perform_fork(plan, caller);
+    return true;
+}
+
+/* True in the child that sets up; in the parent false, when the container is ready or will never be. A set-up that ends
+ * with a message of its own ends this launch too. */
+static bool set_up(struct plan *plan, int place)
+{
+    pid_t launcher = getpid(), child = fork();
+    int status = 0;
+
+    if (child == 0) {
+        plan->keeper_fd = place;
+        plan->launcher = launcher;
+        return true;
+    }
+    close(place);
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+        continue;
+    if (child > 0 && WIFEXITED(status) && WEXITSTATUS(status) != 0)
+        _exit(WEXITSTATUS(status));
+    return false;
+}
+
+bool join_container(struct plan *plan, const struct plan_inputs *inputs, const struct rendezvous *rendezvous, const char *obstacle)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    int fds[SPACES], rounds = 0;
+
+    for (int tries = 0; obstacle == NULL && rounds < ROUNDS && tries < TRIES; tries++) {
+        OWNED_FD place = rendezvous_place(rendezvous);
+        /* SO_PEERCRED shows those who connect the ids of whoever called listen(2): root's in SUID mode, which a user cannot fake */
+        if (place >= 0 && PRIVILEGE_RAISED("listen", PRIVILEGE_ROOT, listen(place, BACKLOG)) < 0)
+            fd_close(&place);
+        OWNED_FD connection = rendezvous_ask(rendezvous, &obstacle);
+        if (connection < 0) { /* nobody listens yet, or any more */
+            (void)nanosleep(&pause, NULL);
+            continue;
+        }
+        if (place >= 0 && set_up(plan, fd_give(&place)))
+            return false;
+        if (rendezvous_answered(connection, fds, (size_t)__builtin_popcountll(plan->namespaces), &obstacle)) {
+            message_verbose("joining the container of the job step (%s)", plan->join_reason);
+            if (enter(plan, inputs->caller, fds))
+                return true;
+            obstacle = errno_words(errno);
+        }
+        rounds++;
+    }
+    rendezvous_missed(plan, inputs->request, obstacle);
+    return false;
+}
+
+_Noreturn void join_keep(struct plan *plan, const struct plan_inputs *inputs, const struct rendezvous *rendezvous)
+{
+    int fds[SPACES];
+    size_t count = 0;
+
+    for (size_t i = 0; i < SPACES; i++)
+        if ((plan->namespaces & (uint64_t)spaces[i].flag) && (fds[count++] = openat(proc_fd(), spaces[i].path, O_RDONLY | O_CLOEXEC)) < 0)
+            stop(errno, "keep the container for its job step (%s)", spaces[i].path);
+    privilege_forget(inputs->caller);
+    perform_accounts(plan, inputs);
+    perform_follow(plan);
+    if (prctl(PR_SET_PDEATHSIG, 0) < 0 || setsid() < 0 || write(plan->report_fd, "", 1) != 1)
+        stop(errno, "keep the container for its job step");
+    rendezvous_keep(rendezvous, plan->keeper_fd, fds, count);
+}

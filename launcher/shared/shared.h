@@ -1,0 +1,57 @@
+/* One container for the launches of a job step: where they find each other, and how they enter. */
+#ifndef SINGULARITY_SHARED_H
+#define SINGULARITY_SHARED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "../plan/plan.h"
+
+/* ---- Where the launches that share a container find each other. One process of them, the keeper, listens on a socket
+ * whose name is made of all that must be the same: it lies in no file system, and is gone with the last process that has it
+ * open. The keeper has no privilege and does one thing: it hands descriptors of the container's namespaces to whoever asks
+ * as the same user with the same key, until none of those who asked is alive. Nothing here raises privilege. */
+
+enum { RENDEZVOUS_KEY = 60 << 10, RENDEZVOUS_SPACES = 8 };
+
+struct rendezvous {
+    struct sockaddr_un address;
+    socklen_t address_size;
+    uid_t keeper;           /* who must have opened the socket for it to be believed */
+    uint8_t key[RENDEZVOUS_KEY];
+    size_t key_size;
+};
+
+/* The key of this launch: user, job step, image, request, configuration, and the namespaces that it comes from. Returns
+ * NULL, or what is in the way, in a few words. */
+const char *rendezvous_prepare(struct rendezvous *rendezvous, const struct plan *plan, const struct plan_inputs *inputs);
+
+/* A socket with that name, on which listen() is to be called; -1: another has it. */
+int rendezvous_place(const struct rendezvous *rendezvous);
+
+/* A connection on which the question has been asked. -1: nobody listens, yet or any more, unless `obstacle` is set. */
+int rendezvous_ask(const struct rendezvous *rendezvous, const char **obstacle);
+
+/* Waits for the answer, `count` descriptors that the caller owns. False: the keeper is gone, unless `obstacle` is set. */
+bool rendezvous_answered(int connection, int *spaces, size_t count, const char **obstacle);
+
+/* This launch has its container for itself: says so, and takes plan->join back. */
+void rendezvous_missed(struct plan *plan, const struct request *request, const char *obstacle);
+
+/* The keeper's work: answers on `place` until no process that asked is left, then ends. Closes every other descriptor. */
+_Noreturn void rendezvous_keep(const struct rendezvous *rendezvous, int place, const int *spaces, size_t count);
+
+/* ---- One container for several launches of a job step. */
+
+/* `obstacle`: what rendezvous_prepare() said. True: this process is in a container that another process keeps. False: it is to be set up here: for others too, in the
+ * child that this returns in with plan->keeper_fd set, or, with plan->join taken back, for this launch alone. */
+bool join_container(struct plan *plan, const struct plan_inputs *inputs, const struct rendezvous *rendezvous, const char *obstacle);
+
+/* What becomes of the child that has set up a container for others: without any privilege it keeps the namespaces until
+ * the last of those that joined has ended. */
+_Noreturn void join_keep(struct plan *plan, const struct plan_inputs *inputs, const struct rendezvous *rendezvous);
+
+#endif
