@@ -240,7 +240,7 @@ static void check_image(const struct command_line *line, const char *image, char
     bool mistaken = image_name_mistaken(image, line->scope == SCOPE_EXEC ? *program : NULL);
     struct error error = {.number = 0};
 
-    if (hint != NULL && (mistaken || (access(image, F_OK) < 0 && errno == ENOENT)))
+    if (hint != NULL && *image != '\0' && (mistaken || (access(image, F_OK) < 0 && errno == ENOENT)))
         error_set(&error, 0, "%.500s: %s (%s)", image, mistaken ? "no image" : "no such image", hint);
     if (error.text[0] != '\0')
         stop_usage(&error);

@@ -1,7 +1,8 @@
 """draw_architecture.py [--check]: draws docs/architecture.svg from the imports and includes of this tree.
 
-The rooms, their order and what each is for stand in docs/architecture.md; an arrow is an import, left out where a longer way
-along other arrows leads to the same room. --check draws nothing, and fails when the kept picture is not what would be drawn.
+The rooms, their order and what each is for stand in docs/architecture.md; an arrow is an import, left out where a
+longer way along other arrows leads to the same room. --check draws nothing, and fails when the kept picture is not what
+would be drawn.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ PICTURE = CHECKOUT / "docs/architecture.svg"
 ROW = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
 WIDTH, HEIGHT, GAP, STEP, TOP = 96, 30, 14, 58, 54
+
+STYLE = (
+    "rect{fill:#eef3f8;stroke:#456}path{fill:none;stroke:#89a}.title{font-size:16px;font-weight:bold}"
+    ".paper{fill:#fff;stroke:none}"
+)
 
 Edges = Mapping[str, set[str]]
 
@@ -115,11 +121,10 @@ def picture() -> str:
     halves = {"singularity/ (Python)": python_edges(), "launcher/ (C)": launcher_edges()}
     tallest = max(max(levels(edges).values()) for edges in halves.values())
     widths = [_widest(edges) for edges in halves.values()]
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {sum(widths)} {TOP + (tallest + 1) * STEP}" '
-        'font-family="sans-serif" font-size="13" text-anchor="middle">',
-        "<style>rect{fill:#eef3f8;stroke:#456}path{fill:none;stroke:#89a}.title{font-size:16px;font-weight:bold}</style>",
-    ]
+    box = f"0 0 {sum(widths)} {TOP + (tallest + 1) * STEP}"
+    font = 'font-family="sans-serif" font-size="13" text-anchor="middle"'
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" {font}>', f"<style>{STYLE}</style>"]
+    lines.append('<rect width="100%" height="100%" class="paper"/>')
     for (title, edges), width, left in zip(halves.items(), widths, (0, widths[0]), strict=True):
         lines += _half(title, edges, left, width, tallest)
     return "\n".join([*lines, "</svg>"]) + "\n"
@@ -130,18 +135,14 @@ def _widest(edges: Edges) -> int:
     return max(level.count(number) for number in level) * (WIDTH + GAP) + 3 * GAP
 
 
-def main() -> int:
+def main() -> None:
+    """Draws the picture, or compares it."""
     drawn = picture()
     if "--check" not in sys.argv[1:]:
         PICTURE.write_text(drawn)
     elif not PICTURE.exists() or PICTURE.read_text() != drawn:
-        print(
-            "docs/architecture.svg is not what this tree looks like (draw it: scripts/draw_architecture.py)",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+        sys.exit("docs/architecture.svg is not what this tree looks like (draw it: scripts/draw_architecture.py)")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

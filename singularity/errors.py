@@ -19,7 +19,7 @@ from pathlib import Path
 
 STANDARD_OUTPUT = "standard output"  # the file name of an OSError about it
 _NAMED = re.compile(  # the names that stand without "//" are those of `launcher/front/image_name.c` too
-    r"([a-z][a-z0-9+.-]+):/+([^/].*)|(docker(-daemon|-archive)?|oci(-archive)?|oras|library|shub):.+", re.DOTALL
+    r"([a-z][a-z0-9+.-]+):/+([^/].*)|(docker(-daemon|-archive)?|oci(-archive)?|oras|library|shub):.*", re.DOTALL
 )
 
 

@@ -138,9 +138,9 @@ static bool explain_open(int number, const char *path, const char *refused, stru
     }
     if (number == EACCES || number == EPERM || number == EROFS)
         return error_set(error, number, "%.500s: %s", path, refused);
-    if (number == ELOOP)
-        return error_set(error, number, "%.500s (a link of /proc to an open file is not followed: name the file itself)", path);
-    return error_set(error, number, "image %.500s", path);
+    bool of_proc = strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/dev/", 5) == 0;
+    return error_set(error, number, number == ELOOP && of_proc ? "%.500s (a link of /proc to an open file is not followed: name "
+                                                                 "the file itself)" : "%.500s", path);
 }
 
 static bool open_directory(int checked, const char *path, struct image *image, struct error *error)

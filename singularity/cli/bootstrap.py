@@ -15,7 +15,7 @@ from singularity.build.request import BuildRequest, Target
 from singularity.build.steps import Step
 from singularity.build.steps.filesystem import Begin, Bootstrap
 from singularity.build.steps.scripts import HostScript
-from singularity.cli.command import Verb, option
+from singularity.cli.command import PATH, Verb, option
 from singularity.cli.create import say
 from singularity.definition import source
 from singularity.definition.model import Definition
@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
     variables="REBOOTSTRAP",
     help="Install the system that the header names although there is one; nothing is removed before",
 )
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=PATH)
 @click.argument("definition", required=False)
 @click.argument("arguments", nargs=-1, metavar="ARGUMENT")
 def command(image: Path, definition: str | None, arguments: tuple[str, ...], *, force: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from singularity.build.request import Target
-from singularity.cli.command import OptionalValue, Verb, option
+from singularity.cli.command import PATH, OptionalValue, Verb, option
 from singularity.cli.fetching import options as fetching_options
 
 _ABOUT_TARGET = (
@@ -129,7 +129,7 @@ _accepted = partial(option, hidden=True, expose_value=False)
     metavar="NAME=VALUE",
     help="Value of {{ NAME }} in SOURCE; repeat, or use commas, for several",
 )
-@_values("--build-arg-file", type=click.Path(path_type=Path), metavar="FILE", help="Such values, one NAME=VALUE a line")
+@_values("--build-arg-file", type=PATH, metavar="FILE", help="Such values, one NAME=VALUE a line")
 @_values("--warn-unused-build-args", "unused", is_flag=True, help="A value that SOURCE has no use for is no failure")
 @_scripts(
     "-B",
@@ -165,7 +165,7 @@ _accepted = partial(option, hidden=True, expose_value=False)
 @_accepted("--ignore-proot", is_flag=True)
 @_accepted("--ignore-fakeroot-command", is_flag=True)
 @_accepted("--ignore-userns", is_flag=True)
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=PATH)
 @click.argument("source_", metavar="SOURCE")
 def command(target: Path, source_: str, **options: Any) -> None:
     """Builds the image."""

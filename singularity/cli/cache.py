@@ -12,7 +12,7 @@ import click
 
 from singularity.cache import listing
 from singularity.cache.listing import BLOBS, CONTAINERS, LAYERS, PACKAGES, TYPES, CacheEntry, Type
-from singularity.cli.command import Commands, option
+from singularity.cli.command import PATH, Commands, option
 from singularity.cli.fetching import options as fetching_options
 from singularity.cli.fetching import platform as platform_options
 from singularity.cli.page import Page
@@ -147,7 +147,7 @@ def clean(types: tuple[str, ...], *, days: int | None, dry_run: bool, force: boo
 @platform_options
 @option("--tmpdir", default="", metavar="DIR", group="Options", help="Where temporary files are made")
 @fetching_options
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=PATH)
 @click.argument("uris", metavar="URI", nargs=-1, required=True)
 def seed(directory: Path, uris: tuple[str, ...], *, fetch: "Fetch") -> None:
     """Fetches images."""

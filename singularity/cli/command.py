@@ -1,6 +1,7 @@
 """What the verbs are made with: click commands that explain themselves with our pages and read our variables."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -8,10 +9,27 @@ import click
 from singularity.cli.options_table import entries
 from singularity.cli.page import Option, Page, text
 from singularity.cli.verbs import VERBS
-from singularity.errors import UsageError
+from singularity.errors import ImageError, UsageError
+from singularity.transports import fault
 from singularity.variables import FALSE, PREFIXES, TRUE, truth
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+
+
+class _Path(click.Path):
+    """A name as it was typed; what is wrong with the file is told by who opens it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Raises UsageError for an empty name, ImageError for a transport with nothing behind it."""
+        if value == "" and param is not None and param.name:
+            raise UsageError(f"the name of the {param.name.strip('_').replace('_', ' ')} is empty")
+        wrong = fault(value) if isinstance(value, str) and value.endswith("://") else None
+        if wrong is not None:
+            raise ImageError(wrong[0], hint=wrong[1])
+        return super().convert(value, param, ctx)
+
+
+PATH = _Path(path_type=Path, readable=False)
 
 
 class Grouped(click.Option):

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from singularity import paths
-from singularity.cli.command import Verb
+from singularity.cli.command import PATH, Verb
 from singularity.errors import UsageError
 
 
@@ -25,7 +25,7 @@ from singularity.errors import UsageError
         "singularity copy debian.img tool.sh /usr/local/bin/tool",
     ),
 )
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=PATH)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[cp options] SOURCE... DESTINATION")
 @click.pass_context
 def command(ctx: click.Context, image: Path, words: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from singularity import files
-from singularity.cli.command import OneDash, Verb, option
+from singularity.cli.command import PATH, OneDash, Verb, option
 from singularity.errors import FileError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ _MODE = 0o755  # whatever the umask says: an image is a program
 )
 @option("-F", "--force", is_flag=True, variables="FORCE", help="Replace IMAGE where it exists")
 @option("-s", "--size", cls=OneDash, default=str(DEFAULT), metavar="MIB", help=f"Size in MiB, {DEFAULT} by default")
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=PATH)
 def command(image: Path, *, force: bool, size: str) -> None:
     """Makes the image."""
     amount = mebibytes(size, least=_LEAST)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from singularity.cli.command import OneDash, Verb, option
+from singularity.cli.command import PATH, OneDash, Verb, option
 from singularity.cli.create import mebibytes, say
 from singularity.errors import FileError
 from singularity.image.identify import Format
@@ -27,7 +27,7 @@ _DEFAULT = 512  # MiB
 )
 @option("-s", "--size", cls=OneDash, default=str(_DEFAULT), metavar="MIB", help=f"How much larger, {_DEFAULT} MiB by "
         "default")  # fmt: skip
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=PATH)
 def command(image: Path, *, size: str) -> None:
     """Makes the image larger."""
     amount = mebibytes(size, least=1)

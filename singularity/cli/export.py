@@ -11,7 +11,7 @@ from typing import BinaryIO
 import click
 
 from singularity import console, files, paths
-from singularity.cli.command import Verb, option
+from singularity.cli.command import PATH, Verb, option
 from singularity.errors import FileError, UsageError
 from singularity.variables import handed_on
 
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
     "-f",
     "--file",
     "target",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     variables="EXPORT_FILE",
     help="Write the archive there; FILE is whole, or as it was before",
@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
     variables="EXPORT_COMMAND",
     help="Run COMMAND in the directory of the content, instead of tar",
 )
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=PATH)
 @click.pass_context
 def command(ctx: click.Context, image: Path, target: Path | None, text: str | None) -> None:
     """Exports."""

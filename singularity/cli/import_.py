@@ -12,7 +12,7 @@ from typing import BinaryIO
 import click
 
 from singularity import paths, uri
-from singularity.cli.command import Verb
+from singularity.cli.command import PATH, Verb
 from singularity.cli.fetching import options as fetching_options
 from singularity.errors import FileError, UsageError
 from singularity.image.tree import Tree
@@ -49,7 +49,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
     ),
 )
 @fetching_options
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=PATH)
 @click.argument("source", required=False)
 def command(image: Path, source: str | None, *, fetch: Fetch) -> None:
     """Imports."""

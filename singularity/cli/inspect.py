@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from singularity import paths
-from singularity.cli.command import Verb, option
+from singularity.cli.command import PATH, Verb, option
 from singularity.cli.inspected import ALL, JSON, PARTS, Wanted, identified, printable, rendered
 from singularity.image import metadata
 
@@ -33,7 +33,7 @@ from singularity.image import metadata
 @option("--app", default="", metavar="NAME", help="What this application of the image says, in place of the image")
 @option(*JSON, "as_json", is_flag=True, help="As a JSON document")
 @option(*ALL, "everything", is_flag=True, help="All there is, as a JSON document; goes before --app")
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=PATH)
 def command(image: Path, app: str, as_json: bool, everything: bool, **flags: bool) -> None:
     """Prints the chosen parts on standard output."""
     parts = frozenset(part for part, chosen in flags.items() if chosen)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from singularity import paths
-from singularity.cli.command import Verb, option
+from singularity.cli.command import PATH, Verb, option
 from singularity.edit import mounted
 from singularity.errors import FileError
 from singularity.image.identify import Format
@@ -41,8 +41,8 @@ _UNSAFE_IN_PROMPT = re.compile(r"[^\w./+@=,:-]")  # shells expand prompts
     ),
 )
 @option("-w", "--writable", is_flag=True, variables="WRITABLE", help="Also let the shell change the content of IMAGE")
-@click.argument("image", type=click.Path(path_type=Path))
-@click.argument("directory", type=click.Path(path_type=Path), required=False)
+@click.argument("image", type=PATH)
+@click.argument("directory", type=PATH, required=False)
 @click.pass_context
 def command(ctx: click.Context, image: Path, directory: Path | None, *, writable: bool) -> None:
     """Mounts the image and starts the shell."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from singularity.cli.command import Commands, option
+from singularity.cli.command import PATH, Commands, option
 from singularity.cli.page import Page
 from singularity.edit import overlay
 from singularity.edit.overlay import Overlay
@@ -47,7 +47,7 @@ command = Commands(
     help="Directories of the container that are there from the beginning",
 )
 @option("-f", "--fakeroot", is_flag=True, help="For containers in which you are root")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 def create(file: Path, size: int, sparse: bool, directories: tuple[str, ...], fakeroot: bool) -> None:
     """Makes the overlay."""
     words = [word for given in directories for word in given.split(",") if word]

@@ -72,9 +72,7 @@ def _manual_lines(subject: Page, others: Sequence[str]) -> Iterator[str]:
         for option in options:
             yield from _manual_option(option)
     if not subject.verb:
-        yield ".SH EXIT STATUS"
-        for status, meaning in EXIT_STATUSES:
-            yield from (".TP", f"\\fB{_roff(status)}\\fR", _roff(meaning[0].upper() + meaning[1:]) + ".")
+        yield from _manual_statuses()
     if subject.examples:
         yield ".SH EXAMPLES"
         yield ".nf"
@@ -90,6 +88,12 @@ def _manual_option(option: Option) -> Iterator[str]:
     yield _roff(option.help.rstrip(".")) + "."
     if option.variables:
         yield f"Variables: {_roff(', '.join(option.variables))}."
+
+
+def _manual_statuses() -> Iterator[str]:
+    yield ".SH EXIT STATUS"
+    for status, meaning in EXIT_STATUSES:
+        yield from (".TP", f"\\fB{_roff(status)}\\fR", _roff(meaning[0].upper() + meaning[1:]) + ".")
 
 
 def _roff(text: str) -> str:

@@ -9,7 +9,7 @@ import click
 
 from singularity import paths
 from singularity.cli.access import access_options
-from singularity.cli.command import Verb, option
+from singularity.cli.command import PATH, Verb, option
 from singularity.console import working
 from singularity.errors import FileError, UsageError
 
@@ -70,7 +70,7 @@ _IMAGE_NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9
 @option("--tmpdir", default="", metavar="DIRECTORY", help="Where the layer is kept until it is there")
 @option("-U", "--allow-unsigned", is_flag=True, hidden=True)
 @access_options
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=PATH)
 @click.argument("uri")
 def command(
     image: Path,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from singularity.cli.command import Commands, option
+from singularity.cli.command import PATH, Commands, option
 from singularity.cli.page import Page
 from singularity.console import escape
 from singularity.errors import FileError, ImageError, UsageError
@@ -56,7 +56,7 @@ command = Commands(
 )
 
 
-_file = click.argument("file", type=click.Path(path_type=Path))
+_file = click.argument("file", type=PATH)
 _object = click.argument("id_", metavar="ID", type=int)
 
 
@@ -177,7 +177,7 @@ def new(file: Path) -> None:
 )
 @option("--filename", default=None, metavar="NAME", help="Name of the object; that of the file when not given")
 @_file
-@click.argument("object_", metavar="OBJECT", type=click.Path(path_type=Path))
+@click.argument("object_", metavar="OBJECT", type=PATH)
 def add(file: Path, object_: Path, *, filename: str | None, **given: str) -> None:
     """Appends an object; nothing else in the file moves."""
     from singularity.image.sif import edit as sif_edit

@@ -3,6 +3,7 @@
 The C half has its own recognisers, in `launcher/image/`; both are given the same images in tests.
 """
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -14,6 +15,12 @@ from singularity.errors import FileError, ImageError
 from singularity.image.sif import format as sif
 from singularity.image.superblock import is_ext, is_squashfs
 
+_NO_IMAGES = {
+    stat.S_ISFIFO: "a named pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISBLK: "a block device",
+    stat.S_ISCHR: "a character device",
+}
 _LINE_LIMIT, _HEAD_SIZE = 128, 512  # bytes of an interpreter line, and of what is looked at first
 
 
@@ -57,22 +64,45 @@ class Image:
 
 def identify(path: Path) -> Image:
     """Recognises an image. Raises FileError when it cannot be read, ImageError when it is no image or is damaged."""
+    fd = open_path(path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise FileError.missing(path) from error
-    except OSError as error:
-        raise FileError.because(path, error) from error
-    try:
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISDIR(mode):
-            return Image(path=path, format=Format.DIRECTORY, root=Partition(format=Format.DIRECTORY))
-        if not stat.S_ISREG(mode):
-            raise ImageError(f"{path}: neither a file nor a directory")
-        with open(fd, "rb", closefd=False) as file:
-            return recognise(file, path)
+        return identify_open(fd, path)
     finally:
         os.close(fd)
+
+
+def identify_open(fd: int, path: Path) -> Image:
+    """Recognises what `open_path` opened. Raises ImageError."""
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        return Image(path=path, format=Format.DIRECTORY, root=Partition(format=Format.DIRECTORY))
+    with open(fd, "rb", closefd=False) as file:
+        return recognise(file, path)
+
+
+def open_path(path: Path, *, writable: bool = False, missing: str = "") -> int:
+    """A descriptor of the file or directory that may be an image; `missing` is the hint where there is nothing.
+
+    Waits for nobody, and asks a device for nothing. Raises FileError and ImageError, in the words of the launcher
+    (`launcher/image/image.c`).
+    """
+    refused = "a directory above it is closed to you"
+    try:
+        mode = path.stat().st_mode
+        kind = next((what for is_kind, what in _NO_IMAGES.items() if is_kind(mode)), None)
+        if kind:
+            raise ImageError(f"{path}: {kind}, not an image")
+        if stat.S_ISDIR(mode):
+            refused = "you may not enter this directory"
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        refused = "you may not write to it" if writable else "you may not read it"
+        access = os.O_RDWR if writable else os.O_RDONLY
+        return os.open(path, access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise FileError.missing(path, hint=missing) from error
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise FileError(f"{path}: {refused}: {error.strerror}") from error
+        raise FileError.because(path, error) from error
 
 
 def recognise(file: BinaryIO, path: Path) -> Image:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Protocol
 
 from singularity.errors import FileError, ImageError
 from singularity.foreign_json import parse_json
-from singularity.image.identify import Format, Image, recognise
+from singularity.image.identify import Format, Image, open_path, recognise
 from singularity.image.sif import format as sif
 
 OBJECT_NAME = b"inspect-metadata.json"
@@ -82,7 +82,7 @@ def read(image: Image, temporary: Path) -> Metadata:
 
 def of_sif(path: Path) -> Metadata | None:
     """The same for a SIF file that has it in one object; None for all else. Raises ImageError and OSError."""
-    with path.open("rb") as file:
+    with open(open_path(path), "rb") as file:
         if not file.read(sif.MAGIC_OFFSET + len(sif.MAGIC)).endswith(sif.MAGIC):
             return None
         return _object(file, recognise(file, path))

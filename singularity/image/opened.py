@@ -5,15 +5,13 @@ written, squashfs, needs none.
 """
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from singularity.errors import FileError, ImageError
-from singularity.image.identify import Format, Image, recognise
-from singularity.image.identify import Partition as Part
+from singularity.errors import FileError
+from singularity.image.identify import Format, Image, identify_open, open_path
 from singularity.locks import lock_image
 
 
@@ -42,9 +40,10 @@ def opened(path: Path, *, writable: bool, missing: str = "") -> Iterator[Opened]
     Raises FileError: it cannot be opened, is in use, or is the host's own root directory; ImageError for no image.
     """
     while True:
-        fd = _open(path, writable=writable, missing=missing)
+        fd = open_path(path, writable=writable, missing=missing)
         try:
-            image = _identify(fd, path)
+            _refuse_host_root(fd, path)
+            image = identify_open(fd, path)
             _lock(fd, image, writable=writable)
             if _is_still(fd, path):
                 yield Opened(image, fd)
@@ -53,29 +52,9 @@ def opened(path: Path, *, writable: bool, missing: str = "") -> Iterator[Opened]
             os.close(fd)
 
 
-def _open(path: Path, *, writable: bool, missing: str) -> int:
-    try:
-        if stat.S_ISDIR(path.stat().st_mode):
-            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        access = os.O_RDWR if writable else os.O_RDONLY
-        return os.open(path, access | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise FileError.missing(path, hint=missing) from error
-    except OSError as error:
-        raise FileError.because(path, error) from error
-
-
-def _identify(fd: int, path: Path) -> Image:
-    status = os.fstat(fd)
-    if stat.S_ISDIR(status.st_mode):
-        host = os.stat("/")
-        if (status.st_dev, status.st_ino) == (host.st_dev, host.st_ino):
-            raise FileError(f"{path}: the host's root directory, not an image")
-        return Image(path=path, format=Format.DIRECTORY, root=Part(format=Format.DIRECTORY))
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError(f"{path}: neither a file nor a directory")
-    with open(fd, "rb", closefd=False) as file:
-        return recognise(file, path)
+def _refuse_host_root(fd: int, path: Path) -> None:
+    if os.path.samestat(os.fstat(fd), os.stat("/")):
+        raise FileError(f"{path}: the host's root directory, not an image")
 
 
 def _lock(fd: int, image: Image, *, writable: bool) -> None:
