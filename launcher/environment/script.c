@@ -25,7 +25,7 @@ static bool run_test(struct evaluation *evaluation, const struct word *words, si
     const char *texts[CONDITION_WORDS];
     enum condition condition = CONDITION_UNKNOWN;
 
-    for (size_t at = 0; count <= CONDITION_WORDS && at < count; words = words->next)
+    for (size_t at = 0; words != NULL && at < count && count <= CONDITION_WORDS; words = words->next)
         texts[at++] = words->bytes;
     if (count <= CONDITION_WORDS)
         condition = condition_evaluate(texts, count);
