@@ -242,6 +242,7 @@ lint: setup ## ruff, mypy, dead and double Python, gcc's and clang's analyzers, 
 	@$(MAKE) -k -j$(JOBS) BUILD=build/analyze ANALYZE=yes launcher $(if $(HAS_SLURM),build/analyze/slurm/singularity.so)
 	@$(MAKE) -k -j$(JOBS) clang-analyzed
 	shellcheck .ci/run packaging/deb tests/corpus/builders.sh examples/slurm/*.sbatch $(shell grep -l "^.!/bin/bash" scripts/*)
+	@$(PYTHON_IN_VENV) scripts/draw_architecture.py --check
 	@scripts/check-privileged
 	@$(MAKE) -j$(JOBS) BUILD=build/count COUNT=yes build/count/sexec-suid
 	@$(PYTHON_IN_VENV) scripts/count_privileged.py build/count $(SETUID_LINES) $(PRIVILEGED_LINES)

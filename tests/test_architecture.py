@@ -11,7 +11,8 @@ ROW = re.compile(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", re.MULTILINE)
 
 def order() -> dict[str, frozenset[str]]:
     """The rooms from the ground up, and the rooms that each may import."""
-    rows = ROW.findall((TOP / "docs/architecture.md").read_text(encoding="utf-8"))
+    text = (TOP / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = ROW.findall(text.split("\n## The order of rooms\n")[1])
     names = [name for name, _ in rows]
     ground = names[: names.index("uri") + 1]
     return {name: frozenset(re.findall(r"`(\w+)`", text) + ground * text.startswith("ground")) for name, text in rows}

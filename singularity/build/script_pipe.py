@@ -17,7 +17,6 @@ import termios
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 from singularity import process
 
@@ -72,11 +71,12 @@ def offered(lines: Sequence[str], place: Path) -> Iterator[Progress]:
         progress = Progress(pipe, memory)
         try:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PAGE)
-            with process.signals_held():  # for the writer for ever: we tell it when to end
-                writer = os.fork()
-                if writer == 0:
-                    os.close(stop_write)
-                    _write([line.encode("utf-8", "surrogateescape") for line in lines], place, stop_read, memory)
+
+            def write() -> None:  # no signal ends it: we tell it when to end
+                os.close(stop_write)
+                _write([line.encode("utf-8", "surrogateescape") for line in lines], place, stop_read, memory)
+
+            writer = process.fork(write)
             yield progress
         finally:
             os.close(stop_write)
@@ -88,19 +88,16 @@ def offered(lines: Sequence[str], place: Path) -> Iterator[Progress]:
             place.unlink()
 
 
-def _write(lines: Sequence[bytes], place: Path, stop: int, memory: mmap.mmap) -> NoReturn:
+def _write(lines: Sequence[bytes], place: Path, stop: int, memory: mmap.mmap) -> None:
     """The writer: ends when everything is read, or nobody is interested any more."""
-    try:
-        out = os.open(place, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        poll = select.poll()
-        poll.register(out, select.POLLOUT)
-        poll.register(stop, select.POLLIN)
-        for number, line in enumerate(lines, 1):
-            for start in range(0, len(line), _PAGE):
-                if any(fd == stop for fd, _ in poll.poll()):
-                    os._exit(0)
-                os.write(out, line[start : start + _PAGE])
-            _COUNT.pack_into(memory, 0, number)
-        poll.poll()
-    finally:
-        os._exit(0)
+    out = os.open(place, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    poll = select.poll()
+    poll.register(out, select.POLLOUT)
+    poll.register(stop, select.POLLIN)
+    for number, line in enumerate(lines, 1):
+        for start in range(0, len(line), _PAGE):
+            if any(fd == stop for fd, _ in poll.poll()):
+                return
+            os.write(out, line[start : start + _PAGE])
+        _COUNT.pack_into(memory, 0, number)
+    poll.poll()

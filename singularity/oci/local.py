@@ -12,13 +12,12 @@ from singularity.oci.files import Archive, Directory, Files
 from singularity.oci.image import Image
 from singularity.oci.reference import Reference
 
-TRANSPORTS = ("oci", "oci-archive", "docker-archive")
-
 
 @contextmanager
 def opened(transport: str, text: str, wanted: Platform, temporary: Path) -> Iterator[Image]:
-    """The image that `text` names, for as long as its layers are read; `transport` is one of TRANSPORTS.
+    """The image that `text` names, for as long as its layers are read.
 
+    `transport` is `oci`, `oci-archive` or `docker-archive`.
     A compressed archive is unpacked below `temporary` first. Raises ImageError and FileError.
     """
     with _place(transport, text, temporary) as (place, named):

@@ -1,5 +1,5 @@
 /* Paths of the host as a launch looks them up, with and without openat2. */
-#include "perform/inside.h"
+#include "inside.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -10,18 +10,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 LAUNCHER = CHECKOUT / "launcher"
 
 # From what everybody may use to what nobody else uses. The last line that names a file counts.
+TABLE = (CHECKOUT / "docs/architecture.md").read_text().split("\n## The rooms of the launcher\n")[1].split("\n## ")[0]
 ROOMS = {
-    "base": "*.c *.h",  # messages, requests, configuration, descriptors, paths below a root, privilege
-    "image": "image/*",
-    "environment": "environment/* payload.* program.*",
-    "front": "front/*",
-    "libraries": "libraries/*",
-    "plan": "plan/*",
-    "facts": "facts/*",
-    "perform": "perform/*",
-    "shared": "shared/*",
-    "programs": "singularity.c sexec.c sexec_suid.c sexec_judge.c starter.* start_program.c show.c setuid/*",
-    "foreign": "slurm/* preload/*",
+    name: files.replace("`", "") for name, files in re.findall(r"^\| `(\w+)` \|.*\| ([^|]+) \|$", TABLE, re.MULTILINE)
 }
 INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
 

@@ -119,7 +119,6 @@ class Allocator:
         self._table = bytearray(self._pread(self._table_at, length))
         self._block_maps: OrderedDict[int, _Bitmap] = OrderedDict()
         self._inode_maps: OrderedDict[int, _Bitmap] = OrderedDict()
-        self._freed: set[int] = set()
         self._block_group = self._inode_group = 0
         self.tables = system.tables
 

@@ -72,16 +72,6 @@ class PartitionType(IntEnum):
     OVERLAY = 4
 
 
-class Hash(IntEnum):
-    """What a signature is made over."""
-
-    SHA256 = 1
-    SHA384 = 2
-    SHA512 = 3
-    BLAKE2S_256 = 4
-    BLAKE2B_256 = 5
-
-
 SBOM_FORMATS = (
     "cyclonedx-json", "cyclonedx-xml", "github-json", "spdx-json", "spdx-rdf", "spdx-tag-value", "spdx-yaml",
     "syft-json",
