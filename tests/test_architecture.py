@@ -42,3 +42,17 @@ def test_rooms_import_only_what_stands_above_them() -> None:
         if room != "__init__":
             wrong += [f"{path}: {name}" for name in imported(path) if name not in {room, "__version__", *allowed[room]}]
     assert wrong == []
+
+
+def test_nothing_is_longer_than_a_reader_can_hold() -> None:
+    """Modules of up to 450 lines, classes of up to 250, functions of up to 60."""
+    limits = {ast.ClassDef: 250, ast.FunctionDef: 60, ast.AsyncFunctionDef: 60}
+    long = []
+    for path in sorted((TOP / "singularity").rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        long += [str(path)] * (len(text.splitlines()) > 450)
+        for node in ast.walk(ast.parse(text)):
+            limit = limits.get(type(node))
+            if limit and isinstance(node, ast.stmt) and (node.end_lineno or 0) - node.lineno >= limit:
+                long.append(f"{path}:{node.lineno}")
+    assert long == []

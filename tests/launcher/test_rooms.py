@@ -52,3 +52,15 @@ def test_each_file_says_what_it_is_for() -> None:
     """A plate: a comment on the first line."""
     files = sorted(path for path in LAUNCHER.rglob("*.[ch]"))
     assert [str(path.relative_to(LAUNCHER)) for path in files if not path.read_text().startswith("/* ")] == []
+
+
+def test_functions_have_sixty_lines_at_most() -> None:
+    long = []
+    for path in sorted(LAUNCHER.rglob("*.c")):
+        begun = 0
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if line == "{":
+                begun = number
+            elif line == "}" and begun:
+                long += [f"{path.relative_to(LAUNCHER)}:{begun}"] * (number - begun > 60)
+    assert long == []
