@@ -36,9 +36,9 @@ LIBC = $(if $(filter gcc,$(CC)),musl,system)
 PROGRAM_CC = $(CC)
 ifeq ($(LIBC)$(SANITIZE)$(FUZZ)$(ANALYZE),musl)
 MUSL := $(shell sed -n 's|.*-specs "\(.*\)/musl-gcc.specs".*|\1|p' "$$(command -v musl-gcc)" 2>/dev/null)
-MULTIARCH := $(shell $(CC) -print-multiarch)
 endif
 ifneq ($(and $(MUSL),$(wildcard $(MUSL)/libc.a)),)
+MULTIARCH := $(shell $(CC) -print-multiarch)
 PROGRAM_CC = musl-gcc $(addprefix -idirafter ,/usr/include /usr/include/$(MULTIARCH))
 LINKING = -static -nostartfiles -Wl,-pie,--no-dynamic-linker,-z,text,-z,relro,-z,now $(addprefix $(MUSL)/,rcrt1.o crti.o crtn.o)
 endif
