@@ -13,7 +13,7 @@
 
 enum { ENTRIES_SIZE = 4096 };
 
-static bool is_script(const struct dirent64 *entry)
+static bool is_script(const struct dirent *entry)
 {
     size_t length = strlen(entry->d_name);
     bool kind = entry->d_type == DT_REG || entry->d_type == DT_LNK || entry->d_type == DT_UNKNOWN;
@@ -38,11 +38,12 @@ static void path_insert(struct arena *arena, struct scripts *scripts, size_t *ro
     scripts->count++;
 }
 
-/* getdents64 and not readdir, which would take 32 KiB to read ten names. */
+/* getdents64 and not readdir, which would take 32 KiB to read ten names. Where files have 64 bits both fill the same struct. */
+_Static_assert(sizeof(ino_t) == 8 && sizeof(off_t) == 8, "struct dirent is that of getdents64(2)");
 static void directory_list(int directory, struct arena *arena, struct scripts *scripts)
 {
     union {
-        struct dirent64 entry;
+        struct dirent entry;
         char bytes[ENTRIES_SIZE];
     } buffer;
     size_t room = 0;
@@ -55,7 +56,7 @@ static void directory_list(int directory, struct arena *arena, struct scripts *s
         if (got <= 0)
             return;
         for (long at = 0; at < got;) {
-            const struct dirent64 *entry = (const void *)(buffer.bytes + at);
+            const struct dirent *entry = (const void *)(buffer.bytes + at);
             if (is_script(entry))
                 path_insert(arena, scripts, &room, entry->d_name);
             at += entry->d_reclen;
