@@ -249,10 +249,10 @@ static void check_image(const struct command_line *line, const char *image, char
              "one that is)", image);
 }
 
-static void take_identity(struct launch *launch)
+static void take_identity(struct invocation *invocation)
 {
     static gid_t gids[GROUPS + 1], others[GROUPS];
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
     uid_t uid = getuid();
     uint32_t count = 1;
 
@@ -266,31 +266,31 @@ static void take_identity(struct launch *launch)
             if (others[i] != gids[0])
                 gids[count++] = others[i];
     }
-    account_read(&account_sources_usual, uid, gids, count, request, &launch->store);
+    account_read(&account_sources_usual, uid, gids, count, request, &invocation->store);
 }
 
 /* What the kernel and the caller's process say beside the options. */
-static void take_surroundings(struct launch *launch, struct start *start, const struct options *options)
+static void take_surroundings(struct invocation *invocation, struct start *start, const struct options *options)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
     struct job_step step;
     struct rlimit stack;
 
     request->level = (uint64_t)(message_level_get() + LEVEL_BIAS);
     request->colour = colour_wanted(options, start->environment);
-    request->cwd = launch->cwd;
+    request->cwd = invocation->cwd;
     if (getrlimit(RLIMIT_STACK, &stack) == 0)
         request->stack_soft = stack.rlim_cur == RLIM_INFINITY ? UINT64_MAX : stack.rlim_cur + 1;
     descriptor_keep_pmi(request, variable(start->environment, "PMI_FD"));
     job_step_read(start->environment, &step);
-    join_take(launch, &step);
-    take_identity(launch);
-    start->environment = host_families_take(launch, &start->installation, options, start->environment, &start->arena);
+    join_take(invocation, &step);
+    take_identity(invocation);
+    start->environment = host_families_take(invocation, &start->installation, options, start->environment, &start->arena);
     if (start->environment == NULL)
         stop(ENOMEM, "variables of devices");
 }
 
-static _Noreturn void become_starter(const struct start *start, struct launch *launch, char *const *program)
+static _Noreturn void become_starter(const struct start *start, struct invocation *invocation, char *const *program)
 {
     static char name[] = "sexec";
     static char number[16];
@@ -300,10 +300,10 @@ static _Noreturn void become_starter(const struct start *start, struct launch *l
     const char *why = "";
     struct arena arena = start->arena;
 
-    if (!installation_starter(&start->installation, launch->request.userns, starter, &why, &error))
+    if (!installation_starter(&start->installation, invocation->request.userns, starter, &why, &error))
         stop_error(&error);
     sighandler_t before = signal(SIGXFSZ, SIG_IGN); /* or a limit of file sizes ends this without a word */
-    int fd = request_send(&launch->request, &error);
+    int fd = request_send(&invocation->request, &error);
     if (fd < 0)
         stop_error(&error);
     signal(SIGXFSZ, before);
@@ -328,7 +328,7 @@ static void check_limits(void)
 
 static _Noreturn void launch_image(struct start *start, struct command_line *line)
 {
-    static struct launch launch;
+    static struct invocation invocation;
     static char launch_word[] = "launch";
     static char *const hand_over[] = {launch_word, NULL};
     static char directory[PATH_MAX];
@@ -346,14 +346,15 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
         become_python(start, hand_over, start->words);
     }
     check_image(line, image, program);
-    launch_begin(&launch, &start->arena, current_directory(variable(original, "PWD"), directory), getuid() == 0);
-    if (!launch_take_options(&launch, line->scope, &line->options, &error) || !launch_take_image(&launch, image, &error))
+    invocation_begin(&invocation, &start->arena, current_directory(variable(original, "PWD"), directory), getuid() == 0);
+    if (!invocation_take_options(&invocation, line->scope, &line->options, &error) ||
+        !invocation_take_image(&invocation, image, &error))
         stop_given(&error);
-    take_surroundings(&launch, start, &line->options);
-    start->environment = injection_finish(&launch.injection, start->environment, program, &error);
+    take_surroundings(&invocation, start, &line->options);
+    start->environment = injection_finish(&invocation.injection, start->environment, program, &error);
     if (start->environment == NULL)
         stop_error(&error);
-    become_starter(start, &launch, program);
+    become_starter(start, &invocation, program);
 }
 
 int main(int argc, char **argv, char **environment)

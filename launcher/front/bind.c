@@ -26,25 +26,25 @@ static bool add(struct request *request, const struct option_value *use, const s
 }
 
 /* `source` and `target` as written; an empty target is the source's path. */
-static bool add_paths(struct launch *launch, const struct option_value *use, const char *source, const char *target,
+static bool add_paths(struct invocation *invocation, const struct option_value *use, const char *source, const char *target,
                       uint64_t options, struct error *error)
 {
-    struct text_store *store = &launch->store;
-    struct request_entry bind = {.number = options | launch_origin(launch, use)};
+    struct text_store *store = &invocation->store;
+    struct request_entry bind = {.number = options | invocation_origin(invocation, use)};
 
-    if (source[0] != '/' && launch->cwd == NULL)
+    if (source[0] != '/' && invocation->cwd == NULL)
         return error_set(error, ENOENT, "%.*s %.200s: relative to the current directory, which is gone", OPTION_NAME(use), source);
     if (*target != '\0' && *target != '/')
         return error_set(error, 0, "%.*s %.200s: the path in the container must begin with \"/\", not \"%.60s\"",
                          OPTION_NAME(use), source, target);
-    bind.first = text_path(store, launch->cwd, source, strlen(source));
+    bind.first = text_path(store, invocation->cwd, source, strlen(source));
     bind.second = *target != '\0' ? text_target(store, "/", target, strlen(target))
-                                  : text_target(store, launch->cwd, source, strlen(source));
+                                  : text_target(store, invocation->cwd, source, strlen(source));
     if (bind.first == NULL || bind.second == NULL)
         return error_set(error, 0, "%.*s: too many long paths", OPTION_NAME(use));
     if (strlen(bind.first) >= PATH_MAX || strlen(bind.second) >= PATH_MAX)
         return error_set(error, ENAMETOOLONG, "%.*s %.60s...", OPTION_NAME(use), source);
-    return add(&launch->request, use, &bind, error);
+    return add(&invocation->request, use, &bind, error);
 }
 
 static bool option_foreign(const char *option)
@@ -127,19 +127,19 @@ static bool read_bind(struct text_store *store, const struct option_value *use, 
     return true;
 }
 
-bool bind_take(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+bool bind_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     while (*text != '\0') {
         const char *parts[BIND_PARTS] = {NULL, NULL, NULL};
         const char *whole = text;
         uint64_t options = 0;
-        if (!read_bind(&launch->store, use, &text, parts, &options, error))
+        if (!read_bind(&invocation->store, use, &text, parts, &options, error))
             return false;
         if (*parts[0] == '\0' && parts[1] == NULL)
             continue;
         if (*parts[0] == '\0')
             return error_set(error, 0, "%.*s %.200s: no source before the colon", OPTION_NAME(use), whole);
-        if (!add_paths(launch, use, parts[0], parts[1] != NULL ? parts[1] : "", options, error))
+        if (!add_paths(invocation, use, parts[0], parts[1] != NULL ? parts[1] : "", options, error))
             return false;
     }
     return true;
@@ -190,9 +190,9 @@ static bool read_key(struct mount *mount, const struct option_value *use, char *
     return true;
 }
 
-static bool mount_line(struct launch *launch, const struct option_value *use, const char *line, struct error *error)
+static bool mount_line(struct invocation *invocation, const struct option_value *use, const char *line, struct error *error)
 {
-    struct csv csv = {.next = line, .store = &launch->store};
+    struct csv csv = {.next = line, .store = &invocation->store};
     struct mount mount = {NULL, NULL, NULL, 0};
     enum csv_outcome outcome;
     char *field;
@@ -206,17 +206,17 @@ static bool mount_line(struct launch *launch, const struct option_value *use, co
         return error_set(error, 0, "%.*s %.200s: unsupported mount type (\"type=bind\" is the only one)", OPTION_NAME(use), line);
     if (mount.source == NULL || *mount.source == '\0' || mount.target == NULL || *mount.target == '\0')
         return error_set(error, 0, "%.*s %.200s: source and target are both needed", OPTION_NAME(use), line);
-    return add_paths(launch, use, mount.source, mount.target, mount.options, error);
+    return add_paths(invocation, use, mount.source, mount.target, mount.options, error);
 }
 
-bool mount_value_take(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+bool mount_value_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     while (*text != '\0') {
         size_t length = strcspn(text, "\n");
-        const char *line = text_copy(&launch->store, text, length);
+        const char *line = text_copy(&invocation->store, text, length);
         if (line == NULL)
             return error_set(error, 0, "%.*s: too long", OPTION_NAME(use));
-        if (line[strspn(line, " \t")] != '\0' && !mount_line(launch, use, line, error))
+        if (line[strspn(line, " \t")] != '\0' && !mount_line(invocation, use, line, error))
             return false;
         text += length + (text[length] == '\n');
     }

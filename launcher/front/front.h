@@ -272,7 +272,7 @@ enum mpi_choice { MPI_UNSAID, MPI_CONTAINER, MPI_AUTO, MPI_HOST };
 
 enum join_wish { JOIN_AUTO, JOIN_YES, JOIN_NO };
 
-struct launch {
+struct invocation {
     struct request request;
     struct injection injection; /* variables for the container travel in the environment, not in the request */
     struct text_store store;    /* room for the request's texts, in its own text_store */
@@ -283,18 +283,18 @@ struct launch {
     enum join_wish join;
 };
 
-/* An empty request, in a `launch` that is all zero (it is large: fresh memory is not touched more than needed). `arena` is
+/* An empty request, in an `invocation` that is all zero (it is large: fresh memory is not touched more than needed). `arena` is
  * for the variables of the container. */
-void launch_begin(struct launch *launch, struct arena *arena, const char *cwd, bool root);
+void invocation_begin(struct invocation *invocation, struct arena *arena, const char *cwd, bool root);
 
 /* Fills in what the options say. Opens nothing. False with the error set: a value that cannot be meant. */
-bool launch_take_options(struct launch *launch, unsigned scope, const struct options *options, struct error *error);
+bool invocation_take_options(struct invocation *invocation, unsigned scope, const struct options *options, struct error *error);
 
 /* BIND_* of a bind by this option or variable: what messages of the starter are to name. */
-uint64_t launch_origin(const struct launch *launch, const struct option_value *use);
+uint64_t invocation_origin(const struct invocation *invocation, const struct option_value *use);
 
 /* Sets the image: a path, made absolute. */
-bool launch_take_image(struct launch *launch, const char *image, struct error *error);
+bool invocation_take_image(struct invocation *invocation, const char *image, struct error *error);
 
 /* The message level that options and variables ask for. False with the error set: MESSAGELEVEL is no number. */
 bool options_level(const struct options *options, int *level, struct error *error);
@@ -304,15 +304,15 @@ bool options_level(const struct options *options, int *level, struct error *erro
 /* Adds the binds of "SOURCE[:TARGET[:OPTIONS]],..." to the request; "\:" and "\," stand for the characters. Relative
  * sources start at the current directory, targets are absolute. A bind that is there already is not added again.
  * False with the error set, which names the option or variable of `use`. */
-bool bind_take(struct launch *launch, const struct option_value *use, const char *text, struct error *error);
+bool bind_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);
 
 /* The same for "type=bind,source=S,target=T[,readonly]", one or several separated by newlines. */
-bool mount_value_take(struct launch *launch, const struct option_value *use, const char *text, struct error *error);
+bool mount_value_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);
 
 /* ---- What each option that has a value means: one function an option, from its text to the request. */
 
 /* `text` is the value, or one element of a CSV list. False with the error set, which names the option. */
-typedef bool take_value(struct launch *launch, const struct option_value *use, const char *text, struct error *error);
+typedef bool take_value(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);
 
 /* By option; NULL where there is nothing to do with a value here. */
 extern take_value *const option_takers[OPTION_COUNT];

@@ -8,12 +8,12 @@
 enum { VARIABLE_LIMIT = sizeof((struct request *)NULL)->variable / sizeof(struct request_entry) };
 _Static_assert((int)OPTION_COUNT < (int)VARIABLE_LIMIT, "every option may come from a variable");
 
-void launch_begin(struct launch *launch, struct arena *arena, const char *cwd, bool root)
+void invocation_begin(struct invocation *invocation, struct arena *arena, const char *cwd, bool root)
 {
-    launch->store = (struct text_store){launch->request.text_store, sizeof launch->request.text_store};
-    launch->cwd = cwd;
-    launch->root = root;
-    injection_begin(&launch->injection, arena);
+    invocation->store = (struct text_store){invocation->request.text_store, sizeof invocation->request.text_store};
+    invocation->cwd = cwd;
+    invocation->root = root;
+    injection_begin(&invocation->injection, arena);
 }
 
 /* ---- flags ---- */
@@ -54,14 +54,14 @@ static void take_flags(struct request *request, const struct options *options)
 
 /* ---- uses ---- */
 
-static bool take_list(struct launch *launch, const struct option_value *use, struct error *error)
+static bool take_list(struct invocation *invocation, const struct option_value *use, struct error *error)
 {
-    struct csv csv = {.next = use->text, .store = &launch->store, .trim = use->from_variable};
+    struct csv csv = {.next = use->text, .store = &invocation->store, .trim = use->from_variable};
     enum csv_outcome outcome;
     char *field;
 
     while ((outcome = csv_read(&csv, &field)) == CSV_FIELD)
-        if (*field != '\0' && !option_takers[use->id](launch, use, field, error))
+        if (*field != '\0' && !option_takers[use->id](invocation, use, field, error))
             return false;
     if (outcome == CSV_UNCLOSED)
         return error_set(error, 0, "%.*s %.200s: a quote is not closed", OPTION_NAME(use), use->text);
@@ -69,12 +69,12 @@ static bool take_list(struct launch *launch, const struct option_value *use, str
 }
 
 /* The starter knows no variables: it is told which one stands for which option. */
-static bool note_variable(struct launch *launch, const struct option_value *use, struct error *error)
+static bool note_variable(struct invocation *invocation, const struct option_value *use, struct error *error)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
     const char *option = option_table[use->id].names;
-    struct request_entry entry = {.first = text_copy(&launch->store, use->name, strcspn(use->name, "=")),
-                                  .second = text_copy(&launch->store, option, strcspn(option, ","))};
+    struct request_entry entry = {.first = text_copy(&invocation->store, use->name, strcspn(use->name, "=")),
+                                  .second = text_copy(&invocation->store, option, strcspn(option, ","))};
 
     if (entry.first == NULL || entry.second == NULL || request->variable_count == VARIABLE_LIMIT)
         return request_full(error);
@@ -82,34 +82,34 @@ static bool note_variable(struct launch *launch, const struct option_value *use,
     return true;
 }
 
-uint64_t launch_origin(const struct launch *launch, const struct option_value *use)
+uint64_t invocation_origin(const struct invocation *invocation, const struct option_value *use)
 {
-    uint64_t variable = use->from_variable ? launch->request.variable_count : 0; /* its own entry is the last one */
+    uint64_t variable = use->from_variable ? invocation->request.variable_count : 0; /* its own entry is the last one */
 
     return (use->id == OPTION_mount ? BIND_MOUNT : 0) | variable << BIND_VARIABLE;
 }
 
-static bool take_use(struct launch *launch, const struct option_value *use, struct error *error)
+static bool take_use(struct invocation *invocation, const struct option_value *use, struct error *error)
 {
     message_debug("%s %.*s = '%s'", use->from_variable ? "variable" : "option", OPTION_NAME(use),
                   use->text != NULL ? use->text : "");
-    if (use->from_variable && !note_variable(launch, use, error))
+    if (use->from_variable && !note_variable(invocation, use, error))
         return false;
     if (option_takers[use->id] == NULL)
         return true;
     if (option_table[use->id].kind == KIND_LIST_CSV)
-        return take_list(launch, use, error);
-    return option_takers[use->id](launch, use, use->text, error);
+        return take_list(invocation, use, error);
+    return option_takers[use->id](invocation, use, use->text, error);
 }
 
 /* Those of variables first: of two mounts on one target the later one shows, and the command line goes before. */
-static bool take_uses(struct launch *launch, unsigned scope, const struct options *options, bool from_variable,
+static bool take_uses(struct invocation *invocation, unsigned scope, const struct options *options, bool from_variable,
                       struct error *error)
 {
     for (uint32_t i = 0; i < options->count; i++) {
         const struct option_value *use = &options->values[i];
         if (use->from_variable == from_variable && (option_table[use->id].scopes & scope) != 0 &&
-            !take_use(launch, use, error))
+            !take_use(invocation, use, error))
             return false;
     }
     return true;
@@ -133,28 +133,28 @@ static bool written_once(const struct request *request, const struct options *op
     return error_set(error, 0, "%.*s does not go with %.*s", OPTION_NAME(writable), OPTION_NAME(other));
 }
 
-bool launch_take_options(struct launch *launch, unsigned scope, const struct options *options, struct error *error)
+bool invocation_take_options(struct invocation *invocation, unsigned scope, const struct options *options, struct error *error)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
 
     request->action = action_of(scope);
     take_flags(request, options);
-    if (!take_uses(launch, scope, options, true, error) || !take_uses(launch, scope, options, false, error))
+    if (!take_uses(invocation, scope, options, true, error) || !take_uses(invocation, scope, options, false, error))
         return false;
     if ((request->target_uid != 0) != (request->target_gid != 0))
         return error_set(error, 0, "SINGULARITY_TARGET_UID and SINGULARITY_TARGET_GID go together: only one is set");
     return written_once(request, options, error);
 }
 
-bool launch_take_image(struct launch *launch, const char *image, struct error *error)
+bool invocation_take_image(struct invocation *invocation, const char *image, struct error *error)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
 
     if (*image == '\0')
         return error_set(error, 0, "the name of the image is empty");
-    if (image[0] != '/' && launch->cwd == NULL)
+    if (image[0] != '/' && invocation->cwd == NULL)
         return error_set(error, ENOENT, "image %.200s: relative to the current directory, which is gone", image);
-    request->image = text_path(&launch->store, launch->cwd, image, strlen(image));
+    request->image = text_path(&invocation->store, invocation->cwd, image, strlen(image));
     if (request->image != NULL && strlen(request->image) >= PATH_MAX)
         return error_set(error, ENAMETOOLONG, "image %.60s...", image);
     return request->image != NULL || request_full(error);

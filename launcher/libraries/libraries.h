@@ -186,7 +186,7 @@ bool host_mpi_take(const struct host_mpi_sources *sources, uint64_t number, stru
 /* What the options or the site want, unless --no-nv or --no-rocm, goes into the request; without them nothing is read but
  * the site's configuration. Returns the environment to hand on: with --cleanenv it injects the variables that say which
  * devices a job may use. NULL: no memory. */
-char **host_families_take(struct launch *launch, const struct installation *installation, const struct options *options,
+char **host_families_take(struct invocation *invocation, const struct installation *installation, const struct options *options,
                           char **environment, struct arena *arena);
 
 #endif
