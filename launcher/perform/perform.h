@@ -166,7 +166,8 @@ void perform_accounts(struct plan *plan, const struct plan_inputs *inputs);
 void perform_directory(const struct plan *plan);
 
 /* In a PID namespace, or where a file system server must end before the launch does: returns in the process that goes on
- * inside; the launcher's own waits outside, forwards signals and passes the status on. Where a container is set up for others: returns in its keeper. */
+ * inside; the launcher's own waits outside, forwards signals and passes the status on. Where a container is set up for
+ * others: returns in its keeper. */
 void perform_fork(struct plan *plan, const struct caller *caller);
 
 /* Closes descriptors from `first` on. */

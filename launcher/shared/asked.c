@@ -11,6 +11,7 @@ static const char *keep(struct invocation *invocation, const char *text)
     return text_copy(&invocation->store, text, strlen(text));
 }
 
+/* A reason even where nobody asked for --join: --dry-run and --verbose show why a launch is on its own. */
 static void refuse(struct invocation *invocation, const struct job_step *step)
 {
     char text[REASON_SIZE];
@@ -22,6 +23,8 @@ static void refuse(struct invocation *invocation, const struct job_step *step)
     invocation->request.join_reason = keep(invocation, text);
 }
 
+/* Asked for by hand, launches that no launcher of ranks has started share by terminal or batch script, the only thing
+ * that they have in common. */
 static void accept(struct invocation *invocation, const struct job_step *step)
 {
     const char *asked = invocation->join == JOIN_YES ? "--join=yes, " : "";
