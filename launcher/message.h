@@ -20,7 +20,8 @@ enum message_level {
 /* Statuses of our own failures; a program's own status passes through untouched. */
 enum exit_status { EXIT_USAGE = 1, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127, EXIT_OWN_FAILURE = 255 };
 
-/* Sets what is shown from here on. */
+/* Sets what is shown from here on. `level` is one of message_level or a number between; `colour` for a terminal that
+ * wants it. */
 void message_begin(int level, bool colour);
 int message_level_get(void);
 

@@ -18,6 +18,8 @@
 #define VERSION "5.0.0"
 #endif
 
+/* GROUPS is NGROUPS_MAX; LEVEL_BIAS makes levels, of which some are negative, numbers of a request, where 0 stands
+ * for "not given" */
 enum { GROUPS = 65536, LEVEL_BIAS = 16, FEWEST_DESCRIPTORS = 24 };
 
 /* What this process was started with. */
@@ -66,6 +68,8 @@ static char **words_join(struct arena *arena, char *const *first, char *const *m
     return words;
 }
 
+/* argv may be empty (R-L1; CVE-2021-4034 was a program that took argv[0] for granted). Linux puts an empty argv[0]
+ * there only from 5.18 on. */
 static void start_read(int argc, char **argv, char **environment, struct start *start)
 {
     static char *const nothing[] = {NULL};
@@ -87,6 +91,7 @@ static void start_read(int argc, char **argv, char **environment, struct start *
 
 /* ---- what Python does ---- */
 
+/* -I: no PYTHON* variable, no user's site directory and no current directory decides which code runs (python(1)). */
 static _Noreturn void become_python(struct start *start, char *const *first, char *const *more)
 {
     static char isolated[] = "-I", module[] = "-m", package[] = "singularity";
@@ -131,6 +136,7 @@ static _Noreturn void become_help(struct start *start, const struct command_line
     become_python(start, first, line->scope != 0 ? nothing : line->rest);
 }
 
+/* The name that was typed stays in the answer: programs read it. */
 static void version_print(const struct start *start, const struct options *options)
 {
     const char *name = strcmp(start->name, "apptainer") == 0 ? "apptainer" : "singularity";
@@ -159,6 +165,7 @@ static const char *variable(char *const *environment, const char *name)
     return NULL;
 }
 
+/* https://no-color.org: set and not empty. */
 static bool colour_wanted(const struct options *options, char *const *environment)
 {
     const char *none = variable(environment, "NO_COLOR"), *terminal = variable(environment, "TERM");
@@ -177,6 +184,7 @@ static void messages_begin(const struct options *options, char *const *environme
     message_begin(level, colour_wanted(options, environment));
 }
 
+/* The site's before the user's, so that the user's has the last word. */
 static char **init_scripts_apply(struct start *start)
 {
     const char *home = variable(start->environment, "HOME");
@@ -194,6 +202,7 @@ static char **init_scripts_apply(struct start *start)
     return environment;
 }
 
+/* Global options first, since the level of messages decides whether the next ones are told. */
 static void take_variables(struct command_line *line, char *const *environment)
 {
     static struct option_variables variables;
@@ -249,6 +258,8 @@ static void check_image(const struct command_line *line, const char *image, char
              "one that is)", image);
 }
 
+/* Ids come from the kernel (R-L4); names only from files and getent. Root may start for another user, whose own
+ * groups are then not known here. */
 static void take_identity(struct invocation *invocation)
 {
     static gid_t gids[GROUPS + 1], others[GROUPS];
@@ -269,7 +280,8 @@ static void take_identity(struct invocation *invocation)
     account_read(&account_sources_usual, uid, gids, count, request, &invocation->store);
 }
 
-/* What the kernel and the caller's process say beside the options. */
+/* What the kernel and the caller's process say beside the options. What is one higher than it is, is so because 0
+ * stands for "not given" in a request. */
 static void take_surroundings(struct invocation *invocation, struct start *start, const struct options *options)
 {
     struct request *request = &invocation->request;
@@ -290,6 +302,9 @@ static void take_surroundings(struct invocation *invocation, struct start *start
         stop(ENOMEM, "variables of devices");
 }
 
+/* execve(2) in this process, no child: signals, terminal and exit status are the program's without anybody between.
+ * The request goes as a descriptor, whose number stands in argv: argv itself can be read by all users of the machine
+ * (proc_pid_cmdline(5)) and is limited in size. */
 static _Noreturn void become_starter(const struct start *start, struct invocation *invocation, char *const *program)
 {
     static char name[] = "sexec";
@@ -326,6 +341,9 @@ static void check_limits(void)
              (unsigned long long)files.rlim_cur, FEWEST_DESCRIPTORS);
 }
 
+/* The order matters: messages before anything can fail; init scripts before variables, which they may set; variables
+ * before the image, which one of them may name; the image before the current directory, since Python may have to make
+ * a path of its name first and starts this program again. */
 static _Noreturn void launch_image(struct start *start, struct command_line *line)
 {
     static struct invocation invocation;
@@ -357,6 +375,7 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     become_starter(start, &invocation, program);
 }
 
+/* Descriptors 0 to 2 first of all: anything opened before would take the place of one that is closed (R-L3). */
 int main(int argc, char **argv, char **environment)
 {
     static struct command_line line;

@@ -30,7 +30,8 @@ static void put(struct variables *variables, const char *name, const char *value
     environment_need(variables_put(variables, name, value));
 }
 
-/* SINGULARITY_NAME and its twin. */
+/* SINGULARITY_NAME and its twin. Scripts of both programs of the family are found in images, and each looks for its
+ * own prefix. */
 static void put_both(struct variables *variables, const char *name, const char *value)
 {
     static const char *const prefixes[] = {"SINGULARITY_", "APPTAINER_"};
@@ -41,7 +42,8 @@ static void put_both(struct variables *variables, const char *name, const char *
 
 /* ---- what the scripts start with ---- */
 
-/* The name that the caller uses for the current directory, if it is true here too. */
+/* The name that the caller uses for the current directory, if it is true here too. By device and inode: the name with
+ * its links is what people know and what `pwd` shows; POSIX asks the same check of a shell before it believes in PWD. */
 static bool names_current_directory(const char *path)
 {
     struct stat named, current;
@@ -72,6 +74,8 @@ static void put_directory(const struct entry *entry)
         variables_unset(entry->variables, "PWD", strlen("PWD"));
 }
 
+/* Set, not exported: scripts of images ask for them, and programs get them only where a script exports them, as from
+ * a shell. */
 static void put_number(struct variables *variables, const char *name, unsigned number)
 {
     char digits[16];
@@ -138,6 +142,8 @@ static bool goes_on(struct entry *entry, const struct script_result *result)
     return true;
 }
 
+/* A script that is missing is none; one that cannot be read is told, for then variables are missing and programs fail
+ * in odd ways. */
 static bool evaluate_script(struct entry *entry, const char *path)
 {
     struct script_result result = {.line = 1, .why = "more than 1 MiB of text"};
@@ -161,6 +167,8 @@ static bool evaluate_script(struct entry *entry, const char *path)
     return true;
 }
 
+/* As a shell would expand it between double quotes, for so has Singularity always set these. With --no-eval the text
+ * stays as it is. */
 static bool inject_one(struct entry *entry, const struct variable *injected)
 {
     const char *value = variable_value(injected), *expanded = value;
@@ -201,7 +209,9 @@ static bool inject(struct entry *entry)
     return true;
 }
 
-/* False: the image's shell must do it. */
+/* False: the image's shell must do it. The order is the family's and users know it: the image's base and Docker's
+ * variables, PATH's and HOME's defaults, other scripts, what the caller injects, and last 99-runtimevars.sh, which
+ * applies the caller's changes to PATH. */
 static bool evaluate(struct entry *entry)
 {
     struct variables *variables = entry->variables;
@@ -224,6 +234,8 @@ static bool evaluate(struct entry *entry)
     return injected || inject(entry);
 }
 
+/* From the start again: what was evaluated before the live code was found is thrown away, so that each script is
+ * evaluated once and by one shell, in which functions and unexported variables live on. */
 static void evaluate_live(struct entry *entry)
 {
     const struct live live = {.shell = entry->shell, .payload = entry->payload, .scripts = &entry->scripts,
@@ -245,7 +257,8 @@ static void drop_unless_exported(struct variables *variables, const char *name)
         variables_unset(variables, name, strlen(name));
 }
 
-/* Variables of the host that nothing has set. What the image sets to nothing stays so, as in Docker. */
+/* Variables of the host that nothing has set. What the image sets to nothing stays so, as in Docker. Last, as the
+ * host goes before nothing: host < image < injected. */
 static void restore_host(struct entry *entry)
 {
     struct variables *variables = entry->variables;
@@ -290,6 +303,7 @@ static void put_base(struct entry *entry)
     put_directory(entry);
 }
 
+/* The four characters that mean something between double quotes (POSIX, 2.2.3). */
 static void add_escaped(struct text *text, const char *value)
 {
     for (; *value != '\0'; value++) {
@@ -299,7 +313,8 @@ static void add_escaped(struct text *text, const char *value)
     }
 }
 
-/* bash sets a prompt of its own from its start-up files; this one is set after them. */
+/* bash sets a prompt of its own from its start-up files; this one is set after them. PROMPT_COMMAND is run by bash
+ * before each prompt (bash(1)), so it comes after /etc/bash.bashrc and ~/.bashrc; it removes itself the first time. */
 static void put_prompt(struct variables *variables)
 {
     const char *ps1 = variables_get(variables, "PS1");
@@ -338,6 +353,8 @@ static bool has_host_mpi(const struct request *request)
     return false;
 }
 
+/* PATH is changed here where the image has no 99-runtimevars.sh that does. LD_LIBRARY_PATH is never the host's: its
+ * directories would be looked for inside. */
 static void finish(struct entry *entry)
 {
     struct variables *variables = entry->variables;
@@ -355,6 +372,8 @@ static void finish(struct entry *entry)
     put_prompt(variables);
 }
 
+/* The image's scripts do not see the host's variables, which are added behind them: an image means the same on every
+ * host. */
 void environment_make(const struct payload *payload, struct variables *variables)
 {
     struct entry entry = {.payload = payload, .variables = variables};

@@ -18,7 +18,7 @@ static void put(struct variables *variables, const char *name, const struct text
     environment_need(variables_put(variables, name, value->bytes));
 }
 
-/* Whether a list with colons has the directory. */
+/* Whether a list with colons has the directory. By whole directories: /usr/bin is not in a list that has /usr/bin2. */
 static bool path_has(const char *list, const char *directory, size_t length)
 {
     for (;;) {
@@ -39,6 +39,7 @@ void path_begin(struct variables *variables)
         environment_need(variables_export(variables, "PATH", strlen("PATH")));
 }
 
+/* At the end, so that nothing of the image is hidden; each once. */
 void path_complete(struct variables *variables)
 {
     const char *path = value_or_empty(variables, "PATH");
@@ -59,6 +60,7 @@ void path_complete(struct variables *variables)
     put(variables, "PATH", &whole);
 }
 
+/* A replaced PATH is the caller's word as a whole: what else he said of it has no place in it. */
 void path_change(struct variables *variables)
 {
     const char *path = value_or_empty(variables, "PATH");

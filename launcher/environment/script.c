@@ -20,6 +20,7 @@ static bool evaluate_list(struct evaluation *evaluation, enum ending *ending);
 
 /* ---- commands ---- */
 
+/* More words than CONDITION_WORDS are read and not looked at: they are live code in any case. */
 static bool run_test(struct evaluation *evaluation, const struct word *words, size_t count)
 {
     const char *texts[CONDITION_WORDS];
@@ -46,6 +47,7 @@ static bool run_bracket(struct evaluation *evaluation, const struct word *words,
     return run_test(evaluation, words, count - 1);
 }
 
+/* Options like -p and -n are live code outside a dump. `export NAME` marks a variable that may get its value later. */
 static bool run_export(struct evaluation *evaluation, const struct word *words, size_t count)
 {
     while (evaluation->dump && words != NULL && words->bytes[0] == '-')
@@ -67,6 +69,7 @@ static bool run_export(struct evaluation *evaluation, const struct word *words, 
     return true;
 }
 
+/* Without -f and -v: `unset NAME` is what scripts use. */
 static bool run_unset(struct evaluation *evaluation, const struct word *words, size_t count)
 {
     (void)count;
@@ -88,6 +91,7 @@ static bool run_nothing(struct evaluation *evaluation, const struct word *words,
     return true;
 }
 
+/* A NUL ends a text for one shell and is dropped by another, so it is none that can be evaluated here. */
 static bool evaluate_text(struct evaluation *evaluation, const char *file, const char *text, size_t size)
 {
     struct cursor outer = evaluation->cursor;
@@ -107,6 +111,8 @@ static bool evaluate_text(struct evaluation *evaluation, const char *file, const
     return true;
 }
 
+/* A name without a slash is searched for in PATH, and by some shells in the current directory as well (POSIX, dot).
+ * Loops end by the nesting, which all files share. */
 static bool run_source(struct evaluation *evaluation, const struct word *words, size_t count)
 {
     size_t size;
@@ -125,12 +131,15 @@ static bool run_source(struct evaluation *evaluation, const struct word *words, 
     return evaluated;
 }
 
+/* declare and typeset only in a dump: bash and the ksh family print exported variables so. */
 static const struct command commands[] = {
     {"export", true, false, run_export}, {"unset", false, false, run_unset},  {"[", false, false, run_bracket},
     {"test", false, false, run_test},    {".", false, false, run_source},     {"source", false, false, run_source},
     {":", false, false, run_nothing},    {"declare", true, true, run_export}, {"typeset", true, true, run_export},
 };
 
+/* A quoted word is a command like any other, but never an alias or reserved; what does not stand plainly is not
+ * looked up here. */
 static const struct command *command_find(const struct evaluation *evaluation, const struct word *word)
 {
     for (size_t at = 0; word->plain && at < sizeof commands / sizeof *commands; at++)
@@ -250,7 +259,8 @@ static bool evaluate_assignments(struct evaluation *evaluation, struct word *wor
     return evaluate_command(evaluation, word);
 }
 
-/* After `if`, up to and with its `fi`. */
+/* After `if`, up to and with its `fi`. Branches that are not taken are read to their end without being executed: only
+ * the grammar says where the `fi` is. */
 static bool evaluate_if(struct evaluation *evaluation)
 {
     bool execute = evaluation->execute;
@@ -292,7 +302,8 @@ static size_t place_in(const char *const *list, const struct word *word)
     return at;
 }
 
-/* One command, `!` and compound ones included; `word` is its first word. */
+/* One command, `!` and compound ones included; `word` is its first word. Reserved words that begin what is not known
+ * here make it live code before anything has been changed. */
 static bool evaluate_pipeline(struct evaluation *evaluation, struct word *word)
 {
     static const char *const reserved[] = {"then", "elif", "else", "fi", "for", "while", "until", "do", "done", "case", "esac",
@@ -321,7 +332,9 @@ static bool evaluate_pipeline(struct evaluation *evaluation, struct word *word)
     return evaluated;
 }
 
-/* Commands up to the end of the text or a reserved word that ends a part of `if`. */
+/* Commands up to the end of the text or a reserved word that ends a part of `if`. `connected` is && or ||: the next
+ * command is executed by the status of the last one, from left to right and without precedence (POSIX, AND-OR lists).
+ * A single & or | is live code. */
 static bool evaluate_list(struct evaluation *evaluation, enum ending *ending)
 {
     static const char *const endings[] = {[END_THEN - 1] = "then", [END_ELIF - 1] = "elif", [END_ELSE - 1] = "else",
@@ -364,6 +377,7 @@ static struct evaluation evaluation_of(const char *text, struct variables *varia
                                .variables = variables, .result = result, .execute = true};
 }
 
+/* On a copy of the table: live code may come in the last line, and then nothing may have changed. */
 enum script_outcome script_evaluate(const char *name, const char *text, size_t size, struct variables *variables,
                                     struct script_result *result)
 {
@@ -389,6 +403,7 @@ bool script_read_dump(const char *text, size_t size, struct variables *variables
     return evaluate_text(&evaluation, "export -p", text, size);
 }
 
+/* The whole value is one text, spaces and all, since it stands between double quotes. */
 enum script_outcome script_expand(const char *value, struct variables *variables, const char **expanded,
                                   struct script_result *result)
 {

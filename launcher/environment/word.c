@@ -26,6 +26,7 @@ static const struct {
 
 static bool read_place(struct evaluation *evaluation, struct word *word, enum place place);
 
+/* The first reason stays: it is where the evaluation stopped, and what follows from it would mislead. */
 bool evaluation_live(struct evaluation *evaluation, const char *why)
 {
     struct script_result *result = evaluation->result;
@@ -42,6 +43,8 @@ bool evaluation_live(struct evaluation *evaluation, const char *why)
 
 /* ---- what words are made of ---- */
 
+/* Every word keeps room for its NUL. The limit of a word is that of a whole script, so that variables which double
+ * each other end soon. */
 static bool add(struct evaluation *evaluation, struct word *word, const char *bytes, size_t length)
 {
     size_t needed = word->length + length + 1;
@@ -100,6 +103,8 @@ static bool read_name(struct evaluation *evaluation, struct word *name)
 
 /* ---- variables ---- */
 
+/* Shells give these values by themselves, or behave differently by them (IFS): an assignment would not do what it
+ * says here. */
 bool word_name_special(const char *name, size_t length)
 {
     static const char names[] =
@@ -130,6 +135,7 @@ static bool find_variable(struct evaluation *evaluation, const struct word *name
     return true;
 }
 
+/* Unset is empty; without `set -u`, that is, which is live code. */
 static bool add_variable(struct evaluation *evaluation, struct word *word, bool quoted, const struct variable *variable)
 {
     if (variable == NULL)
@@ -137,6 +143,7 @@ static bool add_variable(struct evaluation *evaluation, struct word *word, bool 
     return (quoted ? add : add_unquoted)(evaluation, word, variable_value(variable), variable->value_length);
 }
 
+/* A quoted word is a field even when it is empty, and no reserved word. */
 static bool read_quotes(struct evaluation *evaluation, struct word *word)
 {
     word->field = true;
@@ -163,7 +170,8 @@ static bool read_default(struct evaluation *evaluation, struct word *word, bool 
     return true;
 }
 
-/* After "${": one expansion up to and with its brace. */
+/* After "${": one expansion up to and with its brace. The default is read in any case, to find the brace that ends
+ * it; it is evaluated only where it is wanted, since it may be live code. */
 static bool read_braces(struct evaluation *evaluation, struct word *word, bool quoted)
 {
     bool execute = evaluation->execute, colon, wanted, read;
@@ -213,6 +221,8 @@ static unsigned read_number(struct evaluation *evaluation, unsigned base, unsign
     return number;
 }
 
+/* \u and \U in $'...': UTF-8 whatever the locale is, since the environment is bytes. Points above 0x10ffff do not
+ * exist (RFC 3629). */
 static bool add_utf8(struct evaluation *evaluation, struct word *word, unsigned point)
 {
     static const unsigned limits[] = {0x80, 0x800, 0x10000, 0x110000}, leads[] = {0, 0xc0, 0xe0, 0xf0};
@@ -229,7 +239,8 @@ static bool add_utf8(struct evaluation *evaluation, struct word *word, unsigned 
     return evaluation_live(evaluation, "a character that does not exist");
 }
 
-/* What follows a backslash in $'...'. */
+/* What follows a backslash in $'...'. bash prints control characters so in `export -p`; the list of letters is its
+ * own (bash(1), QUOTING). */
 static bool read_ansi_escape(struct evaluation *evaluation, struct word *word)
 {
     static const char letters[] = "abefnrtvE", meanings[] = "\a\b\033\f\n\r\t\v\033";
@@ -318,6 +329,7 @@ static bool read_dollar(struct evaluation *evaluation, struct word *word, enum p
     return add_character(evaluation, word, '$');
 }
 
+/* Between double quotes a backslash stays where it protects nothing (POSIX, 2.2.3). */
 static bool read_escape(struct evaluation *evaluation, struct word *word, const char *escaped)
 {
     struct cursor *cursor = &evaluation->cursor;
@@ -347,6 +359,7 @@ static bool may_expand(struct evaluation *evaluation, const struct word *word, i
            (word->name_length == 0 && (character == '*' || character == '?' || (character == '[' && !alone)));
 }
 
+/* bash prints exported arrays as NAME=(...): read over, since no environment holds them. */
 static bool read_list(struct evaluation *evaluation, struct word *word)
 {
     struct word aside = {.name_length = word->name_length};

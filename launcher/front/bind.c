@@ -13,6 +13,7 @@ static bool same(const struct request_entry *a, const struct request_entry *b)
            strcmp(a->second, b->second) == 0;
 }
 
+/* Given twice is given once: scripts put together their options from several places. */
 static bool add(struct request *request, const struct option_value *use, const struct request_entry *bind,
                 struct error *error)
 {
@@ -25,7 +26,9 @@ static bool add(struct request *request, const struct option_value *use, const s
     return true;
 }
 
-/* `source` and `target` as written; an empty target is the source's path. */
+/* `source` and `target` as written; an empty target is the source's path. The source keeps its "..", since only the
+ * kernel knows where that leads past a link; the target loses it, for there it must not depend on links of the image
+ * (R-M4). */
 static bool add_paths(struct invocation *invocation, const struct option_value *use, const char *source, const char *target,
                       uint64_t options, struct error *error)
 {
@@ -47,6 +50,8 @@ static bool add_paths(struct invocation *invocation, const struct option_value *
     return add(&invocation->request, use, &bind, error);
 }
 
+/* Options of Apptainer that show a part of an image: refused by name, as "not a valid option" would send people to
+ * look for a typing error. */
 static bool option_foreign(const char *option)
 {
     return strncmp(option, "image-src=", 10) == 0 || strncmp(option, "id=", 3) == 0;
@@ -57,6 +62,7 @@ static bool option_known(const char *option)
     return strcmp(option, "ro") == 0 || strcmp(option, "rw") == 0;
 }
 
+/* The last of several counts, as for other options. */
 static bool option_take(const struct option_value *use, const char *option, uint64_t *options, struct error *error)
 {
     if (option_foreign(option))
@@ -127,6 +133,7 @@ static bool read_bind(struct text_store *store, const struct option_value *use, 
     return true;
 }
 
+/* Empty elements are passed over: "a,,b" and a comma at the end come from scripts. */
 bool bind_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     while (*text != '\0') {
@@ -154,6 +161,7 @@ struct mount {
     uint64_t options;
 };
 
+/* "readonly" alone, "readonly=true" and "readonly=1", as Docker's --mount has it. */
 static bool read_switch(const struct option_value *use, const char *key, const char *value, uint64_t *options, struct error *error)
 {
     bool on = strcmp(value, "") == 0 || strcmp(value, "true") == 0 || strcmp(value, "1") == 0;
@@ -164,6 +172,7 @@ static bool read_switch(const struct option_value *use, const char *key, const c
     return true;
 }
 
+/* The synonyms are Docker's (docker run --mount). */
 static bool read_key(struct mount *mount, const struct option_value *use, char *key, struct error *error)
 {
     char *equals = strchr(key, '=');
@@ -190,6 +199,7 @@ static bool read_key(struct mount *mount, const struct option_value *use, char *
     return true;
 }
 
+/* CSV as Docker reads it: a value with a comma is quoted as a whole field ("source=/a,b"). */
 static bool mount_line(struct invocation *invocation, const struct option_value *use, const char *line, struct error *error)
 {
     struct csv csv = {.next = line, .store = &invocation->store};
@@ -209,6 +219,7 @@ static bool mount_line(struct invocation *invocation, const struct option_value 
     return add_paths(invocation, use, mount.source, mount.target, mount.options, error);
 }
 
+/* Lines for the variable, which holds several mounts; an empty line is no mistake. */
 bool mount_value_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     while (*text != '\0') {

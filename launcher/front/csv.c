@@ -31,6 +31,7 @@ static enum csv_outcome read_quoted(struct text_store *store, const char *text, 
     return CSV_UNCLOSED;
 }
 
+/* RFC 4180 within one line, and blanks behind a closing quote are let pass. */
 enum csv_outcome csv_read(struct csv *csv, char **field)
 {
     if (csv->next == NULL)

@@ -43,6 +43,7 @@ static char *injected_library_path(const struct variables *after, char *const *e
     return entry;
 }
 
+/* What the script has unset is gone, what no shell takes in is put back unchanged. */
 static char **rewrite(const struct variables *after, char **environment, struct arena *arena)
 {
     size_t count = 0, used = 0;
@@ -75,6 +76,7 @@ static bool foreign(const char *path, const struct stat *status)
     return true;
 }
 
+/* The site's script is not checked for its owner: who can write there can replace the program as well. */
 char **init_script_apply(const char *path, bool of_home, char **environment, struct arena *arena, struct error *error)
 {
     static char *const no_arguments[] = {NULL};

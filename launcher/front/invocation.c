@@ -32,6 +32,8 @@ static const struct {
 #undef SAME_NAME
 };
 
+/* --compat and --containall stand for several flags, as the family has them; --no-pid and --no-nv take one back
+ * again, whatever order they stand in. */
 static void take_flags(struct request *request, const struct options *options)
 {
     bool compat = options_flag(options, OPTION_compat);
@@ -133,6 +135,7 @@ static bool written_once(const struct request *request, const struct options *op
     return error_set(error, 0, "%.*s does not go with %.*s", OPTION_NAME(writable), OPTION_NAME(other));
 }
 
+/* Ids of another user come as two variables, since each alone would leave the other one root's. */
 bool invocation_take_options(struct invocation *invocation, unsigned scope, const struct options *options, struct error *error)
 {
     struct request *request = &invocation->request;
@@ -146,6 +149,8 @@ bool invocation_take_options(struct invocation *invocation, unsigned scope, cons
     return written_once(request, options, error);
 }
 
+/* Absolute from here on: the starter stands in another directory later, and the name goes into messages and
+ * variables. */
 bool invocation_take_image(struct invocation *invocation, const char *image, struct error *error)
 {
     struct request *request = &invocation->request;
@@ -160,6 +165,7 @@ bool invocation_take_image(struct invocation *invocation, const char *image, str
     return request->image != NULL || request_full(error);
 }
 
+/* MESSAGELEVEL is the family's variable: 0 and negative numbers show what usual launches show, numbers above 5 all. */
 bool options_level(const struct options *options, int *level, struct error *error)
 {
     const char *text = options_text(options, OPTION_messagelevel);

@@ -7,6 +7,7 @@
 
 #include "../suggest.h"
 
+/* __NEW_UTS_LEN of the kernel (sethostname(2)) */
 enum { HOSTNAME_LIMIT = 64, DNS_LIMIT = 512 };
 #define LIST_LIMIT(list) (sizeof((struct request *)NULL)->list / sizeof(struct request_entry))
 
@@ -39,6 +40,7 @@ static bool container_path(struct invocation *invocation, const struct option_va
     return *member != NULL || request_full(error);
 }
 
+/* `limit` is the request's own, from request.def. */
 static bool list_add(struct request_entry *list, uint32_t *count, size_t limit, struct request_entry entry,
                      const struct option_value *use, struct error *error)
 {
@@ -59,6 +61,7 @@ static bool take_env_file(struct invocation *invocation, const struct option_val
     return injection_take_file(&invocation->injection, use, text, error);
 }
 
+/* One colon at most; no escapes, unlike --bind, as in the rest of the family. */
 static bool take_home(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     struct request *request = &invocation->request;
@@ -91,6 +94,7 @@ static bool take_scratch(struct invocation *invocation, const struct option_valu
            list_add(request->scratch, &request->scratch_count, LIST_LIMIT(scratch), entry, use, error);
 }
 
+/* ":ro" and ":rw" at the end only, for a colon is a letter like any other in a path. */
 static bool take_overlay(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     struct request *request = &invocation->request;
@@ -104,6 +108,8 @@ static bool take_overlay(struct invocation *invocation, const struct option_valu
            list_add(request->overlay, &request->overlay_count, LIST_LIMIT(overlay), entry, use, error);
 }
 
+/* An unknown word is a warning and no error: newer programs of the family know more of them, and leaving out what is
+ * never mounted is no loss. */
 static bool take_no_mount(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     static const char words[] = "proc,sys,dev,devpts,home,tmp,hostfs,cwd,bind-paths";
@@ -125,6 +131,8 @@ static bool take_no_mount(struct invocation *invocation, const struct option_val
     return list_add(request->no_mount, &request->no_mount_count, LIST_LIMIT(no_mount), entry, use, error);
 }
 
+/* "none" is what a new network namespace is by itself; anything else would need a privileged set-up that is not this
+ * program's. */
 static bool take_network(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     if (strcmp(text, "none") != 0)
@@ -164,6 +172,7 @@ static bool take_hostname(struct invocation *invocation, const struct option_val
     return true;
 }
 
+/* Addresses only: resolv.conf(5) knows no names for servers. */
 static bool take_dns(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     struct request *request = &invocation->request;
@@ -192,6 +201,7 @@ static bool take_shell(struct invocation *invocation, const struct option_value 
     return true;
 }
 
+/* A name becomes a part of a path inside: "/" and a dot at the start would lead somewhere else. */
 static bool take_app(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     if (strchr(text, '/') != NULL || text[0] == '.')
@@ -280,6 +290,8 @@ static bool take_id(const struct option_value *use, const char *text, uint64_t *
     return true;
 }
 
+/* Users have no say in whom they are: from them the variable is passed over without a word, as it may stand in any
+ * environment. */
 static bool take_target_uid(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     return !invocation->root || take_id(use, text, &invocation->request.target_uid, error);
@@ -290,6 +302,7 @@ static bool take_target_gid(struct invocation *invocation, const struct option_v
     return !invocation->root || take_id(use, text, &invocation->request.target_gid, error);
 }
 
+/* An option without an entry is a flag, or one of the front door's own. */
 take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_bind] = bind_take,           [OPTION_mount] = mount_value_take,     [OPTION_home] = take_home,
     [OPTION_workdir] = take_workdir,     [OPTION_scratch] = take_scratch,       [OPTION_overlay] = take_overlay,

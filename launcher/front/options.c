@@ -16,6 +16,7 @@ enum {
     ACTIONS = SCOPE_ACTIONS
 };
 
+/* options.def is the one place for names, help, completion and manual: what is not there does not exist. */
 const struct option option_table[OPTION_COUNT] = {
 #define OPTION(identifier, letter_, names_, kind_, metavar_, variables_, verbs_, group_, help_) \
     [OPTION_##identifier] = {.letter = (letter_), .names = "--" names_, .kind = KIND_##kind_, \
@@ -61,6 +62,7 @@ bool name_listed(const char *list, const char *name, size_t length, unsigned *ra
     return false;
 }
 
+/* No abbreviations: a script that uses one would break by the next option that begins the same way. */
 static enum option_id find_long(const char *name, size_t length, unsigned scopes)
 {
     for (int id = 0; id < OPTION_COUNT; id++)
@@ -108,6 +110,7 @@ bool options_add(struct options *options, struct option_value value, struct erro
     return true;
 }
 
+/* "--flag=false" takes an earlier "--flag", or its variable, back. */
 bool options_flag(const struct options *options, enum option_id id)
 {
     bool value = false;
@@ -173,6 +176,7 @@ static const char *scope_words(unsigned scope)
     return "";
 }
 
+/* Whole texts in a table, for no memory is allocated on the way to a message. */
 static const char *help_hint(unsigned scope)
 {
     static const char *const hints[] = {"singularity help exec", "singularity help run", "singularity help shell",
@@ -210,6 +214,8 @@ static bool refuse_unknown_long(const struct parse *parse, const char *word, con
     return error_set(parse->error, 0, "unknown option %.*s%s (see: %s)", shown, word, where, help_hint(parse->scope));
 }
 
+/* "-nv" and "-home" are long options with one dash, as people write them; read as letters they would be blamed for
+ * their first one. */
 static bool refuse_unknown_letter(const struct parse *parse, const char *word, const char *at)
 {
     char letter = *at;
@@ -272,7 +278,8 @@ static bool take_long(struct parse *parse, const char *word)
     return take(parse, id, word, value);
 }
 
-/* The word is "-x", "-xyz", "-xvalue" or "-x=value". */
+/* The word is "-x", "-xyz", "-xvalue" or "-x=value". The rest of the word is the value of the first letter that takes
+ * one, as for getopt(3). */
 static bool take_letters(struct parse *parse, const char *word)
 {
     for (const char *letter = word + 1; *letter != '\0'; letter++) {
@@ -293,7 +300,8 @@ static bool take_letters(struct parse *parse, const char *word)
     return true;
 }
 
-/* Takes options until the first word that is none. */
+/* Takes options until the first word that is none. "-" alone is a word, "--" ends the options (POSIX, Utility Syntax
+ * Guidelines). Behind the first word nothing is ours: options there are the program's. */
 static bool take_options(struct parse *parse)
 {
     while (*parse->words != NULL) {
@@ -316,6 +324,7 @@ static bool finish(struct command_line *line, enum line_kind kind, char *const *
     return true;
 }
 
+/* `exec help` asks for help, unless something follows it: "help" could be an image. */
 static bool parse_launch(struct parse *parse, char *const *verb, unsigned scope)
 {
     struct command_line *line = parse->line;
@@ -330,6 +339,7 @@ static bool parse_launch(struct parse *parse, char *const *verb, unsigned scope)
     return finish(line, LINE_LAUNCH, rest);
 }
 
+/* No verb of Python's is known by name here: whatever is no launch is handed on, so that a new one needs no change. */
 bool command_line_parse(char *const *words, struct command_line *line, struct error *error)
 {
     struct parse parse = {.words = words, .scope = SCOPE_GLOBAL, .line = line, .error = error};

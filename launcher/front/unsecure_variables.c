@@ -19,6 +19,7 @@ static bool taken_away(const char *entry)
     return false;
 }
 
+/* Under a name that the dynamic loader does not know, and so keeps. */
 static char *carried(struct arena *arena, const char *entry)
 {
     size_t prefix = strlen(INHERITED_CARRIED), size = strlen(entry) + 1;
@@ -31,6 +32,8 @@ static char *carried(struct arena *arena, const char *entry)
     return text;
 }
 
+/* The plain names stay too, for the starter without privilege, which gets them as they are. Where both arrive they
+ * are equal, and the first counts (host_variables()). */
 char **unsecure_variables_keep(struct arena *arena, char **environment)
 {
     size_t count = 0, more = 0, used = 0;

@@ -28,7 +28,8 @@ static const char *variable(char *const *environment, const char *prefix, const 
 
 /* ---- variables ---- */
 
-/* Numbers and names of devices; an injected value is one that a shell could evaluate. */
+/* Numbers and names of devices; an injected value is one that a shell could evaluate. With --cleanenv variables reach
+ * the container as injected ones, and those are expanded as a shell would: only what no shell expands goes on. */
 static bool names_devices(const char *value)
 {
     return value[strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789,:;/._-")] == '\0';
@@ -44,7 +45,8 @@ static char *injected(const char *name, const char *value, struct arena *arena)
     return entry;
 }
 
-/* What the user injects himself goes before. */
+/* What the user injects himself goes before. For a batch system's CUDA_VISIBLE_DEVICES and the like: without them a
+ * program would take devices that were given to another job. */
 static char **keep_variables(const struct host_list *list, char **environment, struct arena *arena)
 {
     size_t count = 0;
@@ -70,6 +72,7 @@ static char **keep_variables(const struct host_list *list, char **environment, s
 
 /* ---- families ---- */
 
+/* A warning only where the user asked: a site that always wants --nv has nodes without such a device. */
 static void tell(const struct family *family, const struct host_list *list)
 {
     if (family->devices_first && list->devices == 0)
@@ -96,6 +99,7 @@ static char **family_take(const struct family *family, struct invocation *invoca
     return invocation->request.cleanenv && list.variable_count > 0 ? keep_variables(&list, environment, arena) : environment;
 }
 
+/* "host" takes it whatever the image has, "auto" only where the versions say that it fits. */
 static void take_mpi(struct invocation *invocation, enum mpi_choice choice, char *const *environment)
 {
     const struct host_mpi_sources sources = {.environment = environment, .cache = "/etc/ld.so.cache"};
@@ -108,6 +112,8 @@ static void take_mpi(struct invocation *invocation, enum mpi_choice choice, char
         message_warning("--mpi=host: no MPI of this host was found, the container's is used (is its module loaded?)");
 }
 
+/* The site's configuration is read here once more, though the starter judges it: the starter only refuses, it looks
+ * for nothing. */
 char **host_families_take(struct invocation *invocation, const struct installation *installation, const struct options *options,
                           char **environment, struct arena *arena)
 {
