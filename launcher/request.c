@@ -155,7 +155,9 @@ static uint64_t read_number(const uint8_t *bytes, size_t width)
     return value;
 }
 
-/* A copy with a terminator in the request's own store; NULL when it is too long or holds a NUL. */
+/* A copy with a terminator in the request's own store; NULL when it is too long or holds a NUL. PATH_MAX and NUL are
+ * refused for every text, whatever it is for: what the kernel would not take as a path is not looked at further
+ * (R-L11). */
 static const char *keep_text(struct reader *reader, const uint8_t *bytes, size_t length)
 {
     if (length >= PATH_MAX || memchr(bytes, '\0', length) != NULL ||

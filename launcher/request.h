@@ -47,6 +47,7 @@ enum library_option {
 #define LIBRARIES_INSIDE "/.singularity.d/libs"
 const char *library_option(uint64_t number);
 
+/* What the texts and the number mean depends on the list: request.def says it beside each. */
 struct request_entry {
     const char *first;
     const char *second; /* "" where the list has no second text */

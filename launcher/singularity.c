@@ -126,6 +126,7 @@ static char **global_words(const struct options *options)
     return words;
 }
 
+/* Help is Python's, which has the texts; `rest` is the verb that it is about. */
 static _Noreturn void become_help(struct start *start, const struct command_line *line)
 {
     static char help[] = "help";
@@ -174,6 +175,7 @@ static bool colour_wanted(const struct options *options, char *const *environmen
     return !options_flag(options, OPTION_nocolor) && (none == NULL || *none == '\0') && !dumb && isatty(STDERR_FILENO) == 1;
 }
 
+/* Called twice: once with the command line alone, and again when variables have been read. */
 static void messages_begin(const struct options *options, char *const *environment)
 {
     struct error error = {.number = 0};

@@ -66,6 +66,7 @@ static const char *current_directory(const struct request *request, struct arena
     return getcwd(path, PATH_MAX + 1) != NULL && path[0] == '/' ? path : NULL;
 }
 
+/* A PWD that is wrong is worse than none: programs trust it. */
 static void put_directory(const struct entry *entry)
 {
     if (entry->directory != NULL)
@@ -104,7 +105,8 @@ static void complete(const struct entry *entry)
         put_home(entry);
 }
 
-/* The variables that the first script finds. PATH is not among them: complete() gives it its default. */
+/* The variables that the first script finds. PATH is not among them: complete() gives it its default. Scripts of
+ * images of version 2 expect the name of the image in SINGULARITY_CONTAINER, later ones its path. */
 static void begin(const struct entry *entry)
 {
     const struct payload *payload = entry->payload;
@@ -250,6 +252,7 @@ static void evaluate_live(struct entry *entry)
 
 /* ---- what the program finds besides ---- */
 
+/* See put_number(). */
 static void drop_unless_exported(struct variables *variables, const char *name)
 {
     const struct variable *found = variables_find(variables, name, strlen(name));
@@ -284,6 +287,7 @@ static void put_binds(struct variables *variables, const struct request *request
     put_both(variables, "BIND", binds.bytes);
 }
 
+/* After the scripts, so that no image can change what these say of the launch. */
 static void put_base(struct entry *entry)
 {
     static const char *const actions[ACTION_COUNT] = {[ACTION_EXEC] = "exec", [ACTION_RUN] = "run", [ACTION_SHELL] = "shell",
@@ -337,6 +341,7 @@ static void put_prompt(struct variables *variables)
     put(variables, "PROMPT_COMMAND", command.bytes);
 }
 
+/* A directory that is not there would make every program of the image look for it at each start. */
 static bool has_library_directory(const struct entry *entry)
 {
     return entry->scripts.modern || entry->payload->request->library_count > 0 || access("/.singularity.d", F_OK) == 0;

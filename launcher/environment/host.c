@@ -46,6 +46,7 @@ static bool always_passed(const char *name, size_t length)
     return is_one_of(names, sizeof names / sizeof *names, name, length);
 }
 
+/* Without a PATH there is no colon either: an empty part of such a list means the current directory. */
 static void add_user_path(struct variables *host, const char *path)
 {
     path = text_join(host->arena, path == NULL ? "" : path, path == NULL ? "" : ":", user_path_end);
@@ -76,6 +77,7 @@ void host_variables(char *const *caller_environment, bool cleanenv, bool host_mp
         add_user_path(host, path);
 }
 
+/* Each has an option, which sets more than the variable: --home mounts a directory as well. */
 static bool not_for_callers(const char *name, size_t length)
 {
     static const char *const names[] = {"HOME", "SINGULARITY_SHELL", "APPTAINER_SHELL", "SINGULARITY_APPNAME",

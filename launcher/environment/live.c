@@ -56,7 +56,8 @@ static char **shell_words(const struct live *live, struct arena *arena)
     return words;
 }
 
-/* The caller may ignore or block SIGCHLD: then the status would be lost, or the program find our signal pending. */
+/* The caller may ignore or block SIGCHLD: then the status would be lost, or the program find our signal pending. What
+ * the caller has set for SIGCHLD, to be put back. */
 struct children {
     struct sigaction action;
     sigset_t mask;
@@ -156,7 +157,8 @@ static char *read_result(int result, const char *shell, struct arena *arena)
 
 /* ---- its result ---- */
 
-/* The rest of the line at *at if it begins with `word`, ended by a NUL; *at goes to the next line. NULL: it does not. */
+/* The rest of the line at *at if it begins with `word`, ended by a NUL; *at goes to the next line. NULL: it does not.
+ * The text is cut in place; what is left for the dump starts at the next line. */
 static char *take_line(char **at, const char *word)
 {
     size_t length = strlen(word);
@@ -169,7 +171,8 @@ static char *take_line(char **at, const char *word)
     return line + length;
 }
 
-/* Whether the host variable that a line of the result has come to has a value there; goes on to the next one. */
+/* Whether the host variable that a line of the result has come to has a value there; goes on to the next one. "x,"
+ * for a variable with a value and "," for one without, in the order of the table of host variables. */
 static bool take_mark(const char **marks)
 {
     bool set = **marks == 'x';

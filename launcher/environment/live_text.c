@@ -26,8 +26,9 @@ static const char *group_end(const char *at, char open, char close)
     return NULL;
 }
 
-/* The end of what begins at `at`, one character or one substitution, to be kept as it is in double quotes; NULL: it has
- * no end. */
+/* The end of what begins at `at`, one character or one substitution, to be kept as it is in double quotes; NULL: it
+ * has no end. A pair of a backslash and its character, a substitution with all that is nested in it, or one
+ * character. */
 static const char *part_end(const char *at)
 {
     if (*at == '\\' && at[1] != '\0')
@@ -89,7 +90,8 @@ static void add_injected(struct text *text, const struct live *live)
     }
 }
 
-/* The text of path_complete. */
+/* The text of path_complete. Every shell knows `case`; its pattern with colons on both sides finds whole directories
+ * only. */
 static void add_path_complete(struct text *text)
 {
     for (const char *part = PATH_DEFAULT; *part != '\0';) {

@@ -25,7 +25,9 @@ static const char *assignment_end(const char *at)
     return at;
 }
 
-/* The line of the script that gives `name` a value, what other assignments quote left out; NULL: there is none. */
+/* The line of the script that gives `name` a value, what other assignments quote left out; NULL: there is none. Lines
+ * within the quotes of another assignment are text of its value and never looked at: an image could hide a second
+ * OCI_CMD there. */
 static const char *assignment_find(const char *script, const char *name)
 {
     size_t length = strlen(name);

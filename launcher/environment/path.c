@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+/* Names by which 99-runtimevars.sh of Apptainer's images knows the caller's changes; where that script is missing
+ * they are applied here. */
 static const char prepend_name[] = "SING_USER_DEFINED_PREPEND_PATH";
 static const char append_name[] = "SING_USER_DEFINED_APPEND_PATH";
 static const char replace_name[] = "SING_USER_DEFINED_PATH";
@@ -31,6 +33,7 @@ static bool path_has(const char *list, const char *directory, size_t length)
     }
 }
 
+/* Exported in any case: a script may have given it a value only. */
 void path_begin(struct variables *variables)
 {
     if (variables_get(variables, "PATH") == NULL)
@@ -78,6 +81,7 @@ void path_change(struct variables *variables)
     put(variables, "PATH", &whole);
 }
 
+/* They are between the launcher and the image's script, and none of the program's business. */
 void path_changes_drop(struct variables *variables)
 {
     variables_unset(variables, prepend_name, strlen(prepend_name));
@@ -85,6 +89,8 @@ void path_changes_drop(struct variables *variables)
     variables_unset(variables, replace_name, strlen(replace_name));
 }
 
+/* At the end, where libraries of the host fill gaps; at the start with --mpi, whose libraries must be found before
+ * the image's of the same name. */
 void library_path_complete(struct variables *variables, bool first)
 {
     const char *list = value_or_empty(variables, "LD_LIBRARY_PATH");

@@ -36,6 +36,7 @@ static bool run_test(struct evaluation *evaluation, const struct word *words, si
     return true;
 }
 
+/* Its last word must be "]"; what stands before it are the words of `test`. */
 static bool run_bracket(struct evaluation *evaluation, const struct word *words, size_t count)
 {
     const struct word *last = words;
@@ -83,6 +84,7 @@ static bool run_unset(struct evaluation *evaluation, const struct word *words, s
     return true;
 }
 
+/* `:` is the shell's way to say nothing; its words are expanded all the same, which has happened when this is called. */
 static bool run_nothing(struct evaluation *evaluation, const struct word *words, size_t count)
 {
     (void)evaluation;
@@ -150,7 +152,8 @@ static const struct command *command_find(const struct evaluation *evaluation, c
 
 /* ---- words ---- */
 
-/* Passes blanks, with `lines` newlines too, and the comments behind them. */
+/* Passes blanks, with `lines` newlines too, and the comments behind them. "#" begins a comment only where a word
+ * could begin; within one it is a letter, and word_read() takes it. */
 static void skip_blanks(struct evaluation *evaluation, bool lines)
 {
     struct cursor *cursor = &evaluation->cursor;
@@ -224,7 +227,8 @@ static bool read_words(struct evaluation *evaluation, const struct command *comm
 
 /* ---- grammar ---- */
 
-/* A command whose first word is neither an assignment nor reserved. */
+/* A command whose first word is neither an assignment nor reserved. The status is 0 before the command runs, and only
+ * `test` and `[` make another one of it. */
 static bool evaluate_command(struct evaluation *evaluation, const struct word *name)
 {
     const struct command *command = command_find(evaluation, name);
@@ -241,7 +245,8 @@ static bool evaluate_command(struct evaluation *evaluation, const struct word *n
     return command->run(evaluation, words, count);
 }
 
-/* NAME=VALUE words; a command behind them would have them for itself alone. */
+/* NAME=VALUE words; a command behind them would have them for itself alone. `NAME=VALUE command` sets the variable
+ * for that command alone; with no command behind it, for the shell. */
 static bool evaluate_assignments(struct evaluation *evaluation, struct word *word)
 {
     while (word->name_length > 0) {
@@ -292,7 +297,8 @@ static bool evaluate_if(struct evaluation *evaluation)
     return !more_words(evaluation) || evaluation_live(evaluation, "a redirection");
 }
 
-/* At which place in the list, ended by NULL, the word stands; the list's length: it does not. */
+/* At which place in the list, ended by NULL, the word stands; the list's length: it does not. A reserved word counts
+ * as one only when it is written plainly: "if" in quotes is a command (POSIX, Reserved Words). */
 static size_t place_in(const char *const *list, const struct word *word)
 {
     size_t at = 0;
@@ -370,6 +376,7 @@ static bool evaluate_list(struct evaluation *evaluation, enum ending *ending)
 
 /* ---- what others call ---- */
 
+/* For texts that are no file: errors in them have line 1 and no name. */
 static struct evaluation evaluation_of(const char *text, struct variables *variables, struct script_result *result)
 {
     *result = (struct script_result){.line = 0};
@@ -395,6 +402,7 @@ enum script_outcome script_evaluate(const char *name, const char *text, size_t s
     return SCRIPT_APPLIED;
 }
 
+/* Straight into the table, which is a fresh one: what cannot be read ends the launch. */
 bool script_read_dump(const char *text, size_t size, struct variables *variables, struct script_result *result)
 {
     struct evaluation evaluation = evaluation_of("", variables, result);
@@ -416,6 +424,7 @@ enum script_outcome script_expand(const char *value, struct variables *variables
     return SCRIPT_APPLIED;
 }
 
+/* Without the rules of assignments, redirections and command names: the words of a command that is not a script. */
 enum script_outcome script_split(const char *command, struct variables *variables, char ***words, size_t *count,
                                  struct script_result *result)
 {

@@ -40,7 +40,8 @@ static void path_insert(struct arena *arena, struct scripts *scripts, size_t *ro
     scripts->count++;
 }
 
-/* getdents64 and not readdir, which would take 32 KiB to read ten names. */
+/* getdents64 and not readdir, which would take 32 KiB to read ten names. Names are copied out, since the buffer is
+ * filled anew. */
 static void directory_list(int directory, struct arena *arena, struct scripts *scripts)
 {
     union {

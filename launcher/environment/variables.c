@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+/* more variables than a usual environment has, so that the table is seldom made anew */
 enum { FIRST_ROOM = 128 };
 
 void variables_begin(struct variables *variables, struct arena *arena)
@@ -96,7 +97,8 @@ static struct variable *entry_find(const struct variables *variables, const char
     return slot == 0 ? NULL : &variables->entries[slot - 1];
 }
 
-/* The entry of the name that `text` begins with, made if it is not there; NULL: no memory. */
+/* The entry of the name that `text` begins with, made if it is not there; NULL: no memory. The caller's text is kept
+ * and not copied: it must live as long as the table, as that of variables_adopt() does. */
 static struct variable *entry_make(struct variables *variables, const char *text, size_t length)
 {
     struct variable *entry = entry_find(variables, text, length);
@@ -115,6 +117,7 @@ static struct variable *entry_make(struct variables *variables, const char *text
     return entry;
 }
 
+/* An entry without a value is no variable for a reader: it only remembers that it is to be exported. */
 const struct variable *variables_find(const struct variables *variables, const char *name, size_t length)
 {
     const struct variable *entry = entry_find(variables, name, length);
@@ -177,6 +180,7 @@ bool variables_put(struct variables *variables, const char *name, const char *va
     return variables_set(variables, name, value) && variables_export(variables, name, strlen(name));
 }
 
+/* The export mark goes too, as for `unset` (POSIX). */
 void variables_unset(struct variables *variables, const char *name, size_t length)
 {
     struct variable *entry = entry_find(variables, name, length);
@@ -184,6 +188,7 @@ void variables_unset(struct variables *variables, const char *name, size_t lengt
         entry->set = entry->exported = false;
 }
 
+/* In the order in which the names first came, so that the same launch gives the same environment. */
 char **variables_environment(const struct variables *variables)
 {
     char **environment = arena_take(variables->arena, (variables->count + (size_t)1) * sizeof *environment);

@@ -5,7 +5,9 @@
 
 enum { FIRST_ROOM = 64, NO_DIGIT = 16 };
 
-/* Where a character stands decides what it means. */
+/* Where a character stands decides what it means: in a plain word, between double quotes, in an injected value
+ * (double quotes without the quotes), in the default of ${NAME:-here}, in the same between double quotes, and in an
+ * array of bash's, which is only read over. */
 enum place { PLACE_WORD, PLACE_QUOTES, PLACE_VALUE, PLACE_BRACES, PLACE_QUOTED_BRACES, PLACE_LIST };
 
 static const struct {
@@ -65,6 +67,8 @@ static bool add(struct evaluation *evaluation, struct word *word, const char *by
     return true;
 }
 
+/* A character that was written as such, quoted or not: it makes the word count. add() is for bytes that come out of a
+ * variable, of which there may be none. */
 static bool add_character(struct evaluation *evaluation, struct word *word, int character)
 {
     char byte = (char)character;
@@ -77,7 +81,9 @@ static bool add_character(struct evaluation *evaluation, struct word *word, int 
     return true;
 }
 
-/* Unquoted bytes that a value or the word of ${ } brings in: outside assignments they may be several fields, or a pattern. */
+/* Unquoted bytes that a value or the word of ${ } brings in: outside assignments they may be several fields, or a
+ * pattern. To split and match files as a shell does would need its IFS and its settings, so the value must not be of
+ * that kind. */
 static bool add_unquoted(struct evaluation *evaluation, struct word *word, const char *bytes, size_t length)
 {
     for (size_t at = 0; evaluation->execute && word->name_length == 0 && at < length; at++)
@@ -93,6 +99,7 @@ static bool name_character(int character, bool first)
     return character > 0 && (variable_name_valid(&letter, 1) || (!first && letter >= '0' && letter <= '9'));
 }
 
+/* As far as a name goes: what ends it is looked at by whoever asked. */
 static bool read_name(struct evaluation *evaluation, struct word *name)
 {
     for (; name_character(evaluation_peek(evaluation), name->length == 0); evaluation_advance(evaluation))
@@ -119,6 +126,7 @@ bool word_name_special(const char *name, size_t length)
     return false;
 }
 
+/* A dump is read without this check: there a shell tells its own variables, and they are taken as told. */
 bool word_assign(struct evaluation *evaluation, const char *text, size_t name_length, size_t length)
 {
     if (!evaluation->dump && word_name_special(text, name_length))
@@ -127,6 +135,7 @@ bool word_assign(struct evaluation *evaluation, const char *text, size_t name_le
            evaluation_live(evaluation, "too many variables");
 }
 
+/* An unset one may be one that the shell computes (RANDOM): then its value is not empty, and only a shell knows it. */
 static bool find_variable(struct evaluation *evaluation, const struct word *name, const struct variable **variable)
 {
     *variable = evaluation->execute && name->length > 0 ? variables_find(evaluation->variables, name->bytes, name->length) : NULL;
@@ -154,7 +163,8 @@ static bool read_quotes(struct evaluation *evaluation, struct word *word)
     return true;
 }
 
-/* The word of ${NAME:-word}, with the brace that ends it. */
+/* The word of ${NAME:-word}, with the brace that ends it. "${NAME:-"word"}" is the one form of nested quotes that all
+ * shells read alike. */
 static bool read_default(struct evaluation *evaluation, struct word *word, bool quoted)
 {
     if (quoted && evaluation_peek(evaluation) == '"') {
@@ -199,6 +209,7 @@ static bool read_braces(struct evaluation *evaluation, struct word *word, bool q
 
 /* ---- $'...', in which shells print what has no other form ---- */
 
+/* 16 digits, then A to F once more; 16 stands for "no digit", which is at no base below one. */
 static unsigned digit_value(char character)
 {
     static const char digits[] = "0123456789abcdefABCDEF";
@@ -260,7 +271,8 @@ static bool read_ansi_escape(struct evaluation *evaluation, struct word *word)
     return (char)number == '\0' ? evaluation_live(evaluation, "a NUL") : add_character(evaluation, word, (int)number);
 }
 
-/* '...' or, with `ansi`, $'...', after its first quote. */
+/* '...' or, with `ansi`, $'...', after its first quote. By the cursor itself and not by evaluation_peek(): between
+ * single quotes a backslash before a newline is two characters. */
 static bool read_single_quotes(struct evaluation *evaluation, struct word *word, bool ansi)
 {
     struct cursor *cursor = &evaluation->cursor;
@@ -285,7 +297,8 @@ static bool read_single_quotes(struct evaluation *evaluation, struct word *word,
 
 /* ---- words ---- */
 
-/* What follows a $. */
+/* What follows a $. In the order of what shells agree on: names, braces, then what is live code, and last a lone $,
+ * which stands for itself. "$@" is remembered, for `. FILE "$@"` is common and harmless where no argument is used. */
 static bool read_dollar(struct evaluation *evaluation, struct word *word, enum place place)
 {
     const struct cursor *cursor = &evaluation->cursor;
@@ -345,7 +358,9 @@ static bool read_escape(struct evaluation *evaluation, struct word *word, const 
     return add_character(evaluation, word, next);
 }
 
-/* Whether the character, in a word and without quotes, may be a pattern, a list of words or a home directory. */
+/* Whether the character, in a word and without quotes, may be a pattern, a list of words or a home directory. "~"
+ * means a home directory at the start of a word and behind "=" and ":" (POSIX, Tilde Expansion); "[" alone is the
+ * command; "{" is bash's brace expansion. In an assignment no file names are matched. */
 static bool may_expand(struct evaluation *evaluation, const struct word *word, int character, int before)
 {
     const struct cursor *cursor = &evaluation->cursor;
@@ -371,7 +386,8 @@ static bool read_list(struct evaluation *evaluation, struct word *word)
     return true;
 }
 
-/* What stands in such a place, up to its end. */
+/* What stands in such a place, up to its end. `before` is the character before, 'a' for anything in a word that has
+ * begun, 0 at its start: may_expand() goes by it. */
 static bool read_place(struct evaluation *evaluation, struct word *word, enum place place)
 {
     bool quoted = places[place].quoted;
@@ -414,6 +430,8 @@ static bool read_place(struct evaluation *evaluation, struct word *word, enum pl
     }
 }
 
+/* The name first: only a word that begins with NAME= can be an assignment, and whether it is decides how the rest is
+ * read. */
 bool word_read(struct evaluation *evaluation, bool assigns, struct word *word)
 {
     *word = (struct word){.plain = true};

@@ -19,6 +19,7 @@ enum { LINE_BUFFER = 16 << 10, PASSWD_FIELDS = 7, GROUP_FIELDS = 3, GROUP_LIMIT 
 
 /* ---- lines of a file or a pipe ---- */
 
+/* `begin` and `end` are what is read and not yet given; `last`: the file has ended. */
 struct lines {
     int fd;
     size_t begin, end;
@@ -38,6 +39,7 @@ static struct lines *lines_begin(int fd)
     return &lines;
 }
 
+/* What is left of a line moves to the front, and as much as there is room for is read behind it. */
 static bool lines_fill(struct lines *lines)
 {
     size_t left = lines->end - lines->begin;
@@ -123,6 +125,7 @@ static bool id_read(const char *text, uint32_t *id)
 
 /* ---- what is looked for ---- */
 
+/* `missing` counts the groups without a name: at 0 reading ends, which in a big site's file saves most of it. */
 struct search {
     uid_t uid;
     const gid_t *gids;

@@ -78,7 +78,9 @@ static bool option_take(const struct option_value *use, const char *option, uint
 
 /* ---- SOURCE[:TARGET[:OPTIONS]] ---- */
 
-/* Copies one part without its escapes; the character that ended it is left in `end`, '\0' at the end of the text. */
+/* Copies one part without its escapes; the character that ended it is left in `end`, '\0' at the end of the text. A
+ * colon or comma is a letter of a path when a backslash is before it, any other backslash is itself: paths of other
+ * tools stay as they are. */
 static char *read_part(struct text_store *store, const char **text, char *end)
 {
     const char *from = *text;
@@ -109,6 +111,8 @@ static bool options_go_on(struct text_store *store, const char *text)
     return part != NULL && end != ':' && (option_known(part) || option_foreign(part));
 }
 
+/* Parts are divided by colons, binds by commas, and options by commas too: which of the two a comma is only the next
+ * part says. */
 static bool read_bind(struct text_store *store, const struct option_value *use, const char **text, const char *parts[BIND_PARTS],
                       uint64_t *options, struct error *error)
 {
@@ -154,6 +158,7 @@ bool bind_take(struct invocation *invocation, const struct option_value *use, co
 
 /* ---- type=bind,source=S,target=T ---- */
 
+/* What one line of --mount says, NULL where it says nothing. */
 struct mount {
     const char *type;
     const char *source;

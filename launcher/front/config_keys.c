@@ -29,7 +29,7 @@ static const char *value_of(const char *text, const char *key)
     return "";
 }
 
-/* As the starter reads it. */
+/* As the starter reads it. The first letter is enough: the starter refuses anything but its own spellings. */
 static bool says_yes(const char *text, const char *key)
 {
     const char *value = value_of(text, key);

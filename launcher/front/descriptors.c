@@ -47,6 +47,7 @@ static bool add(struct request *request, int fd)
     return true;
 }
 
+/* The limit is the request's; who has so many open ones can name fewer. */
 static bool refuse_more(const struct option_value *use, struct error *error)
 {
     return error_set(error, 0, "%.*s: more than %d descriptors", OPTION_NAME(use), (int)KEEP_LIMIT);

@@ -24,14 +24,16 @@ struct installation {
     char python[PATH_MAX];
 };
 
-/* As compiled in, or, in a relocatable build, as they lie around /proc/self/exe. */
+/* As compiled in, or, in a relocatable build, as they lie around /proc/self/exe. False with the error set: a
+ * relocatable build that cannot find itself, or too long a path. Opens nothing. */
 bool installation_find(struct installation *installation, struct error *error);
 
-/* The path of the starter to execute, into `path`. `why` is a word on the choice. */
+/* The path of the starter to execute, into `path`. `why` is a word on the choice. `userns`: a user namespace was
+ * asked for, so the plain starter is taken. Only looks; the kernel and the starter decide what the program may do. */
 bool installation_starter(const struct installation *installation, bool userns, char path[PATH_MAX], const char **why,
                           struct error *error);
 
-/* NAME in the configuration directory. */
+/* NAME in the configuration directory. False: too long a path. Whether the file is there is not looked at. */
 bool installation_file(const struct installation *installation, const char *name, char path[PATH_MAX]);
 
 /* ---- The command line as words mean it: which options, which verb, which words are left. */
@@ -45,6 +47,10 @@ enum option_id {
     OPTION_COUNT
 };
 
+/* FLAG: set or not, "--x=false" takes it back. COUNT: how often. TEXT: one value, the last one counts. LIST_CSV:
+ * every use adds, values are divided by commas (CSV). LIST_RAW: every use adds, and the option's own function divides
+ * its value (--bind, --env). OPTIONAL: a value behind "=" or none. NONE_HERE: known in the family and refused here
+ * with a reason. */
 enum option_kind { KIND_FLAG, KIND_COUNT, KIND_TEXT, KIND_LIST_CSV, KIND_LIST_RAW, KIND_OPTIONAL, KIND_NONE_HERE };
 
 /* Where an option stands: the bits of its VERBS. */
@@ -65,6 +71,7 @@ struct option {
     enum option_kind kind;
     char letter; /* 0: none */
 };
+/* By option_id, from options.def; constant. */
 extern const struct option option_table[OPTION_COUNT];
 
 /* One use of an option: by a word of the command line or by a variable. */
@@ -104,7 +111,7 @@ struct command_line {
 /* `words` follow the program's name, NULL-terminated. False: wrong usage, which ends with EXIT_USAGE. */
 bool command_line_parse(char *const *words, struct command_line *line, struct error *error);
 
-/* "exec" for SCOPE_EXEC and so on. */
+/* "exec" for SCOPE_EXEC and so on. "" for none of them. */
 const char *scope_verb(unsigned scope);
 
 /* Adds one use; false with the error set when there are too many. */
@@ -146,6 +153,8 @@ bool option_variables_apply(const struct option_variables *variables, unsigned s
 
 /* ---- One line of comma separated values, a field in double quotes where it holds a comma, "" for a quote in it. */
 
+/* FIELD: there is one. END: there was none left. UNCLOSED: a quote has no end, or something stands behind it. FULL:
+ * the store has no room. */
 enum csv_outcome { CSV_FIELD, CSV_END, CSV_UNCLOSED, CSV_FULL };
 
 /* Begin with `next` at the text; each call copies one field to the store. Quotes count only at the start of a field. */
@@ -235,6 +244,7 @@ struct injection {
     uint32_t file_count;
 };
 
+/* Nothing is given yet. All texts and tables that follow live in `arena`. */
 void injection_begin(struct injection *injection, struct arena *arena);
 
 /* "NAME=VALUE" or, quoted as CSV, several. False with the error set. */
@@ -270,6 +280,8 @@ enum fabric { FABRIC_CONTAINER, FABRIC_AUTO, FABRIC_HOST };
 /* --mpi: whose MPI a program is started with. */
 enum mpi_choice { MPI_UNSAID, MPI_CONTAINER, MPI_AUTO, MPI_HOST };
 
+/* --join: AUTO shares where a launcher of ranks names the job step, YES also where only the session is common, NO
+ * never. */
 enum join_wish { JOIN_AUTO, JOIN_YES, JOIN_NO };
 
 struct invocation {

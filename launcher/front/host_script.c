@@ -22,7 +22,8 @@ bool host_script_own_variable(const char *name, size_t length)
     return false;
 }
 
-/* Everything up to the end, in the arena; NULL with the error set. */
+/* Everything up to the end, in the arena; NULL with the error set. `name` stands in the error, which is about the
+ * file and not about a call. */
 static char *read_whole(int fd, const char *name, size_t limit, struct arena *arena, size_t *size, struct error *error)
 {
     char *bytes = source_read_whole(fd, 4096, limit, arena, size);

@@ -7,7 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* RFC 3986: a letter, then letters, digits, "+", "-" and "." */
+/* RFC 3986: a letter, then letters, digits, "+", "-" and "." The colon must follow, so that a file with such letters
+ * in its name is a file. */
 static size_t scheme_length(const char *name)
 {
     size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.");

@@ -104,7 +104,7 @@ static bool forbidden(const char *name, size_t length)
     return false;
 }
 
-/* What is given, on top of what the files said. */
+/* What is given, on top of what the files said. Adopted over what a file said, so that --env has the last word. */
 static bool merge(struct variables *all, const struct variables *given)
 {
     for (uint32_t i = 0; i < given->count; i++) {
@@ -118,7 +118,8 @@ static bool merge(struct variables *all, const struct variables *given)
     return true;
 }
 
-/* Whether an entry of the environment injects a variable of the table. */
+/* Whether an entry of the environment injects a variable of the table. The caller's own SINGULARITYENV_NAME gives
+ * way: what is typed goes before what the environment has. */
 static bool replaced(const char *entry, const struct variables *all)
 {
     const char *name = NULL;
@@ -168,6 +169,7 @@ static char **rewrite(const struct variables *all, char **environment)
     return result;
 }
 
+/* Nothing asked for, nothing copied: the environment itself is handed on. */
 char **injection_finish(struct injection *injection, char **environment, char *const *arguments, struct error *error)
 {
     struct variables all;

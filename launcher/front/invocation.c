@@ -8,6 +8,7 @@
 enum { VARIABLE_LIMIT = sizeof((struct request *)NULL)->variable / sizeof(struct request_entry) };
 _Static_assert((int)OPTION_COUNT < (int)VARIABLE_LIMIT, "every option may come from a variable");
 
+/* The store is the end of the request itself: texts stand where request_encode() finds them. */
 void invocation_begin(struct invocation *invocation, struct arena *arena, const char *cwd, bool root)
 {
     invocation->store = (struct text_store){invocation->request.text_store, sizeof invocation->request.text_store};
@@ -56,6 +57,8 @@ static void take_flags(struct request *request, const struct options *options)
 
 /* ---- uses ---- */
 
+/* Blanks count on the command line, where somebody has quoted them, and not in a variable, where they are for the
+ * eye. */
 static bool take_list(struct invocation *invocation, const struct option_value *use, struct error *error)
 {
     struct csv csv = {.next = use->text, .store = &invocation->store, .trim = use->from_variable};
@@ -84,6 +87,7 @@ static bool note_variable(struct invocation *invocation, const struct option_val
     return true;
 }
 
+/* Called while that use is being taken, so its variable is the last one noted. */
 uint64_t invocation_origin(const struct invocation *invocation, const struct option_value *use)
 {
     uint64_t variable = use->from_variable ? invocation->request.variable_count : 0; /* its own entry is the last one */
@@ -122,7 +126,8 @@ static uint64_t action_of(unsigned scope)
     return scope == SCOPE_EXEC ? ACTION_EXEC : scope == SCOPE_RUN ? ACTION_RUN : scope == SCOPE_SHELL ? ACTION_SHELL : ACTION_TEST;
 }
 
-/* The starter refuses it as well, but as a launch that cannot be; here it is wrong usage. */
+/* The starter refuses it as well, but as a launch that cannot be; here it is wrong usage. Both names are given as
+ * they were written, option or variable. */
 static bool written_once(const struct request *request, const struct options *options, struct error *error)
 {
     const struct option_value *writable = options_last(options, OPTION_writable);

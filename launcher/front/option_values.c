@@ -16,7 +16,8 @@ bool request_full(struct error *error)
     return error_set(error, 0, "the options of this launch are longer than %d bytes together", REQUEST_LIMIT);
 }
 
-/* A path of the host, into `member`. */
+/* A path of the host, into `member`. Made absolute here, since the starter has no current directory of the user's.
+ * ".." stays: only the kernel knows where it leads past a link. */
 static bool host_path(struct invocation *invocation, const struct option_value *use, const char *text, size_t length,
                       const char **member, struct error *error)
 {
@@ -28,7 +29,8 @@ static bool host_path(struct invocation *invocation, const struct option_value *
     return *member != NULL || request_full(error);
 }
 
-/* A path of the container, into `member`; a relative one starts at `base`, and is refused without one. */
+/* A path of the container, into `member`; a relative one starts at `base`, and is refused without one. ".." is folded
+ * here: the path may not exist yet, so there is no link to ask. */
 static bool container_path(struct invocation *invocation, const struct option_value *use, const char *base, const char *text,
                            const char **member, struct error *error)
 {
@@ -50,6 +52,7 @@ static bool list_add(struct request_entry *list, uint32_t *count, size_t limit, 
     return true;
 }
 
+/* Not into the request but into the environment, where the starter, which does not look at it, passes it on. */
 static bool take_env(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     (void)use;
@@ -85,6 +88,7 @@ static bool take_cwd(struct invocation *invocation, const struct option_value *u
     return container_path(invocation, use, base, text, &invocation->request.target_cwd, error);
 }
 
+/* Without a base: a scratch directory has no reason to lie beneath a directory of the host. */
 static bool take_scratch(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     struct request *request = &invocation->request;
@@ -162,6 +166,7 @@ static bool hostname_valid(const char *name)
     }
 }
 
+/* A name of one's own needs a UTS namespace, so it brings one along. */
 static bool take_hostname(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     if (!hostname_valid(text))
@@ -193,6 +198,7 @@ static bool take_dns(struct invocation *invocation, const struct option_value *u
     return request->dns != NULL || request_full(error);
 }
 
+/* Its path is one of the container: nothing can be said of it here. */
 static bool take_shell(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     (void)error;
@@ -220,11 +226,13 @@ static bool take_drop_caps(struct invocation *invocation, const struct option_va
     return capability_take(use, text, &invocation->request.drop_caps, error);
 }
 
+/* By number, as the descriptor itself is inherited. */
 static bool take_keep_fd(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     return descriptor_keep(&invocation->request, use, text, error);
 }
 
+/* "auto" is what a launch does without the option. */
 static bool take_join(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     bool truth = true;
@@ -238,6 +246,7 @@ static bool take_join(struct invocation *invocation, const struct option_value *
     return true;
 }
 
+/* Without a value as text; "false" takes it back, as for flags. */
 static bool take_dry_run(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     bool truth = true;
@@ -265,6 +274,7 @@ static bool take_fabric(struct invocation *invocation, const struct option_value
     return error_set(error, 0, "%.*s=%.60s: \"auto\", \"host\" or \"container\" is wanted", OPTION_NAME(use), text);
 }
 
+/* MPI_UNSAID, the first of the enum, is no word: the site's configuration decides then. */
 static bool take_mpi(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     static const char *const words[] = {[MPI_CONTAINER] = "container", [MPI_AUTO] = "auto", [MPI_HOST] = "host"};

@@ -49,6 +49,7 @@ static const char *value_of(const char *entry)
     return strchr(entry, '=') + 1;
 }
 
+/* Both set to the same is no reason for a warning: scripts that serve both programs set both. */
 static const char *choose(const char *const entries[VARIABLE_PREFIXES])
 {
     if (entries[0] == NULL || entries[1] == NULL)
@@ -59,6 +60,8 @@ static const char *choose(const char *const entries[VARIABLE_PREFIXES])
     return entries[0];
 }
 
+/* A flag's value must be a word of truth: SINGULARITY_PID=yes is set, "maybe" is a mistake, and neither is guessed
+ * at. */
 static bool apply(struct options *options, int id, const char *entry, struct error *error)
 {
     struct option_value use = {.id = (enum option_id)id, .from_variable = true, .name = entry, .text = value_of(entry)};

@@ -45,6 +45,7 @@ const char *scope_verb(unsigned scope)
 
 /* ---- the table ---- */
 
+/* The names of an option stand in one text, as options.def has them. */
 bool name_listed(const char *list, const char *name, size_t length, unsigned *rank)
 {
     unsigned place = 0;
@@ -80,6 +81,7 @@ static enum option_id find_letter(char letter, unsigned scopes)
     return OPTION_COUNT;
 }
 
+/* An optional value comes with "=" only, or the next word, the image, would be taken for it. */
 static bool takes_no_word(enum option_kind kind)
 {
     return kind == KIND_FLAG || kind == KIND_COUNT || kind == KIND_OPTIONAL || kind == KIND_NONE_HERE;
@@ -125,6 +127,7 @@ bool options_flag(const struct options *options, enum option_id id)
     return value;
 }
 
+/* "--verbose=false" forgets those before it. */
 int options_times(const struct options *options, enum option_id id)
 {
     int times = 0;
@@ -159,6 +162,7 @@ const char *options_text(const struct options *options, enum option_id id)
 
 /* ---- words ---- */
 
+/* `words` is the next word; every function that takes one moves it on. */
 struct parse {
     char *const *words;
     unsigned scope;
@@ -166,6 +170,7 @@ struct parse {
     struct error *error;
 };
 
+/* In messages: exec and run do not have the same options. */
 static const char *scope_words(unsigned scope)
 {
     static const char *const words[] = {" for exec", " for run", " for shell", " for test"};
@@ -188,7 +193,9 @@ static const char *help_hint(unsigned scope)
     return "singularity help";
 }
 
-/* An unknown word that stands in the other half of the command line, or resembles something that is known. */
+/* An unknown word that stands in the other half of the command line, or resembles something that is known. What is
+ * most likely meant is said first: the other side of the verb, Docker's option, a typing error. Very long words are
+ * cut, for they come from a missing blank or quote. */
 static bool refuse_unknown_long(const struct parse *parse, const char *word, const char *name, size_t length)
 {
     unsigned others = parse->scope == SCOPE_GLOBAL ? SCOPE_ACTIONS : SCOPE_GLOBAL;
@@ -246,7 +253,8 @@ static bool refuse_unavailable(const struct parse *parse, const struct option_va
     return error_set(parse->error, 0, "option %.*s is not available here (%c%s)", OPTION_NAME(use), first, help + 1);
 }
 
-/* One use by the command line; `value` NULL: none stands with it. `name` ends at its "=" or ",". */
+/* One use by the command line; `value` NULL: none stands with it. `name` ends at its "=" or ",". The same checks for
+ * both spellings. An empty value is refused: it comes from a script's variable that is not set. */
 static bool take(const struct parse *parse, enum option_id id, const char *name, const char *value)
 {
     const struct option *option = &option_table[id];
@@ -263,7 +271,8 @@ static bool take(const struct parse *parse, enum option_id id, const char *name,
     return options_add(&parse->line->options, use, parse->error);
 }
 
-/* The word is "--name" or "--name=value". */
+/* The word is "--name" or "--name=value". A value that is a word of its own may begin with a dash: "--env -x" takes
+ * it. */
 static bool take_long(struct parse *parse, const char *word)
 {
     const char *name = word + 2;
@@ -317,6 +326,7 @@ static bool take_options(struct parse *parse)
     return true;
 }
 
+/* `rest` points into argv, as all words do. */
 static bool finish(struct command_line *line, enum line_kind kind, char *const *rest)
 {
     line->kind = kind;

@@ -229,6 +229,7 @@ bool elf_next_definition(const struct elf *elf, struct elf_definition *definitio
     return false;
 }
 
+/* Linear, as a library has some dozens of versions and is asked for few. */
 bool elf_defines(const struct elf *elf, const char *version)
 {
     struct elf_definition definition = {.version = NULL};

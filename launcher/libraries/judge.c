@@ -296,7 +296,8 @@ static bool leave_set(const struct judgement *judgement, struct candidate *candi
     return true;
 }
 
-/* One that the image has too cannot stay behind alone: the image's would meet the host's others, which it does not fit. */
+/* One that the image has too cannot stay behind alone: the image's would meet the host's others, which it does not
+ * fit. So the first library of the set goes, and by leave_set() all of it. */
 static void keep_together(const struct judgement *judgement, const struct candidate *candidate)
 {
     struct candidate *lead = set_of(candidate) != 0 ? lead_of(judgement, set_of(candidate)) : NULL;

@@ -62,6 +62,7 @@ struct elf_definition {
 };
 bool elf_next_definition(const struct elf *elf, struct elf_definition *definition);
 
+/* Whether it has this very version. */
 bool elf_defines(const struct elf *elf, const char *version);
 
 /* ---- ld.so.cache: where a loader of glibc finds its libraries. */
@@ -137,6 +138,8 @@ struct image_libraries {
     bool foreign; /* its programs use another C library than glibc */
 };
 
+/* Fills in verdict and reason of each candidate, whose name, file, number, host and image are set. Terms: a set goes
+ * in whole or not at all, and its LIBRARY_LEAD decides. */
 void library_judge(struct candidate *candidates, uint32_t count, const struct image_libraries *image);
 
 /* ---- Devices, libraries, programs and files of the host that --nv, --rocm and --fabric bring in: a table in the

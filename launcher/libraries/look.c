@@ -113,7 +113,8 @@ static void find_directories(struct look *look)
     }
 }
 
-/* As the loader looks: its cache, then the usual directories. */
+/* As the loader looks: its cache, then the usual directories. One of another machine is looked past, as the loader
+ * does: images for 32 bit programs have both kinds under the same names. */
 static bool find_in_image(const struct look *look, const char *name, struct shared_object *object)
 {
     struct path_wanted wanted = {.name = name};
