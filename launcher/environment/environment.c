@@ -252,7 +252,6 @@ static void evaluate_live(struct entry *entry)
 
 /* ---- what the program finds besides ---- */
 
-/* See put_number(). */
 static void drop_unless_exported(struct variables *variables, const char *name)
 {
     const struct variable *found = variables_find(variables, name, strlen(name));

@@ -40,7 +40,6 @@ void text_add_strings(struct text *text, const char *first, ...)
     va_end(strings);
 }
 
-/* Three, for that is what paths and lists are made of: "" stands for less. */
 const char *text_join(struct arena *arena, const char *first, const char *second, const char *third)
 {
     struct text text = {.arena = arena};

@@ -24,7 +24,7 @@ bool variable_name_valid(const char *name, size_t length)
     return length > 0;
 }
 
-/* FNV-1a A caller who makes names collide slows his own launch and nobody else's. */
+/* FNV-1a. A caller who makes names collide slows his own launch and nobody else's. */
 static uint32_t name_hash(const char *name, size_t length)
 {
     uint32_t hash = 2166136261u;

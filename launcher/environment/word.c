@@ -99,7 +99,6 @@ static bool name_character(int character, bool first)
     return character > 0 && (variable_name_valid(&letter, 1) || (!first && letter >= '0' && letter <= '9'));
 }
 
-/* As far as a name goes: what ends it is looked at by whoever asked. */
 static bool read_name(struct evaluation *evaluation, struct word *name)
 {
     for (; name_character(evaluation_peek(evaluation), name->length == 0); evaluation_advance(evaluation))

@@ -291,7 +291,7 @@ static void ask_for_groups(struct search *search, const struct account_sources *
     search_getent(search, sources->getent, arguments, group_take);
 }
 
-/* Groups without a name leave the list. */
+/* Groups without a name leave the list. plan_group() writes a line for each, and one without a name would be none. */
 static void close_gaps(struct request *request, uint32_t count)
 {
     request->group_count = 0;

@@ -11,7 +11,7 @@
 
 enum { KEEP_LIMIT = sizeof((struct request *)NULL)->keep_fd / sizeof(struct request_entry) };
 
-/* O_APPEND means nothing to /dev/null: by it singularity/console.py tells what was closed from what was sent there. */
+/* In the order of their numbers, since open(2) takes the lowest one that is free (R-L3). O_APPEND means nothing to /dev/null: by it singularity/console.py tells what was closed from what was sent there. */
 void descriptors_begin(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
@@ -47,7 +47,6 @@ static bool add(struct request *request, int fd)
     return true;
 }
 
-/* The limit is the request's; who has so many open ones can name fewer. */
 static bool refuse_more(const struct option_value *use, struct error *error)
 {
     return error_set(error, 0, "%.*s: more than %d descriptors", OPTION_NAME(use), (int)KEEP_LIMIT);

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+/* Names and meanings by `docker run --help`; only what people type most, since an answer for everything is the
+ * manual's. */
 static const char left_out[] = "leave it out, nothing of a container stays";
 static const char terminal[] = "leave it out, a program has your terminal";
 static const char network[] = "leave it out, programs use the host's network";

@@ -111,7 +111,7 @@ struct command_line {
 /* `words` follow the program's name, NULL-terminated. False: wrong usage, which ends with EXIT_USAGE. */
 bool command_line_parse(char *const *words, struct command_line *line, struct error *error);
 
-/* "exec" for SCOPE_EXEC and so on. "" for none of them. */
+/* "exec" for SCOPE_EXEC and so on; "" for none of them. */
 const char *scope_verb(unsigned scope);
 
 /* Adds one use; false with the error set when there are too many. */

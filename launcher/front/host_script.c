@@ -10,6 +10,8 @@
 #include "../descriptor.h"
 #include "../environment/script.h"
 
+/* what a shell prints may be larger than its script, which loops over something; still no more than execve(2) could
+ * ever hand on */
 enum { DUMP_LIMIT = 8 << 20 };
 
 bool host_script_own_variable(const char *name, size_t length)

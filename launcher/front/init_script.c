@@ -11,8 +11,7 @@
 static const char library_path[] = "LD_LIBRARY_PATH";
 static const char injection[] = "SINGULARITYENV_LD_LIBRARY_PATH=";
 
-/* What a script cannot change: names that no shell takes in, and its own. A shell would drop or change them on its
- * own. */
+/* What a script cannot change: names that no shell takes in, and the shell's own. */
 static bool beyond(const char *entry, size_t length)
 {
     return entry[length] != '=' || !variable_name_valid(entry, length) || host_script_own_variable(entry, length);

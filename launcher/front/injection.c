@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Both count in what the caller has set; what is made here bears the first. */
 static const char prefix[] = "SINGULARITYENV_";
 static const char twin[] = "APPTAINERENV_";
 

@@ -49,7 +49,9 @@ bool installation_find(struct installation *installation, struct error *error)
 
 #endif
 
-/* The setuid bit would be without effect: in a container, or under a supervisor that set no_new_privs. */
+/* The setuid bit would be without effect: in a container, or under a supervisor that set no_new_privs, which execve(2)
+ * obeys and nobody can take back (prctl(2)). The plain starter is taken then, in place of a setuid one that would only find
+ * out that it has no privilege. */
 static bool privileges_frozen(void)
 {
     return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;

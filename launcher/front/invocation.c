@@ -73,7 +73,8 @@ static bool take_list(struct invocation *invocation, const struct option_value *
     return outcome == CSV_END || request_full(error);
 }
 
-/* The starter knows no variables: it is told which one stands for which option. */
+/* The starter reads no variable of the user's (R-L2): it is told which one stands for which option, so that its messages can
+ * name what the user has really set. */
 static bool note_variable(struct invocation *invocation, const struct option_value *use, struct error *error)
 {
     struct request *request = &invocation->request;

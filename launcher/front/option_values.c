@@ -42,7 +42,6 @@ static bool container_path(struct invocation *invocation, const struct option_va
     return *member != NULL || request_full(error);
 }
 
-/* `limit` is the request's own, from request.def. */
 static bool list_add(struct request_entry *list, uint32_t *count, size_t limit, struct request_entry entry,
                      const struct option_value *use, struct error *error)
 {
@@ -198,7 +197,6 @@ static bool take_dns(struct invocation *invocation, const struct option_value *u
     return request->dns != NULL || request_full(error);
 }
 
-/* Its path is one of the container: nothing can be said of it here. */
 static bool take_shell(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     (void)error;
@@ -232,7 +230,6 @@ static bool take_keep_fd(struct invocation *invocation, const struct option_valu
     return descriptor_keep(&invocation->request, use, text, error);
 }
 
-/* "auto" is what a launch does without the option. */
 static bool take_join(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     bool truth = true;

@@ -73,6 +73,7 @@ static enum option_id find_long(const char *name, size_t length, unsigned scopes
     return OPTION_COUNT;
 }
 
+/* The same letter may mean different options before and behind the verb, as in the family. */
 static enum option_id find_letter(char letter, unsigned scopes)
 {
     for (int id = 0; id < OPTION_COUNT; id++)
@@ -170,7 +171,6 @@ struct parse {
     struct error *error;
 };
 
-/* In messages: exec and run do not have the same options. */
 static const char *scope_words(unsigned scope)
 {
     static const char *const words[] = {" for exec", " for run", " for shell", " for test"};
@@ -326,7 +326,6 @@ static bool take_options(struct parse *parse)
     return true;
 }
 
-/* `rest` points into argv, as all words do. */
 static bool finish(struct command_line *line, enum line_kind kind, char *const *rest)
 {
     line->kind = kind;

@@ -6,7 +6,8 @@
 
 #include "../inherited.h"
 
-/* glibc's list for secure execution (sysdeps/generic/unsecvars.h and its tunables). */
+/* glibc's list for secure execution (sysdeps/generic/unsecvars.h and its tunables; ld.so(8)). "LD_" and "MALLOC_" stand for
+ * all that begin so. A name too many does no harm: what is carried is the variable as it was. */
 static bool taken_away(const char *entry)
 {
     static const char *const names[] = {"GCONV_PATH=", "GETCONF_DIR=", "GLIBC_TUNABLES=", "HOSTALIASES=", "LD_", "LOCALDOMAIN=",
