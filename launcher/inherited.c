@@ -48,9 +48,8 @@ static void relocations_seal(void)
 #endif
 }
 
-/* The environment first, before any library function could look at it (R-L2; CVE-2023-4911 came by GLIBC_TUNABLES). A
- * core file of a process that was privileged could show what the user may not read (R-L8); only the soft limit
- * changes, or an ordinary user could not have his own back. */
+/* The environment is emptied before anything reads it (R-L2). A core file of a process that was privileged could show
+ * what the user may not read (R-L8); only the soft limit changes, or an ordinary user could not have his own back. */
 void inherited_take(struct inherited *inherited)
 {
     static char *none[] = {NULL};

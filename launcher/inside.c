@@ -259,7 +259,7 @@ static int make_entry(int root, const char *path, bool directory, mode_t mode)
     return file < 0 ? -1 : 0;
 }
 
-/* Part by part, each resolved from the root again: a directory that was just made may have been moved (R-M5). */
+/* Part by part, each looked up from the root again: a directory that was just made may have been moved (R-M5). */
 int inside_make(int root, const char *path, bool directory, mode_t mode)
 {
     char part[PATH_MAX];

@@ -66,8 +66,8 @@ static const char *app_file(const struct ending *ending, const char *name)
     return path.bytes;
 }
 
-/* The first of the files that is usable, NULL: none. In the order of their age: what today's builds write, then what
- * version 2 wrote. */
+/* The first of the files that is usable, NULL: none. Newest first: what today's builds write, then what version 2
+ * wrote. */
 static const char *first_usable(const char *const *files)
 {
     for (; *files != NULL; files++)

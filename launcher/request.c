@@ -186,8 +186,8 @@ static bool read_entry(struct reader *reader, const uint8_t *value, size_t lengt
     return entry->first != NULL && entry->second != NULL;
 }
 
-/* The table of request.def a fourth time, now from bytes; what is not in it is refused (R-L11: unknown fields). A
- * text or number given twice is refused too, or two readers could see two requests. */
+/* The table of request.def once more, now from bytes; what is not in it is refused (R-L11: unknown fields). A text or
+ * number given twice is refused too, or two readers could see two requests. */
 static bool read_value(struct reader *reader, uint16_t tag, const uint8_t *value, size_t length)
 {
     struct request *request = reader->request;

@@ -42,7 +42,7 @@ void facts_named(struct plan *plan)
 }
 
 /* O_PATH: opening has no effect on what is opened, no device notices and no FIFO waits (open(2)). The name is
- * resolved here, with the user's rights, and never again (R-M2). */
+ * resolved here, with the user's rights, and never again for this mount (R-M2). */
 static void survey_source(struct step *step)
 {
     struct stat status;

@@ -256,8 +256,7 @@ static bool libraries_there(const struct judgement *judgement, struct candidate 
 }
 
 /* Programs of the image may need all that its own copy has; a driver's is of no use to them in another version
- * anyway. Programs of the image were linked against its own copy, and the loader refuses to start one whose version a
- * library lacks. */
+ * anyway. The loader refuses to start a program when a library lacks a symbol version that it was linked with. */
 static bool stands_in(struct candidate *candidate)
 {
     const char *version = candidate->image != NULL && !(candidate->number & LIBRARY_DRIVER)

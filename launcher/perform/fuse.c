@@ -141,8 +141,7 @@ static void server_rights(bool mounts_itself)
 }
 
 /* libfuse 3.3 and newer takes an open device as the mount point "/dev/fd/N" and mounts nothing then. The environment
- * is made from nothing: what the user has in LD_PRELOAD or FUSERMOUNT_PROG is not for a server that others may depend
- * on. */
+ * is made from nothing: what the user has in LD_PRELOAD or PATH is not for a server that others may depend on. */
 static _Noreturn void server_run(const struct server *server, const char *path)
 {
     char image[32], device[32], preload[48], proof[32];

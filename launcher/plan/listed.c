@@ -30,9 +30,8 @@ static enum listed of_an_mpi(const struct request_entry *library)
     return LISTED_NOT;
 }
 
-/* FNM_PATHNAME and FNM_PERIOD: a star in a list of root's never reaches over a slash or to a hidden file, where a
- * user may be able to write. A library must keep its name inside, or "libcuda.so" of the list could show as
- * "libc.so.6". */
+/* FNM_PATHNAME and FNM_PERIOD: a star in a list stands for a part of one name, never for a slash or a hidden file. A
+ * library must keep its name inside, or "libcuda.so" of the list could show as "libc.so.6". */
 static enum listed by_line(const char *line, const struct request_entry *library)
 {
     const char *name = path_last(library->first), *inside = name_inside(library->second);

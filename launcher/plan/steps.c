@@ -120,8 +120,8 @@ static void add_host_mounts(struct plan *plan, const struct plan_inputs *inputs)
     }
 }
 
-/* The name of the host and its time zone, without which programs would be wrong about where they are; not files of
- * anybody's. */
+/* The name of the host and its time zone, without which programs would be wrong about where they are; neither says
+ * anything of the user. */
 static bool kept_with_contain(const char *source)
 {
     return strcmp(source, "/etc/hosts") == 0 || strcmp(source, "/etc/localtime") == 0;

@@ -51,8 +51,8 @@ static uint32_t number_read(const char **text)
     return value;
 }
 
-/* One more word; one that does not fit leaves no name at all. No part of a name: two steps whose names were cut could
- * have the same rest, and ranks of different jobs would meet. */
+/* One more word; one that does not fit leaves no name at all. A name that was cut would not do: two steps whose names
+ * were cut could have the same rest, and ranks of different jobs would meet. */
 static void name_add(struct job_step *step, const char *word)
 {
     size_t used = strlen(step->name);
