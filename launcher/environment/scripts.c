@@ -13,10 +13,10 @@
 
 enum { ENTRIES_SIZE = 4096 };
 
-/* DT_UNKNOWN too, as some file systems do not tell the type (readdir(3)); what it is shows when it is opened. */
 static bool is_script(const struct dirent64 *entry)
 {
     size_t length = strlen(entry->d_name);
+    /* DT_UNKNOWN too: some file systems do not tell the type (readdir(3)); what it is shows when it is opened */
     bool kind = entry->d_type == DT_REG || entry->d_type == DT_LNK || entry->d_type == DT_UNKNOWN;
 
     return kind && entry->d_name[0] != '.' && length > 3 && strcmp(entry->d_name + length - 3, ".sh") == 0;
@@ -40,8 +40,7 @@ static void path_insert(struct arena *arena, struct scripts *scripts, size_t *ro
     scripts->count++;
 }
 
-/* getdents64 and not readdir, which would take 32 KiB to read ten names. Names are copied out, since the buffer is
- * filled anew. */
+/* getdents64 and not readdir, which would take 32 KiB to read ten names. */
 static void directory_list(int directory, struct arena *arena, struct scripts *scripts)
 {
     union {
