@@ -38,6 +38,8 @@ void message_as(int64_t uid);
  * of eight bits, 0x80 to 0x9f, but for where they are a part of another character in UTF-8. Returns what is used; no end. */
 size_t message_escaped(char *line, size_t used, size_t size, const char *text);
 
+/* One line at this level, where it is shown; file, line and function stand in the audit format alone. The macros
+ * below fill them in. errno stays as it is. */
 void message_at(int level, const char *file, int line, const char *function, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 

@@ -340,6 +340,7 @@ struct config_keys {
     bool always_rocm;
     enum mpi_choice mpi;
 };
+/* Without a file, or with one that cannot be read, the defaults of config.def. */
 void config_keys_read(const struct installation *installation, struct config_keys *keys);
 
 /* ---- Variables that the C library takes from a setuid program before it can look. */
