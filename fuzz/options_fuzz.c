@@ -10,7 +10,7 @@ enum { WORDS = 512, BYTES = 1 << 16 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct launch launch;
+static struct invocation invocation;
 static struct arena arena;
 static uint8_t encoded[REQUEST_LIMIT], again[REQUEST_LIMIT];
 
@@ -73,15 +73,15 @@ static void check_launch(struct command_line *line, char *const *environment)
         assert(error.text[0] != '\0');
         return;
     }
-    memset(&launch, 0, offsetof(struct launch, request) + offsetof(struct request, text_store));
-    launch_begin(&launch, &arena, "/current/directory", true);
-    if (!launch_take_options(&launch, line->scope, &line->options, &error) ||
-        (*line->rest != NULL && !launch_take_image(&launch, *line->rest, &error))) {
+    memset(&invocation, 0, offsetof(struct invocation, request) + offsetof(struct request, text_store));
+    invocation_begin(&invocation, &arena, "/current/directory", true);
+    if (!invocation_take_options(&invocation, line->scope, &line->options, &error) ||
+        (*line->rest != NULL && !invocation_take_image(&invocation, *line->rest, &error))) {
         assert(error.text[0] != '\0');
         return;
     }
-    check_paths(&launch.request);
-    check_round_trip(&launch.request);
+    check_paths(&invocation.request);
+    check_round_trip(&invocation.request);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -6,6 +6,8 @@
 
 #include "message.h"
 
+/* The real ids: in a setuid program they are the caller's, and only the effective and saved ones root's
+ * (credentials(7)). No name is looked up, for that would load code (R-L4), and no environment is asked. */
 void caller_read(struct caller *caller)
 {
     uid_t effective, saved;

@@ -6,6 +6,7 @@
 
 enum { CALLER_GROUPS = 65536 }; /* NGROUPS_MAX */
 
+/* 256 KiB: for static storage, not for the stack. */
 struct caller {
     uid_t uid;
     gid_t gid;

@@ -21,6 +21,8 @@ struct value {
     uint32_t line; /* 0: the default */
 };
 
+/* One row of config.def. A list is written straight into struct config by its offset, so that a new key needs a line
+ * of config.def and nothing here. */
 struct key {
     const char *name;
     enum kind kind;
@@ -47,6 +49,7 @@ static const struct key keys[] = {
 };
 enum { KEYS = sizeof keys / sizeof *keys };
 
+/* The same table once more, now to copy what was read: values stand in the order of the keys. */
 static void values_give(const struct value *value, struct config *config)
 {
 #define CONFIG_BOOL(member, key, initial) config->member = value++->number != 0;
@@ -61,6 +64,7 @@ static void values_give(const struct value *value, struct config *config)
 
 /* ---- words ---- */
 
+/* "\r" counts as blank: files that were edited on Windows are no reason to refuse a launch. */
 static bool is_blank(char letter)
 {
     return letter == ' ' || letter == '\t' || letter == '\r';
@@ -93,7 +97,8 @@ static void blanks_tidy(char *text, bool join)
     *out = '\0';
 }
 
-/* Letters of either case; `word` is lower case. No function that knows of locales. */
+/* Letters of either case; `word` is lower case. By hand, since strcasecmp(3) goes by the locale, and a setuid program
+ * has none (R-L2): in Turkish "I" is no capital "i". */
 static bool same_word(const char *text, const char *word)
 {
     for (; *text != '\0' && (*text == *word || (*text >= 'A' && *text <= 'Z' && *text - 'A' + 'a' == *word)); text++)
@@ -130,6 +135,8 @@ __attribute__((format(printf, 2, 3))) static bool complain(const struct reading 
     return error_set(reading->error, 0, "%.400s:%u: %s", reading->config->path, reading->line, text);
 }
 
+/* Refused in SUID mode: a key that is spelled wrongly would leave a limit open that its administrator believes in
+ * (R-C2). */
 static bool unknown_key(const struct reading *reading, const char *name)
 {
     struct suggestion nearest = {.word = name, .length = strlen(name)};
@@ -158,6 +165,7 @@ static bool number_read(const struct key *key, const char *text, uint64_t *numbe
     return *text == '\0';
 }
 
+/* y, n, 1 and 0 are what files of version 2.2 and of today's family have as well. */
 static bool word_read(const struct key *key, const char *text, uint64_t *number)
 {
     if (same_word(text, "y") || same_word(text, "1"))
@@ -170,6 +178,7 @@ static bool word_read(const struct key *key, const char *text, uint64_t *number)
     return false;
 }
 
+/* Twice the same value is no harm; two different ones are, since nobody knows which was meant (R-C2). */
 static bool scalar_line(struct reading *reading, const struct key *key, const char *text)
 {
     struct value value = {.text = text, .line = reading->line}, *held = &reading->values[key - keys];
@@ -208,6 +217,7 @@ static bool list_line(struct reading *reading, const struct key *key, char *text
     return true;
 }
 
+/* A key of the family that has no meaning here is told at the level of details: one file can serve both programs. */
 static bool line_read(struct reading *reading, char *line)
 {
     char *name = trimmed(line), *equals = strchr(name, '=');
@@ -234,7 +244,8 @@ static bool line_read(struct reading *reading, char *line)
 
 /* ---- all lines ---- */
 
-/* The file is in the text store, `size` bytes and a NUL. */
+/* The file is in the text store, `size` bytes and a NUL. Each line is cut in place, and its values point into the
+ * file's text: nothing is allocated. A NUL would hide the rest of a line from this reader and not from an editor. */
 static bool lines_read(struct config *config, size_t size, bool enforced, struct error *error)
 {
     struct reading reading = {.config = config, .error = error, .enforced = enforced};
@@ -304,6 +315,9 @@ static bool roots_alone(int fd, const char *path, size_t length, struct error *e
     return true;
 }
 
+/* From "/" by hand, one name at a time and O_NOFOLLOW: if a user may rename any directory on the way he chooses the
+ * file (R-C1). A sticky directory is no help, since its owner may still rename. O_NONBLOCK and O_NOCTTY: what stands
+ * there is judged after it is open. */
 int config_open(const char *path, struct error *error)
 {
     OWNED_FD directory = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -331,7 +345,9 @@ int config_open(const char *path, struct error *error)
     return -1;
 }
 
-/* Into the text store, with a NUL behind it. */
+/* Into the text store, with a NUL behind it. A second hard link lets a user keep an old, laxer file under the name of
+ * his choice (R-C1). Read to its end by one more read(2) and not by the size that was told, since the file may be
+ * written meanwhile; one byte more than allowed is enough to know. */
 static bool file_load(int fd, bool enforced, struct config *config, size_t *size, struct error *error)
 {
     struct stat status;
@@ -351,6 +367,7 @@ static bool file_load(int fd, bool enforced, struct config *config, size_t *size
     return true;
 }
 
+/* Without SUID mode there is nothing to enforce: the user could run the program with another file anyway. */
 bool config_read(const char *path, bool enforced, struct config *config, struct error *error)
 {
     size_t size = 0;

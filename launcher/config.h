@@ -15,6 +15,8 @@
 #endif
 
 enum { CONFIG_SIZE_LIMIT = 1 << 20, CONFIG_LINE_LIMIT = 4096 };
+/* One enum for all keys with more than two values: what a word means depends on its key, so several names share a
+ * number. */
 enum config_choice { CHOICE_NO = 0, CHOICE_YES = 1, CHOICE_TRY = 2, CHOICE_MINIMAL = 2, CHOICE_PREFERRED = 2,
                      CHOICE_IFLIMITED = 2, CHOICE_FULL = 1, CHOICE_FILE = 2 };
 

@@ -9,6 +9,8 @@
 /* Closes at the end of the scope; keeps errno. */
 #define OWNED_FD __attribute__((cleanup(fd_close))) int
 
+/* No retry on EINTR: on Linux the descriptor is closed even then, and a second close(2) could hit another's
+ * (close(2)). */
 static inline void fd_close(int *fd)
 {
     if (*fd >= 0) {
@@ -27,7 +29,8 @@ static inline int fd_give(int *fd)
     return given;
 }
 
-/* Writes all of it; false: errno says why not. */
+/* Writes all of it; false: errno says why not. write(2) may write less than asked; 0 for a size above 0 would repeat
+ * for ever. */
 static inline bool fd_write(int fd, const void *bytes, size_t size)
 {
     ssize_t written = 0;

@@ -16,9 +16,14 @@
 #include "descriptor.h"
 #include "inside.h"
 
+/* What the kernel may send while the container is set up, and what callers leave ignored: a launcher that ignores
+ * SIGCHLD would never see its child's status, and SIGPIPE, SIGXFSZ or an alarm would end it half way without a word
+ * (R-L12). */
 static const int signal_numbers[INHERITED_SIGNALS] = {SIGCHLD, SIGPIPE, SIGALRM, SIGVTALRM, SIGPROF, SIGXFSZ, SIGUSR1, SIGUSR2};
 static const int timer_numbers[3] = {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF};
 
+/* The lowest free number is what open(2) returns: with 2 closed, an image opened later would be standard error, and a
+ * message would be written into it (R-L3). No message on failure, for there may be nowhere to write it. */
 static void open_standard_streams(void)
 {
     for (int fd = 0; fd < 3; fd++)
@@ -43,6 +48,8 @@ static void relocations_seal(void)
 #endif
 }
 
+/* The environment is emptied before anything reads it (R-L2). A core file of a process that was privileged could show
+ * what the user may not read (R-L8); only the soft limit changes, or an ordinary user could not have his own back. */
 void inherited_take(struct inherited *inherited)
 {
     static char *none[] = {NULL};
@@ -81,7 +88,8 @@ static unsigned next_kept(const struct request *request, const int *also, size_t
     return next;
 }
 
-/* A directory of the host would lead out of the container: fchdir(2), openat(2). */
+/* A directory of the host would lead out of the container: fchdir(2), openat(2). CVE-2024-21626 was such a
+ * descriptor, left open by accident. O_PATH ones count too: openat(2) takes them. */
 static void check_descriptor(unsigned fd)
 {
     struct stat status;
@@ -92,7 +100,8 @@ static void check_descriptor(unsigned fd)
         stop(0, "descriptor %u cannot be kept: it is a directory of the host", fd);
 }
 
-/* Kernels before 5.9: what is open, as /proc has it. */
+/* Kernels before 5.9: what is open, as /proc has it. The descriptor of the listing is passed over here and closed
+ * with the listing. */
 static void close_listed(const struct request *request, const int *also, size_t count)
 {
     OWNED_FD fd = openat(proc_fd(), "self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -110,6 +119,8 @@ static void close_listed(const struct request *request, const int *also, size_t 
     closedir(directory);
 }
 
+/* By ranges between those that stay: close_range(2) (Linux 5.9) takes three calls where a loop to the limit takes a
+ * million (R-L3). ENOSYS, and EPERM of old filters, end in the list of /proc. */
 void inherited_close(const struct request *request, const int *also, size_t count)
 {
     struct stat status;
@@ -141,6 +152,8 @@ char *const *inherited_environment(const struct inherited *inherited)
     return inherited->environment;
 }
 
+/* The front door's limit: for a setuid program the kernel lowers a larger one to 8 MiB (fs/exec.c), and the program
+ * would keep that. 0 stands for "not told", so that numbers are one higher than they are. */
 static void restore_stack(const struct request *request)
 {
     struct rlimit stack;
@@ -154,6 +167,7 @@ static void restore_stack(const struct request *request)
         stop(errno, "restore the stack limit");
 }
 
+/* After the last privilege has gone and before the program: what fails now can only be the caller's own limit. */
 void inherited_restore(const struct inherited *inherited, const struct request *request)
 {
     restore_stack(request);

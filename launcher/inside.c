@@ -20,6 +20,8 @@ enum { LINKS_LIMIT = 64, DIRECTORIES_LIMIT = 512 };
 
 static int proc = -1;
 
+/* Once, at the start, before any mount of a launch: a /proc that somebody has bound there could show files of his own
+ * as "self/fd" (R-L9). */
 void proc_open(void)
 {
     struct statfs status;
@@ -39,6 +41,8 @@ void proc_forget(void)
     proc = -1;
 }
 
+/* What the kernel calls an open file (proc_pid_fd(5)). Of a deleted one the text ends in " (deleted)": it is for
+ * messages, and for comparison with what is found by it, and proves nothing. */
 bool descriptor_path(int fd, char *path, size_t size)
 {
     char name[32];
@@ -51,6 +55,7 @@ bool descriptor_path(int fd, char *path, size_t size)
     return true;
 }
 
+/* The kernel writes blank, tab, newline and backslash as three octal digits (proc_pid_mountinfo(5)). */
 void mountinfo_unescape(char *text)
 {
     char *out = text;
@@ -79,7 +84,9 @@ int directory_beneath(int directory, const char *name)
 
 /* ---- component by component: without openat2, and where something is missing ---- */
 
-/* The directories walked through, so that ".." never leads above the root. */
+/* The directories walked through, so that ".." never leads above the root. As many directories as a path of PATH_MAX
+ * could name is more than a launch should hold open: 512 deep is far beyond any image. 64 links, where the kernel
+ * allows 40 (path_resolution(7)). */
 struct walk {
     int root;
     int directories[DIRECTORIES_LIMIT];
@@ -99,7 +106,8 @@ static void walk_up(struct walk *walk, int depth)
         close(walk->directories[--walk->depth]);
 }
 
-/* The text of a link takes the place of its name. */
+/* The text of a link takes the place of its name. An absolute link starts again at the container's root, not at the
+ * host's: that is what RESOLVE_IN_ROOT does (openat2(2)), and what keeps "/etc -> /host" inside (R-M4). */
 static bool walk_link(struct walk *walk, const char *name, const char *rest)
 {
     char text[PATH_MAX], joined[2 * PATH_MAX];
@@ -134,7 +142,10 @@ static bool walk_down(struct walk *walk, const char *name)
     return next >= 0;
 }
 
-/* Takes the next component; 1: more to come, 0: `*result` is open, -1: errno, and `rest` begins with that component. */
+/* Takes the next component; 1: more to come, 0: `*result` is open, -1: errno, and `rest` begins with that component.
+ * Looked at without following, then opened with O_NOFOLLOW: if a link takes its place between the two, the open fails
+ * and nothing is followed (CVE-2018-15664 was that race). ".." goes back to the directory that was walked through,
+ * which is open already, so that a directory moved meanwhile cannot lead above the root. */
 static int walk_step(struct walk *walk, int flags, int *result)
 {
     char name[NAME_MAX + 1];
@@ -190,6 +201,9 @@ static int walk_open(int root, const char *path, int flags)
     return result;
 }
 
+/* EAGAIN: a rename somewhere else while ".." was resolved, so the kernel could not be sure that the root was not
+ * left; it may succeed the next time (openat2(2)). EPERM comes from seccomp filters that do not know the call and say
+ * so wrongly. */
 static int resolve(int root, const char *path, int flags, uint64_t resolution)
 {
     struct open_how how = {.flags = (uint64_t)(unsigned)flags | O_CLOEXEC, .resolve = resolution | RESOLVE_NO_MAGICLINKS};
@@ -218,6 +232,7 @@ int host_open(const char *path, int flags)
     return -1;
 }
 
+/* The last component is for mkdirat(2) and the like, which do not follow it. */
 int inside_parent(int root, const char *path, const char **name)
 {
     char directory[PATH_MAX];
@@ -232,6 +247,7 @@ int inside_parent(int root, const char *path, const char **name)
     return inside_open(root, directory, O_PATH | O_DIRECTORY);
 }
 
+/* O_EXCL with O_CREAT: a file or link that is there already is never opened for writing. */
 static int make_entry(int root, const char *path, bool directory, mode_t mode)
 {
     const char *name;
@@ -243,6 +259,7 @@ static int make_entry(int root, const char *path, bool directory, mode_t mode)
     return file < 0 ? -1 : 0;
 }
 
+/* Part by part, each looked up from the root again: a directory that was just made may have been moved (R-M5). */
 int inside_make(int root, const char *path, bool directory, mode_t mode)
 {
     char part[PATH_MAX];
@@ -266,6 +283,7 @@ int inside_make(int root, const char *path, bool directory, mode_t mode)
 
 /* ---- where a missing path would be ---- */
 
+/* "..", once something is missing, cannot be told: what it would lead to does not exist. */
 bool inside_missing(int root, const char *path, struct missing *missing)
 {
     char base[PATH_MAX], here[PATH_MAX];

@@ -18,10 +18,12 @@ int inside_open(int root, const char *path, int flags);
  * (ENOENT): the current directory may lie in such a namespace. Kernels without openat2 take such a link for its text. */
 int host_open(const char *path, int flags);
 
-/* One entry of an open directory, itself a directory and no link; O_PATH. */
+/* One entry of an open directory, itself a directory and no link; O_PATH. The caller owns it; -1 and errno on
+ * failure. */
 int directory_beneath(int directory, const char *name);
 
-/* The directory that holds the last component of `path`, and that component (pointing into `path`). */
+/* The directory that holds the last component of `path`, and that component (pointing into `path`). The caller owns
+ * the descriptor; -1 and errno on failure. */
 int inside_parent(int root, const char *path, const char **name);
 
 /* Makes a directory (and what is missing above it), or an empty file, as the user. 0, or -1 and errno. */
@@ -43,6 +45,7 @@ void mountinfo_unescape(char *text);
 
 /* /proc, opened once at the start and known to be the kernel's own. Stops the process when it is not. */
 void proc_open(void);
+/* O_PATH, never closed by those who ask for it; for openat(2) with names like "self/fd/5". */
 int proc_fd(void);
 
 /* It has been closed with everything else. */

@@ -15,7 +15,9 @@
 #define LIBEXECDIR ""
 #endif
 
-/* `path` below the prefix of this program, which is PREFIX/libexec/singularity/sexec. */
+/* `path` below the prefix of this program, which is PREFIX/libexec/singularity/sexec. /proc/self/exe is the kernel's
+ * word on which file runs (proc_pid_exe(5)); argv[0] is the caller's (R-L1). Only in a build that has no setuid
+ * program. */
 static const char *beside(char *store, size_t size, const char *path)
 {
     ssize_t length = readlink("/proc/self/exe", store, size - 1);
@@ -31,6 +33,7 @@ static const char *beside(char *store, size_t size, const char *path)
     return store;
 }
 
+/* In the setuid program a constant of the build: nothing that a user can change takes part in it (R-C1). */
 const char *location_config(void)
 {
     static char path[PATH_MAX];

@@ -5,7 +5,7 @@
 /* The configuration file; no option and no variable changes it. */
 const char *location_config(void);
 
-/* The starter without privilege. */
+/* The starter without privilege. A path in static memory, as those of the other two. */
 const char *location_starter(void);
 
 /* The directory of the starters and of servers that are installed with them. */

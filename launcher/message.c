@@ -13,8 +13,11 @@
 
 #include "descriptor.h"
 
+/* room for some escapes, which take four bytes each: what does not fit is cut; priorities are facility times 8 plus
+ * severity (RFC 5424): 10 is LOG_AUTHPRIV, 1 an alert, 5 a notice */
 enum { TEXT_LIMIT = 4096, LINE_LIMIT = 3 * TEXT_LIMIT, SYSLOG_ALERT = 80 + 1, SYSLOG_NOTICE = 80 + 5 };
 
+/* file scope, as in privilege.c: what is shown is the process's, and every function would have to carry it */
 static int shown = LEVEL_INFO;
 static bool coloured;
 static bool logged;
@@ -57,6 +60,9 @@ static const char *level_colour(int level)
     return level == LEVEL_WARNING ? "\033[33m" : "\033[31m";
 }
 
+/* A terminal obeys ESC, and 8 bit controls as well (0x9b is CSI, ECMA-48): text of an image must not move its cursor,
+ * set its title or answer for the user (R-P3). In UTF-8 the same bytes occur within characters, after a byte of 0x80
+ * or more; 0xc2 0x80 to 0xc2 0x9f are the controls themselves. */
 size_t message_escaped(char *line, size_t used, size_t size, const char *text)
 {
     static const char digits[] = "0123456789abcdef";
@@ -92,6 +98,8 @@ static size_t append_header(char *line, size_t size, int level, const char *file
     return length > 0 && (size_t)length < size ? (size_t)length : 0;
 }
 
+/* By hand and not by syslog(3), which in a setuid program would read the time zone and keep a descriptor open (R-L4).
+ * Nothing waits: a log that is full or gone must not stop or delay a launch (R-A1). */
 static void send_to_syslog(int priority, const char *text)
 {
     static const struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
@@ -109,6 +117,8 @@ static void send_to_syslog(int priority, const char *text)
     close(fd);
 }
 
+/* One write(2) a line, so that lines of several processes do not mix. errno stays what it was, for callers that
+ * report it next. */
 static void say(int level, const char *file, int number, const char *function, const char *text)
 {
     char line[LINE_LIMIT];
@@ -149,7 +159,7 @@ void message_log(const char *format, ...)
     send_to_syslog(SYSLOG_NOTICE, text);
 }
 
-/* Where musl has other words than glibc. */
+/* Where musl has other words than glibc. Scripts that look for a message find the same one from both builds. */
 static const struct {
     int number;
     const char *words;
@@ -170,7 +180,7 @@ const char *errno_words(int number)
     return strerror(number);
 }
 
-/* What is to be done about a limit that was met, or NULL. */
+/* What is to be done about a limit that was met, or NULL. Limits are set long before they are met, and forgotten. */
 static const char *limit_hint(int number)
 {
     return number == EMFILE   ? "raise the limit of open files: ulimit -n"
@@ -207,6 +217,8 @@ static void append_number(char *text, size_t size, int number)
     snprintf(text + used, size - used, hint != NULL ? ": %s (%s)" : ": %s", errno_words(number), hint);
 }
 
+/* _exit(2), not exit(3): nothing that was registered by somebody runs, and buffers are not written a second time by a
+ * forked child (R-L13). */
 _Noreturn void stop_at(int status, int number, const char *file, int line, const char *function, const char *format, ...)
 {
     char text[TEXT_LIMIT];
@@ -220,6 +232,7 @@ _Noreturn void stop_at(int status, int number, const char *file, int line, const
     _exit(status);
 }
 
+/* The first error is the cause, what follows from it is noise. */
 bool error_set(struct error *error, int number, const char *format, ...)
 {
     va_list arguments;

@@ -20,7 +20,8 @@ enum message_level {
 /* Statuses of our own failures; a program's own status passes through untouched. */
 enum exit_status { EXIT_USAGE = 1, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127, EXIT_OWN_FAILURE = 255 };
 
-/* Sets what is shown from here on. */
+/* Sets what is shown from here on. `level` is one of message_level or a number between; `colour` for a terminal that
+ * wants it. */
 void message_begin(int level, bool colour);
 int message_level_get(void);
 
@@ -37,6 +38,8 @@ void message_as(int64_t uid);
  * of eight bits, 0x80 to 0x9f, but for where they are a part of another character in UTF-8. Returns what is used; no end. */
 size_t message_escaped(char *line, size_t used, size_t size, const char *text);
 
+/* One line at this level, where it is shown; file, line and function stand in the audit format alone. The macros
+ * below fill them in. errno stays as it is. */
 void message_at(int level, const char *file, int line, const char *function, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 

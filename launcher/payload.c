@@ -25,7 +25,8 @@ static bool is_directory(const char *path)
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-/* `first`, those of `more` (which may be NULL) and the arguments after the image. */
+/* `first`, those of `more` (which may be NULL) and the arguments after the image. Nothing is copied: the words live
+ * in the process's own argv and in the arena, until execve(2) takes them. */
 static char *const *words_make(const struct ending *ending, const char *first, const char *second, char *const *more)
 {
     size_t count = 0, used = 0;
@@ -56,6 +57,7 @@ static _Noreturn void become_shell(const struct ending *ending, const char *shel
     become(ending, shell, words_make(ending, shell, option, ending->payload->arguments));
 }
 
+/* The layout of applications in an image: SCIF, the Scientific Filesystem. */
 static const char *app_file(const struct ending *ending, const char *name)
 {
     struct text path = {.arena = ending->arena};
@@ -64,7 +66,8 @@ static const char *app_file(const struct ending *ending, const char *name)
     return path.bytes;
 }
 
-/* The first of the files that is usable, NULL: none. */
+/* The first of the files that is usable, NULL: none. Newest first: what today's builds write, then what version 2
+ * wrote. */
 static const char *first_usable(const char *const *files)
 {
     for (; *files != NULL; files++)
@@ -90,6 +93,8 @@ static _Noreturn void act_exec(const struct ending *ending)
     become(ending, program_find(words[0], search_path(ending), ending->arena), words);
 }
 
+/* bash without its start-up file, which would set the prompt anew; a shell that was asked for and is missing is
+ * replaced with a warning, for people want a shell and not an error. */
 static _Noreturn void act_shell(const struct ending *ending)
 {
     const char *chosen = ending->payload->request->shell;
@@ -108,7 +113,9 @@ static _Noreturn void act_shell(const struct ending *ending)
     become_shell(ending, "/bin/sh", NULL);
 }
 
-/* The runscript of an image from a registry, when there is no shell for it. */
+/* The runscript of an image from a registry, when there is no shell for it. With a shell the runscript itself is
+ * started, as it may do more. Without one (images with a single static program) what it would execute is read from
+ * it. */
 static void become_oci_command(const struct ending *ending, const char *runscript)
 {
     const struct payload *payload = ending->payload;
@@ -162,6 +169,8 @@ static _Noreturn void act_test(const struct ending *ending)
     _exit(0);
 }
 
+/* Before the environment is made, which may run a shell: a wrong name is told at once. A slash in it would lead to
+ * another directory than applications have. */
 static void check_app(const struct ending *ending)
 {
     const char *app = ending->payload->request->app;
@@ -170,6 +179,7 @@ static void check_app(const struct ending *ending)
         stop_with(EXIT_USAGE, 0, "Could not locate the container application: %s", app);
 }
 
+/* The order is fixed: the environment first, since the search for the program goes by the PATH that comes of it. */
 _Noreturn void payload_execute(const struct payload *given)
 {
     struct payload payload = *given;

@@ -16,6 +16,7 @@
 
 enum { HEAD_SIZE = 4096, ONE_WORD = 128 << 10 };
 
+/* access(2) goes by the real ids, which here are the only ones; of a directory X_OK only says that it may be entered. */
 bool program_usable(const char *path)
 {
     struct stat status;
@@ -29,6 +30,7 @@ struct head {
     size_t size;
 };
 
+/* O_NONBLOCK and O_NOCTTY: this runs after execve(2) has failed, on whatever the name leads to. */
 static void head_read(const char *path, struct head *head)
 {
     OWNED_FD file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -38,6 +40,7 @@ static void head_read(const char *path, struct head *head)
     head->bytes[head->size] = '\0';
 }
 
+/* #!, or the four bytes of ELF (elf(5)). */
 static bool head_begins(const struct head *head, const char *magic)
 {
     return head->size >= strlen(magic) && memcmp(head->bytes, magic, strlen(magic)) == 0;
@@ -50,6 +53,8 @@ static const char *head_text(const struct head *head, uint64_t offset, uint64_t 
     return inside && head->bytes[offset + size - 1] == '\0' ? head->bytes + offset : NULL;
 }
 
+/* One function for each word size, as the structures differ in nothing else. PT_INTERP names the loader that the
+ * kernel starts for the program (elf(5)). Counted and bounded by what has been read: the file is the image's. */
 #define ELF_LOADER(bits)                                                                                               \
     static const char *loader_##bits(const struct head *head)                                                          \
     {                                                                                                                  \
@@ -70,7 +75,9 @@ static const char *head_text(const struct head *head, uint64_t offset, uint64_t 
 ELF_LOADER(32)
 ELF_LOADER(64)
 
-/* What the kernel starts for this file: of a script the first word behind #!, of a program its loader. NULL: unknown. */
+/* What the kernel starts for this file: of a script the first word behind #!, of a program its loader. NULL: unknown.
+ * ENOENT from execve(2) for a file that is there means that this one is not (execve(2)); it is the message that
+ * nobody understands, so it is said by name. */
 static const char *interpreter(struct head *head)
 {
     if (head_begins(head, "#!")) {
@@ -83,7 +90,8 @@ static const char *interpreter(struct head *head)
     return head->bytes[EI_CLASS] == ELFCLASS64 ? loader_64(head) : loader_32(head);
 }
 
-/* As `uname -m` calls them. */
+/* As `uname -m` calls them. The words of uname(2), which is what the host is compared by. ppc64 is one number for
+ * both byte orders. */
 static const char *machine_name(const struct head *head)
 {
     static const struct { unsigned number; const char *name; } machines[] = {
@@ -107,6 +115,7 @@ static const char *machine_name(const struct head *head)
     return "another kind of machine";
 }
 
+/* An interpreter may be a script or program that needs another one; the chain is not followed further. */
 static _Noreturn void stop_no_interpreter(const char *path, struct head *head)
 {
     const char *name = interpreter(head);
@@ -119,6 +128,7 @@ static _Noreturn void stop_no_interpreter(const char *path, struct head *head)
     stop_with(EXIT_NOT_FOUND, 0, "\"%s\" needs the interpreter %s, which the image lacks", path, name);
 }
 
+/* The usual reason is an image that was pulled on another kind of machine. */
 static _Noreturn void stop_wrong_format(const char *path, const struct head *head)
 {
     struct utsname machine;
@@ -132,6 +142,7 @@ static _Noreturn void stop_wrong_format(const char *path, const struct head *hea
     stop_with(EXIT_NOT_EXECUTABLE, 0, "\"%s\" is a damaged program", path);
 }
 
+/* The kernel counts each text with its NUL, arguments and environment together (execve(2)). */
 static void measure(char *const *texts, size_t *total, size_t *count, const char **longest)
 {
     for (; *texts != NULL; texts++, ++*count) {
@@ -142,6 +153,8 @@ static void measure(char *const *texts, size_t *total, size_t *count, const char
     }
 }
 
+/* Two limits: 128 KiB a text (MAX_ARG_STRLEN), and a quarter of the stack limit for all (execve(2), Linux 2.6.23).
+ * Which of them was met the errno does not say. */
 static _Noreturn void stop_too_long(const char *path, char *const *words, char *const *environment)
 {
     size_t total = 0, arguments = 0, variables = 0;
@@ -159,6 +172,8 @@ static _Noreturn void stop_too_long(const char *path, char *const *words, char *
               "(limit: a quarter of `ulimit -s`)", path, arguments, variables, total >> 10);
 }
 
+/* EACCES is one number for a directory, a missing mode bit, an interpreter without one and a mount with noexec
+ * (execve(2)): asked one by one. */
 static _Noreturn void stop_not_permitted(const char *path)
 {
     struct stat status;
@@ -176,6 +191,7 @@ static _Noreturn void stop_not_permitted(const char *path)
     stop_with(EXIT_NOT_EXECUTABLE, 0, "\"%s\": permission denied", path);
 }
 
+/* 126: found but not started, 127: not found, as shells have it (POSIX, 2.8.2 Exit Status for Commands). */
 static _Noreturn void stop_not_started(const char *path, int number, char *const *words, char *const *environment)
 {
     struct head head;
@@ -212,6 +228,8 @@ static const char *joined(const char *directory, size_t length, const char *name
     return path;
 }
 
+/* The first usable one of PATH; an unusable one is remembered for the message and looked past, as shells do. An empty
+ * part of PATH is the current directory (POSIX). */
 const char *program_find(const char *name, const char *search, struct arena *arena)
 {
     const char *unusable = NULL;
@@ -246,7 +264,8 @@ static bool is_text(const struct head *head)
     return memchr(head->bytes, '\0', end == NULL ? head->size : (size_t)(end - head->bytes)) == NULL;
 }
 
-/* As every shell does with a script that has no interpreter line. */
+/* As every shell does with a script that has no interpreter line. execve(2) gives ENOEXEC for a text without "#!";
+ * that /bin/sh runs it is the shell's habit and that of execvp(3), not the kernel's. */
 static void become_shell(const char *path, char *const *words, char *const *environment, struct arena *arena)
 {
     static char shell[] = "/bin/sh";

@@ -10,6 +10,7 @@
 #include "descriptor.h"
 
 static const uint8_t magic[4] = {'S', 'G', 'R', 'Q'};
+/* the layout stands in request.h */
 enum { HEADER_SIZE = 16, FIELD_HEADER_SIZE = 8, ENTRY_HEADER_SIZE = 12 };
 
 /* ---- bytes out ---- */
@@ -22,6 +23,7 @@ struct writer {
     bool full;
 };
 
+/* Nothing is written past the end; that it was full is asked once, at the end. */
 static void write_number(struct writer *writer, uint64_t value, size_t width)
 {
     if (writer->full || writer->size - writer->used < width) {
@@ -83,6 +85,9 @@ static bool write_list(struct writer *writer, uint16_t tag, const struct request
     return true;
 }
 
+/* What is empty is not written, so that a request has one form only: request_decode() refuses flags with a value,
+ * numbers that are 0 and fields out of order. A fuzz target holds it to that: what decodes must encode to the same
+ * bytes. */
 static bool write_fields(struct writer *writer, const struct request *request, struct error *error)
 {
 #define REQUEST_FLAG(tag, member) \
@@ -107,6 +112,7 @@ static bool write_fields(struct writer *writer, const struct request *request, s
     return true;
 }
 
+/* The fields first, then the header, which has their number and length. */
 size_t request_encode(const struct request *request, uint8_t *bytes, size_t size, struct error *error)
 {
     struct writer writer = {.bytes = bytes, .size = size < REQUEST_LIMIT ? size : REQUEST_LIMIT, .used = HEADER_SIZE};
@@ -138,6 +144,8 @@ struct reader {
     uint16_t last_tag;
 };
 
+/* Little-endian by hand: both sides are of one build, but bytes that may be forged are nothing to cast to a structure
+ * (R-L11). */
 static uint64_t read_number(const uint8_t *bytes, size_t width)
 {
     uint64_t value = 0;
@@ -147,7 +155,9 @@ static uint64_t read_number(const uint8_t *bytes, size_t width)
     return value;
 }
 
-/* A copy with a terminator in the request's own store; NULL when it is too long or holds a NUL. */
+/* A copy with a terminator in the request's own store; NULL when it is too long or holds a NUL. PATH_MAX and NUL are
+ * refused for every text, whatever it is for: what the kernel would not take as a path is not looked at further
+ * (R-L11). */
 static const char *keep_text(struct reader *reader, const uint8_t *bytes, size_t length)
 {
     if (length >= PATH_MAX || memchr(bytes, '\0', length) != NULL ||
@@ -160,6 +170,8 @@ static const char *keep_text(struct reader *reader, const uint8_t *bytes, size_t
     return text;
 }
 
+/* Two texts share one length: the first has its own, what is left is the second. It is checked before it is
+ * subtracted. */
 static bool read_entry(struct reader *reader, const uint8_t *value, size_t length, struct request_entry *entry)
 {
     if (length < ENTRY_HEADER_SIZE)
@@ -174,6 +186,8 @@ static bool read_entry(struct reader *reader, const uint8_t *value, size_t lengt
     return entry->first != NULL && entry->second != NULL;
 }
 
+/* The table of request.def once more, now from bytes; what is not in it is refused (R-L11: unknown fields). A text or
+ * number given twice is refused too, or two readers could see two requests. */
 static bool read_value(struct reader *reader, uint16_t tag, const uint8_t *value, size_t length)
 {
     struct request *request = reader->request;
@@ -208,6 +222,7 @@ static bool read_value(struct reader *reader, uint16_t tag, const uint8_t *value
     }
 }
 
+/* Tags may not fall: a sorted request has one form, and doubles stand side by side. */
 static bool read_field(struct reader *reader)
 {
     if (reader->size - reader->used < FIELD_HEADER_SIZE)
@@ -225,6 +240,8 @@ static bool read_field(struct reader *reader)
     return true;
 }
 
+/* Exactly `size` bytes, no more and no less: what follows the last field would be read by nobody and could be
+ * anything. */
 bool request_decode(const uint8_t *bytes, size_t size, struct request *request, struct error *error)
 {
     struct reader reader = {.bytes = bytes, .size = size, .used = HEADER_SIZE, .request = request};
@@ -258,6 +275,9 @@ const char *library_option(uint64_t number)
 
 static uint8_t buffer[REQUEST_LIMIT]; /* too large for a stack that may be limited */
 
+/* memfd_create(2) and seals: once F_SEAL_WRITE is set nobody can change what the starter reads between its check and
+ * its use, not even who made it. Not a pipe, which would need a second process for a request that is longer than its
+ * buffer. The file is anonymous: nothing is left to remove. */
 int request_send(const struct request *request, struct error *error)
 {
     size_t size = request_encode(request, buffer, sizeof buffer, error);
@@ -274,6 +294,8 @@ int request_send(const struct request *request, struct error *error)
     return fd_give(&fd);
 }
 
+/* Seals are asked for before a byte is read (R-L11): without them the caller could still write. Only then are its
+ * size and bytes a fact. A descriptor of another kind has no seals, and fails here. */
 bool request_receive(int number, struct request *request, struct error *error)
 {
     OWNED_FD fd = number;

@@ -16,7 +16,9 @@
 
 enum { REQUEST_VERSION = 1, REQUEST_LIMIT = 1 << 20 };
 
+/* Numbers of the format: new ones go to the end. */
 enum action { ACTION_EXEC, ACTION_RUN, ACTION_SHELL, ACTION_TEST, ACTION_COUNT };
+/* 0 is what a request without the field means. */
 enum dry_run { DRY_RUN_NO, DRY_RUN_TEXT, DRY_RUN_JSON };
 enum bind_option {
     BIND_READONLY = 1,
@@ -45,6 +47,7 @@ enum library_option {
 #define LIBRARIES_INSIDE "/.singularity.d/libs"
 const char *library_option(uint64_t number);
 
+/* What the texts and the number mean depends on the list: request.def says it beside each. */
 struct request_entry {
     const char *first;
     const char *second; /* "" where the list has no second text */

@@ -10,7 +10,8 @@
 #include "inside.h"
 #include "starter.h"
 
-/* Whether the user could make this directory, as a launch would with --workdir. */
+/* Whether the user could make this directory, as a launch would with --workdir. Only asked, never tried: a dry run
+ * leaves no directory behind. */
 static bool could_be_made(const char *path)
 {
     struct missing missing;
@@ -19,6 +20,8 @@ static bool could_be_made(const char *path)
     return root >= 0 && inside_missing(root, path, &missing) && access(missing.parent, W_OK | X_OK) == 0;
 }
 
+/* Privilege goes first and for good: everything after it only reads. The order is the launch's own, so that what is
+ * printed is what would be performed. */
 _Noreturn void launch_show(struct launch *launch, int root)
 {
     privilege_forget(&launch->caller);

@@ -18,6 +18,8 @@
 #define VERSION "5.0.0"
 #endif
 
+/* GROUPS is NGROUPS_MAX; LEVEL_BIAS makes levels, of which some are negative, numbers of a request, where 0 stands
+ * for "not given" */
 enum { GROUPS = 65536, LEVEL_BIAS = 16, FEWEST_DESCRIPTORS = 24 };
 
 /* What this process was started with. */
@@ -66,6 +68,8 @@ static char **words_join(struct arena *arena, char *const *first, char *const *m
     return words;
 }
 
+/* argv may be empty (R-L1; CVE-2021-4034 was a program that took argv[0] for granted). Linux puts an empty argv[0]
+ * there only from 5.18 on. */
 static void start_read(int argc, char **argv, char **environment, struct start *start)
 {
     static char *const nothing[] = {NULL};
@@ -87,6 +91,7 @@ static void start_read(int argc, char **argv, char **environment, struct start *
 
 /* ---- what Python does ---- */
 
+/* -I: no PYTHON* variable, no user's site directory and no current directory decides which code runs (python(1)). */
 static _Noreturn void become_python(struct start *start, char *const *first, char *const *more)
 {
     static char isolated[] = "-I", module[] = "-m", package[] = "singularity";
@@ -121,6 +126,7 @@ static char **global_words(const struct options *options)
     return words;
 }
 
+/* Help is Python's, which has the texts; `rest` is the verb that it is about. */
 static _Noreturn void become_help(struct start *start, const struct command_line *line)
 {
     static char help[] = "help";
@@ -131,6 +137,7 @@ static _Noreturn void become_help(struct start *start, const struct command_line
     become_python(start, first, line->scope != 0 ? nothing : line->rest);
 }
 
+/* The name that was typed stays in the answer: programs read it. */
 static void version_print(const struct start *start, const struct options *options)
 {
     const char *name = strcmp(start->name, "apptainer") == 0 ? "apptainer" : "singularity";
@@ -159,6 +166,7 @@ static const char *variable(char *const *environment, const char *name)
     return NULL;
 }
 
+/* https://no-color.org: set and not empty. */
 static bool colour_wanted(const struct options *options, char *const *environment)
 {
     const char *none = variable(environment, "NO_COLOR"), *terminal = variable(environment, "TERM");
@@ -167,6 +175,7 @@ static bool colour_wanted(const struct options *options, char *const *environmen
     return !options_flag(options, OPTION_nocolor) && (none == NULL || *none == '\0') && !dumb && isatty(STDERR_FILENO) == 1;
 }
 
+/* Called twice: once with the command line alone, and again when variables have been read. */
 static void messages_begin(const struct options *options, char *const *environment)
 {
     struct error error = {.number = 0};
@@ -177,6 +186,7 @@ static void messages_begin(const struct options *options, char *const *environme
     message_begin(level, colour_wanted(options, environment));
 }
 
+/* The site's before the user's, so that the user's has the last word. */
 static char **init_scripts_apply(struct start *start)
 {
     const char *home = variable(start->environment, "HOME");
@@ -194,6 +204,7 @@ static char **init_scripts_apply(struct start *start)
     return environment;
 }
 
+/* Global options first, since the level of messages decides whether the next ones are told. */
 static void take_variables(struct command_line *line, char *const *environment)
 {
     static struct option_variables variables;
@@ -249,10 +260,12 @@ static void check_image(const struct command_line *line, const char *image, char
              "one that is)", image);
 }
 
-static void take_identity(struct launch *launch)
+/* Ids come from the kernel (R-L4); names only from files and getent. Root may start for another user, whose own
+ * groups are then not known here. */
+static void take_identity(struct invocation *invocation)
 {
     static gid_t gids[GROUPS + 1], others[GROUPS];
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
     uid_t uid = getuid();
     uint32_t count = 1;
 
@@ -266,31 +279,35 @@ static void take_identity(struct launch *launch)
             if (others[i] != gids[0])
                 gids[count++] = others[i];
     }
-    account_read(&account_sources_usual, uid, gids, count, request, &launch->store);
+    account_read(&account_sources_usual, uid, gids, count, request, &invocation->store);
 }
 
-/* What the kernel and the caller's process say beside the options. */
-static void take_surroundings(struct launch *launch, struct start *start, const struct options *options)
+/* What the kernel and the caller's process say beside the options. What is one higher than it is, is so because 0
+ * stands for "not given" in a request. */
+static void take_surroundings(struct invocation *invocation, struct start *start, const struct options *options)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
     struct job_step step;
     struct rlimit stack;
 
     request->level = (uint64_t)(message_level_get() + LEVEL_BIAS);
     request->colour = colour_wanted(options, start->environment);
-    request->cwd = launch->cwd;
+    request->cwd = invocation->cwd;
     if (getrlimit(RLIMIT_STACK, &stack) == 0)
         request->stack_soft = stack.rlim_cur == RLIM_INFINITY ? UINT64_MAX : stack.rlim_cur + 1;
     descriptor_keep_pmi(request, variable(start->environment, "PMI_FD"));
     job_step_read(start->environment, &step);
-    join_take(launch, &step);
-    take_identity(launch);
-    start->environment = host_families_take(launch, &start->installation, options, start->environment, &start->arena);
+    join_take(invocation, &step);
+    take_identity(invocation);
+    start->environment = host_families_take(invocation, &start->installation, options, start->environment, &start->arena);
     if (start->environment == NULL)
         stop(ENOMEM, "variables of devices");
 }
 
-static _Noreturn void become_starter(const struct start *start, struct launch *launch, char *const *program)
+/* execve(2) in this process, no child: signals, terminal and exit status are the program's without anybody between.
+ * The request goes as a descriptor, whose number stands in argv: argv itself can be read by all users of the machine
+ * (proc_pid_cmdline(5)) and is limited in size. */
+static _Noreturn void become_starter(const struct start *start, struct invocation *invocation, char *const *program)
 {
     static char name[] = "sexec";
     static char number[16];
@@ -300,10 +317,10 @@ static _Noreturn void become_starter(const struct start *start, struct launch *l
     const char *why = "";
     struct arena arena = start->arena;
 
-    if (!installation_starter(&start->installation, launch->request.userns, starter, &why, &error))
+    if (!installation_starter(&start->installation, invocation->request.userns, starter, &why, &error))
         stop_error(&error);
     sighandler_t before = signal(SIGXFSZ, SIG_IGN); /* or a limit of file sizes ends this without a word */
-    int fd = request_send(&launch->request, &error);
+    int fd = request_send(&invocation->request, &error);
     if (fd < 0)
         stop_error(&error);
     signal(SIGXFSZ, before);
@@ -326,9 +343,12 @@ static void check_limits(void)
              (unsigned long long)files.rlim_cur, FEWEST_DESCRIPTORS);
 }
 
+/* The order matters: messages before anything can fail; init scripts before variables, which they may set; variables
+ * before the image, which one of them may name; the image before the current directory, since Python may have to make
+ * a path of its name first and starts this program again. */
 static _Noreturn void launch_image(struct start *start, struct command_line *line)
 {
-    static struct launch launch;
+    static struct invocation invocation;
     static char launch_word[] = "launch";
     static char *const hand_over[] = {launch_word, NULL};
     static char directory[PATH_MAX];
@@ -346,16 +366,18 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
         become_python(start, hand_over, start->words);
     }
     check_image(line, image, program);
-    launch_begin(&launch, &start->arena, current_directory(variable(original, "PWD"), directory), getuid() == 0);
-    if (!launch_take_options(&launch, line->scope, &line->options, &error) || !launch_take_image(&launch, image, &error))
+    invocation_begin(&invocation, &start->arena, current_directory(variable(original, "PWD"), directory), getuid() == 0);
+    if (!invocation_take_options(&invocation, line->scope, &line->options, &error) ||
+        !invocation_take_image(&invocation, image, &error))
         stop_given(&error);
-    take_surroundings(&launch, start, &line->options);
-    start->environment = injection_finish(&launch.injection, start->environment, program, &error);
+    take_surroundings(&invocation, start, &line->options);
+    start->environment = injection_finish(&invocation.injection, start->environment, program, &error);
     if (start->environment == NULL)
         stop_error(&error);
-    become_starter(start, &launch, program);
+    become_starter(start, &invocation, program);
 }
 
+/* Descriptors 0 to 2 first of all: anything opened before would take the place of one that is closed (R-L3). */
 int main(int argc, char **argv, char **environment)
 {
     static struct command_line line;

@@ -3,7 +3,9 @@
 #include "perform/perform.h"
 #include "starter.h"
 
-/* Nothing of the request is trusted here either: whoever forges one has no more rights than before. */
+/* Nothing of the request is trusted here either: whoever forges one has no more rights than before. argv[1] is the
+ * number of the request's descriptor, what follows are the program's words. The user namespace comes after what must
+ * be done under the caller's own ids. */
 _Noreturn void launch_start_program(const struct launch *launch, char **argv)
 {
     const struct request *request = &launch->request;

@@ -5,6 +5,7 @@
 
 enum { SUGGEST_LENGTH = 64 };
 
+/* "_" for "-": names of variables and of options are the same words in two spellings. */
 static char folded(char letter)
 {
     if (letter >= 'A' && letter <= 'Z')
@@ -18,7 +19,8 @@ static size_t least(size_t a, size_t b, size_t c)
     return ab < c ? ab : c;
 }
 
-/* Letters put in, left out, replaced or swapped with a neighbour; case and "_" for "-" cost nothing. */
+/* Letters put in, left out, replaced or swapped with a neighbour; case and "_" for "-" cost nothing.
+ * Damerau-Levenshtein in its restricted form ("optimal string alignment"), by three rows of the table instead of all. */
 static size_t edit_distance(const char *a, size_t a_length, const char *b, size_t b_length)
 {
     size_t rows[3][SUGGEST_LENGTH + 1];
@@ -43,6 +45,8 @@ static size_t edit_distance(const char *a, size_t a_length, const char *b, size_
     return above[b_length];
 }
 
+/* A third of the letters may differ, one in short words: further away a suggestion is a guess. Of two that are
+ * equally near the first one stays. */
 void suggest_from(struct suggestion *suggestion, const char *candidate, size_t length)
 {
     size_t longer = length > suggestion->length ? length : suggestion->length;

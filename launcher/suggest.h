@@ -13,6 +13,7 @@ struct suggestion {
     size_t distance;
 };
 
+/* `candidate` need not end with a NUL; it must live as long as the suggestion. */
 void suggest_from(struct suggestion *suggestion, const char *candidate, size_t length);
 
 /* Each name of a comma list. */

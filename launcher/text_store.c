@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+/* Taken from the front, never moved: pointers to what was copied before stay valid. */
 char *text_copy(struct text_store *store, const char *text, size_t length)
 {
     char *copy = store->next;
@@ -44,6 +45,7 @@ static size_t append_components(char *start, size_t used, const char *path, size
     return used;
 }
 
+/* Room for a slash, the NUL and the root's own slash is asked for in advance, so that nothing below can run over. */
 static char *absolute(struct text_store *store, const char *cwd, const char *path, size_t length, bool fold)
 {
     char *start = store->next;

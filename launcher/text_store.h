@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+/* `next` is the first free byte, `left` the bytes from there to the end. */
 struct text_store {
     char *next;
     size_t left;

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* what a usual image's environment takes is a small part of one chunk; pages that nobody touches cost nothing
+ * (mmap(2)) */
 enum { CHUNK = 256 << 10, UNIT = alignof(max_align_t) };
 
 struct arena_chunk {
@@ -38,6 +40,8 @@ void arena_end(struct arena *arena)
     arena_begin(arena, arena->limit);
 }
 
+/* mmap(2) and not malloc(3): limits are exact, nothing of the C library's heap can be damaged by what an image says,
+ * and all is given back in one call for each chunk. */
 static bool chunk_add(struct arena *arena, size_t size)
 {
     size_t whole = whole_units(sizeof(struct arena_chunk)) + size;
@@ -59,6 +63,7 @@ static bool chunk_add(struct arena *arena, size_t size)
     return true;
 }
 
+/* `size` is compared with the limit before it is rounded up, so that rounding cannot wrap around. */
 void *arena_take(struct arena *arena, size_t size)
 {
     char *bytes;
@@ -73,6 +78,7 @@ void *arena_take(struct arena *arena, size_t size)
     return bytes;
 }
 
+/* In place for the text made last, which is the usual case: appending costs no copy. */
 void *arena_grow(struct arena *arena, void *bytes, size_t size, size_t new_size)
 {
     char *start = bytes;
@@ -91,6 +97,7 @@ void *arena_grow(struct arena *arena, void *bytes, size_t size, size_t new_size)
     return moved;
 }
 
+/* As a stack: only what was taken last can go, which is what a failed evaluation needs. */
 void arena_return(struct arena *arena, const struct arena *mark)
 {
     while (arena->chunk != mark->chunk)

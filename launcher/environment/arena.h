@@ -14,8 +14,11 @@ struct arena {
     size_t limit; /* bytes taken from the system, at most */
 };
 
+/* A script that multiplies its variables ends here and not in the machine's memory (R-I7). */
 enum { ARENA_LIMIT = 96 << 20 };
 
+/* Nothing is taken from the system before the first arena_take(). arena_end() gives all of it back, and the arena may
+ * be used again. */
 void arena_begin(struct arena *arena, size_t limit);
 void arena_end(struct arena *arena);
 

@@ -16,6 +16,7 @@ static enum condition not(enum condition condition)
     return condition == CONDITION_UNKNOWN ? condition : truth(condition == CONDITION_FALSE);
 }
 
+/* -t, -o and what else POSIX or bash know is live code: what it says depends on a shell. */
 static enum condition of_two(const char *const *words)
 {
     const char *operator = words[0], *operand = words[1];
@@ -51,6 +52,8 @@ static enum condition of_three(const char *const *words)
     return strcmp(words[0], "!") == 0 ? not(of_two(words + 1)) : CONDITION_UNKNOWN;
 }
 
+/* POSIX decides by the number of words, so that operands that look like operators are harmless ("test", Operands).
+ * Five words and more it leaves open, and shells differ. */
 enum condition condition_evaluate(const char *const *words, size_t count)
 {
     switch (count) {

@@ -30,7 +30,8 @@ static void put(struct variables *variables, const char *name, const char *value
     environment_need(variables_put(variables, name, value));
 }
 
-/* SINGULARITY_NAME and its twin. */
+/* SINGULARITY_NAME and its twin. Scripts of both programs of the family are found in images, and each looks for its
+ * own prefix. */
 static void put_both(struct variables *variables, const char *name, const char *value)
 {
     static const char *const prefixes[] = {"SINGULARITY_", "APPTAINER_"};
@@ -41,7 +42,8 @@ static void put_both(struct variables *variables, const char *name, const char *
 
 /* ---- what the scripts start with ---- */
 
-/* The name that the caller uses for the current directory, if it is true here too. */
+/* The name that the caller uses for the current directory, if it is true here too. By device and inode: the name with
+ * its links is what people know and what `pwd` shows; POSIX asks the same check of a shell before it believes in PWD. */
 static bool names_current_directory(const char *path)
 {
     struct stat named, current;
@@ -64,6 +66,7 @@ static const char *current_directory(const struct request *request, struct arena
     return getcwd(path, PATH_MAX + 1) != NULL && path[0] == '/' ? path : NULL;
 }
 
+/* A PWD that is wrong is worse than none: programs trust it. */
 static void put_directory(const struct entry *entry)
 {
     if (entry->directory != NULL)
@@ -72,6 +75,8 @@ static void put_directory(const struct entry *entry)
         variables_unset(entry->variables, "PWD", strlen("PWD"));
 }
 
+/* Set, not exported: scripts of images ask for them, and programs get them only where a script exports them, as from
+ * a shell. */
 static void put_number(struct variables *variables, const char *name, unsigned number)
 {
     char digits[16];
@@ -100,7 +105,8 @@ static void complete(const struct entry *entry)
         put_home(entry);
 }
 
-/* The variables that the first script finds. PATH is not among them: complete() gives it its default. */
+/* The variables that the first script finds. PATH is not among them: complete() gives it its default. Scripts of
+ * images of version 2 expect the name of the image in SINGULARITY_CONTAINER, later ones its path. */
 static void begin(const struct entry *entry)
 {
     const struct payload *payload = entry->payload;
@@ -138,6 +144,8 @@ static bool goes_on(struct entry *entry, const struct script_result *result)
     return true;
 }
 
+/* A script that is missing is none; one that cannot be read is told, for then variables are missing and programs fail
+ * in odd ways. */
 static bool evaluate_script(struct entry *entry, const char *path)
 {
     struct script_result result = {.line = 1, .why = "more than 1 MiB of text"};
@@ -161,6 +169,8 @@ static bool evaluate_script(struct entry *entry, const char *path)
     return true;
 }
 
+/* As a shell would expand it between double quotes, for so has Singularity always set these. With --no-eval the text
+ * stays as it is. */
 static bool inject_one(struct entry *entry, const struct variable *injected)
 {
     const char *value = variable_value(injected), *expanded = value;
@@ -201,7 +211,9 @@ static bool inject(struct entry *entry)
     return true;
 }
 
-/* False: the image's shell must do it. */
+/* False: the image's shell must do it. The order is the family's and users know it: the image's base and Docker's
+ * variables, PATH's and HOME's defaults, other scripts, what the caller injects, and last 99-runtimevars.sh, which
+ * applies the caller's changes to PATH. */
 static bool evaluate(struct entry *entry)
 {
     struct variables *variables = entry->variables;
@@ -224,6 +236,8 @@ static bool evaluate(struct entry *entry)
     return injected || inject(entry);
 }
 
+/* From the start again: what was evaluated before the live code was found is thrown away, so that each script is
+ * evaluated once and by one shell, in which functions and unexported variables live on. */
 static void evaluate_live(struct entry *entry)
 {
     const struct live live = {.shell = entry->shell, .payload = entry->payload, .scripts = &entry->scripts,
@@ -245,7 +259,8 @@ static void drop_unless_exported(struct variables *variables, const char *name)
         variables_unset(variables, name, strlen(name));
 }
 
-/* Variables of the host that nothing has set. What the image sets to nothing stays so, as in Docker. */
+/* Variables of the host that nothing has set. What the image sets to nothing stays so, as in Docker. Last, as the
+ * host goes before nothing: host < image < injected. */
 static void restore_host(struct entry *entry)
 {
     struct variables *variables = entry->variables;
@@ -271,6 +286,7 @@ static void put_binds(struct variables *variables, const struct request *request
     put_both(variables, "BIND", binds.bytes);
 }
 
+/* After the scripts, so that no image can change what these say of the launch. */
 static void put_base(struct entry *entry)
 {
     static const char *const actions[ACTION_COUNT] = {[ACTION_EXEC] = "exec", [ACTION_RUN] = "run", [ACTION_SHELL] = "shell",
@@ -290,6 +306,7 @@ static void put_base(struct entry *entry)
     put_directory(entry);
 }
 
+/* The four characters that mean something between double quotes (POSIX, 2.2.3). */
 static void add_escaped(struct text *text, const char *value)
 {
     for (; *value != '\0'; value++) {
@@ -299,7 +316,8 @@ static void add_escaped(struct text *text, const char *value)
     }
 }
 
-/* bash sets a prompt of its own from its start-up files; this one is set after them. */
+/* bash sets a prompt of its own from its start-up files; this one is set after them. PROMPT_COMMAND is run by bash
+ * before each prompt (bash(1)), so it comes after /etc/bash.bashrc and ~/.bashrc; it removes itself the first time. */
 static void put_prompt(struct variables *variables)
 {
     const char *ps1 = variables_get(variables, "PS1");
@@ -322,6 +340,7 @@ static void put_prompt(struct variables *variables)
     put(variables, "PROMPT_COMMAND", command.bytes);
 }
 
+/* A directory that is not there would make every program of the image look for it at each start. */
 static bool has_library_directory(const struct entry *entry)
 {
     return entry->scripts.modern || entry->payload->request->library_count > 0 || access("/.singularity.d", F_OK) == 0;
@@ -338,6 +357,8 @@ static bool has_host_mpi(const struct request *request)
     return false;
 }
 
+/* PATH is changed here where the image has no 99-runtimevars.sh that does. LD_LIBRARY_PATH is never the host's: its
+ * directories would be looked for inside. */
 static void finish(struct entry *entry)
 {
     struct variables *variables = entry->variables;
@@ -355,6 +376,8 @@ static void finish(struct entry *entry)
     put_prompt(variables);
 }
 
+/* The image's scripts do not see the host's variables, which are added behind them: an image means the same on every
+ * host. */
 void environment_make(const struct payload *payload, struct variables *variables)
 {
     struct entry entry = {.payload = payload, .variables = variables};

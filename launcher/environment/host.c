@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+/* USER_PATH is the host's PATH, for scripts of images that ask for it; behind it stands what every host has. */
 static const char user_path_end[] = "/bin:/usr/bin:/sbin:/usr/sbin:/usr/local/bin:/usr/local/sbin";
 
 static bool is_one_of(const char *const *names, size_t count, const char *name, size_t length)
@@ -18,6 +19,7 @@ static bool begins_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
+/* HOME and PWD are set anew; PATH and LD_LIBRARY_PATH of the host name directories that are others inside. */
 static bool never_passed(const char *name, size_t length)
 {
     static const char *const names[] = {"HOME", "PATH", "PWD", "LD_LIBRARY_PATH"};
@@ -35,6 +37,7 @@ static bool place_of_mpi(const char *name, size_t length)
     return is_one_of(names, sizeof names / sizeof *names, name, length);
 }
 
+/* Even with --cleanenv: without them there is neither terminal nor network in many places. */
 static bool always_passed(const char *name, size_t length)
 {
     static const char *const names[] = {"TERM",        "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy",
@@ -43,12 +46,15 @@ static bool always_passed(const char *name, size_t length)
     return is_one_of(names, sizeof names / sizeof *names, name, length);
 }
 
+/* Without a PATH there is no colon either: an empty part of such a list means the current directory. */
 static void add_user_path(struct variables *host, const char *path)
 {
     path = text_join(host->arena, path == NULL ? "" : path, path == NULL ? "" : ":", user_path_end);
     environment_need(variables_put(host, "USER_PATH", path));
 }
 
+/* The first of two variables of one name counts, as for getenv(3): environ may hold anything. Names that no shell can
+ * have (functions exported by bash, for one) stay outside. */
 void host_variables(char *const *caller_environment, bool cleanenv, bool host_mpi, struct variables *host)
 {
     const char *path = NULL;
@@ -71,6 +77,7 @@ void host_variables(char *const *caller_environment, bool cleanenv, bool host_mp
         add_user_path(host, path);
 }
 
+/* Each has an option, which sets more than the variable: --home mounts a directory as well. */
 static bool not_for_callers(const char *name, size_t length)
 {
     static const char *const names[] = {"HOME", "SINGULARITY_SHELL", "APPTAINER_SHELL", "SINGULARITY_APPNAME",
@@ -95,6 +102,7 @@ static bool add_path_change(struct variables *injected, const char *name, size_t
     return false;
 }
 
+/* SINGULARITYENV_ is looked at first, hence counts: it is this program's own name. */
 static void add_injected(struct variables *injected, const char *text, size_t prefix_length)
 {
     const char *name = text + prefix_length;

@@ -37,7 +37,8 @@ const char *live_shell(void)
 
 /* ---- the child ---- */
 
-/* The shell reads the text from its standard input; what is $1 and so on in the text are the program's arguments. */
+/* The shell reads the text from its standard input; what is $1 and so on in the text are the program's arguments. Not
+ * by "-c": a text in argv can be read by all users (proc_pid_cmdline(5)) and has 128 KiB at most (execve(2)). */
 static char **shell_words(const struct live *live, struct arena *arena)
 {
     char *const *arguments = live->payload->arguments;
@@ -55,7 +56,8 @@ static char **shell_words(const struct live *live, struct arena *arena)
     return words;
 }
 
-/* The caller may ignore or block SIGCHLD: then the status would be lost, or the program find our signal pending. */
+/* The caller may ignore or block SIGCHLD: then the status would be lost, or the program find our signal pending. What
+ * the caller has set for SIGCHLD, to be put back. */
 struct children {
     struct sigaction action;
     sigset_t mask;
@@ -99,6 +101,8 @@ static _Noreturn void become_shell(char **words, char **environment, const int *
     _exit(EXIT_OWN_FAILURE);
 }
 
+/* The text lies in memory and not in a pipe: a shell that reads a pipe takes byte by byte, and a writer would be
+ * needed as well. The pipe without a writer is what scripts find as their input: its end, not the text. */
 static pid_t start_shell(char **words, char **environment, const struct text *text, const struct children *caller, int *result)
 {
     OWNED_FD body = source_in_memory(text->bytes, text->length);
@@ -123,6 +127,7 @@ static pid_t start_shell(char **words, char **environment, const struct text *te
     return child;
 }
 
+/* Told once, never ended: a script may wait for a license or a network for as long as its author wants. */
 static void wait_for_more(int result, const char *shell)
 {
     struct pollfd event = {.fd = result, .events = POLLIN};
@@ -135,6 +140,7 @@ static void wait_for_more(int result, const char *shell)
         message_warning("the environment scripts of the image still run in %s after a minute", shell);
 }
 
+/* All of it before the child is waited for, or it would hang in a full pipe (pipe(7)). */
 static char *read_result(int result, const char *shell, struct arena *arena)
 {
     size_t size;
@@ -151,7 +157,8 @@ static char *read_result(int result, const char *shell, struct arena *arena)
 
 /* ---- its result ---- */
 
-/* The rest of the line at *at if it begins with `word`, ended by a NUL; *at goes to the next line. NULL: it does not. */
+/* The rest of the line at *at if it begins with `word`, ended by a NUL; *at goes to the next line. NULL: it does not.
+ * The text is cut in place; what is left for the dump starts at the next line. */
 static char *take_line(char **at, const char *word)
 {
     size_t length = strlen(word);
@@ -164,7 +171,8 @@ static char *take_line(char **at, const char *word)
     return line + length;
 }
 
-/* Whether the host variable that a line of the result has come to has a value there; goes on to the next one. */
+/* Whether the host variable that a line of the result has come to has a value there; goes on to the next one. "x,"
+ * for a variable with a value and "," for one without, in the order of the table of host variables. */
 static bool take_mark(const char **marks)
 {
     bool set = **marks == 'x';
@@ -186,6 +194,7 @@ static void keep_unexported(const char *before, const char *after, const struct 
     }
 }
 
+/* The status first: what a script that failed has left in the pipe is not to be believed. */
 static void end_of_shell(pid_t child, const char *shell, bool finished)
 {
     int status;
@@ -203,6 +212,7 @@ static void end_of_shell(pid_t child, const char *shell, bool finished)
         stop(0, "the environment scripts of the image ended the launch before the program");
 }
 
+/* bash and dash set these for themselves; they say nothing of the image. */
 static void own_variables_drop(struct variables *variables)
 {
     static const char *const names[] = {"_", "SHLVL", "OLDPWD"};
@@ -211,6 +221,8 @@ static void own_variables_drop(struct variables *variables)
         variables_unset(variables, names[at], strlen(names[at]));
 }
 
+/* The lines must come as live_text.c has them written; a script that wrote to descriptor 9 or ended the shell breaks
+ * that order and ends the launch. */
 mode_t live_evaluate(const struct live *live, struct variables *variables)
 {
     struct arena *arena = variables->arena;

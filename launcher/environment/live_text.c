@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The `close` that ends the ${ or $( at `at`; NULL: there is none. Shells respect quotes in ( ) only. */
+/* The `close` that ends the ${ or $( at `at`; NULL: there is none. Shells respect quotes in ( ) only. An opening
+ * parenthesis counts as one more, a brace only after a $, which is how shells nest them. */
 static const char *group_end(const char *at, char open, char close)
 {
     unsigned depth = 0;
@@ -25,8 +26,9 @@ static const char *group_end(const char *at, char open, char close)
     return NULL;
 }
 
-/* The end of what begins at `at`, one character or one substitution, to be kept as it is in double quotes; NULL: it has
- * no end. */
+/* The end of what begins at `at`, one character or one substitution, to be kept as it is in double quotes; NULL: it
+ * has no end. A pair of a backslash and its character, a substitution with all that is nested in it, or one
+ * character. */
 static const char *part_end(const char *at)
 {
     if (*at == '\\' && at[1] != '\0')
@@ -57,6 +59,8 @@ static bool dollar_counts(char next)
     return next == '{' || next == '(' || variable_name_valid(&next, 1);
 }
 
+/* A value must not end the quotes it stands in: its own double quotes and a lone $ are escaped. Substitutions stay,
+ * since that is what the user asked for by writing them; he could run them in the container in any case. */
 static void add_double_quoted(struct text *text, const char *value)
 {
     text_add_string(text, "\"");
@@ -86,7 +90,8 @@ static void add_injected(struct text *text, const struct live *live)
     }
 }
 
-/* The text of path_complete. */
+/* The text of path_complete. Every shell knows `case`; its pattern with colons on both sides finds whole directories
+ * only. */
 static void add_path_complete(struct text *text)
 {
     for (const char *part = PATH_DEFAULT; *part != '\0';) {
@@ -100,6 +105,7 @@ static void add_path_complete(struct text *text)
     text_add_string(text, "export PATH\n");
 }
 
+/* `${NAME+x}` tells "set to nothing" from "not set", which [ -n "$NAME" ] does not. */
 static void add_defaults(struct text *text, const struct live *live)
 {
     text_add_string(text, "[ -n \"${PATH+x}\" ] || export PATH='" PATH_DEFAULT "'\n");
@@ -110,6 +116,8 @@ static void add_defaults(struct text *text, const struct live *live)
     text_add_string(text, "\n");
 }
 
+/* Sourced, so that a function or variable of one script is there for the next. 8 and 9 are closed for the script: it
+ * is not to read or write what is ours. A directory or unreadable file is left out, as without a shell. */
 static void add_scripts(struct text *text, const struct live *live)
 {
     bool injected = false;

@@ -25,7 +25,9 @@ static const char *assignment_end(const char *at)
     return at;
 }
 
-/* The line of the script that gives `name` a value, what other assignments quote left out; NULL: there is none. */
+/* The line of the script that gives `name` a value, what other assignments quote left out; NULL: there is none. Lines
+ * within the quotes of another assignment are text of its value and never looked at: an image could hide a second
+ * OCI_CMD there. */
 static const char *assignment_find(const char *script, const char *name)
 {
     size_t length = strlen(name);
@@ -39,7 +41,8 @@ static const char *assignment_find(const char *script, const char *name)
     return NULL;
 }
 
-/* The words of `NAME='word word'`, which begins a line; none if there is no such line. */
+/* The words of `NAME='word word'`, which begins a line; none if there is no such line. By a copy of the table: what
+ * the line sets is no variable of the program. */
 static bool declared_words(const char *script, const char *name, struct variables *variables, struct command *command)
 {
     struct variables scratch;
@@ -56,6 +59,7 @@ static bool declared_words(const char *script, const char *name, struct variable
     return value == NULL || script_split(value, variables, &command->words, &command->count, &result) == SCRIPT_APPLIED;
 }
 
+/* An argument that is live code stays as it was typed: there is no shell to ask. */
 static char *evaluated(char *argument, struct variables *variables)
 {
     const char *expanded;
@@ -64,6 +68,8 @@ static char *evaluated(char *argument, struct variables *variables)
     return script_expand(argument, variables, &expanded, &result) == SCRIPT_APPLIED ? (char *)(uintptr_t)expanded : argument;
 }
 
+/* Only a runscript that has the very line by which Apptainer's builds start the command: one that somebody has
+ * changed is run and not read. */
 char *const *oci_command(const char *runscript, char *const *arguments, bool no_eval, struct variables *variables)
 {
     struct command entry, defaults;

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+/* Names by which 99-runtimevars.sh of Apptainer's images knows the caller's changes; where that script is missing
+ * they are applied here. */
 static const char prepend_name[] = "SING_USER_DEFINED_PREPEND_PATH";
 static const char append_name[] = "SING_USER_DEFINED_APPEND_PATH";
 static const char replace_name[] = "SING_USER_DEFINED_PATH";
@@ -18,7 +20,7 @@ static void put(struct variables *variables, const char *name, const struct text
     environment_need(variables_put(variables, name, value->bytes));
 }
 
-/* Whether a list with colons has the directory. */
+/* Whether a list with colons has the directory. By whole directories: /usr/bin is not in a list that has /usr/bin2. */
 static bool path_has(const char *list, const char *directory, size_t length)
 {
     for (;;) {
@@ -31,6 +33,7 @@ static bool path_has(const char *list, const char *directory, size_t length)
     }
 }
 
+/* Exported in any case: a script may have given it a value only. */
 void path_begin(struct variables *variables)
 {
     if (variables_get(variables, "PATH") == NULL)
@@ -39,6 +42,7 @@ void path_begin(struct variables *variables)
         environment_need(variables_export(variables, "PATH", strlen("PATH")));
 }
 
+/* At the end, so that nothing of the image is hidden; each once. */
 void path_complete(struct variables *variables)
 {
     const char *path = value_or_empty(variables, "PATH");
@@ -59,6 +63,7 @@ void path_complete(struct variables *variables)
     put(variables, "PATH", &whole);
 }
 
+/* A replaced PATH is the caller's word as a whole: what else he said of it has no place in it. */
 void path_change(struct variables *variables)
 {
     const char *path = value_or_empty(variables, "PATH");
@@ -76,6 +81,7 @@ void path_change(struct variables *variables)
     put(variables, "PATH", &whole);
 }
 
+/* They are between the launcher and the image's script, and none of the program's business. */
 void path_changes_drop(struct variables *variables)
 {
     variables_unset(variables, prepend_name, strlen(prepend_name));
@@ -83,6 +89,8 @@ void path_changes_drop(struct variables *variables)
     variables_unset(variables, replace_name, strlen(replace_name));
 }
 
+/* At the end, where libraries of the host fill gaps; at the start with --mpi, whose libraries must be found before
+ * the image's of the same name. */
 void library_path_complete(struct variables *variables, bool first)
 {
     const char *list = value_or_empty(variables, "LD_LIBRARY_PATH");

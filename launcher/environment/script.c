@@ -20,6 +20,7 @@ static bool evaluate_list(struct evaluation *evaluation, enum ending *ending);
 
 /* ---- commands ---- */
 
+/* More words than CONDITION_WORDS are read and not looked at: they are live code in any case. */
 static bool run_test(struct evaluation *evaluation, const struct word *words, size_t count)
 {
     const char *texts[CONDITION_WORDS];
@@ -35,6 +36,7 @@ static bool run_test(struct evaluation *evaluation, const struct word *words, si
     return true;
 }
 
+/* Its last word must be "]"; what stands before it are the words of `test`. */
 static bool run_bracket(struct evaluation *evaluation, const struct word *words, size_t count)
 {
     const struct word *last = words;
@@ -46,6 +48,7 @@ static bool run_bracket(struct evaluation *evaluation, const struct word *words,
     return run_test(evaluation, words, count - 1);
 }
 
+/* Options like -p and -n are live code outside a dump. `export NAME` marks a variable that may get its value later. */
 static bool run_export(struct evaluation *evaluation, const struct word *words, size_t count)
 {
     while (evaluation->dump && words != NULL && words->bytes[0] == '-')
@@ -67,6 +70,7 @@ static bool run_export(struct evaluation *evaluation, const struct word *words, 
     return true;
 }
 
+/* Without -f and -v: `unset NAME` is what scripts use. */
 static bool run_unset(struct evaluation *evaluation, const struct word *words, size_t count)
 {
     (void)count;
@@ -80,6 +84,7 @@ static bool run_unset(struct evaluation *evaluation, const struct word *words, s
     return true;
 }
 
+/* `:` is the shell's way to say nothing; its words are expanded all the same, which has happened when this is called. */
 static bool run_nothing(struct evaluation *evaluation, const struct word *words, size_t count)
 {
     (void)evaluation;
@@ -88,6 +93,7 @@ static bool run_nothing(struct evaluation *evaluation, const struct word *words,
     return true;
 }
 
+/* A NUL ends a text for one shell and is dropped by another, so it is none that can be evaluated here. */
 static bool evaluate_text(struct evaluation *evaluation, const char *file, const char *text, size_t size)
 {
     struct cursor outer = evaluation->cursor;
@@ -107,6 +113,8 @@ static bool evaluate_text(struct evaluation *evaluation, const char *file, const
     return true;
 }
 
+/* A name without a slash is searched for in PATH, and by some shells in the current directory as well (POSIX, dot).
+ * Loops end by the nesting, which all files share. */
 static bool run_source(struct evaluation *evaluation, const struct word *words, size_t count)
 {
     size_t size;
@@ -125,12 +133,15 @@ static bool run_source(struct evaluation *evaluation, const struct word *words, 
     return evaluated;
 }
 
+/* declare and typeset only in a dump: bash and the ksh family print exported variables so. */
 static const struct command commands[] = {
     {"export", true, false, run_export}, {"unset", false, false, run_unset},  {"[", false, false, run_bracket},
     {"test", false, false, run_test},    {".", false, false, run_source},     {"source", false, false, run_source},
     {":", false, false, run_nothing},    {"declare", true, true, run_export}, {"typeset", true, true, run_export},
 };
 
+/* A quoted word is a command like any other, but never an alias or reserved; what does not stand plainly is not
+ * looked up here. */
 static const struct command *command_find(const struct evaluation *evaluation, const struct word *word)
 {
     for (size_t at = 0; word->plain && at < sizeof commands / sizeof *commands; at++)
@@ -141,7 +152,8 @@ static const struct command *command_find(const struct evaluation *evaluation, c
 
 /* ---- words ---- */
 
-/* Passes blanks, with `lines` newlines too, and the comments behind them. */
+/* Passes blanks, with `lines` newlines too, and the comments behind them. "#" begins a comment only where a word
+ * could begin; within one it is a letter, and word_read() takes it. */
 static void skip_blanks(struct evaluation *evaluation, bool lines)
 {
     struct cursor *cursor = &evaluation->cursor;
@@ -215,7 +227,8 @@ static bool read_words(struct evaluation *evaluation, const struct command *comm
 
 /* ---- grammar ---- */
 
-/* A command whose first word is neither an assignment nor reserved. */
+/* A command whose first word is neither an assignment nor reserved. The status is 0 before the command runs, and only
+ * `test` and `[` make another one of it. */
 static bool evaluate_command(struct evaluation *evaluation, const struct word *name)
 {
     const struct command *command = command_find(evaluation, name);
@@ -232,7 +245,8 @@ static bool evaluate_command(struct evaluation *evaluation, const struct word *n
     return command->run(evaluation, words, count);
 }
 
-/* NAME=VALUE words; a command behind them would have them for itself alone. */
+/* NAME=VALUE words; a command behind them would have them for itself alone. `NAME=VALUE command` sets the variable
+ * for that command alone; with no command behind it, for the shell. */
 static bool evaluate_assignments(struct evaluation *evaluation, struct word *word)
 {
     while (word->name_length > 0) {
@@ -250,7 +264,8 @@ static bool evaluate_assignments(struct evaluation *evaluation, struct word *wor
     return evaluate_command(evaluation, word);
 }
 
-/* After `if`, up to and with its `fi`. */
+/* After `if`, up to and with its `fi`. Branches that are not taken are read to their end without being executed: only
+ * the grammar says where the `fi` is. */
 static bool evaluate_if(struct evaluation *evaluation)
 {
     bool execute = evaluation->execute;
@@ -282,7 +297,8 @@ static bool evaluate_if(struct evaluation *evaluation)
     return !more_words(evaluation) || evaluation_live(evaluation, "a redirection");
 }
 
-/* At which place in the list, ended by NULL, the word stands; the list's length: it does not. */
+/* At which place in the list, ended by NULL, the word stands; the list's length: it does not. A reserved word counts
+ * as one only when it is written plainly: "if" in quotes is a command (POSIX, Reserved Words). */
 static size_t place_in(const char *const *list, const struct word *word)
 {
     size_t at = 0;
@@ -292,7 +308,8 @@ static size_t place_in(const char *const *list, const struct word *word)
     return at;
 }
 
-/* One command, `!` and compound ones included; `word` is its first word. */
+/* One command, `!` and compound ones included; `word` is its first word. Reserved words that begin what is not known
+ * here make it live code before anything has been changed. */
 static bool evaluate_pipeline(struct evaluation *evaluation, struct word *word)
 {
     static const char *const reserved[] = {"then", "elif", "else", "fi", "for", "while", "until", "do", "done", "case", "esac",
@@ -321,7 +338,9 @@ static bool evaluate_pipeline(struct evaluation *evaluation, struct word *word)
     return evaluated;
 }
 
-/* Commands up to the end of the text or a reserved word that ends a part of `if`. */
+/* Commands up to the end of the text or a reserved word that ends a part of `if`. `connected` is && or ||: the next
+ * command is executed by the status of the last one, from left to right and without precedence (POSIX, AND-OR lists).
+ * A single & or | is live code. */
 static bool evaluate_list(struct evaluation *evaluation, enum ending *ending)
 {
     static const char *const endings[] = {[END_THEN - 1] = "then", [END_ELIF - 1] = "elif", [END_ELSE - 1] = "else",
@@ -357,6 +376,7 @@ static bool evaluate_list(struct evaluation *evaluation, enum ending *ending)
 
 /* ---- what others call ---- */
 
+/* For texts that are no file: errors in them have line 1 and no name. */
 static struct evaluation evaluation_of(const char *text, struct variables *variables, struct script_result *result)
 {
     *result = (struct script_result){.line = 0};
@@ -364,6 +384,7 @@ static struct evaluation evaluation_of(const char *text, struct variables *varia
                                .variables = variables, .result = result, .execute = true};
 }
 
+/* On a copy of the table: live code may come in the last line, and then nothing may have changed. */
 enum script_outcome script_evaluate(const char *name, const char *text, size_t size, struct variables *variables,
                                     struct script_result *result)
 {
@@ -381,6 +402,7 @@ enum script_outcome script_evaluate(const char *name, const char *text, size_t s
     return SCRIPT_APPLIED;
 }
 
+/* Straight into the table, which is a fresh one: what cannot be read ends the launch. */
 bool script_read_dump(const char *text, size_t size, struct variables *variables, struct script_result *result)
 {
     struct evaluation evaluation = evaluation_of("", variables, result);
@@ -389,6 +411,7 @@ bool script_read_dump(const char *text, size_t size, struct variables *variables
     return evaluate_text(&evaluation, "export -p", text, size);
 }
 
+/* The whole value is one text, spaces and all, since it stands between double quotes. */
 enum script_outcome script_expand(const char *value, struct variables *variables, const char **expanded,
                                   struct script_result *result)
 {
@@ -401,6 +424,7 @@ enum script_outcome script_expand(const char *value, struct variables *variables
     return SCRIPT_APPLIED;
 }
 
+/* Without the rules of assignments, redirections and command names: the words of a command that is not a script. */
 enum script_outcome script_split(const char *command, struct variables *variables, char ***words, size_t *count,
                                  struct script_result *result)
 {

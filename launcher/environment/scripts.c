@@ -16,11 +16,13 @@ enum { ENTRIES_SIZE = 4096 };
 static bool is_script(const struct dirent *entry)
 {
     size_t length = strlen(entry->d_name);
+    /* DT_UNKNOWN too: some file systems do not tell the type (readdir(3)); what it is shows when it is opened */
     bool kind = entry->d_type == DT_REG || entry->d_type == DT_LNK || entry->d_type == DT_UNKNOWN;
 
     return kind && entry->d_name[0] != '.' && length > 3 && strcmp(entry->d_name + length - 3, ".sh") == 0;
 }
 
+/* By insertion: an image has about ten of them, and a shell's * gives the same order in the C locale. */
 static void path_insert(struct arena *arena, struct scripts *scripts, size_t *room, const char *name)
 {
     const char *path = text_join(arena, SCRIPTS_DIRECTORY, "/", name);
@@ -64,6 +66,7 @@ static void directory_list(int directory, struct arena *arena, struct scripts *s
     }
 }
 
+/* Images of version 2 have one file, /environment, in place of the directory. */
 void scripts_list(struct arena *arena, struct scripts *scripts)
 {
     OWNED_FD directory = open(SCRIPTS_DIRECTORY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -83,6 +86,7 @@ void scripts_list(struct arena *arena, struct scripts *scripts)
     scripts->count = 1;
 }
 
+/* Names that builds of the family have always given to their scripts, compared as bytes like the order itself. */
 enum script_kind script_kind(const char *path)
 {
     static const char base[] = SCRIPTS_DIRECTORY "/01-base.sh";

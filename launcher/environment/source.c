@@ -8,6 +8,7 @@
 
 #include "descriptor.h"
 
+/* One byte more than expected, so that a file of exactly the expected size ends without a second, larger buffer. */
 char *source_read_whole(int file, size_t expected, size_t limit, struct arena *arena, size_t *size)
 {
     size_t room = expected + 1;
@@ -38,6 +39,7 @@ char *source_read_whole(int file, size_t expected, size_t limit, struct arena *a
     return text;
 }
 
+/* memfd_create(2): no name, no place on a disk, gone with its descriptor. */
 int source_in_memory(const char *text, size_t size)
 {
     OWNED_FD file = memfd_create("script", MFD_CLOEXEC);
@@ -45,6 +47,8 @@ int source_in_memory(const char *text, size_t size)
     return file >= 0 && fd_write(file, text, size) && lseek(file, 0, SEEK_SET) == 0 ? fd_give(&file) : -1;
 }
 
+/* O_NONBLOCK: a FIFO in the image would wait for a writer for ever; what is no regular file is refused once it is
+ * open (R-I1). */
 char *source_read(int directory, const char *path, struct arena *arena, size_t *size)
 {
     OWNED_FD file = openat(directory, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);

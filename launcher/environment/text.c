@@ -8,6 +8,7 @@
 
 enum { FIRST_ROOM = 256 };
 
+/* Room doubles, so that a text of n bytes is copied as a whole some log n times at most. */
 void text_add(struct text *text, const char *bytes, size_t length)
 {
     size_t needed = text->length + length + 1;
@@ -47,6 +48,7 @@ const char *text_join(struct arena *arena, const char *first, const char *second
     return text.bytes;
 }
 
+/* Between single quotes nothing means anything to a shell but the quote itself, which goes between double ones. */
 void text_add_quoted(struct text *text, const char *string)
 {
     text_add(text, "'", 1);

@@ -13,6 +13,7 @@ struct text {
     size_t room;
 };
 
+/* `bytes` may hold NULs and need not end with one; the text gets its own. */
 void text_add(struct text *text, const char *bytes, size_t length);
 void text_add_string(struct text *text, const char *string);
 

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+/* more variables than a usual environment has, so that the table is seldom made anew */
 enum { FIRST_ROOM = 128 };
 
 void variables_begin(struct variables *variables, struct arena *arena)
@@ -10,6 +11,7 @@ void variables_begin(struct variables *variables, struct arena *arena)
     *variables = (struct variables){.arena = arena};
 }
 
+/* POSIX, "Name"; letters by their codes, since isalpha(3) goes by the locale. */
 bool variable_name_valid(const char *name, size_t length)
 {
     for (size_t at = 0; at < length; at++) {
@@ -22,7 +24,7 @@ bool variable_name_valid(const char *name, size_t length)
     return length > 0;
 }
 
-/* FNV-1a */
+/* FNV-1a. A caller who makes names collide slows his own launch and nobody else's. */
 static uint32_t name_hash(const char *name, size_t length)
 {
     uint32_t hash = 2166136261u;
@@ -31,7 +33,8 @@ static uint32_t name_hash(const char *name, size_t length)
     return hash;
 }
 
-/* The slot that holds the name, or the free one where it belongs. Needs room > 0. */
+/* The slot that holds the name, or the free one where it belongs. Needs room > 0. Open addressing in a table that is
+ * half empty at least, hence always ends. Entries never leave: an unset variable keeps its place. */
 static uint32_t *slot_of(const struct variables *variables, const char *name, size_t length, uint32_t hash)
 {
     uint32_t mask = 2 * variables->room - 1;
@@ -47,6 +50,8 @@ static uint32_t *slot_of(const struct variables *variables, const char *name, si
     }
 }
 
+/* The old arrays stay in the arena, which frees nothing by itself: sizes double, so they are no more than the new
+ * ones together. */
 static bool room_make(struct variables *variables, uint32_t room)
 {
     struct variables larger = {.arena = variables->arena, .count = variables->count, .room = room};
@@ -65,6 +70,7 @@ static bool room_make(struct variables *variables, uint32_t room)
     return true;
 }
 
+/* The texts are shared and never changed in place; entries and slots are what evaluation writes to. */
 bool variables_copy(struct variables *copy, const struct variables *variables)
 {
     size_t slots_size = 2 * (size_t)variables->room * sizeof *variables->slots;
@@ -91,7 +97,8 @@ static struct variable *entry_find(const struct variables *variables, const char
     return slot == 0 ? NULL : &variables->entries[slot - 1];
 }
 
-/* The entry of the name that `text` begins with, made if it is not there; NULL: no memory. */
+/* The entry of the name that `text` begins with, made if it is not there; NULL: no memory. The caller's text is kept
+ * and not copied: it must live as long as the table, as that of variables_adopt() does. */
 static struct variable *entry_make(struct variables *variables, const char *text, size_t length)
 {
     struct variable *entry = entry_find(variables, text, length);
@@ -110,6 +117,7 @@ static struct variable *entry_make(struct variables *variables, const char *text
     return entry;
 }
 
+/* An entry without a value is no variable for a reader: it only remembers that it is to be exported. */
 const struct variable *variables_find(const struct variables *variables, const char *name, size_t length)
 {
     const struct variable *entry = entry_find(variables, name, length);
@@ -148,6 +156,7 @@ bool variables_set(struct variables *variables, const char *name, const char *va
     return variables_adopt(variables, text, name_length, value_length);
 }
 
+/* Before a value is there, as `export NAME` in a script: it enters the environment once one is set. */
 bool variables_export(struct variables *variables, const char *name, size_t length)
 {
     struct variable *entry = entry_find(variables, name, length);
@@ -171,6 +180,7 @@ bool variables_put(struct variables *variables, const char *name, const char *va
     return variables_set(variables, name, value) && variables_export(variables, name, strlen(name));
 }
 
+/* The export mark goes too, as for `unset` (POSIX). */
 void variables_unset(struct variables *variables, const char *name, size_t length)
 {
     struct variable *entry = entry_find(variables, name, length);
@@ -178,6 +188,7 @@ void variables_unset(struct variables *variables, const char *name, size_t lengt
         entry->set = entry->exported = false;
 }
 
+/* In the order in which the names first came, so that the same launch gives the same environment. */
 char **variables_environment(const struct variables *variables)
 {
     char **environment = arena_take(variables->arena, (variables->count + (size_t)1) * sizeof *environment);

@@ -5,7 +5,9 @@
 
 enum { FIRST_ROOM = 64, NO_DIGIT = 16 };
 
-/* Where a character stands decides what it means. */
+/* Where a character stands decides what it means: in a plain word, between double quotes, in an injected value
+ * (double quotes without the quotes), in the default of ${NAME:-here}, in the same between double quotes, and in an
+ * array of bash's, which is only read over. */
 enum place { PLACE_WORD, PLACE_QUOTES, PLACE_VALUE, PLACE_BRACES, PLACE_QUOTED_BRACES, PLACE_LIST };
 
 static const struct {
@@ -26,6 +28,7 @@ static const struct {
 
 static bool read_place(struct evaluation *evaluation, struct word *word, enum place place);
 
+/* The first reason stays: it is where the evaluation stopped, and what follows from it would mislead. */
 bool evaluation_live(struct evaluation *evaluation, const char *why)
 {
     struct script_result *result = evaluation->result;
@@ -42,6 +45,8 @@ bool evaluation_live(struct evaluation *evaluation, const char *why)
 
 /* ---- what words are made of ---- */
 
+/* Every word keeps room for its NUL. The limit of a word is that of a whole script, so that variables which double
+ * each other end soon. */
 static bool add(struct evaluation *evaluation, struct word *word, const char *bytes, size_t length)
 {
     size_t needed = word->length + length + 1;
@@ -62,6 +67,8 @@ static bool add(struct evaluation *evaluation, struct word *word, const char *by
     return true;
 }
 
+/* A character that was written as such, quoted or not: it makes the word count. add() is for bytes that come out of a
+ * variable, of which there may be none. */
 static bool add_character(struct evaluation *evaluation, struct word *word, int character)
 {
     char byte = (char)character;
@@ -74,7 +81,9 @@ static bool add_character(struct evaluation *evaluation, struct word *word, int 
     return true;
 }
 
-/* Unquoted bytes that a value or the word of ${ } brings in: outside assignments they may be several fields, or a pattern. */
+/* Unquoted bytes that a value or the word of ${ } brings in: outside assignments they may be several fields, or a
+ * pattern. To split and match files as a shell does would need its IFS and its settings, so the value must not be of
+ * that kind. */
 static bool add_unquoted(struct evaluation *evaluation, struct word *word, const char *bytes, size_t length)
 {
     for (size_t at = 0; evaluation->execute && word->name_length == 0 && at < length; at++)
@@ -100,6 +109,8 @@ static bool read_name(struct evaluation *evaluation, struct word *name)
 
 /* ---- variables ---- */
 
+/* Shells give these values by themselves, or behave differently by them (IFS): an assignment would not do what it
+ * says here. */
 bool word_name_special(const char *name, size_t length)
 {
     static const char names[] =
@@ -114,6 +125,7 @@ bool word_name_special(const char *name, size_t length)
     return false;
 }
 
+/* A dump is read without this check: there a shell tells its own variables, and they are taken as told. */
 bool word_assign(struct evaluation *evaluation, const char *text, size_t name_length, size_t length)
 {
     if (!evaluation->dump && word_name_special(text, name_length))
@@ -122,6 +134,7 @@ bool word_assign(struct evaluation *evaluation, const char *text, size_t name_le
            evaluation_live(evaluation, "too many variables");
 }
 
+/* An unset one may be one that the shell computes (RANDOM): then its value is not empty, and only a shell knows it. */
 static bool find_variable(struct evaluation *evaluation, const struct word *name, const struct variable **variable)
 {
     *variable = evaluation->execute && name->length > 0 ? variables_find(evaluation->variables, name->bytes, name->length) : NULL;
@@ -130,6 +143,7 @@ static bool find_variable(struct evaluation *evaluation, const struct word *name
     return true;
 }
 
+/* Unset is empty; without `set -u`, that is, which is live code. */
 static bool add_variable(struct evaluation *evaluation, struct word *word, bool quoted, const struct variable *variable)
 {
     if (variable == NULL)
@@ -137,6 +151,7 @@ static bool add_variable(struct evaluation *evaluation, struct word *word, bool 
     return (quoted ? add : add_unquoted)(evaluation, word, variable_value(variable), variable->value_length);
 }
 
+/* A quoted word is a field even when it is empty, and no reserved word. */
 static bool read_quotes(struct evaluation *evaluation, struct word *word)
 {
     word->field = true;
@@ -147,7 +162,8 @@ static bool read_quotes(struct evaluation *evaluation, struct word *word)
     return true;
 }
 
-/* The word of ${NAME:-word}, with the brace that ends it. */
+/* The word of ${NAME:-word}, with the brace that ends it. "${NAME:-"word"}" is the one form of nested quotes that all
+ * shells read alike. */
 static bool read_default(struct evaluation *evaluation, struct word *word, bool quoted)
 {
     if (quoted && evaluation_peek(evaluation) == '"') {
@@ -163,7 +179,8 @@ static bool read_default(struct evaluation *evaluation, struct word *word, bool 
     return true;
 }
 
-/* After "${": one expansion up to and with its brace. */
+/* After "${": one expansion up to and with its brace. The default is read in any case, to find the brace that ends
+ * it; it is evaluated only where it is wanted, since it may be live code. */
 static bool read_braces(struct evaluation *evaluation, struct word *word, bool quoted)
 {
     bool execute = evaluation->execute, colon, wanted, read;
@@ -191,6 +208,7 @@ static bool read_braces(struct evaluation *evaluation, struct word *word, bool q
 
 /* ---- $'...', in which shells print what has no other form ---- */
 
+/* 16 digits, then A to F once more; 16 stands for "no digit", which is at no base below one. */
 static unsigned digit_value(char character)
 {
     static const char digits[] = "0123456789abcdefABCDEF";
@@ -213,6 +231,8 @@ static unsigned read_number(struct evaluation *evaluation, unsigned base, unsign
     return number;
 }
 
+/* \u and \U in $'...': UTF-8 whatever the locale is, since the environment is bytes. Points above 0x10ffff do not
+ * exist (RFC 3629). */
 static bool add_utf8(struct evaluation *evaluation, struct word *word, unsigned point)
 {
     static const unsigned limits[] = {0x80, 0x800, 0x10000, 0x110000}, leads[] = {0, 0xc0, 0xe0, 0xf0};
@@ -229,7 +249,8 @@ static bool add_utf8(struct evaluation *evaluation, struct word *word, unsigned 
     return evaluation_live(evaluation, "a character that does not exist");
 }
 
-/* What follows a backslash in $'...'. */
+/* What follows a backslash in $'...'. bash prints control characters so in `export -p`; the list of letters is its
+ * own (bash(1), QUOTING). */
 static bool read_ansi_escape(struct evaluation *evaluation, struct word *word)
 {
     static const char letters[] = "abefnrtvE", meanings[] = "\a\b\033\f\n\r\t\v\033";
@@ -249,7 +270,8 @@ static bool read_ansi_escape(struct evaluation *evaluation, struct word *word)
     return (char)number == '\0' ? evaluation_live(evaluation, "a NUL") : add_character(evaluation, word, (int)number);
 }
 
-/* '...' or, with `ansi`, $'...', after its first quote. */
+/* '...' or, with `ansi`, $'...', after its first quote. By the cursor itself and not by evaluation_peek(): between
+ * single quotes a backslash before a newline is two characters. */
 static bool read_single_quotes(struct evaluation *evaluation, struct word *word, bool ansi)
 {
     struct cursor *cursor = &evaluation->cursor;
@@ -274,7 +296,8 @@ static bool read_single_quotes(struct evaluation *evaluation, struct word *word,
 
 /* ---- words ---- */
 
-/* What follows a $. */
+/* What follows a $. In the order of what shells agree on: names, braces, then what is live code, and last a lone $,
+ * which stands for itself. "$@" is remembered, for `. FILE "$@"` is common and harmless where no argument is used. */
 static bool read_dollar(struct evaluation *evaluation, struct word *word, enum place place)
 {
     const struct cursor *cursor = &evaluation->cursor;
@@ -318,6 +341,7 @@ static bool read_dollar(struct evaluation *evaluation, struct word *word, enum p
     return add_character(evaluation, word, '$');
 }
 
+/* Between double quotes a backslash stays where it protects nothing (POSIX, 2.2.3). */
 static bool read_escape(struct evaluation *evaluation, struct word *word, const char *escaped)
 {
     struct cursor *cursor = &evaluation->cursor;
@@ -333,7 +357,9 @@ static bool read_escape(struct evaluation *evaluation, struct word *word, const 
     return add_character(evaluation, word, next);
 }
 
-/* Whether the character, in a word and without quotes, may be a pattern, a list of words or a home directory. */
+/* Whether the character, in a word and without quotes, may be a pattern, a list of words or a home directory. "~"
+ * means a home directory at the start of a word and behind "=" and ":" (POSIX, Tilde Expansion); "[" alone is the
+ * command; "{" is bash's brace expansion. In an assignment no file names are matched. */
 static bool may_expand(struct evaluation *evaluation, const struct word *word, int character, int before)
 {
     const struct cursor *cursor = &evaluation->cursor;
@@ -347,6 +373,7 @@ static bool may_expand(struct evaluation *evaluation, const struct word *word, i
            (word->name_length == 0 && (character == '*' || character == '?' || (character == '[' && !alone)));
 }
 
+/* bash prints exported arrays as NAME=(...): read over, since no environment holds them. */
 static bool read_list(struct evaluation *evaluation, struct word *word)
 {
     struct word aside = {.name_length = word->name_length};
@@ -358,7 +385,8 @@ static bool read_list(struct evaluation *evaluation, struct word *word)
     return true;
 }
 
-/* What stands in such a place, up to its end. */
+/* What stands in such a place, up to its end. `before` is the character before, 'a' for anything in a word that has
+ * begun, 0 at its start: may_expand() goes by it. */
 static bool read_place(struct evaluation *evaluation, struct word *word, enum place place)
 {
     bool quoted = places[place].quoted;
@@ -401,6 +429,8 @@ static bool read_place(struct evaluation *evaluation, struct word *word, enum pl
     }
 }
 
+/* The name first: only a word that begins with NAME= can be an assignment, and whether it is decides how the rest is
+ * read. */
 bool word_read(struct evaluation *evaluation, bool assigns, struct word *word)
 {
     *word = (struct word){.plain = true};

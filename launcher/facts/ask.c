@@ -8,6 +8,10 @@
 
 #include "../descriptor.h"
 
+/* The answer is read to its whole size or not at all: a child that was killed, or taken over by what it read, can be
+ * late or silent but can hand over neither a descriptor nor more bytes than asked for (R-P2). Our own end of the pipe
+ * is closed first, or the end of the child would never be seen. The child is waited for in every case, so that no
+ * process of the launcher's shows up later (R-L16). */
 bool ask(void (*child)(const void *question, int to), const void *question, void *answer, size_t size)
 {
     size_t used = 0;

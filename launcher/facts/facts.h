@@ -37,6 +37,7 @@ void facts_libraries(struct plan *plan, const struct request *request, const str
 
 /* A small file of the image, -1: there is none that can be read; and all of it as text, "" where there is none. */
 enum { SMALL_FILE = 256 << 10 };
+/* The caller owns the descriptor; read_small_file() leaves it open. */
 int open_small_file(int root, const char *path);
 const char *read_small_file(int file, char text[SMALL_FILE]);
 

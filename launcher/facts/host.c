@@ -17,7 +17,9 @@
 
 /* ---- accounts ---- */
 
-/* An entry of a list is a name or an id. Names are looked up in the file itself, never by NSS, which loads code (R-L4). */
+/* An entry of a list is a name or an id. Names are looked up in the file itself, never by NSS, which loads code
+ * (R-L4). A line longer than the buffer goes in pieces: its name and number stand at the start, and a later piece
+ * could only match if it had the shape of a whole entry. */
 static bool id_matches(const char *file, const char *text, uint32_t id)
 {
     char line[4096];
@@ -79,7 +81,9 @@ static bool id_listed(const char *file, const struct config_item *items, uint32_
     return count == 0;
 }
 
-/* The directory that an open image is, or lies in; -1: it has been moved or removed since. */
+/* The directory that an open image is, or lies in; -1: it has been moved or removed since. The kernel tells the path
+ * of an open file (proc_pid_fd(5)); that its directory still has this very file under that name is then checked by
+ * device and inode, since a rename between the two would let a file pass for one of another place (R-I5). */
 static int directory_of(const struct image *image)
 {
     char path[PATH_MAX];
@@ -117,6 +121,8 @@ static bool lies_in(int start, const struct stat *limit)
     return at >= 0 && here.st_dev == limit->st_dev && here.st_ino == limit->st_ino;
 }
 
+/* By the directory and not by text: "/scratch" in the configuration does not allow "/scratch2", and a link to
+ * /scratch is no way around (R-I5). */
 static bool path_listed(const struct config *config, const struct image *image)
 {
     OWNED_FD directory = config->limit_container_paths_count > 0 ? directory_of(image) : -1;
@@ -128,7 +134,8 @@ static bool path_listed(const struct config *config, const struct image *image)
     return config->limit_container_paths_count == 0;
 }
 
-/* A file system that a user serves is asked nothing more: its server need not answer. */
+/* A file system that a user serves is asked nothing more: its server need not answer. Owner and place of what a FUSE
+ * server shows are what the server says (R-I8). */
 static void look_at_image(struct image_facts *facts, const struct image *image, const struct config *config)
 {
     struct statfs status;
@@ -162,7 +169,8 @@ static const char *architecture_of_host(void)
     return "";
 }
 
-/* By binfmt_misc too. */
+/* By binfmt_misc too. qemu-user registers itself under these names (binfmt_misc in the kernel's admin guide); 386
+ * programs run on amd64 kernels as they are. */
 static bool architecture_runs(const char *architecture, const char *host)
 {
     static const char *const emulators[][2] = {{"arm64", "aarch64"}, {"amd64", "x86_64"}, {"386", "i386"}};
@@ -181,7 +189,8 @@ static bool architecture_runs(const char *architecture, const char *host)
 
 /* ---- lists ---- */
 
-/* By the same checks as the configuration, beside which they lie. */
+/* By the same checks as the configuration, beside which they lie. A list that cannot be read or trusted is kept as an
+ * error and not as an empty list, so that the user is told why nothing goes in (R-C3). */
 static void read_list(struct list_facts *list, const char *name, const struct config *config)
 {
     char path[PATH_MAX];

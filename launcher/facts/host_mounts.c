@@ -10,6 +10,7 @@
 /* Users name mounts, too (FUSE), which are everybody's here: all of them together must fit into a plan. */
 enum { MOUNTS_LIMIT = 256, PATH_LIMIT = 1024 };
 
+/* What the kernel and services keep there is the business of this host's processes; a container has its own or none. */
 static bool left_out(const char *path)
 {
     static const char *const trees[] = {"/proc", "/sys", "/dev", "/run", "/boot", "/var"};

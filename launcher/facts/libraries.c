@@ -15,6 +15,7 @@ static void apply(struct plan *plan, struct step *step, struct told *told)
         *(told->taken ? &step->reason : &step->skipped) = plan_text(plan, "%s", told->text);
 }
 
+/* The same test when asking and when answers are applied: answers come back by order alone. */
 static bool wanted(const struct step *step)
 {
     return (step->flags & STEP_LIBRARY) && step->facts.source_type != 0;

@@ -39,6 +39,7 @@ static const char *namespace_obstacle(void)
     return unshare(CLONE_NEWUSER) < 0 || unshare(CLONE_NEWUTS) < 0 ? "the kernel makes no user namespace" : NULL;
 }
 
+/* The child plans on its own copy of the memory (fork(2)); only what stands in the answer comes back. */
 static void decide(const struct question *question, struct answer *answer)
 {
     struct plan *plan = question->plan;
@@ -70,7 +71,9 @@ static _Noreturn void look(const void *asked, int to)
 
 /* ---- in this process ---- */
 
-/* A hostile image may have taken the child over: its answer can say nothing here that a user could not ask for. */
+/* A hostile image may have taken the child over: its answer can say nothing here that a user could not ask for. Texts
+ * get their end here, numbers are compared with their limits, and a plan that is not root's keeps its capabilities
+ * whatever the answer says. */
 static void apply(struct plan *plan, struct answer *answer)
 {
     answer->spec[PATH_MAX - 1] = answer->home[PATH_MAX - 1] = answer->directory[PATH_MAX - 1] = '\0';

@@ -41,6 +41,8 @@ void facts_named(struct plan *plan)
             find_named(&plan->steps[i]);
 }
 
+/* O_PATH: opening has no effect on what is opened, no device notices and no FIFO waits (open(2)). The name is
+ * resolved here, with the user's rights, and never again for this mount (R-M2). */
 static void survey_source(struct step *step)
 {
     struct stat status;
@@ -67,6 +69,8 @@ void facts_sources(struct plan *plan)
 
 /* ---- targets, in the image ---- */
 
+/* Up to a limit, for the choice between overlay and underlay only; a directory that cannot be listed counts as full,
+ * since an underlay could not show what is in it. */
 static uint32_t count_entries(int root, const char *path)
 {
     OWNED_FD fd = inside_open(root, path, O_RDONLY | O_DIRECTORY);
@@ -110,6 +114,7 @@ static void survey_target(struct plan *plan, uint32_t number, int root)
 
 /* ---- files of the image ---- */
 
+/* O_NONBLOCK: a FIFO in the image would otherwise keep the launch waiting for a writer (fifo(7)). */
 int open_small_file(int root, const char *path)
 {
     struct stat status;
@@ -136,6 +141,7 @@ void facts_image(struct plan *plan, const struct plan_inputs *inputs, int root)
         survey_target(plan, i, root);
 }
 
+/* The container is entered already: its root is this process's root. */
 void facts_start(struct plan *plan, const struct plan_inputs *inputs)
 {
     OWNED_FD root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -14,10 +14,12 @@
 const struct account_sources account_sources_usual = {.passwd = "/etc/passwd", .group = "/etc/group",
                                                       .nsswitch = "/etc/nsswitch.conf", .getent = "/usr/bin/getent"};
 
+/* passwd(5) has seven fields; of a group(5) line the first three say enough */
 enum { LINE_BUFFER = 16 << 10, PASSWD_FIELDS = 7, GROUP_FIELDS = 3, GROUP_LIMIT = 1024 };
 
 /* ---- lines of a file or a pipe ---- */
 
+/* `begin` and `end` are what is read and not yet given; `last`: the file has ended. */
 struct lines {
     int fd;
     size_t begin, end;
@@ -37,6 +39,7 @@ static struct lines *lines_begin(int fd)
     return &lines;
 }
 
+/* What is left of a line moves to the front, and as much as there is room for is read behind it. */
 static bool lines_fill(struct lines *lines)
 {
     size_t left = lines->end - lines->begin;
@@ -87,7 +90,8 @@ static char *lines_next(struct lines *lines)
     }
 }
 
-/* Cuts `line` at its colons; false when there are fewer fields than that. */
+/* Cuts `line` at its colons; false when there are fewer fields than that. A field more than asked for stays in the
+ * last one: some sites add their own. */
 static bool split(char *line, char *fields[], int count)
 {
     for (int i = 0; i < count; i++) {
@@ -103,6 +107,8 @@ static bool split(char *line, char *fields[], int count)
     return true;
 }
 
+/* Strict (R-L6): "-1", "+1" or a blank would be read by strtoul(3), and 4294967295 is the kernel's word for "leave as
+ * it is" (setreuid(2)). */
 static bool id_read(const char *text, uint32_t *id)
 {
     uint64_t value = 0;
@@ -119,6 +125,7 @@ static bool id_read(const char *text, uint32_t *id)
 
 /* ---- what is looked for ---- */
 
+/* `missing` counts the groups without a name: at 0 reading ends, which in a big site's file saves most of it. */
 struct search {
     uid_t uid;
     const gid_t *gids;
@@ -133,6 +140,7 @@ static const char *keep(struct search *search, const char *text)
     return text_copy(search->store, text, strlen(text));
 }
 
+/* The first entry of an id counts, as for getpwuid(3). A home that is no absolute path is none. */
 static bool passwd_take(struct search *search, char *line)
 {
     char *fields[PASSWD_FIELDS];
@@ -174,6 +182,8 @@ static void search_lines(struct search *search, int fd, bool (*take)(struct sear
             return;
 }
 
+/* Read by hand: getpwuid(3) would load whatever nsswitch.conf names into this process (R-L4), or, in a static
+ * program, find nothing that is not in the file either. */
 static void search_file(struct search *search, const char *path, bool (*take)(struct search *, char *))
 {
     OWNED_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -192,6 +202,7 @@ static bool source_answers(const char *name, size_t length)
     return length != 7 || strncmp(name, "systemd", length) != 0 || access("/run/systemd/userdb", F_OK) == 0;
 }
 
+/* "[NOTFOUND=return]" and the like are no sources (nsswitch.conf(5)). */
 static bool line_names_source(const char *words)
 {
     for (words += strspn(words, " \t"); *words != '\0' && *words != '#'; words += strspn(words, " \t")) {
@@ -220,6 +231,9 @@ static bool other_sources(const char *path, const char *database)
     return false;
 }
 
+/* A child of getent(1), since only glibc's own program knows LDAP, SSSD and what else a site has. Its environment is
+ * empty and its path fixed (R-L13): nothing of the caller's decides which code answers. Our end of the pipe is closed
+ * before waiting, so that a getent that goes on writing ends by SIGPIPE. */
 static void search_getent(struct search *search, const char *program, char *const *arguments,
                           bool (*take)(struct search *, char *))
 {
@@ -259,6 +273,7 @@ static void ask_for_account(struct search *search, const struct account_sources 
     search_getent(search, sources->getent, arguments, passwd_take);
 }
 
+/* All in one call: a directory service takes a round trip for each, and users of big sites are in dozens of groups. */
 static void ask_for_groups(struct search *search, const struct account_sources *sources)
 {
     static char getent[] = "getent", group[] = "group", numbers[GROUP_LIMIT][12];
@@ -276,7 +291,7 @@ static void ask_for_groups(struct search *search, const struct account_sources *
     search_getent(search, sources->getent, arguments, group_take);
 }
 
-/* Groups without a name leave the list. */
+/* Groups without a name leave the list. plan_group() writes a line for each, and one without a name would be none. */
 static void close_gaps(struct request *request, uint32_t count)
 {
     request->group_count = 0;
@@ -285,6 +300,8 @@ static void close_gaps(struct request *request, uint32_t count)
             request->group[request->group_count++] = request->group[i];
 }
 
+/* Files first, and others only where something is missing: a service that is down makes every launch wait for its
+ * time-out. */
 void account_read(const struct account_sources *sources, uid_t uid, const gid_t *gids, uint32_t count,
                   struct request *request, struct text_store *store)
 {

@@ -13,6 +13,7 @@ static bool same(const struct request_entry *a, const struct request_entry *b)
            strcmp(a->second, b->second) == 0;
 }
 
+/* Given twice is given once: scripts put together their options from several places. */
 static bool add(struct request *request, const struct option_value *use, const struct request_entry *bind,
                 struct error *error)
 {
@@ -25,28 +26,32 @@ static bool add(struct request *request, const struct option_value *use, const s
     return true;
 }
 
-/* `source` and `target` as written; an empty target is the source's path. */
-static bool add_paths(struct launch *launch, const struct option_value *use, const char *source, const char *target,
+/* `source` and `target` as written; an empty target is the source's path. The source keeps its "..", since only the
+ * kernel knows where that leads past a link; the target loses it, for there it must not depend on links of the image
+ * (R-M4). */
+static bool add_paths(struct invocation *invocation, const struct option_value *use, const char *source, const char *target,
                       uint64_t options, struct error *error)
 {
-    struct text_store *store = &launch->store;
-    struct request_entry bind = {.number = options | launch_origin(launch, use)};
+    struct text_store *store = &invocation->store;
+    struct request_entry bind = {.number = options | invocation_origin(invocation, use)};
 
-    if (source[0] != '/' && launch->cwd == NULL)
+    if (source[0] != '/' && invocation->cwd == NULL)
         return error_set(error, ENOENT, "%.*s %.200s: relative to the current directory, which is gone", OPTION_NAME(use), source);
     if (*target != '\0' && *target != '/')
         return error_set(error, 0, "%.*s %.200s: the path in the container must begin with \"/\", not \"%.60s\"",
                          OPTION_NAME(use), source, target);
-    bind.first = text_path(store, launch->cwd, source, strlen(source));
+    bind.first = text_path(store, invocation->cwd, source, strlen(source));
     bind.second = *target != '\0' ? text_target(store, "/", target, strlen(target))
-                                  : text_target(store, launch->cwd, source, strlen(source));
+                                  : text_target(store, invocation->cwd, source, strlen(source));
     if (bind.first == NULL || bind.second == NULL)
         return error_set(error, 0, "%.*s: too many long paths", OPTION_NAME(use));
     if (strlen(bind.first) >= PATH_MAX || strlen(bind.second) >= PATH_MAX)
         return error_set(error, ENAMETOOLONG, "%.*s %.60s...", OPTION_NAME(use), source);
-    return add(&launch->request, use, &bind, error);
+    return add(&invocation->request, use, &bind, error);
 }
 
+/* Options of Apptainer that show a part of an image: refused by name, as "not a valid option" would send people to
+ * look for a typing error. */
 static bool option_foreign(const char *option)
 {
     return strncmp(option, "image-src=", 10) == 0 || strncmp(option, "id=", 3) == 0;
@@ -57,6 +62,7 @@ static bool option_known(const char *option)
     return strcmp(option, "ro") == 0 || strcmp(option, "rw") == 0;
 }
 
+/* The last of several counts, as for other options. */
 static bool option_take(const struct option_value *use, const char *option, uint64_t *options, struct error *error)
 {
     if (option_foreign(option))
@@ -72,7 +78,9 @@ static bool option_take(const struct option_value *use, const char *option, uint
 
 /* ---- SOURCE[:TARGET[:OPTIONS]] ---- */
 
-/* Copies one part without its escapes; the character that ended it is left in `end`, '\0' at the end of the text. */
+/* Copies one part without its escapes; the character that ended it is left in `end`, '\0' at the end of the text. A
+ * colon or comma is a letter of a path when a backslash is before it, any other backslash is itself: paths of other
+ * tools stay as they are. */
 static char *read_part(struct text_store *store, const char **text, char *end)
 {
     const char *from = *text;
@@ -103,6 +111,8 @@ static bool options_go_on(struct text_store *store, const char *text)
     return part != NULL && end != ':' && (option_known(part) || option_foreign(part));
 }
 
+/* Parts are divided by colons, binds by commas, and options by commas too: which of the two a comma is only the next
+ * part says. */
 static bool read_bind(struct text_store *store, const struct option_value *use, const char **text, const char *parts[BIND_PARTS],
                       uint64_t *options, struct error *error)
 {
@@ -127,19 +137,20 @@ static bool read_bind(struct text_store *store, const struct option_value *use, 
     return true;
 }
 
-bool bind_take(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* Empty elements are passed over: "a,,b" and a comma at the end come from scripts. */
+bool bind_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     while (*text != '\0') {
         const char *parts[BIND_PARTS] = {NULL, NULL, NULL};
         const char *whole = text;
         uint64_t options = 0;
-        if (!read_bind(&launch->store, use, &text, parts, &options, error))
+        if (!read_bind(&invocation->store, use, &text, parts, &options, error))
             return false;
         if (*parts[0] == '\0' && parts[1] == NULL)
             continue;
         if (*parts[0] == '\0')
             return error_set(error, 0, "%.*s %.200s: no source before the colon", OPTION_NAME(use), whole);
-        if (!add_paths(launch, use, parts[0], parts[1] != NULL ? parts[1] : "", options, error))
+        if (!add_paths(invocation, use, parts[0], parts[1] != NULL ? parts[1] : "", options, error))
             return false;
     }
     return true;
@@ -147,6 +158,7 @@ bool bind_take(struct launch *launch, const struct option_value *use, const char
 
 /* ---- type=bind,source=S,target=T ---- */
 
+/* What one line of --mount says, NULL where it says nothing. */
 struct mount {
     const char *type;
     const char *source;
@@ -154,6 +166,7 @@ struct mount {
     uint64_t options;
 };
 
+/* "readonly" alone, "readonly=true" and "readonly=1", as Docker's --mount has it. */
 static bool read_switch(const struct option_value *use, const char *key, const char *value, uint64_t *options, struct error *error)
 {
     bool on = strcmp(value, "") == 0 || strcmp(value, "true") == 0 || strcmp(value, "1") == 0;
@@ -164,6 +177,7 @@ static bool read_switch(const struct option_value *use, const char *key, const c
     return true;
 }
 
+/* The synonyms are Docker's (docker run --mount). */
 static bool read_key(struct mount *mount, const struct option_value *use, char *key, struct error *error)
 {
     char *equals = strchr(key, '=');
@@ -190,9 +204,10 @@ static bool read_key(struct mount *mount, const struct option_value *use, char *
     return true;
 }
 
-static bool mount_line(struct launch *launch, const struct option_value *use, const char *line, struct error *error)
+/* CSV as Docker reads it: a value with a comma is quoted as a whole field ("source=/a,b"). */
+static bool mount_line(struct invocation *invocation, const struct option_value *use, const char *line, struct error *error)
 {
-    struct csv csv = {.next = line, .store = &launch->store};
+    struct csv csv = {.next = line, .store = &invocation->store};
     struct mount mount = {NULL, NULL, NULL, 0};
     enum csv_outcome outcome;
     char *field;
@@ -206,17 +221,18 @@ static bool mount_line(struct launch *launch, const struct option_value *use, co
         return error_set(error, 0, "%.*s %.200s: unsupported mount type (\"type=bind\" is the only one)", OPTION_NAME(use), line);
     if (mount.source == NULL || *mount.source == '\0' || mount.target == NULL || *mount.target == '\0')
         return error_set(error, 0, "%.*s %.200s: source and target are both needed", OPTION_NAME(use), line);
-    return add_paths(launch, use, mount.source, mount.target, mount.options, error);
+    return add_paths(invocation, use, mount.source, mount.target, mount.options, error);
 }
 
-bool mount_value_take(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* Lines for the variable, which holds several mounts; an empty line is no mistake. */
+bool mount_value_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     while (*text != '\0') {
         size_t length = strcspn(text, "\n");
-        const char *line = text_copy(&launch->store, text, length);
+        const char *line = text_copy(&invocation->store, text, length);
         if (line == NULL)
             return error_set(error, 0, "%.*s: too long", OPTION_NAME(use));
-        if (line[strspn(line, " \t")] != '\0' && !mount_line(launch, use, line, error))
+        if (line[strspn(line, " \t")] != '\0' && !mount_line(invocation, use, line, error))
             return false;
         text += length + (text[length] == '\n');
     }

@@ -7,9 +7,13 @@
 
 #include "../descriptor.h"
 
+/* not the whole of 1 MiB that the starter reads: what a site writes is far below, and a key behind it keeps its
+ * default here */
 enum { CONFIGURATION_SIZE = 256 << 10 };
 
-/* The value of this key, up to the end of the file, or "". */
+/* The value of this key, up to the end of the file, or "". No parser: three keys are looked for, and the starter,
+ * which reads the file in full, is the one to complain about it. A comment is passed over because its line does not
+ * begin with the key. */
 static const char *value_of(const char *text, const char *key)
 {
     for (const char *at = text; (at = strstr(at, key)) != NULL; at += strlen(key)) {
@@ -25,13 +29,14 @@ static const char *value_of(const char *text, const char *key)
     return "";
 }
 
-/* As the starter reads it. */
+/* As the starter reads it. The first letter is enough: the starter refuses anything but its own spellings. */
 static bool says_yes(const char *text, const char *key)
 {
     const char *value = value_of(text, key);
     return *value == '1' || *value == 'y' || *value == 'Y';
 }
 
+/* An unreadable file means the defaults: the starter will say what is wrong with it. */
 void config_keys_read(const struct installation *installation, struct config_keys *keys)
 {
     static char text[CONFIGURATION_SIZE];

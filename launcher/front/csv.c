@@ -8,7 +8,8 @@ static const char *skip_blanks(const char *text)
     return text + strspn(text, " \t");
 }
 
-/* `text` follows the opening quote; *end is left behind the closing one. */
+/* `text` follows the opening quote; *end is left behind the closing one. Copied whole and shortened afterwards: how
+ * long it is without its doubled quotes is known at its end. */
 static enum csv_outcome read_quoted(struct text_store *store, const char *text, char **field, const char **end)
 {
     char *copy = text_copy(store, text, strlen(text));
@@ -31,6 +32,7 @@ static enum csv_outcome read_quoted(struct text_store *store, const char *text, 
     return CSV_UNCLOSED;
 }
 
+/* RFC 4180 within one line, and blanks behind a closing quote are let pass. */
 enum csv_outcome csv_read(struct csv *csv, char **field)
 {
     if (csv->next == NULL)

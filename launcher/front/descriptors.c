@@ -11,7 +11,7 @@
 
 enum { KEEP_LIMIT = sizeof((struct request *)NULL)->keep_fd / sizeof(struct request_entry) };
 
-/* O_APPEND means nothing to /dev/null: by it singularity/console.py tells what was closed from what was sent there. */
+/* In the order of their numbers, since open(2) takes the lowest one that is free (R-L3). O_APPEND means nothing to /dev/null: by it singularity/console.py tells what was closed from what was sent there. */
 void descriptors_begin(void)
 {
     for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
@@ -19,6 +19,7 @@ void descriptors_begin(void)
             stop(errno, "/dev/null, in place of a closed standard stream");
 }
 
+/* Nine digits at most: no overflow, and no process has so many descriptors. */
 static bool number_read(const char *text, int *number)
 {
     int value = 0;
@@ -51,6 +52,8 @@ static bool refuse_more(const struct option_value *use, struct error *error)
     return error_set(error, 0, "%.*s: more than %d descriptors", OPTION_NAME(use), (int)KEEP_LIMIT);
 }
 
+/* Those without close-on-exec: what the caller meant to hand on. The directory's own descriptor has that flag, so it
+ * is not among them. */
 static bool keep_all(struct request *request, const struct option_value *use, struct error *error)
 {
     DIR *stream = opendir("/proc/self/fd");
@@ -73,6 +76,8 @@ static bool keep_all(struct request *request, const struct option_value *use, st
     return fits || refuse_more(use, error);
 }
 
+/* Looked at here for the message, and again by the starter for safety (R-L3): the request could be forged, and
+ * another file could have taken the number. */
 bool descriptor_keep(struct request *request, const struct option_value *use, const char *text, struct error *error)
 {
     struct stat status;
@@ -91,6 +96,8 @@ bool descriptor_keep(struct request *request, const struct option_value *use, co
     return add(request, fd) || refuse_more(use, error);
 }
 
+/* A socket or pipe to the launcher of ranks (PMI-1): without it an MPI program in the container starts as a job of
+ * one. Anything else by that number is a leftover variable. */
 void descriptor_keep_pmi(struct request *request, const char *value)
 {
     struct stat status;

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+/* Names and meanings by `docker run --help`; only what people type most, since an answer for everything is the
+ * manual's. */
 static const char left_out[] = "leave it out, nothing of a container stays";
 static const char terminal[] = "leave it out, a program has your terminal";
 static const char network[] = "leave it out, programs use the host's network";
@@ -43,6 +45,8 @@ const char *docker_long(const char *name, size_t length)
     return NULL;
 }
 
+/* Only letters that are no options here: others do something, and the image's name or the program shows that
+ * something else was meant. */
 const char *docker_letter(char letter, const char *value)
 {
     if (letter == 't')
@@ -54,6 +58,8 @@ const char *docker_letter(char letter, const char *value)
     return NULL;
 }
 
+/* What stands behind a flag of ours is the image; that it is no file and has the form of Docker's value is what gives
+ * the mistake away. */
 const char *docker_value(const char *flag, const char *image)
 {
     bool name = strpbrk(image, "./") == NULL;

@@ -24,14 +24,16 @@ struct installation {
     char python[PATH_MAX];
 };
 
-/* As compiled in, or, in a relocatable build, as they lie around /proc/self/exe. */
+/* As compiled in, or, in a relocatable build, as they lie around /proc/self/exe. False with the error set: a
+ * relocatable build that cannot find itself, or too long a path. Opens nothing. */
 bool installation_find(struct installation *installation, struct error *error);
 
-/* The path of the starter to execute, into `path`. `why` is a word on the choice. */
+/* The path of the starter to execute, into `path`. `why` is a word on the choice. `userns`: a user namespace was
+ * asked for, so the plain starter is taken. Only looks; the kernel and the starter decide what the program may do. */
 bool installation_starter(const struct installation *installation, bool userns, char path[PATH_MAX], const char **why,
                           struct error *error);
 
-/* NAME in the configuration directory. */
+/* NAME in the configuration directory. False: too long a path. Whether the file is there is not looked at. */
 bool installation_file(const struct installation *installation, const char *name, char path[PATH_MAX]);
 
 /* ---- The command line as words mean it: which options, which verb, which words are left. */
@@ -45,6 +47,10 @@ enum option_id {
     OPTION_COUNT
 };
 
+/* FLAG: set or not, "--x=false" takes it back. COUNT: how often. TEXT: one value, the last one counts. LIST_CSV:
+ * every use adds, values are divided by commas (CSV). LIST_RAW: every use adds, and the option's own function divides
+ * its value (--bind, --env). OPTIONAL: a value behind "=" or none. NONE_HERE: known in the family and refused here
+ * with a reason. */
 enum option_kind { KIND_FLAG, KIND_COUNT, KIND_TEXT, KIND_LIST_CSV, KIND_LIST_RAW, KIND_OPTIONAL, KIND_NONE_HERE };
 
 /* Where an option stands: the bits of its VERBS. */
@@ -65,6 +71,7 @@ struct option {
     enum option_kind kind;
     char letter; /* 0: none */
 };
+/* By option_id, from options.def; constant. */
 extern const struct option option_table[OPTION_COUNT];
 
 /* One use of an option: by a word of the command line or by a variable. */
@@ -104,7 +111,7 @@ struct command_line {
 /* `words` follow the program's name, NULL-terminated. False: wrong usage, which ends with EXIT_USAGE. */
 bool command_line_parse(char *const *words, struct command_line *line, struct error *error);
 
-/* "exec" for SCOPE_EXEC and so on. */
+/* "exec" for SCOPE_EXEC and so on; "" for none of them. */
 const char *scope_verb(unsigned scope);
 
 /* Adds one use; false with the error set when there are too many. */
@@ -146,6 +153,8 @@ bool option_variables_apply(const struct option_variables *variables, unsigned s
 
 /* ---- One line of comma separated values, a field in double quotes where it holds a comma, "" for a quote in it. */
 
+/* FIELD: there is one. END: there was none left. UNCLOSED: a quote has no end, or something stands behind it. FULL:
+ * the store has no room. */
 enum csv_outcome { CSV_FIELD, CSV_END, CSV_UNCLOSED, CSV_FULL };
 
 /* Begin with `next` at the text; each call copies one field to the store. Quotes count only at the start of a field. */
@@ -235,6 +244,7 @@ struct injection {
     uint32_t file_count;
 };
 
+/* Nothing is given yet. All texts and tables that follow live in `arena`. */
 void injection_begin(struct injection *injection, struct arena *arena);
 
 /* "NAME=VALUE" or, quoted as CSV, several. False with the error set. */
@@ -270,9 +280,11 @@ enum fabric { FABRIC_CONTAINER, FABRIC_AUTO, FABRIC_HOST };
 /* --mpi: whose MPI a program is started with. */
 enum mpi_choice { MPI_UNSAID, MPI_CONTAINER, MPI_AUTO, MPI_HOST };
 
+/* --join: AUTO shares where a launcher of ranks names the job step, YES also where only the session is common, NO
+ * never. */
 enum join_wish { JOIN_AUTO, JOIN_YES, JOIN_NO };
 
-struct launch {
+struct invocation {
     struct request request;
     struct injection injection; /* variables for the container travel in the environment, not in the request */
     struct text_store store;    /* room for the request's texts, in its own text_store */
@@ -283,18 +295,18 @@ struct launch {
     enum join_wish join;
 };
 
-/* An empty request, in a `launch` that is all zero (it is large: fresh memory is not touched more than needed). `arena` is
+/* An empty request, in an `invocation` that is all zero (it is large: fresh memory is not touched more than needed). `arena` is
  * for the variables of the container. */
-void launch_begin(struct launch *launch, struct arena *arena, const char *cwd, bool root);
+void invocation_begin(struct invocation *invocation, struct arena *arena, const char *cwd, bool root);
 
 /* Fills in what the options say. Opens nothing. False with the error set: a value that cannot be meant. */
-bool launch_take_options(struct launch *launch, unsigned scope, const struct options *options, struct error *error);
+bool invocation_take_options(struct invocation *invocation, unsigned scope, const struct options *options, struct error *error);
 
 /* BIND_* of a bind by this option or variable: what messages of the starter are to name. */
-uint64_t launch_origin(const struct launch *launch, const struct option_value *use);
+uint64_t invocation_origin(const struct invocation *invocation, const struct option_value *use);
 
 /* Sets the image: a path, made absolute. */
-bool launch_take_image(struct launch *launch, const char *image, struct error *error);
+bool invocation_take_image(struct invocation *invocation, const char *image, struct error *error);
 
 /* The message level that options and variables ask for. False with the error set: MESSAGELEVEL is no number. */
 bool options_level(const struct options *options, int *level, struct error *error);
@@ -304,15 +316,15 @@ bool options_level(const struct options *options, int *level, struct error *erro
 /* Adds the binds of "SOURCE[:TARGET[:OPTIONS]],..." to the request; "\:" and "\," stand for the characters. Relative
  * sources start at the current directory, targets are absolute. A bind that is there already is not added again.
  * False with the error set, which names the option or variable of `use`. */
-bool bind_take(struct launch *launch, const struct option_value *use, const char *text, struct error *error);
+bool bind_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);
 
 /* The same for "type=bind,source=S,target=T[,readonly]", one or several separated by newlines. */
-bool mount_value_take(struct launch *launch, const struct option_value *use, const char *text, struct error *error);
+bool mount_value_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);
 
 /* ---- What each option that has a value means: one function an option, from its text to the request. */
 
 /* `text` is the value, or one element of a CSV list. False with the error set, which names the option. */
-typedef bool take_value(struct launch *launch, const struct option_value *use, const char *text, struct error *error);
+typedef bool take_value(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);
 
 /* By option; NULL where there is nothing to do with a value here. */
 extern take_value *const option_takers[OPTION_COUNT];
@@ -328,6 +340,7 @@ struct config_keys {
     bool always_rocm;
     enum mpi_choice mpi;
 };
+/* Without a file, or with one that cannot be read, the defaults of config.def. */
 void config_keys_read(const struct installation *installation, struct config_keys *keys);
 
 /* ---- Variables that the C library takes from a setuid program before it can look. */

@@ -10,6 +10,8 @@
 #include "../descriptor.h"
 #include "../environment/script.h"
 
+/* what a shell prints may be larger than its script, which loops over something; still no more than execve(2) could
+ * ever hand on */
 enum { DUMP_LIMIT = 8 << 20 };
 
 bool host_script_own_variable(const char *name, size_t length)
@@ -22,7 +24,8 @@ bool host_script_own_variable(const char *name, size_t length)
     return false;
 }
 
-/* Everything up to the end, in the arena; NULL with the error set. */
+/* Everything up to the end, in the arena; NULL with the error set. `name` stands in the error, which is about the
+ * file and not about a call. */
 static char *read_whole(int fd, const char *name, size_t limit, struct arena *arena, size_t *size, struct error *error)
 {
     char *bytes = source_read_whole(fd, 4096, limit, arena, size);
@@ -34,6 +37,8 @@ static char *read_whole(int fd, const char *name, size_t limit, struct arena *ar
     return bytes;
 }
 
+/* Everything counts as exported, since it came by the environment. Names that no shell takes in stay out here, and
+ * the caller puts them back. */
 static bool adopt(struct variables *variables, char *const *environment)
 {
     for (; *environment != NULL; environment++) {
@@ -49,6 +54,8 @@ static bool adopt(struct variables *variables, char *const *environment)
 
 /* ---- a shell for live code ---- */
 
+/* posix_spawn(3): no copy of this process's memory is made, and what it reports as an error is the failed execve(2)
+ * itself. */
 static pid_t shell_start(int script, int dump, char *const *environment, char *const *words)
 {
     posix_spawn_file_actions_t actions;
@@ -65,10 +72,12 @@ static pid_t shell_start(int script, int dump, char *const *environment, char *c
     return failed == 0 ? child : -1;
 }
 
-/* What the script prints goes to standard error, so that only the dump comes through the pipe. */
+/* What the script prints goes to standard error, so that only the dump comes through the pipe. 9 is the script's
+ * text, 8 the pipe; standard input is empty, so that a script that reads does not eat its own text */
 #define SHELL_BEFORE "exec 9<&0 8>&1 </dev/null >&2; "
 #define SHELL_SCRIPT ". /dev/fd/9; export -p >&8"
 
+/* $0 is "sh", so that the arguments begin at $1. `set -a` exports whatever is assigned (POSIX, set). */
 static char **shell_words(bool keep_all, char *const *arguments, struct arena *arena)
 {
     static char sh[] = "sh", c[] = "-c";
@@ -88,6 +97,7 @@ static char **shell_words(bool keep_all, char *const *arguments, struct arena *a
     return words;
 }
 
+/* Read to the end before waiting: a child that fills the pipe would wait for us, and we for it (pipe(7)). */
 static bool shell_evaluate(const char *path, int script, char *const *environment, char *const *words,
                            struct variables *variables, struct error *error)
 {
@@ -116,6 +126,8 @@ static bool shell_evaluate(const char *path, int script, char *const *environmen
            error_set(error, 0, "%s: /bin/sh printed no variables after it", path);
 }
 
+/* From the text that was read, also for the shell: the file may change in between. Live code begins from the start
+ * again, so that no half of it counts twice. */
 bool host_script_evaluate(const char *path, char *const *environment, char *const *arguments, bool keep_all,
                           struct variables *variables, struct error *error)
 {

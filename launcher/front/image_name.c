@@ -7,13 +7,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* RFC 3986: a letter, then letters, digits, "+", "-" and "." */
+/* RFC 3986: a letter, then letters, digits, "+", "-" and "." The colon must follow, so that a file with such letters
+ * in its name is a file. */
 static size_t scheme_length(const char *name)
 {
     size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.");
     return *name >= 'A' && name[length] == ':' ? length : 0;
 }
 
+/* docker:// and other schemes, and the names that containers-transports(5) writes with a colon alone
+ * ("oci:directory"). */
 static bool is_reference(const char *name)
 {
     static const char *const bare[] = {"docker", "docker-daemon", "docker-archive", "oci", "oci-archive", "oras", "library",
@@ -28,6 +31,8 @@ static bool is_reference(const char *name)
     return false;
 }
 
+/* By name, because opening it is Python's business, and the first tar archives have no magic number; only a regular
+ * file, since a directory or image may bear any name. */
 static bool named_as_archive(const char *name)
 {
     static const char *const suffixes[] = {".tar",     ".tar.gz", ".tgz",     ".tar.bz",  ".tbz",  ".tar.bz2", ".tbz2",
@@ -52,6 +57,7 @@ bool image_name_resolved_elsewhere(const char *name)
     return named_as_archive(name) && stat(name, &status) == 0 && S_ISREG(status.st_mode);
 }
 
+/* Whatever is there counts, and what cannot be looked at may be there: the answer is for a message alone. */
 static bool holds(const char *directory, const char *name)
 {
     char path[PATH_MAX];
@@ -61,6 +67,8 @@ static bool holds(const char *directory, const char *name)
     return length < 0 || (size_t)length >= sizeof path || lstat(path, &status) == 0 || errno != ENOENT;
 }
 
+/* What any root file system, or an image of version 2, has in its first level. A directory without any of that is a
+ * word in the wrong place ("exec /data image.sif"). */
 bool image_name_mistaken(const char *directory, const char *program)
 {
     static const char *const names[] = {".singularity.d", "bin", "usr", "etc", "sbin", "lib", "lib64", "nix", "sw", "singularity",
@@ -75,6 +83,7 @@ bool image_name_mistaken(const char *directory, const char *program)
     return program == NULL || *program != '/' || !holds(directory, program);
 }
 
+/* A PWD with "." or ".." would be no canonical name: POSIX has shells ignore it as well (sh, PWD). */
 static bool clean(const char *path)
 {
     if (path == NULL || path[0] != '/' || strlen(path) >= PATH_MAX)
@@ -86,6 +95,7 @@ static bool clean(const char *path)
     return true;
 }
 
+/* A directory without links has been removed: its name may be another's by now. */
 const char *current_directory(const char *named, char path[PATH_MAX])
 {
     struct stat here, there;

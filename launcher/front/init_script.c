@@ -11,12 +11,13 @@
 static const char library_path[] = "LD_LIBRARY_PATH";
 static const char injection[] = "SINGULARITYENV_LD_LIBRARY_PATH=";
 
-/* What a script cannot change: names that no shell takes in, and its own. */
+/* What a script cannot change: names that no shell takes in, and the shell's own. */
 static bool beyond(const char *entry, size_t length)
 {
     return entry[length] != '=' || !variable_name_valid(entry, length) || host_script_own_variable(entry, length);
 }
 
+/* Of two variables of one name the first counts, as for getenv(3). */
 static const char *before(char *const *environment, const char *name, size_t length)
 {
     for (; *environment != NULL; environment++)
@@ -43,6 +44,7 @@ static char *injected_library_path(const struct variables *after, char *const *e
     return entry;
 }
 
+/* What the script has unset is gone, what no shell takes in is put back unchanged. */
 static char **rewrite(const struct variables *after, char **environment, struct arena *arena)
 {
     size_t count = 0, used = 0;
@@ -75,6 +77,7 @@ static bool foreign(const char *path, const struct stat *status)
     return true;
 }
 
+/* The site's script is not checked for its owner: who can write there can replace the program as well. */
 char **init_script_apply(const char *path, bool of_home, char **environment, struct arena *arena, struct error *error)
 {
     static char *const no_arguments[] = {NULL};

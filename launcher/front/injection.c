@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Both count in what the caller has set; what is made here bears the first. */
 static const char prefix[] = "SINGULARITYENV_";
 static const char twin[] = "APPTAINERENV_";
 
@@ -16,6 +17,7 @@ void injection_begin(struct injection *injection, struct arena *arena)
 
 /* ---- --env ---- */
 
+/* Without a copy: words of argv live as long as the process. */
 static bool take_pair(struct injection *injection, const char *pair, struct error *error)
 {
     size_t length = strcspn(pair, "=");
@@ -35,6 +37,7 @@ static bool one_pair(const char *text)
     return *text != '"' && (equals == NULL || strchr(equals + 1, '=') == NULL);
 }
 
+/* Go's CSV reader, which Docker and Apptainer use for lists, has a quote at the start of a field only. */
 bool injection_take(struct injection *injection, const char *text, struct error *error)
 {
     size_t size = 2 * strlen(text) + 2;
@@ -64,6 +67,8 @@ bool injection_take_file(struct injection *injection, const struct option_value 
 
 /* ---- files ---- */
 
+/* Each file starts with an empty environment and its own table: what it does not set is not injected, and what one
+ * file sets another cannot see. */
 static bool read_file(const char *path, const struct option_value *use, char *const *arguments, struct variables *all, struct error *error)
 {
     static char *const nothing[] = {NULL};
@@ -85,6 +90,7 @@ static bool read_file(const char *path, const struct option_value *use, char *co
 
 /* ---- into the environment ---- */
 
+/* Each has an option of its own, by which other things are set too. */
 static bool forbidden(const char *name, size_t length)
 {
     static const char *const names[] = {"HOME", "SINGULARITY_SHELL", "APPTAINER_SHELL", "SINGULARITY_APPNAME",
@@ -99,7 +105,7 @@ static bool forbidden(const char *name, size_t length)
     return false;
 }
 
-/* What is given, on top of what the files said. */
+/* What is given, on top of what the files said. Adopted over what a file said, so that --env has the last word. */
 static bool merge(struct variables *all, const struct variables *given)
 {
     for (uint32_t i = 0; i < given->count; i++) {
@@ -113,7 +119,8 @@ static bool merge(struct variables *all, const struct variables *given)
     return true;
 }
 
-/* Whether an entry of the environment injects a variable of the table. */
+/* Whether an entry of the environment injects a variable of the table. The caller's own SINGULARITYENV_NAME gives
+ * way: what is typed goes before what the environment has. */
 static bool replaced(const char *entry, const struct variables *all)
 {
     const char *name = NULL;
@@ -137,6 +144,8 @@ static char *injected(const struct variable *variable, struct arena *arena)
     return entry;
 }
 
+/* By SINGULARITYENV_NAME, which the environment of the container takes in at its place: after the image's own scripts
+ * (environment/environment.c). */
 static char **rewrite(const struct variables *all, char **environment)
 {
     size_t count = 0, used = 0;
@@ -161,6 +170,7 @@ static char **rewrite(const struct variables *all, char **environment)
     return result;
 }
 
+/* Nothing asked for, nothing copied: the environment itself is handed on. */
 char **injection_finish(struct injection *injection, char **environment, char *const *arguments, struct error *error)
 {
     struct variables all;

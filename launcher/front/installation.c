@@ -49,12 +49,16 @@ bool installation_find(struct installation *installation, struct error *error)
 
 #endif
 
-/* The setuid bit would be without effect: in a container, or under a supervisor that set no_new_privs. */
+/* The setuid bit would be without effect: in a container, or under a supervisor that set no_new_privs, which execve(2)
+ * obeys and nobody can take back (prctl(2)). The plain starter is taken then, in place of a setuid one that would only find
+ * out that it has no privilege. */
 static bool privileges_frozen(void)
 {
     return prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1;
 }
 
+/* Only what decides between two programs: whether the setuid one can be trusted is not the front door's to check,
+ * since it runs as the user. */
 static bool setuid_installed(const char *path)
 {
     struct stat status;
@@ -62,6 +66,7 @@ static bool setuid_installed(const char *path)
     return stat(path, &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == 0 && (status.st_mode & S_ISUID) != 0;
 }
 
+/* In the order of what is known first. A reason goes with each choice, for --verbose and `version -v`. */
 bool installation_starter(const struct installation *installation, bool userns, char path[PATH_MAX], const char **why,
                           struct error *error)
 {

@@ -7,6 +7,7 @@
 
 #include "../suggest.h"
 
+/* __NEW_UTS_LEN of the kernel (sethostname(2)) */
 enum { HOSTNAME_LIMIT = 64, DNS_LIMIT = 512 };
 #define LIST_LIMIT(list) (sizeof((struct request *)NULL)->list / sizeof(struct request_entry))
 
@@ -15,25 +16,27 @@ bool request_full(struct error *error)
     return error_set(error, 0, "the options of this launch are longer than %d bytes together", REQUEST_LIMIT);
 }
 
-/* A path of the host, into `member`. */
-static bool host_path(struct launch *launch, const struct option_value *use, const char *text, size_t length,
+/* A path of the host, into `member`. Made absolute here, since the starter has no current directory of the user's.
+ * ".." stays: only the kernel knows where it leads past a link. */
+static bool host_path(struct invocation *invocation, const struct option_value *use, const char *text, size_t length,
                       const char **member, struct error *error)
 {
-    if (text[0] != '/' && launch->cwd == NULL)
+    if (text[0] != '/' && invocation->cwd == NULL)
         return error_set(error, ENOENT, "%.*s %.60s: relative to the current directory, which is gone", OPTION_NAME(use), text);
-    *member = text_path(&launch->store, launch->cwd, text, length);
+    *member = text_path(&invocation->store, invocation->cwd, text, length);
     if (*member != NULL && strlen(*member) >= PATH_MAX)
         return error_set(error, ENAMETOOLONG, "%.*s %.60s...", OPTION_NAME(use), text);
     return *member != NULL || request_full(error);
 }
 
-/* A path of the container, into `member`; a relative one starts at `base`, and is refused without one. */
-static bool container_path(struct launch *launch, const struct option_value *use, const char *base, const char *text,
+/* A path of the container, into `member`; a relative one starts at `base`, and is refused without one. ".." is folded
+ * here: the path may not exist yet, so there is no link to ask. */
+static bool container_path(struct invocation *invocation, const struct option_value *use, const char *base, const char *text,
                            const char **member, struct error *error)
 {
     if (base == NULL && text[0] != '/')
         return error_set(error, 0, "%.*s: the path in the container must begin with \"/\", not \"%.60s\"", OPTION_NAME(use), text);
-    *member = text_target(&launch->store, base, text, strlen(text));
+    *member = text_target(&invocation->store, base, text, strlen(text));
     if (*member != NULL && strlen(*member) >= PATH_MAX)
         return error_set(error, ENAMETOOLONG, "%.*s %.60s...", OPTION_NAME(use), text);
     return *member != NULL || request_full(error);
@@ -48,64 +51,72 @@ static bool list_add(struct request_entry *list, uint32_t *count, size_t limit, 
     return true;
 }
 
-static bool take_env(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* Not into the request but into the environment, where the starter, which does not look at it, passes it on. */
+static bool take_env(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     (void)use;
-    return injection_take(&launch->injection, text, error);
+    return injection_take(&invocation->injection, text, error);
 }
 
-static bool take_env_file(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+static bool take_env_file(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    return injection_take_file(&launch->injection, use, text, error);
+    return injection_take_file(&invocation->injection, use, text, error);
 }
 
-static bool take_home(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* One colon at most; no escapes, unlike --bind, as in the rest of the family. */
+static bool take_home(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
     size_t length = strcspn(text, ":");
 
     if (length == 0 || (text[length] == ':' && (text[length + 1] == '\0' || strchr(text + length + 1, ':') != NULL)))
         return error_set(error, 0, "%.*s %.200s: SOURCE or SOURCE:TARGET is wanted", OPTION_NAME(use), text);
-    return host_path(launch, use, text, length, &request->home_source, error) &&
-           (text[length] == '\0' || container_path(launch, use, NULL, text + length + 1, &request->home_target, error));
+    return host_path(invocation, use, text, length, &request->home_source, error) &&
+           (text[length] == '\0' || container_path(invocation, use, NULL, text + length + 1, &request->home_target, error));
 }
 
-static bool take_workdir(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+static bool take_workdir(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    return host_path(launch, use, text, strlen(text), &launch->request.workdir, error);
+    return host_path(invocation, use, text, strlen(text), &invocation->request.workdir, error);
 }
 
-static bool take_cwd(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+static bool take_cwd(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    return container_path(launch, use, launch->cwd != NULL ? launch->cwd : "/", text, &launch->request.target_cwd, error);
+    const char *base = invocation->cwd != NULL ? invocation->cwd : "/";
+
+    return container_path(invocation, use, base, text, &invocation->request.target_cwd, error);
 }
 
-static bool take_scratch(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* Without a base: a scratch directory has no reason to lie beneath a directory of the host. */
+static bool take_scratch(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
     struct request_entry entry = {.second = ""};
 
-    return container_path(launch, use, NULL, text, &entry.first, error) &&
+    return container_path(invocation, use, NULL, text, &entry.first, error) &&
            list_add(request->scratch, &request->scratch_count, LIST_LIMIT(scratch), entry, use, error);
 }
 
-static bool take_overlay(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* ":ro" and ":rw" at the end only, for a colon is a letter like any other in a path. */
+static bool take_overlay(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
     size_t length = strlen(text);
     const char *suffix = length > 3 ? text + length - 3 : "";
     struct request_entry entry = {.second = "", .number = strcmp(suffix, ":ro") == 0 ? OVERLAY_READONLY : 0};
 
     if (entry.number != 0 || strcmp(suffix, ":rw") == 0)
         length -= 3;
-    return host_path(launch, use, text, length, &entry.first, error) &&
+    return host_path(invocation, use, text, length, &entry.first, error) &&
            list_add(request->overlay, &request->overlay_count, LIST_LIMIT(overlay), entry, use, error);
 }
 
-static bool take_no_mount(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* An unknown word is a warning and no error: newer programs of the family know more of them, and leaving out what is
+ * never mounted is no loss. */
+static bool take_no_mount(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     static const char words[] = "proc,sys,dev,devpts,home,tmp,hostfs,cwd,bind-paths";
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
     struct request_entry entry = {.second = ""};
     struct suggestion nearest = {.word = text, .length = strlen(text)};
 
@@ -116,19 +127,21 @@ static bool take_no_mount(struct launch *launch, const struct option_value *use,
                         nearest.found != NULL ? nearest.found : "", nearest.found_length > 0 ? "?)" : "");
         return true;
     }
-    if (text[0] == '/' && !container_path(launch, use, NULL, text, &entry.first, error))
+    if (text[0] == '/' && !container_path(invocation, use, NULL, text, &entry.first, error))
         return false;
-    if (text[0] != '/' && (entry.first = text_copy(&launch->store, text, strlen(text))) == NULL)
+    if (text[0] != '/' && (entry.first = text_copy(&invocation->store, text, strlen(text))) == NULL)
         return request_full(error);
     return list_add(request->no_mount, &request->no_mount_count, LIST_LIMIT(no_mount), entry, use, error);
 }
 
-static bool take_network(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* "none" is what a new network namespace is by itself; anything else would need a privileged set-up that is not this
+ * program's. */
+static bool take_network(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     if (strcmp(text, "none") != 0)
         return error_set(error, 0, "%.*s %.60s: not available here (\"none\", a loopback interface only, is; without "
                                    "--network and --net the host's network is used)", OPTION_NAME(use), text);
-    launch->request.net = true;
+    invocation->request.net = true;
     return true;
 }
 
@@ -152,19 +165,21 @@ static bool hostname_valid(const char *name)
     }
 }
 
-static bool take_hostname(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* A name of one's own needs a UTS namespace, so it brings one along. */
+static bool take_hostname(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     if (!hostname_valid(text))
         return error_set(error, 0, "%.*s %.80s: no host name (letters, digits, hyphens and dots, at most %d)",
                          OPTION_NAME(use), text, HOSTNAME_LIMIT);
-    launch->request.hostname = text;
-    launch->request.uts = true;
+    invocation->request.hostname = text;
+    invocation->request.uts = true;
     return true;
 }
 
-static bool take_dns(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* Addresses only: resolv.conf(5) knows no names for servers. */
+static bool take_dns(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
     const char *before = request->dns != NULL ? request->dns : "";
     size_t used = strlen(before), size = strlen(text);
     unsigned char address[sizeof(struct in6_addr)];
@@ -178,88 +193,92 @@ static bool take_dns(struct launch *launch, const struct option_value *use, cons
     if (used > 0)
         list[used++] = ',';
     memcpy(list + used, text, size);
-    request->dns = text_copy(&launch->store, list, used + size);
+    request->dns = text_copy(&invocation->store, list, used + size);
     return request->dns != NULL || request_full(error);
 }
 
-static bool take_shell(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+static bool take_shell(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     (void)error;
     (void)use;
-    launch->request.shell = text;
+    invocation->request.shell = text;
     return true;
 }
 
-static bool take_app(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* A name becomes a part of a path inside: "/" and a dot at the start would lead somewhere else. */
+static bool take_app(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     if (strchr(text, '/') != NULL || text[0] == '.')
         return error_set(error, 0, "%.*s %.60s: no name of an application", OPTION_NAME(use), text);
-    launch->request.app = text;
+    invocation->request.app = text;
     return true;
 }
 
-static bool take_add_caps(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+static bool take_add_caps(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    return capability_take(use, text, &launch->request.add_caps, error);
+    return capability_take(use, text, &invocation->request.add_caps, error);
 }
 
-static bool take_drop_caps(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+static bool take_drop_caps(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    return capability_take(use, text, &launch->request.drop_caps, error);
+    return capability_take(use, text, &invocation->request.drop_caps, error);
 }
 
-static bool take_keep_fd(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* By number, as the descriptor itself is inherited. */
+static bool take_keep_fd(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    return descriptor_keep(&launch->request, use, text, error);
+    return descriptor_keep(&invocation->request, use, text, error);
 }
 
-static bool take_join(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+static bool take_join(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     bool truth = true;
 
     if (strcmp(text, "auto") == 0)
-        launch->join = JOIN_AUTO;
+        invocation->join = JOIN_AUTO;
     else if (boolean_parse(text, &truth))
-        launch->join = truth ? JOIN_YES : JOIN_NO;
+        invocation->join = truth ? JOIN_YES : JOIN_NO;
     else
         return error_set(error, 0, "%.*s %.60s: \"auto\", \"yes\" or \"no\" is wanted", OPTION_NAME(use), text);
     return true;
 }
 
-static bool take_dry_run(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* Without a value as text; "false" takes it back, as for flags. */
+static bool take_dry_run(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     bool truth = true;
 
     if (text == NULL || strcmp(text, "text") == 0)
-        launch->request.dry_run = DRY_RUN_TEXT;
+        invocation->request.dry_run = DRY_RUN_TEXT;
     else if (strcmp(text, "json") == 0)
-        launch->request.dry_run = DRY_RUN_JSON;
+        invocation->request.dry_run = DRY_RUN_JSON;
     else if (boolean_parse(text, &truth))
-        launch->request.dry_run = truth ? DRY_RUN_TEXT : DRY_RUN_NO;
+        invocation->request.dry_run = truth ? DRY_RUN_TEXT : DRY_RUN_NO;
     else
         return error_set(error, 0, "%.*s=%.60s: \"text\" or \"json\" is wanted", OPTION_NAME(use), text);
     return true;
 }
 
-static bool take_fabric(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+static bool take_fabric(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     static const char *const words[] = {[FABRIC_CONTAINER] = "container", [FABRIC_AUTO] = "auto", [FABRIC_HOST] = "host"};
 
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         if (strcmp(text, words[i]) == 0) {
-            launch->fabric = (enum fabric)i;
+            invocation->fabric = (enum fabric)i;
             return true;
         }
     return error_set(error, 0, "%.*s=%.60s: \"auto\", \"host\" or \"container\" is wanted", OPTION_NAME(use), text);
 }
 
-static bool take_mpi(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* MPI_UNSAID, the first of the enum, is no word: the site's configuration decides then. */
+static bool take_mpi(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     static const char *const words[] = {[MPI_CONTAINER] = "container", [MPI_AUTO] = "auto", [MPI_HOST] = "host"};
 
     for (size_t i = MPI_CONTAINER; i < sizeof words / sizeof words[0]; i++)
         if (strcmp(text, words[i]) == 0) {
-            launch->mpi = (enum mpi_choice)i;
+            invocation->mpi = (enum mpi_choice)i;
             return true;
         }
     return error_set(error, 0, "%.*s=%.60s: \"auto\", \"host\" or \"container\" is wanted", OPTION_NAME(use), text);
@@ -278,16 +297,19 @@ static bool take_id(const struct option_value *use, const char *text, uint64_t *
     return true;
 }
 
-static bool take_target_uid(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+/* Users have no say in whom they are: from them the variable is passed over without a word, as it may stand in any
+ * environment. */
+static bool take_target_uid(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    return !launch->root || take_id(use, text, &launch->request.target_uid, error);
+    return !invocation->root || take_id(use, text, &invocation->request.target_uid, error);
 }
 
-static bool take_target_gid(struct launch *launch, const struct option_value *use, const char *text, struct error *error)
+static bool take_target_gid(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    return !launch->root || take_id(use, text, &launch->request.target_gid, error);
+    return !invocation->root || take_id(use, text, &invocation->request.target_gid, error);
 }
 
+/* An option without an entry is a flag, or one of the front door's own. */
 take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_bind] = bind_take,           [OPTION_mount] = mount_value_take,     [OPTION_home] = take_home,
     [OPTION_workdir] = take_workdir,     [OPTION_scratch] = take_scratch,       [OPTION_overlay] = take_overlay,

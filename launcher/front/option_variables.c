@@ -17,6 +17,7 @@ static bool prefix_counts(int id, int prefix)
     return id != OPTION_image || prefix == 1;
 }
 
+/* One variable may stand for several options (those of different verbs). */
 static void keep(struct option_variables *variables, const char *entry, int prefix, const char *name, size_t length)
 {
     for (int id = 0; id < OPTION_COUNT; id++) {
@@ -27,6 +28,7 @@ static void keep(struct option_variables *variables, const char *entry, int pref
     }
 }
 
+/* The first letter first: an environment has a hundred variables, and few of them are ours. */
 void option_variables_read(char *const *environment, struct option_variables *variables)
 {
     for (; *environment != NULL; environment++) {
@@ -47,6 +49,7 @@ static const char *value_of(const char *entry)
     return strchr(entry, '=') + 1;
 }
 
+/* Both set to the same is no reason for a warning: scripts that serve both programs set both. */
 static const char *choose(const char *const entries[VARIABLE_PREFIXES])
 {
     if (entries[0] == NULL || entries[1] == NULL)
@@ -57,6 +60,8 @@ static const char *choose(const char *const entries[VARIABLE_PREFIXES])
     return entries[0];
 }
 
+/* A flag's value must be a word of truth: SINGULARITY_PID=yes is set, "maybe" is a mistake, and neither is guessed
+ * at. */
 static bool apply(struct options *options, int id, const char *entry, struct error *error)
 {
     struct option_value use = {.id = (enum option_id)id, .from_variable = true, .name = entry, .text = value_of(entry)};
@@ -68,6 +73,8 @@ static bool apply(struct options *options, int id, const char *entry, struct err
     return options_add(options, use, error);
 }
 
+/* The command line goes before a variable, but lists of mounts add up: a site sets SINGULARITY_BIND for all, and
+ * users add theirs. Of several names of one option the first counts. */
 bool option_variables_apply(const struct option_variables *variables, unsigned scope, struct options *options, struct error *error)
 {
     for (int id = 0; id < OPTION_COUNT; id++) {

@@ -16,6 +16,7 @@ enum {
     ACTIONS = SCOPE_ACTIONS
 };
 
+/* options.def is the one place for names, help, completion and manual: what is not there does not exist. */
 const struct option option_table[OPTION_COUNT] = {
 #define OPTION(identifier, letter_, names_, kind_, metavar_, variables_, verbs_, group_, help_) \
     [OPTION_##identifier] = {.letter = (letter_), .names = "--" names_, .kind = KIND_##kind_, \
@@ -44,6 +45,7 @@ const char *scope_verb(unsigned scope)
 
 /* ---- the table ---- */
 
+/* The names of an option stand in one text, as options.def has them. */
 bool name_listed(const char *list, const char *name, size_t length, unsigned *rank)
 {
     unsigned place = 0;
@@ -61,6 +63,7 @@ bool name_listed(const char *list, const char *name, size_t length, unsigned *ra
     return false;
 }
 
+/* No abbreviations: a script that uses one would break by the next option that begins the same way. */
 static enum option_id find_long(const char *name, size_t length, unsigned scopes)
 {
     for (int id = 0; id < OPTION_COUNT; id++)
@@ -70,6 +73,7 @@ static enum option_id find_long(const char *name, size_t length, unsigned scopes
     return OPTION_COUNT;
 }
 
+/* The same letter may mean different options before and behind the verb, as in the family. */
 static enum option_id find_letter(char letter, unsigned scopes)
 {
     for (int id = 0; id < OPTION_COUNT; id++)
@@ -78,6 +82,7 @@ static enum option_id find_letter(char letter, unsigned scopes)
     return OPTION_COUNT;
 }
 
+/* An optional value comes with "=" only, or the next word, the image, would be taken for it. */
 static bool takes_no_word(enum option_kind kind)
 {
     return kind == KIND_FLAG || kind == KIND_COUNT || kind == KIND_OPTIONAL || kind == KIND_NONE_HERE;
@@ -108,6 +113,7 @@ bool options_add(struct options *options, struct option_value value, struct erro
     return true;
 }
 
+/* "--flag=false" takes an earlier "--flag", or its variable, back. */
 bool options_flag(const struct options *options, enum option_id id)
 {
     bool value = false;
@@ -122,6 +128,7 @@ bool options_flag(const struct options *options, enum option_id id)
     return value;
 }
 
+/* "--verbose=false" forgets those before it. */
 int options_times(const struct options *options, enum option_id id)
 {
     int times = 0;
@@ -156,6 +163,7 @@ const char *options_text(const struct options *options, enum option_id id)
 
 /* ---- words ---- */
 
+/* `words` is the next word; every function that takes one moves it on. */
 struct parse {
     char *const *words;
     unsigned scope;
@@ -173,6 +181,7 @@ static const char *scope_words(unsigned scope)
     return "";
 }
 
+/* Whole texts in a table, for no memory is allocated on the way to a message. */
 static const char *help_hint(unsigned scope)
 {
     static const char *const hints[] = {"singularity help exec", "singularity help run", "singularity help shell",
@@ -184,7 +193,9 @@ static const char *help_hint(unsigned scope)
     return "singularity help";
 }
 
-/* An unknown word that stands in the other half of the command line, or resembles something that is known. */
+/* An unknown word that stands in the other half of the command line, or resembles something that is known. What is
+ * most likely meant is said first: the other side of the verb, Docker's option, a typing error. Very long words are
+ * cut, for they come from a missing blank or quote. */
 static bool refuse_unknown_long(const struct parse *parse, const char *word, const char *name, size_t length)
 {
     unsigned others = parse->scope == SCOPE_GLOBAL ? SCOPE_ACTIONS : SCOPE_GLOBAL;
@@ -210,6 +221,8 @@ static bool refuse_unknown_long(const struct parse *parse, const char *word, con
     return error_set(parse->error, 0, "unknown option %.*s%s (see: %s)", shown, word, where, help_hint(parse->scope));
 }
 
+/* "-nv" and "-home" are long options with one dash, as people write them; read as letters they would be blamed for
+ * their first one. */
 static bool refuse_unknown_letter(const struct parse *parse, const char *word, const char *at)
 {
     char letter = *at;
@@ -240,7 +253,8 @@ static bool refuse_unavailable(const struct parse *parse, const struct option_va
     return error_set(parse->error, 0, "option %.*s is not available here (%c%s)", OPTION_NAME(use), first, help + 1);
 }
 
-/* One use by the command line; `value` NULL: none stands with it. `name` ends at its "=" or ",". */
+/* One use by the command line; `value` NULL: none stands with it. `name` ends at its "=" or ",". The same checks for
+ * both spellings. An empty value is refused: it comes from a script's variable that is not set. */
 static bool take(const struct parse *parse, enum option_id id, const char *name, const char *value)
 {
     const struct option *option = &option_table[id];
@@ -257,7 +271,8 @@ static bool take(const struct parse *parse, enum option_id id, const char *name,
     return options_add(&parse->line->options, use, parse->error);
 }
 
-/* The word is "--name" or "--name=value". */
+/* The word is "--name" or "--name=value". A value that is a word of its own may begin with a dash: "--env -x" takes
+ * it. */
 static bool take_long(struct parse *parse, const char *word)
 {
     const char *name = word + 2;
@@ -272,7 +287,8 @@ static bool take_long(struct parse *parse, const char *word)
     return take(parse, id, word, value);
 }
 
-/* The word is "-x", "-xyz", "-xvalue" or "-x=value". */
+/* The word is "-x", "-xyz", "-xvalue" or "-x=value". The rest of the word is the value of the first letter that takes
+ * one, as for getopt(3). */
 static bool take_letters(struct parse *parse, const char *word)
 {
     for (const char *letter = word + 1; *letter != '\0'; letter++) {
@@ -293,7 +309,8 @@ static bool take_letters(struct parse *parse, const char *word)
     return true;
 }
 
-/* Takes options until the first word that is none. */
+/* Takes options until the first word that is none. "-" alone is a word, "--" ends the options (POSIX, Utility Syntax
+ * Guidelines). Behind the first word nothing is ours: options there are the program's. */
 static bool take_options(struct parse *parse)
 {
     while (*parse->words != NULL) {
@@ -316,6 +333,7 @@ static bool finish(struct command_line *line, enum line_kind kind, char *const *
     return true;
 }
 
+/* `exec help` asks for help, unless something follows it: "help" could be an image. */
 static bool parse_launch(struct parse *parse, char *const *verb, unsigned scope)
 {
     struct command_line *line = parse->line;
@@ -330,6 +348,7 @@ static bool parse_launch(struct parse *parse, char *const *verb, unsigned scope)
     return finish(line, LINE_LAUNCH, rest);
 }
 
+/* No verb of Python's is known by name here: whatever is no launch is handed on, so that a new one needs no change. */
 bool command_line_parse(char *const *words, struct command_line *line, struct error *error)
 {
     struct parse parse = {.words = words, .scope = SCOPE_GLOBAL, .line = line, .error = error};

@@ -6,7 +6,8 @@
 
 #include "../inherited.h"
 
-/* glibc's list for secure execution (sysdeps/generic/unsecvars.h and its tunables). */
+/* glibc's list for secure execution (sysdeps/generic/unsecvars.h and its tunables; ld.so(8)). "LD_" and "MALLOC_" stand for
+ * all that begin so. A name too many does no harm: what is carried is the variable as it was. */
 static bool taken_away(const char *entry)
 {
     static const char *const names[] = {"GCONV_PATH=", "GETCONF_DIR=", "GLIBC_TUNABLES=", "HOSTALIASES=", "LD_", "LOCALDOMAIN=",
@@ -19,6 +20,7 @@ static bool taken_away(const char *entry)
     return false;
 }
 
+/* Under a name that the dynamic loader does not know, and so keeps. */
 static char *carried(struct arena *arena, const char *entry)
 {
     size_t prefix = strlen(INHERITED_CARRIED), size = strlen(entry) + 1;
@@ -31,6 +33,8 @@ static char *carried(struct arena *arena, const char *entry)
     return text;
 }
 
+/* The plain names stay too, for the starter without privilege, which gets them as they are. Where both arrive they
+ * are equal, and the first counts (host_variables()). */
 char **unsecure_variables_keep(struct arena *arena, char **environment)
 {
     size_t count = 0, more = 0, used = 0;

@@ -2,10 +2,19 @@
 #include "bytes.h"
 #include "image.h"
 
-/* The superblock of ext2, ext3 and ext4: 1024 bytes behind a boot block of 1024. */
+/* The superblock of ext2, ext3 and ext4: 1024 bytes behind a boot block of 1024
+ * (Documentation/filesystems/ext4/super.rst). Fields used, by offset: 0 inodes, 4 and 336 blocks (low and high
+ * half), 20 first data block, 24 log2(block size / 1024), 32 blocks per group, 40 inodes per group, 56 magic, 76
+ * revision, 88 inode size, 96 incompatible features. Blocks are 64 KiB at most; inodes of the first revision have 128
+ * bytes. */
 enum { SUPERBLOCK_AT = 1024, SUPERBLOCK_SIZE = 1024, MAGIC = 0xef53, BLOCK_LOG_MOST = 6, INODE_SIZE_LEAST = 128 };
+/* features by which the layout differs: an external journal is no file system, and with 64BIT the number of blocks
+ * has a high half */
 enum { INCOMPATIBLE_JOURNAL_DEVICE = 0x8, INCOMPATIBLE_64BIT = 0x80 };
 
+/* What the kernel would divide by or index with: not a full check, which is e2fsck's, but damage that is seen early
+ * is named and costs no mount. The inodes of a group are counted in a bitmap of one block, so there are at most eight
+ * for each of its bytes. */
 static bool superblock_sane(const uint8_t *block, uint32_t block_size, uint64_t blocks)
 {
     bool first_revision = le32(block + 76) == 0;

@@ -14,7 +14,9 @@
 
 enum { LINE_LIMIT = 128, HEAD_SIZE = 512 };
 
-/* Where the file system begins: behind a first line `#!...`, as in images that run as programs, else at 0. */
+/* Where the file system begins: behind a first line `#!...`, as in images that run as programs, else at 0. The line
+ * is short, as the kernel itself reads only the first bytes of a script (execve(2)); without a newline in them it is
+ * no such image. */
 static uint64_t interpreter_line(const uint8_t *head, size_t size)
 {
     const uint8_t *newline = memchr(head, '\n', size < LINE_LIMIT ? size : LINE_LIMIT);
@@ -28,6 +30,8 @@ static bool explain_other(const uint8_t *head, size_t size, struct error *error)
     static const struct {
         size_t at, length;
         const char *magic, *what;
+    /* Magic numbers: RFC 1952 (gzip), RFC 8878 (zstd, and its skippable frames, whose first byte varies), the xz file
+     * format, POSIX ustar at byte 257. */
     } others[] = {
         {0, 2, "\x1f\x8b", "a gzip archive"},          {0, 3, "BZh", "a bzip2 archive"},
         {0, 6, "\xfd" "7zXZ\0", "an xz archive"},      {0, 4, "\x28\xb5\x2f\xfd", "a zstd archive"},
@@ -69,6 +73,8 @@ static bool explain_recipe(const uint8_t *head, size_t size, const char *name, s
     return true;
 }
 
+/* By content, never by name: a name is what a user says (R-I1). SIF first, since its first bytes may be an
+ * interpreter line as well. */
 static bool recognise(int fd, uint64_t size, const char *name, struct image *image, struct error *error)
 {
     uint8_t head[HEAD_SIZE];
@@ -143,6 +149,8 @@ static bool explain_open(int number, const char *path, const char *refused, stru
                                                                  "the file itself)" : "%.500s", path);
 }
 
+/* "." below the open descriptor and not the path again: it is the directory that was looked at, whatever has its name
+ * by now. */
 static bool open_directory(int checked, const char *path, struct image *image, struct error *error)
 {
     OWNED_FD fd = openat(checked, ".", O_PATH | O_DIRECTORY | O_CLOEXEC); /* asks for the right to enter it */
@@ -155,6 +163,9 @@ static bool open_directory(int checked, const char *path, struct image *image, s
     return true;
 }
 
+/* The second open of a name, now with the right to read: device and inode say whether it is still the file that was
+ * judged (R-I1). O_NONBLOCK and O_NOCTTY are for what might have taken its place meanwhile: no FIFO waits, and no
+ * terminal becomes ours. */
 static bool open_file(const char *path, bool writable, const struct stat *checked, struct image *image,
                       struct error *error)
 {

@@ -34,7 +34,8 @@ struct image {
 };
 
 /* Opens as the current effective user and recognises by content. Files that are neither regular nor directories are
- * refused without blocking. On failure `fd` is -1. `writable` opens for writing. The architecture is reported here and judged by the plan. */
+ * refused without blocking. On failure `fd` is -1. `writable` opens for writing. The architecture is reported here and
+ * judged by the plan. */
 bool image_open(const char *path, bool writable, struct image *image, struct error *error);
 
 /* Recognises an open regular file of `size` bytes; fills everything but fd, device, inode, owner and group.

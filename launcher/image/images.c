@@ -45,6 +45,8 @@ bool images_open(const struct request *request, struct images *images, struct er
     return true;
 }
 
+/* Squashfs is never written, so its readers need no lock. ext may be written by a second launch while the kernel has
+ * it mounted, and a file system that changes under the kernel is how its bugs are reached (R-I2, R-I4). */
 static bool is_locked(const struct image *image)
 {
     return image->root.filesystem == FILESYSTEM_EXT || image->overlay_count > 0;
@@ -59,6 +61,8 @@ bool images_are_locked(const struct request *request, const struct images *image
     return any;
 }
 
+/* Half a second, in steps of 25 ms: the launch before may just be ending, and a second writer is to be told within
+ * one (R-I2). */
 static bool lock(const struct image *image, const char *path, bool writable, struct error *error)
 {
     const struct timespec pause = {.tv_nsec = 25000000};

@@ -4,10 +4,16 @@
 #include "bytes.h"
 #include "image.h"
 
-/* The superblock, squashfs 4.0: 96 bytes at the start. */
+/* The superblock of squashfs 4.0, 96 bytes at the start (fs/squashfs/squashfs_fs.h). Fields used, by offset: 4
+ * inodes, 12 block size, 20 compression, 22 log2(block size), 26 ids, 28 and 30 version, 32 root inode (block of the
+ * inode table << 16 | place in that block), 40 bytes used, 48 id table, 64 inode table, 72 directory table. Blocks
+ * are 4 KiB to 1 MiB; blocks of metadata have 8 KiB, which bounds the place of the root. */
 enum { SUPERBLOCK_SIZE = 96, BLOCK_LOG_LEAST = 12, BLOCK_LOG_MOST = 20, METADATA_SIZE = 8192 };
+/* 1 to 6: zlib, lzma, lzo, xz, lz4, zstd; whether this kernel was built with one of them only a mount can tell */
 enum { COMPRESSION_LZMA = 2, COMPRESSIONS = 6, SECTOR = 512 };
 
+/* The tables must stand in the order in which mksquashfs writes and the kernel expects them: a superblock whose
+ * tables lie over each other is what fuzzers make (R-I7). */
 enum verdict squashfs_recognise(int fd, uint64_t offset, uint64_t room, struct partition *partition, struct error *error)
 {
     uint8_t block[SUPERBLOCK_SIZE];

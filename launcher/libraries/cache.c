@@ -4,7 +4,10 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* glibc's format since 2.2, alone or after the older one. */
+/* glibc's format since 2.2, alone or after the older one (sysdeps/generic/dl-cache.h). Older: "ld.so-1.7.0", a NUL,
+ * the number of entries; entries of 12 bytes. Newer, at the next multiple of 8: "glibc-ld.so.cache1.1", 20 the number
+ * of entries; from 48 on entries of 24 bytes: 0 flags, 4 name, 8 path (offsets from the start of the newer part), 16
+ * hardware capabilities. Flags: 3 for glibc 2, and a bit of the machine. */
 enum { OLD_HEADER = 16, OLD_ENTRY = 12, NEW_HEADER = 48, NEW_ENTRY = 24, LIBC6 = 0x0003 };
 #if defined(__x86_64__)
 enum { THIS_MACHINE = 0x0300 | LIBC6 };
@@ -46,6 +49,8 @@ static size_t new_format_start(const uint8_t *bytes, size_t size)
     return (size_t)((end + 7) & ~UINT64_C(7));
 }
 
+/* The image's cache is read with this too, so each offset is checked (R-P1). Entries for a better processor
+ * (glibc-hwcaps) are passed over: a plain one stands beside them as a rule. */
 void library_cache_read(const uint8_t *bytes, size_t size, library_found *found, void *context)
 {
     size_t start = new_format_start(bytes, size);

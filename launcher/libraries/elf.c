@@ -4,6 +4,7 @@
 #include <elf.h>
 #include <string.h>
 
+/* more than any library has; a file with more was made to be slow (R-I7) */
 enum { SEGMENTS = 128, DYNAMIC_ENTRIES = 4096 };
 
 #if defined(__x86_64__)
@@ -26,7 +27,8 @@ enum { BYTE_ORDER_HERE = ELFDATA2LSB };
 enum { BYTE_ORDER_HERE = ELFDATA2MSB };
 #endif
 
-/* Copies a structure out of the file; false when it is not wholly in it. */
+/* Copies a structure out of the file; false when it is not wholly in it. By memcpy(3) into a structure: an offset in
+ * a file need not suit the processor's alignment. */
 static bool take(const uint8_t *bytes, uint64_t size, uint64_t offset, void *into, size_t length)
 {
     if (offset > size || size - offset < length)
@@ -37,7 +39,9 @@ static bool take(const uint8_t *bytes, uint64_t size, uint64_t offset, void *int
 
 /* ---- the parts of the file ---- */
 
-/* Where in the file an address of the loaded object is; false: in no segment that comes from the file. */
+/* Where in the file an address of the loaded object is; false: in no segment that comes from the file. The dynamic
+ * section gives addresses as they are in memory; in which place of the file the bytes are only the PT_LOAD segments
+ * say (elf(5)). */
 static bool place(const struct elf *elf, const Elf64_Ehdr *header, uint64_t address, uint64_t *offset)
 {
     Elf64_Phdr segment;
@@ -75,6 +79,8 @@ static bool find_dynamic(struct elf *elf, const Elf64_Ehdr *header)
     return true;
 }
 
+/* DT_STRSZ may stand before or after DT_STRTAB: what the file says of its size is cut to what there is only when both
+ * are known. */
 static void read_dynamic(struct elf *elf, const Elf64_Ehdr *header)
 {
     Elf64_Dyn entry;
@@ -99,6 +105,8 @@ static void read_dynamic(struct elf *elf, const Elf64_Ehdr *header)
         elf->strings_size = elf->size - elf->strings;
 }
 
+/* By program headers alone, as the loader does: section headers may be stripped or lie (elf(5)). 32 bit objects are
+ * none that a 64 bit program could load. */
 enum elf_kind elf_read(const uint8_t *bytes, size_t size, struct elf *elf)
 {
     Elf64_Ehdr header;
@@ -145,6 +153,7 @@ const char *elf_next_library(const struct elf *elf, uint64_t *cursor)
     return NULL;
 }
 
+/* A RUNPATH makes the loader ignore an RPATH of the same file (ld.so(8)). */
 const char *elf_run_path(const struct elf *elf)
 {
     const char *path = NULL;
@@ -167,6 +176,8 @@ const char *elf_run_path(const struct elf *elf)
 
 /* ---- versions: chains of entries, each a distance further on ---- */
 
+/* Verneed entries name a library, their Vernaux parts the versions wanted of it; each says how far the next one is
+ * (LSB, symbol versioning). `seen` counts all steps, since a chain may be made to lead back into itself (R-I7). */
 bool elf_next_need(const struct elf *elf, struct elf_need *need)
 {
     Elf64_Verneed entry;
@@ -194,6 +205,8 @@ bool elf_next_need(const struct elf *elf, struct elf_need *need)
     return false;
 }
 
+/* The first Verdaux of a Verdef is the version's name; those behind it are the versions that it grew from, which say
+ * nothing more. */
 bool elf_next_definition(const struct elf *elf, struct elf_definition *definition)
 {
     Elf64_Verdef entry;
@@ -216,6 +229,7 @@ bool elf_next_definition(const struct elf *elf, struct elf_definition *definitio
     return false;
 }
 
+/* Linear, as a library has some dozens of versions and is asked for few. */
 bool elf_defines(const struct elf *elf, const char *version)
 {
     struct elf_definition definition = {.version = NULL};

@@ -28,7 +28,8 @@ static const char *variable(char *const *environment, const char *prefix, const 
 
 /* ---- variables ---- */
 
-/* Numbers and names of devices; an injected value is one that a shell could evaluate. */
+/* Numbers and names of devices; an injected value is one that a shell could evaluate. With --cleanenv variables reach
+ * the container as injected ones, and those are expanded as a shell would: only what no shell expands goes on. */
 static bool names_devices(const char *value)
 {
     return value[strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789,:;/._-")] == '\0';
@@ -44,7 +45,8 @@ static char *injected(const char *name, const char *value, struct arena *arena)
     return entry;
 }
 
-/* What the user injects himself goes before. */
+/* What the user injects himself goes before. For a batch system's CUDA_VISIBLE_DEVICES and the like: without them a
+ * program would take devices that were given to another job. */
 static char **keep_variables(const struct host_list *list, char **environment, struct arena *arena)
 {
     size_t count = 0;
@@ -70,6 +72,7 @@ static char **keep_variables(const struct host_list *list, char **environment, s
 
 /* ---- families ---- */
 
+/* A warning only where the user asked: a site that always wants --nv has nodes without such a device. */
 static void tell(const struct family *family, const struct host_list *list)
 {
     if (family->devices_first && list->devices == 0)
@@ -80,7 +83,7 @@ static void tell(const struct family *family, const struct host_list *list)
         message_verbose("no %s files on this host (\"always use %s\" in the configuration)", family->name, family->name);
 }
 
-static char **family_take(const struct family *family, struct launch *launch, const struct installation *installation,
+static char **family_take(const struct family *family, struct invocation *invocation, const struct installation *installation,
                           char **environment, struct arena *arena)
 {
     char file[32], path[PATH_MAX];
@@ -90,28 +93,31 @@ static char **family_take(const struct family *family, struct launch *launch, co
                              .devices_first = family->devices_first};
 
     snprintf(file, sizeof file, "%sliblist.conf", family->name);
-    if (!installation_file(installation, file, path) || !host_list_take(&sources, &list, &launch->request, &launch->store))
+    if (!installation_file(installation, file, path) || !host_list_take(&sources, &list, &invocation->request, &invocation->store))
         return environment;
     tell(family, &list);
-    return launch->request.cleanenv && list.variable_count > 0 ? keep_variables(&list, environment, arena) : environment;
+    return invocation->request.cleanenv && list.variable_count > 0 ? keep_variables(&list, environment, arena) : environment;
 }
 
-static void take_mpi(struct launch *launch, enum mpi_choice choice, char *const *environment)
+/* "host" takes it whatever the image has, "auto" only where the versions say that it fits. */
+static void take_mpi(struct invocation *invocation, enum mpi_choice choice, char *const *environment)
 {
     const struct host_mpi_sources sources = {.environment = environment, .cache = "/etc/ld.so.cache"};
-    bool asked = launch->mpi == MPI_HOST;
+    bool asked = invocation->mpi == MPI_HOST;
     uint64_t number = (asked ? LIBRARY_ASKED : 0) | (choice == MPI_HOST ? LIBRARY_ALWAYS : 0);
 
     if (choice != MPI_AUTO && choice != MPI_HOST)
         return;
-    if (!host_mpi_take(&sources, number, &launch->request, &launch->store) && asked)
+    if (!host_mpi_take(&sources, number, &invocation->request, &invocation->store) && asked)
         message_warning("--mpi=host: no MPI of this host was found, the container's is used (is its module loaded?)");
 }
 
-char **host_families_take(struct launch *launch, const struct installation *installation, const struct options *options,
+/* The site's configuration is read here once more, though the starter judges it: the starter only refuses, it looks
+ * for nothing. */
+char **host_families_take(struct invocation *invocation, const struct installation *installation, const struct options *options,
                           char **environment, struct arena *arena)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
     bool nv = request->nv, rocm = request->rocm;
     struct config_keys keys;
 
@@ -121,15 +127,15 @@ char **host_families_take(struct launch *launch, const struct installation *inst
     const struct family families[] = {
         {.name = "nv", .option = "--nv", .number = LIBRARY_NV, .wanted = request->nv, .asked = nv},
         {.name = "rocm", .option = "--rocm", .number = LIBRARY_ROCM, .wanted = request->rocm, .asked = rocm},
-        {.name = "fabric", .option = "--fabric=auto", .number = LIBRARY_FABRIC, .wanted = launch->fabric == FABRIC_AUTO,
+        {.name = "fabric", .option = "--fabric=auto", .number = LIBRARY_FABRIC, .wanted = invocation->fabric == FABRIC_AUTO,
          .devices_first = true},
         {.name = "fabric", .option = "--fabric=host", .number = LIBRARY_FABRIC | LIBRARY_ALWAYS,
-         .wanted = launch->fabric == FABRIC_HOST, .asked = true},
+         .wanted = invocation->fabric == FABRIC_HOST, .asked = true},
     };
     for (size_t i = 0; i < sizeof families / sizeof families[0] && environment != NULL; i++)
         if (families[i].wanted)
-            environment = family_take(&families[i], launch, installation, environment, arena);
+            environment = family_take(&families[i], invocation, installation, environment, arena);
     if (environment != NULL)
-        take_mpi(launch, launch->mpi != MPI_UNSAID ? launch->mpi : keys.mpi, environment);
+        take_mpi(invocation, invocation->mpi != MPI_UNSAID ? invocation->mpi : keys.mpi, environment);
     return environment;
 }

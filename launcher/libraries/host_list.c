@@ -41,6 +41,8 @@ struct search {
 
 /* ---- into the request ---- */
 
+/* The first file found for a place inside stays: a table's order, then the order of the cache, is the order of
+ * preference. */
 static bool add(struct search *search, const char *file, const char *directory, const char *name, uint64_t number)
 {
     struct request *request = search->request;
@@ -64,6 +66,7 @@ static bool add(struct search *search, const char *file, const char *directory, 
     return true;
 }
 
+/* By the start of the name: the table's "libcuda.so" finds libcuda.so.1 and libcuda.so as well. */
 static void library_take(void *context, const char *name, const char *path)
 {
     struct search *search = context;
@@ -78,6 +81,7 @@ static void library_take(void *context, const char *name, const char *path)
     }
 }
 
+/* Only absolute directories of PATH: a relative one would be another place for each launch. */
 static void program_take(struct search *search, const char *name, uint64_t number)
 {
     const char *path = search->sources->path;
@@ -94,6 +98,7 @@ static void program_take(struct search *search, const char *name, uint64_t numbe
     }
 }
 
+/* Devices count by themselves: whether a host has any decides about all else of the family. */
 static void path_take(struct search *search, const char *path, uint64_t number)
 {
     const char *name = strrchr(path, '/') + 1;
@@ -104,6 +109,7 @@ static void path_take(struct search *search, const char *path, uint64_t number)
         search->list->found += add(search, path, "", path, number | (strstr(name, ".so") != NULL ? LIBRARY_OBJECT : 0));
 }
 
+/* Names in order, so that launches on one host make equal requests (--join compares them). */
 static int by_name(const struct dirent **one, const struct dirent **other)
 {
     return strcmp((*one)->d_name, (*other)->d_name);
@@ -153,6 +159,7 @@ static void pattern_take(struct search *search, const char *start, const char *p
 
 /* ---- the table ---- */
 
+/* Unknown marks are told and passed over, so that a table of a newer version can still be used. */
 static uint64_t marks_read(const struct search *search, const char *entry, char *words)
 {
     uint64_t marks = 0;
@@ -169,7 +176,8 @@ static uint64_t marks_read(const struct search *search, const char *entry, char 
     return marks;
 }
 
-/* Sets have numbers that no other table gives. */
+/* Sets have numbers that no other table gives. "[name]" begins a set that goes in together or not at all, "[]" ends
+ * it. */
 static void set_begin(struct search *search, const char *line)
 {
     uint64_t first = (search->list->number & LIBRARY_OPTION) * SETS + 1;
@@ -200,6 +208,8 @@ static void library_note(struct search *search, const char *name, uint64_t numbe
     search->libraries[search->library_count++] = (struct library_wanted){name, number};
 }
 
+/* The first character tells what is meant: "[" a set, "/" a path or pattern, "$" a variable; else a name, of a
+ * library if ".so" is in it, and of a program if not. */
 static void line_take(struct search *search, char *line, bool devices)
 {
     line += strspn(line, " \t\r");
@@ -224,6 +234,8 @@ static void line_take(struct search *search, char *line, bool devices)
         library_note(search, line, number);
 }
 
+/* Two passes over the table: devices decide first whether the rest is looked for. A copy each time, for lines are cut
+ * apart in place. */
 static void lines_take(struct search *search, const char *text, bool devices)
 {
     static char copy[LIST_SIZE];
@@ -251,6 +263,7 @@ static bool list_read(struct search *search)
 
 /* ---- libraries ---- */
 
+/* Mapped, not read: of a large cache few pages are touched. */
 static void cache_read(struct search *search, const char *path)
 {
     OWNED_FD fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -266,7 +279,8 @@ static void cache_read(struct search *search, const char *path)
     munmap(bytes, size);
 }
 
-/* Inside a container that was started so its libraries are no longer in any cache. */
+/* Inside a container that was started so its libraries are no longer in any cache. Those of the outer container go
+ * before the cache: they are what works with the host's driver. */
 static void inherited_read(struct search *search, const char *directory)
 {
     DIR *stream = opendir(directory);

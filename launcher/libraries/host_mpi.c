@@ -54,6 +54,7 @@ static bool starts_with_one_of(const char *name, const char *const *starts)
 
 /* ---- into the request ---- */
 
+/* One set: an MPI whose parts come from two builds does not start. */
 static void add(struct search *search, const char *file, const char *target, uint64_t marks)
 {
     struct request *request = search->request;
@@ -83,7 +84,8 @@ static void add_library(struct search *search, const char *file, const char *nam
     add(search, file, target, marks | LIBRARY_OBJECT);
 }
 
-/* The C library is the image's, whatever else comes from the host. */
+/* The C library is the image's, whatever else comes from the host. It must fit the image's loader, which a launch
+ * never replaces. */
 static bool of_glibc(const char *name)
 {
     static const char *const starts[] = {"ld-linux", "ld64.so", "libc.so.", "libm.so.", "libmvec.so.", "libpthread.so.", "libdl.so.",
@@ -108,6 +110,8 @@ static bool file_in(const char *directory, size_t length, const char *name, char
     return *directory == '/' && size > 0 && size < PATH_MAX && access(path, R_OK) == 0;
 }
 
+/* Empty and relative parts are no places here: the loader would look in the current directory for them (ld.so(8)),
+ * which changes from launch to launch. */
 static bool file_in_list(const char *list, const char *name, char path[PATH_MAX])
 {
     while (list != NULL && *list != '\0') {
@@ -132,7 +136,8 @@ static void cache_take(void *context, const char *name, const char *path)
         memcpy(wanted->path, path, strlen(path) + 1);
 }
 
-/* In the directories of a RUNPATH; $ORIGIN is that of the file which names them. */
+/* In the directories of a RUNPATH; $ORIGIN is that of the file which names them. $LIB and $PLATFORM are not replaced:
+ * such a directory is not found, and the next place is asked. */
 static bool file_in_run_path(const char *list, const char *origin, const char *name, char path[PATH_MAX])
 {
     static const char *const spellings[] = {"$ORIGIN", "${ORIGIN}"};
@@ -151,7 +156,8 @@ static bool file_in_run_path(const char *list, const char *origin, const char *n
     return false;
 }
 
-/* As the loader does. */
+/* As the loader does: LD_LIBRARY_PATH, then RUNPATH, then its cache (ld.so(8)); between them the places that the
+ * environment of a loaded module names, which a program would find by its own RPATH. */
 static bool find(const struct search *search, const char *name, const char *run_path, const char *origin, char path[PATH_MAX])
 {
     struct cache_wanted wanted = {name, path};
@@ -196,6 +202,7 @@ static bool wanted(const struct search *search, const char *name)
     return strchr(name, '/') == NULL && !of_glibc(name) && !known(search, name);
 }
 
+/* The real path, for $ORIGIN is the directory of the file itself and not of a link to it (ld.so(8)). */
 static void take_needed(struct search *search, const char *file)
 {
     char real[PATH_MAX], path[PATH_MAX];
@@ -214,6 +221,8 @@ static void take_needed(struct search *search, const char *file)
     munmap((void *)bytes, size);
 }
 
+/* Plugins are found by their directory and not by names, so their needs must be known beforehand. Depth is bounded: a
+ * link may lead back up. */
 static void take_plugins(struct search *search, const char *directory, int depth)
 {
     DIR *stream = opendir(directory);
@@ -267,7 +276,8 @@ static void take_beside(struct search *search, const char *file, const char *nam
         add(search, path, INSIDE "/ucx", 0);
 }
 
-/* Each library that is added may need more, which come after it. */
+/* Each library that is added may need more, which come after it. Goes on over what it adds itself: the list grows
+ * while it is walked, up to the limit of the request. */
 static void take_closure(struct search *search, uint32_t first)
 {
     struct request *request = search->request;
@@ -283,6 +293,8 @@ static void take_closure(struct search *search, uint32_t first)
 
 /* ---- settings and messages ---- */
 
+/* An MPI looks for its settings where it was installed: PREFIX/etc and PREFIX/share, of a distribution's
+ * /etc/openmpi. PREFIX is what stands before /lib in its path. */
 static void take_settings(struct search *search, const char *file)
 {
     static const char *const shared[] = {"share/openmpi", "share/pmix", "share/prte", "share/libibverbs"};
@@ -307,7 +319,8 @@ static void take_settings(struct search *search, const char *file)
 
 /* ---- which MPI ---- */
 
-/* The launcher of ranks that started this process; Slurm's says nothing of it. */
+/* The launcher of ranks that started this process; Slurm's says nothing of it. Ranks started by one MPI's launcher
+ * cannot meet in another's: each has a protocol of its own (PMIx, PMI-1). */
 static enum mpi_family family_of_launcher(const struct search *search)
 {
     if (variable(search, "OMPI_COMM_WORLD_SIZE") != NULL || variable(search, "OMPI_UNIVERSE_SIZE") != NULL)
@@ -337,6 +350,7 @@ static void prefix_note(struct search *search, const char *prefix)
     directory_note(search, prefix, "lib64");
 }
 
+/* What module files set, and the prefix of the launcher in PATH: BIN/mpirun says where its libraries are. */
 static void note_directories(struct search *search)
 {
     static const char *const variables[] = {"OPAL_PREFIX", "MPI_HOME", "MPI_ROOT", "MPI_DIR", "MPICH_DIR", "I_MPI_ROOT"};
@@ -354,7 +368,8 @@ static void note_directories(struct search *search)
     }
 }
 
-/* The library itself, under every name that programs of its ABI know it by. */
+/* The library itself, under every name that programs of its ABI know it by. The names in the order of the table, the
+ * first that is found. */
 static const struct mpi_name *take_mpi(struct search *search, char path[PATH_MAX])
 {
     enum mpi_family family = family_of_launcher(search);

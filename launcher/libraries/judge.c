@@ -25,6 +25,7 @@ static void decide(struct candidate *candidate, enum library_verdict verdict, co
     candidate->verdict = verdict;
 }
 
+/* 0: in no set. */
 static uint64_t set_of(const struct candidate *candidate)
 {
     return candidate->number >> LIBRARY_SET;
@@ -37,7 +38,9 @@ static const char *host_name(const struct candidate *candidate)
     return *candidate->host.name != '\0' ? candidate->host.name : path_last(candidate->file);
 }
 
-/* By itself, from what the image has under its name. */
+/* By itself, from what the image has under its name. Newer wins, since a newer library of the same name still serves
+ * programs that were linked with the older one. Where nothing says which is newer the image's stays: its programs
+ * were tested with it. */
 static void want(struct candidate *candidate)
 {
     const struct shared_object *image = candidate->image;
@@ -134,6 +137,8 @@ static void want_with_number(const struct judgement *judgement, struct candidate
     }
 }
 
+/* In this order: each by itself, then MPI by its interface, then members by the first of their set, and last the
+ * names without a number, which follow what has just been decided. */
 static void want_all(const struct judgement *judgement)
 {
     for (uint32_t i = 0; i < judgement->count; i++)
@@ -179,7 +184,8 @@ static size_t stem_length(const char *version)
     return underscore != NULL ? (size_t)(underscore - version) + 1 : 0;
 }
 
-/* The newest version of the same family of versions, or NULL. */
+/* The newest version of the same family of versions, or NULL. "GLIBC_2.38" is asked for and "GLIBC_2.36" is what
+ * there is: the message names the latter, which is how people know their distribution. */
 static const char *newest_like(const struct elf *elf, const char *version)
 {
     struct elf_definition definition = {.version = NULL};
@@ -202,7 +208,8 @@ static bool has_versions(const struct elf *elf)
     return elf_next_definition(elf, &definition);
 }
 
-/* As glibc's loader: a version is only asked of a library that has some. */
+/* As glibc's loader: a version is only asked of a library that has some. What fails here would fail at the start of
+ * every program in the container: "version `GLIBC_2.38' not found". A weak need is none (VER_FLG_WEAK). */
 static bool versions_there(const struct judgement *judgement, struct candidate *candidate)
 {
     struct elf_need need = {.file = NULL};
@@ -248,7 +255,8 @@ static bool libraries_there(const struct judgement *judgement, struct candidate 
     return true;
 }
 
-/* Programs of the image may need all that its own copy has; a driver's is of no use to them in another version anyway. */
+/* Programs of the image may need all that its own copy has; a driver's is of no use to them in another version
+ * anyway. The loader refuses to start a program when a library lacks a symbol version that it was linked with. */
 static bool stands_in(struct candidate *candidate)
 {
     const char *version = candidate->image != NULL && !(candidate->number & LIBRARY_DRIVER)
@@ -260,6 +268,7 @@ static bool stands_in(struct candidate *candidate)
     return version == NULL;
 }
 
+/* What is linked to glibc's libc.so.6 cannot load under musl's loader. */
 static bool can_load(const struct judgement *judgement, struct candidate *candidate)
 {
     if (!(candidate->number & LIBRARY_OBJECT) || candidate->host.kind == ELF_NONE)
@@ -286,7 +295,8 @@ static bool leave_set(const struct judgement *judgement, struct candidate *candi
     return true;
 }
 
-/* One that the image has too cannot stay behind alone: the image's would meet the host's others, which it does not fit. */
+/* One that the image has too cannot stay behind alone: the image's would meet the host's others, which it does not
+ * fit. So the first library of the set goes, and by leave_set() all of it. */
 static void keep_together(const struct judgement *judgement, const struct candidate *candidate)
 {
     struct candidate *lead = set_of(candidate) != 0 ? lead_of(judgement, set_of(candidate)) : NULL;

@@ -62,6 +62,7 @@ struct elf_definition {
 };
 bool elf_next_definition(const struct elf *elf, struct elf_definition *definition);
 
+/* Whether it has this very version. */
 bool elf_defines(const struct elf *elf, const char *version);
 
 /* ---- ld.so.cache: where a loader of glibc finds its libraries. */
@@ -137,6 +138,8 @@ struct image_libraries {
     bool foreign; /* its programs use another C library than glibc */
 };
 
+/* Fills in verdict and reason of each candidate, whose name, file, number, host and image are set. Terms: a set goes
+ * in whole or not at all, and its LIBRARY_LEAD decides. */
 void library_judge(struct candidate *candidates, uint32_t count, const struct image_libraries *image);
 
 /* ---- Devices, libraries, programs and files of the host that --nv, --rocm and --fabric bring in: a table in the
@@ -186,7 +189,7 @@ bool host_mpi_take(const struct host_mpi_sources *sources, uint64_t number, stru
 /* What the options or the site want, unless --no-nv or --no-rocm, goes into the request; without them nothing is read but
  * the site's configuration. Returns the environment to hand on: with --cleanenv it injects the variables that say which
  * devices a job may use. NULL: no memory. */
-char **host_families_take(struct launch *launch, const struct installation *installation, const struct options *options,
+char **host_families_take(struct invocation *invocation, const struct installation *installation, const struct options *options,
                           char **environment, struct arena *arena);
 
 #endif

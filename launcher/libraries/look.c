@@ -33,6 +33,8 @@ struct look {
     uint32_t known_count;
 };
 
+/* Mapped read-only and private; a file that is cut off while it is read ends this child by SIGBUS and nothing else
+ * (mmap(2)). */
 static const uint8_t *map(int fd, size_t *size)
 {
     struct stat status;
@@ -44,6 +46,7 @@ static const uint8_t *map(int fd, size_t *size)
     return bytes != MAP_FAILED ? bytes : NULL;
 }
 
+/* The name at the end of all links, by the kernel: it has the full number of the version. */
 static void object_read(int fd, struct shared_object *object)
 {
     char path[PATH_MAX];
@@ -63,6 +66,7 @@ struct path_wanted {
     char path[PATH_MAX];
 };
 
+/* The first entry counts, as for the loader. */
 static void path_take(void *context, const char *name, const char *path)
 {
     struct path_wanted *wanted = context;
@@ -71,6 +75,8 @@ static void path_take(void *context, const char *name, const char *path)
         memcpy(wanted->path, path, strlen(path) + 1);
 }
 
+/* where distributions have the loader of each machine: the ABI fixes LOADER (ld.so(8)), musl its own, and TRIPLET is
+ * Debian's multiarch directory */
 #if defined(__x86_64__)
 #define TRIPLET "x86_64-linux-gnu"
 #define LOADER "/lib64/ld-linux-x86-64.so.2"
@@ -107,7 +113,8 @@ static void find_directories(struct look *look)
     }
 }
 
-/* As the loader looks: its cache, then the usual directories. */
+/* As the loader looks: its cache, then the usual directories. One of another machine is looked past, as the loader
+ * does: images for 32 bit programs have both kinds under the same names. */
 static bool find_in_image(const struct look *look, const char *name, struct shared_object *object)
 {
     struct path_wanted wanted = {.name = name};
@@ -126,6 +133,7 @@ static bool find_in_image(const struct look *look, const char *name, struct shar
     return false;
 }
 
+/* Each name once: many libraries need the same ones, and an image may lie in a slow file system. */
 static const struct shared_object *look_for(void *context, const char *name)
 {
     struct look *look = context;
@@ -223,6 +231,7 @@ static void tell(const struct request *asked, const struct candidate *candidates
     tell_mpi(asked, candidates);
 }
 
+/* These arrays are static: a launch may have a small stack limit (R-L12). */
 void library_look(const struct request *asked, int root, struct told *told)
 {
     static struct candidate candidates[LIBRARIES_LIMIT];

@@ -22,6 +22,7 @@ const struct mpi_name mpi_names[MPI_NAMES] = {
     {"liboshmem.so.40", MPI_OPENMPI, 0, false},
 };
 
+/* In the words of their users, for messages. */
 const char *mpi_families_text(unsigned families)
 {
     return families == MPI_OPENMPI ? "Open MPI" : families == MPI_MPICH ? "the MPICH family" : "the MPI standard's ABI";

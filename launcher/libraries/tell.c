@@ -4,6 +4,7 @@
 #include "../descriptor.h"
 #include "look.h"
 
+/* One write of all verdicts: facts/ask.c takes them whole or not at all. */
 _Noreturn void library_look_and_tell(const struct request *asked, int root, int to)
 {
     static struct told told[LIBRARIES_LIMIT];

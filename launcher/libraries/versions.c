@@ -20,6 +20,7 @@ static int number_compare(const char *one, size_t one_length, const char *other,
     return memcmp(one, other, one_length);
 }
 
+/* "2.9" < "2.10", which strcmp(3) gets wrong; a number is newer than a word in its place ("1.0.1" and "1.0.rc1"). */
 int version_compare(const char *one, const char *other)
 {
     static const char digits[] = "0123456789";
@@ -49,6 +50,7 @@ const char *library_number(const char *name)
     return at != NULL && digit(at[4]) ? at + 4 : "";
 }
 
+/* GLIBC_PRIVATE and the like. */
 static bool private_version(const char *version)
 {
     return strstr(version, "PRIVATE") != NULL;
@@ -69,6 +71,7 @@ static bool starts_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
+/* Not more than a hint: a file's name is its packager's. */
 static enum version_order order_by_number(const char *one, const char *other)
 {
     int order = version_compare(one, other);
@@ -80,6 +83,8 @@ static enum version_order order_by_number(const char *one, const char *other)
     return order > 0 ? VERSION_NEWER : VERSION_OLDER;
 }
 
+/* One that has all versions of the other and more is newer. If each has some that the other lacks they have grown
+ * apart, and nothing can be said. */
 enum version_order library_version_order(const struct shared_object *one, const struct shared_object *other)
 {
     bool one_has = library_lacks(&one->elf, &other->elf) == NULL, other_has = library_lacks(&other->elf, &one->elf) == NULL;

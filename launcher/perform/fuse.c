@@ -42,6 +42,10 @@ struct server {
     char options[4096];
 };
 
+/* The options of a part. Both take the whole file and the offset at which the file system begins. `fakeroot` has
+ * fuse2fs take the user for root in its own permission checks (fuse2fs(1)): without it files of root in the image
+ * would be closed to the very user who may run it. `norecovery` because a read-only image may not have its journal
+ * replayed, which would be a write. */
 static struct server server_for(const struct part *part)
 {
     bool ext = part->partition.filesystem == FILESYSTEM_EXT;
@@ -54,6 +58,8 @@ static struct server server_for(const struct part *part)
     return server;
 }
 
+/* Our own directory first, so that an installation may bring its servers along. Never by PATH: what the user has in
+ * front there would become the server of an image that others share. */
 static bool find_program(const char *name, char path[PATH_MAX])
 {
     const char *const directories[] = {location_libexec(), "/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin",
@@ -69,12 +75,15 @@ static bool find_program(const char *name, char path[PATH_MAX])
 
 /* ---- in the server's process ---- */
 
+/* dup2(2) clears close-on-exec on the copy but does nothing at all when both numbers are the same, so that the flag
+ * goes by hand then. */
 static void move_descriptor(int from, int to)
 {
     if (from == to ? fcntl(from, F_SETFD, 0) < 0 : dup2(from, to) < 0)
         stop(errno, "hand a descriptor to the file system server");
 }
 
+/* A descriptor out of the way of the places that are about to be filled: dup2(2) onto a place closes what was there. */
 static int above(int limit, int fd)
 {
     int moved = fcntl(fd, F_DUPFD, limit);
@@ -123,12 +132,16 @@ static void server_rights(bool mounts_itself)
     for (unsigned long capability = 0; capability <= CAP_LAST_CAP; capability++)
         if (!(mounts_itself && capability == CAP_SYS_ADMIN))
             (void)prctl(PR_CAPBSET_DROP, capability);
+    /* ambient (Linux 4.3): the right outlives an execve(2) of a file without capabilities of its own
+     * (capabilities(7)); it must be permitted and inheritable before */
     if (syscall(SYS_capset, &header, data) < 0 ||
         (mounts_itself && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0) < 0) ||
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         stop(errno, "take the rights of the file system server");
 }
 
+/* libfuse 3.3 and newer takes an open device as the mount point "/dev/fd/N" and mounts nothing then. The environment
+ * is made from nothing: what the user has in LD_PRELOAD or PATH is not for a server that others may depend on. */
 static _Noreturn void server_run(const struct server *server, const char *path)
 {
     char image[32], device[32], preload[48], proof[32];
@@ -157,7 +170,8 @@ static void server_namespace_own(const struct server *server)
         stop(errno, "a mount namespace for %s", server->program);
 }
 
-/* Whether a line of mountinfo shows a FUSE mount at the server's place. */
+/* Whether a line of mountinfo shows a FUSE mount at the server's place. A copy of the descriptor, for fclose(3)
+ * closes it; the position is common to both, hence the lseek(2). */
 static bool mount_seen(int info)
 {
     char line[4096];
@@ -207,10 +221,14 @@ static _Noreturn void server_process(const struct server *server, const char *pa
     char byte;
     pid_t self = getpid();
 
+    /* no signal of the caller's terminal reaches the server: Ctrl-C is for the program, which may still have files
+     * open */
     (void)setsid();
     for (int signal_number = 1; signal_number < 32; signal_number++)
         (void)signal(signal_number, SIG_DFL);
     server_namespace_own(server);
+    /* before the word to start, so that there is no moment in which the server has mounted and nobody watches the
+     * launcher's end */
     pid_t beside = server->mounts_itself ? fork() : self;
     if (beside == 0)
         let_go(go, ready, self);
@@ -251,6 +269,8 @@ static int server_namespace(int ready, int *process)
     return fd;
 }
 
+/* Two forks: the grandchild belongs to the machine's init (or the nearest subreaper) and never shows up in a wait(2)
+ * of the program, which would not know what it is (R-L16). Its parent is collected here at once. */
 static void server_start(const struct server *server, struct fuse *fuse)
 {
     char path[PATH_MAX];
@@ -326,6 +346,11 @@ static void start(const struct fuse *fuse)
         stop(errno, "start the file system server");
 }
 
+/* The kernel's side of a FUSE mount is made here and handed over open (Documentation/filesystems/fuse/fuse.rst: fd,
+ * rootmode, user_id and group_id are required). In a user namespace allowed from Linux 4.18 on. `allow_other` ends at
+ * the user namespace; without it a program that has taken another id in it would see nothing. `default_permissions`
+ * has the kernel check modes, as for any other file system. The server starts after the mount, since its first
+ * request, FUSE_INIT, comes from the kernel when the mount is made. */
 static int mount_by_device(const struct session *session, const char *source, const char *type, struct fuse *fuse,
                            uint64_t attributes)
 {
@@ -377,7 +402,10 @@ static void check_truncates(const char *source, int alive, int tree)
          "distribution's fuse2fs, linked dynamically)", source);
 }
 
-/* The server's mount is taken over into the container. */
+/* The server's mount is taken over into the container. The order is: start the server, enter its mount namespace,
+ * wait, copy the mount, take the server's own mount away, come back. The copy is what keeps the file system alive in
+ * between. setns(2) into a mount namespace needs CAP_SYS_ADMIN in the user namespace that owns it, which is ours
+ * (setns(2)). */
 static int mount_by_server(const struct part *part, const struct fuse *fuse)
 {
     OWNED_FD own = openat(proc_fd(), "self/ns/mnt", O_RDONLY | O_CLOEXEC);

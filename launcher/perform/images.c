@@ -19,7 +19,8 @@
 
 /* ---- namespaces ---- */
 
-/* A new network namespace has a loopback interface that is down. */
+/* A new network namespace has a loopback interface that is down. A warning only: a program that never talks to itself
+ * does not miss it. CAP_NET_ADMIN over the network namespace is what it takes (netdevice(7)). */
 static void loopback_up(void)
 {
     struct ifreq interface = {.ifr_name = "lo", .ifr_flags = IFF_UP};
@@ -70,6 +71,9 @@ static int session_place(const struct plan *plan, const char *otherwise)
     return place;
 }
 
+/* tmpfs: in memory, so that a launch leaves nothing behind however it ends (R-B1), and owned by the user, who makes
+ * directories in it with his own rights. Its size is limited, since no quota of the user's counts it. It is the
+ * current directory from here on, which keeps it reachable when its mount point is covered. */
 static void mount_session(const struct plan *plan, struct stage *stage, const struct caller *caller)
 {
     char options[128];
@@ -97,6 +101,10 @@ static uint64_t part_attributes(const struct plan *plan, const struct part *part
     return (plan->suid ? 0 : MOUNT_ATTR_NOSUID) | MOUNT_ATTR_NODEV | (part->writable ? 0 : MOUNT_ATTR_RDONLY);
 }
 
+/* ext: `noload` leaves the journal alone, which read-only images must (their replay would write); `errors=remount-ro`
+ * in place of a panic, since the superblock of the image says what happens on an error and anybody may have written
+ * it (R-I4; CVE-2023-30549 is why setuid launches mount no ext by default). squashfs: `errors=continue` for the same
+ * reason. */
 static int mount_kernel(const struct plan *plan, const struct stage *stage, const struct part *part)
 {
     bool ext = part->partition.filesystem == FILESYSTEM_EXT;
@@ -134,6 +142,8 @@ int part_bind(const struct plan *plan, const struct stage *stage, const struct p
     return tree;
 }
 
+/* O_NOFOLLOW although the session directory is ours alone: nothing that is mounted should ever depend on what a link
+ * says. */
 static int part_place(const struct stage *stage, uint32_t number)
 {
     char name[32];

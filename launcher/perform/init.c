@@ -26,7 +26,10 @@ static void signals_hold(sigset_t *before)
         stop(errno, "hold signals");
 }
 
-/* A terminal sends to the whole foreground group: a program in the group has those already, one in another session not. */
+/* A terminal sends to the whole foreground group: a program in the group has those already, one in another session
+ * not. si_code tells the two apart: a signal of kill(2) has a code of 0 or less, one that the kernel sends for a
+ * terminal a larger one (sigaction(2)). Stopping is passed on by hand, so that the shell sees its job stop; as
+ * process 1 of a PID namespace this process cannot be stopped by itself (pid_namespaces(7)). */
 static void forward(pid_t child, const siginfo_t *info, bool other_session)
 {
     bool stops = info->si_signo == SIGTSTP || info->si_signo == SIGTTIN || info->si_signo == SIGTTOU;
@@ -57,7 +60,9 @@ static int wait_for(pid_t child, bool other_session)
     }
 }
 
-/* Ends as the program ended: with its status, or by its signal. */
+/* Ends as the program ended: with its status, or by its signal. No second core file: the program's own has been
+ * written, and this process holds nothing worth one. The signal is sent while it is blocked and let in at the end, so
+ * that it arrives exactly once; _exit() is for a signal that does not end a process. */
 static _Noreturn void end_like(int status)
 {
     static const struct rlimit no_core = {0, 0};
@@ -75,6 +80,7 @@ static _Noreturn void end_like(int status)
     _exit(128 + number);
 }
 
+/* Before Linux 5.9, which has close_range(2), one by one up to the usual limit of open files. */
 void perform_close(int first)
 {
     if (syscall(SYS_close_range, first, ~0U, 0) == 0)
@@ -83,9 +89,12 @@ void perform_close(int first)
         (void)close(fd);
 }
 
+/* Whoever waits keeps these and nothing else of the host or of the container (R-L3, R-L17). */
 enum { OUTSIDE_REPORT = 3, OUTSIDE_ALIVE, OUTSIDE_SERVER, OUTSIDE_UNMOUNTED };
 
-/* The launcher's own process: the one that the caller waits for. While it lives it holds its end of `alive`. */
+/* The launcher's own process: the one that the caller waits for. While it lives it holds its end of `alive`. The
+ * program's status comes through the pipe when an init stands between: the init itself ends with 128+N for a signal,
+ * which says less. */
 static _Noreturn void wait_outside(pid_t child, int report, int alive, const struct plan *plan, const struct caller *caller)
 {
     int status, inner, fds[] = {report, alive, plan->server_fd, plan->unmounted_fd};
@@ -134,6 +143,9 @@ static void follow(int alive)
         _exit(EXIT_OWN_FAILURE);
 }
 
+/* Signals are blocked before the fork, so that one that arrives between fork and wait is held and not lost. `alive`
+ * has its other end in the launcher alone: when that process dies, however it does, the kernel closes it, and
+ * follow() has something to look at. */
 void perform_fork(struct plan *plan, const struct caller *caller)
 {
     int report[2], alive[2];
@@ -167,6 +179,9 @@ void perform_follow(const struct plan *plan)
         follow(plan->alive_fd);
 }
 
+/* setsid(2) fails for a process group leader, which a program started by a shell usually is; a child of it is none. A
+ * session of its own has no controlling terminal, so that no program can push characters into the caller's with
+ * TIOCSTI (R-L14; CVE-2017-5226). */
 void perform_session(void)
 {
     sigset_t before;
@@ -186,6 +201,9 @@ void perform_session(void)
         stop(errno, "a session of its own");
 }
 
+/* The init must reap orphans and, being process 1, is the only one that may not end before all others: when it ends
+ * the kernel kills what is left (pid_namespaces(7)). It keeps nothing open but the pipe for the status: somebody may
+ * wait for the end of a pipe that it inherited. */
 void perform_init(const struct plan *plan)
 {
     sigset_t before;

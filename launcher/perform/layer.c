@@ -66,7 +66,9 @@ static void layers_text(const struct layers *layers, int first, char *text, size
     }
 }
 
-/* A directory of a writable part, made by the user where it is new. */
+/* A directory of a writable part, made by the user where it is new. upper and work in the same part, since overlayfs
+ * needs both on one file system (Documentation/filesystems/overlayfs.rst). Asked for the right to write now: the
+ * kernel would mount an overlay with a foreign upper read-only and tell the kernel's log alone. */
 static int layer_made(const struct plan *plan, int part, const char *name)
 {
     const char *source = plan->parts[plan->writable_part].source;
@@ -91,6 +93,9 @@ static int layer_read(const struct stage *stage, const struct plan *plan, uint32
     return upper >= 0 ? upper : stage->parts[number];
 }
 
+/* Order is meaning: of `lowerdir` entries the first is topmost. So the overlay named first on the command line comes
+ * first, the image after all of them, and last the session's directory with the missing mount points, which must not
+ * hide anything. */
 static void layers_collect(const struct plan *plan, const struct stage *stage, struct layers *layers)
 {
     static const char *const writable[][2] = {{"upperdir", "upper"}, {"workdir", "work"}};
@@ -106,8 +111,12 @@ static void layers_collect(const struct plan *plan, const struct stage *stage, s
                                                    : session_entry(&stage->session, writable[i][1], true, O_PATH));
 }
 
-/* Returns 0, or the errno with which the kernel refuses: a file system without d_type or extended attributes, users before Linux
- * 5.11, layers within each other. */
+/* Returns 0, or the errno with which the kernel refuses: a file system without d_type or extended attributes, users
+ * before Linux 5.11, layers within each other. `userxattr` (Linux 5.11) in a user namespace: overlayfs keeps its
+ * marks (opaque directories) in user.* attributes then, since trusted.* ones need CAP_SYS_ADMIN on the host
+ * (overlayfs.rst). Mounted with PRIVILEGE_OVERLAY because the kernel checks layers with the rights of who mounts for
+ * as long as it is mounted; see R-M12 for what that excludes, and R-M13 for copied up files (CVE-2023-0386: setuid
+ * files out of a nosuid layer). */
 static int overlay(const struct plan *plan, struct stage *stage)
 {
     struct layers layers = {.count = 0};
@@ -136,7 +145,10 @@ static int overlay(const struct plan *plan, struct stage *stage)
 
 /* ---- underlay ---- */
 
-/* One entry of a directory of the image, shown again in the directory that takes its place. */
+/* One entry of a directory of the image, shown again in the directory that takes its place. AT_RECURSIVE for
+ * directories: file systems that are mounted below an entry are to be seen again too, and in a user namespace the
+ * kernel refuses to part mounts that came as one tree (mount_namespaces(7)). A link is made anew as text: nothing can
+ * be mounted on a link itself. */
 static void show_again(const struct stage *stage, const char *base, int parent, int shown, const char *name)
 {
     char path[PATH_MAX], text[PATH_MAX];
@@ -175,7 +187,8 @@ static void show_all_again(const struct stage *stage, const char *base, int pare
     closedir(directory);
 }
 
-/* Returns the tree that now hides the directory of the image. */
+/* Returns the tree that now hides the directory of the image. Mode of the image's directory, without setuid, setgid
+ * and sticky bits, and always enterable by its owner, the user. */
 static int underlay(const struct plan *plan, const struct stage *stage, const struct step *layer)
 {
     struct stat status;

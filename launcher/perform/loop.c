@@ -17,6 +17,8 @@
 #include "../message.h"
 #include "../privilege.h"
 
+/* 200 launches at once must all get a device (R-B3): the pauses between tries differ by process id, so that they do
+ * not meet again and again. */
 enum { TRIES = 64 };
 
 static int privileged_open(const char *path, int flags)
@@ -37,7 +39,9 @@ static bool is_loop_device(int fd)
     return fstat(fd, &status) == 0 && S_ISBLK(status.st_mode) && major(status.st_rdev) == 7;
 }
 
-/* Is this device backed by our very file, in the same place? */
+/* Is this device backed by our very file, in the same place? LOOP_GET_STATUS64 gives device and inode of the file
+ * behind the device. A device could have been given away between two calls (autoclear), and the file that was judged
+ * must be the one that is mounted (R-I3). */
 static bool shows(int device, const struct loop_request *request)
 {
     struct loop_info64 info;
@@ -50,6 +54,8 @@ static bool shows(int device, const struct loop_request *request)
            info.lo_sizelimit == request->size && readonly == !request->writable && (info.lo_flags & LO_FLAGS_AUTOCLEAR);
 }
 
+/* Two calls: between them the device shows the whole file from its start, which is why shows() is asked afterwards
+ * and nothing is mounted before. */
 static int configure_old(int device, const struct loop_config *config)
 {
     struct loop_info64 info = config->info;
@@ -63,6 +69,8 @@ static int configure_old(int device, const struct loop_config *config)
     return -1;
 }
 
+/* LO_FLAGS_AUTOCLEAR (loop(4)): the kernel frees the device when its last user is gone, so that no way of dying
+ * leaves one behind. */
 static int configure(int device, const struct loop_request *request)
 {
     struct loop_config config = {.fd = (uint32_t)request->file};
@@ -87,7 +95,9 @@ static uint32_t first_number(const struct loop_request *request)
     return (uint32_t)((mixed >> 32) % request->devices);
 }
 
-/* 1: this device is ours now, 0: somebody else's, -1: errno. */
+/* 1: this device is ours now, 0: somebody else's, -1: errno. The node is opened by number below /dev, which is
+ * root's: never a name that a user gave. EBUSY is no failure: another launch was faster, and may even have set up the
+ * very device that this one wants. */
 static int try_number(int control, uint32_t number, const struct loop_request *request, struct loop *loop)
 {
     snprintf(loop->path, sizeof loop->path, "/dev/loop%u", number);

@@ -45,6 +45,8 @@ static int privileged_mount(const char *source, const char *target, const char *
 
 /* ---- kernels without the descriptor calls ---- */
 
+/* mount(2) takes only text. This text leads by way of /proc to the descriptor and to nothing else: proc_open() has
+ * made sure that /proc is the kernel's. */
 static const char *file_path(char path[FILE_PATH], int fd)
 {
     snprintf(path, FILE_PATH, "/proc/self/fd/%d", fd);
@@ -76,6 +78,9 @@ static const char *stage_name(const struct session *session, bool directory)
     return name;
 }
 
+/* Older kernels have no detached mounts whose flags could change, so the tree is mounted in the session directory,
+ * changed there, and moved to its place (MS_MOVE). The session is in a private mount namespace: the moment before the
+ * change is nobody's to use (R-M3). */
 static int staged(const struct session *session, bool directory, const struct new_filesystem *filesystem, unsigned long flags)
 {
     const char *stage = stage_name(session, directory);
@@ -99,7 +104,9 @@ static int remount(int tree, uint64_t attributes)
                             PRIVILEGE_MOUNT);
 }
 
-/* Every mount below the tree's root too. */
+/* Every mount below the tree's root too. mount(2) changes one mount a call, and what is mounted below would keep its
+ * setuid files. A mount that has gone meanwhile is none that could do harm. mountinfo only names what to change here;
+ * no right is given by what it says (R-M10). */
 static int remount_all(int tree, uint64_t attributes)
 {
     char base[PATH_MAX], line[3 * PATH_MAX], path[PATH_MAX];
@@ -125,6 +132,7 @@ static int remount_all(int tree, uint64_t attributes)
 
 /* ---- the calls of the header ---- */
 
+/* Both calls with arguments that can do nothing: any other errno than ENOSYS says that the kernel knows them. */
 void session_begin(struct session *session)
 {
     session->fd = -1;
@@ -152,15 +160,18 @@ int mount_clone(const struct session *session, int source, bool directory)
     return mount_take(source);
 }
 
+/* AT_RECURSIVE: what is mounted below comes along; a user namespace may not look under mounts that it has inherited,
+ * so the kernel refuses to copy the top one alone (mount_namespaces(7)). */
 int mount_take(int source)
 {
     return PRIVILEGE_RAISED("open_tree", PRIVILEGE_MOUNT,
                             syscall(SYS_open_tree, source, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE));
 }
 
-/* The layers of an overlay as descriptors, from Linux 6.14 on; false: this kernel goes by text. That text is ours and holds
- * nothing but numbers: /proc is the mount that proc_open() has judged, in a mount namespace that nobody else can change, and
- * its links to open files lead to these very directories. */
+/* The layers of an overlay as descriptors; false: this kernel goes by text. Overlayfs takes descriptors from Linux
+ * 6.13 on, and O_PATH ones, as ours are, from 6.15 on (6.14.2, 6.13.11). The text is ours and holds nothing but
+ * numbers: /proc is the mount that proc_open() has judged, in a mount namespace that nobody else can change, and its
+ * links to open files lead to these very directories (R-M11). */
 static bool configure_descriptors(const struct new_filesystem *filesystem, int fd, const char *key, const char *value)
 {
     const char *one = strcmp(key, "lowerdir") == 0 ? "lowerdir+" : key;
@@ -172,6 +183,8 @@ static bool configure_descriptors(const struct new_filesystem *filesystem, int f
     return true;
 }
 
+/* FSCONFIG_CMD_CREATE last: the kernel collects parameters until then, and only then opens the device and reads a
+ * byte of it. */
 static int configure(const struct new_filesystem *filesystem, int fd)
 {
     char key[64], value[4096];
@@ -219,6 +232,9 @@ int mount_first(int place, const struct new_filesystem *filesystem)
     return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 }
 
+/* mount_setattr(2) on a tree that is attached nowhere yet: with nosuid and nodev before anybody can reach it. The one
+ * call mount(MS_BIND | MS_NOSUID) would ignore them, as mount(2) says; that was the hole of the family's version 2.2
+ * (R-M1). */
 int mount_restrict(int tree, uint64_t attributes)
 {
     struct mount_attr change = {.attr_set = attributes};
@@ -240,6 +256,8 @@ int mount_attach(int tree, int target)
     return result;
 }
 
+/* Before the first mount (R-M3). MS_SLAVE: later mounts of the host, an automounter's for example, still arrive;
+ * nothing goes back either way. */
 int mount_propagation(bool slave)
 {
     return privileged_mount(NULL, "/", NULL, MS_REC | (slave ? MS_SLAVE : MS_PRIVATE), NULL, PRIVILEGE_MOUNT);
@@ -254,6 +272,9 @@ static int move_over_root(int root, int old)
     return PRIVILEGE_RAISED("chroot", PRIVILEGE_MOUNT, chroot("."));
 }
 
+/* pivot_root(2) and not chroot(2) alone: with the old root detached there is no directory left that "..", a kept
+ * descriptor or a second chroot could lead back to (R-M8). It refuses with EINVAL where the current root is no mount
+ * or the initial ramfs. */
 int mount_pivot(int root)
 {
     OWNED_FD old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -26,12 +26,14 @@ struct session {
     int fd;      /* -1 until it is mounted */
     bool staged; /* the kernel cannot restrict a detached tree: before Linux 5.12 */
 };
+/* Finds out what the kernel can; the directory itself comes later, as perform_images() mounts it. */
 void session_begin(struct session *session);
 
 /* A directory or file of the session, made with what is above it where it is new, and opened. Stops the process on failure. */
 int session_entry(const struct session *session, const char *path, bool directory, int flags);
 
-/* A copy of the mounts at an open file or directory; O_PATH descriptor of its root. */
+/* A copy of the mounts at an open file or directory; O_PATH descriptor of its root. The caller owns it; a
+ * detached copy is gone when it is closed before it is attached. */
 int mount_clone(const struct session *session, int source, bool directory);
 
 /* The same, always detached: for mounts of another namespace that this process is visiting. From Linux 5.2 on. */
@@ -47,6 +49,7 @@ struct new_filesystem {
     uint64_t attributes;
     enum privilege privilege;
 };
+/* The detached tree, which the caller owns, or -1 and errno. */
 int mount_new(const struct session *session, const struct new_filesystem *filesystem);
 
 /* Without the descriptor calls: the session's own file system, straight on its place; a descriptor of its root. */
@@ -80,6 +83,7 @@ struct loop_request {
     bool shared;
     uint32_t devices; /* at most this many devices are looked at */
 };
+/* False: errno, ENOSPC for more devices than allowed and EBUSY for none to be had in time. */
 bool loop_attach(const struct loop_request *request, struct loop *loop);
 
 /* ---- File systems served by a program: what the kernel may not mount for a user. The server is started from outside the
@@ -166,7 +170,8 @@ void perform_accounts(struct plan *plan, const struct plan_inputs *inputs);
 void perform_directory(const struct plan *plan);
 
 /* In a PID namespace, or where a file system server must end before the launch does: returns in the process that goes on
- * inside; the launcher's own waits outside, forwards signals and passes the status on. Where a container is set up for others: returns in its keeper. */
+ * inside; the launcher's own waits outside, forwards signals and passes the status on. Where a container is set up for
+ * others: returns in its keeper. */
 void perform_fork(struct plan *plan, const struct caller *caller);
 
 /* Closes descriptors from `first` on. */

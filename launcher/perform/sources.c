@@ -8,7 +8,9 @@
 #include "../descriptor.h"
 #include "../inside.h"
 
-/* Directories of --workdir: made by the user, in his own directory, with his rights. */
+/* Directories of --workdir: made by the user, in his own directory, with his rights. Failure is no error here: the
+ * source is looked at later like any other, and is then missing by name. fchmod(2) since mkdirat(2) obeys the umask,
+ * by descriptor so that no name is followed twice. */
 static void make_source(const struct step *step)
 {
     mode_t mode = step->flags & STEP_STICKY ? 01777 : 0755;

@@ -19,6 +19,8 @@ static uint64_t attributes_of(const struct step *step)
            (step->flags & STEP_NOEXEC ? MOUNT_ATTR_NOEXEC : 0) | (step->flags & STEP_READONLY ? MOUNT_ATTR_RDONLY : 0);
 }
 
+/* EMFILE and ENFILE always end the launch: they say nothing of the mount, and the next ones would be lost just as
+ * silently. */
 static void lost(const struct step *step, int number)
 {
     const char *what = step->kind == STEP_BIND ? step->source : step->target;
@@ -29,6 +31,7 @@ static void lost(const struct step *step, int number)
                "%s is not mounted on %s: %s (%s)", what, step->target, step_loss(number), step->reason);
 }
 
+/* By device and inode (inode(7)): names and bind mounts may lie. */
 static bool same_file(int one, int other)
 {
     struct stat a, b;
@@ -54,7 +57,8 @@ static int open_target(const struct stage *stage, const struct step *step, bool 
     return errno == 0 ? fd_give(&fd) : -1; /* EBUSY: a mount on the root itself would hide the whole container */
 }
 
-/* Shows an open file or directory, or a copy of its mounts, at the step's target. */
+/* Shows an open file or directory, or a copy of its mounts, at the step's target. The tree is restricted before it is
+ * attached, never after: in between a setuid file in it would count (R-M1). */
 static void show(const struct stage *stage, const struct step *step, int source, bool directory)
 {
     OWNED_FD target = open_target(stage, step, directory);
@@ -88,6 +92,7 @@ static void perform_made_directory(const struct stage *stage, struct step *step)
         show(stage, step, made, true);
 }
 
+/* 0644 whatever the umask is: it holds what any user of the container may read, and is shown read-only. */
 static void perform_file(const struct stage *stage, struct step *step)
 {
     OWNED_FD made = session_entry(&stage->session, step->source, false, O_RDWR | O_NOFOLLOW);

@@ -28,7 +28,8 @@ int unprivileged_namespaces(struct plan *plan, const struct caller *caller, stru
     return others;
 }
 
-/* Opens a directory again in the new mount namespace, and makes sure that it is the one that was judged. */
+/* Opens a directory again in the new mount namespace, and makes sure that it is the one that was judged. Its
+ * descriptor from before the namespace leads to mounts of the old one, which cannot be copied (open_tree(2)). */
 static int reopen(const struct part *part)
 {
     struct stat before, now;

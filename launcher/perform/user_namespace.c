@@ -13,6 +13,7 @@
 #include "../inside.h"
 #include "../privilege.h"
 
+/* One write(2) of the whole text: the kernel takes a map once and in one piece (user_namespaces(7)). */
 static void write_map(const char *name, const char *text)
 {
     char path[32];
@@ -23,6 +24,9 @@ static void write_map(const char *name, const char *text)
         stop(errno, "map the user into the namespace (%s)", name);
 }
 
+/* "deny" first: without it the kernel takes no gid_map from an unprivileged process (Linux 3.19), since setgroups(2)
+ * would let it shed groups that are meant to keep it out of files (CVE-2014-8989). One line that maps the caller's
+ * own id is all that needs no right. */
 void user_namespace_map(uid_t uid, gid_t gid, const struct caller *caller)
 {
     char line[64];

@@ -51,7 +51,9 @@ static const char *clean(struct plan *plan, const char *text)
     return copy;
 }
 
-/* A copy in which `own` takes the place of the first line of this id. */
+/* A copy in which `own` takes the place of the first line of this id. Written straight into the plan's store: the
+ * text can be as long as the image's file, which open_small_file() bounds. What has no newline at its end gets one,
+ * since our line may follow. */
 static const char *rewrite(struct plan *plan, const char *text, const char *own, unsigned long number, bool *replaced)
 {
     char *result = plan->text + plan->text_used;
@@ -75,7 +77,9 @@ static const char *rewrite(struct plan *plan, const char *text, const char *own,
     return result;
 }
 
-/* The image's own line for this id keeps its group and shell; the caller's name, full name and home go in. */
+/* The image's own line for this id keeps its group and shell; the caller's name, full name and home go in. root's
+ * line stays root's but for the home: programs look up the name of uid 0. Names from the request are cleaned, for a
+ * request may be forged and a colon in a name would give the user another shell or id in the eyes of programs. */
 static const char *passwd_line(struct plan *plan, const struct plan_inputs *inputs, const char *text, unsigned long uid)
 {
     const struct request *request = inputs->request;
@@ -99,6 +103,8 @@ static const char *passwd_line(struct plan *plan, const struct plan_inputs *inpu
                      clean(plan, home), shell);
 }
 
+/* Without a name there is nothing to write: an account that getent does not know either has none, and the image's own
+ * line for the id may be better. */
 const char *plan_passwd(struct plan *plan, const struct plan_inputs *inputs, const char *text)
 {
     const struct request *request = inputs->request;
@@ -120,6 +126,7 @@ static bool group_known(const char *text, unsigned long gid)
     return false;
 }
 
+/* Only groups that the kernel says the caller has: a forged request cannot put another one's name into the file. */
 static bool group_held(const struct plan_inputs *inputs, uint64_t gid)
 {
     for (int i = 0; i < inputs->caller->group_count; i++)
@@ -128,6 +135,7 @@ static bool group_held(const struct plan_inputs *inputs, uint64_t gid)
     return inputs->caller->gid == gid;
 }
 
+/* The image's names go before the host's: what the image calls by this number its programs expect to see. */
 const char *plan_group(struct plan *plan, const struct plan_inputs *inputs, const char *text)
 {
     const struct request *request = inputs->request;

@@ -17,6 +17,8 @@ static const char *skip_text(const struct step *step)
     return step->facts.source_error == 0 ? "not on the host" : errno_words(step->facts.source_error);
 }
 
+/* EMFILE and ENFILE end the launch whatever the step: they say nothing of this source, and every later one would be
+ * "missing" too. */
 static bool judge_source(struct step *step, struct error *error)
 {
     if (step->kind != STEP_BIND || step->skipped != NULL)
@@ -41,6 +43,8 @@ bool step_is_directory(const struct step *step)
     return step->kind == STEP_DIRECTORY || step->kind == STEP_PLACE || step->kind == STEP_FILESYSTEM || S_ISDIR(step->facts.source_type);
 }
 
+/* A file cannot be mounted on a directory, nor the other way round (mount(2): ENOTDIR); that is said by name here,
+ * before anything has been mounted. */
 static bool judge_target(struct step *step, struct error *error)
 {
     if (step->skipped == NULL && (step->flags & (STEP_PASSWD | STEP_GROUP)) && step->facts.source_fd < 0)
@@ -75,6 +79,8 @@ static bool lies_in(const char *path, const char *directory)
     return strncmp(path, directory, length) == 0 && (path[length] == '/' || path[length] == '\0');
 }
 
+/* By text alone, before anything is mounted: what an earlier step will hide must not be looked up in the image, whose
+ * files there nobody will see. */
 bool step_covered(const struct plan *plan, uint32_t number)
 {
     const char *target = plan->steps[number].target;
@@ -120,6 +126,8 @@ static bool overlay_asked(const struct plan *plan)
     return plan->part_count > 1 || plan->writable_part >= 0;
 }
 
+/* The errno is what overlayfs gives: EPERM before Linux 5.11 in user namespaces, ELOOP for layers within each other
+ * (fs/overlayfs/super.c). */
 bool plan_refused_overlay(const struct plan *plan, const struct plan_inputs *inputs, int number, struct error *error)
 {
     if (!overlay_asked(plan))
@@ -132,6 +140,7 @@ bool plan_refused_overlay(const struct plan *plan, const struct plan_inputs *inp
     return error_set(error, number, "the kernel takes no overlay in such a file system (\"overlay create\" makes images for it)");
 }
 
+/* One entry a directory, however many mount points are missing in it. */
 static void underlay_add(struct plan *plan, const struct step *step)
 {
     for (uint32_t i = 0; i < plan->layer_count; i++)
@@ -167,6 +176,8 @@ static uint32_t collect(struct plan *plan)
     return entries;
 }
 
+/* An underlay binds every entry of a directory by itself, so it takes time by their number; an overlay takes the same
+ * time whatever there is, but some kernels and file systems refuse it. Hence the count, and hence the second choice. */
 static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
     uint32_t entries = collect(plan);

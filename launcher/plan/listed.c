@@ -30,6 +30,8 @@ static enum listed of_an_mpi(const struct request_entry *library)
     return LISTED_NOT;
 }
 
+/* FNM_PATHNAME and FNM_PERIOD: a star in a list stands for a part of one name, never for a slash or a hidden file. A
+ * library must keep its name inside, or "libcuda.so" of the list could show as "libc.so.6". */
 static enum listed by_line(const char *line, const struct request_entry *library)
 {
     const char *name = path_last(library->first), *inside = name_inside(library->second);
@@ -47,6 +49,7 @@ static enum listed by_line(const char *line, const struct request_entry *library
                : LISTED_NOT;
 }
 
+/* The front door goes by the same lists, but the request comes from a user, who can write one by hand (R-I9). */
 enum listed listed(const struct request_entry *library, const struct list_facts *lists)
 {
     uint64_t option = library->number & LIBRARY_OPTION;

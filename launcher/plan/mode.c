@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 
+/* Never cut: half a path would be another path. */
 static const char *text_append(struct plan *plan, const char *format, va_list arguments)
 {
     char *text = plan->text + plan->text_used;
@@ -48,6 +49,9 @@ static bool limited(const struct config *config)
                config->limit_container_paths_count > 0;
 }
 
+/* "iflimited" is for sites that allow images of certain owners or places alone: only those can then reach the
+ * kernel's parser. ext is off by default, as a mounted image that its owner goes on writing is an attack on the
+ * kernel (R-I4; CVE-2023-30549). */
 static bool kernel_mounts(const struct config *config, enum filesystem filesystem)
 {
     if (filesystem == FILESYSTEM_EXT)
@@ -124,6 +128,9 @@ static const char *setuid_obstacle(const struct plan_inputs *inputs)
     return NULL;
 }
 
+/* The order is what is needed first: --fakeroot and --userns ask for a user namespace by name; then the setuid
+ * program if nothing stands against it; then root's own rights, if they are the machine's and not those of a user
+ * namespace. */
 static void choose_mode(struct plan *plan, const struct plan_inputs *inputs)
 {
     const struct request *request = inputs->request;
@@ -146,6 +153,8 @@ static void choose_mode(struct plan *plan, const struct plan_inputs *inputs)
         plan->mode_reason = "started without the setuid starter";
 }
 
+/* What is asked for and not allowed is left out with a warning, since no namespace is less isolation and not more
+ * rights; a mount namespace there always is (R-M3). */
 static void choose_namespaces(struct plan *plan, const struct plan_inputs *inputs)
 {
     const struct request *request = inputs->request;
@@ -174,6 +183,7 @@ static void choose_namespaces(struct plan *plan, const struct plan_inputs *input
     plan->hostname = plan->namespaces & CLONE_NEWUTS ? request->hostname : NULL;
 }
 
+/* A program that must be process 1 cannot share: the keeper is the first process of a shared container. */
 static void choose_join(struct plan *plan, const struct plan_inputs *inputs)
 {
     const struct request *request = inputs->request;
@@ -224,6 +234,8 @@ static bool image_allowed(const struct plan *plan, const struct image *image, co
 
 /* ---- which file systems make the root ---- */
 
+/* A SIF is never written where the root file system is: its writable place is an overlay partition, the last one of
+ * the file, which is topmost. */
 static bool image_parts(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
     const struct request *request = inputs->request;
@@ -275,6 +287,9 @@ static bool overlay_parts(struct plan *plan, const struct plan_inputs *inputs, s
     return true;
 }
 
+/* no_new_privs for everybody but real root: nothing in the container may gain rights by executing a file (R-L5;
+ * Documentation/userspace-api/no_new_privs.rst). With --fakeroot the capabilities are those of the user namespace and
+ * reach nothing outside of it (user_namespaces(7)). */
 static void choose_rights(struct plan *plan, const struct plan_inputs *inputs)
 {
     const struct request *request = inputs->request;
@@ -295,6 +310,8 @@ static void choose_rights(struct plan *plan, const struct plan_inputs *inputs)
         message_warning("%s: only root can add capabilities", plan_asked(inputs, "--add-caps"));
 }
 
+/* The mode first, for the limits of the configuration bind only where they can be enforced; then what may not run,
+ * before anything is said of how it would. */
 bool plan_mode(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
     plan->dry = inputs->request->dry_run != DRY_RUN_NO;

@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-enum { ID_LIMIT = INT32_MAX }; /* Docker's own */
+/* Docker's own (moby/sys/user: ids from 0 to 2^31 - 1) */
+enum { ID_LIMIT = INT32_MAX };
 
 static const char user_key[] = "USER=", workdir_key[] = "WORKDIR=";
 
@@ -62,6 +63,8 @@ static const char *group_of(const struct plan_user *user)
     return *group == ':' ? group + 1 : group;
 }
 
+/* Docker takes a number without an entry as it is, with group 0 and "/" as its home; a name without an entry is an
+ * error there, and a warning here. */
 void plan_oci_passwd(struct plan *plan, const char *text)
 {
     struct plan_user *user = &plan->user;
@@ -104,6 +107,8 @@ static bool has_member(const char *line, size_t size, const char *name)
     return false;
 }
 
+/* With a group in USER there are no others; without one the user has those that list him as a member, as Docker gives
+ * them. */
 void plan_oci_group(struct plan *plan, const char *text)
 {
     struct plan_user *user = &plan->user;
@@ -138,6 +143,8 @@ static void choose_directory(struct plan *plan, const struct plan_inputs *inputs
     plan_oci_directory(plan, workdir, workdir[strspn(workdir, "/")] != '\0');
 }
 
+/* Exactly two lines, "USER=" and "WORKDIR=", each with its newline: written by a build, but found in an image that
+ * anybody may have made (R-P1). Anything else says nothing. */
 bool plan_oci(struct plan *plan, const struct plan_inputs *inputs, const char *text)
 {
     const char *line_end = strchr(text, '\n'), *workdir = line_end != NULL ? line_end + 1 : "";
@@ -169,6 +176,8 @@ static bool is_already(const struct plan *plan, const struct plan_inputs *inputs
     return plan->user.uid == inputs->caller->uid && plan->user.gid == inputs->caller->gid;
 }
 
+/* No process can take an id that it has no right to; a user namespace inside the container shows the caller's own
+ * under that number. */
 bool plan_oci_user_needs_namespace(const struct plan *plan, const struct plan_inputs *inputs)
 {
     return plan->user.found && plan->user.uid != 0 && plan->mode != MODE_ROOT && !plan->root_mapped &&
@@ -189,6 +198,8 @@ static void take_place(struct plan *plan, const struct plan_inputs *inputs)
                     (unsigned)plan->user.gid);
 }
 
+/* A user of the image is none of root's: without --allow-setuid there is no way back, as for setuid(2) by root
+ * (capabilities(7)). */
 static void become_really(struct plan *plan, const struct plan_inputs *inputs)
 {
     plan->user.way = USER_REAL;
@@ -198,6 +209,8 @@ static void become_really(struct plan *plan, const struct plan_inputs *inputs)
     plan->no_new_privs = !plan->suid || inputs->request->no_privs;
 }
 
+/* /proc is where the kernel takes the maps of the namespace from. `why` names the first thing in the way; the program
+ * runs in any case, since most images do as well under another id. */
 void plan_oci_user(struct plan *plan, const struct plan_inputs *inputs, const char *obstacle)
 {
     struct plan_user *user = &plan->user;

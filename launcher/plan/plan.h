@@ -222,6 +222,7 @@ bool plan_mode(struct plan *plan, const struct plan_inputs *inputs, struct error
 
 /* Which mounts are wanted, in the order in which they will be made. */
 bool plan_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
+/* The second half of plan_steps(): what the user asks for, after what the site gives. */
 bool plan_user_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
 
 /* What a message is to name where an option asked for something: the variable that stood for it, or the option itself. */
@@ -281,6 +282,7 @@ const char *account_next(const char *line);
 struct step *plan_add(struct plan *plan, enum step_kind kind, const char *source, const char *target, uint32_t flags,
                       const char *reason);
 
+/* As text for people or as JSON; stops the process when it cannot be written. */
 void plan_print(const struct plan *plan, const struct plan_inputs *inputs, bool json, FILE *file);
 
 /* ---- Which files of the host may go in where users may bind nothing: what the lists of the installation name, whatever a

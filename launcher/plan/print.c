@@ -24,6 +24,7 @@ static const struct {
 
 enum { NAMESPACES = sizeof namespace_names / sizeof namespace_names[0] };
 
+/* nosuid always, as every mount has it but for root's --allow-setuid, which has no mark here. */
 static const char *options_of(const struct step *step, char text[64])
 {
     snprintf(text, 64, "%s,nosuid%s%s", step->flags & STEP_READONLY ? "ro" : "rw", step->flags & STEP_NODEV ? ",nodev" : "",
@@ -98,7 +99,8 @@ static void print_text(const struct plan *plan, const struct plan_inputs *inputs
 
 /* ---- for programs ---- */
 
-/* Bytes that are no UTF-8 are shown as their Latin-1 characters: JSON has no others. */
+/* Bytes that are no UTF-8 are shown as their Latin-1 characters: JSON has no others. 0x7f and up in the form \u00XX,
+ * so that the output is ASCII whatever the names are and no parser has to guess an encoding (RFC 8259). */
 static void json_text(FILE *file, const char *text)
 {
     fputc('"', file);
@@ -184,6 +186,7 @@ static void print_json(const struct plan *plan, const struct plan_inputs *inputs
     fputs("  ]\n}\n", file);
 }
 
+/* A full disk or closed pipe is an error of the launch: half a plan is worse than none (R-F4). */
 void plan_print(const struct plan *plan, const struct plan_inputs *inputs, bool json, FILE *file)
 {
     if (json)

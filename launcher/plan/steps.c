@@ -33,6 +33,9 @@ bool plan_kept_out(const struct request *request, const char *word)
 
 /* ---- /dev ---- */
 
+/* A devpts of our own (Documentation/filesystems/devpts.rst): its ptmx is 0000 unless ptmxmode says otherwise, and
+ * /dev/ptmx must be a link to it. Group 5 is tty, which a user namespace with one mapped group cannot name: the
+ * kernel would refuse the mount. */
 static void add_devpts(struct plan *plan, const struct plan_inputs *inputs, const char *reason)
 {
     if (!inputs->config->mount_devpts || plan_kept_out(inputs->request, "devpts"))
@@ -44,6 +47,9 @@ static void add_devpts(struct plan *plan, const struct plan_inputs *inputs, cons
     plan_add(plan, STEP_LINK, "pts/ptmx", "/dev/ptmx", 0, reason);
 }
 
+/* Nodes of the host are bound one by one: in a user namespace mknod(2) is refused for devices (user_namespaces(7)),
+ * and these six give access to no hardware but the caller's own terminal. The links are those that programs expect of
+ * a /dev (udev makes the same). */
 static void add_staged_dev(struct plan *plan, const struct plan_inputs *inputs, const char *reason)
 {
     static const char *const nodes[] = {"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"};
@@ -78,6 +84,10 @@ static void add_dev(struct plan *plan, const struct plan_inputs *inputs)
 
 /* ---- /proc, /sys ---- */
 
+/* A PID namespace needs a proc of its own, or programs would see processes by numbers that are not theirs; a network
+ * namespace the same of /sys/class/net. Without these the host's are shown as they are, with their own submounts. In
+ * a user namespace the kernel refuses a new proc where parts of the one around it are covered (mount_too_revealing()
+ * in fs/namespace.c): then the step is lost with a warning. */
 static void add_kernel_filesystems(struct plan *plan, const struct plan_inputs *inputs)
 {
     const struct config *config = inputs->config;
@@ -110,11 +120,15 @@ static void add_host_mounts(struct plan *plan, const struct plan_inputs *inputs)
     }
 }
 
+/* The name of the host and its time zone, without which programs would be wrong about where they are; neither says
+ * anything of the user. */
 static bool kept_with_contain(const char *source)
 {
     return strcmp(source, "/etc/hosts") == 0 || strcmp(source, "/etc/localtime") == 0;
 }
 
+/* An entry is "source" or "source:target"; blanks beside the colon are the file's, not the path's. The reason names
+ * the line, so that users can ask about it. */
 static void add_config_binds(struct plan *plan, const struct plan_inputs *inputs)
 {
     const struct config *config = inputs->config;
@@ -139,6 +153,8 @@ static void add_config_binds(struct plan *plan, const struct plan_inputs *inputs
 
 /* ---- home, tmp, scratch ---- */
 
+/* STEP_OWN where users may bind nothing: the home directory is named by the front door, and a forged request may name
+ * any directory (R-I9). */
 static void add_home(struct plan *plan, const struct plan_inputs *inputs)
 {
     const struct request *request = inputs->request;
@@ -174,6 +190,7 @@ static void add_home(struct plan *plan, const struct plan_inputs *inputs)
         step->missing_source = step->missing_target = LOSS_STOP;
 }
 
+/* STEP_UNLESS_SAME: "mount hostfs" may have shown a /tmp that is a file system of its own. */
 static void add_tmp(struct plan *plan, const struct plan_inputs *inputs)
 {
     static const char *const names[][2] = {{"/tmp", "tmp"}, {"/var/tmp", "var_tmp"}};
@@ -240,6 +257,8 @@ static const char *nameservers(struct plan *plan, const char *addresses)
     return text;
 }
 
+/* Not while root writes the image: what is bound over /etc/passwd would take changes by useradd(8) away from the file
+ * that is to be changed. */
 static void add_files(struct plan *plan, const struct plan_inputs *inputs)
 {
     const struct request *request = inputs->request;
@@ -262,6 +281,8 @@ static void add_files(struct plan *plan, const struct plan_inputs *inputs)
         add_file(plan, "hostname", "/etc/hostname", 0, "--hostname")->content = plan_text(plan, "%s\n", plan->hostname);
 }
 
+/* This order is the order of mounts and is fixed here, never by the user's words (R-M9): what stands later lies on
+ * top. /dev comes before what is mounted below it, the user's own binds come last so that they are not hidden. */
 bool plan_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
     add_dev(plan, inputs);

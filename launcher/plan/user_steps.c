@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+/* By insertion: the lists are short, and equal targets must keep their order, of which the last one shows. */
 void steps_sort(struct step *steps, uint32_t count)
 {
     for (uint32_t i = 1; i < count; i++) {
@@ -34,6 +35,8 @@ static const char *bind_reason(const struct request *request, const struct reque
     return bind->number & BIND_MOUNT ? "--mount" : "--bind";
 }
 
+/* Sorted by target, so that "/a" is mounted before "/a/b" and does not hide it. Only /dev keeps device nodes:
+ * anywhere else a directory of the user's could bring one along (R-M1). */
 static void add_binds(struct plan *plan, const struct request *request)
 {
     uint32_t first = plan->step_count;
@@ -59,6 +62,7 @@ bool plan_has_target(const struct plan *plan, const char *target)
     return false;
 }
 
+/* Devices only where /dev is one of ours: the host's /dev has them already. */
 static void add_library(struct plan *plan, const struct request_entry *library, uint32_t flags)
 {
     const char *option = library_option(library->number);
@@ -74,6 +78,9 @@ static void add_library(struct plan *plan, const struct request_entry *library, 
     }
 }
 
+/* Where users may bind nothing each library must be on a list of the site, belong to root, and be named by root all
+ * the way up: the request alone is no reason to show a file (R-I9). In a user namespace it is: the user could bind
+ * the file by himself. */
 static void add_libraries(struct plan *plan, const struct plan_inputs *inputs)
 {
     const struct request *request = inputs->request;
@@ -102,7 +109,8 @@ static void add_libraries(struct plan *plan, const struct plan_inputs *inputs)
         message_warning("--fabric: /sys is not mounted, so programs will not find the devices (/sys/class/infiniband)");
 }
 
-/* The caller's directory, unless it is the system's own or already there. */
+/* The caller's directory, unless it is the system's own or already there. The system's own directories are the
+ * image's business: to show the host's /usr because somebody stands there would replace the image. */
 static void add_cwd(struct plan *plan, const struct plan_inputs *inputs)
 {
     static const char *const system[] = {"/", "/etc", "/bin", "/mnt", "/usr", "/var", "/opt", "/sbin", "/lib", "/lib64"};
@@ -122,6 +130,8 @@ static void add_cwd(struct plan *plan, const struct plan_inputs *inputs)
     step->missing_source = step->missing_target = LOSS_QUIET;
 }
 
+/* --home and --workdir end the launch, since the program would write to other places than the user thinks; binds are
+ * left out with a warning, as scripts have always had it. */
 static bool bind_control(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
     const struct request *request = inputs->request;
@@ -165,6 +175,8 @@ bool path_climbs(const char *path)
     return false;
 }
 
+/* ".." in a target would be resolved by the kernel after links of the image: where that is nobody can say in advance
+ * (R-M4; CVE-2018-15664 and CVE-2021-30465 were such races in other runtimes). */
 static bool targets_plain(const struct plan *plan, struct error *error)
 {
     for (uint32_t i = 0; i < plan->step_count; i++) {

@@ -6,12 +6,13 @@
 
 enum { REASON_SIZE = 512 };
 
-static const char *keep(struct launch *launch, const char *text)
+static const char *keep(struct invocation *invocation, const char *text)
 {
-    return text_copy(&launch->store, text, strlen(text));
+    return text_copy(&invocation->store, text, strlen(text));
 }
 
-static void refuse(struct launch *launch, const struct job_step *step)
+/* A reason even where nobody asked for --join: --dry-run and --verbose show why a launch is on its own. */
+static void refuse(struct invocation *invocation, const struct job_step *step)
 {
     char text[REASON_SIZE];
 
@@ -19,33 +20,35 @@ static void refuse(struct launch *launch, const struct job_step *step)
         snprintf(text, sizeof text, "%s gives its job step no name", step->launcher);
     else
         snprintf(text, sizeof text, "one rank of %s on this node", step->launcher);
-    launch->request.join_reason = keep(launch, text);
+    invocation->request.join_reason = keep(invocation, text);
 }
 
-static void accept(struct launch *launch, const struct job_step *step)
+/* Asked for by hand, launches that no launcher of ranks has started share by terminal or batch script, the only thing
+ * that they have in common. */
+static void accept(struct invocation *invocation, const struct job_step *step)
 {
-    const char *asked = launch->join == JOIN_YES ? "--join=yes, " : "";
+    const char *asked = invocation->join == JOIN_YES ? "--join=yes, " : "";
     char text[REASON_SIZE], session[JOB_STEP_SESSION];
 
-    launch->request.join_asked = launch->join == JOIN_YES;
+    invocation->request.join_asked = invocation->join == JOIN_YES;
     if (step->name[0] != '\0') {
         snprintf(text, sizeof text, "%s%u ranks of %s job step %.200s on this node", asked, (unsigned)step->ranks,
                  step->launcher, step->shown);
-        launch->request.join_step = keep(launch, step->name);
+        invocation->request.join_step = keep(invocation, step->name);
     } else {
         job_step_session(session);
         snprintf(text, sizeof text, "%sin %s", asked, session);
-        launch->request.join_step = keep(launch, session);
+        invocation->request.join_step = keep(invocation, session);
     }
-    launch->request.join_reason = keep(launch, text);
+    invocation->request.join_reason = keep(invocation, text);
 }
 
-void join_take(struct launch *launch, const struct job_step *step)
+void join_take(struct invocation *invocation, const struct job_step *step)
 {
-    if (launch->join == JOIN_NO)
-        launch->request.join_reason = "--join=no";
-    else if (launch->join == JOIN_YES || (step->ranks > 1 && step->name[0] != '\0'))
-        accept(launch, step);
+    if (invocation->join == JOIN_NO)
+        invocation->request.join_reason = "--join=no";
+    else if (invocation->join == JOIN_YES || (step->ranks > 1 && step->name[0] != '\0'))
+        accept(invocation, step);
     else if (step->launcher != NULL)
-        refuse(launch, step);
+        refuse(invocation, step);
 }

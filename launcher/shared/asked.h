@@ -26,6 +26,6 @@ void job_step_read(char *const *environment, struct job_step *step);
 void job_step_session(char name[JOB_STEP_SESSION]);
 
 /* Fills in the request from --join and from what the launcher of ranks says: with whom, and why or why not. */
-void join_take(struct launch *launch, const struct job_step *step);
+void join_take(struct invocation *invocation, const struct job_step *step);
 
 #endif

@@ -18,6 +18,9 @@ struct launcher {
     const char *socket;       /* or a descriptor of a socket, whose other end is the launcher's process on this node */
 };
 
+/* Open MPI's mpirun (prte), MPICH's Hydra and HPE's PALS set these for each rank. Open MPI's stand first: PRRTE under
+ * Slurm or PALS sets its own beside theirs, and is then the innermost. Slurm is last, since its variables are
+ * inherited by everything that runs in an allocation. */
 static const struct launcher launchers[] = {
     {"Open MPI", "OMPI_COMM_WORLD_LOCAL_SIZE", {"PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "OMPI_MCA_orte_hnp_uri"}, NULL},
     {"MPICH", "MPI_LOCALNRANKS", {"PMI_PORT"}, "PMI_FD"},
@@ -48,7 +51,8 @@ static uint32_t number_read(const char **text)
     return value;
 }
 
-/* One more word; one that does not fit leaves no name at all. */
+/* One more word; one that does not fit leaves no name at all. A name that was cut would not do: two steps whose names
+ * were cut could have the same rest, and ranks of different jobs would meet. */
 static void name_add(struct job_step *step, const char *word)
 {
     size_t used = strlen(step->name);
@@ -114,6 +118,8 @@ static uint32_t tasks_of_node(const char *list, uint32_t node)
     return 0;
 }
 
+/* By the variables that srun(1) sets for each task; those of the allocation alone do not make a rank. The counts of a
+ * step go before those of the job, since a step may use fewer tasks. */
 static bool slurm_take(char *const *environment, struct job_step *step)
 {
     const char *number = variable(environment, "SLURM_STEP_ID"), *node = variable(environment, "SLURM_NODEID");

@@ -38,7 +38,10 @@ static bool is_ours(int space)
            owner.st_dev == own.st_dev && owner.st_ino == own.st_ino;
 }
 
-/* False: the first setns(2) is refused, so that nothing has changed and the launch can go on by itself. Later ones must succeed. */
+/* False: the first setns(2) is refused, so that nothing has changed and the launch can go on by itself. Later ones
+ * must succeed. setns(2) has to come in this order: without the user namespace's rights the others are refused, and
+ * after the mount namespace /proc is the container's, so that nothing is opened by name any more. PRIVILEGE_MOUNT is
+ * CAP_SYS_ADMIN, which setns(2) asks for. */
 static bool enter(struct plan *plan, const struct caller *caller, const int *fds)
 {
     size_t used = 0;
@@ -62,8 +65,9 @@ static bool enter(struct plan *plan, const struct caller *caller, const int *fds
     return true;
 }
 
-/* True in the child that sets up; in the parent false, when the container is ready or will never be. A set-up that ends
- * with a message of its own ends this launch too. */
+/* True in the child that sets up; in the parent false, when the container is ready or will never be. A set-up that
+ * ends with a message of its own ends this launch too. The child becomes keeper, not this process: the caller waits
+ * for this one, which must end with its program and not with the last rank's. */
 static bool set_up(struct plan *plan, int place)
 {
     pid_t launcher = getpid(), child = fork();
@@ -82,6 +86,8 @@ static bool set_up(struct plan *plan, int place)
     return false;
 }
 
+/* Who binds the name first sets up; all others connect and wait. It ends after ROUNDS refusals or TRIES pauses of a
+ * millisecond, so that a keeper that dies again and again cannot hold a job: a launch of its own is always possible. */
 bool join_container(struct plan *plan, const struct plan_inputs *inputs, const struct rendezvous *rendezvous, const char *obstacle)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
@@ -122,6 +128,8 @@ _Noreturn void join_keep(struct plan *plan, const struct plan_inputs *inputs, co
     privilege_forget(inputs->caller);
     perform_accounts(plan, inputs);
     perform_follow(plan);
+    /* from here on the keeper outlives the launch that made it: no death signal, no terminal, and the word that all
+     * is ready as the last thing */
     if (prctl(PR_SET_PDEATHSIG, 0) < 0 || setsid() < 0 || write(plan->report_fd, "", 1) != 1)
         stop(errno, "keep the container for its job step");
     rendezvous_keep(rendezvous, plan->keeper_fd, fds, count);

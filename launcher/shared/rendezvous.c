@@ -22,6 +22,8 @@
 #include "../location.h"
 #include "../perform/perform.h"
 
+/* GUESTS: more than a node has ranks. A minute for the answer: setting up may mount an image over a slow network.
+ * ACCEPT_SECONDS bounds connect(2), which waits as long as the backlog is full (R-J2: bounded number, bounded time). */
 enum { GUESTS = 2048, ANSWER_SECONDS = 60, ACCEPT_SECONDS = 3, FIRST_FD = 3 };
 
 #ifndef SO_PEERPIDFD
@@ -66,6 +68,8 @@ static void add_image(struct rendezvous *rendezvous, int fd, bool writable)
     add_file(rendezvous, "image", &status);
 }
 
+/* All groups, since the members of one may open what the others may not: who shares must have exactly the same
+ * rights. */
 static void add_user(struct rendezvous *rendezvous, const struct plan *plan, const struct caller *caller)
 {
     add(rendezvous, "mode %d user %u group %u others", (int)plan->mode, (unsigned)caller->uid, (unsigned)caller->gid);
@@ -92,7 +96,8 @@ static void add_surroundings(struct rendezvous *rendezvous)
         add_file(rendezvous, "configuration", &status);
 }
 
-/* What each rank may have its own of, and what only says how its program starts, is left out. */
+/* What each rank may have its own of, and what only says how its program starts, is left out. request_encode() writes
+ * fields in one fixed order, so that equal requests are equal bytes. */
 static bool add_request(struct rendezvous *rendezvous, const struct request *request)
 {
     static struct request common; /* too large for a stack that may be limited */
@@ -118,6 +123,9 @@ static uint64_t digest(const struct rendezvous *rendezvous, uint64_t start)
     return start;
 }
 
+/* The socket's name starts with a NUL: an abstract address, in no file system and gone with its last descriptor
+ * (unix(7)). It belongs to the network namespace and has no permissions, so that any user may take or guess it
+ * (CVE-2020-15257 was such a socket without a check): what counts is SO_PEERCRED. */
 const char *rendezvous_prepare(struct rendezvous *rendezvous, const struct plan *plan, const struct plan_inputs *inputs)
 {
     struct sockaddr_un *address = &rendezvous->address;
@@ -142,8 +150,9 @@ const char *rendezvous_prepare(struct rendezvous *rendezvous, const struct plan 
 
 /* ---- those who ask ---- */
 
-/* A socket to which nobody can send descriptors, and so are those that it accepts: what one of a stranger's does when it is
- * closed, and for how long, is his to say. Kernels before Linux 6.16 have no such thing. */
+/* A socket to which nobody can send descriptors, and so are those that it accepts: what one of a stranger's does when
+ * it is closed, and for how long, is his to say. Kernels before Linux 6.16 have no such thing. SOCK_SEQPACKET: a
+ * message arrives whole or not at all, and with it its descriptors. */
 static int closed_socket(void)
 {
     const int no = 0;
@@ -163,7 +172,9 @@ int rendezvous_place(const struct rendezvous *rendezvous)
     return fd_give(&place);
 }
 
-/* Who called listen() or connect() on the other side, in the ids of our user namespace. */
+/* Who called listen() or connect() on the other side, in the ids of our user namespace. Recorded by the kernel at
+ * listen(2) and connect(2) and never changed afterwards (unix(7), SO_PEERCRED): a descriptor that is passed on says
+ * who made the connection, not who has it. */
 static bool peer_is(int connection, uid_t uid)
 {
     struct ucred peer;
@@ -172,7 +183,9 @@ static bool peer_is(int connection, uid_t uid)
     return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == uid;
 }
 
-/* The process that called connect(), or listen(), on the other side; -1: it is gone, or (ENOPROTOOPT) the kernel cannot tell. */
+/* The process that called connect(), or listen(), on the other side; -1: it is gone, or (ENOPROTOOPT) the kernel
+ * cannot tell. A pidfd and not a number: a number can be another process's by the time that it is looked at
+ * (pidfd_open(2)). */
 static int peer_process(int connection)
 {
     int process = -1;
@@ -198,7 +211,9 @@ static bool send_descriptors(int connection, const void *bytes, size_t size, con
     return sendmsg(connection, &message, MSG_NOSIGNAL) == (ssize_t)size;
 }
 
-/* The bytes received, -1 on failure; descriptors that are more or fewer than `count` are closed, and `fds` filled with -1. */
+/* The bytes received, -1 on failure; descriptors that are more or fewer than `count` are closed, and `fds` filled
+ * with -1. MSG_CMSG_CLOEXEC, so that nothing received gets to a program. MSG_CTRUNC says that there were more than
+ * fit; the kernel has closed those, and what did fit is closed here. */
 static ssize_t receive_descriptors(int connection, void *bytes, size_t size, int *fds, size_t count)
 {
     union {
@@ -298,7 +313,8 @@ void rendezvous_missed(struct plan *plan, const struct request *request, const c
 
 /* ---- the keeper ---- */
 
-/* A guest is first the connection on which it will ask, then the process that asked. */
+/* A guest is first the connection on which it will ask, then the process that asked. A pidfd becomes readable when
+ * its process ends (pidfd_open(2)): one poll(2) covers those who ask and those who are in. */
 struct guests {
     struct pollfd polls[GUESTS + 1]; /* [0] is the place */
     time_t until[GUESTS + 1];        /* when one that has not asked is shown out; 0: it has asked */
@@ -329,7 +345,8 @@ static void accept_all(struct guests *guests)
     }
 }
 
-/* The process that has asked and was let in; -1: it was not. */
+/* The process that has asked and was let in; -1: it was not. The key is compared with all of ours: the hash in the
+ * name only makes strangers unlikely. A guest that asks for another container is told so at once. */
 static int answer(const struct rendezvous *rendezvous, int connection, const int *spaces, size_t count)
 {
     static uint8_t key[RENDEZVOUS_KEY];
@@ -345,6 +362,7 @@ static int answer(const struct rendezvous *rendezvous, int connection, const int
     return send_descriptors(connection, "y", 1, spaces, count) ? fd_give(&process) : -1;
 }
 
+/* The last one moves into the gap; who walks the list goes from its end, so that none is passed over. */
 static void forget(struct guests *guests, nfds_t number)
 {
     close(guests->polls[number].fd);
@@ -372,7 +390,8 @@ static void attend(struct guests *guests, nfds_t number, const struct rendezvous
     guests->silent--;
 }
 
-/* Closes all but the socket and the namespaces: who reads a rank's output waits until nobody has it open any more. */
+/* Closes all but the socket and the namespaces: who reads a rank's output waits until nobody has it open any more. In
+ * three steps, so that no descriptor lands on one that is still needed. */
 static void settle(int *fds, size_t count)
 {
     OWNED_FD nothing = memfd_create("nothing", MFD_CLOEXEC);
@@ -390,6 +409,7 @@ static void settle(int *fds, size_t count)
     perform_close(FIRST_FD + (int)count);
 }
 
+/* One descriptor a guest: the soft limit is often 1024 (getrlimit(2)). */
 static void raise_limit(void)
 {
     struct rlimit files;
@@ -400,6 +420,9 @@ static void raise_limit(void)
     }
 }
 
+/* Ends when nobody has asked yet and nobody waits, or the last guest has ended; guests that are silent are looked at
+ * once a second for their time-out. Who asks must be the keeper's own user, whatever he says: peer_is() comes before
+ * the first byte is read (R-J2). */
 _Noreturn void rendezvous_keep(const struct rendezvous *rendezvous, int place, const int *spaces, size_t count)
 {
     static struct guests guests;

@@ -46,8 +46,9 @@ _Noreturn void rendezvous_keep(const struct rendezvous *rendezvous, int place, c
 
 /* ---- One container for several launches of a job step. */
 
-/* `obstacle`: what rendezvous_prepare() said. True: this process is in a container that another process keeps. False: it is to be set up here: for others too, in the
- * child that this returns in with plan->keeper_fd set, or, with plan->join taken back, for this launch alone. */
+/* `obstacle`: what rendezvous_prepare() said. True: this process is in a container that another process keeps. False: the
+ * container is to be set up here, either for others too (in the child that this returns in with plan->keeper_fd set) or for
+ * this launch alone (with plan->join taken back). */
 bool join_container(struct plan *plan, const struct plan_inputs *inputs, const struct rendezvous *rendezvous, const char *obstacle);
 
 /* What becomes of the child that has set up a container for others: without any privilege it keeps the namespaces until

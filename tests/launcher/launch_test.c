@@ -9,7 +9,7 @@
 
 enum { TEXT = 4096, WORDS = 64 };
 
-static struct launch *launch;
+static struct invocation *invocation;
 static struct command_line line;
 static struct arena arena;
 static struct error error;
@@ -35,7 +35,7 @@ static bool fill(const char *words, const char *environment)
 
     memset(&variables, 0, sizeof variables);
     memset(&line, 0, sizeof line);
-    memset(launch, 0, sizeof *launch);
+    memset(invocation, 0, sizeof *invocation);
     error = (struct error){.number = 0};
     snprintf(word_copy, sizeof word_copy, "%s", words);
     snprintf(environment_copy, sizeof environment_copy, "%s", environment != NULL ? environment : "");
@@ -44,8 +44,8 @@ static bool fill(const char *words, const char *environment)
     option_variables_read(cut(environment_copy, environment_list), &variables);
     if (!option_variables_apply(&variables, line.scope, &line.options, &error))
         return false;
-    launch_begin(launch, &arena, cwd, root);
-    return launch_take_options(launch, line.scope, &line.options, &error);
+    invocation_begin(invocation, &arena, cwd, root);
+    return invocation_take_options(invocation, line.scope, &line.options, &error);
 }
 
 static void refused_with(const char *words, const char *environment, const char *sentence)
@@ -82,7 +82,7 @@ static const char *listed(const struct request_entry *list, uint32_t count)
 static void binds(const char *words, const char *wanted)
 {
     bool accepted = fill(words, NULL);
-    const char *got = accepted ? listed(launch->request.bind, launch->request.bind_count) : error.text;
+    const char *got = accepted ? listed(invocation->request.bind, invocation->request.bind_count) : error.text;
 
     CHECK(accepted && strcmp(got, wanted) == 0, "\"%s\" binds \"%s\"%s%s", words, wanted,
           strcmp(got, wanted) == 0 ? "" : " and not ", strcmp(got, wanted) == 0 ? "" : got);
@@ -115,7 +115,7 @@ static void test_binds(void)
     binds("exec|--mount=type=bind,\"source=/a, \"\"b\"\"\",target=/c|i", "/a, \"b\">/c(2)");
     binds("exec|--mount=type=bind,source=/a:x,target=/c,readonly=false|i", "/a:x>/c(2)");
     CHECK(fill("exec|i", "SINGULARITY_MOUNT=type=bind,source=/a,target=/b\ntype=bind,source=/c,target=/d\n") &&
-              strcmp(listed(launch->request.bind, launch->request.bind_count), "/a>/b(258) /c>/d(258)") == 0,
+              strcmp(listed(invocation->request.bind, invocation->request.bind_count), "/a>/b(258) /c>/d(258)") == 0,
           "a variable may hold several mounts, one a line");
 }
 
@@ -163,7 +163,7 @@ static void test_variables_are_named(void)
 /* The starter is told which variable stood for which option, and which one gave a bind. */
 static void test_origins(void)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
 
     CHECK(fill("exec|-B|/c|--mount|type=bind,src=/d,dst=/d|i", "SINGULARITY_HOME=/h|SINGULARITY_BIND=/a|APPTAINER_BINDPATH=/b") &&
               strcmp(listed(request->variable, request->variable_count),
@@ -183,20 +183,20 @@ static void test_limits_of_binds(void)
 
     for (int i = 1; i < 256; i++)
         used += (size_t)snprintf(words + used, sizeof words - used, ",/%d", i);
-    memset(launch, 0, sizeof *launch);
+    memset(invocation, 0, sizeof *invocation);
     error = (struct error){.number = 0};
-    launch_begin(launch, &arena, cwd, false);
-    CHECK(bind_take(launch, &bind_option, words, &error) && launch->request.bind_count == 256,
+    invocation_begin(invocation, &arena, cwd, false);
+    CHECK(bind_take(invocation, &bind_option, words, &error) && invocation->request.bind_count == 256,
           "256 binds fit");
-    CHECK(!bind_take(launch, &bind_option, "/more", &error) &&
+    CHECK(!bind_take(invocation, &bind_option, "/more", &error) &&
               strcmp(error.text, "--bind: more than 256 binds (bind a directory above them)") == 0,
           "one more is refused");
     memset(words, 'x', sizeof words - 1);
     words[0] = '/';
     words[5000] = '\0';
     error = (struct error){.number = 0};
-    launch->request.bind_count = 0;
-    CHECK(!bind_take(launch, &bind_option, words, &error) && strstr(error.text, "File name too long") != NULL,
+    invocation->request.bind_count = 0;
+    CHECK(!bind_take(invocation, &bind_option, words, &error) && strstr(error.text, "File name too long") != NULL,
           "a path of 5000 bytes is refused, not cut");
     store = (struct text_store){words, 4};
     CHECK(text_copy(&store, "abc", 3) != NULL && text_copy(&store, "", 0) == NULL, "a full store says so");
@@ -204,7 +204,7 @@ static void test_limits_of_binds(void)
 
 static void test_lists_and_paths(void)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
 
     CHECK(fill("exec|-S|/a,/b/../c|-S|\"/x,y\"|i", NULL) &&
               strcmp(listed(request->scratch, request->scratch_count), "/a /c /x,y") == 0,
@@ -235,7 +235,7 @@ static void test_lists_and_paths(void)
 
 static void test_flags(void)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
 
     CHECK(fill("exec|-C|i", NULL) && request->contain && request->pid && request->ipc && request->cleanenv &&
               !request->no_init,
@@ -285,7 +285,7 @@ static void test_value_refusals(void)
 
 static void test_targets(void)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
 
     root = true;
     CHECK(fill("exec|i", "SINGULARITY_TARGET_UID=1000|SINGULARITY_TARGET_GID=100") && request->target_uid == 1001 &&
@@ -302,23 +302,23 @@ static void test_targets(void)
 
 static void test_images(void)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
 
     fill("exec|i", NULL);
-    CHECK(launch_take_image(launch, "./a//b/", &error) && strcmp(request->image, "/here/a/b") == 0,
+    CHECK(invocation_take_image(invocation, "./a//b/", &error) && strcmp(request->image, "/here/a/b") == 0,
           "the image is made absolute, without a slash at its end");
-    CHECK(launch_take_image(launch, "/", &error) && strcmp(request->image, "/") == 0, "the root stays the root");
-    CHECK(launch_take_image(launch, "/a/../b", &error) && strcmp(request->image, "/a/../b") == 0,
+    CHECK(invocation_take_image(invocation, "/", &error) && strcmp(request->image, "/") == 0, "the root stays the root");
+    CHECK(invocation_take_image(invocation, "/a/../b", &error) && strcmp(request->image, "/a/../b") == 0,
           "a parent directory is left to the kernel, which knows the links");
-    CHECK(!launch_take_image(launch, "", &error), "an empty name is refused");
+    CHECK(!invocation_take_image(invocation, "", &error), "an empty name is refused");
     cwd = NULL;
     fill("exec|i", NULL);
-    CHECK(!launch_take_image(launch, "a", &error) &&
+    CHECK(!invocation_take_image(invocation, "a", &error) &&
               strcmp(error.text, "image a: relative to the current directory, which is gone: No such file or directory") == 0,
           "a relative image in a deleted directory is refused");
     refused("exec|-B|x|i", "--bind x: relative to the current directory, which is gone: No such file or directory");
     refused("exec|-W|x|i", "--workdir x: relative to the current directory, which is gone: No such file or directory");
-    CHECK(fill("exec|-B|/x|-W|/w|i", NULL) && launch_take_image(launch, "/a", &error),
+    CHECK(fill("exec|-B|/x|-W|/w|i", NULL) && invocation_take_image(invocation, "/a", &error),
           "absolute paths need no current directory");
     cwd = "/here";
     CHECK(image_name_resolved_elsewhere("docker://x") && image_name_resolved_elsewhere("instance://x") &&
@@ -384,8 +384,8 @@ static void test_levels(void)
 
 int main(void)
 {
-    launch = calloc(1, sizeof *launch);
-    if (launch == NULL)
+    invocation = calloc(1, sizeof *invocation);
+    if (invocation == NULL)
         return 1;
     arena_begin(&arena, ARENA_LIMIT);
     message_begin(LEVEL_FATAL, false);
@@ -403,6 +403,6 @@ int main(void)
     test_directory();
     test_levels();
     arena_end(&arena);
-    free(launch);
+    free(invocation);
     return checks_end();
 }

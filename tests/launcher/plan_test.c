@@ -309,6 +309,7 @@ static void find_all(struct plan *plan)
 static void begin(void)
 {
     memset(&world.request, 0, offsetof(struct request, text_store)); /* the stores of text are large, and need no clearing */
+    memset(&world.config, 0, offsetof(struct config, text_store));
     memset(&world.host, 0, offsetof(struct host_facts, lists));
     memset(&world.plan, 0, offsetof(struct plan, text));
     for (size_t i = 0; i <= LIBRARY_FABRIC; i++)

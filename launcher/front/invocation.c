@@ -8,12 +8,13 @@
 enum { VARIABLE_LIMIT = sizeof((struct request *)NULL)->variable / sizeof(struct request_entry) };
 _Static_assert((int)OPTION_COUNT < (int)VARIABLE_LIMIT, "every option may come from a variable");
 
-void launch_begin(struct launch *launch, struct arena *arena, const char *cwd, bool root)
+/* The store is the end of the request itself: texts stand where request_encode() finds them. */
+void invocation_begin(struct invocation *invocation, struct arena *arena, const char *cwd, bool root)
 {
-    launch->store = (struct text_store){launch->request.text_store, sizeof launch->request.text_store};
-    launch->cwd = cwd;
-    launch->root = root;
-    injection_begin(&launch->injection, arena);
+    invocation->store = (struct text_store){invocation->request.text_store, sizeof invocation->request.text_store};
+    invocation->cwd = cwd;
+    invocation->root = root;
+    injection_begin(&invocation->injection, arena);
 }
 
 /* ---- flags ---- */
@@ -32,6 +33,8 @@ static const struct {
 #undef SAME_NAME
 };
 
+/* --compat and --containall stand for several flags, as the family has them; --no-pid and --no-nv take one back
+ * again, whatever order they stand in. */
 static void take_flags(struct request *request, const struct options *options)
 {
     bool compat = options_flag(options, OPTION_compat);
@@ -54,27 +57,30 @@ static void take_flags(struct request *request, const struct options *options)
 
 /* ---- uses ---- */
 
-static bool take_list(struct launch *launch, const struct option_value *use, struct error *error)
+/* Blanks count on the command line, where somebody has quoted them, and not in a variable, where they are for the
+ * eye. */
+static bool take_list(struct invocation *invocation, const struct option_value *use, struct error *error)
 {
-    struct csv csv = {.next = use->text, .store = &launch->store, .trim = use->from_variable};
+    struct csv csv = {.next = use->text, .store = &invocation->store, .trim = use->from_variable};
     enum csv_outcome outcome;
     char *field;
 
     while ((outcome = csv_read(&csv, &field)) == CSV_FIELD)
-        if (*field != '\0' && !option_takers[use->id](launch, use, field, error))
+        if (*field != '\0' && !option_takers[use->id](invocation, use, field, error))
             return false;
     if (outcome == CSV_UNCLOSED)
         return error_set(error, 0, "%.*s %.200s: a quote is not closed", OPTION_NAME(use), use->text);
     return outcome == CSV_END || request_full(error);
 }
 
-/* The starter knows no variables: it is told which one stands for which option. */
-static bool note_variable(struct launch *launch, const struct option_value *use, struct error *error)
+/* The starter reads no variable of the user's (R-L2): it is told which one stands for which option, so that its messages can
+ * name what the user has really set. */
+static bool note_variable(struct invocation *invocation, const struct option_value *use, struct error *error)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
     const char *option = option_table[use->id].names;
-    struct request_entry entry = {.first = text_copy(&launch->store, use->name, strcspn(use->name, "=")),
-                                  .second = text_copy(&launch->store, option, strcspn(option, ","))};
+    struct request_entry entry = {.first = text_copy(&invocation->store, use->name, strcspn(use->name, "=")),
+                                  .second = text_copy(&invocation->store, option, strcspn(option, ","))};
 
     if (entry.first == NULL || entry.second == NULL || request->variable_count == VARIABLE_LIMIT)
         return request_full(error);
@@ -82,34 +88,35 @@ static bool note_variable(struct launch *launch, const struct option_value *use,
     return true;
 }
 
-uint64_t launch_origin(const struct launch *launch, const struct option_value *use)
+/* Called while that use is being taken, so its variable is the last one noted. */
+uint64_t invocation_origin(const struct invocation *invocation, const struct option_value *use)
 {
-    uint64_t variable = use->from_variable ? launch->request.variable_count : 0; /* its own entry is the last one */
+    uint64_t variable = use->from_variable ? invocation->request.variable_count : 0; /* its own entry is the last one */
 
     return (use->id == OPTION_mount ? BIND_MOUNT : 0) | variable << BIND_VARIABLE;
 }
 
-static bool take_use(struct launch *launch, const struct option_value *use, struct error *error)
+static bool take_use(struct invocation *invocation, const struct option_value *use, struct error *error)
 {
     message_debug("%s %.*s = '%s'", use->from_variable ? "variable" : "option", OPTION_NAME(use),
                   use->text != NULL ? use->text : "");
-    if (use->from_variable && !note_variable(launch, use, error))
+    if (use->from_variable && !note_variable(invocation, use, error))
         return false;
     if (option_takers[use->id] == NULL)
         return true;
     if (option_table[use->id].kind == KIND_LIST_CSV)
-        return take_list(launch, use, error);
-    return option_takers[use->id](launch, use, use->text, error);
+        return take_list(invocation, use, error);
+    return option_takers[use->id](invocation, use, use->text, error);
 }
 
 /* Those of variables first: of two mounts on one target the later one shows, and the command line goes before. */
-static bool take_uses(struct launch *launch, unsigned scope, const struct options *options, bool from_variable,
+static bool take_uses(struct invocation *invocation, unsigned scope, const struct options *options, bool from_variable,
                       struct error *error)
 {
     for (uint32_t i = 0; i < options->count; i++) {
         const struct option_value *use = &options->values[i];
         if (use->from_variable == from_variable && (option_table[use->id].scopes & scope) != 0 &&
-            !take_use(launch, use, error))
+            !take_use(invocation, use, error))
             return false;
     }
     return true;
@@ -120,7 +127,8 @@ static uint64_t action_of(unsigned scope)
     return scope == SCOPE_EXEC ? ACTION_EXEC : scope == SCOPE_RUN ? ACTION_RUN : scope == SCOPE_SHELL ? ACTION_SHELL : ACTION_TEST;
 }
 
-/* The starter refuses it as well, but as a launch that cannot be; here it is wrong usage. */
+/* The starter refuses it as well, but as a launch that cannot be; here it is wrong usage. Both names are given as
+ * they were written, option or variable. */
 static bool written_once(const struct request *request, const struct options *options, struct error *error)
 {
     const struct option_value *writable = options_last(options, OPTION_writable);
@@ -133,33 +141,37 @@ static bool written_once(const struct request *request, const struct options *op
     return error_set(error, 0, "%.*s does not go with %.*s", OPTION_NAME(writable), OPTION_NAME(other));
 }
 
-bool launch_take_options(struct launch *launch, unsigned scope, const struct options *options, struct error *error)
+/* Ids of another user come as two variables, since each alone would leave the other one root's. */
+bool invocation_take_options(struct invocation *invocation, unsigned scope, const struct options *options, struct error *error)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
 
     request->action = action_of(scope);
     take_flags(request, options);
-    if (!take_uses(launch, scope, options, true, error) || !take_uses(launch, scope, options, false, error))
+    if (!take_uses(invocation, scope, options, true, error) || !take_uses(invocation, scope, options, false, error))
         return false;
     if ((request->target_uid != 0) != (request->target_gid != 0))
         return error_set(error, 0, "SINGULARITY_TARGET_UID and SINGULARITY_TARGET_GID go together: only one is set");
     return written_once(request, options, error);
 }
 
-bool launch_take_image(struct launch *launch, const char *image, struct error *error)
+/* Absolute from here on: the starter stands in another directory later, and the name goes into messages and
+ * variables. */
+bool invocation_take_image(struct invocation *invocation, const char *image, struct error *error)
 {
-    struct request *request = &launch->request;
+    struct request *request = &invocation->request;
 
     if (*image == '\0')
         return error_set(error, 0, "the name of the image is empty");
-    if (image[0] != '/' && launch->cwd == NULL)
+    if (image[0] != '/' && invocation->cwd == NULL)
         return error_set(error, ENOENT, "image %.200s: relative to the current directory, which is gone", image);
-    request->image = text_path(&launch->store, launch->cwd, image, strlen(image));
+    request->image = text_path(&invocation->store, invocation->cwd, image, strlen(image));
     if (request->image != NULL && strlen(request->image) >= PATH_MAX)
         return error_set(error, ENAMETOOLONG, "image %.60s...", image);
     return request->image != NULL || request_full(error);
 }
 
+/* MESSAGELEVEL is the family's variable: 0 and negative numbers show what usual launches show, numbers above 5 all. */
 bool options_level(const struct options *options, int *level, struct error *error)
 {
     const char *text = options_text(options, OPTION_messagelevel);
