@@ -141,7 +141,7 @@ STOPPED_AT_THE_FORK = """
 import os, signal, sys, time
 from pathlib import Path
 from singularity import process
-from singularity.build.feed import feeding
+from singularity.build.script_pipe import offered
 from singularity.edit import mounted, staged_copy
 from singularity.namespaces.isolation import isolated
 
@@ -161,7 +161,7 @@ elif sys.argv[1] == "script":
 elif sys.argv[1] == "cp":
     staged_copy.run(sleep)
 elif sys.argv[1] == "lines of a script":
-    with feeding([b"true"], Path(sys.argv[2], "script")):
+    with offered(["true"], Path(sys.argv[2], "script")):
         time.sleep(60)
 elif sys.argv[1] == "mount point":
     with mounted._mount_point(Path(sys.argv[2])):

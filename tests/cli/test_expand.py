@@ -154,7 +154,7 @@ def test_an_image_of_somebody_else_is_refused(storage: Path, tmp_path: Path, fil
         image = person.directory / "box.img"
         shutil.copy(filled, image)
         result = person("expand", image)
-        assert (result.status, result.err) == (255, f"FATAL:   {image}: Permission denied\n")
+        assert (result.status, result.err) == (255, f"FATAL:   {image}: you may not write to it: Permission denied\n")
 
 
 @pytest.mark.parametrize("size", ["0", "x", "-5", ""])

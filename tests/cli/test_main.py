@@ -214,7 +214,7 @@ def test_what_an_image_is_built_from_is_to_be_built(
 
 
 @pytest.mark.parametrize("verb", ["inspect", "run-help"])
-@pytest.mark.parametrize("name", ["", "."])
+@pytest.mark.parametrize("name", [".", "./"])
 def test_a_directory_without_an_image_is_told(
     said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, name: str
 ) -> None:
@@ -223,6 +223,11 @@ def test_a_directory_without_an_image_is_told(
     assert (status, out, err.count("\n"), "a directory, but no image: it has no bin" in err) == (255, "", 1, True), err
     (tmp_path / "etc").mkdir()
     assert said(verb, name)[0] == 0
+
+
+def test_an_empty_name_is_wrong_usage(said: Said) -> None:
+    assert said("inspect", "") == (1, "", "ERROR:   the name of the image is empty\n")
+    assert said("create", "")[0] == 1
 
 
 @pytest.mark.parametrize("level", ["-d", "--debug"])
