@@ -53,12 +53,15 @@ static void capabilities_get(uint64_t *effective, uint64_t *permitted)
     *permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
 }
 
-/* Not for the debugger, not for /proc: again after each change of ids, since the kernel resets it to suid_dumpable whenever the
- * effective id changes (commit_creds(), prctl(2)). */
-static void hide(void)
+/* Not for the debugger, not for /proc. Whenever the effective id changes the kernel makes that what suid_dumpable says, and forgets
+ * whose end is to end this process (commit_creds(), prctl(2)): a set-up must not outlive its launcher (R-L16). */
+static void effective_set(uid_t uid)
 {
-    if (prctl(PR_SET_DUMPABLE, 0) < 0)
-        stop(errno, "make the starter unreadable for others");
+    int death;
+
+    if (prctl(PR_GET_PDEATHSIG, &death) < 0 || setresuid((uid_t)-1, uid, (uid_t)-1) < 0 ||
+        prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_PDEATHSIG, death) < 0)
+        stop(errno, "change to uid %u, unreadable for others", (unsigned)uid);
 }
 
 static void user_verify(void)
@@ -76,7 +79,7 @@ static void begin(void)
 {
     raisable = true;
     capabilities_set(0, mount_set | overlay_set | network_set | end_set, 0);
-    hide();
+    effective_set(user);
     user_verify();
 }
 
@@ -118,10 +121,8 @@ void privilege_raise(const char *what, enum privilege privilege)
     if (!raisable)
         return;
     as_root = privilege == PRIVILEGE_ROOT || privilege == PRIVILEGE_OVERLAY;
-    if (as_root && setresuid((uid_t)-1, 0, (uid_t)-1) < 0)
-        stop(errno, "raise privilege for %s", what);
     if (as_root)
-        hide(); /* before a capability is effective: nobody can attach in between */
+        effective_set(0); /* hidden before a capability is effective: nobody can attach in between */
     uint64_t set = privilege == PRIVILEGE_OVERLAY ? overlay_set : privilege == PRIVILEGE_NETWORK ? network_set : mount_set;
     capabilities_set(set, mount_set | overlay_set | network_set | end_set, 0);
 }
@@ -131,12 +132,10 @@ void privilege_drop(void)
     if (raised == NULL)
         stop(0, "privilege dropped, but never raised");
     if (raisable) {
-        if (as_root && setresuid((uid_t)-1, user, (uid_t)-1) < 0)
-            stop(errno, "drop privilege");
+        if (as_root)
+            effective_set(user);
         /* leaving id 0 clears the effective set by itself (capabilities(7)), but not where no id was changed */
         capabilities_set(0, mount_set | overlay_set | network_set | end_set, 0);
-        if (as_root)
-            hide();
         user_verify();
         message_as(0); /* told only now: nothing is written while it is raised */
         message_debug("Called with privilege: %s", raised);
@@ -183,7 +182,7 @@ void privilege_become(const struct ids *ids, uint64_t keep)
     if (setgroups(ids->group_count, ids->groups) < 0 || setresgid(ids->gid, ids->gid, ids->gid) < 0 ||
         setresuid(ids->uid, ids->uid, ids->uid) < 0)
         stop(errno, "become uid %u", (unsigned)ids->uid);
-    hide();
+    effective_set(ids->uid);
     user = ids->uid;
 }
 

@@ -59,7 +59,7 @@ static _Noreturn void become_program(struct launch *launch, int plain, char **ar
 {
     privilege_end(&launch->caller, 0, true); /* before the image's paths are looked up and its files read (R-L7) */
     launch_leave_host(launch, plain);
-    perform_follow(&launch->plan); /* again: the kernel forgets PR_SET_PDEATHSIG whenever ids change (prctl(2)) */
+    perform_follow(&launch->plan); /* again: the launcher may have ended while its end was forgotten, within a bracket */
     perform_init(&launch->plan);
     if (launch->request.new_session)
         perform_session();

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,9 +22,10 @@ bool ask(void (*child)(const void *question, int to), const void *question, void
     if (pipe2(ends, O_CLOEXEC) < 0)
         return false;
     OWNED_FD from = ends[0], to = ends[1];
-    pid_t process = fork();
-    if (process == 0) {
-        child(question, to);
+    pid_t asker = getpid(), process = fork();
+    if (process == 0) { /* it has open what we have, and must not outlive us */
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == asker)
+            child(question, to);
         _exit(EXIT_OWN_FAILURE);
     }
     fd_close(&to);

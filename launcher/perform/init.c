@@ -116,14 +116,12 @@ static _Noreturn void wait_outside(pid_t child, int report, int alive, const str
 }
 
 /* The process between launcher and keeper of a shared container: ends with 0 when the keeper says that all is ready, else as it ends. */
-static _Noreturn void wait_ready(pid_t keeper, int report, const struct plan *plan, const struct caller *caller)
+static _Noreturn void wait_ready(pid_t keeper, int report, const struct caller *caller)
 {
     int status = 0;
     char ready;
 
     privilege_forget(caller);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != plan->launcher)
-        _exit(EXIT_OWN_FAILURE);
     if (read(report, &ready, 1) == 1)
         _exit(0);
     while (waitpid(keeper, &status, 0) < 0 && errno == EINTR)
@@ -161,7 +159,7 @@ void perform_fork(struct plan *plan, const struct caller *caller)
         stop(errno, "start the container's first process");
     if (child > 0 && plan->keeper_fd >= 0) {
         close(report[1]);
-        wait_ready(child, report[0], plan, caller);
+        wait_ready(child, report[0], caller);
     }
     if (child > 0)
         wait_outside(child, report[0], alive[1], plan, caller);

@@ -67,7 +67,8 @@ static void part_add(struct plan *plan, const struct image *image, const struct 
     if (plan->part_count == PLAN_PARTS)
         stop(0, "more than %d images and overlays in one launch", PLAN_PARTS);
     struct part *part = &plan->parts[plan->part_count++];
-    *part = (struct part){.partition = *partition, .fd = image->fd, .writable = writable, .source = source, .reason = reason};
+    *part = (struct part){.partition = *partition, .fd = image->fd, .writable = writable && !plan->dry, .source = source,
+                          .reason = reason}; /* to look into it is enough for a dry run */
     part->way = partition->filesystem == FILESYSTEM_DIRECTORY ? WAY_BIND
                 : plan->mode == MODE_USERNS || (plan->mode == MODE_ROOT && partition->no_kernel != NULL) ? WAY_FUSE
                                                                                                          : WAY_KERNEL;

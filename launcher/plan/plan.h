@@ -133,7 +133,6 @@ struct plan {
     bool join;              /* the container is shared with other launches of the job step */
     const char *join_reason;/* why it is, or why not; NULL: nothing asks for it */
     int keeper_fd;          /* where this process will be asked for the container that it sets up for others; -1 */
-    pid_t launcher;         /* ... and who has started it for that */
     const char *container_dir;
     uint64_t session_size;  /* bytes of the session's memory file system */
     const char *hostname;   /* or NULL */

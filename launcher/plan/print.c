@@ -42,6 +42,12 @@ static unsigned gid_inside(const struct plan *plan, const struct plan_inputs *in
     return plan->user.way != USER_CALLER ? plan->user.gid : plan->root_mapped ? 0 : inputs->caller->gid;
 }
 
+/* In a launch: a dry run mounts none of them so. */
+static bool is_written(const struct plan *plan, uint32_t part)
+{
+    return part == 0 ? plan->image_writable : (int)part == plan->writable_part;
+}
+
 /* ---- for people ---- */
 
 /* With control characters shown: names may come from an image or other users, and a terminal would obey them. */
@@ -70,7 +76,7 @@ static void print_text(const struct plan *plan, const struct plan_inputs *inputs
         fprintf(file, "root: %s ", filesystem_names[part->partition.filesystem]);
         put_plain(file, part->source, "");
         fprintf(file, ", offset %llu, %s, by %s (%s)\n", (unsigned long long)part->partition.offset,
-                part->writable ? "writable" : "read-only", way_names[part->way], part->reason);
+                is_written(plan, i) ? "writable" : "read-only", way_names[part->way], part->reason);
     }
     fprintf(file, "layer: %s (%s)\n", layer_names[plan->layer], plan->layer_reason);
     for (uint32_t i = 0; i < plan->step_count; i++) {
@@ -150,7 +156,7 @@ static void json_parts(const struct plan *plan, FILE *file)
         json_member(file, "by", way_names[part->way], ", ");
         json_member(file, "reason", part->reason, ", ");
         fprintf(file, "\"offset\": %llu, \"size\": %llu, \"writable\": %s}%s\n", (unsigned long long)part->partition.offset,
-                (unsigned long long)part->partition.size, part->writable ? "true" : "false", i + 1 < plan->part_count ? "," : "");
+                (unsigned long long)part->partition.size, is_written(plan, i) ? "true" : "false", i + 1 < plan->part_count ? "," : "");
     }
     fputs("  ],\n", file);
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/nsfs.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -74,8 +75,9 @@ static bool set_up(struct plan *plan, int place)
     int status = 0;
 
     if (child == 0) {
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != launcher)
+            _exit(EXIT_OWN_FAILURE);
         plan->keeper_fd = place;
-        plan->launcher = launcher;
         return true;
     }
     close(place);

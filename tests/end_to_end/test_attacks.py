@@ -5,13 +5,14 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 import ordinary_user
 import pytest
-from images import Images, Partition, extfs, squashfs, tool, write, write_sif
+from images import Images, Partition, extfs, hold, squashfs, tool, write, write_sif
 from launch_requests import request_for
 from launching import Launcher, Mode
 from test_starter import call
@@ -696,3 +697,82 @@ def test_namespaces_count_for_the_user_who_starts_them(launch: Launcher, images:
         others = process.stdout.readline()
     assert shown == [[b"0", b"0", b"4294967295"]] * 6, "the setuid program made them, and no user namespace"
     assert others == b"others\n"
+
+
+# ---- R-L16: those that are left when a launcher is killed ----
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.needs("loop")
+@pytest.mark.parametrize("option", ["--dry-run", "--pid"])
+def test_nothing_that_waits_for_the_user_outlives_its_launcher(launch: Launcher, images: Images, option: str) -> None:
+    """R-L16, R-B1: no set-up, which holds privilege, and none that prints a plan, where nobody reads it."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    if option == "--dry-run":
+        os.write(writer, bytes(4096))
+    words = launch.argv("exec", "--pid", option, images.sif, "true", first=["-d"] if option == "--pid" else [])
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    silent["stdout" if option == "--dry-run" else "stderr"] = writer
+    with launch.start(*words, **silent) as process:
+        os.close(writer)
+        said = b""
+        while option == "--pid" and b"Called with privilege: ioctl of a loop" not in said:
+            said += os.read(reader, 16)
+        time.sleep(0.5)  # the pipe is full, and they wait for room
+        children = children_of(process)
+        process.kill()
+    assert children
+    await_end(children)
+    os.close(reader)
+
+
+@pytest.mark.needs("mke2fs", "fuse", "fuse2fs")
+def test_nobody_who_is_asked_outlives_the_launch(launch: Launcher, images: Images, directory: Path) -> None:
+    """R-L16, R-B1: they have no privilege, but all that is open: here one that waits for a lock."""
+    image = give(extfs(images.bare_tree(directory / "tree"), directory / "image.ext3", mebibytes=8), launch)
+    argv = launch.configured(EXTFS_ALLOWED).argv("exec", image, "true")
+    with image.open("r+b") as held:
+        hold(held, writable=True)
+        with launch.configured(EXTFS_ALLOWED).start(
+            *argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            while (
+                not (asked := children_of(process)) or "State:\tS" not in Path(f"/proc/{asked[0]}/status").read_text()
+            ):
+                assert process.poll() is None
+            os.kill(int(asked[0]), signal.SIGSTOP)  # it would give up after a while
+            process.kill()
+        await_end(asked)
+
+
+def children_of(process: subprocess.Popen[bytes]) -> list[str]:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return []
+
+
+def await_end(processes: list[str]) -> None:
+    deadline = time.monotonic() + 5
+    while any(alive(process) for process in processes):
+        assert time.monotonic() < deadline, [Path(f"/proc/{process}/status").read_text() for process in processes]
+        time.sleep(0.02)
+
+
+def alive(process: str) -> bool:
+    with contextlib.suppress(OSError):
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    return False
+
+
+@pytest.mark.needs("mke2fs", "loop", "overlay", "fuse", "fuse2fs")
+def test_a_dry_run_writes_into_no_image(launch: Launcher, images: Images, directory: Path) -> None:
+    """R-L13: it is not mounted writable, not even where the launch itself would do that."""
+    image = give(extfs(images.bare_tree(directory / "tree"), directory / "image.ext3", mebibytes=16), launch)
+    before = image.read_bytes()
+    launcher = launch.configured(EXTFS_ALLOWED)
+    shown = launcher("exec", "--dry-run", "--writable", image, "true").ok()
+    assert f"root: ext {image}, offset 0, writable" in shown.out
+    shown = launcher("exec", "--dry-run", "--overlay", image, images.sif, "true").ok()
+    assert f"root: ext {image}, offset 0, writable" in shown.out
+    assert image.read_bytes() == before

@@ -467,6 +467,24 @@ def test_the_first_rank_is_killed_at_each_step(node: Node, image: Path, options:
     assert step > 100
 
 
+def is_left(process: int) -> bool:
+    with suppress(OSError):
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    return False
+
+
+def test_whoever_sets_up_does_not_outlive_the_first_rank(node: Node, image: Path) -> None:
+    """R-L16: not even those that wait for a reader of their messages, one of them with privilege."""
+    for step in range(10, 90, 2):
+        first, pipe, _ = stand_still(node, ["exec", image, "true"], step)
+        select.select([], [], [], 0.01)
+        working = descendants(first.pid)
+        first.kill()
+        first.wait(timeout=10)
+        wait_until(lambda left=working: not any(map(is_left, left)))
+        os.close(pipe)
+
+
 def test_whoever_sets_up_is_killed_at_each_step(node: Node, image: Path) -> None:
     """R-B1: not the rank, but the processes that work for it and for the others: both ranks come through."""
     words: list[str | Path] = ["exec", image, "echo", "through"]
