@@ -66,8 +66,13 @@ else
 PATHS = -DLIBEXECDIR='"$(LIBEXECDIR)"' -DSYSCONFDIR='"$(SYSCONFDIR)"' -DCONFIG_PATH='"$(SYSCONFDIR)/singularity.conf"' \
         -DCONTAINER_DIR='"$(CONTAINER_DIR)"' -DPYTHON_PATH='"$(LIBEXECDIR)/python/bin/python3"'
 endif
+# What decompresses squashfs: static libraries, each where it is (launcher/squashfs/decompress.c). They call nothing that musl has not.
+static_library = $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a))
+ZLIB := $(or $(call static_library,deflate),$(call static_library,z))
+DECOMPRESSORS := $(ZLIB) $(foreach name,zstd lz4 lzma lzo2,$(call static_library,$(name)))
+HAVE = $(patsubst lib%.a,-DHAVE_%,$(notdir $(DECOMPRESSORS)))
 COMPILE = $(PROGRAM_CC) -std=gnu17 -fPIE -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(PATHS) -Ilauncher \
-          $(HARDENING) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
+          $(HARDENING) $(WARNINGS) $(HAVE) $(CPPFLAGS) $(CFLAGS)
 LINK = $(PROGRAM_CC) -fPIE $(HARDENING) $(LINKING) $(LDFLAGS)
 
 MAINS = launcher/singularity.c launcher/sexec.c launcher/sexec_suid.c launcher/sexec_judge.c
@@ -122,12 +127,12 @@ GIVE_BACK = if [[ $$EUID == 0 && ! -O Makefile ]]; then chown -hR --reference=Ma
 
 setup: ## system packages (as root; otherwise names the missing ones) and the private environment build/venv
 	@scripts/check-checkout
-	@scripts/setup-system python build musl images tests
+	@scripts/setup-system python build musl decompressors images tests
 	@scripts/setup-python $(VENV)
 
 build: ## compile the launcher into build/
 	@scripts/check-checkout
-	@scripts/setup-system build --wanted musl
+	@scripts/setup-system build --wanted musl decompressors
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher
 
@@ -162,14 +167,14 @@ $(BUILD)/sexec-judge: $(BUILD)/launcher/sexec_judge.o $(ARCHIVE)
 $(BUILD)/sexec-suid: $(BUILD)/launcher/sexec_suid.o $(SETUID:%.c=$(BUILD)/%.o) $(ARCHIVE)
 $(filter-out $(PRELOADED),$(PROGRAMS)):
 	@echo "  link $@"
-	@$(LINK) -Wl,-Map=$@.map -o $@ $^
+	@$(LINK) -Wl,-Map=$@.map -o $@ $^ $(if $(filter %-suid,$@),,$(DECOMPRESSORS))
 
 $(UNIT_TESTS): %: %.o $(ARCHIVE)
-	@$(LINK) -o $@ $^
+	@$(LINK) -o $@ $^ $(DECOMPRESSORS)
 
 # Under FUZZ=yes libFuzzer drives the targets; otherwise standalone.c runs them over the files it is given.
 $(FUZZ_TARGETS): %: %.o $(if $(FUZZ),,$(BUILD)/fuzz/standalone.o) $(ARCHIVE)
-	@$(LINK) -o $@ $^
+	@$(LINK) -o $@ $^ $(DECOMPRESSORS)
 
 -include $(OBJECTS:.o=.d) $(UNIT_TESTS:%=%.d) $(FUZZ_TARGETS:%=%.d) \
          $(MAINS:%.c=$(BUILD)/%.d) $(SETUID:%.c=$(BUILD)/%.d) $(BUILD)/fuzz/standalone.d $(SPANK_PLUGIN:.so=.d) $(PRELOADED:.so=.d)
@@ -192,7 +197,7 @@ spank-where-slurm-is:
 
 demo: ## bootstrap Debian into build/demo/debian.sif and run programs in it as an ordinary user
 	@scripts/check-checkout
-	@scripts/setup-system python build images --wanted musl
+	@scripts/setup-system python build images --wanted musl decompressors
 	@scripts/demo
 	@$(GIVE_BACK)
 
@@ -308,7 +313,7 @@ INSTALL = mkdir -p build && flock build/install.lock env \
 
 install: ## install into PREFIX (below DESTDIR, for packagers); as root with the SUID starter; APPTAINER_LINK=yes
 	@scripts/check-checkout
-	@scripts/setup-system python build --wanted musl $(if $(DESTDIR),,$(if $(filter 0,$(shell id -u)),images))
+	@scripts/setup-system python build --wanted musl decompressors $(if $(DESTDIR),,$(if $(filter 0,$(shell id -u)),images))
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher spank-where-slurm-is
 	@$(INSTALL) install
