@@ -32,7 +32,7 @@ static int walk_to(struct squashfs_reader *reader, const struct squashfs_inode *
         *walk = (struct squashfs_walk){.begun = true, .at = inode->start, .place = inode->more};
     while (walk->index < index) {
         size_t count = index - walk->index < SIZES ? (size_t)(index - walk->index) : SIZES;
-        int failed = metadata_read(reader, &walk->place, words, count * 4);
+        int failed = squashfs_metadata(reader, &walk->place, words, count * 4);
         if (failed != 0) {
             walk->begun = false;
             return failed;
@@ -56,7 +56,7 @@ int squashfs_extent_of(struct squashfs_reader *reader, const struct squashfs_ino
     int failed = walk_to(reader, inode, walk, index);
     struct squashfs_place place = walk->place;
     if (failed == 0)
-        failed = metadata_read(reader, &place, word, sizeof word);
+        failed = squashfs_metadata(reader, &place, word, sizeof word);
     if (failed != 0)
         return failed;
     return extent_set(reader->image, walk->at, le32(word), left < super->block_size ? (uint32_t)left : super->block_size, extent);
@@ -70,9 +70,9 @@ int squashfs_fragment(struct squashfs_reader *reader, uint32_t index, struct squ
 
     if (index >= super->fragments)
         return -EIO;
-    int failed = table_place(reader, super->fragment_table, index, sizeof entry, &place);
+    int failed = squashfs_table(reader, super->fragment_table, index, sizeof entry, &place);
     if (failed == 0)
-        failed = metadata_read(reader, &place, entry, sizeof entry);
+        failed = squashfs_metadata(reader, &place, entry, sizeof entry);
     if (failed == 0)
         failed = extent_set(reader->image, le64(entry), le32(entry + 8), super->block_size, extent);
     return failed == 0 && extent->stored == 0 ? -EIO : failed;
@@ -93,7 +93,7 @@ int squashfs_extent_read(struct squashfs_reader *reader, const struct squashfs_e
     uint8_t *stored = extent->compressed ? reader->stored : data;
     if (stored == NULL)
         return -ENOMEM;
-    int length = source_read(image, extent->at, stored, extent->stored);
+    int length = squashfs_bytes(image, extent->at, stored, extent->stored);
     if (length == 0 && image->source.check != NULL)
         length = image->source.check(image->source.context, extent->at, stored, extent->stored);
     if (length != 0)

@@ -16,7 +16,7 @@ static int take(struct squashfs_reader *reader, struct squashfs_cursor *cursor, 
     if (length > cursor->remaining)
         return -EIO;
     cursor->remaining -= length;
-    return metadata_read(reader, &cursor->place, bytes, length);
+    return squashfs_metadata(reader, &cursor->place, bytes, length);
 }
 
 static int begin_run(struct squashfs_reader *reader, struct squashfs_cursor *cursor)
@@ -94,7 +94,7 @@ int squashfs_directory_begin(struct squashfs_reader *reader, const struct squash
     if (header >= cursor->remaining || done > RUN)
         return -EINVAL;
     cursor->remaining -= header;
-    int failed = metadata_read(reader, &cursor->place, NULL, header);
+    int failed = squashfs_metadata(reader, &cursor->place, NULL, header);
     for (; failed == 0 && done > 0; done--) {
         int next = squashfs_directory_next(reader, cursor, &entry);
         failed = next < 0 ? next : next == 0 ? -EINVAL : 0;
@@ -112,13 +112,13 @@ static int use_index(struct squashfs_reader *reader, const struct squashfs_inode
     uint8_t raw[INDEX];
 
     for (uint32_t i = 0; i < directory->index_count; i++) {
-        int failed = metadata_read(reader, &place, raw, sizeof raw);
+        int failed = squashfs_metadata(reader, &place, raw, sizeof raw);
         if (failed != 0)
             return failed;
         uint32_t at = le32(raw), length = le32(raw + 8);
         if (length >= SQUASHFS_NAME || at >= cursor->size)
             return -EIO;
-        failed = metadata_read(reader, &place, first, length + 1);
+        failed = squashfs_metadata(reader, &place, first, length + 1);
         if (failed != 0)
             return failed;
         first[length + 1] = '\0';

@@ -33,7 +33,7 @@ struct squashfs_source squashfs_file_source(struct squashfs_file *file, uint64_t
     return (struct squashfs_source){.context = file, .size = size, .read = file_read};
 }
 
-int source_read(const struct squashfs *image, uint64_t at, void *bytes, size_t length)
+int squashfs_bytes(const struct squashfs *image, uint64_t at, void *bytes, size_t length)
 {
     uint64_t end;
 
@@ -85,9 +85,9 @@ static int read_ids(struct squashfs *image, struct squashfs_reader *reader)
         return -ENOMEM;
     for (uint32_t i = 0; i < image->super.ids && failed == 0; i++) {
         if (i % (SQUASHFS_METADATA / sizeof id) == 0)
-            failed = table_place(reader, image->super.id_table, i, sizeof id, &place);
+            failed = squashfs_table(reader, image->super.id_table, i, sizeof id, &place);
         if (failed == 0)
-            failed = metadata_read(reader, &place, id, sizeof id);
+            failed = squashfs_metadata(reader, &place, id, sizeof id);
         image->ids[i] = le32(id);
     }
     return failed;
@@ -99,7 +99,7 @@ static int read_xattr_table(struct squashfs *image)
 
     if (image->super.xattr_table == UINT64_MAX)
         return 0;
-    int failed = source_read(image, image->super.xattr_table, header, sizeof header);
+    int failed = squashfs_bytes(image, image->super.xattr_table, header, sizeof header);
     if (failed != 0)
         return failed;
     image->xattrs = le64(header);

@@ -86,9 +86,9 @@ static int link_finish(struct squashfs_reader *reader, bool has_xattr, struct sq
         return -EIO;
     if (!has_xattr)
         return 0;
-    int failed = metadata_read(reader, &behind, NULL, inode->size);
+    int failed = squashfs_metadata(reader, &behind, NULL, inode->size);
     if (failed == 0)
-        failed = metadata_read(reader, &behind, xattr, sizeof xattr);
+        failed = squashfs_metadata(reader, &behind, xattr, sizeof xattr);
     if (failed == 0)
         inode->xattr = le32(xattr);
     return failed;
@@ -133,13 +133,13 @@ int squashfs_inode_read(struct squashfs_reader *reader, uint64_t reference, stru
 
     if (reference >> 48 != 0 || place.block >= super->directory_table)
         return -EIO;
-    int failed = metadata_read(reader, &place, raw, COMMON);
+    int failed = squashfs_metadata(reader, &place, raw, COMMON);
     if (failed != 0)
         return failed;
     unsigned kind = le16(raw), uid = le16(raw + 4), gid = le16(raw + 6);
     if (kind == 0 || kind >= KINDS || uid >= super->ids || gid >= super->ids)
         return -EIO;
-    failed = metadata_read(reader, &place, raw + COMMON, (size_t)kinds[kind].size - COMMON);
+    failed = squashfs_metadata(reader, &place, raw + COMMON, (size_t)kinds[kind].size - COMMON);
     if (failed != 0)
         return failed;
     *inode = (struct squashfs_inode){.reference = reference, .number = le32(raw + 12),
@@ -157,7 +157,7 @@ int squashfs_link_read(struct squashfs_reader *reader, const struct squashfs_ino
         return -EINVAL;
     if (inode->size >= size)
         return -ENAMETOOLONG;
-    int failed = metadata_read(reader, &place, target, inode->size);
+    int failed = squashfs_metadata(reader, &place, target, inode->size);
     target[inode->size] = '\0';
     return failed != 0 ? failed : (int)inode->size;
 }

@@ -16,7 +16,7 @@ static int fill(struct squashfs_reader *reader, uint64_t at, struct metadata_blo
     size_t most = left < sizeof stored ? (size_t)left : sizeof stored;
 
     block->at = 0;
-    int failed = most <= HEADER ? -EIO : source_read(image, at, stored, most);
+    int failed = most <= HEADER ? -EIO : squashfs_bytes(image, at, stored, most);
     if (failed != 0)
         return failed;
     size_t size = le16(stored) & ~STORED_AS_IS & 0xffff;
@@ -62,7 +62,7 @@ static int metadata_block(struct squashfs_reader *reader, uint64_t at, struct me
     return failed;
 }
 
-int metadata_read(struct squashfs_reader *reader, struct squashfs_place *place, void *bytes, size_t length)
+int squashfs_metadata(struct squashfs_reader *reader, struct squashfs_place *place, void *bytes, size_t length)
 {
     uint8_t *to = bytes;
 
@@ -88,14 +88,14 @@ int metadata_read(struct squashfs_reader *reader, struct squashfs_place *place, 
     return 0;
 }
 
-int table_place(struct squashfs_reader *reader, uint64_t table, uint64_t index, uint32_t size, struct squashfs_place *place)
+int squashfs_table(struct squashfs_reader *reader, uint64_t table, uint64_t index, uint32_t size, struct squashfs_place *place)
 {
     uint64_t each = SQUASHFS_METADATA / size, at;
     uint8_t address[8];
 
     if (__builtin_add_overflow(table, index / each * sizeof address, &at))
         return -EIO;
-    int failed = source_read(reader->image, at, address, sizeof address);
+    int failed = squashfs_bytes(reader->image, at, address, sizeof address);
     *place = (struct squashfs_place){.block = le64(address), .offset = (uint32_t)(index % each) * size};
     return failed != 0 ? failed : place->block >= table ? -EIO : 0; /* a table's blocks are written before it */
 }

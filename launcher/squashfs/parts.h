@@ -35,12 +35,12 @@ struct squashfs_reader {
 };
 
 /* Bytes of the image, none behind what the superblock says it has. */
-int source_read(const struct squashfs *image, uint64_t at, void *bytes, size_t length);
+int squashfs_bytes(const struct squashfs *image, uint64_t at, void *bytes, size_t length);
 
 /* Copies from a place in metadata on, and moves the place behind; without `bytes` it moves only. */
-int metadata_read(struct squashfs_reader *reader, struct squashfs_place *place, void *bytes, size_t length);
+int squashfs_metadata(struct squashfs_reader *reader, struct squashfs_place *place, void *bytes, size_t length);
 
 /* Where entry `index` of a table is: entries of `size` bytes in metadata blocks, whose addresses stand at `table`. */
-int table_place(struct squashfs_reader *reader, uint64_t table, uint64_t index, uint32_t size, struct squashfs_place *place);
+int squashfs_table(struct squashfs_reader *reader, uint64_t table, uint64_t index, uint32_t size, struct squashfs_place *place);
 
 #endif

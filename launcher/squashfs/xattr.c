@@ -30,9 +30,9 @@ int squashfs_xattr_begin(struct squashfs_reader *reader, const struct squashfs_i
         return 0;
     if (inode->xattr >= image->xattr_count)
         return -EIO;
-    int failed = table_place(reader, image->super.xattr_table + TABLE_HEADER, inode->xattr, sizeof entry, &place);
+    int failed = squashfs_table(reader, image->super.xattr_table + TABLE_HEADER, inode->xattr, sizeof entry, &place);
     if (failed == 0)
-        failed = metadata_read(reader, &place, entry, sizeof entry);
+        failed = squashfs_metadata(reader, &place, entry, sizeof entry);
     if (failed == 0)
         *list = (struct squashfs_xattrs){place_of(image, le64(entry)), le32(entry + 8)};
     return failed;
@@ -42,21 +42,21 @@ int squashfs_xattr_begin(struct squashfs_reader *reader, const struct squashfs_i
 static int find_value(struct squashfs_reader *reader, struct squashfs_place *place, bool elsewhere, struct squashfs_xattr *xattr)
 {
     uint8_t number[8];
-    int failed = metadata_read(reader, place, number, 4);
+    int failed = squashfs_metadata(reader, place, number, 4);
 
     if (failed != 0)
         return failed;
     xattr->size = le32(number);
     xattr->value = *place;
     if (!elsewhere)
-        return metadata_read(reader, place, NULL, xattr->size <= VALUE_MOST ? xattr->size : 0);
+        return squashfs_metadata(reader, place, NULL, xattr->size <= VALUE_MOST ? xattr->size : 0);
     if (xattr->size != sizeof number)
         return -EIO;
-    failed = metadata_read(reader, place, number, sizeof number);
+    failed = squashfs_metadata(reader, place, number, sizeof number);
     if (failed != 0)
         return failed;
     xattr->value = place_of(reader->image, le64(number));
-    failed = metadata_read(reader, &xattr->value, number, 4);
+    failed = squashfs_metadata(reader, &xattr->value, number, 4);
     xattr->size = le32(number);
     return failed;
 }
@@ -67,7 +67,7 @@ int squashfs_xattr_next(struct squashfs_reader *reader, struct squashfs_xattrs *
 
     if (list->left == 0)
         return 0;
-    int failed = metadata_read(reader, &list->place, head, sizeof head);
+    int failed = squashfs_metadata(reader, &list->place, head, sizeof head);
     if (failed != 0)
         return failed;
     unsigned kind = le16(head), length = le16(head + 2), prefix = kind & 0xff;
@@ -75,7 +75,7 @@ int squashfs_xattr_next(struct squashfs_reader *reader, struct squashfs_xattrs *
         return -EIO;
     size_t used = strlen(prefixes[prefix]);
     memcpy(xattr->name, prefixes[prefix], used);
-    failed = metadata_read(reader, &list->place, xattr->name + used, length);
+    failed = squashfs_metadata(reader, &list->place, xattr->name + used, length);
     xattr->name[used + length] = '\0';
     if (failed == 0)
         failed = find_value(reader, &list->place, (kind & OUT_OF_LINE) != 0, xattr);
@@ -91,5 +91,5 @@ int squashfs_xattr_value(struct squashfs_reader *reader, const struct squashfs_x
 {
     struct squashfs_place place = xattr->value;
 
-    return metadata_read(reader, &place, value, xattr->size);
+    return squashfs_metadata(reader, &place, value, xattr->size);
 }
