@@ -57,20 +57,25 @@ static int inode_asked(const struct request *request, struct squashfs_inode *ino
     return squashfs_inode_read(request->hands->reader, reference_of(request->hands->server, request->header->nodeid), inode);
 }
 
-/* st_blocks as the kernel's squashfs counts them: what is no hole, of files alone. */
-static void attributes(const struct squashfs_inode *inode, struct fuse_attr *attr)
+/* st_blocks as the kernel's squashfs counts them: of files what is no hole, and of all their attributes. */
+static void attributes(struct hands *hands, const struct squashfs_inode *inode, struct fuse_attr *attr)
 {
+    struct squashfs_xattrs list;
+
     *attr = (struct fuse_attr){.ino = inode->number, .size = inode->size, .atime = inode->mtime, .mtime = inode->mtime,
                                .ctime = inode->mtime, .mode = inode->mode, .nlink = inode->links, .uid = inode->uid,
                                .gid = inode->gid, .rdev = inode->device};
     if (S_ISREG(inode->mode))
         attr->blocks = (inode->size - inode->sparse + SECTOR - 1) / SECTOR;
+    if (squashfs_xattr_begin(hands->reader, inode, &list) == 0)
+        attr->blocks += ((uint64_t)list.size + SECTOR - 1) / SECTOR;
 }
 
-static void entry_fill(const struct server *server, const struct squashfs_inode *inode, struct fuse_entry_out *out)
+static void entry_fill(struct hands *hands, const struct squashfs_inode *inode, struct fuse_entry_out *out)
 {
-    *out = (struct fuse_entry_out){.nodeid = node_of(server, inode->reference), .entry_valid = FOR_EVER, .attr_valid = FOR_EVER};
-    attributes(inode, &out->attr);
+    *out = (struct fuse_entry_out){.nodeid = node_of(hands->server, inode->reference), .entry_valid = FOR_EVER,
+                                   .attr_valid = FOR_EVER};
+    attributes(hands, inode, &out->attr);
 }
 
 /* What is not there never will be. */
@@ -88,7 +93,7 @@ static int answer_lookup(const struct request *request)
     if (failed == 0)
         failed = squashfs_inode_read(request->hands->reader, entry.reference, &inode);
     if (failed == 0)
-        entry_fill(request->hands->server, &inode, &out);
+        entry_fill(request->hands, &inode, &out);
     if (failed == 0 || failed == -ENOENT)
         reply_bytes(request, &out, sizeof out);
     return failed == -ENOENT ? 0 : failed;
@@ -102,7 +107,7 @@ static int answer_getattr(const struct request *request)
 
     if (failed != 0)
         return failed;
-    attributes(&inode, &out.attr);
+    attributes(request->hands, &inode, &out.attr);
     reply_bytes(request, &out, sizeof out);
     return 0;
 }
@@ -229,7 +234,7 @@ static int list_entries(struct hands *hands, struct listing *listing, const stru
         }
         more = listing->plus ? squashfs_inode_read(hands->reader, entry.reference, &inode) : 0;
         if (more == 0 && listing->plus)
-            entry_fill(hands->server, &inode, &out);
+            entry_fill(hands, &inode, &out);
         if (more == 0 && !list(listing, &out, &about, entry.name)) {
             hands->listed = directory->reference;
             hands->listed_to = from;

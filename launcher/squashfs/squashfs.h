@@ -123,6 +123,7 @@ struct squashfs_xattr {
 struct squashfs_xattrs {
     struct squashfs_place place;
     uint32_t left;
+    uint32_t size; /* of all of it, names and values */
 };
 int squashfs_xattr_begin(struct squashfs_reader *reader, const struct squashfs_inode *inode, struct squashfs_xattrs *list);
 /* 1 with one, 0 at the end. */

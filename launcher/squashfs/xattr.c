@@ -34,7 +34,7 @@ int squashfs_xattr_begin(struct squashfs_reader *reader, const struct squashfs_i
     if (failed == 0)
         failed = squashfs_metadata(reader, &place, entry, sizeof entry);
     if (failed == 0)
-        *list = (struct squashfs_xattrs){place_of(image, le64(entry)), le32(entry + 8)};
+        *list = (struct squashfs_xattrs){place_of(image, le64(entry)), le32(entry + 8), le32(entry + 12)};
     return failed;
 }
 
