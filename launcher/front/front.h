@@ -19,7 +19,7 @@
 /* ---- Where the parts of this installation are. */
 
 struct installation {
-    char starters[PATH_MAX];      /* directory of sexec and sexec-suid */
+    char starters[PATH_MAX];      /* directory of sexec-suid */
     char configuration[PATH_MAX]; /* directory of singularity.conf */
     char python[PATH_MAX];
 };
@@ -28,8 +28,8 @@ struct installation {
  * relocatable build that cannot find itself, or too long a path. Opens nothing. */
 bool installation_find(struct installation *installation, struct error *error);
 
-/* The path of the starter to execute, into `path`. `why` is a word on the choice. `userns`: a user namespace was
- * asked for, so the plain starter is taken. Only looks; the kernel and the starter decide what the program may do. */
+/* The path of the setuid starter, into `path`; "": the launch needs none. `why` is a word on the choice. `userns`: a user
+ * namespace was asked for. Only looks; the kernel and the starter decide what the program may do. */
 bool installation_starter(const struct installation *installation, bool userns, char path[PATH_MAX], const char **why,
                           struct error *error);
 
