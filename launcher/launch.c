@@ -93,6 +93,7 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
     launch_plan_mounts(&launch);
 
     launch_prepare(&launch);
+    linger_use(&launch.plan, &launch.inputs); /* in place of a server of its own */
     if (!launch_join(&launch)) { /* first: a container that is shared already needs no image of its own */
         int root = launch_open_image(&launch);
         if (launch.plan.dry)
@@ -101,6 +102,8 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
         launch_plan_root(&launch);
         launch_make_root(&launch);
     }
+    if (launch.request.action == ACTION_LINGER)
+        linger_prepare(&launch.plan, &launch.request);
     fuse_watch(&launch.plan);       /* here: it watches "/", which is the container's now */
     launch_leave_host(&launch, -1); /* before a file of the image is read: nothing that is open leads out (CVE-2024-21626) */
     become_program(&launch, argv);

@@ -305,6 +305,8 @@ static void take_surroundings(struct invocation *invocation, struct start *start
     start->environment = host_families_take(invocation, &start->installation, options, start->environment, &start->arena);
     if (start->environment == NULL)
         stop(ENOMEM, "variables of devices");
+    if (!invocation->linger_said)
+        request->linger = invocation->keys.linger;
 }
 
 /* No child: signals, terminal and exit status are the program's without anybody between. The setuid starter gets the
@@ -356,7 +358,7 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     static struct invocation invocation;
     static char launch_word[] = "launch";
     static char *const hand_over[] = {launch_word, NULL};
-    static char directory[PATH_MAX];
+    static char directory[PATH_MAX], *nothing[] = {NULL};
     struct error error = {.number = 0};
     char *const *program;
     char **original = start->environment;
@@ -379,6 +381,8 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     start->environment = injection_finish(&invocation.injection, start->environment, program, &error);
     if (start->environment == NULL)
         stop_error(&error);
+    if (invocation.request.linger > 0 && linger_begin(&invocation.request, &invocation.store))
+        start->environment = nothing, program = nothing;
     start_launch(start, &invocation, program);
 }
 

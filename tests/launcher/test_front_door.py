@@ -298,6 +298,7 @@ WRONG = {
     "hostname": "under_score",
     "dns": "foo",
     "join": "maybe",
+    "linger": "soon",
     "keep_fd": "foo",
     "env": "FOO",
     "app": "a/b",
