@@ -82,7 +82,7 @@ SOURCES := $(filter-out $(MAINS) $(SETUID) launcher/slurm/% launcher/preload/%,$
 OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)
 ARCHIVE = $(BUILD)/liblauncher.a
 PROGRAMS = $(BUILD)/singularity $(BUILD)/sexec $(BUILD)/sexec-suid $(BUILD)/sexec-judge $(BUILD)/image-server $(PRELOADED)
-UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(shell find tests/launcher -name '*.c')))
+UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(shell find tests/launcher -name '*_test.c')))
 FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard fuzz/*_fuzz.c)))
 
 # Slurm's plugin, where Slurm's headers are: slurmd and srun load it, so it is no part of the programs and never sanitized.
