@@ -264,7 +264,7 @@ fuzz-functions: ## libFuzzer on each target for FUZZ_SECONDS (20)
 	@$(MAKE) -j$(JOBS) BUILD=build/fuzz FUZZ=yes fuzz-targets
 	@scripts/run-fuzzers $(FUZZ_SECONDS) $(FUZZ_TARGETS:$(BUILD)/%=build/fuzz/%)
 
-# What `make test` takes a sample of is done to the end here: half an hour or more, besides FUZZ_SECONDS for each kind of requests.
+# What `make test` takes a sample of is done to the end here: a quarter of an hour, besides FUZZ_SECONDS for each kind of requests.
 STARTER_TESTS = $(addprefix tests/end_to_end/test_,mutations.py permissions.py faults.py stages.py layer_kinds.py)
 fuzz-starter: open-to-others setup ## the setuid program, as root: forged requests for FUZZ_SECONDS, each path mode, call and layer
 	@MUTATION_SECONDS=$(FUZZ_SECONDS) EXHAUSTIVE=yes scripts/run-pytest $(TEST_PREFIX)-fuzz -s $(STARTER_TESTS) $(PYTEST_ARGS)

@@ -15,6 +15,7 @@
 #include "request.h"
 #include "shared/asked.h"
 #include "starter.h"
+#include "variable.h"
 
 #ifndef VERSION
 #define VERSION "5.0.0"
@@ -158,16 +159,6 @@ static void version_print(const struct start *start, const struct options *optio
 }
 
 /* ---- a launch ---- */
-
-static const char *variable(char *const *environment, const char *name)
-{
-    size_t length = strlen(name);
-
-    for (; *environment != NULL; environment++)
-        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
-            return *environment + length + 1;
-    return NULL;
-}
 
 /* https://no-color.org: set and not empty. */
 static bool colour_wanted(const struct options *options, char *const *environment)
