@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
@@ -11,6 +12,7 @@
 #include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -143,12 +145,16 @@ static bool start(struct request *request, int place)
 /* What makes it pointless to look for a keeper, or NULL. */
 static const char *obstacle_of(const struct request *request, struct stat *image)
 {
+    struct statfs place;
+
     if (request->writable)
         return "the image is written";
     if (request->target_uid != 0)
         return "the launch is for another user";
     if (stat(request->image, image) < 0 || !S_ISREG(image->st_mode))
         return "the image is no file";
+    if (statfs(request->image, &place) == 0 && place.f_type == FUSE_SUPER_MAGIC) /* whose server may be there for this launch alone */
+        return "the image lies in a FUSE file system";
     return NULL;
 }
 

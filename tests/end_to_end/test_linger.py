@@ -246,6 +246,24 @@ def test_what_is_not_only_read_is_launched_as_without(launch: Launcher, image: P
     assert not keepers()
 
 
+@pytest.mark.modes("root")
+@FORMATS
+def test_the_server_of_an_image_is_not_held_up(launch: Launcher, file: Path, directory: Path) -> None:
+    """One of --lazy is there for its launch."""
+    machine.require("fuse", "squashfuse", "mksquashfs")
+    outer, place = directory / "outer.squashfs", directory / "place"
+    place.mkdir()
+    subprocess.run(["mksquashfs", file, outer, "-quiet", "-no-progress"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["squashfuse", outer, place], check=True)
+    try:
+        result = launch("exec", "--linger", "60s", place / file.name, "true", first=["-v"])
+        assert result.status == 0, str(result)
+        assert "--linger: no (the image lies in a FUSE file system)" in result.err
+        assert not keepers()
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
 @FORMATS
 def test_options_of_a_launch_are_its_own(launch: Launcher, file: Path, directory: Path) -> None:
     """The mount is common, and nothing else is."""
