@@ -36,12 +36,14 @@ class Pack(Step):
         """Packs it, the files that a start opens beside each other."""
         root = build.root(self)
 
-        def start(argv: Sequence[str]) -> int:
-            environment = {**script_environment(), "PYTHONDONTWRITEBYTECODE": "1"}
-            return container.run(root, argv, environment=environment, on_line=lambda _: None)
+        def start(argv: Sequence[str], seconds: int) -> int:
+            return container.watched(root, argv, environment=script_environment(), seconds=seconds)
 
         build.stacks[self.stage].show()
-        first = [*build.opened, *startup_trace.opened_by(root, build.definition.stages[self.stage], start)]
+        stage, seconds = build.definition.stages[self.stage], build.request.watch
+        packed = build.request.format in (Target.SIF, Target.SQUASHFS)
+        first = startup_trace.opened_by(root, stage, build.opened, start, seconds) if packed else []
+        first = [*build.opened, *first]
         with console.working(f"writing {build.request.target}"):
             targets.write(root, build.request, build.workspace.architecture, read_first=first)
 
