@@ -8,14 +8,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-BENCH = str(Path(__file__).resolve().parent.parent / "bench")
-sys.path.insert(0, BENCH)  # its `build` before the directory of tests; for these lines only
+# its `build` before the directory of tests; for these lines only
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
 
 import all as bench
 import steady
 from steady import Series
 
-sys.path.remove(BENCH)
+sys.path.pop(0)
 
 
 def series(name: str, *values: float, case: str = "true") -> Series:

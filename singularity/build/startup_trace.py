@@ -12,7 +12,7 @@ import re
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -21,7 +21,6 @@ from singularity.build import main_programs
 from singularity.console import VERBOSE
 from singularity.definition.model import Script, Stage
 from singularity.errors import BuildError
-from singularity.image.root import Root
 
 logger = logging.getLogger(__name__)
 
@@ -108,17 +107,15 @@ def recording(root: Path, opened: list[str]) -> Iterator[Callable[[], None]]:
 
 
 def opened_by(
-    root: Path, stage: Stage, known: Collection[str], run: Callable[[Sequence[str], int], int], seconds: int
+    root: Path, commands: Iterable[Sequence[str]], run: Callable[[Sequence[str], int], int], seconds: int
 ) -> list[str]:
-    """The files that starts of an image open: of its scripts' interpreters, then of all its interpreters and modules.
+    """The files that programs of an image open, one after the other, for so many seconds in all.
 
-    `run` runs a program in the root file system for so many seconds at most, its output thrown away. A program that
-    cannot be started opens nothing; interpreters among the files that are `known` are not started with their modules.
-    All of it ends after `seconds`.
+    `run` runs one in the root file system for so many seconds at most, its output thrown away; its status. What cannot
+    be started opens nothing.
     """
     found: list[str] = []
-    with Root(root) as opened:
-        commands = deque([*_commands(stage), *main_programs.starts(opened, known)] if seconds else [])
+    commands = deque(commands)
     if not commands:  # to watch every directory would be for nothing
         return found
     end = time.monotonic() + seconds
@@ -134,8 +131,8 @@ def opened_by(
     return found
 
 
-def _commands(stage: Stage) -> Iterator[Sequence[str]]:
-    """Programs with the words that make them start and end: once each."""
+def commands_of(stage: Stage) -> Iterator[Sequence[str]]:
+    """The interpreters of an image's scripts, and what those execute, with words that make them start and end."""
     programs = [name for script in (stage.runscript, stage.test, stage.startscript) for name in _programs(script)]
     for program in dict.fromkeys(programs):
         name = PurePosixPath(program).name

@@ -111,7 +111,7 @@ _accepted = partial(option, hidden=True, expose_value=False)
     "--watch-starts",
     "watch",
     type=click.IntRange(0, 3600),
-    default=20,
+    default=None,
     metavar="SECONDS",
     variables="WATCH_STARTS",
     help="How long interpreters and modules in it may be started, to store first what they read; 0: none [20]",

@@ -49,7 +49,7 @@ class Options:
     size: int | None
     compression: str
     arguments: str  # --mksquashfs-args
-    watch: int  # --watch-starts
+    watch: int | None  # --watch-starts
     reproducible: bool
     fix: bool  # --fix-perms
     section: tuple[str, ...]

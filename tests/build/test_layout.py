@@ -133,7 +133,7 @@ def test_the_interpreters_of_the_scripts_are_started(tmp_path: Path) -> None:
         started.append(list(argv))
         return 0
 
-    assert startup_trace.opened_by(tmp_path, stage, (), run, 9) == []
+    assert startup_trace.opened_by(tmp_path, startup_trace.commands_of(stage), run, 9) == []
     assert started == [["/bin/bash", "-c", ":"], ["python3.11", "-c", "pass"], ["/bin/sh", "-c", ":"]]
 
 
@@ -141,9 +141,8 @@ def test_nothing_is_watched_where_nothing_is_to_be_started(tmp_path: Path, monke
     """Watching takes a look at every directory."""
     asked: list[Path] = []
     monkeypatch.setattr(startup_trace, "Watch", asked.append)
-    assert startup_trace.opened_by(tmp_path, Stage(header={}, line=1), (), lambda *_: 0, 9) == []
-    script = Script(body="exec /opt/x", line=1, lines=(2,))
-    assert startup_trace.opened_by(tmp_path, Stage(header={}, line=1, runscript=script), (), lambda *_: 0, 0) == []
+    commands = startup_trace.commands_of(Stage(header={}, line=1))
+    assert startup_trace.opened_by(tmp_path, commands, lambda *_: 0, 9) == []
     assert asked == []
 
 
@@ -160,6 +159,11 @@ def python(root: Path, prefix: str, *modules: str) -> None:
         else:
             (place / name).parent.mkdir(exist_ok=True)
             (place / name).touch()
+
+
+def starts(root: Path) -> list[Sequence[str]]:
+    with Root(root) as opened:
+        return list(main_programs.starts(opened, ()))
 
 
 def test_without_a_word_the_images_interpreters_and_their_modules_are_started(tmp_path: Path) -> None:
@@ -193,7 +197,7 @@ def test_modules_that_load_the_rest_when_asked_are_asked_after_all_others(tmp_pa
         environment = {"PYTHONPATH": str(lazy.parent), "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run([sys.executable, *argv[1:]], env=environment, check=False).returncode
 
-    found = startup_trace.opened_by(tmp_path, Stage(header={}, line=1), (), run, 60)
+    found = startup_trace.opened_by(tmp_path, starts(tmp_path), run, 60)
     assert asked == ["pass", "lazy", "other", "lazy"]
     names = [path.rpartition("site-packages/")[2] for path in found]
     assert names.index("lazy/__init__.py") < names.index("other.py") < names.index("lazy/part.py")
@@ -209,7 +213,7 @@ def test_starts_end_when_their_time_is_over(tmp_path: Path, monkeypatch: pytest.
         given.append(seconds)
         return 0
 
-    startup_trace.opened_by(tmp_path, Stage(header={}, line=1), (), run, 10)
+    startup_trace.opened_by(tmp_path, starts(tmp_path), run, 10)
     assert given == [6, 2]
 
 
@@ -294,4 +298,6 @@ def test_what_is_started_can_change_nothing_and_reach_nobody(tmp_path: Path) -> 
     assert "Watched a start of /bin/python3 (status 137)" in said
     assert list((root / "tmp").iterdir()) == list((root / "etc").iterdir()) == []
     said = build.ok("-v", "build", "--force", "--watch-starts=0", "x.sif", "root").stderr
+    assert "Watched" not in said
+    said = build.ok("-v", "build", "--force", "x.sif", "root", SOURCE_DATE_EPOCH="1").stderr
     assert "Watched" not in said
