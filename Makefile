@@ -109,13 +109,14 @@ PYTEST_ARGS =
 FUZZ_SECONDS = 20
 BENCH_RUNS = 100
 BENCH_ROUNDS = 5
+BENCH_ALL = 20
 BENCH_COUNTS = 1,10,100,1000
 SUITES = bookworm trixie
 # SUID mode wants root's own directories all the way up, and ordinary users must reach it: not below this checkout.
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
-.PHONY: help setup build spank spank-where-slurm-is demo open-to-others test test-install test-fresh test-images test-sanitized bench bench-build \
+.PHONY: help setup build spank spank-where-slurm-is demo open-to-others test test-install test-fresh test-images test-sanitized bench bench-all bench-build \
         bench-pull bench-lazy bench-mpi bench-scale lint fuzz fuzz-functions fuzz-starter docs install uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
@@ -278,6 +279,11 @@ fuzz-starter: open-to-others setup ## the setuid program, as root: forged reques
 bench: setup ## time and memory of a launch beside the peers, in one run (BENCH_RUNS=100)
 	@scripts/setup-system bench || echo "measuring without them"
 	@bench/run $(TEST_PREFIX)-bench $(BENCH_RUNS)
+
+bench-all: setup ## everything beside the newest peers, each program as two series that must agree, in one run (BENCH_ALL=20)
+	@scripts/setup-system bench images || echo "measuring without them"
+	@BENCH=all.py bench/run $(TEST_PREFIX)-bench $(BENCH_ALL)
+	@$(MAKE) --no-print-directory bench-lazy bench-mpi bench-scale
 
 bench-build: setup ## time of making and converting images beside mksquashfs, unsquashfs, mke2fs and tar, in one run
 	@mkdir -p build/bench
