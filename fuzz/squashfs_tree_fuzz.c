@@ -65,6 +65,7 @@ static void look_into(struct squashfs_reader *reader, const struct squashfs_inod
     uint64_t before = 0;
     while (memory->steps-- > 0 && squashfs_directory_next(reader, &cursor, &entry) > 0) {
         assert(entry.length == strlen(entry.name) && entry.length > 0 && strchr(entry.name, '/') == NULL);
+        squashfs_reader_request(reader);
         assert(squashfs_directory_begin(reader, inode, before, &other) == 0);
         assert(squashfs_directory_next(reader, &other, &again) == 1 && again.reference == entry.reference && again.next == entry.next);
         before = entry.next;
