@@ -361,16 +361,15 @@ static int answer(const struct rendezvous *rendezvous, int connection, const int
     bool told = process >= 0 || errno != ENOPROTOOPT;
     ssize_t size = receive_descriptors(connection, key, sizeof key, &process, told ? 0 : 1);
     bool same = process >= 0 && size > 0 && (size_t)size == rendezvous->key_size && memcmp(key, rendezvous->key, (size_t)size) == 0;
+    bool stays = rendezvous->shown != NULL;
     struct statfs place;
 
     /* what is kept is the root directory, whose server may have ended, or stand still: this call alone is always the server's to
      * answer, so that a guest has no answer then, and an image of its own */
-    if (same && rendezvous->shown != NULL && statfs("/", &place) < 0)
+    if (stays && (same ? statfs("/", &place) < 0 : size == 3 && memcmp(key, "end", 3) == 0))
         _exit(0);
     if (!same) {
-        bool stays = rendezvous->shown != NULL, asked = stays && size == 4 && memcmp(key, "list", 4) == 0;
-        if (stays && size == 3 && memcmp(key, "end", 3) == 0)
-            _exit(0);
+        bool asked = stays && size == 4 && memcmp(key, "list", 4) == 0;
         (void)send(connection, asked ? rendezvous->shown : "n", asked ? strlen(rendezvous->shown) : 1, MSG_NOSIGNAL);
         return -1;
     }
