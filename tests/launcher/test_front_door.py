@@ -89,7 +89,7 @@ def built(storage: Path) -> Path:
     door = ["launcher/singularity.c", "launcher/front/installation.c"]
     printer = "tests/launcher/request_print.c"
     run([*COMPILE, "-o", place / "singularity", *door, printer, archive])
-    run([*COMPILE, "-o", place / "sexec-suid", "launcher/sexec.c", printer, archive])
+    run([*COMPILE, "-o", place / "sexec-suid", printer, archive])
     return place
 
 
