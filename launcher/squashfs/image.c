@@ -88,7 +88,8 @@ static int read_ids(struct squashfs *image, struct squashfs_reader *reader)
             failed = squashfs_table(reader, image->super.id_table, i, sizeof id, &place);
         if (failed == 0)
             failed = squashfs_metadata(reader, &place, id, sizeof id);
-        image->ids[i] = le32(id);
+        if (failed == 0)
+            image->ids[i] = le32(id);
     }
     return failed;
 }
