@@ -83,6 +83,7 @@ struct loop_request {
     bool writable;
     bool shared;
     uint32_t devices; /* at most this many devices are looked at */
+    uint32_t block;   /* bytes that are read at least; 0: a sector */
 };
 /* False: errno, ENOSPC for more devices than allowed and EBUSY for none to be had in time. */
 bool loop_attach(const struct loop_request *request, struct loop *loop);

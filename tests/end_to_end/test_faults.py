@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from workers import Witness
 
 pytestmark = [
-    pytest.mark.needs("root", "mke2fs", "mksquashfs", "fuse", "squashfuse", "unsanitized"),
+    pytest.mark.needs("root", "mke2fs", "mksquashfs", "fuse", "unsanitized"),
     pytest.mark.modes("suid", "userns"),
 ]
 

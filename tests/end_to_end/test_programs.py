@@ -254,7 +254,7 @@ def test_an_unknown_app_is_named(launch: Launcher, images: Images) -> None:
     assert "goodbye" in result.err
 
 
-@pytest.mark.needs("fuse", "squashfuse")
+@pytest.mark.needs("fuse")
 @pytest.mark.modes("suid", "userns")
 @pytest.mark.formats("squashfs", "2.x")
 def test_an_executable_image_runs_by_its_name(launch: Launcher, images: Images, form: str) -> None:
@@ -265,7 +265,7 @@ def test_an_executable_image_runs_by_its_name(launch: Launcher, images: Images, 
     assert result.out in {f"{said}, 2 arguments: a b c\n", f"{said} 2 arguments: a b c\n"}
 
 
-@pytest.mark.needs("fuse", "squashfuse")
+@pytest.mark.needs("fuse")
 def test_an_executable_sif_runs_by_its_name(launch: Launcher, images: Images) -> None:
     env = {"SINGULARITY_USERNS": "1"} if launch.mode is Mode.USERNS else {}
     assert launch.command(images.sif, "a", "b", env=env).ok().out == "runscript got 2 arguments: a b\n"
@@ -278,7 +278,7 @@ def test_an_image_without_a_shell_runs(launch: Launcher, images: Images) -> None
     assert b"SENTENCE=hello from the image, again\0" in result.stdout
 
 
-@pytest.mark.needs("fuse", "squashfuse")
+@pytest.mark.needs("fuse")
 def test_the_image_that_workflow_engines_probe_with(launch: Launcher, images: Images) -> None:
     """A squashfs behind the line with neither shell nor /etc/passwd: its program runs, `true` is not found."""
     assert launch("exec", images.shellless_squashfs, "/hello", "argv", "x").ok().stdout == b"x\0"
@@ -290,7 +290,7 @@ def test_the_image_can_be_named_by_variable(launch: Launcher, images: Images) ->
     assert result.ok().out == "busybox of the tests\n"
 
 
-@pytest.mark.needs("fuse", "squashfuse")
+@pytest.mark.needs("fuse")
 def test_an_image_may_have_any_name(launch: Launcher, images: Images, directory: Path) -> None:
     for name in ("with blank.sif", "a:b@c,d.simg", "100%s%n.img", "ümläut", "-dash", "quote'\"", "new\nline"):
         link = directory / name

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 NOBODY = 54321  # has no passwd entry
 COMPILE = ["gcc", "-std=gnu17", "-D_GNU_SOURCE", '-DVERSION="5.0.0"', "-Ilauncher", "-O1", "-fPIE", "-static-pie"]
+DECOMPRESSORS = ("deflate", "z", "zstd", "lz4", "lzma", "lzo2")
 PYTHON = '#!/bin/sh\nfor word; do echo "python $word"; done\n'
 
 
@@ -79,6 +80,10 @@ def run(argv: Sequence[str | Path]) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def printed(*argv: str) -> str:
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+
 @pytest.fixture(scope="session")
 def built(storage: Path) -> Path:
     """The front door and a starter, linked against the archive, but for the paths that are compiled in."""
@@ -88,8 +93,11 @@ def built(storage: Path) -> Path:
     archive = ROOT / "build/liblauncher.a"
     door = ["launcher/singularity.c", "launcher/front/installation.c"]
     printer = "tests/launcher/request_print.c"
-    run([*COMPILE, "-o", place / "singularity", *door, printer, archive])
-    run([*COMPILE, "-o", place / "sexec-suid", printer, archive])
+    libraries = [
+        path for name in DECOMPRESSORS if (path := printed("gcc", f"-print-file-name=lib{name}.a")).startswith("/")
+    ]
+    run([*COMPILE, "-o", place / "singularity", *door, printer, archive, *libraries])
+    run([*COMPILE, "-o", place / "sexec-suid", "launcher/sexec.c", printer, archive, *libraries])
     return place
 
 
