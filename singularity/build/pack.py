@@ -32,6 +32,7 @@ OCI_CONFIGURATION = f"{metadata.DIRECTORY}/oci-config.json"
 _OCI_OBJECT = b"oci-config.json"
 _ZSTD_SINCE = (4, 14)  # Linux
 _NANOSECONDS = 10**9
+_INODES = 1 << 63  # numbers that mksquashfs can be told; overlays of several file systems may have larger ones
 LEVEL, FAST_LEVEL = 9, 6  # of zstd: the second takes two thirds of the time, for 1 % more size
 TIMES = range(1 << 32)  # that squashfs has room for, in seconds since 1970
 
@@ -155,7 +156,8 @@ def _make_squashfs(
     argv += [*compression(arguments, purpose), *memory(arguments)]
     actions = {"uncompressed": order.uncompressed, "no-fragments": order.alone, "fragment(first)": order.together}
     for action, paths in actions.items():
-        for test in _tests(sorted({os.lstat(root / path).st_ino for path in paths})):
+        numbers = {os.lstat(root / path).st_ino for path in paths}
+        for test in _tests(sorted(number for number in numbers if number < _INODES)):
             argv += ["-action", f"{action}@{test}"]
     logger.log(VERBOSE, "Stored uncompressed: %s", ", ".join(order.uncompressed) or "nothing")
     environment = reproducible.environment()
