@@ -256,7 +256,8 @@ class Run:
 
 def with_linger(place: Place, made: Sequence[Case]) -> list[Case]:
     """The same, and our images kept mounted between launches, where this version can do that."""
-    if "--linger" not in place.run([place.singularity, "exec", "--help"], timeout=20):
+    words = [place.singularity, "exec", "--help"]  # Python's, which another /usr has not
+    if "--linger" not in subprocess.run(words, capture_output=True, text=True, check=True).stdout:
         return list(made)
     kept = []
     for case in made:
