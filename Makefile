@@ -82,7 +82,7 @@ SOURCES := $(filter-out $(MAINS) $(SETUID) launcher/slurm/% launcher/preload/%,$
 OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)
 ARCHIVE = $(BUILD)/liblauncher.a
 PROGRAMS = $(BUILD)/singularity $(BUILD)/sexec $(BUILD)/sexec-suid $(BUILD)/sexec-judge $(BUILD)/image-server $(PRELOADED)
-UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(shell find tests/launcher -name '*.c')))
+UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(shell find tests/launcher -name '*_test.c')))
 FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard fuzz/*_fuzz.c)))
 
 # Slurm's plugin, where Slurm's headers are: slurmd and srun load it, so it is no part of the programs and never sanitized.
@@ -109,13 +109,14 @@ PYTEST_ARGS =
 FUZZ_SECONDS = 20
 BENCH_RUNS = 100
 BENCH_ROUNDS = 5
+BENCH_ALL = 20
 BENCH_COUNTS = 1,10,100,1000
 SUITES = bookworm trixie
 # SUID mode wants root's own directories all the way up, and ordinary users must reach it: not below this checkout.
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
-.PHONY: help setup build spank spank-where-slurm-is demo open-to-others test test-install test-fresh test-images test-sanitized bench bench-build \
+.PHONY: help setup build spank spank-where-slurm-is demo open-to-others test test-install test-fresh test-images test-sanitized bench bench-all bench-build \
         bench-pull bench-lazy bench-mpi bench-scale lint fuzz fuzz-functions fuzz-starter docs install uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
@@ -270,7 +271,7 @@ fuzz-functions: ## libFuzzer on each target for FUZZ_SECONDS (20)
 	@$(MAKE) -j$(JOBS) BUILD=build/fuzz FUZZ=yes fuzz-targets
 	@scripts/run-fuzzers $(FUZZ_SECONDS) $(FUZZ_TARGETS:$(BUILD)/%=build/fuzz/%)
 
-# What `make test` takes a sample of is done to the end here: half an hour or more, besides FUZZ_SECONDS for each kind of requests.
+# What `make test` takes a sample of is done to the end here: a quarter of an hour, besides FUZZ_SECONDS for each kind of requests.
 STARTER_TESTS = $(addprefix tests/end_to_end/test_,mutations.py permissions.py faults.py stages.py layer_kinds.py image_server.py)
 fuzz-starter: open-to-others setup ## the setuid program, as root: forged requests for FUZZ_SECONDS, each path mode, call and layer
 	@MUTATION_SECONDS=$(FUZZ_SECONDS) EXHAUSTIVE=yes scripts/run-pytest $(TEST_PREFIX)-fuzz -s $(STARTER_TESTS) $(PYTEST_ARGS)
@@ -278,6 +279,11 @@ fuzz-starter: open-to-others setup ## the setuid program, as root: forged reques
 bench: setup ## time and memory of a launch beside the peers, in one run (BENCH_RUNS=100)
 	@scripts/setup-system bench || echo "measuring without them"
 	@bench/run $(TEST_PREFIX)-bench $(BENCH_RUNS)
+
+bench-all: setup ## everything beside the newest peers, each program as two series that must agree, in one run (BENCH_ALL=20)
+	@scripts/setup-system bench images || echo "measuring without them"
+	@BENCH=all.py bench/run $(TEST_PREFIX)-bench $(BENCH_ALL)
+	@$(MAKE) --no-print-directory bench-lazy bench-mpi bench-scale
 
 bench-build: setup ## time of making and converting images beside mksquashfs, unsquashfs, mke2fs and tar, in one run
 	@mkdir -p build/bench

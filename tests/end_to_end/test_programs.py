@@ -58,6 +58,22 @@ def test_no_process_of_ours_stays_beside_the_program(launch: Launcher, image: Pa
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert children == [] or launch.mode is Mode.USERNS
         process.communicate(b"\n", timeout=10)
+
+
+@pytest.mark.parametrize("name", ["singularity", "", "x"])
+def test_who_waits_shows_the_programs_words_and_no_option(launch: Launcher, images: Images, name: str) -> None:
+    """Anybody can read a command line, and options may hold secrets (proc_pid_cmdline(5))."""
+    words = ["exec", "--pid", "--env", "TOKEN=geheim", images.sandbox, "sh", "-c", "echo ready; read line", "a b"]
+    program, *rest = launch.argv(*words)
+    with launch.start(name, *rest, executable=program, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        shown = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        assert Path(f"/proc/{process.pid}/comm").read_text().startswith("sexec")
+        process.communicate(b"\n", timeout=10)
+    assert shown.startswith(b"sexec\0"), shown
+    assert shown.rstrip(b"\0").endswith(b"\0sh\0-c\0echo ready; read line\0a b"), shown
+    assert not any(word in shown for word in (b"geheim", b"--env", b"--pid")), shown
     assert process.returncode == 0
 
 
