@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "../caller.h"
@@ -136,6 +137,7 @@ struct stage {
     struct session session;
     int parts[PLAN_PARTS]; /* mounted trees, in the order of plan->parts */
     int root;              /* what becomes the root directory */
+    struct stat root_status; /* of that, from perform_steps() on */
 };
 
 /* Makes the directories of --workdir that are missing: the user's, in his own directory, with his rights. On the host, before

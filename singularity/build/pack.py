@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -303,7 +303,7 @@ def behind(
                 name=each.name,
             )
         )
-    header = replace(header, free=header.total - len(descriptors), data_size=descriptors[-1].end - header.data_offset)
+    header = header._replace(free=header.total - len(descriptors), data_size=descriptors[-1].end - header.data_offset)
     table = b"".join(map(sif.encode_descriptor, descriptors)).ljust(header.table_size, b"\0")
     parts = [Part(0, sif.encode_header(header)), Part(header.table_offset, table)]
     return [*parts, *(Part(place.offset, each.data) for place, each in zip(descriptors[1:], objects, strict=True))]
