@@ -90,6 +90,14 @@ COMPILE_SHARED = $(CC) -std=gnu17 -fPIC -D_GNU_SOURCE $(if $(SANITIZE)$(FUZZ),$(
 LINK_SHARED = -shared -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS)
 COMPILE_SPANK = $(COMPILE_SHARED) -DFRONT_DOOR='"$(PREFIX)/bin/singularity"'
 
+# What packs layers of images, where the headers of its libraries are; without it mksquashfs makes images of a stream. Linked to
+# the system's libraries, since it is no part of a launch.
+PACKER = $(BUILD)/singularity-pack
+PACKER_SOURCES := $(sort $(wildcard packer/*.c))
+PACKER_LIBRARIES = -lzstd -ldeflate -lcrypto -lpthread
+HAS_PACKER = $(shell $(CC) $(CPPFLAGS) -E -include zstd.h -include libdeflate.h -include openssl/evp.h -x c /dev/null >/dev/null 2>&1 && echo yes)
+COMPILE_PACKER = $(CC) -std=gnu17 -fPIE -D_GNU_SOURCE $(HARDENING) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
+
 # What is loaded into fuse2fs: a program of the system's, never sanitized.
 PRELOADED = $(BUILD)/fuse2fs-truncate.so
 
@@ -137,7 +145,7 @@ spank: ## compile Slurm's plugin into build/slurm (needs Slurm's headers); `make
 	@flock $(BUILD)/lock $(MAKE) $(SPANK_PLUGIN)
 
 # ---- the launcher ----------------------------------------------------------------------------------------------------
-launcher: $(ARCHIVE) $(PROGRAMS)
+launcher: $(ARCHIVE) $(PROGRAMS) $(if $(HAS_PACKER),$(PACKER))
 unit-tests: $(UNIT_TESTS)
 fuzz-targets: $(FUZZ_TARGETS)
 
@@ -172,13 +180,23 @@ $(FUZZ_TARGETS): %: %.o $(if $(FUZZ),,$(BUILD)/fuzz/standalone.o) $(ARCHIVE)
 	@$(LINK) -o $@ $^
 
 -include $(OBJECTS:.o=.d) $(UNIT_TESTS:%=%.d) $(FUZZ_TARGETS:%=%.d) \
-         $(MAINS:%.c=$(BUILD)/%.d) $(SETUID:%.c=$(BUILD)/%.d) $(BUILD)/fuzz/standalone.d $(SPANK_PLUGIN:.so=.d) $(PRELOADED:.so=.d)
+         $(MAINS:%.c=$(BUILD)/%.d) $(SETUID:%.c=$(BUILD)/%.d) $(BUILD)/fuzz/standalone.d $(SPANK_PLUGIN:.so=.d) $(PRELOADED:.so=.d) \
+         $(PACKER_SOURCES:%.c=$(BUILD)/%.d)
 
 # Another Slurm makes the plugin anew too: its headers stand in the .d file.
 $(SPANK_PLUGIN): $(SPANK_SOURCE) $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  compile $<"
 	@$(COMPILE_SPANK) -MD -MP -MF $(@:.so=.d) -MT $@ $(LINK_SHARED) -o $@ $<
+
+$(PACKER_SOURCES:%.c=$(BUILD)/%.o): $(BUILD)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  compile $<"
+	@$(COMPILE_PACKER) -MMD -MP -c -o $@ $<
+
+$(PACKER): $(PACKER_SOURCES:%.c=$(BUILD)/%.o)
+	@echo "  link $@"
+	@$(CC) -pie $(HARDENING) -Wl,-z,relro,-z,now $(LDFLAGS) -o $@ $^ $(PACKER_LIBRARIES)
 
 $(PRELOADED): launcher/preload/fuse2fs.c $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -49,8 +49,8 @@ def site_directory() -> Path:
         return Path(sys.prefix) / "etc" / "singularity"
 
 
-def preloaded(name: str) -> Path:
-    """A library of ours that programs of the system load: where `make install`, `pip install` or `make` put it."""
+def installed(name: str) -> Path:
+    """A program or library of ours that is not for users: where `make install`, `pip install` or `make` put it."""
     environment = Path(sys.prefix)
     beside = environment.parent / name
     return beside if beside.exists() else environment / "libexec" / "singularity" / name

@@ -361,7 +361,7 @@ def _start_server(image: Opened, place: Path, *, writable: bool) -> _Server:
 
 def _library(image: Opened) -> int:
     """Our library for fuse2fs, open: its path may hold what separates paths in LD_PRELOAD."""
-    path = paths.preloaded(_PRELOADED)
+    path = paths.installed(_PRELOADED)
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:

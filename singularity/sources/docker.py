@@ -12,6 +12,7 @@ from typing import BinaryIO, Self
 
 from singularity import console, files, paths
 from singularity.cache.blob_store import Store, known
+from singularity.cache.packed_store import Store as PackedStore
 from singularity.console import VERBOSE
 from singularity.content import document
 from singularity.content.digest import Digest
@@ -66,17 +67,18 @@ def opened(
     *,
     temporary: Path | None = None,
     verify: bool = False,
+    packed: PackedStore | None = None,
 ) -> Iterator[Image]:
     """The image that a reference means, for as long as its layers are read.
 
-    What `store` has is not fetched, and what is fetched is there afterwards; without a store it is kept below
+    What `store` has is not fetched, nor what `packed` has, and what is fetched is there afterwards; without a store it is kept below
     `temporary` for the time being. With `verify` layers in the store are read first, and damaged ones are fetched again
     without anything having been made of them; else they are noticed when they are used. Raises ImageError, FileError,
     NetworkError and RegistryError.
     """
     if store is None:
         with files.temporary_directory(temporary or paths.temporary()) as directory:
-            with opened(reference, wanted, access, Store(directory / "blob")) as found:
+            with opened(reference, wanted, access, Store(directory / "blob"), packed=packed) as found:
                 yield found
             return
     blobs = _Remote(resolved(reference, access, [store.directory]), access, store)
@@ -84,7 +86,8 @@ def opened(
     layers = [each for each in blobs.layers(found.digest) if each.is_layer]
     if verify and (count := store.drop_damaged(each.digest for each in layers)):
         logger.warning("%s: damaged layers in the cache: %d, fetched again", reference, count)
-    with _Fetching(blobs, layers) as fetching:
+    done = {each.stored for each in found.layers if packed is not None and packed.find(each.content) is not None}
+    with _Fetching(blobs, [each for each in layers if each.digest not in done]) as fetching:
         blobs.fetching = fetching
         try:
             yield found
