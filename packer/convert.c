@@ -4,6 +4,7 @@
 #include <libdeflate.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "layer.h"
 #include "layer_format.h"
@@ -181,7 +182,7 @@ static void put_file(struct conversion *conversion, const struct member *member,
     size_t segment = 0;
     while (left) {
         size_t size = left < BLOCK_SIZE ? (size_t)left : BLOCK_SIZE;
-        if (size < BLOCK_SIZE && !alone) {
+        if (member->size < BLOCK_SIZE && !alone) { /* the end of a larger file is read sooner where it stands */
             put_into_fragment(conversion, record, size);
             break;
         }
@@ -236,6 +237,62 @@ static void place(struct conversion *conversion, const struct written *written)
     }
 }
 
+/* Files with the same blocks */
+
+struct twin {
+    uint64_t hash, start, size; /* of the blocks' sizes; where they are, and how many bytes they have */
+    uint8_t *record;
+};
+
+static int by_hash(const void *one, const void *other)
+{
+    const struct twin *a = one, *b = other;
+    if (a->hash != b->hash)
+        return a->hash < b->hash ? -1 : 1;
+    return a->start < b->start ? -1 : a->start > b->start;
+}
+
+static bool same_bytes(int fd, uint64_t one, uint64_t other, uint64_t size)
+{
+    uint8_t a[16384], b[16384];
+    for (uint64_t done = 0; done < size;) {
+        size_t step = size - done < sizeof a ? (size_t)(size - done) : sizeof a;
+        if (pread(fd, a, step, (off_t)(LAYER_DATA + one + done)) != (ssize_t)step ||
+            pread(fd, b, step, (off_t)(LAYER_DATA + other + done)) != (ssize_t)step || memcmp(a, b, step))
+            return false;
+        done += step;
+    }
+    return true;
+}
+
+/* Blocks that are there twice are written already, but whoever merges copies only what a record speaks of. */
+static void find_twins(struct conversion *conversion, int fd)
+{
+    struct twin *twins = must_allocate(conversion->record_count * sizeof *twins);
+    uint8_t *at = conversion->records.data;
+    size_t count = 0;
+    for (uint32_t i = 0; i < conversion->record_count; i++) {
+        uint8_t *blocks = at + RECORD_SIZE + load32(at + RECORD_PATH) + load32(at + RECORD_TARGET);
+        uint32_t number = load32(at + RECORD_BLOCKS);
+        struct twin twin = {hash(blocks, 4ULL * number, 0), load64(at + RECORD_START), 0, at};
+        for (uint32_t j = 0; j < number; j++)
+            twin.size += load32(blocks + 4ULL * j) & (STORED - 1);
+        if (twin.size)
+            twins[count++] = twin;
+        at = blocks + 4ULL * number;
+    }
+    if (count)
+        qsort(twins, count, sizeof *twins, by_hash);
+    for (size_t i = 1; i < count; i++) {
+        struct twin *first = &twins[i - 1], *second = &twins[i];
+        if (first->hash != second->hash || first->size != second->size || !same_bytes(fd, first->start, second->start, first->size))
+            continue;
+        store64(second->record + RECORD_START, first->start);
+        second->start = first->start;
+    }
+    free(twins);
+}
+
 static void write_rest(const struct conversion *conversion, int fd, const struct written *written)
 {
     const struct buffer *parts[] = {&conversion->records, &conversion->sets, &conversion->fragments};
@@ -273,6 +330,7 @@ void layer_convert(tar_read_function *read, void *from, int fd, const struct lay
     flush_fragment(conversion);
     blocks_finish(conversion->blocks, &written);
     place(conversion, &written);
+    find_twins(conversion, fd);
     write_rest(conversion, fd, &written);
     tar_close(conversion->tar);
     free(written.sizes);

@@ -112,8 +112,8 @@ def convert_oci(
     """Writes `request.target`, whole or not at all, from the layers of an image; `can_stream_layers` must be true.
 
     It is what a build from a definition that names the image makes, with all owners and devices, whoever builds it.
-    `indexed` gives the index of a layer that may have been made before; `packed` is where packed layers are kept. Raises
-    ImageError, FileError and ToolError.
+    `indexed` gives the index of a layer that may have been made before; `packed` is where packed layers are kept.
+    Raises ImageError, FileError and ToolError.
     """
     from singularity.oci import container, merge
     from singularity.oci.index import index_layer

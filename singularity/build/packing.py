@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from singularity import console, files
 from singularity.build import layout, pack, reproducible, streaming
@@ -119,7 +120,7 @@ class _Packing:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> "_Packing":
+    def __enter__(self) -> Self:
         for _ in range(min(_AT_ONCE, len(self._waiting))):
             thread = threading.Thread(target=self._run, daemon=True)  # its programs end with it, and it with us
             thread.start()

@@ -71,8 +71,9 @@ def opened(
 ) -> Iterator[Image]:
     """The image that a reference means, for as long as its layers are read.
 
-    What `store` has is not fetched, nor what `packed` has, and what is fetched is there afterwards; without a store it is kept below
-    `temporary` for the time being. With `verify` layers in the store are read first, and damaged ones are fetched again
+    What `store` has is not fetched, nor what `packed` has, and what is fetched is there afterwards; without a store it
+    is kept below `temporary` for the time being. With `verify` layers in the store are read first, and damaged ones are
+    fetched again
     without anything having been made of them; else they are noticed when they are used. Raises ImageError, FileError,
     NetworkError and RegistryError.
     """

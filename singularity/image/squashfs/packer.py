@@ -1,7 +1,7 @@
 """Layers to layer files, and those to squashfs file systems, by `singularity-pack`, a program of ours (`packer/`).
 
-It runs as the user, reads and writes descriptors that are open already, and says what is wrong in one line. Where it was
-not built, mksquashfs makes images of a stream.
+It runs as the user, reads and writes descriptors that are open already, and says what is wrong in one line. Where it
+was not built, mksquashfs makes images of a stream.
 
 Members of merge: what was asked for comes on its standard output, each as the size of a record (4 bytes), the record as
 `_RECORD` has it with path and target, the number of its extended attributes with the sizes of name and value before
@@ -103,13 +103,13 @@ def form(level: int = LEVEL) -> Form:
     return Form(compressor="zstd", level=level) if kernel_reads_zstd() else Form(compressor="gzip", level=_GZIP_LEVEL)
 
 
-def write_layer(  # noqa: PLR0913 - each is an option of the program
+def write_layer(
     archive: int, target: int, *, form: Form, choice: Choice, digest: str, limit: int, budget: int, name: str
 ) -> None:
     """Makes a layer file, in an open and empty file, of a tar archive that a descriptor is open for.
 
-    The archive must have this digest, and at most `limit` bytes; `budget` bytes more than needed may go to files that are
-    `warm`. Raises ImageError and ToolError.
+    The archive must have this digest, and at most `limit` bytes; `budget` bytes more than needed may go to files that
+    are `warm`. Raises ImageError and ToolError.
     """
     argv: list[str | Path] = [_program(), "layer", "--output", str(target), *_options(form), "--digest", digest]
     argv += ["--limit", str(limit), "--budget", str(budget)]
@@ -194,7 +194,7 @@ class _Content:
 
 
 @contextmanager
-def merging(  # noqa: PLR0913 - each is an option of the program
+def merging(
     layers: Sequence[Path],
     target: int,
     *,
