@@ -130,12 +130,12 @@ GIVE_BACK = if [[ $$EUID == 0 && ! -O Makefile ]]; then chown -hR --reference=Ma
 
 setup: ## system packages (as root; otherwise names the missing ones) and the private environment build/venv
 	@scripts/check-checkout
-	@scripts/setup-system python build musl images tests
+	@scripts/setup-system python build musl packer images tests
 	@scripts/setup-python $(VENV)
 
 build: ## compile the launcher into build/
 	@scripts/check-checkout
-	@scripts/setup-system build --wanted musl
+	@scripts/setup-system build --wanted musl packer
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher
 
@@ -175,6 +175,8 @@ $(filter-out $(PRELOADED),$(PROGRAMS)):
 $(UNIT_TESTS): %: %.o $(ARCHIVE)
 	@$(LINK) -o $@ $^
 
+$(BUILD)/fuzz/layer_fuzz: $(addprefix $(BUILD)/packer/,tar.o pax.o common.o)
+
 # Under FUZZ=yes libFuzzer drives the targets; otherwise standalone.c runs them over the files it is given.
 $(FUZZ_TARGETS): %: %.o $(if $(FUZZ),,$(BUILD)/fuzz/standalone.o) $(ARCHIVE)
 	@$(LINK) -o $@ $^
@@ -210,7 +212,7 @@ spank-where-slurm-is:
 
 demo: ## bootstrap Debian into build/demo/debian.sif and run programs in it as an ordinary user
 	@scripts/check-checkout
-	@scripts/setup-system python build images --wanted musl
+	@scripts/setup-system python build images --wanted musl packer
 	@scripts/demo
 	@$(GIVE_BACK)
 
@@ -225,7 +227,7 @@ open-to-others:
 
 test: open-to-others setup build ## run every test, the C units and fuzz corpora with sanitizers too (PYTEST_ARGS=...)
 	@$(MAKE) -j$(JOBS) unit-tests
-	@$(MAKE) -j$(JOBS) $(SANITIZED) unit-tests fuzz-targets
+	@$(MAKE) -j$(JOBS) $(SANITIZED) unit-tests fuzz-targets $(if $(HAS_PACKER),build/sanitize/singularity-pack)
 	@scripts/check-installation
 	@SANITIZE=yes scripts/run-pytest $(TEST_PREFIX)-sanitized $(SANITIZED_TESTS)
 	@scripts/run-pytest $(TEST_PREFIX) $(PYTEST_ARGS)
@@ -248,7 +250,8 @@ test-install: setup ## install this tree into TEST_PREFIX, for running pytest by
 	@$(MAKE) install PREFIX=$(TEST_PREFIX) BUILD=build/test DESTDIR=
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
-CLANG_ANALYZED = $(patsubst %,build/analyze/clang/%,$(SOURCES) $(SETUID) $(MAINS) launcher/preload/fuse2fs.c $(if $(HAS_SLURM),$(SPANK_SOURCE)))
+CLANG_ANALYZED = $(patsubst %,build/analyze/clang/%,$(SOURCES) $(SETUID) $(MAINS) launcher/preload/fuse2fs.c $(if $(HAS_SLURM),$(SPANK_SOURCE)) \
+                   $(if $(HAS_PACKER),$(PACKER_SOURCES)))
 
 lint: setup ## ruff, mypy, dead and double Python, gcc's and clang's analyzers, shellcheck, the number of privileged lines
 	@scripts/setup-system lint
@@ -267,7 +270,7 @@ lint: setup ## ruff, mypy, dead and double Python, gcc's and clang's analyzers, 
 
 # Dead stores: clang does not see what the cleanup attribute of an OWNED_FD reads.
 clang-analyzed: $(CLANG_ANALYZED)
-build/analyze/clang/%: % $(wildcard launcher/*.h launcher/*.def launcher/*/*.h) Makefile
+build/analyze/clang/%: % $(wildcard launcher/*.h launcher/*.def launcher/*/*.h packer/*.h) Makefile
 	@mkdir -p $(@D)
 	@echo "  analyze $<"
 	@clang --analyze --analyzer-output text -Xclang -analyzer-werror \
@@ -326,7 +329,7 @@ INSTALL = mkdir -p build && flock build/install.lock env \
 
 install: ## install into PREFIX (below DESTDIR, for packagers); as root with the SUID starter; APPTAINER_LINK=yes
 	@scripts/check-checkout
-	@scripts/setup-system python build --wanted musl $(if $(DESTDIR),,$(if $(filter 0,$(shell id -u)),images))
+	@scripts/setup-system python build --wanted musl packer $(if $(DESTDIR),,$(if $(filter 0,$(shell id -u)),images))
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher spank-where-slurm-is
 	@$(INSTALL) install

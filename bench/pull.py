@@ -6,8 +6,8 @@ Three images: a Debian with Python of about 200 MB in two layers, one of about 2
 layers with that. The root file system is that of `make bench`; with it there, no network is needed. A docker-registry
 on a loopback port serves them. The commands of an image run in turn, each from nothing, or from what a name says:
 caches and what was made before are removed. The floor is one decompressor and one mksquashfs for all files of an image
-in one archive. Prints a table and writes it to DIRECTORY/pull.txt and pull.json. Processor time is that of all processes
-of a command: on a busy machine, look at that.
+in one archive. Prints a table and writes it to DIRECTORY/pull.txt and pull.json. Processor time is that of all
+processes of a command: on a busy machine, look at that.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "layer_format.h"
 
@@ -103,6 +104,7 @@ void layer_open(struct layer *layer, int fd, const char *name)
 void layer_close(struct layer *layer)
 {
     munmap((void *)(uintptr_t)layer->mapped, layer->mapped_size);
+    close(layer->fd);
     free(layer->sets);
 }
 

@@ -54,7 +54,7 @@ struct layer {
     const uint8_t **sets; /* where each set of attributes begins */
 };
 
-/* Opens and checks a layer file; ends the program for a damaged one. `name` and `fd` are the caller's. */
+/* Opens and checks a layer file, whose descriptor is its own then; ends the program for a damaged one. */
 void layer_open(struct layer *layer, int fd, const char *name);
 void layer_close(struct layer *layer);
 

@@ -386,6 +386,21 @@ static uint32_t open_layers(struct merging *merging)
     return count;
 }
 
+static void free_merging(struct merging *merging, struct image *image, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        layer_close(&merging->layers[i]);
+        free(image->carried[i].runs);
+        free(image->carried[i].fragments);
+    }
+    free(image->carried);
+    free(merging->layers);
+    names_end(&merging->names);
+    buffer_free(&image->fragments);
+    buffer_free(&merging->told);
+    buffer_free(&merging->path);
+}
+
 void merge(const struct merge_options *options)
 {
     struct merging merging = {.options = options};
@@ -406,4 +421,5 @@ void merge(const struct merge_options *options)
     buffer_put32(&merging.told, image.losses_of_times);
     buffer_put32(&merging.told, image.losses_of_attributes);
     tell(&merging, true);
+    free_merging(&merging, &image, count);
 }
