@@ -66,18 +66,23 @@ else
 PATHS = -DLIBEXECDIR='"$(LIBEXECDIR)"' -DSYSCONFDIR='"$(SYSCONFDIR)"' -DCONFIG_PATH='"$(SYSCONFDIR)/singularity.conf"' \
         -DCONTAINER_DIR='"$(CONTAINER_DIR)"' -DPYTHON_PATH='"$(LIBEXECDIR)/python/bin/python3"'
 endif
+# What decompresses squashfs: static libraries, each where it is (launcher/squashfs/decompress.c). They call nothing that musl has not.
+static_library = $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a))
+ZLIB := $(or $(call static_library,deflate),$(call static_library,z))
+DECOMPRESSORS := $(ZLIB) $(foreach name,zstd lz4 lzma lzo2,$(call static_library,$(name)))
+HAVE = $(patsubst lib%.a,-DHAVE_%,$(notdir $(DECOMPRESSORS)))
 COMPILE = $(PROGRAM_CC) -std=gnu17 -fPIE -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(PATHS) -Ilauncher \
-          $(HARDENING) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
+          $(HARDENING) $(WARNINGS) $(HAVE) $(CPPFLAGS) $(CFLAGS)
 LINK = $(PROGRAM_CC) -fPIE $(HARDENING) $(LINKING) $(LDFLAGS)
 
-MAINS = launcher/singularity.c launcher/sexec.c launcher/sexec_suid.c launcher/sexec_judge.c
+MAINS = launcher/singularity.c launcher/sexec.c launcher/sexec_suid.c launcher/sexec_judge.c launcher/image_server.c
 # In the setuid program these stand in for what it does without; elsewhere the archive has the real ones.
 SETUID := $(sort $(wildcard launcher/setuid/*.c))
 SOURCES := $(filter-out $(MAINS) $(SETUID) launcher/slurm/% launcher/preload/%,$(sort $(shell find launcher -name '*.c')))
 OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)
 ARCHIVE = $(BUILD)/liblauncher.a
-PROGRAMS = $(BUILD)/singularity $(BUILD)/sexec $(BUILD)/sexec-suid $(BUILD)/sexec-judge $(PRELOADED)
-UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(shell find tests/launcher -name '*.c')))
+PROGRAMS = $(BUILD)/singularity $(BUILD)/sexec $(BUILD)/sexec-suid $(BUILD)/sexec-judge $(BUILD)/image-server $(PRELOADED)
+UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(shell find tests/launcher -name '*_test.c')))
 FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard fuzz/*_fuzz.c)))
 
 # Slurm's plugin, where Slurm's headers are: slurmd and srun load it, so it is no part of the programs and never sanitized.
@@ -112,13 +117,14 @@ PYTEST_ARGS =
 FUZZ_SECONDS = 20
 BENCH_RUNS = 100
 BENCH_ROUNDS = 5
+BENCH_ALL = 20
 BENCH_COUNTS = 1,10,100,1000
 SUITES = bookworm trixie
 # SUID mode wants root's own directories all the way up, and ordinary users must reach it: not below this checkout.
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
-.PHONY: help setup build spank spank-where-slurm-is demo open-to-others test test-install test-fresh test-images test-sanitized bench bench-build \
+.PHONY: help setup build spank spank-where-slurm-is demo open-to-others test test-install test-fresh test-images test-sanitized bench bench-all bench-build \
         bench-pull bench-lazy bench-mpi bench-scale lint fuzz fuzz-functions fuzz-starter docs install uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
@@ -130,12 +136,12 @@ GIVE_BACK = if [[ $$EUID == 0 && ! -O Makefile ]]; then chown -hR --reference=Ma
 
 setup: ## system packages (as root; otherwise names the missing ones) and the private environment build/venv
 	@scripts/check-checkout
-	@scripts/setup-system python build musl packer images tests
+	@scripts/setup-system python build musl decompressors packer images tests
 	@scripts/setup-python $(VENV)
 
 build: ## compile the launcher into build/
 	@scripts/check-checkout
-	@scripts/setup-system build --wanted musl packer
+	@scripts/setup-system build --wanted musl decompressors packer
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher
 
@@ -167,19 +173,20 @@ $(ARCHIVE): $(OBJECTS) $(BUILD)/flags
 
 $(BUILD)/singularity $(BUILD)/sexec: $(BUILD)/%: $(BUILD)/launcher/%.o $(ARCHIVE)
 $(BUILD)/sexec-judge: $(BUILD)/launcher/sexec_judge.o $(ARCHIVE)
+$(BUILD)/image-server: $(BUILD)/launcher/image_server.o $(ARCHIVE)
 $(BUILD)/sexec-suid: $(BUILD)/launcher/sexec_suid.o $(SETUID:%.c=$(BUILD)/%.o) $(ARCHIVE)
 $(filter-out $(PRELOADED),$(PROGRAMS)):
 	@echo "  link $@"
-	@$(LINK) -Wl,-Map=$@.map -o $@ $^
+	@$(LINK) -Wl,-Map=$@.map -o $@ $^ $(if $(filter %-suid,$@),,$(DECOMPRESSORS))
 
 $(UNIT_TESTS): %: %.o $(ARCHIVE)
-	@$(LINK) -o $@ $^
+	@$(LINK) -o $@ $^ $(DECOMPRESSORS)
 
 $(BUILD)/fuzz/layer_fuzz: $(addprefix $(BUILD)/packer/,tar.o pax.o common.o)
 
 # Under FUZZ=yes libFuzzer drives the targets; otherwise standalone.c runs them over the files it is given.
 $(FUZZ_TARGETS): %: %.o $(if $(FUZZ),,$(BUILD)/fuzz/standalone.o) $(ARCHIVE)
-	@$(LINK) -o $@ $^
+	@$(LINK) -o $@ $^ $(DECOMPRESSORS)
 
 -include $(OBJECTS:.o=.d) $(UNIT_TESTS:%=%.d) $(FUZZ_TARGETS:%=%.d) \
          $(MAINS:%.c=$(BUILD)/%.d) $(SETUID:%.c=$(BUILD)/%.d) $(BUILD)/fuzz/standalone.d $(SPANK_PLUGIN:.so=.d) $(PRELOADED:.so=.d) \
@@ -212,7 +219,7 @@ spank-where-slurm-is:
 
 demo: ## bootstrap Debian into build/demo/debian.sif and run programs in it as an ordinary user
 	@scripts/check-checkout
-	@scripts/setup-system python build images --wanted musl packer
+	@scripts/setup-system python build images --wanted musl decompressors packer
 	@scripts/demo
 	@$(GIVE_BACK)
 
@@ -285,14 +292,19 @@ fuzz-functions: ## libFuzzer on each target for FUZZ_SECONDS (20)
 	@$(MAKE) -j$(JOBS) BUILD=build/fuzz FUZZ=yes fuzz-targets
 	@scripts/run-fuzzers $(FUZZ_SECONDS) $(FUZZ_TARGETS:$(BUILD)/%=build/fuzz/%)
 
-# What `make test` takes a sample of is done to the end here: half an hour or more, besides FUZZ_SECONDS for each kind of requests.
-STARTER_TESTS = $(addprefix tests/end_to_end/test_,mutations.py permissions.py faults.py stages.py layer_kinds.py)
+# What `make test` takes a sample of is done to the end here: a quarter of an hour, besides FUZZ_SECONDS for each kind of requests.
+STARTER_TESTS = $(addprefix tests/end_to_end/test_,mutations.py permissions.py faults.py stages.py layer_kinds.py image_server.py)
 fuzz-starter: open-to-others setup ## the setuid program, as root: forged requests for FUZZ_SECONDS, each path mode, call and layer
 	@MUTATION_SECONDS=$(FUZZ_SECONDS) EXHAUSTIVE=yes scripts/run-pytest $(TEST_PREFIX)-fuzz -s $(STARTER_TESTS) $(PYTEST_ARGS)
 
 bench: setup ## time and memory of a launch beside the peers, in one run (BENCH_RUNS=100)
 	@scripts/setup-system bench || echo "measuring without them"
 	@bench/run $(TEST_PREFIX)-bench $(BENCH_RUNS)
+
+bench-all: setup ## everything beside the newest peers, each program as two series that must agree, in one run (BENCH_ALL=20)
+	@scripts/setup-system bench images || echo "measuring without them"
+	@BENCH=all.py bench/run $(TEST_PREFIX)-bench $(BENCH_ALL)
+	@$(MAKE) --no-print-directory bench-lazy bench-mpi bench-scale
 
 bench-build: setup ## time of making and converting images beside mksquashfs, unsquashfs, mke2fs and tar, in one run
 	@mkdir -p build/bench
@@ -329,7 +341,7 @@ INSTALL = mkdir -p build && flock build/install.lock env \
 
 install: ## install into PREFIX (below DESTDIR, for packagers); as root with the SUID starter; APPTAINER_LINK=yes
 	@scripts/check-checkout
-	@scripts/setup-system python build --wanted musl packer $(if $(DESTDIR),,$(if $(filter 0,$(shell id -u)),images))
+	@scripts/setup-system python build --wanted musl decompressors packer $(if $(DESTDIR),,$(if $(filter 0,$(shell id -u)),images))
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher spank-where-slurm-is
 	@$(INSTALL) install

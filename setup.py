@@ -28,6 +28,7 @@ PROGRAMS = {
     "bin/singularity": "singularity",
     "bin/run-singularity": "singularity",
     "libexec/singularity/sexec": "sexec",
+    "libexec/singularity/image-server": "image-server",
     "libexec/singularity/fuse2fs-truncate.so": "fuse2fs-truncate.so",
     f"libexec/singularity/{_PACKER}": _PACKER,  # where its libraries are
 }

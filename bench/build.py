@@ -58,6 +58,7 @@ class Result:
     processor: float
     floor: float  # the median processor time of the case's first command
     peak: int  # resident, of the process itself; of ours that is Python
+    values: tuple[float, ...]  # seconds of processor time, in order
 
 
 def shell(*argv: str | Path, stdin: str | Path = os.devnull) -> str:
@@ -136,6 +137,7 @@ def compare(case: str, commands: list[Command], place: Path, runs: int) -> list[
             processor=statistics.median(each.processor for each in values),
             floor=floor,
             peak=max(each.peak for each in values),
+            values=tuple(each.processor for each in values),
         )
         for name, values in found.items()
     ]
@@ -249,6 +251,28 @@ def table(results: list[Result], inspected: dict[str, float]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def measure(directory: Path, program: tuple[str, ...], runs: int, only: str) -> tuple[list[Result], dict[str, float]]:
+    """The cases with `only` in their names, and what `inspect` reads of a large image."""
+    ours = (*program, "-q")
+    place = directory / "world/build"
+    place.mkdir(parents=True, exist_ok=True)
+    os.environ["SINGULARITY_CACHEDIR"] = str(place / "cache")
+    os.environ.setdefault("USER", "root")  # ch-convert asks for it
+    prepare(directory / "world", place, ours)
+    commands = cases(place, ours)
+    commands["inspect of 4 GiB"] = [Command("singularity", (*program, "inspect", "big.sif"))]
+    results = [
+        each
+        for case, some in commands.items()
+        if only in case
+        for each in compare(case, some, place, INSPECTIONS if case.startswith("inspect") else runs)
+    ]
+    inspected: dict[str, float] = {}
+    if shutil.which("strace"):
+        inspected["read"] = bytes_read((*program, "inspect", str(place / "big.sif")), place / "big.sif")
+    return results, inspected
+
+
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -260,26 +284,10 @@ def main() -> None:
     if os.geteuid() != 0:
         sys.exit("bench/build.py: needs root, to bootstrap Debian")
     program = (options.singularity,) if options.singularity else (sys.executable, "-I", "-m", "singularity")
-    ours = (*program, "-q")
-    world = options.directory.absolute() / "world"
-    place = world / "build"
-    place.mkdir(parents=True, exist_ok=True)
+    options.directory.mkdir(parents=True, exist_ok=True)
     with (options.directory / "lock").open("w") as lock:  # that of bench/run: the root file system is the same
         fcntl.flock(lock, fcntl.LOCK_EX)
-        os.environ["SINGULARITY_CACHEDIR"] = str(place / "cache")
-        os.environ.setdefault("USER", "root")  # ch-convert asks for it
-        prepare(world, place, ours)
-        commands = cases(place, ours)
-        commands["inspect of 4 GiB"] = [Command("singularity", (*program, "inspect", "big.sif"))]
-        results = [
-            each
-            for case, some in commands.items()
-            if options.only in case
-            for each in compare(case, some, place, INSPECTIONS if case.startswith("inspect") else options.runs)
-        ]
-        inspected: dict[str, float] = {}
-        if shutil.which("strace"):
-            inspected["read"] = bytes_read((*program, "inspect", str(place / "big.sif")), place / "big.sif")
+        results, inspected = measure(options.directory.absolute(), program, options.runs, options.only)
     text = table(results, inspected)
     (options.directory / "build.txt").write_text(text)
     document = {"results": [asdict(result) for result in results], "inspect": inspected}

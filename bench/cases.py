@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,9 +49,9 @@ class Case:
 def cases(place: Place, program: Sequence[str]) -> list[Case]:
     """Every row that this machine can make, with `program` as what runs."""
     made = [*_reference(place, program), *_ours(place, program)]
-    peers = {"bwrap": _bubblewrap, "crun": _crun, "runc": _runc, "ch-run": _charliecloud}
+    peers = {"bwrap": _bubblewrap, "crun": _crun, "runc": _runc, "ch-run": _charliecloud, "apptainer": _apptainer}
     for command, make in peers.items():
-        if shutil.which(command, path="/usr/sbin:/usr/bin:/bin"):
+        if place.has(command):
             made += make(place, program)
     return made
 
@@ -149,6 +148,15 @@ def _charliecloud(place: Place, program: Sequence[str]) -> list[Case]:
         launch("charliecloud, plain zstd", IMAGE_USERNS, "zstd.sqfs"),
         launch("charliecloud, plain gzip", IMAGE_USERNS, "gzip.sqfs"),
     ]
+
+
+def _apptainer(place: Place, program: Sequence[str]) -> list[Case]:
+    words = ("apptainer", "--quiet", "exec", "--userns", "--no-mount", "hostfs,bind-paths")
+
+    def launch(name: str, group: str, image: str) -> Case:
+        return _case(name, group, "apptainer", *words, place.shown(image), *program)
+
+    return [launch("apptainer", DIRECTORY_USERNS, "root"), launch("apptainer, our SIF", IMAGE_USERNS, "debian.sif")]
 
 
 def _bundle(place: Place, program: Sequence[str]) -> Path:

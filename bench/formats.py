@@ -17,11 +17,11 @@ EXT3_ROOM = 64 << 20  # bytes beside the files
 SIF_ALIGNMENT = 4096
 
 
-def make_images(singularity: str, directory: Path) -> None:
+def make_images(singularity: str, directory: Path, definition: Path = DEFINITION) -> None:
     """Fills `directory`: root, debian.sif, debian.sqfs (its partition), zstd.sqfs and gzip.sqfs (by mksquashfs alone),
     debian.ext3, and passwd and group. The bootstrap is kept from run to run, the images are not: how `build` lays them
     out is part of what is measured."""
-    root = bootstrap([singularity], directory)
+    root = bootstrap([singularity], directory, definition)
     _add_mount_points(root)
     _say("Packing images")
     sif = directory / "debian.sif"
@@ -34,15 +34,15 @@ def make_images(singularity: str, directory: Path) -> None:
         shutil.copy(Path("/etc", name), directory / name)
 
 
-def bootstrap(singularity: Sequence[str], directory: Path) -> Path:
+def bootstrap(singularity: Sequence[str], directory: Path, definition: Path = DEFINITION) -> Path:
     """The Debian root file system in `directory`, made where it is not there, or of another definition."""
     root = directory / "root"
-    made = directory.parent / "root.made"
-    key = hashlib.sha256(DEFINITION.read_bytes()).hexdigest()
+    made = directory / "root.made"
+    key = hashlib.sha256(definition.read_bytes()).hexdigest()
     if not root.is_dir() or not made.is_file() or made.read_text() != key:
         _say("Bootstrapping Debian")
         made.unlink(missing_ok=True)
-        _run([*singularity, "--quiet", "build", "--force", "--sandbox", str(root), str(DEFINITION)])
+        _run([*singularity, "--quiet", "build", "--force", "--sandbox", str(root), str(definition)])
         made.write_text(key)
     return root
 

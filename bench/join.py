@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
-SERVERS = (b"squashfuse_ll\0", b"fuse2fs\0")
+SERVERS = ("image-server", "fuse2fs")
 START = (
     "exec 3<&0; rank=0; while [ $rank -lt $RANKS ]; do "
     'OMPI_COMM_WORLD_LOCAL_RANK=$rank "$@" <&3 & rank=$((rank + 1)); done; wait'
@@ -42,10 +42,10 @@ class Run:
     kibibytes: int  # of memory that servers and keepers share with nobody
 
 
-def orphans() -> dict[int, bytes]:
-    """What the ranks have left to this process, by number: command lines."""
+def orphans() -> dict[int, str]:
+    """What the ranks have left to this process, by number: their names."""
     words = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return {int(word): Path(f"/proc/{word}/cmdline").read_bytes() for word in words}
+    return {int(word): Path(f"/proc/{word}/comm").read_text().strip() for word in words}
 
 
 def private_memory(pid: int) -> int:
@@ -74,8 +74,8 @@ def run(argv: list[str], ranks: int, number: int) -> Run:
             assert process.stdout.readline() == b"up\n"
         seconds = time.perf_counter() - began
         added = orphans()
-        servers = [pid for pid, line in added.items() if line.startswith(SERVERS)]
-        keepers = [pid for pid, line in added.items() if line.startswith(b"sexec\0")]
+        servers = [pid for pid, name in added.items() if name in SERVERS]
+        keepers = [pid for pid, name in added.items() if name == "sexec"]
         memory = sum(private_memory(pid) for pid in [*servers, *keepers])
         process.stdin.close()
         assert process.wait() == 0

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import timeline
 import timing
 from cases import FLOOR, NONE, OURS, cases
 from footprint import descendants, mounts, residents, trace
@@ -54,7 +55,18 @@ def main() -> int:
     facts = machine_facts(place, load)
     rows = measure(place, options.runs, [word for word in options.only.split(",") if word])
     write_results(options.directory, facts, rows)
+    write_timeline(place, options.directory, options.runs)
     return 0
+
+
+def write_timeline(place: Place, directory: Path, runs: int) -> None:
+    """timeline.svg, of launches of a directory in both modes; its figures to standard output."""
+    made = cases(place, [str(place.home / "instant")])
+    chosen = [case for case in made if case.name in ("directory -u", "directory")]
+    found = timeline.timelines(place, chosen, runs)
+    if found:
+        (directory / "timeline.svg").write_text(timeline.draw(found))
+        print(f"{timeline.table(found)}Written to {directory}: timeline.svg")
 
 
 def machine_facts(place: Place, load: float) -> dict[str, str | float]:

@@ -27,6 +27,7 @@ class Place:
     prefix: Path
     directory: Path  # as this process, which is root's, sees it; the user finds it at SHOWN
     config: Path  # the configuration in force
+    usr: Path | None = None  # a newer system's /usr, shown in place of this machine's; its programs are the peers
 
     @property
     def account(self) -> Account:
@@ -47,11 +48,20 @@ class Place:
         """A file of the directory, as the user names it."""
         return SHOWN / name
 
+    def has(self, command: str) -> bool:
+        """Whether there is such a program."""
+        path = f"{self.usr}/sbin:{self.usr}/bin" if self.usr else "/usr/sbin:/usr/bin:/bin"
+        return shutil.which(command, path=path) is not None
+
     def world(self, *, become: bool = True) -> World:
         """Root makes it around a process of its own, which then is the user's, or still root's for a tracer."""
         return World(
             home=self.directory / "home",
-            replaced={SHOWN: self.directory, self.prefix / "etc/singularity/singularity.conf": self.config},
+            replaced={
+                SHOWN: self.directory,
+                self.prefix / "etc/singularity/singularity.conf": self.config,
+                **({Path("/usr"): self.usr} if self.usr else {}),
+            },
             as_root=(partial(make_state, self.account.uid), one_hierarchy),
             become=become,
         )
@@ -107,7 +117,7 @@ def one_hierarchy() -> None:
         mount("cgroup2", "/sys/fs/cgroup", "cgroup2")
 
 
-def make_place(prefix: Path, directory: Path) -> Place:
+def make_place(prefix: Path, directory: Path, usr: Path | None = None) -> Place:
     """Prepares the directory and a configuration in which every row of the table is allowed."""
     for name in ("home", "state", "mnt"):
         (directory / name).mkdir(exist_ok=True)
@@ -116,4 +126,4 @@ def make_place(prefix: Path, directory: Path) -> Place:
     shipped = (prefix / "etc/singularity/singularity.conf").read_text()
     config = directory / "singularity.conf"
     config.write_text(shipped.replace("allow setuid-mount extfs = no", "allow setuid-mount extfs = yes"))
-    return Place(prefix=prefix, directory=directory, config=config)
+    return Place(prefix=prefix, directory=directory, config=config, usr=usr)

@@ -333,6 +333,26 @@ def table(results: dict[str, dict[str, list[Measured]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def measure(
+    directory: Path, singularity: str, runs: int, only: list[str], images: list[str]
+) -> dict[str, dict[str, list[Measured]]]:
+    """All commands whose names contain one of the words `only`, for these images."""
+    place = directory / "world/pull"
+    place.mkdir(parents=True, exist_ok=True)
+    if not (place / "images/next/index.json").exists():
+        make_layouts(bootstrap(singularity.split(), directory / "world"), place / "images")
+    results: dict[str, dict[str, list[Measured]]] = {}
+    with registry(place) as host, registry(place, tls=True) as tls_host:
+        for image in ("small", "large", "next"):
+            pushed = place / "images" / image
+            push = ["skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", f"oci:{pushed}:t"]
+            subprocess.run([*push, f"docker://{host}/{image}:t"], check=True)
+        for image in images:
+            some = commands(singularity, place / "images", image, host, tls_host)
+            results[image] = compare([each for each in some if any(word in each.name for word in only)], place, runs)
+    return results
+
+
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -345,27 +365,11 @@ def main() -> None:
     if os.geteuid() != 0:
         sys.exit("bench/pull.py: needs root, to bootstrap Debian")
     singularity = options.singularity or f"{sys.executable} -I -m singularity"
-    world = options.directory.absolute() / "world"
-    place = world / "pull"
-    place.mkdir(parents=True, exist_ok=True)
-    results: dict[str, dict[str, list[Measured]]] = {}
+    options.directory.mkdir(parents=True, exist_ok=True)
     with (options.directory / "lock").open("w") as lock:  # that of bench/run: the root file system is the same
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "images/next/index.json").exists():
-            make_layouts(bootstrap(singularity.split(), world), place / "images")
-        with registry(place) as host, registry(place, tls=True) as tls_host:
-            for image in ("small", "large", "next"):
-                pushed = place / "images" / image
-                push = ["skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", f"oci:{pushed}:t"]
-                subprocess.run([*push, f"docker://{host}/{image}:t"], check=True)
-            for image in options.image.split(","):
-                words = options.only.split(",")
-                some = [
-                    each
-                    for each in commands(singularity, place / "images", image, host, tls_host)
-                    if any(word in each.name for word in words)
-                ]
-                results[image] = compare(some, place, options.runs)
+        words, images = options.only.split(","), options.image.split(",")
+        results = measure(options.directory.absolute(), singularity, options.runs, words, images)
     text = table(results)
     (options.directory / "pull.txt").write_text(text)
     document = {

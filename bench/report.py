@@ -115,7 +115,8 @@ def _latency_targets(rows: dict[str, Row]) -> list[Target]:
         if name in rows and other in rows:
             found.append(Target(text=text, value=rows[name].set_up - rows[other].set_up, limit=limit, unit=" ms"))
 
-    ratio("directory -u, of bubblewrap", "directory -u", "bubblewrap", 1.0)
+    ratio("directory -u, of bubblewrap", "directory -u", "bubblewrap", 0.7)
+    ratio("directory, SUID, of bubblewrap", "directory", "bubblewrap", 0.8)
     for name in ("SIF", "squashfs", "ext3"):
         set_up(f"{name}, SUID: set-up over that of a directory", name, "directory", 1.5)
         ratio(f"{name}, SUID: of a directory", name, "directory", 2.0)
@@ -131,7 +132,7 @@ def _many_targets(rows: dict[str, Row]) -> list[Target]:
     for name in ("directory -u", "directory"):
         if name in measured and peers:
             value, text = measured[name].per_second / max(peers), f"{name}, 16 at a time: of the fastest peer"
-            found.append(Target(text=text, value=value, limit=1, unit=" times", more_is_better=True))
+            found.append(Target(text=text, value=value, limit=1.3, unit=" times", more_is_better=True))
     ours = [many for name, many in measured.items() if rows[name].who == OURS]
     left = sum(len(many.left) + many.failures for many in ours)
     found.append(Target(text="left behind, or failed, 16 at a time", value=left, limit=0))
@@ -190,36 +191,70 @@ def target_lines(found: Sequence[Target]) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A line of a picture; all numbers in the unit of its group."""
+
+    name: str
+    group: str
+    who: str
+    value: float
+    low: float
+    high: float
+    longest: float  # what takes the whole width
+    part: float = 0.0  # drawn dark
+
+
 def plot(rows: Sequence[Row], title: str) -> str:
     """A bar for each row: the set-up dark, the rest of the whole light; percentiles as a line."""
     shown = [row for row in rows if not row.failed]
     longest = max(row.whole.wall.high for row in shown)
-    scale = (WIDTH - LABELS - 90) / longest
+    made = [
+        Bar(
+            name=row.name,
+            group=row.group,
+            who=row.who,
+            value=row.whole.wall.median,
+            low=row.whole.wall.low,
+            high=row.whole.wall.high,
+            longest=longest,
+            part=min(row.set_up, row.whole.wall.median),
+        )
+        for group in GROUPS
+        for row in shown
+        if row.group == group
+    ]
+    return bars(made, title, LEGEND)
+
+
+def bars(made: Sequence[Bar], title: str, legend: str) -> str:
+    """The picture, with a heading before each group."""
     y = 60
     parts = [f'<text x="12" y="24" font-size="15" font-weight="bold">{escape(title)}</text>']
-    parts.append(f'<text x="12" y="42" fill="#555">{LEGEND}</text>')
-    for group in GROUPS:
-        y += 12
-        parts.append(f'<text x="12" y="{y + 12}" font-weight="bold">{escape(group)}</text>')
-        y += ROW
-        for row in (row for row in shown if row.group == group):
-            parts += _bar(row, y, scale)
+    parts.append(f'<text x="12" y="42" fill="#555">{escape(legend)}</text>')
+    group = ""
+    for bar in made:
+        if bar.group != group:
+            group = bar.group
+            y += 12
+            parts.append(f'<text x="12" y="{y + 12}" font-weight="bold">{escape(group)}</text>')
             y += ROW
+        parts += _bar(bar, y)
+        y += ROW
     size = f'width="{WIDTH}" height="{y + 12}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
     return "\n".join([head, f'<rect {size} fill="white"/>', *parts, "</svg>"]) + "\n"
 
 
-def _bar(row: Row, y: int, scale: float) -> list[str]:
-    wall = row.whole.wall
-    colour = COLOURS.get(row.who, PEER_COLOUR)
+def _bar(bar: Bar, y: int) -> list[str]:
+    scale = (WIDTH - LABELS - 90) / bar.longest
+    colour = COLOURS.get(bar.who, PEER_COLOUR)
     middle = y + 8
-    low, high, end = (LABELS + value * scale for value in (wall.low, wall.high, wall.median))
-    set_up = min(row.set_up, wall.median) * scale
+    low, high, end = (LABELS + value * scale for value in (bar.low, bar.high, bar.value))
     return [
-        f'<text x="{LABELS - 8}" y="{y + 12}" text-anchor="end">{escape(row.name)}</text>',
-        f'<rect x="{LABELS}" y="{y}" width="{wall.median * scale:.1f}" height="16" fill="{colour}" opacity="0.45"/>',
-        f'<rect x="{LABELS}" y="{y}" width="{set_up:.1f}" height="16" fill="{colour}"/>',
+        f'<text x="{LABELS - 8}" y="{y + 12}" text-anchor="end">{escape(bar.name)}</text>',
+        f'<rect x="{LABELS}" y="{y}" width="{bar.value * scale:.1f}" height="16" fill="{colour}" opacity="0.45"/>',
+        f'<rect x="{LABELS}" y="{y}" width="{bar.part * scale:.1f}" height="16" fill="{colour}"/>',
         f'<path d="M{low:.1f} {middle}H{high:.1f}" stroke="#222" stroke-width="1"/>',
-        f'<text x="{max(high, end) + 6:.1f}" y="{y + 12}">{wall.median:.1f}</text>',
+        f'<text x="{max(high, end) + 6:.1f}" y="{y + 12}">{bar.value:.1f}</text>',
     ]

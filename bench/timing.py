@@ -48,6 +48,7 @@ class Latency:
     gone: Spread
     cpu: Spread
     began: Spread | None
+    walls: tuple[float, ...]  # milliseconds, in the order of the rounds
 
 
 def latency(place: Place, cases: Sequence[Case], runs: int, warmup: int) -> dict[str, Latency]:
@@ -101,6 +102,7 @@ def _latency(launches: Sequence[Launch]) -> Latency:
         gone=_spread([each.gone / 1e6 for each in launches]),
         cpu=_spread([each.cpu / 1e3 for each in launches]),
         began=_spread(began) if began else None,
+        walls=tuple(each.ended / 1e6 for each in launches),
     )
 
 

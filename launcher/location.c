@@ -15,9 +15,9 @@
 #define LIBEXECDIR ""
 #endif
 
-/* `path` below the prefix of this program, which is PREFIX/libexec/singularity/sexec. /proc/self/exe is the kernel's
- * word on which file runs (proc_pid_exe(5)); argv[0] is the caller's (R-L1). Only in a build that has no setuid
- * program. */
+/* `path` below the prefix of this program, which is PREFIX/libexec/singularity/sexec or, the front door, PREFIX/bin/NAME.
+ * /proc/self/exe is the kernel's word on which file runs (proc_pid_exe(5)); argv[0] is the caller's (R-L1). Only in a
+ * build that has no setuid program. */
 static const char *beside(char *store, size_t size, const char *path)
 {
     ssize_t length = readlink("/proc/self/exe", store, size - 1);
@@ -25,8 +25,10 @@ static const char *beside(char *store, size_t size, const char *path)
     store[length > 0 ? length : 0] = '\0';
     for (int up = 0; up < 3; up++) {
         char *slash = strrchr(store, '/');
-        if (slash != NULL)
-            *slash = '\0';
+        if (slash == NULL)
+            break;
+        up += strcmp(slash, "/bin") == 0;
+        *slash = '\0';
     }
     size_t used = strlen(store);
     snprintf(store + used, size - used, "/%s", path);

@@ -17,7 +17,7 @@
 enum { REQUEST_VERSION = 1, REQUEST_LIMIT = 1 << 20 };
 
 /* Numbers of the format: new ones go to the end. */
-enum action { ACTION_EXEC, ACTION_RUN, ACTION_SHELL, ACTION_TEST, ACTION_COUNT };
+enum action { ACTION_EXEC, ACTION_RUN, ACTION_SHELL, ACTION_TEST, ACTION_LINGER, ACTION_COUNT };
 /* 0 is what a request without the field means. */
 enum dry_run { DRY_RUN_NO, DRY_RUN_TEXT, DRY_RUN_JSON };
 enum bind_option {

@@ -1,5 +1,5 @@
-/* The front door: argv and SINGULARITY_* variables become a launch request, and this program becomes the starter. Every
- * verb that is no launch, and every image that is no path yet, is Python's. Never privileged. */
+/* The front door: argv and SINGULARITY_* variables become a launch request, which is performed here, or by the setuid starter.
+ * Every verb that is no launch, and every image that is no path yet, is Python's. Never privileged. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,9 +10,12 @@
 
 #include "environment/arena.h"
 #include "front/front.h"
+#include "inside.h"
 #include "libraries/libraries.h"
 #include "request.h"
 #include "shared/asked.h"
+#include "starter.h"
+#include "variable.h"
 
 #ifndef VERSION
 #define VERSION "5.0.0"
@@ -24,6 +27,7 @@ enum { GROUPS = 65536, LEVEL_BIAS = 16, FEWEST_DESCRIPTORS = 24 };
 
 /* What this process was started with. */
 struct start {
+    char **argv;
     const char *name;    /* of the program, without directories */
     bool direct;         /* an executable image: its path is the first word */
     char *const *words;  /* after the name, as if it were "singularity" */
@@ -75,10 +79,10 @@ static void start_read(int argc, char **argv, char **environment, struct start *
     static char *const nothing[] = {NULL};
     static char quiet[] = "--quiet", run[] = "run";
     static char *const direct[] = {quiet, run, NULL};
-    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     struct error error = {.number = 0};
 
-    start->name = argc == 0 ? "" : slash != NULL ? slash + 1 : argv[0];
+    start->argv = argv;
+    start->name = argc == 0 ? "" : path_last(argv[0]);
     start->words = argc > 0 ? argv + 1 : nothing;
     start->environment = environment;
     arena_begin(&start->arena, ARENA_LIMIT);
@@ -150,21 +154,11 @@ static void version_print(const struct start *start, const struct options *optio
     if (options_times(options, OPTION_verbose) == 0 ||
         !installation_starter(&start->installation, false, starter, &why, &error))
         return;
-    dprintf(STDOUT_FILENO, "starter: %s (%s)\nconfiguration: %s/singularity.conf\npython: %s\n", starter, why,
-            start->installation.configuration, start->installation.python);
+    dprintf(STDOUT_FILENO, "starter: %s (%s)\nconfiguration: %s/singularity.conf\npython: %s\n",
+            *starter != '\0' ? starter : "none but this program", why, start->installation.configuration, start->installation.python);
 }
 
 /* ---- a launch ---- */
-
-static const char *variable(char *const *environment, const char *name)
-{
-    size_t length = strlen(name);
-
-    for (; *environment != NULL; environment++)
-        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
-            return *environment + length + 1;
-    return NULL;
-}
 
 /* https://no-color.org: set and not empty. */
 static bool colour_wanted(const struct options *options, char *const *environment)
@@ -302,32 +296,36 @@ static void take_surroundings(struct invocation *invocation, struct start *start
     start->environment = host_families_take(invocation, &start->installation, options, start->environment, &start->arena);
     if (start->environment == NULL)
         stop(ENOMEM, "variables of devices");
+    if (!invocation->linger_said)
+        request->linger = invocation->keys.linger;
 }
 
-/* execve(2) in this process, no child: signals, terminal and exit status are the program's without anybody between.
- * The request goes as a descriptor, whose number stands in argv: argv itself can be read by all users of the machine
- * (proc_pid_cmdline(5)) and is limited in size. */
-static _Noreturn void become_starter(const struct start *start, struct invocation *invocation, char *const *program)
+/* No child: signals, terminal and exit status are the program's without anybody between. The setuid starter gets the
+ * request as a descriptor, whose number stands in argv: argv is limited in size, and not private. */
+static _Noreturn void start_launch(const struct start *start, struct invocation *invocation, char *const *program)
 {
-    static char name[] = "sexec";
-    static char number[16];
-    static char *const first[] = {name, number, NULL};
+    static char name[] = "sexec", number[16];
+    char *const first[] = {name, number, NULL};
     struct error error = {.number = 0};
     char starter[PATH_MAX];
     const char *why = "";
     struct arena arena = start->arena;
+    char **words = words_join(&arena, first, program);
 
     if (!installation_starter(&start->installation, invocation->request.userns, starter, &why, &error))
         stop_error(&error);
+    message_verbose("starting %s: %s", *starter != '\0' ? starter : "without the setuid program", why);
+    if (*starter == '\0') {
+        environ = start->environment;
+        launch_here(&invocation->request, start->argv, 0, words);
+    }
     sighandler_t before = signal(SIGXFSZ, SIG_IGN); /* or a limit of file sizes ends this without a word */
     int fd = request_send(&invocation->request, &error);
     if (fd < 0)
         stop_error(&error);
     signal(SIGXFSZ, before);
     snprintf(number, sizeof number, "%d", fd);
-    message_verbose("starting %s: %s", starter, why);
-    char **environment = unsecure_variables_keep(&arena, start->environment);
-    execve(starter, words_join(&arena, first, program), environment);
+    execve(starter, words, unsecure_variables_keep(&arena, start->environment));
     if (errno == E2BIG)
         stop(0, "the words of the command line and the environment are longer than the system allows together");
     stop(errno, "%s, the starter of containers (is this installation complete?)", starter);
@@ -351,7 +349,7 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     static struct invocation invocation;
     static char launch_word[] = "launch";
     static char *const hand_over[] = {launch_word, NULL};
-    static char directory[PATH_MAX];
+    static char directory[PATH_MAX], *nothing[] = {NULL};
     struct error error = {.number = 0};
     char *const *program;
     char **original = start->environment;
@@ -374,7 +372,9 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     start->environment = injection_finish(&invocation.injection, start->environment, program, &error);
     if (start->environment == NULL)
         stop_error(&error);
-    become_starter(start, &invocation, program);
+    if (invocation.request.linger > 0 && linger_begin(&invocation.request, &invocation.store))
+        start->environment = nothing, program = nothing;
+    start_launch(start, &invocation, program);
 }
 
 /* Descriptors 0 to 2 first of all: anything opened before would take the place of one that is closed (R-L3). */

@@ -9,6 +9,9 @@
 _Noreturn void launch_start_program(const struct launch *launch, char **argv)
 {
     const struct request *request = &launch->request;
+
+    if (request->action == ACTION_LINGER)
+        linger_keep(request, &launch->caller);
     const struct payload payload = {.request = request, .caller_environment = inherited_environment(&launch->inherited),
                                     .arguments = argv + 2, .home = request->home, .image = request->image,
                                     .home_yields = request->home_yields, .path_exact = request->path_exact};

@@ -123,6 +123,8 @@ void launch_prepare(struct launch *launch)
         facts_named(&launch->plan);
     }
     launch->images_locked = images_are_locked(&launch->request, &launch->images);
+    if (launch->request.action == ACTION_LINGER && (launch->images_locked || launch->plan.parts[0].way == WAY_BIND))
+        _exit(EXIT_OWN_FAILURE); /* nobody is there to be told: a keeper would keep writers out, or has nothing to keep */
     if (launch->plan.join)
         launch->rendezvous_obstacle = rendezvous_prepare(&launch->rendezvous, &launch->plan, &launch->inputs);
     if (launch->config.audit_log) /* a user's text stands last: nothing behind it can be faked */

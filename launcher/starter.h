@@ -1,5 +1,5 @@
-/* The stages of a launch, for both starters: sexec, which has no privilege, and sexec-suid, which is setuid root. Their main()
- * functions have the order, and beside each stage why it stands there. All of these stop the process on failure. */
+/* The stages of a launch, for both starters: the one without privilege, and sexec-suid, which is setuid root. launch_here() and
+ * the latter's main() have the order, and beside each stage why it stands there. All of these stop the process on failure. */
 #ifndef SINGULARITY_STARTER_H
 #define SINGULARITY_STARTER_H
 
@@ -25,6 +25,11 @@ struct launch {
     const char *rendezvous_obstacle;
     struct stage stage;
 };
+
+/* The launch without the setuid program, in this very process: of the front door's request or, where that is NULL, of the one that
+ * argv[1] names. The program's words begin at argv[2], and are the end of `line`, the command line that others see; its variables are those of
+ * `environ`. */
+_Noreturn void launch_here(const struct request *given, char **line, int argc, char **argv);
 
 /* Reads the request that the first argument names a descriptor of. */
 void launch_receive(struct launch *launch, int argc, char **argv);

@@ -4,6 +4,7 @@ import gc
 import io
 import os
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 from singularity.errors import STANDARD_OUTPUT
@@ -11,6 +12,11 @@ from singularity.errors import STANDARD_OUTPUT
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+_SHORT = {  # asked for all day: modules that carry out the plain case without what options and messages need
+    "inspect": "inspected",
+    "sif list": "sif_listed",
+    "cache list": "cache_listed",
+}
 _COLLECTED = 50_000  # objects between looks for garbage, of which starting makes none
 
 
@@ -27,10 +33,9 @@ class _Output(io.FileIO):
 
 def _run() -> int:
     gc.set_threshold(_COLLECTED)
-    if sys.argv[1:2] == ["inspect"]:
-        from singularity.cli.inspected import in_short
-
-        if in_short(sys.argv[2:]):
+    for words in (sys.argv[1:2], sys.argv[1:3]):
+        module = _SHORT.get(" ".join(words))
+        if module and import_module(f"singularity.cli.{module}").in_short(sys.argv[1 + len(words) :]):
             return 0
     from singularity.cli.main import main
 

@@ -7,8 +7,8 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from singularity.errors import FileError
 
@@ -21,8 +21,7 @@ _SETTLED = 60.0  # seconds after which a directory without a lock on it can be n
 _LOST = 86400.0  # the same where the lock is gone: by a kill while it was removed, or by who tidies up temporary files
 
 
-@dataclass(frozen=True, slots=True)
-class NewFile:
+class NewFile(NamedTuple):
     """A file that has no name yet, or a temporary one where the file system wants names."""
 
     fd: int
@@ -361,3 +360,10 @@ def _enter(parent: int, name: str, device: int) -> int:
     if status.st_mode & 0o700 != 0o700 and os.geteuid() != 0:
         os.chmod(name, 0o700, dir_fd=parent)
     return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+
+
+def touch(path: Path) -> None:
+    """Notes that a file was used now: its access time, whatever the file system is mounted with."""
+    with suppress(OSError):
+        status = path.stat()
+        os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))

@@ -49,11 +49,11 @@ def site_directory() -> Path:
         return Path(sys.prefix) / "etc" / "singularity"
 
 
-def installed(name: str) -> Path:
-    """A program or library of ours that is not for users: where `make install`, `pip install` or `make` put it."""
+def beside(name: str) -> Path:
+    """What is installed beside the starter, the image server for one: where `make install` or `pip install` put it."""
     environment = Path(sys.prefix)
-    beside = environment.parent / name
-    return beside if beside.exists() else environment / "libexec" / "singularity" / name
+    installed = environment.parent / name
+    return installed if installed.exists() else environment / "libexec" / "singularity" / name
 
 
 def cache_directory() -> Path:

@@ -31,7 +31,6 @@ PACKAGES = {
     "pacman": "pacman-package-manager",
     "pacman-key": "pacman-package-manager",
     "rpmkeys": "rpm",
-    "squashfuse_ll": "squashfuse",
     "unsquashfs": "squashfs-tools",
     "xz": "xz-utils",
     "newuidmap": "uidmap",

@@ -248,7 +248,10 @@ def children() -> set[int]:
 
 
 def command_of(process: int) -> str:
+    """Its command line; of the image server, which is forked and not executed, the name that it gives itself."""
     try:
+        if (name := Path(f"/proc/{process}/comm").read_text().strip()) == "image-server":
+            return name
         return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return "(gone)"

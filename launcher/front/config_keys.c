@@ -1,7 +1,8 @@
-/* What the site's configuration decides before a launch: always nv, always rocm, mpi. */
+/* What the site's configuration decides before a launch: always nv, always rocm, mpi, linger. */
 #include "front.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,7 +12,7 @@
  * default here */
 enum { CONFIGURATION_SIZE = 256 << 10 };
 
-/* The value of this key, up to the end of the file, or "". No parser: three keys are looked for, and the starter,
+/* The value of this key, up to the end of the file, or "". No parser: four keys are looked for, and the starter,
  * which reads the file in full, is the one to complain about it. A comment is passed over because its line does not
  * begin with the key. */
 static const char *value_of(const char *text, const char *key)
@@ -47,6 +48,7 @@ void config_keys_read(const struct installation *installation, struct config_key
     text[size > 0 ? size : 0] = '\0';
     keys->always_nv = says_yes(text, "always use nv");
     keys->always_rocm = says_yes(text, "always use rocm");
+    keys->linger = strtoul(value_of(text, "linger"), NULL, 10);
     const char *mpi = value_of(text, "mpi");
     keys->mpi = *mpi == 'h' || *mpi == 'H' ? MPI_HOST : *mpi == 'a' || *mpi == 'A' ? MPI_AUTO : MPI_CONTAINER;
 }

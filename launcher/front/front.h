@@ -19,7 +19,7 @@
 /* ---- Where the parts of this installation are. */
 
 struct installation {
-    char starters[PATH_MAX];      /* directory of sexec and sexec-suid */
+    char starters[PATH_MAX];      /* directory of sexec-suid */
     char configuration[PATH_MAX]; /* directory of singularity.conf */
     char python[PATH_MAX];
 };
@@ -28,8 +28,8 @@ struct installation {
  * relocatable build that cannot find itself, or too long a path. Opens nothing. */
 bool installation_find(struct installation *installation, struct error *error);
 
-/* The path of the starter to execute, into `path`. `why` is a word on the choice. `userns`: a user namespace was
- * asked for, so the plain starter is taken. Only looks; the kernel and the starter decide what the program may do. */
+/* The path of the setuid starter, into `path`; "": the launch needs none. `why` is a word on the choice. `userns`: a user
+ * namespace was asked for. Only looks; the kernel and the starter decide what the program may do. */
 bool installation_starter(const struct installation *installation, bool userns, char path[PATH_MAX], const char **why,
                           struct error *error);
 
@@ -280,6 +280,15 @@ enum fabric { FABRIC_CONTAINER, FABRIC_AUTO, FABRIC_HOST };
 /* --mpi: whose MPI a program is started with. */
 enum mpi_choice { MPI_UNSAID, MPI_CONTAINER, MPI_AUTO, MPI_HOST };
 
+/* What the front door must know of the site's configuration: "always use nv", "always use rocm", "mpi", "linger". The starter
+ * reads and judges the whole of it. */
+struct config_keys {
+    bool always_nv;
+    bool always_rocm;
+    enum mpi_choice mpi;
+    uint64_t linger; /* seconds */
+};
+
 /* --join: AUTO shares where a launcher of ranks names the job step, YES also where only the session is common, NO
  * never. */
 enum join_wish { JOIN_AUTO, JOIN_YES, JOIN_NO };
@@ -293,6 +302,8 @@ struct invocation {
     enum fabric fabric;
     enum mpi_choice mpi;
     enum join_wish join;
+    bool linger_said;           /* request.linger is the user's word, 0 too */
+    struct config_keys keys;
 };
 
 /* An empty request, in an `invocation` that is all zero (it is large: fresh memory is not touched more than needed). `arena` is
@@ -332,14 +343,8 @@ extern take_value *const option_takers[OPTION_COUNT];
 /* Sets the error of a request whose texts have no room left; always false. */
 bool request_full(struct error *error);
 
-/* ---- What the front door must know of the site's configuration; the starter reads and judges the whole of it. */
+/* ---- The site's configuration. */
 
-/* "always use nv", "always use rocm" and "mpi". */
-struct config_keys {
-    bool always_nv;
-    bool always_rocm;
-    enum mpi_choice mpi;
-};
 /* Without a file, or with one that cannot be read, the defaults of config.def. */
 void config_keys_read(const struct installation *installation, struct config_keys *keys);
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "../environment/variables.h"
+#include "../variable.h"
 
 static const char library_path[] = "LD_LIBRARY_PATH";
 static const char injection[] = "SINGULARITYENV_LD_LIBRARY_PATH=";
@@ -17,24 +18,15 @@ static bool beyond(const char *entry, size_t length)
     return entry[length] != '=' || !variable_name_valid(entry, length) || host_script_own_variable(entry, length);
 }
 
-/* Of two variables of one name the first counts, as for getenv(3). */
-static const char *before(char *const *environment, const char *name, size_t length)
-{
-    for (; *environment != NULL; environment++)
-        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
-            return *environment + length + 1;
-    return NULL;
-}
-
 /* The host's library path never enters a container by itself; the one of these scripts is meant to. */
 static char *injected_library_path(const struct variables *after, char *const *environment, struct arena *arena)
 {
     const char *value = variables_get(after, library_path);
-    const char *old = before(environment, library_path, sizeof library_path - 1);
+    const char *old = variable(environment, library_path);
 
     if (value == NULL || (old != NULL && strcmp(value, old) == 0) ||
-        before(environment, "SINGULARITYENV_LD_LIBRARY_PATH", sizeof injection - 2) != NULL ||
-        before(environment, "APPTAINERENV_LD_LIBRARY_PATH", sizeof "APPTAINERENV_LD_LIBRARY_PATH" - 1) != NULL)
+        variable(environment, "SINGULARITYENV_LD_LIBRARY_PATH") != NULL ||
+        variable(environment, "APPTAINERENV_LD_LIBRARY_PATH") != NULL)
         return NULL;
     char *entry = arena_take(arena, sizeof injection + strlen(value));
     if (entry != NULL) {

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../suggest.h"
@@ -243,6 +244,21 @@ static bool take_join(struct invocation *invocation, const struct option_value *
     return true;
 }
 
+/* Digits and one unit; a number alone is seconds. */
+static bool take_linger(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
+{
+    enum { DAY = 86400 };
+    char *unit;
+    unsigned long time = strtoul(text, &unit, 10), scale = *unit == 'h' ? 3600 : *unit == 'm' ? 60 : 1;
+
+    if (*text < '0' || *text > '9' || (*unit != '\0' && (strchr("smh", *unit) == NULL || unit[1] != '\0')) || time > DAY / scale)
+        return error_set(error, 0, "%.*s %.60s: a time is wanted, as 60s, 5m or 2h, of a day at most; 0 for none", OPTION_NAME(use),
+                         text);
+    invocation->request.linger = time * scale;
+    invocation->linger_said = true;
+    return true;
+}
+
 /* Without a value as text; "false" takes it back, as for flags. */
 static bool take_dry_run(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
@@ -317,7 +333,7 @@ take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_dns] = take_dns,             [OPTION_env] = take_env,               [OPTION_env_file] = take_env_file,
     [OPTION_cwd] = take_cwd,             [OPTION_app] = take_app,               [OPTION_shell] = take_shell,
     [OPTION_add_caps] = take_add_caps,   [OPTION_drop_caps] = take_drop_caps,   [OPTION_keep_fd] = take_keep_fd,
-    [OPTION_join] = take_join,
+    [OPTION_join] = take_join,           [OPTION_linger] = take_linger,
     [OPTION_dry_run] = take_dry_run,     [OPTION_target_uid] = take_target_uid, [OPTION_target_gid] = take_target_gid,
     [OPTION_fabric] = take_fabric,       [OPTION_mpi] = take_mpi,
 };

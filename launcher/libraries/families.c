@@ -119,11 +119,11 @@ char **host_families_take(struct invocation *invocation, const struct installati
 {
     struct request *request = &invocation->request;
     bool nv = request->nv, rocm = request->rocm;
-    struct config_keys keys;
+    struct config_keys *keys = &invocation->keys;
 
-    config_keys_read(installation, &keys);
-    request->nv |= keys.always_nv && !options_flag(options, OPTION_no_nv);
-    request->rocm |= keys.always_rocm && !options_flag(options, OPTION_no_rocm);
+    config_keys_read(installation, keys);
+    request->nv |= keys->always_nv && !options_flag(options, OPTION_no_nv);
+    request->rocm |= keys->always_rocm && !options_flag(options, OPTION_no_rocm);
     const struct family families[] = {
         {.name = "nv", .option = "--nv", .number = LIBRARY_NV, .wanted = request->nv, .asked = nv},
         {.name = "rocm", .option = "--rocm", .number = LIBRARY_ROCM, .wanted = request->rocm, .asked = rocm},
@@ -136,6 +136,6 @@ char **host_families_take(struct invocation *invocation, const struct installati
         if (families[i].wanted)
             environment = family_take(&families[i], invocation, installation, environment, arena);
     if (environment != NULL)
-        take_mpi(invocation, invocation->mpi != MPI_UNSAID ? invocation->mpi : keys.mpi, environment);
+        take_mpi(invocation, invocation->mpi != MPI_UNSAID ? invocation->mpi : keys->mpi, environment);
     return environment;
 }

@@ -14,6 +14,7 @@
 
 #include "../descriptor.h"
 #include "../message.h"
+#include "../variable.h"
 
 enum {
     LIBRARY_LIMIT = sizeof((struct request *)NULL)->library / sizeof(struct request_entry),
@@ -33,16 +34,6 @@ struct search {
     uint32_t directory_count;
     const char *directories[DIRECTORIES]; /* looked into before the cache */
 };
-
-static const char *variable(const struct search *search, const char *name)
-{
-    size_t length = strlen(name);
-
-    for (char *const *entry = search->sources->environment; *entry != NULL; entry++)
-        if (strncmp(*entry, name, length) == 0 && (*entry)[length] == '=')
-            return *entry + length + 1;
-    return NULL;
-}
 
 static bool starts_with_one_of(const char *name, const char *const *starts)
 {
@@ -161,8 +152,9 @@ static bool file_in_run_path(const char *list, const char *origin, const char *n
 static bool find(const struct search *search, const char *name, const char *run_path, const char *origin, char path[PATH_MAX])
 {
     struct cache_wanted wanted = {name, path};
+    const char *directories = variable(search->sources->environment, "LD_LIBRARY_PATH");
 
-    if (file_in_list(variable(search, "LD_LIBRARY_PATH"), name, path) || file_in_run_path(run_path, origin, name, path))
+    if (file_in_list(directories, name, path) || file_in_run_path(run_path, origin, name, path))
         return true;
     for (uint32_t i = 0; i < search->directory_count; i++)
         if (file_in(search->directories[i], strlen(search->directories[i]), name, path))
@@ -323,9 +315,12 @@ static void take_settings(struct search *search, const char *file)
  * cannot meet in another's: each has a protocol of its own (PMIx, PMI-1). */
 static enum mpi_family family_of_launcher(const struct search *search)
 {
-    if (variable(search, "OMPI_COMM_WORLD_SIZE") != NULL || variable(search, "OMPI_UNIVERSE_SIZE") != NULL)
+    char *const *environment = search->sources->environment;
+
+    if (variable(environment, "OMPI_COMM_WORLD_SIZE") != NULL || variable(environment, "OMPI_UNIVERSE_SIZE") != NULL)
         return MPI_OPENMPI;
-    if (variable(search, "SLURM_PROCID") == NULL && (variable(search, "PMI_FD") != NULL || variable(search, "PMI_PORT") != NULL))
+    if (variable(environment, "SLURM_PROCID") == NULL &&
+        (variable(environment, "PMI_FD") != NULL || variable(environment, "PMI_PORT") != NULL))
         return MPI_MPICH;
     return MPI_UNKNOWN;
 }
@@ -358,9 +353,9 @@ static void note_directories(struct search *search)
     char path[PATH_MAX], real[PATH_MAX];
 
     for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++)
-        prefix_note(search, variable(search, variables[i]));
+        prefix_note(search, variable(search->sources->environment, variables[i]));
     for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++) {
-        if (!file_in_list(variable(search, "PATH"), programs[i], path) || realpath(path, real) == NULL)
+        if (!file_in_list(variable(search->sources->environment, "PATH"), programs[i], path) || realpath(path, real) == NULL)
             continue;
         for (int up = 0; up < 2 && *real != '\0'; up++)
             *strrchr(real, '/') = '\0';

@@ -1,4 +1,4 @@
-/* Servers of file systems (squashfuse, fuse2fs, fuse-overlayfs): started as the user, in a user namespace, watched and
+/* Servers of file systems (our own for squashfs, fuse2fs, fuse-overlayfs): started as the user, in a user namespace, watched and
  * waited for. Not in the setuid program. */
 #include "perform.h"
 
@@ -22,6 +22,7 @@
 #include "../descriptor.h"
 #include "../inside.h"
 #include "../location.h"
+#include "../serve/serve.h"
 
 int umount2(const char *target, int flags);
 int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
@@ -30,7 +31,8 @@ enum { SERVER_DEVICE = 3, SERVER_IMAGE, SERVER_ALIVE, SERVER_LIBRARY, SERVER_END
 #define PRELOADED "fuse2fs-truncate.so"
 static const char mount_place[] = "/tmp"; /* in the server's own mount namespace, seen by nobody else */
 
-struct server {
+struct process {
+    struct server *ours; /* forked and not executed; NULL: a program is */
     const char *program;
     const char *package;
     bool mounts_itself;  /* built on libfuse 2, which takes no open device */
@@ -42,19 +44,25 @@ struct server {
     char options[4096];
 };
 
-/* The options of a part. Both take the whole file and the offset at which the file system begins. `fakeroot` has
+/* The server of a part. fuse2fs takes the whole file and the offset at which the file system begins. `fakeroot` has
  * fuse2fs take the user for root in its own permission checks (fuse2fs(1)): without it files of root in the image
  * would be closed to the very user who may run it. `norecovery` because a read-only image may not have its journal
  * replayed, which would be a write. */
-static struct server server_for(const struct part *part)
+static struct process server_for(const struct part *part)
 {
-    bool ext = part->partition.filesystem == FILESYSTEM_EXT;
-    struct server server = {.program = ext ? "fuse2fs" : "squashfuse_ll", .package = ext ? "fuse2fs" : "squashfuse",
-                            .mounts_itself = ext, .source = part->source, .image = part->fd, .library = -1};
+    const struct partition *partition = &part->partition;
+    struct process server = {.program = "fuse2fs", .package = "fuse2fs", .mounts_itself = true, .source = part->source,
+                             .image = part->fd, .library = -1};
+    const char *why;
 
-    snprintf(server.options, sizeof server.options, "%s,offset=%llu%s", part->writable ? "rw" : "ro",
-             (unsigned long long)part->partition.offset,
-             !ext ? "" : part->writable ? ",allow_other,fakeroot" : ",allow_other,fakeroot,norecovery");
+    snprintf(server.options, sizeof server.options, "%s,offset=%llu,allow_other,fakeroot%s", part->writable ? "rw" : "ro",
+             (unsigned long long)partition->offset, part->writable ? "" : ",norecovery");
+    if (partition->filesystem == FILESYSTEM_EXT)
+        return server;
+    server.mounts_itself = false;
+    server.ours = serve_open(part->fd, partition->offset, partition->size, &why); /* here, where an error can be told */
+    if (server.ours == NULL)
+        stop(0, "%s: %s", part->source, why);
     return server;
 }
 
@@ -112,7 +120,7 @@ static void own_descriptors(const int *fds, int count)
 }
 
 /* In the order of their names, and then the layers of an overlay. */
-static void server_descriptors(const struct server *server, int device, int alive)
+static void server_descriptors(const struct process *server, int device, int alive)
 {
     int fds[SERVER_END - SERVER_DEVICE + FUSE_LAYERS] = {device, server->image, alive, server->library};
 
@@ -142,7 +150,7 @@ static void server_rights(bool mounts_itself)
 
 /* libfuse 3.3 and newer takes an open device as the mount point "/dev/fd/N" and mounts nothing then. The environment
  * is made from nothing: what the user has in LD_PRELOAD or PATH is not for a server that others may depend on. */
-static _Noreturn void server_run(const struct server *server, const char *path)
+static _Noreturn void server_run(const struct process *server, const char *path)
 {
     char image[32], device[32], preload[48], proof[32];
     char *const environment[] = {"PATH=/usr/bin:/bin", server->library >= 0 ? preload : NULL, proof, NULL};
@@ -161,9 +169,9 @@ static _Noreturn void server_run(const struct server *server, const char *path)
 }
 
 /* A mount namespace of its own: to mount in, or, for an overlay, to see its layers without holding the container's. */
-static void server_namespace_own(const struct server *server)
+static void server_namespace_own(const struct process *server)
 {
-    if (!server->mounts_itself && server->image >= 0)
+    if (server->ours != NULL)
         return;
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
         (server->mounts_itself && mount("none", mount_place, "tmpfs", 0, "size=4k") < 0)) /* libfuse wants it empty */
@@ -216,7 +224,7 @@ static _Noreturn void let_go(int go, int ready, pid_t server)
 }
 
 /* Waits for the word to start; the launcher's end closes the pipe, and then there is nothing to serve. */
-static _Noreturn void server_process(const struct server *server, const char *path, int device, int go, int ready)
+static _Noreturn void server_process(const struct process *server, const char *path, int device, int go, int ready)
 {
     char byte;
     pid_t self = getpid();
@@ -236,6 +244,8 @@ static _Noreturn void server_process(const struct server *server, const char *pa
         _exit(EXIT_OWN_FAILURE);
     server_descriptors(server, device, ready);
     server_rights(server->mounts_itself);
+    if (server->ours != NULL)
+        serve_run(server->ours, SERVER_DEVICE, SERVER_IMAGE);
     server_run(server, path);
 }
 
@@ -271,12 +281,12 @@ static int server_namespace(int ready, int *process)
 
 /* Two forks: the grandchild belongs to the machine's init (or the nearest subreaper) and never shows up in a wait(2)
  * of the program, which would not know what it is (R-L16). Its parent is collected here at once. */
-static void server_start(const struct server *server, struct fuse *fuse)
+static void server_start(const struct process *server, struct fuse *fuse)
 {
     char path[PATH_MAX];
     int go[2], ready[2];
 
-    if (!find_program(server->program, path))
+    if (server->ours == NULL && !find_program(server->program, path))
         stop(0, "%s not found, needed to mount %s without privilege (install %s)", server->program, server->source,
              server->package);
     OWNED_FD device = open_device(server->source);
@@ -314,7 +324,7 @@ bool fuse_needed(const struct plan *plan)
 
 static void prepare(const struct part *part, struct fuse *fuse)
 {
-    struct server server = server_for(part);
+    struct process server = server_for(part);
     char path[PATH_MAX];
 
     snprintf(path, sizeof path, "%s/" PRELOADED, location_libexec());
@@ -440,7 +450,7 @@ int fuse_mount(const struct session *session, const struct part *part, struct fu
 {
     int tree = fuse->namespace >= 0
                    ? mount_by_server(part, fuse)
-                   : mount_by_device(session, part->source, "squashfuse", fuse, part->writable ? 0 : MOUNT_ATTR_RDONLY);
+                   : mount_by_device(session, part->source, "squashfs", fuse, part->writable ? 0 : MOUNT_ATTR_RDONLY);
 
     fuse_close(fuse);
     return tree;
@@ -448,7 +458,7 @@ int fuse_mount(const struct session *session, const struct part *part, struct fu
 
 int fuse_overlay(const struct session *session, const char *options, const int *layers, int count)
 {
-    struct server server = {.program = "fuse-overlayfs", .package = "fuse-overlayfs", .source = "the overlay", .image = -1,
+    struct process server = {.program = "fuse-overlayfs", .package = "fuse-overlayfs", .source = "the overlay", .image = -1,
                             .library = -1, .layers = layers, .layer_count = count};
     struct fuse fuse;
 

@@ -104,12 +104,14 @@ static uint64_t part_attributes(const struct plan *plan, const struct part *part
 /* ext: `noload` leaves the journal alone, which read-only images must (their replay would write); `errors=remount-ro`
  * in place of a panic, since the superblock of the image says what happens on an error and anybody may have written
  * it (R-I4; CVE-2023-30549 is why setuid launches mount no ext by default). squashfs: `errors=continue` for the same
- * reason. */
+ * reason; on blocks of a page's size, since only then the kernel keeps the tables that it has read (Linux 6.3; else an import
+ * of Python reads each some thirty times, its own cache being eight blocks): never the last bytes of an image of other size. */
 static int mount_kernel(const struct plan *plan, const struct stage *stage, const struct part *part)
 {
     bool ext = part->partition.filesystem == FILESYSTEM_EXT;
     struct loop_request request = {.file = part->fd, .offset = part->partition.offset, .size = part->partition.size,
-                                   .writable = part->writable, .shared = plan->loops_shared, .devices = plan->loop_devices};
+                                   .writable = part->writable, .shared = plan->loops_shared, .devices = plan->loop_devices,
+                                   .block = ext || part->partition.size % 4096 > 0 ? 0 : 4096};
     struct loop loop;
 
     if (!loop_attach(&request, &loop))
@@ -195,7 +197,7 @@ void perform_images(struct plan *plan, struct stage *stage, const struct caller 
                    : trees[i] >= 0         ? trees[i]
                                            : mount_other(plan, stage, i, here, servers);
         OWNED_FD place = part_place(stage, i);
-        if (mount_attach(tree, place) < 0 || (part->way == WAY_FUSE && mount_restrict(tree, part_attributes(plan, part)) < 0))
+        if (mount_attach(tree, place) < 0 || (part->way > WAY_KERNEL && mount_restrict(tree, part_attributes(plan, part)) < 0))
             stop(errno, "attach %s", part->source);
         check_readable(tree, part->source);
         stage->parts[i] = tree;

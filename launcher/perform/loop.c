@@ -49,9 +49,9 @@ static bool shows(int device, const struct loop_request *request)
 
     if (fstat(request->file, &file) < 0 || privileged_ioctl(device, LOOP_GET_STATUS64, (uintptr_t)&info) < 0)
         return false;
-    bool readonly = (info.lo_flags & LO_FLAGS_READ_ONLY) != 0;
     return info.lo_device == file.st_dev && info.lo_inode == file.st_ino && info.lo_offset == request->offset &&
-           info.lo_sizelimit == request->size && readonly == !request->writable && (info.lo_flags & LO_FLAGS_AUTOCLEAR);
+           info.lo_sizelimit == request->size && (info.lo_flags & LO_FLAGS_AUTOCLEAR) &&
+           !(info.lo_flags & LO_FLAGS_READ_ONLY) == request->writable;
 }
 
 /* Two calls: between them the device shows the whole file from its start, which is why shows() is asked afterwards
@@ -73,7 +73,7 @@ static int configure_old(int device, const struct loop_config *config)
  * leaves one behind. */
 static int configure(int device, const struct loop_request *request)
 {
-    struct loop_config config = {.fd = (uint32_t)request->file};
+    struct loop_config config = {.fd = (uint32_t)request->file, .block_size = request->block};
 
     config.info.lo_offset = request->offset;
     config.info.lo_sizelimit = request->size;

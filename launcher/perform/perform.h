@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "../caller.h"
@@ -82,6 +83,7 @@ struct loop_request {
     bool writable;
     bool shared;
     uint32_t devices; /* at most this many devices are looked at */
+    uint32_t block;   /* bytes that are read at least; 0: a sector */
 };
 /* False: errno, ENOSPC for more devices than allowed and EBUSY for none to be had in time. */
 bool loop_attach(const struct loop_request *request, struct loop *loop);
@@ -135,6 +137,7 @@ struct stage {
     struct session session;
     int parts[PLAN_PARTS]; /* mounted trees, in the order of plan->parts */
     int root;              /* what becomes the root directory */
+    struct stat root_status; /* of that, from perform_steps() on */
 };
 
 /* Makes the directories of --workdir that are missing: the user's, in his own directory, with his rights. On the host, before

@@ -43,6 +43,7 @@ static bool same_file(int one, int other)
  * is made now, by the user and with his rights. */
 static int open_target(const struct stage *stage, const struct step *step, bool directory)
 {
+    const struct stat *root = &stage->root_status;
     struct stat status;
     OWNED_FD fd = inside_open(stage->root, step->target, O_PATH);
 
@@ -53,7 +54,8 @@ static int open_target(const struct stage *stage, const struct step *step, bool 
         errno = ENOENT; /* a dangling link is in the way: its target is what is missing */
     if (fd < 0 || fstat(fd, &status) < 0)
         return -1;
-    errno = same_file(fd, stage->root) ? EBUSY : S_ISDIR(status.st_mode) == directory ? 0 : directory ? ENOTDIR : EISDIR;
+    errno = status.st_dev == root->st_dev && status.st_ino == root->st_ino ? EBUSY
+            : S_ISDIR(status.st_mode) == directory ? 0 : directory ? ENOTDIR : EISDIR;
     return errno == 0 ? fd_give(&fd) : -1; /* EBUSY: a mount on the root itself would hide the whole container */
 }
 
@@ -95,9 +97,9 @@ static void perform_made_directory(const struct stage *stage, struct step *step)
 /* 0644 whatever the umask is: it holds what any user of the container may read, and is shown read-only. */
 static void perform_file(const struct stage *stage, struct step *step)
 {
-    OWNED_FD made = session_entry(&stage->session, step->source, false, O_RDWR | O_NOFOLLOW);
+    OWNED_FD made = openat(stage->session.fd, step->source, O_CREAT | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0644);
 
-    if (fchmod(made, 0644) < 0 || (step->content != NULL && !fd_write(made, step->content, strlen(step->content))))
+    if (made < 0 || fchmod(made, 0644) < 0 || (step->content != NULL && !fd_write(made, step->content, strlen(step->content))))
         stop(errno, "write %s for the container (larger \"sessiondir max size\"?)", step->target);
     show(stage, step, made, false);
     if (step->content == NULL) /* perform_accounts() writes it, without any privilege */
@@ -145,6 +147,8 @@ void perform_steps(struct plan *plan, struct stage *stage)
         [STEP_FILESYSTEM] = perform_filesystem, [STEP_LINK] = perform_link, [STEP_PLACE] = perform_place,
     };
 
+    if (fstat(stage->root, &stage->root_status) < 0)
+        stop(errno, "the container's root directory");
     for (uint32_t i = 0; i < plan->step_count; i++)
         if (plan->steps[i].skipped == NULL)
             performers[plan->steps[i].kind](stage, &plan->steps[i]);

@@ -1,4 +1,5 @@
-/* What only launches without the setuid program do: user namespaces, FUSE servers, overlay directories. No privilege at all. */
+/* What only launches without the setuid program do: user namespaces, FUSE servers, images that are kept mounted, overlay directories.
+ * No privilege at all. */
 #include "perform.h"
 
 #include <errno.h>
@@ -16,7 +17,12 @@ int unprivileged_namespaces(struct plan *plan, const struct caller *caller, stru
     int user = (int)(plan->namespaces & CLONE_NEWUSER), others = (int)plan->namespaces & ~CLONE_NEWUSER;
     bool at_once = user != 0 && !fuse_needed(plan);
 
-    if (user != 0) {
+    if (plan->kept_user > 0) { /* the rights over a mount are those of its user namespace */
+        if (setns(plan->kept_user, CLONE_NEWUSER) < 0)
+            stop(errno, "enter the user namespace of the keeper of %s (singularity linger end, and try again)", plan->parts[0].source);
+        privilege_mapped(plan->root_mapped ? 0 : caller->uid);
+        perform_unshare(at_once ? others : 0, "make the container's namespaces");
+    } else if (user != 0) {
         perform_unshare(at_once ? user | others : user,
                         plan_text(plan, "make a user namespace, needed here: %s (install or allow the setuid starter, or have user namespaces "
                                   "allowed: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)", plan->mode_reason));
@@ -41,10 +47,26 @@ static int reopen(const struct part *part)
     return fd;
 }
 
+/* From the keeper's mount namespace, whose root directory is the image, and back. */
+static int take_kept(const struct plan *plan, const struct part *part)
+{
+    OWNED_FD own = openat(proc_fd(), "self/ns/mnt", O_RDONLY | O_CLOEXEC);
+
+    if (own < 0 || setns(plan->kept_mount, CLONE_NEWNS) < 0)
+        stop(errno, "enter the mount namespace of the keeper of %s (singularity linger end, and try again)", part->source);
+    OWNED_FD root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int tree = root < 0 ? -1 : mount_take(root);
+    if (tree < 0 || setns(own, CLONE_NEWNS) < 0)
+        stop(errno, "take over the mount of %s", part->source);
+    return tree;
+}
+
 int unprivileged_part(const struct plan *plan, const struct stage *stage, const struct part *part, struct fuse *server)
 {
     if (part->way == WAY_FUSE)
         return fuse_mount(&stage->session, part, server);
+    if (part->way == WAY_KEPT)
+        return take_kept(plan, part);
     OWNED_FD again = reopen(part);
     return part_bind(plan, stage, part, again);
 }

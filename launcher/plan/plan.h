@@ -23,8 +23,8 @@ enum { PLAN_STEPS = 1024, PLAN_LAYERS = 32, PLAN_PARTS = 48, PLAN_GROUPS = 64, P
 /* Where the right to mount comes from. */
 enum mode { MODE_ROOT, MODE_SETUID, MODE_USERNS };
 
-/* How the file system of an image becomes visible. */
-enum mount_way { WAY_BIND, WAY_KERNEL, WAY_FUSE };
+/* How the file system of an image becomes visible. KEPT: it is a mount already, which a keeper of the user's has (--linger). */
+enum mount_way { WAY_BIND, WAY_KERNEL, WAY_FUSE, WAY_KEPT };
 
 /* What stands beneath the program's root directory. */
 enum layer { LAYER_NONE, LAYER_OVERLAY, LAYER_OVERLAY_FUSE, LAYER_UNDERLAY };
@@ -133,6 +133,7 @@ struct plan {
     bool join;              /* the container is shared with other launches of the job step */
     const char *join_reason;/* why it is, or why not; NULL: nothing asks for it */
     int keeper_fd;          /* where this process will be asked for the container that it sets up for others; -1 */
+    int kept_user, kept_mount; /* namespaces of the keeper that has the image mounted; 0: there is none */
     const char *container_dir;
     uint64_t session_size;  /* bytes of the session's memory file system */
     const char *hostname;   /* or NULL */

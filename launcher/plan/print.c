@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 static const char *const mode_names[] = {[MODE_ROOT] = "root", [MODE_SETUID] = "setuid", [MODE_USERNS] = "user namespace"};
-static const char *const way_names[] = {[WAY_BIND] = "bind", [WAY_KERNEL] = "kernel", [WAY_FUSE] = "FUSE"};
+static const char *const way_names[] = {[WAY_BIND] = "bind", [WAY_KERNEL] = "kernel", [WAY_FUSE] = "FUSE", [WAY_KEPT] = "keeper"};
 static const char *const layer_names[] = {[LAYER_NONE] = "none", [LAYER_OVERLAY] = "overlay",
                                           [LAYER_OVERLAY_FUSE] = "overlay (FUSE)", [LAYER_UNDERLAY] = "underlay"};
 static const char *const step_names[] = {[STEP_BIND] = "bind", [STEP_DIRECTORY] = "directory", [STEP_FILE] = "file",
@@ -70,6 +70,10 @@ static void print_text(const struct plan *plan, const struct plan_inputs *inputs
     if (plan->join_reason != NULL) {
         fprintf(file, "join: %s (", plan->join ? "yes" : "no");
         put_plain(file, plan->join_reason, ")\n");
+    }
+    if (inputs->request->linger_reason != NULL) {
+        fputs("linger: ", file);
+        put_plain(file, inputs->request->linger_reason, "\n");
     }
     for (uint32_t i = 0; i < plan->part_count; i++) {
         const struct part *part = &plan->parts[i];
@@ -175,6 +179,10 @@ static void print_json(const struct plan *plan, const struct plan_inputs *inputs
         }
     fprintf(file, "],\n  \"join\": %s,\n  ", plan->join ? "true" : "false");
     json_member(file, "join_reason", plan->join_reason, ",\n");
+    if (inputs->request->linger_reason != NULL) {
+        fputs("  ", file);
+        json_member(file, "linger", inputs->request->linger_reason, ",\n");
+    }
     json_parts(plan, file);
     fputs("  ", file);
     json_member(file, "layer", layer_names[plan->layer], ",\n  ");

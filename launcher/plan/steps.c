@@ -285,6 +285,9 @@ static void add_files(struct plan *plan, const struct plan_inputs *inputs)
  * top. /dev comes before what is mounted below it, the user's own binds come last so that they are not hidden. */
 bool plan_steps(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
+    plan->home = "", plan->directory = "/";
+    if (inputs->request->action == ACTION_LINGER) /* nobody looks at it, and nothing of the host is to be kept busy */
+        return true;
     add_dev(plan, inputs);
     add_host_mounts(plan, inputs);
     add_kernel_filesystems(plan, inputs);

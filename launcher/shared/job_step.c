@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../variable.h"
+
 enum { NAMES = 4, COUNT_LIMIT = 1 << 20 };
 
 /* A launcher of ranks: where it says how many of them are on this node, and what it calls the step. */
@@ -29,16 +31,6 @@ static const struct launcher launchers[] = {
 
 /* Launchers count from one on in every job: the batch system's own number goes into the name too. */
 static const char *const jobs[] = {"SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"};
-
-static const char *variable(char *const *environment, const char *name)
-{
-    size_t length = strlen(name);
-
-    for (; *environment != NULL; environment++)
-        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
-            return *environment + length + 1;
-    return NULL;
-}
 
 /* Digits, up to what stands behind them; 0: there is no such number. */
 static uint32_t number_read(const char **text)

@@ -126,10 +126,19 @@ static uint64_t digest(const struct rendezvous *rendezvous, uint64_t start)
 /* The socket's name starts with a NUL: an abstract address, in no file system and gone with its last descriptor
  * (unix(7)). It belongs to the network namespace and has no permissions, so that any user may take or guess it
  * (CVE-2020-15257 was such a socket without a check): what counts is SO_PEERCRED. */
-const char *rendezvous_prepare(struct rendezvous *rendezvous, const struct plan *plan, const struct plan_inputs *inputs)
+void rendezvous_name(struct rendezvous *rendezvous, const char *begin)
 {
     struct sockaddr_un *address = &rendezvous->address;
 
+    address->sun_family = AF_UNIX;
+    int length = snprintf(address->sun_path + 1, sizeof address->sun_path - 1, "%s%016llx%016llx", begin,
+                          (unsigned long long)digest(rendezvous, UINT64_C(0xcbf29ce484222325)),
+                          (unsigned long long)digest(rendezvous, UINT64_C(0x9e3779b97f4a7c15)));
+    rendezvous->address_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+}
+
+const char *rendezvous_prepare(struct rendezvous *rendezvous, const struct plan *plan, const struct plan_inputs *inputs)
+{
     if (!add_request(rendezvous, inputs->request))
         return "the options are too long";
     add_user(rendezvous, plan, inputs->caller);
@@ -140,11 +149,8 @@ const char *rendezvous_prepare(struct rendezvous *rendezvous, const struct plan 
     if (rendezvous->key_size >= sizeof rendezvous->key)
         return "the options are too long";
     rendezvous->keeper = inputs->setuid ? 0 : inputs->caller->uid;
-    address->sun_family = AF_UNIX;
-    int length = snprintf(address->sun_path + 1, sizeof address->sun_path - 1, "singularity-join-%016llx%016llx",
-                          (unsigned long long)digest(rendezvous, UINT64_C(0xcbf29ce484222325)),
-                          (unsigned long long)digest(rendezvous, UINT64_C(0x9e3779b97f4a7c15)));
-    rendezvous->address_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+    rendezvous->patience = ANSWER_SECONDS;
+    rendezvous_name(rendezvous, "singularity-join-");
     return NULL;
 }
 
@@ -248,7 +254,7 @@ static ssize_t receive_descriptors(int connection, void *bytes, size_t size, int
 /* Connected to a keeper, from whom descriptors may come from now on. -1: nobody listens, unless `obstacle` is set. */
 static int connect_keeper(const struct rendezvous *rendezvous, const char **obstacle)
 {
-    const struct timeval accepted = {.tv_sec = ACCEPT_SECONDS}, answered = {.tv_sec = ANSWER_SECONDS};
+    const struct timeval accepted = {.tv_sec = ACCEPT_SECONDS}, answered = {.tv_sec = rendezvous->patience};
     const int yes = 1;
     OWNED_FD connection = closed_socket();
 
@@ -291,7 +297,7 @@ bool rendezvous_answered(int connection, int *spaces, size_t count, const char *
     ssize_t length = receive_descriptors(connection, &word, 1, spaces, count);
 
     if (length < 0 && errno == EAGAIN)
-        *obstacle = "no answer within a minute";
+        *obstacle = "no answer in time";
     if (length != 1)
         return false;
     if (word == 'y' && spaces[0] >= 0)
@@ -356,7 +362,10 @@ static int answer(const struct rendezvous *rendezvous, int connection, const int
     bool same = process >= 0 && size > 0 && (size_t)size == rendezvous->key_size && memcmp(key, rendezvous->key, (size_t)size) == 0;
 
     if (!same) {
-        (void)send(connection, "n", 1, MSG_NOSIGNAL);
+        bool stays = rendezvous->shown != NULL, asked = stays && size == 4 && memcmp(key, "list", 4) == 0;
+        if (stays && size == 3 && memcmp(key, "end", 3) == 0)
+            _exit(0);
+        (void)send(connection, asked ? rendezvous->shown : "n", asked ? strlen(rendezvous->shown) : 1, MSG_NOSIGNAL);
         return -1;
     }
     return send_descriptors(connection, "y", 1, spaces, count) ? fd_give(&process) : -1;
@@ -420,26 +429,37 @@ static void raise_limit(void)
     }
 }
 
-/* Ends when nobody has asked yet and nobody waits, or the last guest has ended; guests that are silent are looked at
+/* Milliseconds for which a keeper without guests stays, whose last one was seen then. */
+static int time_left(const struct rendezvous *rendezvous, time_t used)
+{
+    time_t end = used + (time_t)rendezvous->linger + 1, time = now();
+
+    return rendezvous->linger == 0 || time >= end ? 0 : (int)(end - time) * 1000;
+}
+
+/* Ends when nobody has asked yet and nobody waits, or the last guest has ended, and some time after that where it lingers; guests that are silent are looked at
  * once a second for their time-out. Who asks must be the keeper's own user, whatever he says: peer_is() comes before
  * the first byte is read (R-J2). */
 _Noreturn void rendezvous_keep(const struct rendezvous *rendezvous, int place, const int *spaces, size_t count)
 {
     static struct guests guests;
-    int fds[RENDEZVOUS_SPACES + 1];
+    time_t used = now();
+    int fds[RENDEZVOUS_SPACES + 2];
 
     memcpy(fds, spaces, count * sizeof(int));
     fds[count] = place;
+    fds[count + 1] = rendezvous->watch;
     raise_limit();
-    settle(fds, count + 1);
+    settle(fds, count + (rendezvous->watch > 0 ? 2 : 1));
     (void)signal(SIGCHLD, SIG_IGN); /* as process 1 of a PID namespace it gets orphans: the kernel reaps them by itself then */
     guests.polls[0] = (struct pollfd){.fd = fds[count], .events = POLLIN};
     guests.count = 1;
     (void)fcntl(fds[count], F_SETFL, O_NONBLOCK);
     for (;;) {
-        int ready = poll(guests.polls, guests.count, guests.silent > 0 ? 1000 : guests.count > 1 ? -1 : 0);
+        int ready = poll(guests.polls, guests.count, guests.silent > 0 ? 1000 : guests.count > 1 ? -1 : time_left(rendezvous, used));
         if ((ready == 0 && guests.count == 1) || (ready < 0 && errno != EINTR && errno != EAGAIN))
             _exit(0);
+        used = guests.count > 1 ? now() : used; /* strangers, who are shown out, make nothing last longer */
         for (nfds_t i = guests.count - 1; ready >= 0 && i > 0; i--)
             attend(&guests, i, rendezvous, fds, count);
         if (ready > 0 && guests.polls[0].revents != 0)

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "../plan/plan.h"
+#include "../text_store.h"
 
 /* ---- Where the launches that share a container find each other. One process of them, the keeper, listens on a socket
  * whose name is made of all that must be the same: it lies in no file system, and is gone with the last process that has it
@@ -21,6 +22,10 @@ struct rendezvous {
     struct sockaddr_un address;
     socklen_t address_size;
     uid_t keeper;           /* who must have opened the socket for it to be believed */
+    int patience;           /* seconds to wait for an answer */
+    uint64_t linger;        /* seconds for which the keeper stays after its last guest */
+    const char *shown;      /* what a keeper that stays says of itself, or NULL */
+    int watch;              /* what the keeper must hold open; 0: nothing */
     uint8_t key[RENDEZVOUS_KEY];
     size_t key_size;
 };
@@ -28,6 +33,9 @@ struct rendezvous {
 /* The key of this launch: user, job step, image, request, configuration, and the namespaces that it comes from. Returns
  * NULL, or what is in the way, in a few words. */
 const char *rendezvous_prepare(struct rendezvous *rendezvous, const struct plan *plan, const struct plan_inputs *inputs);
+
+/* Makes the name, which begins so, from the key. */
+void rendezvous_name(struct rendezvous *rendezvous, const char *begin);
 
 /* A socket with that name, on which listen() is to be called; -1: another has it. */
 int rendezvous_place(const struct rendezvous *rendezvous);
@@ -43,6 +51,24 @@ void rendezvous_missed(struct plan *plan, const struct request *request, const c
 
 /* The keeper's work: answers on `place` until no process that asked is left, then ends. Closes every other descriptor. */
 _Noreturn void rendezvous_keep(const struct rendezvous *rendezvous, int place, const int *spaces, size_t count);
+
+/* ---- --linger: an image stays mounted after its last launch. Its keeper is a launch of its own, of the same image and as the same
+ * user, with nothing of the host in it and the waiting in place of a program: nobody mounts anything for it that he would not mount
+ * anyway. Launches that the kernel mounts images for share its loop device and page cache by its being there; those in user
+ * namespaces are handed its namespaces, and copy its mount. */
+
+/* Before a launch, in the front door: sees to it that a keeper has the image, and that it knows of this process. Takes
+ * request->linger back where there is none, and says why. True: this is another process, and the request is the keeper's own. */
+bool linger_begin(struct request *request, struct text_store *store);
+
+/* A launch through a user namespace that would have the image served: by the keeper's mount where there is one. */
+void linger_use(struct plan *plan, const struct plan_inputs *inputs);
+
+/* Of a keeper's launch, before it leaves the host: what it will hand out is kept open. */
+void linger_prepare(const struct plan *plan, struct request *request);
+
+/* In the keeper's container, in place of a program. */
+_Noreturn void linger_keep(const struct request *request, const struct caller *caller);
 
 /* ---- One container for several launches of a job step. */
 

@@ -14,6 +14,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "../variable.h"
+
 #ifndef FRONT_DOOR
 #define FRONT_DOOR "/usr/local/bin/singularity"
 #endif
@@ -107,16 +109,6 @@ static char *join(const char *first, const char *separator, const char *second)
     if (first == NULL)
         return strdup(second);
     return asprintf(&text, "%s%s%s", first, separator, second) < 0 ? NULL : text;
-}
-
-static const char *variable(char **environment, const char *name)
-{
-    size_t length = strlen(name);
-
-    for (; environment != NULL && *environment != NULL; environment++)
-        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=')
-            return *environment + length + 1;
-    return NULL;
 }
 
 /* ---- options: in srun, sbatch, salloc and on the node ---- */

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
+_NOBODY = 65534
 _SAFE = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 
 
@@ -48,6 +49,34 @@ def run(
     return isolated(start, on_line=on_line)
 
 
+def watched(root: Path, argv: Sequence[str], *, environment: Mapping[str, str], seconds: int) -> int:
+    """Runs a program of the image for so many seconds at most that nobody wrote for this build; its exit status.
+
+    It has no rights but those of nobody where ids can be changed, no network, and nothing to write to but an empty
+    /tmp: the image stays as it is, and an image from elsewhere learns nothing. Raises BuildError when it cannot be
+    started.
+    """
+
+    def start() -> NoReturn:
+        with suppress(OSError):
+            kernel.unshare(kernel.CLONE_NEWNET)
+        _enter(root, ())
+        with Root("/") as opened:
+            if opened.is_directory("/tmp"):  # noqa: S108 - a mount point in the image
+                _mount(opened, "/tmp", "tmpfs", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777")  # noqa: S108
+            _restrict(opened, "/", kernel.MS_RDONLY | kernel.MS_NOSUID)
+        with suppress(OSError):  # a user namespace with one id only
+            os.setgroups([])
+            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        try:
+            os.execvpe(argv[0], list(argv), {**environment, "HOME": "/tmp"})  # noqa: S606, S108
+        except OSError as error:
+            raise BuildError(f"{argv[0]} in the image: {error.strerror}") from error
+
+    return isolated(start, on_line=lambda _: None, seconds=seconds)
+
+
 def _enter(path: Path, binds: Sequence[Bind]) -> None:
     """Makes `path` the root of this process, which has a mount namespace of its own, and detaches the host's."""
     kernel.mount(str(path), str(path), None, kernel.MS_BIND | kernel.MS_REC)
@@ -70,13 +99,18 @@ def _bind(root: Root, bind: Bind) -> None:
             root.make_file(bind.target)
     _mount(root, bind.target, str(bind.source), None, kernel.MS_BIND | kernel.MS_REC)
     if not bind.writable:
-        fd = root.open(bind.target, os.O_PATH)
-        try:
-            kept = os.fstatvfs(fd).f_flag & (kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-            place = f"/proc/self/fd/{fd}"
-            kernel.mount("none", place, None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kept)
-        finally:
-            os.close(fd)
+        _restrict(root, bind.target, kernel.MS_RDONLY)
+
+
+def _restrict(root: Root, target: str, flags: int) -> None:
+    """Adds flags to those of a bind mount; what the mount had cannot be taken off in a user namespace."""
+    fd = root.open(target, os.O_PATH)
+    try:
+        kept = os.fstatvfs(fd).f_flag & (kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+        place = f"/proc/self/fd/{fd}"
+        kernel.mount("none", place, None, kernel.MS_REMOUNT | kernel.MS_BIND | flags | kept)
+    finally:
+        os.close(fd)
 
 
 def mount_kernel_files(root: Root) -> None:

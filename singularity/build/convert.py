@@ -302,6 +302,7 @@ class _Conversion:
         argv: list[str | Path] = ["mksquashfs", "-", new.path, "-tar", "-quiet", *pack.common_arguments(offset)]
         argv += pack.compression(request.mksquashfs_arguments, purpose, self.level)
         argv += pack.memory(request.mksquashfs_arguments)
+        argv += ["-noI"] if "-noI" not in request.mksquashfs_arguments else []  # set_attributes() changes the table
         argv += request.mksquashfs_arguments
         from singularity.image.archive import tar_writer
 

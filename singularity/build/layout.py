@@ -1,16 +1,18 @@
-"""Images laid out for launching: what a start reads first is stored uncompressed, and near each other.
+"""Images laid out for launching: what a start reads first lies together, and the large of it is stored uncompressed.
 
 Each mount of a squashfs file has a page cache of its own, so the loader, the C library and the program are decompressed
 anew for every launch. Measured with a Debian root file system on Linux 6.18, from the mount's first program to its end:
 /bin/true takes 21 ms with gzip, 9 ms with zstd, and 5 ms where libc and the loader are stored as they are, for 1.5 % of
-size; uncompressed inode and directory tables (`-noI`) take another millisecond off, for 0.3 %. More programs follow
-while what all of them cost stays below a share of the root file system. The small files that each launch reads, and all
-of these, stay out of the fragments that small files share: to read one, a whole compressed block would be unpacked. The
-launcher's look-ups and reads in an image mounted by the kernel went from 1.5 ms to 0.7 ms (under strace, means of 15)
-while the median of whole launches did not move beyond the noise.
+size. More programs follow while what all of them cost stays below a share of the root file system. The small files that
+each launch reads stay out of the fragments that small files share: to read one, a whole block would be unpacked.
 
-Where a start was watched (`startup_trace`), the files that it opened come right after the shell, in the order of their
-first time: an interpreter's own modules, which no header of a program names.
+Where a start was watched (`startup_trace`), the files that it opened come right after, in the order of their first
+time. Small ones share fragments among themselves: an import of numpy, scipy and pandas opens a thousand small files,
+which would else be in 250 blocks, and now are in 120, read one after the other. Large ones, shared libraries mostly,
+are stored uncompressed as far as the share goes: all of them make the same import a tenth faster than half of them.
+
+Tables of inodes and directories are compressed as mksquashfs does it: the kernel keeps the compressed bytes that it
+has read of a block (see perform/images.c) where they fit into two pages, and reads the middle of a larger one again.
 """
 
 import math
@@ -44,8 +46,9 @@ _SCRIPTS = ("runscript", "startscript", "test")
 # Of the bytes in the root file system, which are packed to a third or so: what all that is uncompressed may cost.
 # Small files cost more than their samples say: packed, they would share their blocks, and compress together.
 _SHARE = 0.015  # programs and libraries: some 4 % of a packed root file system
-_MEASURED_SHARE = 0.012  # with the files that a start was seen to open: some 4 % too
-_MEASURED_FILES = 4096
+_MEASURED_SHARE = 0.045  # with the large files that a start was seen to open: some 14 %
+_MEASURED_FILES = 8192
+_SMALL = 128 << 10  # bytes of a file that is packed into a block with others
 _SAMPLE, _SAMPLES = 8 << 10, 8  # bytes, and how many of them tell how well a file compresses
 _LARGEST = 64 << 20  # bytes of a file that is looked at
 _LIBRARY_DIRECTORIES = ("/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib")
@@ -74,11 +77,8 @@ class Layout:
 
     uncompressed: tuple[str, ...] = ()
     alone: tuple[str, ...] = ()  # in no block that small files share; those uncompressed among them
-
-    @property
-    def sorted(self) -> tuple[str, ...]:
-        """The files that come first, in this order."""
-        return tuple(dict.fromkeys((*self.alone, *self.uncompressed)))
+    together: tuple[str, ...] = ()  # small files that share blocks among themselves, in this order
+    sorted: tuple[str, ...] = ()  # the files that come first, in this order
 
 
 def choose(root: Root, size: int, read_first: Sequence[str] = ()) -> Layout:
@@ -86,51 +86,60 @@ def choose(root: Root, size: int, read_first: Sequence[str] = ()) -> Layout:
 
     `read_first` is what a start was seen to open, in order.
     """
-    kept = tuple(_affordable(list(_groups(root, read_first)), size))
-    return Layout(uncompressed=kept, alone=tuple(dict.fromkeys((*kept, *read_by_launches(root)))))
+    opened = _found(root, read_first[:_MEASURED_FILES])
+    small = {path for path in opened if _size(root, path) < _SMALL}
+    programs = [_found(root, _closure(root, program)) for program in _programs(root)]
+    always = [path for closure in programs[:_ALWAYS] for path in closure]
+    groups = [_Group(always, math.inf)]
+    groups += [_Group([path], _MEASURED_SHARE) for path in opened if path not in small]
+    groups += [_Group(closure, _MEASURED_SHARE if opened else _SHARE) for closure in programs[_ALWAYS:]]
+    kept = _affordable(root, groups, size)
+    launches = read_by_launches(root)
+    alone = dict.fromkeys((*kept, *launches))
+    return Layout(
+        uncompressed=tuple(kept),
+        alone=tuple(alone),
+        together=tuple(path for path in opened if path in small and path not in alone),
+        sorted=tuple(dict.fromkeys((*always, *launches, *opened, *kept))),
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Group:
-    """Files that are of use together, and what storing them uncompressed costs, in bytes, about."""
+    """Files that are of use together."""
 
-    paths: tuple[str, ...]
-    cost: int
-    share: float  # of the bytes in the root file system that all groups so far may cost
-
-
-def _groups(root: Root, read_first: Sequence[str]) -> Iterator[_Group]:
-    seen: set[str] = set()
-
-    def group(paths: Iterable[str], share: float) -> _Group:
-        new = tuple(path for path in paths if path not in seen and _SAFE_NAME.fullmatch(path))
-        seen.update(new)
-        return _Group(paths=new, cost=sum(_cost(root, path) for path in new), share=share)
-
-    programs = list(_programs(root))
-    for program in programs[:_ALWAYS]:
-        yield group(_closure(root, program), math.inf)
-    for path in read_first[:_MEASURED_FILES]:
-        real = _real(root, path)
-        yield group([real] if real else [], _MEASURED_SHARE)
-    for program in programs[_ALWAYS:]:
-        yield group(_closure(root, program), _MEASURED_SHARE if read_first else _SHARE)
+    paths: Sequence[str]
+    share: float  # of the bytes in the root file system that what is stored uncompressed so far may cost
 
 
-def _affordable(groups: Sequence[_Group], size: int) -> Iterator[str]:
+def _affordable(root: Root, groups: Iterable[_Group], size: int) -> list[str]:
+    kept: dict[str, None] = {}
     spent = 0
     for group in groups:
-        if group.share == math.inf or spent + group.cost <= size * group.share:
-            spent += group.cost
-            yield from group.paths
+        new = [path for path in group.paths if path not in kept]
+        cost = sum(_cost(root, path) for path in new)
+        if group.share == math.inf or spent + cost <= size * group.share:
+            spent += cost
+            kept.update(dict.fromkeys(new))
+    return list(kept)
+
+
+def _found(root: Root, paths: Iterable[str]) -> list[str]:
+    """The regular files among these that mksquashfs can be told about, after all links, once each."""
+    found = dict.fromkeys(_real(root, path) for path in paths)
+    return [path for path in found if path and _SAFE_NAME.fullmatch(path)]
+
+
+def _size(root: Root, path: str) -> int:
+    status = root.status(path)
+    return status.st_size if status else 0
 
 
 def read_by_launches(root: Root) -> list[str]:
     """The small files that a launch reads or mounts on, without leading `/`: account files, environment, scripts."""
     own = [f"{DIRECTORY}/env/{name}" for name in root.names(f"{DIRECTORY}/env")]
     own += [f"{DIRECTORY}/{name}" for name in _SCRIPTS]
-    found = [_real(root, path) for path in (*_READ_BY_LAUNCHES, *own)]
-    return [path for path in dict.fromkeys(found) if path is not None and _SAFE_NAME.fullmatch(path)]
+    return _found(root, (*_READ_BY_LAUNCHES, *own))
 
 
 def _programs(root: Root) -> Iterator[str]:

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -97,15 +97,14 @@ def compression(arguments: Sequence[str], purpose: str, level: int = LEVEL) -> l
 
     zstd, which starts programs twice as fast as gzip, where mksquashfs writes it and the running kernel reads it.
     Level 9 packs a Debian system in a tenth of the time of mksquashfs's own choice, 15, for 4 % more size; it is
-    smaller than gzip all the same. Tables of inodes and directories stay uncompressed (see `layout`).
+    smaller than gzip all the same.
     """
-    words = [] if "-noI" in arguments else ["-noI"]
     if "-comp" in arguments:
-        return words
+        return []
     if "zstd" not in squashfs.compressors(purpose=purpose) or not squashfs.kernel_reads_zstd():
-        return [*words, "-comp", "gzip"]
+        return ["-comp", "gzip"]
     own = [] if "-Xcompression-level" in arguments else ["-Xcompression-level", str(level)]
-    return [*words, "-comp", "zstd", *own]
+    return ["-comp", "zstd", *own]
 
 
 def check_arguments(arguments: Sequence[str], temporary: Path) -> None:
@@ -152,9 +151,10 @@ def _make_squashfs(
     purpose = f"write {target}"
     argv: list[str | Path] = ["mksquashfs", root, new.path, *common_arguments(offset)]
     argv += [*compression(arguments, purpose), *memory(arguments)]
-    for action, paths in (("uncompressed", order.uncompressed), ("no-fragments", order.alone)):
-        for tests in _tests(paths):
-            argv += ["-action", f"{action}@{tests}"]
+    actions = {"uncompressed": order.uncompressed, "no-fragments": order.alone, "fragment(first)": order.together}
+    for action, paths in actions.items():
+        for test in _tests(sorted({os.lstat(root / path).st_ino for path in paths})):
+            argv += ["-action", f"{action}@{test}"]
     logger.log(VERBOSE, "Stored uncompressed: %s", ", ".join(order.uncompressed) or "nothing")
     environment = reproducible.environment()
     keep = [new.fd]
@@ -212,10 +212,22 @@ def _fit(root: Path, target: Path) -> int:
     return size
 
 
-def _tests(paths: Sequence[str]) -> Iterable[str]:
-    """Expressions that are true for these files; several, since each is evaluated by recursion."""
-    for start in range(0, len(paths), 64):
-        yield "||".join(f"pathname({path})" for path in paths[start : start + 64])
+def _tests(inodes: Sequence[int]) -> Iterable[str]:
+    """Expressions that are true for these files, by ascending numbers: each is asked of every file, so they halve.
+
+    Several, since mksquashfs bounds the length of one. With thousands of names to compare it would take minutes.
+    """
+    for start in range(0, len(inodes), 256):
+        yield _halved(inodes[start : start + 256])
+
+
+def _halved(inodes: Sequence[int]) -> str:
+    if len(inodes) <= 4:
+        return "||".join(f"inode({number})" for number in inodes)
+    middle = len(inodes) // 2
+    border = inodes[middle]
+    below, above = _halved(inodes[:middle]), _halved(inodes[middle:])
+    return f"(inode(<{border})&&({below}))||(inode(>{border - 1})&&({above}))"
 
 
 def _priorities(paths: Sequence[str]) -> Iterable[tuple[str, int]]:
@@ -273,7 +285,7 @@ def behind(
                 name=each.name,
             )
         )
-    header = replace(header, free=header.total - len(descriptors), data_size=descriptors[-1].end - header.data_offset)
+    header = header._replace(free=header.total - len(descriptors), data_size=descriptors[-1].end - header.data_offset)
     table = b"".join(map(sif.encode_descriptor, descriptors)).ljust(header.table_size, b"\0")
     parts = [Part(0, sif.encode_header(header)), Part(header.table_offset, table)]
     return [*parts, *(Part(place.offset, each.data) for place, each in zip(descriptors[1:], objects, strict=True))]

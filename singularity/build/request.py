@@ -41,6 +41,7 @@ class BuildRequest:
     sections: frozenset[str] = SECTIONS  # of those in SECTIONS, the ones to be used
     keep: bool = False  # the working directory stays
     mksquashfs_arguments: tuple[str, ...] = ()
+    watch: int | None = None  # seconds for starts of the image's programs, watched for its layout; None: what is usual
     arguments: Mapping[str, str] = field(default_factory=dict)  # values of templates
     unused_arguments_allowed: bool = False
     cache: bool = True  # layers and downloads are kept

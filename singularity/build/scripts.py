@@ -78,7 +78,7 @@ def executable(script: Script) -> str:
     arguments = " ".join(("", *script.arguments))
     line = script.interpreter_line
     if line:
-        return line + arguments + script.body[len(line) :]
+        return line + arguments + script.body[script.body.index(line) + len(line) :]
     return f"#!/bin/sh{arguments}\n\n{script.body}"
 
 

@@ -6,14 +6,18 @@ locales, plugins. Access times would tell less (no order) and are not kept on ov
 """
 
 import logging
+import math
 import os
 import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from singularity import kernel
+from singularity.build import main_programs
 from singularity.console import VERBOSE
 from singularity.definition.model import Script, Stage
 from singularity.errors import BuildError
@@ -24,20 +28,6 @@ _DIRECTORIES = 16384  # that are watched, those near the root first
 _NOT_WATCHED = frozenset(("proc", "sys", "dev", "run", "tmp", "var", ".singularity.d"))  # at the top
 _EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name
 _BUFFER = 1 << 16
-_NOTHING = {  # what makes an interpreter start and end
-    "sh": ("-c", ":"),
-    "dash": ("-c", ":"),
-    "ash": ("-c", ":"),
-    "bash": ("-c", ":"),
-    "zsh": ("-c", ":"),
-    "python": ("-c", "pass"),
-    "perl": ("-e", "0"),
-    "ruby": ("-e", "0"),
-    "Rscript": ("-e", "0"),
-    "node": ("-e", "0"),
-    "lua": ("-e", ""),
-    "julia": ("-e", "0"),
-}
 _VERSION = re.compile(r"[0-9.]+$")
 _EXEC = re.compile(r"^\s*exec\s+(?:/usr/bin/env\s+)?([^\s\"'$;&|]+)", re.MULTILINE)
 
@@ -48,6 +38,7 @@ class Watch:
     def __init__(self, root: Path) -> None:
         self._fd = kernel.inotify()
         self._paths: dict[int, str] = {}
+        self._found: dict[str, bool] = {}
         for path in _directories(root):
             try:
                 number = kernel.inotify_watch(
@@ -60,9 +51,9 @@ class Watch:
                 break
             self._paths[number] = path
 
-    def opened(self) -> list[str]:
-        """The files that were opened and not written, in the order of their first time, without leading `/`."""
-        found: dict[str, bool] = {}
+    def drain(self) -> None:
+        """Takes the kernel's notes, of which it keeps some 16,000."""
+        found = self._found
         for number, mask, name in self._events():
             directory = self._paths.get(number)
             if directory is None or not name or mask & kernel.IN_ISDIR:
@@ -72,7 +63,11 @@ class Watch:
                 found[path] = False
             else:
                 found.setdefault(path, True)
-        return [path for path, only_read in found.items() if only_read]
+
+    def opened(self) -> list[str]:
+        """The files that were opened and not written, in the order of their first time, without leading `/`."""
+        self.drain()
+        return [path for path, only_read in self._found.items() if only_read]
 
     def _events(self) -> Iterator[tuple[int, int, str]]:
         while True:
@@ -93,45 +88,55 @@ class Watch:
 
 
 @contextmanager
-def recording(root: Path, opened: list[str]) -> Iterator[None]:
-    """Adds what is opened in the meantime to a list; nothing where there is no inotify."""
+def recording(root: Path, opened: list[str]) -> Iterator[Callable[[], None]]:
+    """Adds what is opened in the meantime to a list, at the end; nothing where there is no inotify.
+
+    What it gives is to be called now and then while much is opened.
+    """
     try:
         watch = Watch(root)
     except OSError as error:
         logger.debug("No start can be watched: %s", error.strerror)
-        yield
+        yield lambda: None
         return
     try:
-        yield
+        yield watch.drain
         opened += watch.opened()
     finally:
         watch.close()
 
 
-def opened_by(root: Path, stage: Stage, run: Callable[[Sequence[str]], int]) -> list[str]:
-    """The files that starting the interpreters of an image's runscript and %test opens.
+def opened_by(
+    root: Path, commands: Iterable[Sequence[str]], run: Callable[[Sequence[str], int], int], seconds: int
+) -> list[str]:
+    """The files that programs of an image open, one after the other, for so many seconds in all.
 
-    `run` runs a program in the root file system, its output thrown away. An interpreter that cannot be started opens
-    nothing.
+    `run` runs one in the root file system for so many seconds at most, its output thrown away; its status. What cannot
+    be started opens nothing.
     """
-    commands = list(_commands(stage))
     found: list[str] = []
+    commands = deque(commands)
     if not commands:  # to watch every directory would be for nothing
         return found
-    with recording(root, found):
-        for argv in commands:
+    end = time.monotonic() + seconds
+    with recording(root, found) as drain:
+        while commands and (left := math.ceil(end - time.monotonic())) > 0:
+            argv = commands.popleft()
             with suppress(BuildError):
-                status = run(argv)
-                logger.log(VERBOSE, "Watched a start of %s (status %d)", argv[0], status)
+                status = run(argv, left)
+                logger.log(VERBOSE, "Watched a start of %s (status %d)", " ".join((argv[0], *argv[3:])), status)
+                if status == main_programs.LAZY:
+                    commands.append((argv[0], "-c", main_programs.LAZILY, argv[-1]))
+            drain()
     return found
 
 
-def _commands(stage: Stage) -> Iterator[Sequence[str]]:
-    """Programs with the words that make them start and end: once each."""
+def commands_of(stage: Stage) -> Iterator[Sequence[str]]:
+    """The interpreters of an image's scripts, and what those execute, with words that make them start and end."""
     programs = [name for script in (stage.runscript, stage.test, stage.startscript) for name in _programs(script)]
     for program in dict.fromkeys(programs):
         name = PurePosixPath(program).name
-        words = _NOTHING.get(name) or _NOTHING.get(_VERSION.sub("", name))
+        words = main_programs.NOTHING.get(name) or main_programs.NOTHING.get(_VERSION.sub("", name))
         if words:
             yield (program, *words)
 

@@ -12,23 +12,24 @@ import hashlib
 import json
 import logging
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from singularity import files, locks
+from singularity.cache.blob_names import BLOBS, INDEX, PARTIAL
 from singularity.content import digest as digests
 from singularity.content import document
 from singularity.content.digest import Digest
 from singularity.content.document import REFERENCE_NAME, Descriptor, Index
-from singularity.content.download import Download, Told, touch
+from singularity.content.download import Download, Told
 from singularity.errors import FileError, ImageError
 from singularity.image import origin
 
 logger = logging.getLogger(__name__)
 
-INDEX, _MARK, _BLOBS, _PARTIAL, _LOCK = "index.json", "oci-layout", "blobs", "partial", ".index.lock"
+_MARK, _LOCK = "oci-layout", ".index.lock"
 _LAYOUT = '{"imageLayoutVersion":"1.0.0"}\n'
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _CHUNK = 1 << 20
@@ -51,7 +52,7 @@ class Store:
 
     def _begin(self) -> None:
         try:
-            for each in (self.directory, self.directory / _BLOBS, self.directory / _PARTIAL):
+            for each in (self.directory, self.directory / BLOBS, self.directory / PARTIAL):
                 self._make(each)
             mark = self.directory / _MARK
             if not mark.exists():
@@ -84,7 +85,7 @@ class Store:
                 continue
             if stat.S_ISREG(status.st_mode) and size in (None, status.st_size):
                 if place is self.directory:
-                    touch(path)
+                    files.touch(path)
                 return path
             if place is self.directory:
                 logger.debug("%s: of another size than it should have: removed", path)
@@ -137,7 +138,7 @@ class Store:
         return target
 
     def _partial(self, digest: Digest) -> Path:
-        return self.directory / _PARTIAL / f"{digest.algorithm}-{digest.digits}"
+        return self.directory / PARTIAL / f"{digest.algorithm}-{digest.digits}"
 
     def put(self, data: bytes) -> Digest:
         """Keeps a small blob."""
@@ -230,20 +231,6 @@ def known(stores: Sequence[Path], name: str) -> Digest | None:
     return None
 
 
-def listing(directory: Path) -> Iterator[tuple[str, Path]]:
-    """The blobs of a store, and parts of such, by name."""
-    for place in (*_listed(directory / _BLOBS), directory / _PARTIAL):
-        for path in _listed(place):
-            yield path.name if place.name != _PARTIAL else f"{path.name.partition('-')[2]} (incomplete)", path
-
-
-def _listed(directory: Path) -> list[Path]:
-    try:
-        return sorted(directory.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
 def _is_what_it_is_called(path: Path, digest: Digest) -> bool:
     try:
         with path.open("rb") as file:
@@ -253,7 +240,7 @@ def _is_what_it_is_called(path: Path, digest: Digest) -> bool:
 
 
 def _path(place: Path, digest: Digest) -> Path:
-    return place / _BLOBS / digest.algorithm / digest.digits
+    return place / BLOBS / digest.algorithm / digest.digits
 
 
 def _name_of(entry: dict[str, Any]) -> object:

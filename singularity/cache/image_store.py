@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from singularity import files, locks, paths
-from singularity.content.download import touch
 from singularity.errors import FileError
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ def find(place: Path | None, key: str, others: Sequence[Path] = (), *, verify: b
         (own.parent / MADE).unlink(missing_ok=True)
         own = None
     if own is not None:
-        touch(own)
+        files.touch(own)
         return own
     for other in others:
         found = complete(other / key)
@@ -58,7 +57,7 @@ def have(place: Path, key: str, make: Callable[[Path], None], work: str, *, publ
     directory = place / key
     found = complete(directory)
     if found is not None:
-        touch(found)
+        files.touch(found)
         return found
     paths.private(directory)
 

@@ -1,30 +1,28 @@
 """What is below the cache directory: by type, each entry with its size and age; and removing it.
 
 A type is a directory: its entries are the files and directories in it, but for layers of builds, which
-`layer_store` knows, and for blobs, which `blob_store` does. Nothing is made by looking.
+`layer_store` knows, and for blobs, which `blob_store` does. Nothing is made by looking. What the stores need is
+imported where it is used: a listing is asked for often, and waits for its imports most of all.
 """
 
 import fcntl
-import logging
 import os
 import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from singularity import files, paths
-from singularity.cache import blob_store, image_store, layer_store
-from singularity.cache.layer_store import StoredLayer
-from singularity.console import VERBOSE
+from singularity.cache import blob_names
 from singularity.errors import FileError
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from singularity.cache.layer_store import StoredLayer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Type:
+class Type(NamedTuple):
     """A kind of entries."""
 
     name: str  # of the directory too
@@ -53,8 +51,7 @@ TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheEntry:
+class CacheEntry(NamedTuple):
     """One thing that can be removed by itself."""
 
     type: Type
@@ -64,13 +61,15 @@ class CacheEntry:
     used: float  # when it was made, or a build used it last, in seconds since 1970
     touched: float = 0.0  # when it was used last
     what: str = ""  # for people, where the name says nothing
-    layer: StoredLayer | None = None
+    layer: "StoredLayer | None" = None
 
 
 def entries(types: list[Type]) -> Iterator[CacheEntry]:
     """The entries of these types, by type and name. Raises FileError."""
     for type_ in types:
         directory = paths.cache_place() / type_.name
+        if not directory.exists():
+            continue
         try:
             yield from {"build": _layers, "blob": _blobs}.get(type_.name, _files)(type_, directory)
         except FileNotFoundError:
@@ -80,6 +79,8 @@ def entries(types: list[Type]) -> Iterator[CacheEntry]:
 
 
 def _layers(type_: Type, directory: Path) -> Iterator[CacheEntry]:
+    from singularity.cache import layer_store
+
     for layer in layer_store.listing(directory):
         about = layer.about
         yield CacheEntry(
@@ -94,7 +95,7 @@ def _layers(type_: Type, directory: Path) -> Iterator[CacheEntry]:
 
 
 def _blobs(type_: Type, directory: Path) -> Iterator[CacheEntry]:
-    for name, path in blob_store.listing(directory):
+    for name, path in blob_names.listing(directory):
         with suppress(FileNotFoundError):
             status = path.lstat()
             size, used, touched = status.st_size, status.st_mtime, status.st_atime
@@ -102,6 +103,8 @@ def _blobs(type_: Type, directory: Path) -> Iterator[CacheEntry]:
 
 
 def _files(type_: Type, directory: Path) -> Iterator[CacheEntry]:
+    from singularity.cache import image_store
+
     for path in sorted(directory.iterdir()):
         with suppress(FileNotFoundError):
             status = path.lstat()
@@ -133,6 +136,11 @@ def trim(limit: int, keep: Iterable[Path] = ()) -> None:
     What lies at or above one of `keep` stays, and what was used in the last minute: somebody is about to launch it.
     What cannot be removed is passed over.
     """
+    import logging
+
+    from singularity.console import VERBOSE
+
+    logger = logging.getLogger(__name__)
     found = list(entries([each for each in TYPES.values() if each.counted in (CONTAINERS, BLOBS)]))
     total = sum(each.size for each in found)
     latest = time.time() - _RECENT
@@ -152,13 +160,17 @@ def trim(limit: int, keep: Iterable[Path] = ()) -> None:
 def forget_missing_blobs() -> None:
     """Names of images whose documents were removed are not known any more. Raises FileError."""
     place = paths.cache_place() / "blob"
-    if (place / blob_store.INDEX).exists():
+    if (place / blob_names.INDEX).exists():
+        from singularity.cache import blob_store
+
         blob_store.Store(place).forget_missing()
 
 
 def remove(entry: CacheEntry) -> bool:
     """Removes an entry; False for one that a build uses, or that is just being made. Raises FileError."""
     if entry.layer:
+        from singularity.cache import layer_store
+
         return layer_store.remove(entry.layer)
     try:
         if _is_locked(entry.path):
@@ -176,6 +188,8 @@ def remove(entry: CacheEntry) -> bool:
 
 def _is_locked(path: Path) -> bool:
     """Whether a process is just fetching or making what is there."""
+    from singularity.cache import image_store
+
     for each in (path / image_store.MADE, path):
         try:
             fd = os.open(each, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -108,6 +108,15 @@ _accepted = partial(option, hidden=True, expose_value=False)
     help='Further arguments of mksquashfs, such as "-b 256K"',
 )
 @_target(
+    "--watch-starts",
+    "watch",
+    type=click.IntRange(0, 3600),
+    default=None,
+    metavar="SECONDS",
+    variables="WATCH_STARTS",
+    help="How long interpreters and modules in it may be started, to store first what they read; 0: none [20]",
+)
+@_target(
     "--reproducible",
     is_flag=True,
     variables="REPRODUCIBLE",

@@ -49,6 +49,7 @@ class Options:
     size: int | None
     compression: str
     arguments: str  # --mksquashfs-args
+    watch: int | None  # --watch-starts
     reproducible: bool
     fix: bool  # --fix-perms
     section: tuple[str, ...]
@@ -148,6 +149,7 @@ def _request(target: Path, source_: str, options: Options) -> BuildRequest:
         sections=_chosen(options.section, notest=options.notest),
         keep=options.no_cleanup,
         mksquashfs_arguments=tuple(words),
+        watch=options.watch,
         arguments=_arguments(options.build_arg, options.build_arg_file),
         unused_arguments_allowed=options.unused,
         cache=options.fetch.cache,

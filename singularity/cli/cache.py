@@ -4,19 +4,18 @@ import logging
 import os
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from singularity.cache import listing
-from singularity.cache.listing import BLOBS, CONTAINERS, LAYERS, PACKAGES, TYPES, CacheEntry, Type
+from singularity.cache.listing import BLOBS, TYPES, CacheEntry, Type
+from singularity.cli import cache_listed
 from singularity.cli.command import PATH, Commands, option
 from singularity.cli.fetching import options as fetching_options
 from singularity.cli.fetching import platform as platform_options
 from singularity.cli.page import Page
-from singularity.console import escape
 from singularity.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ _COMMANDS = {
     "seed": "Fill a cache that others read",
 }
 _DAY = 86400.0
-_UNITS = ("KiB", "MiB", "GiB", "TiB")
 _ALIASES = {"oci": "oci-tmp"}
 
 command = Commands(
@@ -74,19 +72,8 @@ _types = option(
 @option("-v", "--verbose", is_flag=True, help="Also show each entry")
 def list_(types: tuple[str, ...], *, verbose: bool) -> None:
     """A table of the entries, and sums."""
-    found = list(listing.entries(_chosen(types)))
-    if verbose:
-        click.echo(f"{'NAME':<24} {'DATE CREATED':<22} {'SIZE':<16} TYPE")
-        for each in found:
-            date = datetime.fromtimestamp(each.used, UTC).astimezone()
-            what = f" ({escape(each.what)})" if each.what else ""
-            name = escape(each.name)[:22]
-            click.echo(f"{name:<24} {date:%Y-%m-%d %H:%M:%S}    {size(each.size):<16} {each.type.name}{what}")
-        click.echo()
-    click.echo(f"There are {_sum(found, CONTAINERS)} and {_sum(found, BLOBS)} of space")
-    if any(each.type.counted in (LAYERS, PACKAGES) for each in found):
-        click.echo(f"There are {_sum(found, LAYERS)} and {_sum(found, PACKAGES)} of space")
-    click.echo(f"Total space used: {size(sum(each.size for each in found))}")
+    for line in cache_listed.lines(list(listing.entries(_chosen(types))), verbose=verbose):
+        click.echo(line)
 
 
 @command.below(
@@ -191,16 +178,3 @@ def _agrees(types: list[Type], days: int | None) -> bool:
 def _named(entry: CacheEntry) -> str:
     what = f" ({entry.what})" if entry.what else ""
     return f"{entry.type.name} cache entry: {entry.name}{what}"
-
-
-def _sum(found: list[CacheEntry], counted: str) -> str:
-    sizes = [each.size for each in found if each.type.counted == counted]
-    return f"{len(sizes)} {counted}(s) using {size(sum(sizes))}"
-
-
-def size(number: int) -> str:
-    """Bytes for people: two decimals, of KiB and upwards."""
-    amount, unit = number / 1024, 0
-    while amount >= 1024 and unit + 1 < len(_UNITS):
-        amount, unit = amount / 1024, unit + 1
-    return f"{amount:.2f} {_UNITS[unit]}"

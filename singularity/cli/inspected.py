@@ -9,8 +9,8 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 from singularity.errors import ImageError
 from singularity.image import metadata as meta
@@ -36,8 +36,7 @@ _ROOT = (  # one of which every image has; launcher/front/image_name.c has the s
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What is to be shown of an image."""
 
     parts: frozenset[str]  # keys of PARTS
@@ -83,21 +82,21 @@ def _app(metadata: Metadata, name: str, image: Path) -> Scripts:
     return app
 
 
-def _reduced(metadata: Metadata, subject: Scripts, app: str, parts: frozenset[str] | set[str]) -> Metadata:
+def _reduced(metadata: Metadata, subject: Scripts | Metadata, app: str, parts: frozenset[str] | set[str]) -> Metadata:
     """Only what was chosen, as JSON shows it: an application's parts stay below its name."""
-    shown = Scripts(**{each.name: getattr(subject, each.name) for each in fields(Scripts) if each.name in parts})
+    shown = Scripts(**{each: getattr(subject, each) for each in Scripts._fields if each in parts})
     deffile = metadata.deffile if "deffile" in parts else ""
     apps = metadata.apps if "apps" in parts else {}
     if app:
         return Metadata(deffile=deffile, apps={**apps, app: shown})
-    return Metadata(**{each.name: getattr(shown, each.name) for each in fields(Scripts)}, deffile=deffile, apps=apps)
+    return Metadata(**shown._asdict(), deffile=deffile, apps=apps)
 
 
 def _json(metadata: Metadata) -> str:
     return json.dumps(meta.to_json(metadata), indent="\t", ensure_ascii=False) + "\n"
 
 
-def _lines(metadata: Metadata, subject: Scripts, parts: frozenset[str] | set[str]) -> Iterator[str]:
+def _lines(metadata: Metadata, subject: Scripts | Metadata, parts: frozenset[str] | set[str]) -> Iterator[str]:
     if "apps" in parts:
         yield from sorted(metadata.apps)
     texts = {"deffile": metadata.deffile}

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from singularity.cli import sif_listed
 from singularity.cli.command import PATH, Commands, option
 from singularity.cli.page import Page
 from singularity.console import escape
 from singularity.errors import FileError, ImageError, UsageError
 from singularity.image.sif import format as sif
-from singularity.image.sif.format import DataType, Descriptor, Sif
+from singularity.image.sif.format import DataType, Sif
 
 if TYPE_CHECKING:
     from singularity.image.sif.edit import Addition
@@ -65,12 +66,7 @@ _object = click.argument("id_", metavar="ID", type=int)
 def list_(file: Path) -> None:
     """A table of the objects: ids, place, and what they are."""
     with _opened(file) as (_, content):
-        lines = ["-" * 78, f"{'ID':<5}|{'GROUP':<8}|{'LINK':<8}|{'SIF POSITION (start-end)':<26}|TYPE", "-" * 78]
-        for each in content.descriptors:
-            link = "NONE" if not each.link else f"{each.link}   (G)" if each.links_group else str(each.link)
-            place = f"{each.offset}-{each.end}"
-            lines.append(f"{each.id:<5}|{each.group or 'NONE':<8}|{link:<8}|{place:<26}|{kind(each)}")
-        click.echo("\n".join(lines))
+        click.echo(sif_listed.table(content))
 
 
 @command.below("header")
@@ -106,7 +102,7 @@ def info(id_: int, file: Path) -> None:
     with _opened(file) as (_, content):
         each = sif_edit.find(content, id_, file)
         rows = [
-            ("Data Type", _TYPES.get(each.type, f"Unknown ({each.type:#x})")),
+            ("Data Type", sif_listed.TYPES.get(each.type, f"Unknown ({each.type:#x})")),
             ("ID", str(each.id)),
             ("Group ID", str(each.group or "NONE")),
             ("Linked ID", f"{each.link or 'NONE'}{' (G)' if each.links_group else ''}"),
@@ -119,16 +115,19 @@ def info(id_: int, file: Path) -> None:
         partition = each.partition
         if partition:
             rows += [
-                ("Filesystem Type", _FILESYSTEMS.get(partition.filesystem, "Unknown")),
-                ("Partition Type", _PARTITIONS.get(partition.type, "Unknown")),
+                ("Filesystem Type", sif_listed.FILESYSTEMS.get(partition.filesystem, "Unknown")),
+                ("Partition Type", sif_listed.PARTITIONS.get(partition.type, "Unknown")),
                 ("Architecture", sif.architecture_name(partition.architecture)),
             ]
         elif each.type == DataType.SIGNATURE:
-            rows += [("Hash Type", _hash(each)), ("Entity", each.extra[4:24].ljust(20, b"\0").hex().upper())]
+            rows += [
+                ("Hash Type", sif_listed.hash_name(each)),
+                ("Entity", each.extra[4:24].ljust(20, b"\0").hex().upper()),
+            ]
         elif each.type == DataType.CRYPTOGRAPHIC_MESSAGE:
-            rows += [("Format Type", _message(each)[0]), ("Message Type", _message(each)[1])]
+            rows += [("Format Type", sif_listed.message(each)[0]), ("Message Type", sif_listed.message(each)[1])]
         elif each.type == DataType.SBOM:
-            rows += [("Format", _sbom(each))]
+            rows += [("Format", sif_listed.bill(each))]
         elif each.type in (DataType.OCI_ROOT_INDEX, DataType.OCI_BLOB):
             rows += [("Digest", escape(each.extra.decode("utf-8", "replace")))]
         _table(*rows, gap=_INFO_GAP)
@@ -329,36 +328,6 @@ def _opened(file: Path) -> Iterator[tuple[BinaryIO, Sif]]:
         raise FileError.because(file, error) from error
 
 
-_TYPES: dict[int, str] = {
-    DataType.DEFINITION: "Def.FILE",
-    DataType.ENVIRONMENT: "Env.Vars",
-    DataType.LABELS: "JSON.Labels",
-    DataType.PARTITION: "FS",
-    DataType.SIGNATURE: "Signature",
-    DataType.GENERIC_JSON: "JSON.Generic",
-    DataType.GENERIC: "Generic/Raw",
-    DataType.CRYPTOGRAPHIC_MESSAGE: "Cryptographic Message",
-    DataType.SBOM: "SBOM",
-    DataType.OCI_ROOT_INDEX: "OCI.RootIndex",
-    DataType.OCI_BLOB: "OCI.Blob",
-}
-_FILESYSTEMS: dict[int, str] = {
-    sif.Filesystem.SQUASHFS: "Squashfs",
-    sif.Filesystem.EXT3: "Ext3",
-    sif.Filesystem.ARCHIVE: "Archive",
-    sif.Filesystem.RAW: "Raw",
-    sif.Filesystem.ENCRYPTED_SQUASHFS: "Encrypted squashfs",
-    sif.Filesystem.GOCRYPTFS_SQUASHFS: "Gocryptfs squashfs",
-}
-_PARTITIONS: dict[int, str] = {
-    sif.PartitionType.SYSTEM: "System",
-    sif.PartitionType.PRIMARY: "*System",
-    sif.PartitionType.DATA: "Data",
-    sif.PartitionType.OVERLAY: "Overlay",
-}
-_HASHES: dict[int, str] = {1: "SHA-256", 2: "SHA-384", 3: "SHA-512", 4: "BLAKE2S-256", 5: "BLAKE2B-256"}
-
-
 _DATA_TYPES = (
     "deffile", "env", "labels", "partition", "signature", "genericjson", "generic", "crypto", "sbom", "oci-index",
     "oci-blob",
@@ -374,41 +343,6 @@ _OPTIONS_OF = {
 _LINKS_GROUP = 0xF0000000
 _UNKNOWN = "unknown"  # architecture
 _INFO_GAP = 2  # blanks before the names and before the values of `info`
-_MESSAGE_FORMATS = {1: "OpenPGP", 2: "PEM"}
-_MESSAGE_TYPES = {0x100: "Clear Signature", 0x200: "RSA-OAEP"}
-
-
-def kind(descriptor: Descriptor) -> str:
-    """What an object is, in one column: `FS (Squashfs/*System/amd64)`."""
-    name = _TYPES.get(descriptor.type, f"Unknown ({descriptor.type:#x})")
-    partition = descriptor.partition
-    if partition:
-        filesystem = _FILESYSTEMS.get(partition.filesystem, "Unknown")
-        use = _PARTITIONS.get(partition.type, "Unknown")
-        return f"{name} ({filesystem}/{use}/{sif.architecture_name(partition.architecture)})"
-    details = {
-        DataType.SIGNATURE: lambda: _hash(descriptor),
-        DataType.CRYPTOGRAPHIC_MESSAGE: lambda: "/".join(_message(descriptor)),
-        DataType.SBOM: lambda: _sbom(descriptor),
-    }
-    detail = details.get(DataType(descriptor.type)) if descriptor.type in _TYPES else None
-    return f"{name} ({detail()})" if detail else name
-
-
-def _message(descriptor: Descriptor) -> tuple[str, str]:
-    """The format and the type of a cryptographic message."""
-    extra = descriptor.extra.ljust(8, b"\0")
-    numbers = (int.from_bytes(extra[:4], "little"), int.from_bytes(extra[4:8], "little"))
-    return _MESSAGE_FORMATS.get(numbers[0], "Unknown"), _MESSAGE_TYPES.get(numbers[1], "Unknown")
-
-
-def _sbom(descriptor: Descriptor) -> str:
-    number = int.from_bytes(descriptor.extra[:4], "little")
-    return sif.SBOM_FORMATS[number - 1] if 1 <= number <= len(sif.SBOM_FORMATS) else "Unknown"
-
-
-def _hash(descriptor: Descriptor) -> str:
-    return _HASHES.get(int.from_bytes(descriptor.extra[:4], "little"), "Unknown")
 
 
 def _table(*rows: tuple[str, str], gap: int = 0) -> None:

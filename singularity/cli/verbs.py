@@ -39,6 +39,7 @@ VERBS = {
         Verb(name="sif", summary="Look into a SIF file, and change it", group=_IMAGES, module="sif"),
         Verb(name="overlay", summary="Make images that take what containers write", group=_IMAGES, module="overlay"),
         Verb(name="cache", summary="Show and remove what is kept to be used again", group=_GENERAL, module="cache"),
+        Verb(name="linger", summary="Show and end what keeps images mounted", group=_GENERAL, module="linger"),
         Verb(name="registry", summary="Log in to registries of images, and out", group=_GENERAL, module="registry"),
         Verb(name="help", summary="Show this page, or the page of a verb", group=_GENERAL, module="help"),
         Verb(name="version", summary="Print the version", group=_GENERAL, module="version"),

@@ -4,7 +4,6 @@ import errno
 import hashlib
 import logging
 import os
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -111,10 +110,3 @@ class Download:
         if hashed and self.digest and hashed.hexdigest() != self.digest.digits:
             what = f"{self.name}: what came is not what {str(self.digest)[:19]} names"
             raise _OtherBytesError(what, hint="damaged on its way, or changed there")
-
-
-def touch(path: Path) -> None:
-    """Notes that a file was used now: its access time, whatever the file system is mounted with."""
-    with suppress(OSError):
-        status = path.stat()
-        os.utime(path, ns=(time.time_ns(), status.st_mtime_ns))

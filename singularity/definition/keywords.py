@@ -34,8 +34,7 @@ USED: Mapping[str, tuple[str, ...]] = {
 _UNUSED = ("Fingerprints",)  # by any agent of this version
 KEYWORDS = tuple(dict.fromkeys((*ANY, *(keyword for own in USED.values() for keyword in own), *_UNUSED)))
 
-# Definition files carry these also where the agent has no use for them: version 2 took every keyword for every agent.
-_WARNED = frozenset(keyword.lower() for keyword in (*_REGISTRY, *_RPM[:4]))
+_SIGNED = ("library", "localimage", "oras")  # agents whose images are checked by Fingerprints elsewhere
 
 OLD_BOOTSTRAP = ("osbuild", "ostype")
 OLD_AGENTS = {"redhat": "yum", "debian": "debootstrap"}  # under the old names of Bootstrap
@@ -59,14 +58,9 @@ def is_used(keyword: str, agent: str) -> bool:
     return agent == "zypper" and bool(_OTHER_URL.fullmatch(keyword))
 
 
-def way_out(keyword: str) -> str:
-    """A hint for a keyword that the agent has no use for."""
-    return "signatures are not checked by this version" if keyword == "fingerprints" else "remove the line"
-
-
-def is_common(keyword: str) -> bool:
-    """Whether published files carry the keyword where it has no meaning: a warning then, no error."""
-    return keyword in _WARNED
+def asks_for_signatures(keyword: str, agent: str) -> bool:
+    """Whether somebody relies on a check of signatures, of which this version makes none."""
+    return keyword == "fingerprints" and agent in _SIGNED
 
 
 def spelling(keyword: str) -> str:

@@ -29,8 +29,8 @@ class Script:
 
     @property
     def interpreter_line(self) -> str:
-        """The script's own first line when it names an interpreter, else empty."""
-        first = self.body.partition("\n")[0]
+        """The script's own first line when it names an interpreter, without the section's indentation; else empty."""
+        first = self.body.partition("\n")[0].lstrip()
         return first if first.startswith("#!") else ""
 
 

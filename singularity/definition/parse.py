@@ -86,8 +86,8 @@ class _Parser:
         for block in raw.blocks:
             words = block.arguments.split()[block.name in APP_SECTIONS :]
             if block.name in _PLAIN and words:
-                what = f'%{block.name} is followed by nothing, not by "{words[0][:WORD_LIMIT]}"'
-                raise self.fail(block.line, what, "its text begins in the next line")
+                what = f'"{words[0][:WORD_LIMIT]}" behind %{block.name} is not used: its text begins in the next line'
+                self.warn(block.line, what)
         blocks = [block for block in raw.blocks if block.name in SECTIONS and block.name != "arguments"]
         return Stage(
             header=header,
@@ -156,16 +156,16 @@ class _Parser:
         raise self.fail(number, f'unknown header keyword "{word[:WORD_LIMIT]}"', keywords.nearest(word))
 
     def check_uses(self, header: dict[str, Field], written: dict[str, str]) -> None:
-        """Refuses what the agent has no use for; warns of it where published files have it."""
+        """Warns of what the agent has no use for; a check of signatures that would be relied on is refused."""
         agent = header["bootstrap"].value.lower() if "bootstrap" in header else ""
         names_version = any(keywords.names_version(keyword, field.value) for keyword, field in header.items())
         for keyword, field in header.items():
             if keywords.is_used(keyword, agent) or (keyword == "osversion" and names_version):
                 continue
-            what = f"{written[keyword]} has no meaning for bootstrap agent {agent}"
-            if not keywords.is_common(keyword):
-                raise self.fail(field.line, what, keywords.way_out(keyword))
-            self.warn(field.line, what)
+            if keywords.asks_for_signatures(keyword, agent):
+                what = f"{written[keyword]}: signatures are not checked by this version"
+                raise self.fail(field.line, what, "remove the line if the image is to be trusted without")
+            self.warn(field.line, f"{written[keyword]} has no meaning for bootstrap agent {agent}")
 
     def filled_in(self, keyword: str, field: Field, header: dict[str, Field]) -> Field:
         """The value with `%{OSVERSION}` filled in, and without a scheme that says once more what the agent is."""

@@ -2,7 +2,7 @@
 
 This process goes into a mount namespace of its own, and stays there. Root's images are mounted by the kernel; those of
 an ordinary user, who becomes root of a user namespace first, by servers of FUSE, as launches mount them
-(`launcher/perform/fuse.c`).
+(`launcher/perform/fuse.c`): our own for squashfs, fuse2fs for ext3.
 """
 
 import errno
@@ -318,30 +318,56 @@ def _served(image: Opened, place: Path, *, writable: bool) -> Iterator[None]:
 
 
 def _start_server(image: Opened, place: Path, *, writable: bool) -> _Server:
-    part = image.image.root
-    ext = part.format is Format.EXT
-    name, options = ("fuse2fs" if ext else "squashfuse_ll"), f"offset={part.offset}"
-    if ext:
-        options += ",allow_other,fakeroot" + ("" if writable else ",norecovery")
-        if kernel.maps_one_id():  # else the kernel keeps off what belongs to ids that have no number here
-            options += ",uid=0,gid=0"
     try:
-        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+        device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         what = f"{image.path}: cannot be mounted without root: /dev/fuse: {error.strerror}"
         raise CannotMountError(what, hint="ask for access to /dev/fuse") from error
     try:
-        program = process.find(name, purpose=f"mount {image.path} without root")
+        if image.image.root.format is Format.EXT:
+            return _start_fuse2fs(image, place, writable=writable)
+        return _start_our_own(image, place, device)
+    finally:
+        os.close(device)
+
+
+def _start_fuse2fs(image: Opened, place: Path, *, writable: bool) -> _Server:
+    options = f"offset={image.image.root.offset},allow_other,fakeroot" + ("" if writable else ",norecovery")
+    if kernel.maps_one_id():  # else the kernel keeps off what belongs to ids that have no number here
+        options += ",uid=0,gid=0"
+    try:
+        program = process.find("fuse2fs", purpose=f"mount {image.path} without root")
     except ToolError as error:
         raise CannotMountError(str(error)) from error
-    words = [name, "-f", "-o", f"{'rw' if writable else 'ro'},{options}", image.held, str(place)]
-    logger.debug("Running %s", words)
-    said = os.memfd_create("said")
+    words = ["fuse2fs", "-f", "-o", f"{'rw' if writable else 'ro'},{options}", image.held, str(place)]
     truncates, told = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     passed, extra = [image.fd, told], {"FUSE2FS_TRUNCATES": str(told)}
-    if ext and writable:
+    if writable:
         passed.append(_library(image))
         extra["LD_PRELOAD"] = f"/proc/self/fd/{passed[-1]}"
+    try:
+        return _execute_server(program, words, passed, extra, truncates)
+    finally:
+        for fd in passed[1:]:
+            os.close(fd)
+
+
+def _start_our_own(image: Opened, place: Path, device: int) -> _Server:
+    """The image server of launches, behind a mount that is made here."""
+    part, program = image.image.root, paths.beside("image-server")
+    if not program.exists():
+        raise CannotMountError(f"{program} is missing", hint="the installation is incomplete: install again")
+    options = f"fd={device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},allow_other,default_permissions"
+    kernel.mount("squashfs", str(place), "fuse", _SAFE | kernel.MS_RDONLY, options)
+    words = [program.name, str(device), str(image.fd), str(part.offset), str(part.size)]
+    return _execute_server(program, words, [image.fd, device], {}, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _execute_server(
+    program: Path | str, words: list[str], passed: list[int], extra: dict[str, str], truncates: int
+) -> _Server:
+    logger.debug("Running %s", words)
+    said = os.memfd_create("said")
     with process.signals_held():
         server = subprocess.Popen(
             words,
@@ -354,14 +380,12 @@ def _start_server(image: Opened, place: Path, *, writable: bool) -> _Server:
             start_new_session=True,
             preexec_fn=partial(_end_with, os.getpid()),
         )
-    for fd in passed[1:]:
-        os.close(fd)
-    return _Server(server, name, said, truncates)
+    return _Server(server, words[0], said, truncates)
 
 
 def _library(image: Opened) -> int:
     """Our library for fuse2fs, open: its path may hold what separates paths in LD_PRELOAD."""
-    path = paths.installed(_PRELOADED)
+    path = paths.beside(_PRELOADED)
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:

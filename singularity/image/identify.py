@@ -6,10 +6,9 @@ The C half has its own recognisers, in `launcher/image/`; both are given the sam
 import errno
 import os
 import stat
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from singularity.errors import FileError, ImageError
 from singularity.image.sif import format as sif
@@ -41,8 +40,7 @@ class Format(Enum):
         return self in (Format.TAR, Format.CPIO, Format.COMPRESSED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Partition:
+class Partition(NamedTuple):
     """A file system in an image; offset and size in bytes."""
 
     format: Format
@@ -50,8 +48,7 @@ class Partition:
     size: int = 0  # 0 for a directory
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
+class Image(NamedTuple):
     """A recognised image."""
 
     path: Path

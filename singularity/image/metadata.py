@@ -6,9 +6,9 @@ A SIF file carries it as an object; in a root file system it is in files below `
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from types import MappingProxyType
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from singularity.errors import FileError, ImageError
 from singularity.foreign_json import parse_json
@@ -19,27 +19,35 @@ OBJECT_NAME = b"inspect-metadata.json"
 DIRECTORY = "/.singularity.d"
 APPS = "/scif/apps"
 _FILES = (DIRECTORY[1:], "singularity", "environment", ".test")
+_NONE: Mapping[str, str] = MappingProxyType({})
 _APP_FILES = f"{APPS[1:]}/*/scif"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scripts:
+class Scripts(NamedTuple):
     """What an image and each of its applications have; empty texts are absent ones."""
 
-    environment: Mapping[str, str] = field(default_factory=dict)  # path in the image: text
-    labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = _NONE  # path in the image: text
+    labels: Mapping[str, str] = _NONE
     runscript: str = ""
     startscript: str = ""
     test: str = ""
     helpfile: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metadata(Scripts):
-    """What the image as a whole has."""
+_NO_APPS: Mapping[str, Scripts] = MappingProxyType({})
 
+
+class Metadata(NamedTuple):
+    """What the image as a whole has: what `Scripts` has, and more."""
+
+    environment: Mapping[str, str] = _NONE
+    labels: Mapping[str, str] = _NONE
+    runscript: str = ""
+    startscript: str = ""
+    test: str = ""
+    helpfile: str = ""
     deffile: str = ""
-    apps: Mapping[str, Scripts] = field(default_factory=dict)
+    apps: Mapping[str, Scripts] = _NO_APPS
 
 
 class Files(Protocol):
@@ -73,10 +81,10 @@ def read(image: Image, temporary: Path) -> Metadata:
         definition = image.content.find(sif.DataType.DEFINITION)
         if definition is not None:
             text = sif.read_object(file, definition).decode("utf-8", "replace").rstrip("\n")
-            metadata = replace(metadata, deffile=text)
+            metadata = metadata._replace(deffile=text)
         labels = image.content.find(sif.DataType.LABELS)
         if labels is not None and not metadata.labels:
-            metadata = replace(metadata, labels=_strings(parse_json(sif.read_object(file, labels))))
+            metadata = metadata._replace(labels=_strings(parse_json(sif.read_object(file, labels))))
         return metadata
 
 
@@ -151,7 +159,7 @@ def from_root(root: Files) -> Metadata:
     if not root.is_directory(DIRECTORY):
         scripts = _scripts_of_version_2(root)
     return Metadata(
-        **_fields(scripts),
+        **scripts._asdict(),
         deffile=_text(root, f"{DIRECTORY}/Singularity"),
         apps={name: _scripts(root, f"{APPS}/{name}/scif") for name in names},
     )
@@ -222,7 +230,7 @@ def from_json(data: bytes, name: str) -> Metadata:
     attributes = _member(_member(document, "data"), "attributes")
     scripts = _scripts_from(attributes)
     return Metadata(
-        **_fields(scripts),
+        **scripts._asdict(),
         deffile=_string(attributes, "deffile"),
         apps={app: _scripts_from(value) for app, value in _member(attributes, "apps").items()},
     )
@@ -266,10 +274,6 @@ def to_json(metadata: Metadata) -> dict[str, Any]:
     return {"data": {"attributes": attributes}, "type": "container"}
 
 
-def _members(scripts: Scripts) -> dict[str, Any]:
-    found = {key: value for key, value in _fields(scripts).items() if value}
+def _members(scripts: Scripts | Metadata) -> dict[str, Any]:
+    found = {key: value for key in Scripts._fields if (value := getattr(scripts, key))}
     return {key: dict(sorted(value.items())) if isinstance(value, Mapping) else value for key, value in found.items()}
-
-
-def _fields(scripts: Scripts) -> dict[str, Any]:
-    return {each.name: getattr(scripts, each.name) for each in fields(Scripts)}

@@ -23,14 +23,18 @@ _FAILED = 255
 
 
 def isolated(
-    start: Callable[[], NoReturn], *, on_line: Callable[[str], None] | None = None, interactive: bool = False
+    start: Callable[[], NoReturn],
+    *,
+    on_line: Callable[[str], None] | None = None,
+    interactive: bool = False,
+    seconds: int = 0,
 ) -> int:
     """Runs `start`, which executes a program, in new mount, PID and IPC namespaces; returns the program's exit status.
 
     The program's death by a signal is 128 and its number. `on_line` sees each line of output, which otherwise goes
-    where ours goes. An `interactive` program keeps our input, and what is typed to stop it is its affair alone. Nothing
-    of the namespaces is left when this returns or raises. Raises BuildError for what `start` raises, and when there can
-    be no namespaces.
+    where ours goes. After so many `seconds`, if any, all of it is killed. An `interactive` program keeps our input, and
+    what is typed to stop it is its affair alone. Nothing of the namespaces is left when this returns or raises. Raises
+    BuildError for what `start` raises, and when there can be no namespaces.
     """
     error_read, error_write = os.pipe2(os.O_CLOEXEC)
     output_read, output_write = os.pipe2(os.O_CLOEXEC) if on_line else (-1, -1)
@@ -38,7 +42,8 @@ def isolated(
     outer = 0
     try:
         with process.signals_held():
-            outer = process.fork(partial(_run_outer, start, error_write, output_write, interactive=interactive))
+            run = partial(_run_outer, start, error_write, output_write, interactive=interactive, seconds=seconds)
+            outer = process.fork(run)
         os.close(error_write)
         if on_line:
             os.close(output_write)
@@ -61,7 +66,7 @@ def isolated(
     return status if status >= 0 else 128 - status
 
 
-def _run_outer(start: Callable[[], NoReturn], error: int, output: int, *, interactive: bool) -> NoReturn:
+def _run_outer(start: Callable[[], NoReturn], error: int, output: int, *, interactive: bool, seconds: int) -> NoReturn:
     """The outer process: makes the namespaces, waits for their first process, and kills it when told to stop."""
     first = 0
 
@@ -82,6 +87,8 @@ def _run_outer(start: Callable[[], NoReturn], error: int, output: int, *, intera
             what = f"no namespaces for the build: {failure.strerror}"
             raise BuildError(what, hint="root is needed for it") from failure
         first = process.fork(partial(_run_first, start, error, output, interactive=interactive))
+        signal.signal(signal.SIGALRM, stop)
+        signal.alarm(seconds)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, process.STOPPING)  # held since our fork: now there is whom to kill
         if output >= 0:
             os.close(output)

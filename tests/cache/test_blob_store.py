@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
-from singularity.cache.blob_store import Store, known, listing
+from singularity.cache.blob_names import listing
+from singularity.cache.blob_store import Store, known
 from singularity.content.digest import Digest
 from singularity.content.document import Descriptor
 from singularity.content.platform import Platform

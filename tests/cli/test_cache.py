@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from singularity.cli.cache import size
+from singularity.cli.cache_listed import size
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -109,7 +109,7 @@ def test_nobody_else_sees_it(mounter: Person, mountable: Path) -> None:
     assert not where.exists()
 
 
-@pytest.mark.needs("mksquashfs", "squashfuse")
+@pytest.mark.needs("mksquashfs")
 @pytest.mark.parametrize("kind", list(PARTS))
 def test_images_that_cannot_change_are_mounted_for_reading(
     mounter: Person, tree: Path, container: Path, kind: str

@@ -51,7 +51,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def corpus(storage: Path) -> Iterator[Corpus]:
-    machine.require("root", "installation", "userns", "fuse", "squashfuse", "docker-registry", "mmdebstrap")
+    machine.require("root", "installation", "userns", "fuse", "docker-registry", "mmdebstrap")
     PLACE.mkdir(parents=True, exist_ok=True)
     with (PLACE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -56,6 +56,10 @@ def test_it_is_understood_without_a_word(text: str) -> None:
 WARNED = {
     "OSType: debian\nOSVersion: stable\n": "x.def:1: OSType is the old name of Bootstrap",
     HEAD + "MirrorURL: http://m\n": "x.def:3: MirrorURL has no meaning for bootstrap agent docker",
+    "Bootstrap: scratch\nSetopt: a=b\n": "x.def:2: Setopt has no meaning for bootstrap agent scratch",
+    "Bootstrap: docker\nFrom: a\nFingerprints: 12\n": "x.def:3: Fingerprints has no meaning for bootstrap agent docker",
+    HEAD + "%environment A\n B=2\n": 'x.def:3: "A" behind %environment is not used: its text begins in the next line',
+    HEAD + "%applabels tool A b\n": 'x.def:3: "A" behind %applabels is not used: its text begins in the next line',
     HEAD + 'DistType "debian"\n': "x.def:3: DistType has no meaning beside Bootstrap",
     "Bootstrap: docker\nFrom: docker://debian:12\n": "x.def:2: From needs no docker://",
     "\u200bBootstrap: scratch\n": "x.def:1: characters that cannot be seen are left out",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from launching import Launcher
 
 pytestmark = [
-    pytest.mark.needs("root", "fuse", "squashfuse", "mksquashfs", "cpio"),
+    pytest.mark.needs("root", "fuse", "mksquashfs", "cpio"),
     pytest.mark.modes("suid", "userns"),
 ]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from workers import Witness
 
 pytestmark = [
-    pytest.mark.needs("root", "mke2fs", "mksquashfs", "fuse", "squashfuse", "unsanitized"),
+    pytest.mark.needs("root", "mke2fs", "mksquashfs", "fuse", "unsanitized"),
     pytest.mark.modes("suid", "userns"),
 ]
 
@@ -46,6 +46,9 @@ NEVER_FAIL = {
     "exit",
     "rt_sigreturn",
     "set_tid_address",
+    # musl blocks signals around fork(2) with it and goes on as if nothing had happened: with arguments that are
+    # right the kernel has no error to answer, and a process that is waited for by a signal would wait for ever
+    "rt_sigprocmask",
 }
 BIND = b"/asked"
 

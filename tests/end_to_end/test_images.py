@@ -37,7 +37,7 @@ def test_squashfs_of_every_compression_through_the_kernel(
     assert launch("exec", image, "cat", "/etc/image-name").ok().out == "busybox of the tests\n"
 
 
-@pytest.mark.needs("fuse", "squashfuse")
+@pytest.mark.needs("fuse")
 @pytest.mark.parametrize("line", [False, True])
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.modes("userns")
@@ -79,7 +79,7 @@ def test_the_kernel_does_not_mount_ext3_by_default(launch: Launcher, image: Path
 
 
 @pytest.mark.modes("suid")
-@pytest.mark.needs("fuse", "squashfuse", "userns")
+@pytest.mark.needs("fuse", "userns")
 @pytest.mark.parametrize(
     ("text", "kernel"),
     [
@@ -102,7 +102,7 @@ def test_who_mounts_squashfs_is_the_administrators_choice(
 
 
 @pytest.mark.modes("userns")
-@pytest.mark.needs("fuse", "squashfuse", "fuse2fs")
+@pytest.mark.needs("fuse", "fuse2fs")
 @pytest.mark.formats("squashfs", "ext3")
 def test_the_file_system_server_ends_with_the_program(launch: Launcher, image: Path) -> None:
     """One server while the program runs; that it is gone afterwards every test of this folder checks."""
@@ -122,7 +122,7 @@ def test_without_the_fuse_device_one_line_says_so(launch: Launcher, image: Path)
 
 
 @pytest.mark.modes("userns")
-@pytest.mark.needs("root", "squashfuse")
+@pytest.mark.needs("root", "fuse2fs")
 def test_without_the_file_system_server_one_line_names_its_package(
     launch: Launcher, images: Images, directory: Path
 ) -> None:
@@ -130,11 +130,10 @@ def test_without_the_file_system_server_one_line_names_its_package(
     nothing.write_text("")
     nothing.chmod(0o644)
     world = launch
-    for name in ("squashfuse", "squashfuse_ll"):
-        for place in ("/usr/bin", "/usr/local/bin"):
-            if Path(place, name).exists():
-                world = world.showing(Path(place, name), nothing)
-    world("exec", images.squashfs(), "true").refused("squashfuse")
+    for place in ("/usr/bin", "/usr/local/bin", "/usr/sbin"):
+        if Path(place, "fuse2fs").exists():
+            world = world.showing(Path(place, "fuse2fs"), nothing)
+    world("exec", images.of_format("ext3"), "true").refused("fuse2fs")
 
 
 @pytest.mark.formats("2.x")
@@ -151,13 +150,13 @@ def test_a_sif_without_a_root_file_system_is_named(launch: Launcher, images: Ima
     launch("exec", images.sif_without_a_root, "true").refused("no-root.sif")
 
 
-@pytest.mark.needs("fuse", "squashfuse", "fuse2fs")
+@pytest.mark.needs("fuse", "fuse2fs")
 def test_the_overlay_partition_of_a_sif_is_used(launch: Launcher, images: Images) -> None:
     result = launch("exec", images.sif_with_overlay, "cat", "/overlaid", "/etc/image-name").ok()
     assert result.lines == ["from the overlay partition", "busybox of the tests"]
 
 
-@pytest.mark.needs("fuse", "squashfuse")
+@pytest.mark.needs("fuse")
 @pytest.mark.formats("sif")
 @pytest.mark.parametrize("offset", [512, 4096, 1 << 20])
 def test_a_root_partition_may_lie_at_any_offset(
@@ -169,7 +168,7 @@ def test_a_root_partition_may_lie_at_any_offset(
     assert launch("exec", image, "echo", "here").ok().out == "here\n"
 
 
-@pytest.mark.needs("fuse", "squashfuse")
+@pytest.mark.needs("fuse")
 def test_a_root_partition_may_lie_at_an_odd_offset(launch: Launcher, images: Images, directory: Path) -> None:
     """Loop devices take whole sectors only: the way out is found or named."""
     image = directory / "odd.sif"
@@ -177,7 +176,7 @@ def test_a_root_partition_may_lie_at_an_odd_offset(launch: Launcher, images: Ima
     assert launch("exec", image, "echo", "here").ok().out == "here\n"
 
 
-@pytest.mark.needs("fuse", "squashfuse")
+@pytest.mark.needs("fuse")
 def test_the_root_partition_may_come_after_many_others(launch: Launcher, images: Images, directory: Path) -> None:
     image = directory / "many.sif"
     data = [Partition(data=b"data object", kind=3) for _ in range(40)]
@@ -294,7 +293,7 @@ def test_the_hosts_root_behind_a_bind_is_no_container(launch: Launcher, director
     there("exec", directory / "again", "true").refused()
 
 
-@pytest.mark.needs("fuse", "squashfuse")
+@pytest.mark.needs("fuse")
 @pytest.mark.modes("suid", "userns")
 def test_an_image_can_be_read_only_and_a_link(launch: Launcher, images: Images, directory: Path) -> None:
     image = directory / "stored"
@@ -319,7 +318,7 @@ def test_a_launch_needs_little_memory(launch: Launcher, images: Images, director
     assert result.ok().out == "here\n"
 
 
-@pytest.mark.needs("fixtures", "xz", "fuse", "squashfuse", "fuse2fs")
+@pytest.mark.needs("fixtures", "xz", "fuse", "fuse2fs")
 class TestImagesOfOtherPrograms:
     """Images made by Singularity 2.2 and Apptainer 1.4.5."""
 

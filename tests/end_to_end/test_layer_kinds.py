@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from launching import Launcher
 
 pytestmark = [
-    pytest.mark.needs("root", "mke2fs", "mksquashfs", "overlay", "fuse", "fuse2fs", "squashfuse"),
+    pytest.mark.needs("root", "mke2fs", "mksquashfs", "overlay", "fuse", "fuse2fs"),
     pytest.mark.modes("suid"),
 ]
 

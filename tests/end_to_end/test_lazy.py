@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from servers import Registry, Static
 
 pytestmark = [
-    pytest.mark.needs("root", "fuse", "squashfuse", "mksquashfs", "busybox"),
+    pytest.mark.needs("root", "fuse", "mksquashfs", "busybox"),
     pytest.mark.modes("suid", "userns", "root"),
     pytest.mark.usefixtures("no_proxy"),
 ]

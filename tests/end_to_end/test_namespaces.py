@@ -287,7 +287,7 @@ def test_devices_of_standard_streams(launch: Launcher, images: Images, directory
 
 
 @pytest.mark.modes("userns")
-@pytest.mark.needs("root", "fuse", "squashfuse")
+@pytest.mark.needs("root", "fuse")
 @pytest.mark.formats("sandbox", "squashfs", "sif")
 @pytest.mark.parametrize("option", [[], ["-u"], ["--fakeroot"]], ids=["default", "userns", "fakeroot"])
 def test_root_of_a_user_namespace_is_no_real_root(launch: Launcher, image: Path, option: list[str]) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from launching import Launcher
 
 pytestmark = [
-    pytest.mark.needs("root", "mke2fs", "mksquashfs", "fuse", "squashfuse"),
+    pytest.mark.needs("root", "mke2fs", "mksquashfs", "fuse"),
     pytest.mark.modes("suid", "userns"),
 ]
 

@@ -58,6 +58,22 @@ def test_no_process_of_ours_stays_beside_the_program(launch: Launcher, image: Pa
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         assert children == [] or launch.mode is Mode.USERNS
         process.communicate(b"\n", timeout=10)
+
+
+@pytest.mark.parametrize("name", ["singularity", "", "x"])
+def test_who_waits_shows_the_programs_words_and_no_option(launch: Launcher, images: Images, name: str) -> None:
+    """Anybody can read a command line, and options may hold secrets (proc_pid_cmdline(5))."""
+    words = ["exec", "--pid", "--env", "TOKEN=geheim", images.sandbox, "sh", "-c", "echo ready; read line", "a b"]
+    program, *rest = launch.argv(*words)
+    with launch.start(name, *rest, executable=program, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        shown = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        assert Path(f"/proc/{process.pid}/comm").read_text().startswith("sexec")
+        process.communicate(b"\n", timeout=10)
+    assert shown.startswith(b"sexec\0"), shown
+    assert shown.rstrip(b"\0").endswith(b"\0sh\0-c\0echo ready; read line\0a b"), shown
+    assert not any(word in shown for word in (b"geheim", b"--env", b"--pid")), shown
     assert process.returncode == 0
 
 
@@ -238,7 +254,7 @@ def test_an_unknown_app_is_named(launch: Launcher, images: Images) -> None:
     assert "goodbye" in result.err
 
 
-@pytest.mark.needs("fuse", "squashfuse")
+@pytest.mark.needs("fuse")
 @pytest.mark.modes("suid", "userns")
 @pytest.mark.formats("squashfs", "2.x")
 def test_an_executable_image_runs_by_its_name(launch: Launcher, images: Images, form: str) -> None:
@@ -249,7 +265,7 @@ def test_an_executable_image_runs_by_its_name(launch: Launcher, images: Images, 
     assert result.out in {f"{said}, 2 arguments: a b c\n", f"{said} 2 arguments: a b c\n"}
 
 
-@pytest.mark.needs("fuse", "squashfuse")
+@pytest.mark.needs("fuse")
 def test_an_executable_sif_runs_by_its_name(launch: Launcher, images: Images) -> None:
     env = {"SINGULARITY_USERNS": "1"} if launch.mode is Mode.USERNS else {}
     assert launch.command(images.sif, "a", "b", env=env).ok().out == "runscript got 2 arguments: a b\n"
@@ -262,7 +278,7 @@ def test_an_image_without_a_shell_runs(launch: Launcher, images: Images) -> None
     assert b"SENTENCE=hello from the image, again\0" in result.stdout
 
 
-@pytest.mark.needs("fuse", "squashfuse")
+@pytest.mark.needs("fuse")
 def test_the_image_that_workflow_engines_probe_with(launch: Launcher, images: Images) -> None:
     """A squashfs behind the line with neither shell nor /etc/passwd: its program runs, `true` is not found."""
     assert launch("exec", images.shellless_squashfs, "/hello", "argv", "x").ok().stdout == b"x\0"
@@ -274,7 +290,7 @@ def test_the_image_can_be_named_by_variable(launch: Launcher, images: Images) ->
     assert result.ok().out == "busybox of the tests\n"
 
 
-@pytest.mark.needs("fuse", "squashfuse")
+@pytest.mark.needs("fuse")
 def test_an_image_may_have_any_name(launch: Launcher, images: Images, directory: Path) -> None:
     for name in ("with blank.sif", "a:b@c,d.simg", "100%s%n.img", "ümläut", "-dash", "quote'\"", "new\nline"):
         link = directory / name

@@ -89,6 +89,25 @@ def test_a_loop_device_lives_as_long_as_the_container(launch: Launcher, image: P
         assert time.monotonic() < deadline, machine.loops_of(storage)
 
 
+@pytest.mark.parametrize(("cut", "block"), [(False, "4096"), (True, "512")])
+@pytest.mark.modes("suid", "root")
+def test_the_kernel_reads_pages_of_squashfs_but_never_less_than_all(
+    launch: Launcher, images: Images, directory: Path, storage: Path, cut: bool, block: str
+) -> None:
+    """It keeps the tables that it has read only for devices with such blocks; an image may end within one."""
+    image, data = directory / "cut.sqfs", images.squashfs().read_bytes()
+    sectors = -(-int.from_bytes(data[40:48], "little") // 512)
+    image.write_bytes(data[: sectors * 512] if cut else data)
+    program = ["sh", "-c", "find / -xdev -type f | xargs cat > /dev/null && echo ready; read x"]
+    with launch.start(*launch.argv("exec", image, *program), stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        (device,) = machine.loops_of(storage)
+        found = Path("/sys/block", device.partition(":")[0], "queue/logical_block_size").read_text().strip()
+        process.communicate(b"\n", timeout=10)
+    assert found == block
+
+
 @pytest.mark.formats(*FORMATS)
 def test_killing_the_launch_at_any_moment_leaves_nothing(launch: Launcher, image: Path) -> None:
     """R-B1: the fixture of this folder looks for processes and loop devices after each test."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from launching import Launcher
 
 pytestmark = [
-    pytest.mark.needs("root", "mke2fs", "mksquashfs", "fuse", "squashfuse", "unsanitized"),
+    pytest.mark.needs("root", "mke2fs", "mksquashfs", "fuse", "unsanitized"),
     pytest.mark.modes("suid", "userns"),
 ]
 

@@ -205,7 +205,7 @@ def test_the_first_of_several_overlays_is_on_top(launch: Launcher, image: Path, 
     assert launch("exec", *words, image, "cat", "/who", "/only-three").ok().lines == ["one", "three"]
 
 
-@pytest.mark.needs("overlay", "fuse", "squashfuse", "fuse2fs")
+@pytest.mark.needs("overlay", "fuse", "fuse2fs")
 @pytest.mark.parametrize("kind", ["squashfs", "ext3"])
 @pytest.mark.formats("sandbox", "sif")
 def test_an_overlay_may_be_an_image(launch: Launcher, image: Path, directory: Path, kind: str) -> None:
@@ -221,7 +221,7 @@ def test_an_overlay_may_be_an_image(launch: Launcher, image: Path, directory: Pa
     assert launch("exec", "--overlay", f"{over}:ro", image, "cat", "/who").ok().out == "overlay image\n"
 
 
-@pytest.mark.needs("overlay", "fuse", "squashfuse", "fuse2fs", "userns")
+@pytest.mark.needs("overlay", "fuse", "fuse2fs", "userns")
 @pytest.mark.formats("sandbox", "squashfs", "sif")
 def test_an_overlay_image_keeps_what_is_written(launch: Launcher, image: Path, directory: Path) -> None:
     layer(directory, "tree", launch)
@@ -272,7 +272,7 @@ def test_an_overlay_in_the_image_is_named_as_the_fault(
     launch("exec", "--overlay", overlay, directory / "sandbox", "true").refused("lie in one another")
 
 
-@pytest.mark.needs("overlay", "fuse", "squashfuse", "fuse2fs")
+@pytest.mark.needs("overlay", "fuse", "fuse2fs")
 def test_the_overlay_partition_of_a_sif_can_be_written(launch: Launcher, images: Images, directory: Path) -> None:
     layer(directory, "tree", launch)
     over = extfs(directory / "tree", directory / "over.ext3", mebibytes=8)

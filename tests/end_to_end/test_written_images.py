@@ -17,7 +17,7 @@ from images import Images, extfs, squashfs, tool
 if TYPE_CHECKING:
     from launching import Launcher
 
-pytestmark = pytest.mark.needs("root", "mke2fs", "fuse", "fuse2fs", "squashfuse", "fuse-overlayfs", "userns")
+pytestmark = pytest.mark.needs("root", "mke2fs", "fuse", "fuse2fs", "fuse-overlayfs", "userns")
 KINDS = ("image", "overlay")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from singularity import console, kernel
-from singularity.build import agents, container, startup_trace, targets
+from singularity.build import agents, container, main_programs, pack, startup_trace, targets
 from singularity.build.agents import installer, localimage
 from singularity.build.request import BuildRequest, Target
 from singularity.build.steps import Build, Plan, Step
@@ -17,8 +17,11 @@ from singularity.cache import packed_store
 from singularity.cache import places as caches
 from singularity.errors import FileError
 from singularity.image.identify import identify
+from singularity.image.root import Root
 from singularity.transports import Transport
 
+WATCH = 20  # seconds
+_SQUASHED = (Target.SIF, Target.SQUASHFS)
 _PACKERS = {Target.SIF: "mksquashfs", Target.SQUASHFS: "mksquashfs", Target.EXT3: "mke2fs"}
 
 
@@ -39,14 +42,27 @@ class Pack(Step):
         """Packs it, the files that a start opens beside each other."""
         root = build.root(self)
 
-        def start(argv: Sequence[str]) -> int:
-            environment = {**script_environment(), "PYTHONDONTWRITEBYTECODE": "1"}
-            return container.run(root, argv, environment=environment, on_line=lambda _: None)
+        def start(argv: Sequence[str], seconds: int) -> int:
+            return container.watched(root, argv, environment=script_environment(), seconds=seconds)
 
         build.stacks[self.stage].show()
-        first = [*build.opened, *startup_trace.opened_by(root, build.definition.stages[self.stage], start)]
+        seconds = WATCH if build.request.watch is None else build.request.watch
+        commands = self.starts(build) if seconds and build.request.format in _SQUASHED else []
+        first = [*build.opened, *startup_trace.opened_by(root, commands, start, seconds)]
         with console.working(f"writing {build.request.target}"):
             targets.write(root, build.request, build.workspace.architecture, read_first=first)
+
+    def starts(self, build: Build) -> Sequence[Sequence[str]]:
+        """What is started to see which files it opens.
+
+        Of the same inputs the same image has to come where that was asked for: clocks have no say then, and what they
+        would end is left out unless somebody wants it.
+        """
+        commands = list(startup_trace.commands_of(build.definition.stages[self.stage]))
+        if build.request.watch is not None or pack.source_date_epoch() is None:
+            with Root(build.root(self)) as root:
+                commands += main_programs.starts(root, build.opened)
+        return commands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

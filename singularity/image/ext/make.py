@@ -77,17 +77,7 @@ def make(
         make_empty(fd, size, line=line, label=label, epoch=epoch, purpose=purpose)
     growth = _Growth(fd, offset, epoch, purpose) if size is None else None
     writer = Writer(fd, offset, size or _START, now=now, grow=growth.double if growth else None, name=name)
-    needs = Needs(writer.block_size)
-    for entry in tree:
-        needs.add(entry.member)
-        try:
-            writer.add(entry)
-        except FullError as error:
-            raise _too_small(tree, needs, size, name) from error
-    try:
-        writer.finish()
-    except FullError as error:
-        raise _too_small(tree, needs, size, name) from error
+    _fill(writer, tree, size, name)
     if growth:
         growth.cut(writer)
     if epoch is not None:
@@ -102,15 +92,19 @@ def add(tree: Tree, fd: int, offset: int, size: int, *, epoch: int | None = None
     unfinished; OSError.
     """
     writer = Writer(fd, offset, size, now=epoch * _SECOND if epoch is not None else time.time_ns(), name=name)
-    needs = Needs(writer.block_size)
-    for entry in tree:
-        needs.add(entry.member)
-        try:
-            writer.add(entry)
-        except FullError as error:
-            raise _too_small(tree, needs, size, name) from error
-    writer.finish()
+    _fill(writer, tree, size, name)
     _warn(writer.losses)
+
+
+def _fill(writer: Writer, tree: Tree, size: int | None, name: str) -> None:
+    needs = Needs(writer.block_size)
+    try:
+        for entry in tree:
+            needs.add(entry.member)
+            writer.add(entry)
+        writer.finish()
+    except FullError as error:
+        raise _too_small(tree, needs, size, name) from error
 
 
 class Needs:

@@ -259,8 +259,7 @@ class Editor:
 
     def _write_header(self, architecture: bytes | None) -> None:
         before = self.content.header
-        changed = replace(
-            before,
+        changed = before._replace(
             architecture=before.architecture if architecture is None else architecture,
             modified=_now(),
             free=before.total - len(self.content.descriptors),
@@ -302,7 +301,7 @@ def _use(new: Addition) -> int:
 
 def _used_as(descriptor: Descriptor, use: PartitionType) -> Descriptor:
     extra = descriptor.extra.ljust(11, b"\0")
-    return replace(descriptor, extra=extra[:4] + use.to_bytes(4, "little") + extra[8:], modified=_now())
+    return descriptor._replace(extra=extra[:4] + use.to_bytes(4, "little") + extra[8:], modified=_now())
 
 
 def _is_reproducible() -> bool:

@@ -6,10 +6,9 @@ exception that bytes can raise, whatever they hold.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from singularity.errors import ImageError
 
@@ -103,22 +102,23 @@ def architecture_name(code: bytes) -> str:
     return _ARCHITECTURE_NAMES.get(code, "unknown")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(
+    NamedTuple
+):  # here and below: what a short command waits for (docs/performance.md), and dataclasses load slowly
     """The global header; offsets and sizes in bytes, times in seconds since 1970, UTC."""
 
-    launch: bytes = LAUNCH_LINE
-    version: bytes = VERSION
-    architecture: bytes = NO_ARCHITECTURE  # of the primary partition
     identity: bytes  # 16: a UUID in the order of RFC 9562
     created: int
     modified: int
     free: int
+    data_size: int  # to the end of the last object, padding included
+    launch: bytes = LAUNCH_LINE
+    version: bytes = VERSION
+    architecture: bytes = NO_ARCHITECTURE  # of the primary partition
     total: int = TABLE_ENTRIES
     table_offset: int = _TABLE_OFFSET
     table_size: int = TABLE_ENTRIES * _DESCRIPTOR.size
     data_offset: int = DATA_OFFSET
-    data_size: int  # to the end of the last object, padding included
 
     @property
     def id(self) -> "UUID":
@@ -128,8 +128,7 @@ class Header:
         return UUID(bytes=self.identity)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Partition:
+class Partition(NamedTuple):
     """The further fields of a PARTITION object; numbers that no enum knows are kept as they are."""
 
     filesystem: int
@@ -137,20 +136,19 @@ class Partition:
     architecture: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Descriptor:
+class Descriptor(NamedTuple):
     """One object: where it is, what it is, and what it belongs to."""
 
     type: int
     id: int
     group: int  # 0: none
-    link: int = 0  # id of an object, or of a group when `links_group`; 0: none
-    links_group: bool = False
     offset: int
     size: int
     padded_size: int  # with the padding before it
     created: int
     modified: int
+    link: int = 0  # id of an object, or of a group when `links_group`; 0: none
+    links_group: bool = False
     uid: int = 0
     gid: int = 0
     name: bytes = b""
@@ -170,8 +168,7 @@ class Descriptor:
         return Partition(filesystem=filesystem, type=kind, architecture=architecture)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sif:
+class Sif(NamedTuple):
     """What a SIF file says about its content."""
 
     header: Header

@@ -1,7 +1,7 @@
 """New SIF files: all that comes before the primary partition, as bytes."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from uuid import UUID
 
 from singularity.image.sif import format as sif
@@ -61,7 +61,7 @@ def encode_head(
         free=TABLE_ENTRIES - len(descriptors),
         data_size=0,
     )
-    header = replace(header, data_size=start + partition_size - header.data_offset)
+    header = header._replace(data_size=start + partition_size - header.data_offset)
     table = b"".join(map(sif.encode_descriptor, descriptors)).ljust(header.table_size, b"\0")
     head = sif.encode_header(header).ljust(header.table_offset, b"\0") + table
     return (head + b"".join(each.data for each in objects)).ljust(start, b"\0")

@@ -95,7 +95,7 @@ def is_there() -> bool:
 
 
 def _program() -> Path:
-    return paths.installed("singularity-pack")
+    return paths.beside("singularity-pack")
 
 
 def form(level: int = LEVEL) -> Form:

@@ -1,0 +1,110 @@
+/* A launch without the setuid program: through a user namespace, or root's own; and, for sexec-suid in a container that is ready,
+ * the start of the program. launch_here() is the whole launch; sexec_suid.c has the same stages. */
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "inside.h"
+#include "starter.h"
+
+/* Through its bytes, although both are in one process: what is launched is what a request can say, and each text and list is held
+ * to the limits of one. Some microseconds, beside half a millisecond for a second program. */
+static void take_request(struct launch *launch, const struct request *given)
+{
+    static uint8_t bytes[REQUEST_LIMIT]; /* too large for a stack that may be limited */
+    struct error error = {0};
+    size_t size = request_encode(given, bytes, sizeof bytes, &error);
+
+    if (size == 0 || !request_decode(bytes, size, &launch->request, &error))
+        stop(0, "%s", error.text);
+}
+
+/* All users of the machine can read argv, and processes of this launch wait as long as its program runs: nobody is shown its
+ * options, which may be secrets (proc_pid_cmdline(5)). What is shown is what the setuid starter shows: the program's words. */
+static void hide_options(char **argv, char *const *program)
+{
+    static const char name[] = "sexec";
+    char **last = argv;
+
+    while (last[1] != NULL)
+        last++;
+    char *end = *program != NULL ? *program : *last + strlen(*last) + 1; /* the kernel lays words one behind the other (execve(2)) */
+    size_t size = (size_t)(end - argv[0]);
+    memset(argv[0], 0, size);
+    memcpy(argv[0], name, size < sizeof name ? size - 1 : sizeof name);
+    (void)prctl(PR_SET_NAME, name);
+}
+
+/* Real root may launch for another user, as batch systems do: from here on as if that user had called sexec-suid. */
+static bool become_target(struct launch *launch)
+{
+    const struct request *request = &launch->request;
+
+    if ((request->target_uid == 0) != (request->target_gid == 0))
+        stop(0, "SINGULARITY_TARGET_UID and SINGULARITY_TARGET_GID go together");
+    if (request->target_uid == 0 || launch->caller.uid != 0)
+        return false;
+    if (request->target_uid - 1 < 500 || request->target_gid - 1 < 500 || request->target_uid > UINT32_MAX - 1 ||
+        request->target_gid > UINT32_MAX - 1)
+        stop(0, "SINGULARITY_TARGET_UID and SINGULARITY_TARGET_GID: ids of users are 500 and above");
+    privilege_begin_for((uid_t)(request->target_uid - 1), (gid_t)(request->target_gid - 1));
+    caller_read(&launch->caller);
+    return true;
+}
+
+static _Noreturn void become_program(struct launch *launch, char **argv)
+{
+    struct plan *plan = &launch->plan;
+    const struct ids ids = {plan->user.uid, plan->user.gid, plan->user.groups, plan->user.group_count};
+
+    if (plan->user.way == USER_REAL)
+        privilege_become(&ids, plan->keep_capabilities);
+    privilege_end(&launch->caller, plan->keep_capabilities, plan->no_new_privs);
+    perform_follow(plan); /* again: the kernel forgets PR_SET_PDEATHSIG whenever ids change (prctl(2)) */
+    perform_init(plan);   /* with the program's ids, so that it and its init can signal each other */
+    if (launch->request.new_session)
+        perform_session(); /* in the program's process: the init's would be another session */
+    launch_tell_payload(launch);
+    launch_start_program(launch, argv);
+}
+
+_Noreturn void launch_here(const struct request *given, char **line, int argc, char **argv)
+{
+    static struct launch launch;
+
+    inherited_take(&launch.inherited); /* first: messages need open streams, and the caller's signals and timers must not end us */
+    if (privilege_begin())
+        stop(0, "the plain starter is not to be setuid: sexec-suid is (reinstall it)");
+    caller_read(&launch.caller);
+    if (given != NULL) {
+        take_request(&launch, given);
+        hide_options(line, argv + 2); /* no earlier: the texts of the request were those of the command line */
+    } else {
+        launch_receive(&launch, argc, argv);
+    }
+    if (launch.request.payload_stage) /* the container is ready and all privilege gone: nothing below is wanted */
+        launch_start_program(&launch, argv);
+    proc_open(); /* from here on the kernel is asked of this process through this mount, whatever lies over /proc later */
+    bool setuid_mode = become_target(&launch); /* before the first path is opened: what root may read is not what the user may */
+
+    launch_find_facts(&launch, setuid_mode); /* read-only: nothing above or in it has changed the host */
+    launch_plan_mode(&launch);
+    if (setuid_mode && launch.plan.mode == MODE_USERNS)
+        launch_hand_over(&launch, argv); /* here: a user namespace is made by a process that never had more rights */
+    launch_plan_mounts(&launch);
+
+    launch_prepare(&launch);
+    linger_use(&launch.plan, &launch.inputs); /* in place of a server of its own */
+    if (!launch_join(&launch)) { /* first: a container that is shared already needs no image of its own */
+        int root = launch_open_image(&launch);
+        if (launch.plan.dry)
+            launch_show(&launch, root);
+        facts_image(&launch.plan, &launch.inputs, root); /* as late as this: before, the image file showed nothing */
+        launch_plan_root(&launch);
+        launch_make_root(&launch);
+    }
+    if (launch.request.action == ACTION_LINGER)
+        linger_prepare(&launch.plan, &launch.request);
+    fuse_watch(&launch.plan);       /* here: it watches "/", which is the container's now */
+    launch_leave_host(&launch, -1); /* before a file of the image is read: nothing that is open leads out (CVE-2024-21626) */
+    become_program(&launch, argv);
+}

@@ -1,0 +1,125 @@
+/* What the files of the image server share. */
+#ifndef SINGULARITY_SERVE_PARTS_H
+#define SINGULARITY_SERVE_PARTS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <sys/uio.h>
+
+#include <linux/fuse.h>
+
+#include "../squashfs/squashfs.h"
+#include "serve.h"
+
+/* A request has 256 pages at most; the smallest blocks have 4 KiB. */
+enum { REQUEST_MOST = 1 << 20, PIECES = 258, THREADS = 8, WALKS = 16, OPCODES = 64 };
+
+/* ---- Data blocks, decompressed once for whoever reads at the time. A block that is used is not replaced. */
+
+struct block {
+    uint64_t at; /* in the image; 0: none */
+    int length;  /* or a negative errno */
+    int users;
+    bool loading, again; /* again: used since the search for a free one came by last */
+    bool stored;         /* the kernel has been given all of it */
+    uint8_t *data;
+};
+struct cache {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    uint32_t count, hand;
+    uint64_t *at; /* of each block: what is searched */
+    struct block *blocks;
+};
+bool cache_begin(struct cache *cache, uint32_t block_size, size_t memory);
+/* 0 and a block in use, or a negative errno. */
+int cache_get(struct cache *cache, struct squashfs_reader *reader, const struct squashfs_extent *extent, bool fragment,
+              struct block **block);
+void cache_put(struct cache *cache, struct block *block);
+
+/* ---- A part of a file, in pieces of blocks that are held while they are sent. */
+
+struct walks {
+    unsigned next;
+    struct {
+        uint64_t of;
+        struct squashfs_walk walk;
+    } each[WALKS];
+};
+struct pieces {
+    struct block *blocks[PIECES];
+    struct iovec parts[PIECES];
+    int count;
+    size_t length;
+};
+/* One a thread: what it reads with. */
+struct hands {
+    struct server *server;
+    struct squashfs_reader *reader;
+    int queue;
+    struct walks walks;
+    struct pieces pieces;
+    /* where the last part of a directory ended */
+    uint64_t listed, listed_to;
+    struct squashfs_cursor cursor;
+};
+/* `length` bytes from `offset` on, or what there is of them. 0, or a negative errno and nothing is held. */
+int pieces_take(struct hands *hands, const struct squashfs_inode *inode, uint64_t offset, size_t length);
+void pieces_give_back(struct hands *hands);
+
+/* ---- What the kernel is told unasked: the rest of blocks that were decompressed, and what follows in a file that is read in order.
+ * By a thread of its own: storing waits for pages that are being read, so that no thread that answers reads may ever store. */
+
+struct job {
+    struct squashfs_inode inode;
+    uint64_t from, to;         /* bytes of the file */
+    uint64_t known, known_end; /* of these the kernel has */
+};
+enum { JOBS = 64 };
+struct ahead {
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    bool running;
+    unsigned first, count;
+    struct job jobs[JOBS];
+};
+/* After a read was answered. */
+void ahead_of(struct server *server, const struct squashfs_inode *inode, uint64_t offset, size_t length);
+
+struct server {
+    struct squashfs_file file;
+    struct squashfs *image;
+    int device;
+    int queues[THREADS]; /* clones of the device, one a thread */
+    unsigned queue_count;
+    bool no_open, no_opendir; /* the kernel can do without being told of open files */
+    atomic_uint threads, idle;
+    size_t block_size;
+    const void *zeros; /* a block of them */
+    struct cache cache;
+    struct ahead ahead;
+    struct hands first; /* of the thread that begins */
+    atomic_ulong requests[OPCODES];
+    atomic_ulong stores;
+};
+
+/* Of a new thread; false: no memory, and it goes without. */
+bool hands_begin(struct hands *hands, struct server *server);
+/* A thread of the server; false: there can be no more. */
+bool thread_begin(void *(*body)(void *), void *argument);
+
+/* Answers requests of one queue until the mount is gone. */
+void answer_requests(struct hands *hands, int queue);
+const char *opcode_name(unsigned opcode);
+/* Called by who took a request: whether another thread should wait for the next. */
+void threads_more(struct server *server);
+
+/* Nodes are references of inodes, moved so that the root is FUSE_ROOT_ID: nothing need be remembered, and nothing forgotten. */
+uint64_t node_of(const struct server *server, uint64_t reference);
+uint64_t reference_of(const struct server *server, uint64_t node);
+
+/* From here on: no call but those that serving needs. Stops the process on failure. */
+void confine(void);
+
+#endif

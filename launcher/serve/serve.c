@@ -1,0 +1,137 @@
+/* The image server's process: its threads and their queues. */
+#include "serve.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../message.h"
+#include "parts.h"
+
+enum { STACK = 512 << 10 }; /* answers and requests lie there */
+
+struct server *serve_open(int image, uint64_t offset, uint64_t size, const char **why)
+{
+    struct server *server = calloc(1, sizeof *server);
+
+    *why = "no memory";
+    if (server == NULL)
+        return NULL;
+    server->file = (struct squashfs_file){image, offset};
+    const struct squashfs_source source = squashfs_file_source(&server->file, size);
+    if (squashfs_open(&source, &server->image, why) == 0) {
+        server->block_size = squashfs_super(server->image)->block_size;
+        server->zeros = mmap(NULL, server->block_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (server->zeros != MAP_FAILED && cache_begin(&server->cache, (uint32_t)server->block_size, SERVE_MEMORY) &&
+            hands_begin(&server->first, server))
+            return server;
+        *why = "no memory";
+    }
+    squashfs_close(server->image);
+    free(server);
+    return NULL;
+}
+
+bool hands_begin(struct hands *hands, struct server *server)
+{
+    hands->server = server;
+    return squashfs_reader_new(server->image, &hands->reader) == 0;
+}
+
+bool thread_begin(void *(*body)(void *), void *argument)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    (void)pthread_attr_setstacksize(&attributes, STACK);
+    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    bool begun = pthread_create(&thread, &attributes, body, argument) == 0;
+    (void)pthread_attr_destroy(&attributes);
+    return begun;
+}
+
+static void say_counts(struct server *server)
+{
+    for (unsigned i = 0; i < OPCODES; i++) {
+        unsigned long count = atomic_load(&server->requests[i]);
+        if (count > 0)
+            message_debug("image server: %lu times %s", count, opcode_name(i));
+    }
+    message_debug("image server: %lu stores, %u threads", atomic_load(&server->stores), atomic_load(&server->threads));
+}
+
+/* The mount is gone: the whole process ends with the first thread that sees it. */
+static _Noreturn void serve_queue(struct hands *hands, int queue)
+{
+    answer_requests(hands, queue);
+    say_counts(hands->server);
+    _exit(0);
+}
+
+static void *thread(void *argument)
+{
+    struct hands *hands = argument;
+
+    serve_queue(hands, hands->queue);
+}
+
+/* The thread that took the last one that waited begins another, up to as many as there are queues: a launch of a small program is
+ * served by one. */
+void threads_more(struct server *server)
+{
+    unsigned number = atomic_fetch_add(&server->threads, 1);
+    struct hands *hands = number < server->queue_count ? calloc(1, sizeof *hands) : NULL;
+
+    if (hands != NULL && hands_begin(hands, server)) {
+        hands->queue = server->queues[number];
+        if (thread_begin(thread, hands))
+            return;
+    }
+    if (hands != NULL)
+        squashfs_reader_free(hands->reader);
+    free(hands);
+    atomic_fetch_sub(&server->threads, 1);
+}
+
+/* A queue a thread (Linux 4.2): answers find who waits without a lock that all share. Without them all use the one. */
+static void queues_open(struct server *server)
+{
+    cpu_set_t processors;
+    unsigned count = sched_getaffinity(0, sizeof processors, &processors) == 0 ? (unsigned)CPU_COUNT(&processors) : 1;
+
+    server->queue_count = count < 2 ? 2 : count > THREADS ? THREADS : count;
+    server->queues[0] = server->device;
+    for (unsigned i = 1; i < server->queue_count; i++) {
+        int queue = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+        uint32_t of = (uint32_t)server->device;
+        if (queue >= 0 && syscall(SYS_ioctl, queue, FUSE_DEV_IOC_CLONE, &of) < 0) {
+            close(queue);
+            queue = -1;
+        }
+        server->queues[i] = queue >= 0 ? queue : server->device;
+    }
+}
+
+void serve_run(struct server *server, int device, int image)
+{
+    (void)prctl(PR_SET_NAME, "image-server", 0, 0, 0);
+    (void)signal(SIGPIPE, SIG_IGN);
+    server->device = device;
+    server->file.fd = image;
+    server->first.queue = device;
+    atomic_store(&server->threads, 1);
+    if (pthread_mutex_init(&server->ahead.lock, NULL) != 0 || pthread_cond_init(&server->ahead.more, NULL) != 0)
+        stop(errno, "start the image server");
+    queues_open(server);
+    confine();
+    serve_queue(&server->first, device);
+}

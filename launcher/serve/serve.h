@@ -1,0 +1,25 @@
+/* The image server: shows a squashfs through the kernel's FUSE protocol. Unprivileged; takes an image and a mounted device by
+ * descriptor, opens nothing but more queues of that device, and confines itself before it answers the first request.
+ *
+ * One process, several threads. Answers are the kernel's own view of squashfs (fs/squashfs), owners those of the image: which of
+ * them a user namespace maps is for the kernel to say. What was found stays valid for ever, for no image changes while it is shown. */
+#ifndef SINGULARITY_SERVE_H
+#define SINGULARITY_SERVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Memory for data, all threads together. The rest (buffers, metadata) stays below as much again. */
+enum { SERVE_MEMORY = 32 << 20 };
+
+struct server;
+
+/* An image in `size` bytes of the file from `offset` on: superblock and tables read and judged, so that what is wrong is said
+ * before anything is mounted. NULL: `why` says what, in a few words without the image's name. The file stays the caller's. */
+struct server *serve_open(int image, uint64_t offset, uint64_t size, const char **why);
+
+/* Serves what is mounted behind `device`, with the image open as `image` (a launch moves its descriptors in between). The
+ * process ends when the mount is gone. No thread but the caller's may be there. */
+_Noreturn void serve_run(struct server *server, int device, int image);
+
+#endif

@@ -1,0 +1,302 @@
+/* --linger: an image that stays mounted for a while after its last launch. No privilege: what a keeper has is its user's. */
+#include "shared.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../descriptor.h"
+#include "../inside.h"
+#include "../perform/perform.h"
+
+/* A keeper is bounded in number and has its time to answer, in which it mounts the image at first. BACKLOG: as many launches at once. */
+enum { KEEPERS = 16, PATIENCE = 5, TRIES = 400, BACKLOG = 4096, KEY_SIZE = 256, FILE_SIZE = 112, NAME_SIZE = 64 };
+/* What a keeper has open, in the order of its request's keep_fd. */
+enum { KEPT_PLACE, KEPT_WATCH, KEPT_USER, KEPT_MOUNT, KEPT_FIRST = 3 };
+#define IMAGE_IN_KEY "image "
+
+/* ---- whose, and which image ---- */
+
+/* The file and what is in it: another one of this name is another image. */
+static void identity(const struct stat *status, char text[static FILE_SIZE])
+{
+    snprintf(text, FILE_SIZE, "%llu:%llu %lld %lld.%09ld", (unsigned long long)status->st_dev, (unsigned long long)status->st_ino,
+             (long long)status->st_size, (long long)status->st_mtim.tv_sec, status->st_mtim.tv_nsec);
+}
+
+/* A mount in a user namespace is for those whose ids it maps in the same way, and who come from where it was made. */
+static void key_make(const struct request *request, const struct stat *image, char key[static KEY_SIZE])
+{
+    char file[FILE_SIZE];
+    struct stat space = {0};
+
+    identity(image, file);
+    (void)stat("/proc/self/ns/user", &space);
+    snprintf(key, KEY_SIZE, "uid %u of %llu%s%s " IMAGE_IN_KEY "%s", (unsigned)getuid(), (unsigned long long)space.st_ino,
+             request->userns ? " without setuid" : "", request->fakeroot ? " as root" : "", file);
+}
+
+static void name_begin(char text[static NAME_SIZE])
+{
+    snprintf(text, NAME_SIZE, "singularity-linger-%u-", (unsigned)getuid());
+}
+
+static void meet(struct rendezvous *rendezvous, const char *key)
+{
+    char begin[NAME_SIZE];
+
+    name_begin(begin);
+    rendezvous->keeper = getuid();
+    rendezvous->patience = PATIENCE;
+    rendezvous->key_size = strlen(key);
+    memcpy(rendezvous->key, key, rendezvous->key_size);
+    rendezvous_name(rendezvous, begin);
+}
+
+/* ---- a keeper is started ---- */
+
+/* Others may make such names too: then this user's images are kept no longer than they are used. */
+static bool too_many(void)
+{
+    char line[512], begin[NAME_SIZE];
+    FILE *stream = fopen("/proc/net/unix", "re");
+    int count = 0;
+
+    name_begin(begin);
+    while (stream != NULL && fgets(line, sizeof line, stream) != NULL)
+        count += strstr(line, begin) != NULL;
+    if (stream != NULL)
+        fclose(stream);
+    return count > KEEPERS; /* ours is among them */
+}
+
+/* Nothing of the caller's: who reads the output of a launch waits until nobody has it open any more, and Ctrl-C is for the program. */
+static void leave_caller(int place, int watch)
+{
+    int null = open("/dev/null", O_RDWR), moved[] = {fcntl(place, F_DUPFD, 16), fcntl(watch, F_DUPFD, 16)};
+
+    for (int fd = 0; fd < KEPT_FIRST; fd++)
+        if (dup2(null, fd) < 0)
+            _exit(EXIT_OWN_FAILURE);
+    for (int i = 0; i < 2; i++)
+        if (dup2(moved[i], KEPT_FIRST + i) < 0)
+            _exit(EXIT_OWN_FAILURE);
+    perform_close(KEPT_FIRST + 2);
+    if (chdir("/") < 0)
+        _exit(EXIT_OWN_FAILURE);
+    message_begin(LEVEL_FATAL - 1, false);
+}
+
+/* The same image by the same way, and nothing else: neither options nor variables of this launch. */
+static void become_request(struct request *request)
+{
+    const char *image = request->image, *key = request->linger_key;
+    bool userns = request->userns, fakeroot = request->fakeroot;
+    uint64_t linger = request->linger;
+
+    memset(request, 0, offsetof(struct request, text_store));
+    request->image = image;
+    request->linger_key = key;
+    request->userns = userns;
+    request->fakeroot = fakeroot;
+    request->linger = linger;
+    request->action = ACTION_LINGER;
+    request->no_oci_defaults = true;
+    request->cwd = "/";
+    for (int fd = KEPT_FIRST; fd < KEPT_FIRST + 2; fd++)
+        request->keep_fd[request->keep_fd_count++].number = (uint64_t)fd;
+}
+
+/* Two forks: it is nobody's child, and no program in a container will meet it in wait(2). True in the keeper. */
+static bool start(struct request *request, int place)
+{
+    OWNED_FD watch = inotify_init1(IN_NONBLOCK);
+    pid_t child;
+
+    if (watch < 0 || inotify_add_watch(watch, request->image, IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF) < 0 || (child = fork()) < 0)
+        return false;
+    if (child > 0) {
+        while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+            continue;
+        return false;
+    }
+    if (setsid() < 0 || fork() != 0)
+        _exit(0);
+    leave_caller(place, watch);
+    watch = -1;
+    become_request(request);
+    return true;
+}
+
+/* ---- in the front door ---- */
+
+/* What makes it pointless to look for a keeper, or NULL. */
+static const char *obstacle_of(const struct request *request, struct stat *image)
+{
+    struct statfs place;
+
+    if (request->writable)
+        return "the image is written";
+    if (request->target_uid != 0)
+        return "the launch is for another user";
+    if (stat(request->image, image) < 0 || !S_ISREG(image->st_mode))
+        return "the image is no file";
+    if (statfs(request->image, &place) == 0 && place.f_type == FUSE_SUPER_MAGIC) /* whose server may be there for this launch alone */
+        return "the image lies in a FUSE file system";
+    return NULL;
+}
+
+/* Descriptors that come with the answer are not taken, and the kernel closes them. */
+static bool answered(int connection)
+{
+    char word;
+
+    return recv(connection, &word, 1, 0) == 1 && word == 'y';
+}
+
+/* Who binds the name first starts the keeper; all others, and he himself, connect and wait for its answer, which comes when the
+ * image is mounted. 1: there is a keeper. 0: there is none. -1: this process is it. */
+static int find_keeper(struct request *request, const struct rendezvous *rendezvous, bool started, const char **obstacle)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+
+    for (int tries = 0; *obstacle == NULL && tries < TRIES; tries++) {
+        OWNED_FD connection = rendezvous_ask(rendezvous, obstacle);
+        if (connection >= 0 && answered(connection))
+            return 1;
+        if (connection >= 0 || *obstacle != NULL)
+            return 0; /* it has come to its end, or to none in time */
+        if (started)
+            return 0;
+        OWNED_FD place = rendezvous_place(rendezvous);
+        if (place >= 0 && too_many())
+            *obstacle = "there are too many keepers (singularity linger list)";
+        else if (place >= 0 && listen(place, BACKLOG) == 0) {
+            started = true;
+            if (start(request, place))
+                return fd_give(&place), -1;
+        } else {
+            (void)nanosleep(&pause, NULL); /* another has the name, and listens in a moment */
+        }
+    }
+    return 0;
+}
+
+bool linger_begin(struct request *request, struct text_store *store)
+{
+    static struct rendezvous rendezvous; /* too large for a stack that may be limited */
+    char key[KEY_SIZE], reason[KEY_SIZE];
+    struct stat image;
+    uint64_t time = request->linger;
+    const char *obstacle = obstacle_of(request, &image);
+    int found = 0;
+
+    if (obstacle == NULL) {
+        key_make(request, &image, key);
+        request->linger_key = text_copy(store, key, strlen(key));
+        meet(&rendezvous, key);
+        found = find_keeper(request, &rendezvous, request->dry_run != DRY_RUN_NO, &obstacle);
+    }
+    if (found < 0)
+        return true;
+    if (found > 0)
+        snprintf(reason, sizeof reason, "yes (mounted already, and for %llu s after its last use)", (unsigned long long)time);
+    else if (obstacle == NULL && request->dry_run != DRY_RUN_NO)
+        snprintf(reason, sizeof reason, "no (not mounted yet: a launch would have it kept for %llu s)", (unsigned long long)time);
+    else
+        snprintf(reason, sizeof reason, "no (%s)", obstacle != NULL ? obstacle : "its keeper did not start: no image that is only read?");
+    message_verbose("--linger: %s", reason);
+    request->linger_reason = text_copy(store, reason, strlen(reason));
+    if (found == 0)
+        request->linger = 0, request->linger_key = NULL;
+    return false;
+}
+
+/* ---- in a launch ---- */
+
+void linger_use(struct plan *plan, const struct plan_inputs *inputs)
+{
+    static struct rendezvous rendezvous;
+    const struct request *request = inputs->request;
+    struct part *part = &plan->parts[0];
+    const char *obstacle = NULL, *kept = request->linger_key != NULL ? strstr(request->linger_key, IMAGE_IN_KEY) : NULL;
+    char file[FILE_SIZE];
+    struct stat image;
+    int spaces[2] = {-1, -1};
+
+    if (kept == NULL || request->action == ACTION_LINGER || part->way != WAY_FUSE || plan->dry || plan->join || fstat(part->fd, &image) < 0)
+        return;
+    identity(&image, file);
+    if (strcmp(file, kept + strlen(IMAGE_IN_KEY)) != 0)
+        return; /* another file has taken its name meanwhile */
+    meet(&rendezvous, request->linger_key);
+    OWNED_FD connection = rendezvous_ask(&rendezvous, &obstacle);
+    if (connection < 0 || !rendezvous_answered(connection, spaces, 2, &obstacle)) {
+        message_verbose("--linger: mounting the image anew: %s", obstacle != NULL ? obstacle : "its keeper has come to its end");
+        return;
+    }
+    plan->kept_user = spaces[0];
+    plan->kept_mount = spaces[1];
+    part->way = WAY_KEPT;
+    message_verbose("--linger: using the mount that the keeper of %s has", part->source);
+}
+
+/* ---- in the keeper ---- */
+
+void linger_prepare(const struct plan *plan, struct request *request)
+{
+    static const char *const names[] = {"self/ns/user", "self/ns/mnt"};
+
+    for (size_t i = 0; plan->mode == MODE_USERNS && i < 2; i++) {
+        int space = openat(proc_fd(), names[i], O_RDONLY | O_CLOEXEC);
+        if (space < 0)
+            stop(errno, "keep the image mounted (%s)", names[i]);
+        request->keep_fd[request->keep_fd_count++].number = (uint64_t)space;
+    }
+}
+
+/* The kernel ends it when the image's file is changed, replaced or removed: a signal is what needs no look. */
+static void end_with_image(int watch)
+{
+    struct pollfd seen = {.fd = watch, .events = POLLIN};
+    sigset_t none;
+
+    sigemptyset(&none);
+    (void)signal(SIGTERM, SIG_DFL);
+    if (sigprocmask(SIG_SETMASK, &none, NULL) < 0 || fcntl(watch, F_SETOWN, getpid()) < 0 || fcntl(watch, F_SETSIG, SIGTERM) < 0 ||
+        fcntl(watch, F_SETFL, O_ASYNC | O_NONBLOCK) < 0 || poll(&seen, 1, 0) != 0)
+        _exit(EXIT_OWN_FAILURE);
+}
+
+_Noreturn void linger_keep(const struct request *request, const struct caller *caller)
+{
+    static struct rendezvous rendezvous;
+    static char shown[PATH_MAX + 64];
+    const struct request_entry *kept = request->keep_fd;
+    uint32_t spaces = request->keep_fd_count - KEPT_USER;
+
+    if (request->keep_fd_count != KEPT_USER && request->keep_fd_count != KEPT_MOUNT + 1)
+        stop(0, "launch request of a keeper without its descriptors");
+    privilege_forget(caller);
+    int fds[2] = {(int)kept[KEPT_USER].number, (int)kept[KEPT_MOUNT].number};
+    (void)prctl(PR_SET_NAME, "sexec-linger");
+    end_with_image((int)kept[KEPT_WATCH].number);
+    snprintf(shown, sizeof shown, "%d\t%llu\t%s", (int)getpid(), (unsigned long long)request->linger, request->image);
+    meet(&rendezvous, request->linger_key != NULL ? request->linger_key : "");
+    rendezvous.linger = request->linger;
+    rendezvous.shown = shown;
+    rendezvous.watch = (int)kept[KEPT_WATCH].number;
+    rendezvous_keep(&rendezvous, (int)kept[KEPT_PLACE].number, fds, spaces);
+}

@@ -1,0 +1,291 @@
+"""The image server shows what the kernel shows: trees of all kinds of files in every compression, mounted by both and
+compared, file by file. Some dozens here; EXHAUSTIVE=1 (`make fuzz`): a thousand. And what it does when it, or its
+image, ends early."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import random
+import shutil
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import machine
+import pytest
+from generated_trees import Tree
+
+from singularity import kernel
+from singularity.edit import loop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.needs("root", "fuse", "installation", "mksquashfs")
+
+COUNT = 1000 if os.environ.get("EXHAUSTIVE") else 25
+COMPRESSIONS = ["gzip", "zstd", "lz4", "xz", "lzo"]
+FILTERED = ["-comp", "xz", "-Xbcj", "x86"]
+BLOCKS = ["4096", "16384", "131072", "1048576"]
+PACKING = [
+    [],
+    ["-no-fragments"],
+    ["-always-use-fragments"],
+    ["-noD", "-noF"],
+    ["-noI", "-noX"],
+    ["-nopad"],
+    ["-no-duplicates"],
+]
+SAFE = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+OFFSET = 4096
+
+
+@dataclass
+class Server:
+    """One that serves `place`."""
+
+    process: subprocess.Popen[bytes]
+    place: Path
+
+
+def pack(tree: Path, target: Path, *words: str) -> Path:
+    """Behind OFFSET bytes of something else, as in a SIF file."""
+    command = ["mksquashfs", tree, target, "-noappend", "-quiet", "-no-progress", "-offset", str(OFFSET), *words]
+    subprocess.run(command, check=True, timeout=120, stdout=subprocess.DEVNULL)
+    return target
+
+
+@contextmanager
+def shown_by_kernel(image: Path, place: Path) -> Iterator[Path]:
+    place.mkdir(exist_ok=True)
+    with image.open("r+b") as file:
+        size = -(-(image.stat().st_size - OFFSET) // 4096) * 4096
+        file.truncate(OFFSET + size)  # a loop device has whole sectors, and the kernel reads two at a time
+        device = loop.attach(file.fileno(), offset=OFFSET, size=size, writable=False)
+    try:
+        kernel.mount(os.readlink(f"/proc/self/fd/{device}"), str(place), "squashfs", SAFE)
+    finally:
+        os.close(device)
+    try:
+        yield place
+    finally:
+        kernel.unmount(str(place))
+
+
+@contextmanager
+def served(image: Path, place: Path, offset: int = OFFSET) -> Iterator[Server]:
+    prefix = machine.prefix()
+    assert prefix is not None
+    place.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        file = stack.enter_context(image.open("rb"))
+        device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        stack.callback(os.close, device)
+        options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"
+        kernel.mount("squashfs", str(place), "fuse", SAFE, options)
+        words = [device, file.fileno(), offset, image.stat().st_size - offset]
+        command = [str(prefix / "libexec/singularity/image-server"), *map(str, words)]
+        process = subprocess.Popen(
+            command, pass_fds=words[:2], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+    with process:
+        try:
+            yield Server(process, place)
+        finally:
+            kernel.unmount(str(place), kernel.MNT_DETACH)
+            try:
+                assert process.wait(10) in {0, 255, -signal.SIGKILL}
+            finally:
+                process.kill()
+
+
+def attributes(path: bytes) -> dict[str, bytes]:
+    """All but "trusted.", which the server's mounts never show to whom the kernel would."""
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+    except OSError as error:
+        assert error.errno == errno.EOPNOTSUPP  # an image without any
+        return {}
+    return {name: os.getxattr(path, name, follow_symlinks=False) for name in names if not name.startswith("trusted.")}
+
+
+def contents(path: bytes, size: int) -> str:
+    """In parts of odd sizes, from odd places, and then all of it."""
+    chance = random.Random(size)  # noqa: S311 - the same for both
+    with open(path, "rb", buffering=0) as file:
+        parts = [os.pread(file.fileno(), chance.randrange(1, 70_000), chance.randrange(size + 1)) for _ in range(4)]
+        whole = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(b"|".join(parts)).hexdigest() + whole
+
+
+def description(path: bytes) -> tuple[object, ...]:
+    status = os.lstat(path)
+    kind = stat.S_IFMT(status.st_mode)
+    seen: list[object] = [
+        *(status.st_mode, status.st_ino, status.st_nlink, status.st_uid, status.st_gid, status.st_size),
+        *(status.st_mtime_ns, status.st_atime_ns, status.st_ctime_ns, status.st_rdev, status.st_blocks),
+        attributes(path),
+    ]
+    if kind == stat.S_IFREG:
+        seen.append(contents(path, status.st_size))
+    elif kind == stat.S_IFLNK:
+        seen.append(os.readlink(path))
+    return tuple(seen)
+
+
+def whole_tree(root: Path) -> dict[bytes, tuple[object, ...]]:
+    base = os.fsencode(root)
+    found = {b"": description(base)}
+    below = [b""]
+    while below:
+        directory = below.pop()
+        with os.scandir(base + directory) as entries:
+            listed = [(entry.name, entry.inode(), entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for name, inode, is_directory in listed:
+            path = directory + b"/" + name
+            found[path] = (inode, *description(base + path))
+            if is_directory:
+                below.append(path)
+    return found
+
+
+def file_system(root: Path) -> tuple[int, ...]:
+    seen = os.statvfs(root)
+    return (seen.f_blocks, seen.f_bfree, seen.f_files, seen.f_ffree)
+
+
+@pytest.mark.needs("loop")
+@pytest.mark.parametrize("number", range(COUNT))
+def test_a_generated_tree_is_shown_as_the_kernel_shows_it(number: int, tmp_path: Path) -> None:
+    """R-P1: each compression, size of blocks and way of packing in turn."""
+    Tree(number, tmp_path / "tree")
+    words = [
+        *(["-comp", COMPRESSIONS[number % 5]] if number % 11 != 10 else FILTERED),
+        "-b",
+        BLOCKS[number % 4],
+        *PACKING[number % 7],
+    ]
+    image = pack(tmp_path / "tree", tmp_path / "image", *words)
+    with shown_by_kernel(image, tmp_path / "kernel") as expected, served(image, tmp_path / "ours") as ours:
+        wanted, seen = whole_tree(expected), whole_tree(ours.place)
+        assert list(seen) == list(wanted)
+        wrong = [
+            (path, *pair) for path in seen for pair in zip(seen[path], wanted[path], strict=True) if pair[0] != pair[1]
+        ]
+        assert wrong[:5] == []
+        assert file_system(ours.place) == file_system(expected)
+        with pytest.raises(FileNotFoundError):
+            (ours.place / "is not there").stat()
+    shutil.rmtree(tmp_path)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """With a file of 40 MiB that no cache holds, `large`, and small ones."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "large").write_bytes(os.urandom(1 << 20) * 40)
+    for number in range(100):
+        (tree / f"{number}").write_text(f"{number}\n" * 100)
+    return pack(tree, tmp_path / "image", "-comp", "zstd", "-no-duplicates")
+
+
+def test_a_killed_server_leaves_errors_and_nothing_that_hangs(image: Path, tmp_path: Path) -> None:
+    with served(image, tmp_path / "place") as server:
+        file = os.open(server.place / "large", os.O_RDONLY)
+        assert len(os.read(file, 1)) == 1
+        server.process.kill()
+        server.process.wait(5)
+        with pytest.raises(OSError, match=r"not connected|aborted|Input/output"):
+            os.pread(file, 1 << 20, 30 << 20)
+        with suppress(OSError):
+            os.close(file)
+        with pytest.raises(OSError, match="not connected"):
+            (server.place / "7").stat()
+
+
+def test_an_image_that_loses_its_end_gives_errors_there(image: Path, tmp_path: Path) -> None:
+    with served(image, tmp_path / "place") as server, (server.place / "large").open("rb") as file:
+        assert len(os.pread(file.fileno(), 1 << 16, 0)) == 1 << 16
+        os.truncate(image, 4 << 20)
+        with pytest.raises(OSError, match="Input/output error"):
+            os.pread(file.fileno(), 1 << 20, 30 << 20)
+        assert len(os.pread(file.fileno(), 1 << 16, 0)) == 1 << 16, "what is there can still be read"
+
+
+def test_what_is_no_squashfs_is_one_line(image: Path, tmp_path: Path) -> None:
+    for name, at, data, word in (
+        ("magic", 0, b"none", b"no squashfs"),
+        ("version", 28, struct.pack("<H", 3), b"not squashfs 4.0"),
+        ("compression", 20, struct.pack("<H", 2), b"lzma"),
+        ("size", 40, struct.pack("<Q", 1 << 40), b"its end is missing"),
+        ("tables", 72, struct.pack("<Q", 1), b"tables"),
+    ):
+        bad = tmp_path / name
+        shutil.copy(image, bad)
+        with bad.open("r+b") as file:
+            file.seek(OFFSET + at)
+            file.write(data)
+        with served(bad, tmp_path / "place") as server:
+            _, said = server.process.communicate(timeout=5)
+            assert word in said, name
+            assert said.count(b"\n") == 1
+
+
+def test_memory_is_bounded(image: Path, tmp_path: Path) -> None:
+    """R-I7: all of it read, twice, by eight at once."""
+    with served(image, tmp_path / "place") as server:
+        for _ in range(2):
+            readers = [subprocess.Popen(["cat", server.place / "large"], stdout=subprocess.DEVNULL) for _ in range(8)]
+            assert [reader.wait(60) for reader in readers] == [0] * 8
+        status = (Path(f"/proc/{server.process.pid}") / "status").read_text()
+        (peak,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")]
+        assert peak < 64 << 10
+
+
+def test_it_ends_with_the_mount(image: Path, tmp_path: Path) -> None:
+    with served(image, tmp_path / "place") as server:
+        assert (server.place / "7").read_text().startswith("7\n")
+        assert server.process.poll() is None
+        began = time.monotonic()
+    assert server.process.returncode == 0
+    assert time.monotonic() - began < 2
+
+
+def test_what_was_found_once_is_asked_for_no_more(image: Path, tmp_path: Path) -> None:
+    """Its process sleeps while everything is looked at and read again: it is stopped."""
+    with served(image, tmp_path / "place") as server:
+        first = whole_tree(server.place)
+        with pytest.raises(FileNotFoundError):
+            (server.place / "missing").stat()
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            look = "import os, sys; print(*(os.stat(f'{a}/{d}') for a, b, c in os.walk(sys.argv[1]) for d in b + c))"
+            again = subprocess.run(
+                [sys.executable, "-c", look, server.place], capture_output=True, timeout=10, check=True
+            )
+            assert again.stdout.count(b"st_ino") == len(first) - 1
+            subprocess.run(["cat", server.place / "large"], stdout=subprocess.DEVNULL, timeout=10, check=True)
+            with pytest.raises(FileNotFoundError):
+                (server.place / "missing").stat()
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+
+
+def test_it_holds_nothing_but_the_image_and_its_queues(image: Path, tmp_path: Path) -> None:
+    with served(image, tmp_path / "place") as server:
+        os.listdir(server.place)
+        names = {os.readlink(path) for path in (Path(f"/proc/{server.process.pid}") / "fd").iterdir()}
+        assert {name for name in names if not name.startswith(("/dev/", "pipe:"))} == {str(image)}
+        status = (Path(f"/proc/{server.process.pid}") / "status").read_text()
+        assert "\nNoNewPrivs:\t1\n" in status
+        assert "\nSeccomp:\t2\n" in status
