@@ -12,8 +12,8 @@ from pathlib import Path
 
 from singularity import locks
 from singularity.content.digest import Digest
-from singularity.content.download import touch
 from singularity.errors import FileError
+from singularity.files import touch
 
 logger = logging.getLogger(__name__)
 
