@@ -36,7 +36,7 @@ def available(uri: Uri, fetch: Fetch, caches: Caches | None = None, *, beside: P
         with images.available(uri, fetch, places) as path:
             yield path
         return
-    packed = places.place(packed_store.PLACE)
+    packed = None if places.public else places.place(packed_store.PLACE)  # of use to their owner only
     found = oci.find(uri, replace(fetch, packed=packed), places)
     place, key = places.place(_CONVERTED), _key(found, fetch)
     kept = converted(found, fetch, places)

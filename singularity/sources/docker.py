@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -87,8 +87,8 @@ def opened(
     layers = [each for each in blobs.layers(found.digest) if each.is_layer]
     if verify and (count := store.drop_damaged(each.digest for each in layers)):
         logger.warning("%s: damaged layers in the cache: %d, fetched again", reference, count)
-    done = {each.stored for each in found.layers if packed is not None and packed.find(each.content) is not None}
-    with _Fetching(blobs, [each for each in layers if each.digest not in done]) as fetching:
+    known = () if packed is None or verify else (each for each in found.layers if packed.find(each.content) is not None)
+    with _Fetching(blobs, layers, frozenset(each.stored for each in known)) as fetching:
         blobs.fetching = fetching
         try:
             yield found
@@ -256,9 +256,10 @@ class _Stoppable:
 class _Fetching:
     """Layers on their way, the lowest first, a few at a time; who wants one waits for that one only."""
 
-    def __init__(self, blobs: _Remote, layers: Sequence[Descriptor]) -> None:
+    def __init__(self, blobs: _Remote, layers: Sequence[Descriptor], known: Collection[Digest | None]) -> None:
         self._blobs = blobs
-        missing = [each for each in layers if blobs.store.find(each.digest, each.size) is None]
+        unknown = [each for each in layers if each.digest not in known]
+        missing = [each for each in unknown if blobs.store.find(each.digest, each.size) is None]
         self._waiting = list(dict.fromkeys(each.digest for each in missing))
         self._by_digest = {each.digest: each for each in missing}
         self._ended = {digest: threading.Event() for digest in self._waiting}
