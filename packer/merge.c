@@ -313,14 +313,6 @@ static void copy_layer(struct image *image, const struct layer *layer, struct ca
     }
 }
 
-static uint64_t place_in_image(const struct carried *carried, uint64_t start)
-{
-    const struct run *run = carried->runs;
-    while (start >= run->start + run->size)
-        run++;
-    return run->place + (start - run->start);
-}
-
 /* Numbers the fragments that are wanted. */
 static void number_fragments(struct image *image, const struct layer *layer, struct carried *carried)
 {
@@ -329,7 +321,7 @@ static void number_fragments(struct image *image, const struct layer *layer, str
             continue;
         uint32_t size;
         uint64_t start = layer_fragment(layer, i, &size);
-        buffer_put64(&image->fragments, place_in_image(carried, start));
+        buffer_put64(&image->fragments, carried_place(carried, start));
         buffer_put32(&image->fragments, size);
         buffer_put32(&image->fragments, 0);
         carried->fragments[i] = (uint32_t)(image->fragments.size / 16);

@@ -217,7 +217,7 @@ static void begin_inode(struct writer *writer, struct content *content, const st
     buffer_put32(inodes, content->number);
 }
 
-static uint64_t new_place(const struct carried *carried, uint64_t start)
+uint64_t carried_place(const struct carried *carried, uint64_t start)
 {
     size_t low = 0, high = carried->count;
     while (high - low > 1) {
@@ -237,7 +237,7 @@ static void put_file(struct writer *writer, struct content *content, const struc
     bool any = false;
     for (uint32_t i = 0; i < record->block_count; i++)
         any |= load32(record->blocks + 4ULL * i) != 0;
-    uint64_t start = any ? new_place(carried, record->start) : 0;
+    uint64_t start = any ? carried_place(carried, record->start) : 0;
     uint32_t fragment = record->fragment == NO_FRAGMENT ? NO_FRAGMENT : carried->fragments[record->fragment] - 1;
     bool extended = start > UINT32_MAX || record->size > UINT32_MAX || record->sparse || content->names > 1 || set != NO_ATTRIBUTES;
     begin_inode(writer, content, record, TYPE_FILE + (extended ? EXTENDED : 0));

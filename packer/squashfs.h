@@ -17,6 +17,9 @@ struct carried {
     uint32_t *fragments; /* their numbers in the image, plus 1; 0: not wanted */
 };
 
+/* Where in the image what begins at `start` in the layer is; it is in one of the runs. */
+uint64_t carried_place(const struct carried *carried, uint64_t start);
+
 struct image {
     int fd;
     uint64_t base, at; /* where the file system is in the file, and how far it goes */
