@@ -218,7 +218,9 @@ class Run:
             for case_name, latency in timing.latency(place, good, rounds, 1).items():
                 values[case_name] += latency.walls
                 self.note_failures(name, case_name, latency.failures)
-        return [Series(case=name, name=case_name, values=tuple(each)) for case_name, each in values.items()]
+        found = [Series(case=name, name=case_name, values=tuple(each)) for case_name, each in values.items()]
+        print(steady.table(found), flush=True)  # what comes later may fail
+        return found
 
     def fetched(self) -> list[Series]:
         """Images of registries become SIF files."""
