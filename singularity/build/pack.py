@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 OCI_CONFIGURATION = f"{metadata.DIRECTORY}/oci-config.json"
 _OCI_OBJECT = b"oci-config.json"
 _NANOSECONDS = 10**9
-LEVEL, FAST_LEVEL = 9, 6  # of zstd: the second takes two thirds of the time, for 1 % more size
+LEVEL = 9  # of zstd
 TIMES = range(1 << 32)  # that squashfs has room for, in seconds since 1970
 
 
