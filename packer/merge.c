@@ -113,7 +113,7 @@ static enum wish wish_of(struct merging *merging, uint32_t node)
     const struct merge_options *options = merging->options;
     const char *path = path_of(merging, node).at;
     uint8_t kind = merging->names.nodes[node].kind;
-    struct record record;
+    struct record record = {.kind = KIND_DIRECTORY};
     if (kind == NODE_OTHER)
         names_record(&merging->names, node, &record);
     bool is_link = kind == NODE_LINK, is_directory = kind == NODE_DIRECTORY;

@@ -204,7 +204,8 @@ static uint32_t follow(const struct names *names, struct text path, bool looped)
         struct text target = link_target(names, node);
         here = target.size && *target.at == '/' ? ROOT : here;
         char *joined = must_allocate(target.size + pending.size + 2);
-        memcpy(joined, target.at, target.size);
+        if (target.size)
+            memcpy(joined, target.at, target.size);
         joined[target.size] = '/';
         if (pending.size)
             memcpy(joined + target.size + 1, pending.at, pending.size);

@@ -31,7 +31,7 @@ OCI_CONFIGURATION = f"{metadata.DIRECTORY}/oci-config.json"
 _OCI_OBJECT = b"oci-config.json"
 _NANOSECONDS = 10**9
 _INODES = 1 << 63  # numbers that mksquashfs can be told; overlays of several file systems may have larger ones
-LEVEL, FAST_LEVEL = 9, 6  # of zstd: the second takes two thirds of the time, for 1 % more size
+LEVEL = 9  # of zstd
 TIMES = range(1 << 32)  # that squashfs has room for, in seconds since 1970
 
 

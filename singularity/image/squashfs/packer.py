@@ -223,7 +223,11 @@ def merging(
             keep=[target],
         ) as tool,
     ):
-        yield Merging(tool)
+        try:
+            yield Merging(tool)
+        except (EOFError, BrokenPipeError):  # it is about to end, and how it does says more
+            os.waitid(os.P_PID, tool.pid, os.WEXITED | os.WNOWAIT)
+            raise
 
 
 def _options(form: Form) -> list[str]:
