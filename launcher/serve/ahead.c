@@ -61,6 +61,7 @@ static void *perform_jobs(void *argument)
         ahead->first = (ahead->first + 1) % JOBS;
         ahead->count--;
         pthread_mutex_unlock(&ahead->lock);
+        squashfs_reader_request(hands.reader);
         perform_job(&hands, &job);
     }
     return NULL;

@@ -7,9 +7,7 @@
 
 #include "parts.h"
 
-/* The kernel wants room for the largest request, of which ours have a name and little more. Answers but data fit the other: the
- * kernel asks for a page of names, newer ones for up to REQUEST_MOST, and takes fewer. */
-enum { IN_SIZE = FUSE_MIN_READ_BUFFER + 4096, OUT_SIZE = 65536 + 512, NAME_MOST = 255, PATH_MOST = 4096, ENTRY_ALIGNED = 8, SECTOR = 512 };
+enum { NAME_MOST = 255, PATH_MOST = 4096, ENTRY_ALIGNED = 8, SECTOR = 512 };
 #define FOR_EVER (UINT64_C(1) << 31) /* seconds */
 
 struct request {
@@ -417,6 +415,7 @@ static void answer(const struct request *request)
     uint32_t opcode = request->header->opcode;
     int error = -ENOSYS;
 
+    squashfs_reader_request(request->hands->reader);
     atomic_fetch_add_explicit(&request->hands->server->requests[opcode < OPCODES ? opcode : 0], 1, memory_order_relaxed);
     if (opcode < OPCODES && answers[opcode].answer != NULL)
         error = answers[opcode].answer(request);
@@ -427,8 +426,8 @@ static void answer(const struct request *request)
 void answer_requests(struct hands *hands, int queue)
 {
     static const struct fuse_in_header none;
-    _Alignas(8) char in[IN_SIZE + 1], out[OUT_SIZE];
     struct server *server = hands->server;
+    char *in = hands->in;
 
     for (;;) {
         atomic_fetch_add(&server->idle, 1);
@@ -439,7 +438,7 @@ void answer_requests(struct hands *hands, int queue)
         if (got < (ssize_t)sizeof none)
             return; /* ENODEV: unmounted */
         in[got] = '\0'; /* a name ends, whatever comes */
-        const struct request request = {hands, queue, (const void *)in, in + sizeof none, (size_t)got - sizeof none, out};
+        const struct request request = {hands, queue, (const void *)in, in + sizeof none, (size_t)got - sizeof none, hands->out};
         if (atomic_fetch_add_explicit(&server->count, 1, memory_order_relaxed) >= FEW && last)
             threads_more(server);
         answer(&request);

@@ -14,6 +14,9 @@
 
 /* A request has 256 pages at most; the smallest blocks have 4 KiB. */
 enum { REQUEST_MOST = 1 << 20, PIECES = 258, THREADS = 8, WALKS = 16, SPENT = 16, OPCODES = 64, FEW = 100 };
+/* The kernel wants room for the largest request, of which ours have a name and little more. Answers but data fit the other: the
+ * kernel asks for a page of names, newer ones for up to REQUEST_MOST, and takes fewer. */
+enum { IN_SIZE = FUSE_MIN_READ_BUFFER + 4096, OUT_SIZE = 65536 + 512 };
 
 /* ---- Data blocks, decompressed once for whoever reads at the time. A block that is used is not replaced. */
 
@@ -67,6 +70,8 @@ struct hands {
     /* where the last part of a directory ended */
     uint64_t listed, listed_to;
     struct squashfs_cursor cursor;
+    /* a request and its answer: not on a stack, whose limit is the caller's (R-L12) */
+    _Alignas(8) char in[IN_SIZE + 1], out[OUT_SIZE];
 };
 /* `length` bytes from `offset` on, or what there is of them. 0, or a negative errno and nothing is held. */
 int pieces_take(struct hands *hands, const struct squashfs_inode *inode, uint64_t offset, size_t length);

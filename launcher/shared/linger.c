@@ -44,8 +44,8 @@ static void key_make(const struct request *request, const struct stat *image, ch
 
     identity(image, file);
     (void)stat("/proc/self/ns/user", &space);
-    snprintf(key, KEY_SIZE, "uid %u of %llu%s%s " IMAGE_IN_KEY "%s", (unsigned)getuid(), (unsigned long long)space.st_ino,
-             request->userns ? " without setuid" : "", request->fakeroot ? " as root" : "", file);
+    snprintf(key, KEY_SIZE, "uid %u gid %u of %llu%s%s " IMAGE_IN_KEY "%s", (unsigned)getuid(), (unsigned)getgid(),
+             (unsigned long long)space.st_ino, request->userns ? " without setuid" : "", request->fakeroot ? " as root" : "", file);
 }
 
 static void name_begin(char text[static NAME_SIZE])
@@ -236,11 +236,14 @@ void linger_use(struct plan *plan, const struct plan_inputs *inputs)
     struct stat image;
     int spaces[2] = {-1, -1};
 
-    if (kept == NULL || request->action == ACTION_LINGER || part->way != WAY_FUSE || plan->dry || plan->join || fstat(part->fd, &image) < 0)
+    if (kept == NULL || part->way != WAY_FUSE || plan->dry || plan->join || fstat(part->fd, &image) < 0)
         return;
     identity(&image, file);
-    if (strcmp(file, kept + strlen(IMAGE_IN_KEY)) != 0)
-        return; /* another file has taken its name meanwhile */
+    bool same = strcmp(file, kept + strlen(IMAGE_IN_KEY)) == 0; /* or another file has taken its name meanwhile */
+    if (request->action == ACTION_LINGER && !same)
+        _exit(EXIT_OWN_FAILURE); /* a keeper has what its name says, or is none */
+    if (request->action == ACTION_LINGER || !same)
+        return;
     meet(&rendezvous, request->linger_key);
     OWNED_FD connection = rendezvous_ask(&rendezvous, &obstacle);
     if (connection < 0 || !rendezvous_answered(connection, spaces, 2, &obstacle)) {
@@ -292,6 +295,7 @@ _Noreturn void linger_keep(const struct request *request, const struct caller *c
     privilege_forget(caller);
     int fds[2] = {(int)kept[KEPT_USER].number, (int)kept[KEPT_MOUNT].number};
     (void)prctl(PR_SET_NAME, "sexec-linger");
+    (void)prctl(PR_SET_DUMPABLE, 0); /* its memory has the variables of whoever started it, for all containers of this user */
     end_with_image((int)kept[KEPT_WATCH].number);
     snprintf(shown, sizeof shown, "%d\t%llu\t%s", (int)getpid(), (unsigned long long)request->linger, request->image);
     meet(&rendezvous, request->linger_key != NULL ? request->linger_key : "");

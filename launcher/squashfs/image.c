@@ -189,6 +189,11 @@ int squashfs_reader_new(const struct squashfs *image, struct squashfs_reader **r
     return reader_new(image, reader, &why);
 }
 
+void squashfs_reader_request(struct squashfs_reader *reader)
+{
+    reader->work = 0;
+}
+
 void squashfs_reader_free(struct squashfs_reader *reader)
 {
     if (reader == NULL)

@@ -56,6 +56,7 @@ static int metadata_block(struct squashfs_reader *reader, uint64_t at, struct me
     }
     if (*found == NULL) {
         *found = oldest;
+        reader->work += BLOCK_WORK;
         failed = fill(reader, at, oldest);
     }
     (*found)->used = failed == 0 ? ++reader->clock : 0;
@@ -68,7 +69,7 @@ int squashfs_metadata(struct squashfs_reader *reader, struct squashfs_place *pla
 
     while (length > 0) {
         struct metadata_block *block;
-        int failed = metadata_block(reader, place->block, &block);
+        int failed = ++reader->work > WORK_MOST ? -EIO : metadata_block(reader, place->block, &block);
         if (failed != 0)
             return failed;
         if (place->offset > block->length)

@@ -4,7 +4,9 @@
 
 #include "squashfs.h"
 
-enum { METADATA_BLOCKS = 64 };
+/* WORK_MOST: looks at metadata for one request, of which one that reads a block counts as BLOCK_WORK. A second or two of a
+ * processor, for half a GiB of a block list or two million entries of a directory without an index. */
+enum { METADATA_BLOCKS = 64, BLOCK_WORK = 64, WORK_MOST = 1 << 22 };
 
 struct squashfs {
     struct squashfs_source source;
@@ -31,6 +33,7 @@ struct squashfs_reader {
     struct squashfs_walk walk; /* of the file with this reference */
     uint64_t walk_of;
     uint64_t clock;
+    uint32_t work; /* since the request began */
     struct metadata_block metadata[METADATA_BLOCKS];
 };
 

@@ -55,6 +55,9 @@ const struct squashfs_super *squashfs_super(const struct squashfs *image);
 bool squashfs_has_xattrs(const struct squashfs *image);
 
 int squashfs_reader_new(const struct squashfs *image, struct squashfs_reader **reader);
+/* Another request: each has so much work done for it and no more, whatever a hostile image says of its lists (who waits for an
+ * answer of a FUSE server cannot be killed). */
+void squashfs_reader_request(struct squashfs_reader *reader);
 void squashfs_reader_free(struct squashfs_reader *reader); /* NULL is fine */
 
 /* A place in metadata: a block, from the start of the image, and a byte in what it decompresses to. */

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ PACKING = [
 ]
 SAFE = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
 OFFSET = 4096
+SUPERBLOCK = 96
 
 
 @dataclass
@@ -318,3 +320,32 @@ def test_a_compression_that_was_left_out_of_the_build_is_named(tmp_path: Path) -
             compression
         )
         assert f"install {name} " in said
+
+
+def endless_directory(path: Path) -> None:
+    """An image whose root directory has 4 GiB of entries, in blocks of 68 bytes."""
+    lengths = [248] * 8 + [52]
+    run = struct.pack("<III", len(lengths) - 1, 0, 1)
+    run += b"".join(struct.pack("<HhHH", 0, 0, 2, each - 9) + b"!" * (each - 8) for each in lengths)
+    assert len(run) == 2048
+    block = zlib.compress(run * 4, 9)
+    root = struct.pack("<6HI", 8, 0o755, 0, 0, 0, 0, 1) + struct.pack(
+        "<4I2HI", 2, (1 << 32) - 11, 0, 2, 0, 0, (1 << 32) - 1
+    )
+    listing = (struct.pack("<H", len(block)) + block) * ((1 << 32) // 8192)
+    table = SUPERBLOCK + 2 + len(root)
+    ids = table + len(listing)
+    tables = (ids + 6, (1 << 64) - 1, SUPERBLOCK, table, (1 << 64) - 1, (1 << 64) - 1)
+    head = struct.pack("<4s4I6HQQ6Q", b"hsqs", 1, 0, 4096, 0, 1, 12, 0, 1, 4, 0, 0, ids + 14, *tables)
+    blocks = struct.pack("<H", 0x8000 | len(root)) + root + listing + struct.pack("<HIQ", 0x8004, 0, ids)
+    path.write_bytes(bytes(OFFSET) + head + blocks)
+
+
+def test_an_answer_has_its_time(tmp_path: Path) -> None:
+    """R-I7: who waits for it cannot be killed meanwhile."""
+    endless_directory(tmp_path / "endless.squashfs")
+    with served(tmp_path / "endless.squashfs", tmp_path / "place") as server:
+        began = time.monotonic()
+        with pytest.raises(OSError, match="Input/output error"):
+            (server.place / "z").stat()
+        assert time.monotonic() - began < 5

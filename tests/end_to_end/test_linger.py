@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shutil
@@ -29,9 +30,15 @@ FORMATS = pytest.mark.formats("squashfs", "sif")
 
 def keepers() -> list[int]:
     """The processes that keep images mounted; orphans are children of this process."""
-    return sorted(
-        child for child in machine.children() if Path(f"/proc/{child}/comm").read_text().strip() == "sexec-linger"
-    )
+    return called("sexec-linger")
+
+
+def servers() -> list[int]:
+    return called("image-server")
+
+
+def called(name: str) -> list[int]:
+    return sorted(child for child in machine.children() if Path(f"/proc/{child}/comm").read_text().strip() == name)
 
 
 def until(what: Callable[[], object], *, seconds: float = 8) -> None:
@@ -176,6 +183,43 @@ def test_a_keeper_that_does_not_answer_is_not_waited_for_long(launch: Launcher, 
     assert result.status == 0, str(result)
     assert "--linger: no (" in result.err
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.modes("userns")
+@FORMATS
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_keeper_whose_server_has_ended_is_not_used(launch: Launcher, file: Path, end: signal.Signals) -> None:
+    """For want of memory, say: it would be handed out for as long as anybody asks."""
+    launch("exec", "--linger", "60s", file, "true").ok()
+    (server,) = servers()
+    os.kill(server, end)
+    for _ in range(2):
+        assert launch("exec", "--linger", "60s", file, "cat", "/etc/image-name").ok().out == "busybox of the tests\n"
+    if end == signal.SIGSTOP:
+        os.kill(server, signal.SIGCONT)
+
+
+@pytest.mark.modes("userns")
+@FORMATS
+def test_a_keeper_is_for_one_group(launch: Launcher, file: Path) -> None:
+    """newgrp(1): the user namespace of the keeper knows no other."""
+    launch("exec", "--linger", "60s", file, "true").ok()
+    account = dataclasses.replace(launch.account, gid=10002, groups={})
+    assert launch("exec", "--linger", "60s", file, "id", "-g", account=account).ok().out == "10002\n"
+
+
+@pytest.mark.modes("userns")
+@FORMATS
+def test_the_variables_of_its_first_launch_are_nobody_elses(launch: Launcher, file: Path) -> None:
+    """Programs in containers of this user are in the same user namespace, and see the processes."""
+    look = "for place in /proc/[0-9]*; do case $(cat $place/comm) in image-server|sexec-linger)"
+    look += " echo found; cat $place/environ; ls $place/root/ ;; esac; done"
+    launch("exec", "--linger", "60s", file, "true", env={"HIDDEN": "a-secret"}).ok()
+    result = launch("exec", "--linger", "60s", "--cleanenv", file, "sh", "-c", look)
+    assert len(result.lines) > 1, str(result)
+    assert set(result.lines) == {"found"}, str(result)
+    result = launch("exec", "--cleanenv", file, "sh", "-c", look, env={"HIDDEN": "a-secret"})
+    assert set(result.lines) == {"found"}, str(result)
 
 
 @FORMATS

@@ -295,3 +295,12 @@ def test_root_of_a_user_namespace_is_no_real_root(launch: Launcher, image: Path,
     program = launch.prefix / "bin/singularity"
     argv = ["unshare", "-Urm", str(program), "exec", *option, str(image), "sh", "-c", "id -u; cat /etc/image-name"]
     assert launch.command(*argv).ok().lines == ["0", "busybox of the tests"]
+
+
+@pytest.mark.modes("suid", "userns")
+def test_the_init_shows_nothing_of_the_caller(launch: Launcher, images: Images) -> None:
+    """R-L8: it is process 1 of a launch, with the variables that --cleanenv keeps from the program."""
+    words = ["--containall", "--cleanenv", images.sif, "cat", "/proc/1/environ"]
+    result = launch("exec", *words, env={"HIDDEN": "a-secret"})
+    assert result.status != 0, str(result)
+    assert result.out == ""

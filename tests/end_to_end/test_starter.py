@@ -314,6 +314,20 @@ def test_starved_limits_mean_a_clean_refusal_or_a_whole_container(
         assert result.err.strip(), "a refusal says why"
 
 
+@pytest.mark.modes("userns")
+@pytest.mark.formats("squashfs", "sif")
+@pytest.mark.parametrize("stack", [96 << 10, 128 << 10])
+def test_an_image_is_served_on_a_small_stack(launch: Launcher, image: Path, stack: int) -> None:
+    """R-L12: the image server, which ended at it, left a container without a root directory."""
+    machine.require("unsanitized")
+
+    def starve() -> None:
+        resource.setrlimit(resource.RLIMIT_STACK, (stack, stack))
+
+    result = launch.command(*launch.argv("exec", image, "cat", "/etc/image-name"), before=[starve])
+    assert result.ok().out == "busybox of the tests\n"
+
+
 @pytest.mark.formats("sandbox", "squashfs", "sif")
 @pytest.mark.parametrize(
     ("kind", "value", "said"),
