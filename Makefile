@@ -95,6 +95,14 @@ COMPILE_SHARED = $(CC) -std=gnu17 -fPIC -D_GNU_SOURCE $(if $(SANITIZE)$(FUZZ),$(
 LINK_SHARED = -shared -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS)
 COMPILE_SPANK = $(COMPILE_SHARED) -DFRONT_DOOR='"$(PREFIX)/bin/singularity"'
 
+# What packs layers of images, where the headers of its libraries are; without it mksquashfs makes images of a stream. Linked to
+# the system's libraries, since it is no part of a launch.
+PACKER = $(BUILD)/singularity-pack
+PACKER_SOURCES := $(sort $(wildcard packer/*.c))
+PACKER_LIBRARIES = -lzstd -ldeflate -lcrypto -lpthread
+HAS_PACKER = $(shell $(CC) $(CPPFLAGS) -E -include zstd.h -include libdeflate.h -include openssl/evp.h -x c /dev/null >/dev/null 2>&1 && echo yes)
+COMPILE_PACKER = $(CC) -std=gnu17 -fPIE -D_GNU_SOURCE $(HARDENING) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
+
 # What is loaded into fuse2fs: a program of the system's, never sanitized.
 PRELOADED = $(BUILD)/fuse2fs-truncate.so
 
@@ -128,12 +136,12 @@ GIVE_BACK = if [[ $$EUID == 0 && ! -O Makefile ]]; then chown -hR --reference=Ma
 
 setup: ## system packages (as root; otherwise names the missing ones) and the private environment build/venv
 	@scripts/check-checkout
-	@scripts/setup-system python build musl decompressors images tests
+	@scripts/setup-system python build musl decompressors packer images tests
 	@scripts/setup-python $(VENV)
 
 build: ## compile the launcher into build/
 	@scripts/check-checkout
-	@scripts/setup-system build --wanted musl decompressors
+	@scripts/setup-system build --wanted musl decompressors packer
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher
 
@@ -143,7 +151,7 @@ spank: ## compile Slurm's plugin into build/slurm (needs Slurm's headers); `make
 	@flock $(BUILD)/lock $(MAKE) $(SPANK_PLUGIN)
 
 # ---- the launcher ----------------------------------------------------------------------------------------------------
-launcher: $(ARCHIVE) $(PROGRAMS)
+launcher: $(ARCHIVE) $(PROGRAMS) $(if $(HAS_PACKER),$(PACKER))
 unit-tests: $(UNIT_TESTS)
 fuzz-targets: $(FUZZ_TARGETS)
 
@@ -174,18 +182,30 @@ $(filter-out $(PRELOADED),$(PROGRAMS)):
 $(UNIT_TESTS): %: %.o $(ARCHIVE)
 	@$(LINK) -o $@ $^ $(DECOMPRESSORS)
 
+$(BUILD)/fuzz/layer_fuzz: $(addprefix $(BUILD)/packer/,tar.o pax.o common.o)
+
 # Under FUZZ=yes libFuzzer drives the targets; otherwise standalone.c runs them over the files it is given.
 $(FUZZ_TARGETS): %: %.o $(if $(FUZZ),,$(BUILD)/fuzz/standalone.o) $(ARCHIVE)
 	@$(LINK) -o $@ $^ $(DECOMPRESSORS)
 
 -include $(OBJECTS:.o=.d) $(UNIT_TESTS:%=%.d) $(FUZZ_TARGETS:%=%.d) \
-         $(MAINS:%.c=$(BUILD)/%.d) $(SETUID:%.c=$(BUILD)/%.d) $(BUILD)/fuzz/standalone.d $(SPANK_PLUGIN:.so=.d) $(PRELOADED:.so=.d)
+         $(MAINS:%.c=$(BUILD)/%.d) $(SETUID:%.c=$(BUILD)/%.d) $(BUILD)/fuzz/standalone.d $(SPANK_PLUGIN:.so=.d) $(PRELOADED:.so=.d) \
+         $(PACKER_SOURCES:%.c=$(BUILD)/%.d)
 
 # Another Slurm makes the plugin anew too: its headers stand in the .d file.
 $(SPANK_PLUGIN): $(SPANK_SOURCE) $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  compile $<"
 	@$(COMPILE_SPANK) -MD -MP -MF $(@:.so=.d) -MT $@ $(LINK_SHARED) -o $@ $<
+
+$(PACKER_SOURCES:%.c=$(BUILD)/%.o): $(BUILD)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  compile $<"
+	@$(COMPILE_PACKER) -MMD -MP -c -o $@ $<
+
+$(PACKER): $(PACKER_SOURCES:%.c=$(BUILD)/%.o)
+	@echo "  link $@"
+	@$(CC) -pie $(HARDENING) -Wl,-z,relro,-z,now $(LDFLAGS) -o $@ $^ $(PACKER_LIBRARIES)
 
 $(PRELOADED): launcher/preload/fuse2fs.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -199,7 +219,7 @@ spank-where-slurm-is:
 
 demo: ## bootstrap Debian into build/demo/debian.sif and run programs in it as an ordinary user
 	@scripts/check-checkout
-	@scripts/setup-system python build images --wanted musl decompressors
+	@scripts/setup-system python build images --wanted musl decompressors packer
 	@scripts/demo
 	@$(GIVE_BACK)
 
@@ -214,7 +234,7 @@ open-to-others:
 
 test: open-to-others setup build ## run every test, the C units and fuzz corpora with sanitizers too (PYTEST_ARGS=...)
 	@$(MAKE) -j$(JOBS) unit-tests
-	@$(MAKE) -j$(JOBS) $(SANITIZED) unit-tests fuzz-targets
+	@$(MAKE) -j$(JOBS) $(SANITIZED) unit-tests fuzz-targets $(if $(HAS_PACKER),build/sanitize/singularity-pack)
 	@scripts/check-installation
 	@SANITIZE=yes scripts/run-pytest $(TEST_PREFIX)-sanitized $(SANITIZED_TESTS)
 	@scripts/run-pytest $(TEST_PREFIX) $(PYTEST_ARGS)
@@ -237,7 +257,8 @@ test-install: setup ## install this tree into TEST_PREFIX, for running pytest by
 	@$(MAKE) install PREFIX=$(TEST_PREFIX) BUILD=build/test DESTDIR=
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
-CLANG_ANALYZED = $(patsubst %,build/analyze/clang/%,$(SOURCES) $(SETUID) $(MAINS) launcher/preload/fuse2fs.c $(if $(HAS_SLURM),$(SPANK_SOURCE)))
+CLANG_ANALYZED = $(patsubst %,build/analyze/clang/%,$(SOURCES) $(SETUID) $(MAINS) launcher/preload/fuse2fs.c $(if $(HAS_SLURM),$(SPANK_SOURCE)) \
+                   $(if $(HAS_PACKER),$(PACKER_SOURCES)))
 
 lint: setup ## ruff, mypy, dead and double Python, gcc's and clang's analyzers, shellcheck, the number of privileged lines
 	@scripts/setup-system lint
@@ -256,7 +277,7 @@ lint: setup ## ruff, mypy, dead and double Python, gcc's and clang's analyzers, 
 
 # Dead stores: clang does not see what the cleanup attribute of an OWNED_FD reads.
 clang-analyzed: $(CLANG_ANALYZED)
-build/analyze/clang/%: % $(wildcard launcher/*.h launcher/*.def launcher/*/*.h) Makefile
+build/analyze/clang/%: % $(wildcard launcher/*.h launcher/*.def launcher/*/*.h packer/*.h) Makefile
 	@mkdir -p $(@D)
 	@echo "  analyze $<"
 	@clang --analyze --analyzer-output text -Xclang -analyzer-werror \
@@ -320,7 +341,7 @@ INSTALL = mkdir -p build && flock build/install.lock env \
 
 install: ## install into PREFIX (below DESTDIR, for packagers); as root with the SUID starter; APPTAINER_LINK=yes
 	@scripts/check-checkout
-	@scripts/setup-system python build --wanted musl decompressors $(if $(DESTDIR),,$(if $(filter 0,$(shell id -u)),images))
+	@scripts/setup-system python build --wanted musl decompressors packer $(if $(DESTDIR),,$(if $(filter 0,$(shell id -u)),images))
 	@mkdir -p $(BUILD)
 	@flock $(BUILD)/lock $(MAKE) -j$(JOBS) launcher spank-where-slurm-is
 	@$(INSTALL) install

@@ -23,12 +23,14 @@ except ImportError:  # setuptools before 70.1
 
 WITH_LAUNCHER = "SINGULARITY_WITHOUT_LAUNCHER" not in os.environ
 COMPILED = Path("build/wheel")
+_PACKER = "singularity-pack"
 PROGRAMS = {
     "bin/singularity": "singularity",
     "bin/run-singularity": "singularity",
     "libexec/singularity/sexec": "sexec",
     "libexec/singularity/image-server": "image-server",
     "libexec/singularity/fuse2fs-truncate.so": "fuse2fs-truncate.so",
+    f"libexec/singularity/{_PACKER}": _PACKER,  # where its libraries are
 }
 
 
@@ -66,7 +68,10 @@ class Programs(install_data):
         if not WITH_LAUNCHER:
             return
         subprocess.run(["make", "-j2", "launcher", "RELOCATABLE=yes", f"BUILD={COMPILED}"], check=True)
-        files = {target: (COMPILED / source, 0o755) for target, source in PROGRAMS.items()}
+        programs = dict(PROGRAMS)
+        if not (COMPILED / _PACKER).exists():
+            del programs[f"libexec/singularity/{_PACKER}"]
+        files = {target: (COMPILED / source, 0o755) for target, source in programs.items()}
         files |= {f"etc/singularity/{source.name}": (source, 0o644) for source in Path("etc").iterdir()}
         for target, (source, mode) in files.items():
             path = Path(self.install_dir, target)

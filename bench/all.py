@@ -21,7 +21,7 @@ import timing
 from cases import IMAGE_SUID, IMAGE_USERNS, OURS, cases
 from formats import DEFINITION, make_images
 from machine import adopt_orphans
-from measure import COUNT, PARALLEL, machine_facts
+from measure import COUNT, PARALLEL, PEERS, machine_facts
 from newest import newest, versions
 from place import make_place
 from report import Bar, bars
@@ -43,7 +43,7 @@ SHOWN = (  # rows of programs that take longer than a launch
     "directory -u", "directory", "SIF", "SIF -u", "squashfs, plain zstd", "squashfs, plain zstd -u", "bubblewrap",
     "charliecloud", "charliecloud, plain zstd", "apptainer", "apptainer, our SIF", "SIF, linger", "SIF -u, linger",
 )  # fmt: skip
-PEERS = ("charliecloud, plain zstd", "apptainer, our SIF")
+OF_IMAGES = ("charliecloud, plain zstd", "apptainer, our SIF")
 MANY, PULL = f"{COUNT} launches, {PARALLEL} at a time", "from a registry: {}"
 SKOPEO = "skopeo, umoci, mksquashfs zstd 6"
 WANTED: tuple[tuple[str, str, str | tuple[str, ...], float], ...] = (
@@ -59,9 +59,9 @@ WANTED: tuple[tuple[str, str, str | tuple[str, ...], float], ...] = (
     ("import", "SIF -u, linger", "directory -u", 1.1),
     ("import, cold", "SIF", "directory", 1.0),
     ("import, cold", "SIF -u", "directory -u", 1.2),
-    ("tar of /usr", "SIF -u", PEERS, 0.5),
-    ("find twice", "SIF -u", PEERS, 1.0),
-    ("8 readers at once", "SIF -u", PEERS, 1.0),
+    ("tar of /usr", "SIF -u", OF_IMAGES, 0.5),
+    ("find twice", "SIF -u", OF_IMAGES, 1.0),
+    ("8 readers at once", "SIF -u", OF_IMAGES, 1.0),
     (PULL.format("small"), "singularity docker://", SKOPEO, 0.3),
     (PULL.format("large"), "singularity docker://", SKOPEO, 0.35),
     ("directory to SIF, processor", "singularity", "mksquashfs", 1.05),
@@ -116,8 +116,9 @@ def main() -> int:
         pulls=options.pulls,
         only=options.only.split(","),
     )
-    facts: dict[str, object] = {**machine_facts(run.place("world"), os.getloadavg()[0]), **versions(usr)}
-    facts["peers"] = "of Debian sid" if usr else "of this machine"
+    about = machine_facts(run.place("world"), os.getloadavg()[0])
+    facts: dict[str, object] = {name: value for name, value in about.items() if name not in PEERS.values()}
+    facts |= {"peers": "of Debian sid" if usr else "of this machine", **versions(usr)}
     found = run.all()
     facts["load at the end"] = os.getloadavg()[0]
     write_results(directory, facts, found, run.notes)
@@ -134,7 +135,8 @@ class Run:
     rounds: int  # in each of two series
     pulls: int
     only: Sequence[str]
-    notes: list[str] = field(default_factory=list)  # what failed or was refused
+    notes: list[str] = field(default_factory=list)  # what failed
+    places: dict[str, Place] = field(default_factory=dict)  # that are made
 
     def wanted(self, case: str) -> bool:
         """Whether this case was asked for."""
@@ -156,14 +158,16 @@ class Run:
         return found
 
     def place(self, name: str, definition: Path = DEFINITION) -> Place:
-        """A directory of images and the machine around it."""
+        """A directory of images and the machine around it; made once in a run."""
+        if name in self.places:
+            return self.places[name]
         world = self.directory / name
         world.mkdir(exist_ok=True)
         for program in ("timer", "floor", "instant"):  # which bench/run has made
             if not (world / program).exists():
                 shutil.copy2(self.directory / "world" / program, world / program)
         make_images(str(self.prefix / "bin/singularity"), world, definition)
-        return make_place(self.prefix, world, self.usr)
+        return self.places.setdefault(name, make_place(self.prefix, world, self.usr))
 
     def launches(self) -> list[Series]:
         """/bin/true, one at a time and many."""
@@ -214,7 +218,9 @@ class Run:
             for case_name, latency in timing.latency(place, good, rounds, 1).items():
                 values[case_name] += latency.walls
                 self.note_failures(name, case_name, latency.failures)
-        return [Series(case=name, name=case_name, values=tuple(each)) for case_name, each in values.items()]
+        found = [Series(case=name, name=case_name, values=tuple(each)) for case_name, each in values.items()]
+        print(steady.table(found), flush=True)  # what comes later may fail
+        return found
 
     def fetched(self) -> list[Series]:
         """Images of registries become SIF files."""
@@ -252,7 +258,8 @@ class Run:
 
 def with_linger(place: Place, made: Sequence[Case]) -> list[Case]:
     """The same, and our images kept mounted between launches, where this version can do that."""
-    if "--linger" not in place.run([place.singularity, "exec", "--help"], timeout=20):
+    words = [place.singularity, "exec", "--help"]  # Python's, which another /usr has not
+    if "--linger" not in subprocess.run(words, capture_output=True, text=True, check=True).stdout:
         return list(made)
     kept = []
     for case in made:

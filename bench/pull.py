@@ -2,11 +2,12 @@
 
     python bench/pull.py --directory build/bench [--runs 3] [--singularity PROGRAM] [--only TEXT]
 
-Two images: a Debian with Python of about 200 MB in two layers, and one of about 2 GB in ten. The root file system is
-that of `make bench`; with it there, no network is needed. A docker-registry on a loopback port serves them. The
-commands of an image run in turn, each from nothing: caches and what was made before are removed. Prints a table and
-writes it to DIRECTORY/pull.txt and pull.json. Processor time is that of all processes of a command: on a busy machine,
-look at that.
+Three images: a Debian with Python of about 200 MB in two layers, one of about 2 GB in ten, and one that shares nine
+layers with that. The root file system is that of `make bench`; with it there, no network is needed. A docker-registry
+on a loopback port serves them. The commands of an image run in turn, each from nothing, or from what a name says:
+caches and what was made before are removed. The floor is one decompressor and one mksquashfs for all files of an image
+in one archive. Prints a table and writes it to DIRECTORY/pull.txt and pull.json. Processor time is that of all
+processes of a command: on a busy machine, look at that.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 COPIES = 8  # of the first two layers' files, changed, as layers of the large image
 COPY_SIZE = 220 << 20  # bytes of each
 LEFT_OUT = ("site-packages", "dist-packages", "__pycache__")
-ZSTD = "-comp zstd -Xcompression-level 6"
+ZSTD = "-comp zstd -Xcompression-level 3"  # as ours
 START_LIMIT = 20.0  # seconds
 PAUSE = 0.02  # seconds between looks at memory
 TIMEOUT = 3600
@@ -55,6 +56,7 @@ class Command:
 
     name: str
     script: str
+    before: str = ""  # done first, and not measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +72,16 @@ class Measured:
 
 # ---- images ----------------------------------------------------------------------------------------------------------
 def make_layouts(root: Path, place: Path) -> None:
-    """OCI layouts `small` and `large` with an image `t`, made where they are not there."""
-    if (place / "large/index.json").exists():
+    """OCI layouts `small`, `large` and `next` with an image `t`, made where they are not there."""
+    if (place / "next/index.json").exists():
         return
     shutil.rmtree(place, ignore_errors=True)
     (place / "layers").mkdir(parents=True)
     library = Path(sysconfig.get_path("stdlib"))
     sources = [(root, ""), (library, "opt/python")]
     made = []
-    for number in range(2 + COPIES):
-        print(f"Making layer {number + 1} of {2 + COPIES}", file=sys.stderr, flush=True)
+    for number in range(3 + COPIES):
+        print(f"Making layer {number + 1} of {3 + COPIES}", file=sys.stderr, flush=True)
         path = place / "layers" / f"{number}.tar"
         with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
             if number < len(sources):
@@ -88,7 +90,10 @@ def make_layouts(root: Path, place: Path) -> None:
                 _add_changed(archive, sources, number)
         made.append(_compressed(path))
     _layout(place / "small", made[:2])
-    _layout(place / "large", made)
+    _layout(place / "large", made[:-1])
+    _layout(place / "next", [*made[:-2], made[-1]])
+    for name, layers in (("small", made[:2]), ("large", made[:-1])):
+        _join([path for _, path in layers], place / f"{name}.tar.gz")
 
 
 def _add(archive: tarfile.TarFile, source: Path, above: str) -> None:
@@ -129,6 +134,19 @@ def _compressed(path: Path) -> tuple[str, Path]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _join(layers: list[Path], target: Path) -> None:
+    """All layers as one archive; they have no path in common."""
+    program = shutil.which("pigz") or "gzip"
+    with target.open("wb") as file, subprocess.Popen([program, "-6"], stdin=subprocess.PIPE, stdout=file) as tool:
+        if tool.stdin is None:
+            raise OSError(f"no pipe to {program}")
+        with tarfile.open(fileobj=tool.stdin, mode="w|", format=tarfile.PAX_FORMAT) as whole:
+            for path in layers:
+                with tarfile.open(path) as archive:
+                    for member in archive:
+                        whole.addfile(member, archive.extractfile(member) if member.isreg() else None)
 
 
 def _layout(place: Path, layers: list[tuple[str, Path]]) -> None:
@@ -194,15 +212,30 @@ def _certificate(place: Path) -> dict[str, str]:
 def commands(singularity: str, place: Path, image: str, host: str, tls_host: str) -> list[Command]:
     """All ways to the image that this machine has."""
     layout = place / image
-    found = [Command("singularity oci:", f"{singularity} -q build image.sif oci:{layout}:t")]
-    for name, options in (("gzip", ""), ("zstd 6", ZSTD)):
+    pull = f"{singularity} -q pull --no-https image.sif docker://{host}"
+    if image == "next":
+        before = f"{pull}/large:t && rm image.sif"
+        return [
+            Command("singularity, all layers", f"{pull}/next:t"),
+            Command("singularity, one new layer", f"{pull}/next:t", before),
+            Command("singularity, pulled before", f"{pull}/large:t", before),
+        ]
+    floor = f"{shutil.which('igzip') or 'gzip'} -dc {place}/{image}.tar.gz | mksquashfs - image.sqfs -tar"
+    found = [
+        Command("floor", f"{floor} -quiet -no-progress {ZSTD}"),
+        Command("singularity oci:", f"{singularity} -q build image.sif oci:{layout}:t"),
+        Command(
+            "20 pulls at once",
+            " & ".join(f"{pull.replace('image', f'image{n}')}/{image}:t" for n in range(20)) + " & wait",
+        ),
+    ]
+    for name, options in (("gzip", ""), ("zstd 3", ZSTD)):
         pack = f"mksquashfs bundle/rootfs image.sqfs -quiet -no-progress {options}"
         fetch = f"skopeo copy -q --insecure-policy --src-tls-verify=false docker://{host}/{image}:t oci:here:t"
         unpack = f"umoci unpack --image here:t bundle && {pack}"
         found.append(Command(f"umoci, mksquashfs {name}", f"umoci unpack --image {layout}:t bundle && {pack}"))
         found.append(Command(f"skopeo, umoci, mksquashfs {name}", f"{fetch} && {unpack}"))
-    pull = f"{singularity} -q build --no-https image.sif docker://{host}/{image}:t"
-    found.append(Command("singularity docker://", pull))
+    found.append(Command("singularity docker://", f"{pull}/{image}:t"))
     if shutil.which("ch-image") and shutil.which("ch-convert"):
         name = f"{tls_host}/{image}:t"
         pull = f"ch-image --no-cache --tls-no-verify pull {name} && ch-convert {name} image.sqfs"
@@ -219,6 +252,8 @@ def timed(command: Command, place: Path) -> Measured | str:
         environment.pop(name, None)
     environment["PATH"] = "/usr/sbin:/usr/bin:/sbin:/bin"  # peers want the Python that their packages are for
     environment |= {"CH_IMAGE_STORAGE": str(place / "ch"), "SINGULARITY_CACHEDIR": str(place / "cache")}
+    if command.before:
+        subprocess.run(["sh", "-c", command.before], cwd=place, stdin=subprocess.DEVNULL, env=environment, check=True)
     with (place / "said").open("w+b") as said:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.monotonic()
@@ -231,7 +266,7 @@ def timed(command: Command, place: Path) -> Measured | str:
             time.sleep(PAUSE)
         seconds = time.monotonic() - start
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        images = list(place.glob("image.s*"))
+        images = list(place.glob("image*.s*"))
         if process.returncode or not images:
             said.seek(0)
             return said.read()[-300:].decode(errors="replace").strip()
@@ -304,14 +339,15 @@ def measure(
     """All commands whose names contain one of the words `only`, for these images."""
     place = directory / "world/pull"
     place.mkdir(parents=True, exist_ok=True)
-    if not (place / "images/large/index.json").exists():
+    if not (place / "images/next/index.json").exists():
         make_layouts(bootstrap(singularity.split(), directory / "world"), place / "images")
     results: dict[str, dict[str, list[Measured]]] = {}
     with registry(place) as host, registry(place, tls=True) as tls_host:
-        for image in images:
+        for image in ("small", "large", "next"):
             pushed = place / "images" / image
             push = ["skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", f"oci:{pushed}:t"]
             subprocess.run([*push, f"docker://{host}/{image}:t"], check=True)
+        for image in images:
             some = commands(singularity, place / "images", image, host, tls_host)
             results[image] = compare([each for each in some if any(word in each.name for word in only)], place, runs)
     return results
@@ -323,7 +359,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=Path("build/bench"))
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", default="", metavar="TEXT,...", help="rows whose names contain one of these")
-    parser.add_argument("--image", default="small,large", help="which images")
+    parser.add_argument("--image", default="small,large,next", help="which images")
     parser.add_argument("--singularity", default="", help="an installed program; else this tree's Python")
     options = parser.parse_args()
     if os.geteuid() != 0:

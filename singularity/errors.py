@@ -87,6 +87,11 @@ class FileError(SingularityError):
 class ToolError(SingularityError):
     """A program we rely on is missing, was killed, or ended with a status we did not expect."""
 
+    def __init__(self, what: str, *, hint: str = "", status: int = 0, reason: str = "") -> None:
+        self.status = status  # that it ended with; 0 where it was never started
+        self.reason = reason  # in its own words
+        super().__init__(what, hint=hint)
+
 
 class NetworkError(SingularityError):
     """A server that cannot be reached, is busy for too long, breaks off, or does not prove who it is."""

@@ -79,7 +79,8 @@ class Finished:
             reason = f"killed by {signal.Signals(-self.status).name}"
         else:
             reason = telling_line(self.complaints.strip() or self.output) or f"exit status {self.status}"
-        return ToolError(f"{self.name} could not {purpose}: {reason}", hint="--debug shows the command")
+        what = f"{self.name} could not {purpose}: {reason}"
+        return ToolError(what, hint="--debug shows the command", status=self.status, reason=reason)
 
 
 def run(

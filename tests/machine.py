@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from syscalls import SO_PASSRIGHTS
 
+from singularity.image.squashfs import packer
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 FIXTURES = CHECKOUT.parent / "shared" / "fixtures"
 
@@ -153,6 +155,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "squashfuse": lambda: _program("squashfuse", "squashfuse"),
     "fuse2fs": lambda: _program("fuse2fs", "fuse2fs"),
     "fuse-overlayfs": lambda: _program("fuse-overlayfs", "fuse-overlayfs"),
+    "packer": lambda: "" if packer.is_there() else "singularity-pack is not built",
     "mksquashfs": lambda: _program("mksquashfs", "squashfs-tools"),
     "mke2fs": lambda: _program("mke2fs", "e2fsprogs"),
     "umoci": lambda: _program("umoci", "umoci"),

@@ -12,28 +12,35 @@
  * default here */
 enum { CONFIGURATION_SIZE = 256 << 10 };
 
-/* The value of this key, up to the end of the file, or "". No parser: four keys are looked for, and the starter,
- * which reads the file in full, is the one to complain about it. A comment is passed over because its line does not
- * begin with the key. */
-static const char *value_of(const char *text, const char *key)
+enum key { KEY_NV, KEY_ROCM, KEY_MPI, KEY_LINGER, KEYS };
+static const char keys_known[KEYS][16] = {"always use nv", "always use rocm", "mpi", "linger"};
+
+static const char *after_blanks(const char *text)
 {
-    for (const char *at = text; (at = strstr(at, key)) != NULL; at += strlen(key)) {
-        const char *line = at;
-        while (line > text && (line[-1] == ' ' || line[-1] == '\t'))
-            line--;
-        const char *value = at + strlen(key);
-        value += strspn(value, " \t");
-        if ((line > text && line[-1] != '\n') || *value != '=')
-            continue;
-        return value + 1 + strspn(value + 1, " \t");
+    while (*text == ' ' || *text == '\t')
+        text++;
+    return text;
+}
+
+/* The value of each key, up to the end of the file, or "". No parser: these keys are looked for, and the starter, which
+ * reads the file in full, is the one to complain about it. Once over the lines, of which nearly all are comments. */
+static void values_find(const char *text, const char *values[KEYS])
+{
+    for (int key = 0; key < KEYS; key++)
+        values[key] = "";
+    for (const char *line = text; line != NULL; line = strchr(line, '\n'), line += line != NULL) {
+        const char *at = after_blanks(line);
+        for (int key = 0; *at != '#' && *at != '\n' && key < KEYS; key++) {
+            size_t length = strlen(keys_known[key]);
+            if (strncmp(at, keys_known[key], length) == 0 && *after_blanks(at + length) == '=' && *values[key] == '\0')
+                values[key] = after_blanks(after_blanks(at + length) + 1);
+        }
     }
-    return "";
 }
 
 /* As the starter reads it. The first letter is enough: the starter refuses anything but its own spellings. */
-static bool says_yes(const char *text, const char *key)
+static bool says_yes(const char *value)
 {
-    const char *value = value_of(text, key);
     return *value == '1' || *value == 'y' || *value == 'Y';
 }
 
@@ -42,13 +49,15 @@ void config_keys_read(const struct installation *installation, struct config_key
 {
     static char text[CONFIGURATION_SIZE];
     char path[PATH_MAX];
+    const char *values[KEYS];
     OWNED_FD fd = installation_file(installation, "singularity.conf", path) ? open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC) : -1;
     ssize_t size = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
 
     text[size > 0 ? size : 0] = '\0';
-    keys->always_nv = says_yes(text, "always use nv");
-    keys->always_rocm = says_yes(text, "always use rocm");
-    keys->linger = strtoul(value_of(text, "linger"), NULL, 10);
-    const char *mpi = value_of(text, "mpi");
+    values_find(text, values);
+    keys->always_nv = says_yes(values[KEY_NV]);
+    keys->always_rocm = says_yes(values[KEY_ROCM]);
+    keys->linger = strtoul(values[KEY_LINGER], NULL, 10);
+    const char *mpi = values[KEY_MPI];
     keys->mpi = *mpi == 'h' || *mpi == 'H' ? MPI_HOST : *mpi == 'a' || *mpi == 'A' ? MPI_AUTO : MPI_CONTAINER;
 }

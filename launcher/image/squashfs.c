@@ -37,8 +37,8 @@ enum verdict squashfs_recognise(int fd, uint64_t offset, uint64_t room, struct p
     else if (compression < 1 || compression > COMPRESSIONS)
         error_set(error, 0, "squashfs with the unknown compression %u (damaged?)", compression);
     else if (compression == COMPRESSION_LZMA)
-        error_set(error, 0, "squashfs with lzma, which neither the kernel nor squashfuse reads (unsquashfs it and pack it "
-                  "again with mksquashfs -comp xz)");
+        error_set(error, 0, "squashfs with lzma, which the kernel does not read either (unsquashfs it and pack it again with "
+                  "mksquashfs -comp xz)");
     else if (block_log < BLOCK_LOG_LEAST || block_log > BLOCK_LOG_MOST || block_size != UINT32_C(1) << block_log ||
              le32(block + 4) == 0 || le16(block + 26) == 0 || used > INT64_MAX)
         error_set(error, 0, "damaged squashfs superblock (pull or build it again)");

@@ -369,8 +369,9 @@ static int mount_by_device(const struct session *session, const char *source, co
                                         .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | attributes,
                                         .privilege = PRIVILEGE_ROOT};
 
-    snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%u,group_id=%u,allow_other,default_permissions",
-             fuse->device, (unsigned)getuid(), (unsigned)getgid());
+    /* "ro" of the file system itself: else the kernel asks for the time of access after each read */
+    snprintf(options, sizeof options, "%sfd=%d,rootmode=40000,user_id=%u,group_id=%u,allow_other,default_permissions",
+             attributes & MOUNT_ATTR_RDONLY ? "ro," : "", fuse->device, (unsigned)getuid(), (unsigned)getgid());
     int tree = mount_new(session, &filesystem);
     if (tree < 0)
         stop(errno, "mount %s through FUSE", source);

@@ -43,7 +43,6 @@ static bool same_file(int one, int other)
  * is made now, by the user and with his rights. */
 static int open_target(const struct stage *stage, const struct step *step, bool directory)
 {
-    const struct stat *root = &stage->root_status;
     struct stat status;
     OWNED_FD fd = inside_open(stage->root, step->target, O_PATH);
 
@@ -54,7 +53,7 @@ static int open_target(const struct stage *stage, const struct step *step, bool 
         errno = ENOENT; /* a dangling link is in the way: its target is what is missing */
     if (fd < 0 || fstat(fd, &status) < 0)
         return -1;
-    errno = status.st_dev == root->st_dev && status.st_ino == root->st_ino ? EBUSY
+    errno = status.st_dev == stage->root_status.st_dev && status.st_ino == stage->root_status.st_ino ? EBUSY
             : S_ISDIR(status.st_mode) == directory ? 0 : directory ? ENOTDIR : EISDIR;
     return errno == 0 ? fd_give(&fd) : -1; /* EBUSY: a mount on the root itself would hide the whole container */
 }

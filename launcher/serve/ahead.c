@@ -6,6 +6,9 @@
 
 #include "parts.h"
 
+/* What the kernel reads ahead by itself, and ours beyond that. */
+enum { KERNEL_AHEAD = 128 << 10, WINDOW_LEAST = 512 << 10, WINDOW_MOST = 4 << 20 };
+
 static void store(struct hands *hands, const struct squashfs_inode *inode, uint64_t offset, size_t length)
 {
     struct server *server = hands->server;
@@ -22,7 +25,7 @@ static void store(struct hands *hands, const struct squashfs_inode *inode, uint6
     memcpy(all + 2, pieces->parts, (size_t)pieces->count * sizeof *all);
     if (pieces->length > 0)
         (void)!writev(server->device, all, pieces->count + 2); /* ENOENT: the kernel has forgotten the file */
-    pieces_give_back(hands);
+    pieces_give_back(hands, true);
     atomic_fetch_add_explicit(&server->stores, 1, memory_order_relaxed);
 }
 
@@ -78,14 +81,50 @@ static void add(struct server *server, const struct job *job)
     pthread_mutex_unlock(&ahead->lock);
 }
 
+/* Up to where to store, for a read that ended at `end`. A file that is read in order is stored in growing steps, from behind what the
+ * kernel reads ahead by itself on: it asks for nothing that is there, so the next read that comes here is one step later. */
+static uint64_t follow(struct ahead *ahead, uint64_t of, uint64_t offset, uint64_t end, uint64_t *from)
+{
+    uint64_t to = end;
+    unsigned i = 0;
+
+    pthread_mutex_lock(&ahead->lock);
+    while (i < FOLLOWED && ahead->followed[i].of != of)
+        i++;
+    if (i == FOLLOWED) {
+        i = ahead->next++ % FOLLOWED;
+        ahead->followed[i].of = of;
+        ahead->followed[i].window = 0;
+    } else if (offset == ahead->followed[i].end || (offset <= ahead->followed[i].told + KERNEL_AHEAD && offset > ahead->followed[i].end)) {
+        ahead->followed[i].window = ahead->followed[i].window == 0 ? WINDOW_LEAST : ahead->followed[i].window * 2;
+        if (ahead->followed[i].window > WINDOW_MOST)
+            ahead->followed[i].window = WINDOW_MOST;
+        *from = end + KERNEL_AHEAD > ahead->followed[i].told ? end + KERNEL_AHEAD : ahead->followed[i].told;
+        to = end + KERNEL_AHEAD + ahead->followed[i].window;
+    } else
+        ahead->followed[i].window = 0;
+    ahead->followed[i].end = end;
+    if (ahead->followed[i].window == 0 || to > ahead->followed[i].told)
+        ahead->followed[i].told = to;
+    pthread_mutex_unlock(&ahead->lock);
+    return to;
+}
+
 void ahead_of(struct server *server, const struct squashfs_inode *inode, uint64_t offset, size_t length)
 {
-    uint64_t block = server->block_size, end = offset + length;
+    uint64_t block = server->block_size, end = offset + length, from = end;
     struct job job = {.inode = *inode, .from = offset - offset % block, .to = (end + block - 1) / block * block,
                       .known = offset, .known_end = end};
 
-    if (job.to > inode->size)
-        job.to = inode->size;
-    if (length > 0 && (job.from < offset || job.to > end))
+    if (length == 0 || inode->size <= block || atomic_load_explicit(&server->count, memory_order_relaxed) < FEW)
+        return;
+    uint64_t to = follow(&server->ahead, inode->reference, offset, end, &from);
+    job.to = job.to < inode->size ? job.to : inode->size;
+    if (job.from < offset || job.to > end)
         add(server, &job);
+    to = to < inode->size ? to : inode->size;
+    if (to > from) {
+        job = (struct job){.inode = *inode, .from = from, .to = to};
+        add(server, &job);
+    }
 }

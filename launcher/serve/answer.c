@@ -162,7 +162,7 @@ static int answer_read(const struct request *request)
         return failed;
     size_t length = hands->pieces.length;
     reply(request, 0, hands->pieces.parts, hands->pieces.count, length);
-    pieces_give_back(hands);
+    pieces_give_back(hands, false);
     ahead_of(hands->server, &inode, in->offset, length);
     return 0;
 }
@@ -439,7 +439,7 @@ void answer_requests(struct hands *hands, int queue)
             return; /* ENODEV: unmounted */
         in[got] = '\0'; /* a name ends, whatever comes */
         const struct request request = {hands, queue, (const void *)in, in + sizeof none, (size_t)got - sizeof none, hands->out};
-        if (last)
+        if (atomic_fetch_add_explicit(&server->count, 1, memory_order_relaxed) >= FEW && last)
             threads_more(server);
         answer(&request);
     }

@@ -32,20 +32,24 @@ static struct block *find(struct cache *cache, uint64_t at)
     return NULL;
 }
 
-/* One that nobody uses, and that nobody used again since the last search: what is read once, in order, does not drive out what
- * many small files share. NULL: all are in use. */
-static struct block *replace(struct cache *cache, uint64_t at)
+/* One that the kernel has: its memory is warm. Then one that was never used; then one that nobody uses, and that nobody used again
+ * since the last search: what is read once, in order, does not drive out what many small files share. NULL: all are in use. */
+static struct block *replace(struct cache *cache)
 {
+    while (cache->spent_count > 0) {
+        struct block *block = &cache->blocks[cache->spent[--cache->spent_count]];
+        if (block->users == 0 && block->spent)
+            return block;
+    }
+    if (cache->fresh < cache->count)
+        return &cache->blocks[cache->fresh++];
     for (uint32_t looked = 0; looked < 2 * cache->count; looked++) {
         struct block *block = &cache->blocks[cache->hand];
         cache->hand = (cache->hand + 1) % cache->count;
-        if (block->users > 0)
-            continue;
-        if (!block->again) {
-            cache->at[block - cache->blocks] = block->at = at;
+        if (block->users == 0 && !block->again)
             return block;
-        }
-        block->again = false;
+        if (block->users == 0)
+            block->again = false;
     }
     return NULL;
 }
@@ -56,13 +60,14 @@ static void forget(struct cache *cache, struct block *block)
     block->again = false;
 }
 
-/* Called with the lock, which is free while the block is read. */
+/* Called with the lock, which is free while the block is read. Blocks of fragments are kept, those of one file once used again. */
 static void load(struct cache *cache, struct squashfs_reader *reader, const struct squashfs_extent *extent, bool fragment,
                  struct block *block)
 {
+    cache->at[block - cache->blocks] = block->at = extent->at;
     block->users = 1;
     block->loading = true;
-    block->stored = false;
+    block->spent = false;
     block->again = fragment;
     pthread_mutex_unlock(&cache->lock);
     int length = squashfs_extent_read(reader, extent, fragment, block->data);
@@ -80,7 +85,7 @@ int cache_get(struct cache *cache, struct squashfs_reader *reader, const struct 
 
     pthread_mutex_lock(&cache->lock);
     while ((block = find(cache, extent->at)) == NULL) {
-        block = replace(cache, extent->at);
+        block = replace(cache);
         if (block != NULL) {
             load(cache, reader, extent, fragment, block);
             goto loaded;
@@ -107,9 +112,13 @@ loaded:
     return failed;
 }
 
-void cache_put(struct cache *cache, struct block *block)
+void cache_put(struct cache *cache, struct block *block, bool spent)
 {
     pthread_mutex_lock(&cache->lock);
+    if (spent && !block->spent && cache->spent_count < SPENT) {
+        block->spent = true;
+        cache->spent[cache->spent_count++] = (uint32_t)(block - cache->blocks);
+    }
     if (--block->users == 0)
         pthread_cond_signal(&cache->changed);
     pthread_mutex_unlock(&cache->lock);

@@ -13,7 +13,7 @@
 #include "serve.h"
 
 /* A request has 256 pages at most; the smallest blocks have 4 KiB. */
-enum { REQUEST_MOST = 1 << 20, PIECES = 258, THREADS = 8, WALKS = 16, OPCODES = 64 };
+enum { REQUEST_MOST = 1 << 20, PIECES = 258, THREADS = 8, WALKS = 16, SPENT = 16, OPCODES = 64, FEW = 100 };
 /* The kernel wants room for the largest request, of which ours have a name and little more. Answers but data fit the other: the
  * kernel asks for a page of names, newer ones for up to REQUEST_MOST, and takes fewer. */
 enum { IN_SIZE = FUSE_MIN_READ_BUFFER + 4096, OUT_SIZE = 65536 + 512 };
@@ -25,13 +25,14 @@ struct block {
     int length;  /* or a negative errno */
     int users;
     bool loading, again; /* again: used since the search for a free one came by last */
-    bool stored;         /* the kernel has been given all of it */
+    bool spent;          /* the kernel has all of it, and will not ask */
     uint8_t *data;
 };
 struct cache {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    uint32_t count, hand;
+    uint32_t count, hand, fresh; /* fresh: how many have been used ever */
+    uint32_t spent[SPENT], spent_count;
     uint64_t *at; /* of each block: what is searched */
     struct block *blocks;
 };
@@ -39,7 +40,8 @@ bool cache_begin(struct cache *cache, uint32_t block_size, size_t memory);
 /* 0 and a block in use, or a negative errno. */
 int cache_get(struct cache *cache, struct squashfs_reader *reader, const struct squashfs_extent *extent, bool fragment,
               struct block **block);
-void cache_put(struct cache *cache, struct block *block);
+/* `spent`: see there. */
+void cache_put(struct cache *cache, struct block *block, bool spent);
 
 /* ---- A part of a file, in pieces of blocks that are held while they are sent. */
 
@@ -51,7 +53,9 @@ struct walks {
     } each[WALKS];
 };
 struct pieces {
-    struct block *blocks[PIECES];
+    struct block *blocks[PIECES]; /* NULL: a hole, or in `plain` */
+    uint8_t *plain; /* room for a request: what is stored as it is is read here, and kept nowhere */
+    enum { PIECE_SHARED, PIECE_PART, PIECE_WHOLE } kinds[PIECES]; /* of a block with tails, of a file's own */
     struct iovec parts[PIECES];
     int count;
     size_t length;
@@ -71,7 +75,8 @@ struct hands {
 };
 /* `length` bytes from `offset` on, or what there is of them. 0, or a negative errno and nothing is held. */
 int pieces_take(struct hands *hands, const struct squashfs_inode *inode, uint64_t offset, size_t length);
-void pieces_give_back(struct hands *hands);
+/* Blocks of which the kernel has all now are free for others: those that were sent whole, or, with `rest`, all of the file's own. */
+void pieces_give_back(struct hands *hands, bool rest);
 
 /* ---- What the kernel is told unasked: the rest of blocks that were decompressed, and what follows in a file that is read in order.
  * By a thread of its own: storing waits for pages that are being read, so that no thread that answers reads may ever store. */
@@ -81,13 +86,17 @@ struct job {
     uint64_t from, to;         /* bytes of the file */
     uint64_t known, known_end; /* of these the kernel has */
 };
-enum { JOBS = 64 };
+enum { JOBS = 64, FOLLOWED = 16 };
 struct ahead {
     pthread_mutex_t lock;
     pthread_cond_t more;
     bool running;
     unsigned first, count;
     struct job jobs[JOBS];
+    struct {
+        uint64_t of, end, told, window; /* a file, where the last read of it ended, up to where it is stored or will be */
+    } followed[FOLLOWED];
+    unsigned next;
 };
 /* After a read was answered. */
 void ahead_of(struct server *server, const struct squashfs_inode *inode, uint64_t offset, size_t length);
@@ -105,7 +114,7 @@ struct server {
     struct cache cache;
     struct ahead ahead;
     struct hands first; /* of the thread that begins */
-    atomic_ulong requests[OPCODES];
+    atomic_ulong requests[OPCODES], count;
     atomic_ulong stores;
 };
 
@@ -117,7 +126,7 @@ bool thread_begin(void *(*body)(void *), void *argument);
 /* Answers requests of one queue until the mount is gone. */
 void answer_requests(struct hands *hands, int queue);
 const char *opcode_name(unsigned opcode);
-/* Called by who took a request: whether another thread should wait for the next. */
+/* Called by who took a request while nobody waited for the next: begins a thread that does. */
 void threads_more(struct server *server);
 
 /* Nodes are references of inodes, moved so that the root is FUSE_ROOT_ID: nothing need be remembered, and nothing forgotten. */

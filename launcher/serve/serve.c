@@ -42,7 +42,8 @@ struct server *serve_open(int image, uint64_t offset, uint64_t size, const char 
 bool hands_begin(struct hands *hands, struct server *server)
 {
     hands->server = server;
-    return squashfs_reader_new(server->image, &hands->reader) == 0;
+    hands->pieces.plain = malloc(REQUEST_MOST); /* of which only what is used is there */
+    return hands->pieces.plain != NULL && squashfs_reader_new(server->image, &hands->reader) == 0;
 }
 
 bool thread_begin(void *(*body)(void *), void *argument)
@@ -96,8 +97,10 @@ void threads_more(struct server *server)
         if (thread_begin(thread, hands))
             return;
     }
-    if (hands != NULL)
+    if (hands != NULL) {
         squashfs_reader_free(hands->reader);
+        free(hands->pieces.plain);
+    }
     free(hands);
     atomic_fetch_sub(&server->threads, 1);
 }

@@ -106,6 +106,17 @@ int squashfs_extent_read(struct squashfs_reader *reader, const struct squashfs_e
     return length;
 }
 
+int squashfs_extent_part(struct squashfs_reader *reader, const struct squashfs_extent *extent, size_t from, void *data, size_t length)
+{
+    const struct squashfs *image = reader->image;
+
+    if (extent->compressed || extent->stored == 0 || image->source.check != NULL)
+        return -ENOTSUP;
+    if (extent->stored > extent->length || from > extent->stored || length > extent->stored - from)
+        return -EIO;
+    return squashfs_bytes(image, extent->at + from, data, length);
+}
+
 /* Which block holds `offset`, and where it begins there. */
 static int find(struct squashfs_reader *reader, const struct squashfs_inode *inode, uint64_t offset,
                 struct squashfs_extent *extent, size_t *within)

@@ -25,7 +25,7 @@
 
 struct squashfs_decompressor {
     const struct method *method;
-    void *context;
+    void *context; /* made when first needed: large, and images with little compressed in them are started too */
 };
 
 struct method {
@@ -204,28 +204,27 @@ int squashfs_decompressor_new(unsigned compression, struct squashfs_decompressor
     *why = method == NULL ? "unknown compression: damaged?" : method->missing;
     if (*why != NULL)
         return -EOPNOTSUPP;
-    struct squashfs_decompressor *made = calloc(1, sizeof *made);
-    if (made != NULL) {
-        made->method = method;
-        made->context = method->begin != NULL ? method->begin() : NULL;
-    }
-    if (made == NULL || (method->begin != NULL && made->context == NULL)) {
-        free(made);
+    *decompressor = calloc(1, sizeof **decompressor);
+    if (*decompressor == NULL) {
         *why = "no memory";
         return -ENOMEM;
     }
-    *decompressor = made;
+    (*decompressor)->method = method;
     return 0;
 }
 
 void squashfs_decompressor_free(struct squashfs_decompressor *decompressor)
 {
-    if (decompressor != NULL && decompressor->method->end != NULL)
+    if (decompressor != NULL && decompressor->context != NULL)
         decompressor->method->end(decompressor->context);
     free(decompressor);
 }
 
 int squashfs_decompress(struct squashfs_decompressor *decompressor, const void *from, size_t length, void *to, size_t room)
 {
-    return decompressor->method->decompress(decompressor->context, from, length, to, room);
+    const struct method *method = decompressor->method;
+
+    if (method->begin != NULL && decompressor->context == NULL && (decompressor->context = method->begin()) == NULL)
+        return -ENOMEM;
+    return method->decompress(decompressor->context, from, length, to, room);
 }

@@ -78,19 +78,20 @@ static int read_ids(struct squashfs *image, struct squashfs_reader *reader)
 {
     struct squashfs_place place;
     uint8_t id[4];
-    int failed = 0;
 
     image->ids = calloc(image->super.ids, sizeof *image->ids);
     if (image->ids == NULL)
         return -ENOMEM;
-    for (uint32_t i = 0; i < image->super.ids && failed == 0; i++) {
-        if (i % (SQUASHFS_METADATA / sizeof id) == 0)
-            failed = squashfs_table(reader, image->super.id_table, i, sizeof id, &place);
+    for (uint32_t i = 0; i < image->super.ids; i++) {
+        int failed = i % (SQUASHFS_METADATA / sizeof id) == 0
+                         ? squashfs_table(reader, image->super.id_table, i, sizeof id, &place) : 0;
         if (failed == 0)
             failed = squashfs_metadata(reader, &place, id, sizeof id);
+        if (failed != 0)
+            return failed;
         image->ids[i] = le32(id);
     }
-    return failed;
+    return 0;
 }
 
 static int read_xattr_table(struct squashfs *image)
@@ -107,11 +108,25 @@ static int read_xattr_table(struct squashfs *image)
     return image->xattrs < image->super.directory_table || image->xattrs > image->super.xattr_table ? -EIO : 0;
 }
 
+static int reader_new(const struct squashfs *image, struct squashfs_reader **reader, const char **why)
+{
+    *why = "no memory";
+    *reader = calloc(1, sizeof **reader); /* large: pages that are not used are not there */
+    if (*reader == NULL)
+        return -ENOMEM;
+    (*reader)->image = image;
+    int failed = squashfs_decompressor_new(image->super.compression, &(*reader)->decompressor, why);
+    if (failed != 0) {
+        free(*reader);
+        *reader = NULL;
+    }
+    return failed;
+}
+
 static int image_read(struct squashfs *image, const char **why)
 {
     uint8_t block[SUPERBLOCK];
     struct squashfs_reader *reader = NULL;
-    struct squashfs_decompressor *decompressor;
 
     *why = "it ends within its superblock: incomplete download?";
     if (image->source.size < sizeof block)
@@ -123,14 +138,11 @@ static int image_read(struct squashfs *image, const char **why)
     *why = super_check(block, &image->super, image->source.size);
     if (*why != NULL)
         return -EIO;
-    failed = squashfs_decompressor_new(image->super.compression, &decompressor, why);
+    failed = reader_new(image, &reader, why);
     if (failed != 0)
         return failed;
-    squashfs_decompressor_free(decompressor);
     *why = "its tables cannot be read";
-    failed = squashfs_reader_new(image, &reader);
-    if (failed == 0)
-        failed = read_ids(image, reader);
+    failed = read_ids(image, reader);
     if (failed == 0)
         failed = read_xattr_table(image);
     squashfs_reader_free(reader);
@@ -174,16 +186,7 @@ int squashfs_reader_new(const struct squashfs *image, struct squashfs_reader **r
 {
     const char *why;
 
-    *reader = calloc(1, sizeof **reader); /* large: pages that are not used are not there */
-    if (*reader == NULL)
-        return -ENOMEM;
-    (*reader)->image = image;
-    int failed = squashfs_decompressor_new(image->super.compression, &(*reader)->decompressor, &why);
-    if (failed != 0) {
-        free(*reader);
-        *reader = NULL;
-    }
-    return failed;
+    return reader_new(image, reader, &why);
 }
 
 void squashfs_reader_request(struct squashfs_reader *reader)

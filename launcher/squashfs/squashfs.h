@@ -158,6 +158,9 @@ int squashfs_fragment(struct squashfs_reader *reader, uint32_t index, struct squ
  * of files (fewer are -EIO), at most that for fragments. A hole becomes NULs. */
 int squashfs_extent_read(struct squashfs_reader *reader, const struct squashfs_extent *extent, bool fragment, void *data);
 
+/* A part of one that is stored as it is: only that is read. -ENOTSUP where all of it is needed: it is compressed, or blocks are judged. */
+int squashfs_extent_part(struct squashfs_reader *reader, const struct squashfs_extent *extent, size_t from, void *data, size_t length);
+
 /* Contents of a file as pread(2) has them; keeps one block, so that small reads in order decompress each once. */
 ssize_t squashfs_file_read(struct squashfs_reader *reader, const struct squashfs_inode *inode, uint64_t offset, void *bytes,
                            size_t length);

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from singularity import console, files, process
 from singularity.build import architecture, pack, platform_files, reproducible, streaming, writers
 from singularity.build.request import BuildRequest, Target
+from singularity.cache.packed_store import Store
 from singularity.console import VERBOSE
 from singularity.definition import source
 from singularity.errors import ImageError
@@ -27,6 +28,7 @@ from singularity.image.sif import format as sif
 from singularity.image.sif import write as sif_write
 from singularity.image.sif.format import DataType
 from singularity.image.sif.write import NewObject
+from singularity.image.squashfs import packer
 from singularity.image.squashfs import root as squashfs_root
 from singularity.image.squashfs import tools as squashfs
 from singularity.image.tree import Entry, Kind, Member, Tree
@@ -87,22 +89,31 @@ def can_stream_layers(request: BuildRequest) -> bool:
     """Whether `convert_oci` can make what is asked for. Raises ToolError where mksquashfs is needed and missing."""
     if request.format is Target.SANDBOX or request.onto is not None:
         return False
-    if request.format not in _FILESYSTEMS:
+    if request.format not in _FILESYSTEMS or packs(request):
         return True
     return not _NEED_A_TREE.intersection(request.mksquashfs_arguments) and squashfs.reads_tar(
         purpose=f"write {request.target}"
     )
 
 
+def packs(request: BuildRequest) -> bool:
+    """Whether layers are packed each by itself, and merged: unless mksquashfs was told what to do, or files change."""
+    changed = request.mksquashfs_arguments or request.fix_permissions
+    return request.format in _FILESYSTEMS and not changed and packer.is_there()
+
+
 def convert_oci(
     image: "oci_image.Image",
     request: BuildRequest,
     indexed: "Callable[[oci_image.Layer], LayerIndex] | None" = None,
+    *,
+    packed: Path | None = None,
 ) -> None:
     """Writes `request.target`, whole or not at all, from the layers of an image; `can_stream_layers` must be true.
 
     It is what a build from a definition that names the image makes, with all owners and devices, whoever builds it.
-    `indexed` gives the index of a layer that may have been made before. Raises ImageError, FileError and ToolError.
+    `indexed` gives the index of a layer that may have been made before; `packed` is where packed layers are kept.
+    Raises ImageError, FileError and ToolError.
     """
     from singularity.oci import container, merge
     from singularity.oci.index import index_layer
@@ -121,7 +132,11 @@ def convert_oci(
 
     with files.temporary_directory(request.temporary, keep=request.keep) as directory:
         has = _architecture(image.config.platform.architecture, request)
-        _Conversion(image.name, read, has, request, directory, configure, pack.FAST_LEVEL).perform()
+        conversion = _Conversion(image.name, read, has, request, directory, configure, packer.LEVEL)
+        if packs(request):
+            conversion.pack(image, packed or directory)
+        else:
+            conversion.perform()
 
 
 def _is_copied(image: Image, request: BuildRequest) -> bool:
@@ -246,6 +261,26 @@ class _Conversion:
                     offset = sif_write.partition_offset(())
                     self.write_squashfs(whole, new, offset)
                     _write_objects(new, objects, offset, self.architecture)
+
+    def pack(self, image: "oci_image.Image", store: Path) -> None:
+        """The same from packed layers: no stream of all their files, and so no second attempt."""
+        from singularity.build import packing
+
+        request, objects = self.request, list[NewObject]()
+
+        def complete(root: Root) -> None:
+            self.configure(root)
+            self.write_metadata(root)
+            objects[:] = pack.objects_of(root)
+
+        place = self.directory / "packing"
+        place.mkdir()
+        form = packer.form()
+        with files.replacing(request.target, overwrite=request.overwrite, mode=0o777) as new:
+            offset = sif_write.partition_offset(()) if request.format is Target.SIF else 0
+            packing.write(image, Store(store, str(form)), form, new, request.target, offset, place, complete)
+            if request.format is Target.SIF:
+                _write_objects(new, objects, offset, self.architecture)
 
     def write_metadata(self, root: Root) -> None:
         """What a build writes."""

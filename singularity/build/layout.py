@@ -27,6 +27,7 @@ from functools import partial
 from singularity.image import elf
 from singularity.image.metadata import DIRECTORY
 from singularity.image.root import Root
+from singularity.image.squashfs import packer
 
 _PROGRAMS = (
     "/bin/sh",
@@ -40,6 +41,7 @@ _PROGRAMS = (
 )
 _READ_BY_LAUNCHES = ("/etc/passwd", "/etc/group", "/etc/localtime", "/etc/ld.so.cache")
 _ALWAYS = 2  # of them are stored uncompressed in any case, with all they need
+_LIBRARY_NAMES = ("libm.so.6", "libtinfo.so.6*", "libselinux.so.1*", "libpcre2-8.so.*", "libpython3.*.so*", "libz.so.*")
 _SCRIPTS = ("runscript", "startscript", "test")
 # Of the bytes in the root file system, which are packed to a third or so: what all that is uncompressed may cost.
 # Small files cost more than their samples say: packed, they would share their blocks, and compress together.
@@ -50,6 +52,22 @@ _SMALL = 128 << 10  # bytes of a file that is packed into a block with others
 _SAMPLE, _SAMPLES = 8 << 10, 8  # bytes, and how many of them tell how well a file compresses
 _LARGEST = 64 << 20  # bytes of a file that is looked at
 _LIBRARY_DIRECTORIES = ("/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib")
+# The same for layers that become part of images while nobody knows their other layers: by names (fnmatch(3), of files
+# and of what is below directories), on top of which come programs while the layer grows by less than this share.
+_LIBRARIES = tuple(f"{above}{place}" for above in ("", "usr/") for place in ("lib", "lib64", "lib/*-linux-*"))
+LAYERS = packer.Choice(
+    hot=(
+        *(f"{place}/{name}" for place in _LIBRARIES for name in ("ld-*.so*", "libc.so.6", "libc-2.*.so")),
+        *(f"{place}/{name}" for place in ("bin", "usr/bin") for name in ("dash", "busybox", "sh", "true")),
+    ),
+    warm=(
+        *(f"{place}/{name}" for place in ("bin", "usr/bin") for name in ("bash", "env", "cat", "ls", "python3.*")),
+        *(f"{place}/{name}" for place in ("usr/local/bin", "opt/*/bin") for name in ("python3.*",)),
+        *(f"{place}/{name}" for place in (*_LIBRARIES, "usr/local/lib") for name in _LIBRARY_NAMES),
+    ),
+    alone=tuple(name.lstrip("/") for name in _READ_BY_LAUNCHES),
+)
+LAYER_SHARE = 0.03  # of the bytes that are stored of it
 _SAFE_NAME = re.compile(r"[A-Za-z0-9._+/-]+")
 
 

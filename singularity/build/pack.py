@@ -1,6 +1,5 @@
 """A root file system becomes a SIF or squashfs file: mksquashfs writes straight into its place in the new file."""
 
-import gzip
 import json
 import logging
 import os
@@ -30,9 +29,9 @@ logger = logging.getLogger(__name__)
 
 OCI_CONFIGURATION = f"{metadata.DIRECTORY}/oci-config.json"
 _OCI_OBJECT = b"oci-config.json"
-_ZSTD_SINCE = (4, 14)  # Linux
 _NANOSECONDS = 10**9
-LEVEL, FAST_LEVEL = 9, 6  # of zstd: the second takes two thirds of the time, for 1 % more size
+_INODES = 1 << 63  # numbers that mksquashfs can be told; overlays of several file systems may have larger ones
+LEVEL = 9  # of zstd
 TIMES = range(1 << 32)  # that squashfs has room for, in seconds since 1970
 
 
@@ -103,7 +102,7 @@ def compression(arguments: Sequence[str], purpose: str, level: int = LEVEL) -> l
     """
     if "-comp" in arguments:
         return []
-    if "zstd" not in squashfs.compressors(purpose=purpose) or not kernel_reads_zstd():
+    if "zstd" not in squashfs.compressors(purpose=purpose) or not squashfs.kernel_reads_zstd():
         return ["-comp", "gzip"]
     own = [] if "-Xcompression-level" in arguments else ["-Xcompression-level", str(level)]
     return ["-comp", "zstd", *own]
@@ -155,7 +154,8 @@ def _make_squashfs(
     argv += [*compression(arguments, purpose), *memory(arguments)]
     actions = {"uncompressed": order.uncompressed, "no-fragments": order.alone, "fragment(first)": order.together}
     for action, paths in actions.items():
-        for test in _tests(sorted({os.lstat(root / path).st_ino for path in paths})):
+        numbers = {os.lstat(root / path).st_ino for path in paths}
+        for test in _tests(sorted(number for number in numbers if number < _INODES)):
             argv += ["-action", f"{action}@{test}"]
     logger.log(VERBOSE, "Stored uncompressed: %s", ", ".join(order.uncompressed) or "nothing")
     environment = reproducible.environment()
@@ -236,20 +236,6 @@ def _priorities(paths: Sequence[str]) -> Iterable[tuple[str, int]]:
     """mksquashfs places files of higher priority first; at most 32767."""
     for number, path in enumerate(paths[: 1 << 14]):
         yield path, (1 << 14) - number
-
-
-def kernel_reads_zstd() -> bool:
-    """Whether the kernel's squashfs knows zstd: from its configuration where that is to be had, else from its age."""
-    release = os.uname().release
-    for place in ("/proc/config.gz", f"/boot/config-{release}", f"/lib/modules/{release}/config"):
-        try:
-            data = Path(place).read_bytes()
-        except OSError:
-            continue
-        text = gzip.decompress(data) if place.endswith(".gz") else data
-        return b"\nCONFIG_SQUASHFS_ZSTD=y\n" in text
-    numbers = [int(part) for part in release.split("-")[0].split(".")[:2] if part.isdecimal()]
-    return tuple(numbers) >= _ZSTD_SINCE
 
 
 def write_at(fd: int, data: bytes, offset: int) -> None:

@@ -20,6 +20,7 @@ from singularity.build import reproducible
 from singularity.errors import ImageError
 from singularity.image.limits import shown
 from singularity.image.root import Root
+from singularity.image.squashfs import packer
 from singularity.image.tree import Entry, Kind, Member, Segment, Tree
 
 _NANOSECONDS = 1_000_000_000
@@ -28,6 +29,13 @@ _HINT = "build a directory of it with --sandbox first, and go on from that"
 _OWN = b".singularity.d"
 _HELD = frozenset(b"singularity environment .run .exec .test .shell .build.labels .post.script".split())
 _MARKED = frozenset((b"etc/hosts", b"etc/resolv.conf"))  # only whether they are there matters
+TOLD = packer.Told(  # the same for who hands over those members only, of an image whose layers are packed
+    hold=sorted(os.fsdecode(name) for name in _HELD),
+    hold_links=("etc/localtime",),
+    hold_trees=(".singularity.d", "scif/apps/*/scif"),
+    show=("*", "*/*"),
+    read=("usr/share/zoneinfo",),
+)
 _HOLDABLE = (Kind.DIRECTORY, Kind.FILE, Kind.LINK, Kind.HARD_LINK)
 _HELD_TIME = 1_000_000_000  # nanoseconds since 1970: the mtime of a file that nobody has written anew
 _LOCAL_TIME = b"etc/localtime"

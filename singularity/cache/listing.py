@@ -42,6 +42,7 @@ TYPES = {
         Type(name="oras", about="images from OCI registries", counted=CONTAINERS),
         Type(name="net", about="images from web servers", counted=CONTAINERS),
         Type(name="lazy", about="images of registries that were started before they were there", counted=CONTAINERS),
+        Type(name="packed", about="OCI layers as images have them", counted=BLOBS),
         Type(name="blob", about="OCI layers", counted=BLOBS),
         Type(name="archive", about="images made from archives that were launched", counted=CONTAINERS),
         Type(name="build", about="layers of builds", counted=LAYERS),
@@ -70,7 +71,7 @@ def entries(types: list[Type]) -> Iterator[CacheEntry]:
         if not directory.exists():
             continue
         try:
-            yield from {LAYERS: _layers, BLOBS: _blobs}.get(type_.counted, _files)(type_, directory)
+            yield from {"build": _layers, "blob": _blobs}.get(type_.name, _files)(type_, directory)
         except FileNotFoundError:
             continue
         except OSError as error:

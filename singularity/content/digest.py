@@ -107,6 +107,11 @@ class Checked:
         """As `BinaryIO.readable`."""
         return True
 
+    @property
+    def unchecked(self) -> BinaryIO:
+        """The file below, for who checks what is in it in another way."""
+        return self._file
+
     def close(self) -> None:
         """Closes the file below."""
         self._file.close()

@@ -11,7 +11,7 @@ from singularity.errors import ImageError
 _SQUASHFS = struct.Struct("<4sI4xI4xHH2xHHHQQQ8xQQ8x8x")
 _SQUASHFS_SIZE = 96
 _COMPRESSIONS = range(1, 7)  # gzip, lzma, lzo, xz, lz4, zstd
-_LZMA = 2  # known neither to the kernel nor to squashfuse
+_LZMA = 2  # known neither to the kernel nor to our server
 _METADATA_SIZE = 8192
 _INT64_LIMIT = 1 << 63
 

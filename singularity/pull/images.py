@@ -4,10 +4,11 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from singularity import files
-from singularity.cache import image_store
+from singularity.cache import image_store, packed_store
 from singularity.cache import places as cache_places
 from singularity.cache.places import Caches
 from singularity.console import VERBOSE
@@ -35,7 +36,8 @@ def available(uri: Uri, fetch: Fetch, caches: Caches | None = None, *, beside: P
         with images.available(uri, fetch, places) as path:
             yield path
         return
-    found = oci.find(uri, fetch, places)
+    packed = None if places.public else places.place(packed_store.PLACE)  # of use to their owner only
+    found = oci.find(uri, replace(fetch, packed=packed), places)
     place, key = places.place(_CONVERTED), _key(found, fetch)
     kept = converted(found, fetch, places)
     if kept is not None:
@@ -44,14 +46,14 @@ def available(uri: Uri, fetch: Fetch, caches: Caches | None = None, *, beside: P
     elif place is not None:
         work = f"makes an image of {uri}"
         path = image_store.have(
-            place, key, lambda path: _convert(found, uri, fetch, path), work, public=places.public
+            place, key, lambda path: _convert(found, uri, fetch, path, packed), work, public=places.public
         )  # fmt: skip
         cache_places.trim(places, path)
         yield path
     else:
         with files.temporary_directory(beside or fetch.scratch) as directory:
             path = directory / uri.file_name
-            _convert(found, uri, fetch, path)
+            _convert(found, uri, fetch, path, packed)
             yield path
 
 
@@ -66,7 +68,7 @@ def _key(found: Found, fetch: Fetch) -> str:
     return hashlib.sha256(f"{_FORMAT} {found.identity} {fetch.platform}".encode()).hexdigest()
 
 
-def _convert(found: Found, uri: Uri, fetch: Fetch, target: Path) -> None:
+def _convert(found: Found, uri: Uri, fetch: Fetch, target: Path, packed: Path | None) -> None:
     from singularity.build import convert
     from singularity.build.request import BuildRequest
     from singularity.sources.docker import DamagedError
@@ -77,8 +79,8 @@ def _convert(found: Found, uri: Uri, fetch: Fetch, target: Path) -> None:
     )
     try:
         with found.opened() as image:
-            convert.convert_oci(image, request)
+            convert.convert_oci(image, request, packed=packed)
     except DamagedError as error:
         logger.warning("%s: it is fetched again", error)
         with found.opened() as image:
-            convert.convert_oci(image, request)
+            convert.convert_oci(image, request, packed=packed)

@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -12,6 +12,7 @@ from typing import BinaryIO, Self
 
 from singularity import console, files, paths
 from singularity.cache.blob_store import Store, known
+from singularity.cache.packed_store import Store as PackedStore
 from singularity.console import VERBOSE
 from singularity.content import document
 from singularity.content.digest import Digest
@@ -66,17 +67,19 @@ def opened(
     *,
     temporary: Path | None = None,
     verify: bool = False,
+    packed: PackedStore | None = None,
 ) -> Iterator[Image]:
     """The image that a reference means, for as long as its layers are read.
 
-    What `store` has is not fetched, and what is fetched is there afterwards; without a store it is kept below
-    `temporary` for the time being. With `verify` layers in the store are read first, and damaged ones are fetched again
+    What `store` has is not fetched, nor what `packed` has, and what is fetched is there afterwards; without a store it
+    is kept below `temporary` for the time being. With `verify` layers in the store are read first, and damaged ones are
+    fetched again
     without anything having been made of them; else they are noticed when they are used. Raises ImageError, FileError,
     NetworkError and RegistryError.
     """
     if store is None:
         with files.temporary_directory(temporary or paths.temporary()) as directory:
-            with opened(reference, wanted, access, Store(directory / "blob")) as found:
+            with opened(reference, wanted, access, Store(directory / "blob"), packed=packed) as found:
                 yield found
             return
     blobs = _Remote(resolved(reference, access, [store.directory]), access, store)
@@ -84,7 +87,8 @@ def opened(
     layers = [each for each in blobs.layers(found.digest) if each.is_layer]
     if verify and (count := store.drop_damaged(each.digest for each in layers)):
         logger.warning("%s: damaged layers in the cache: %d, fetched again", reference, count)
-    with _Fetching(blobs, layers) as fetching:
+    known = () if packed is None or verify else (each for each in found.layers if packed.find(each.content) is not None)
+    with _Fetching(blobs, layers, frozenset(each.stored for each in known)) as fetching:
         blobs.fetching = fetching
         try:
             yield found
@@ -252,9 +256,10 @@ class _Stoppable:
 class _Fetching:
     """Layers on their way, the lowest first, a few at a time; who wants one waits for that one only."""
 
-    def __init__(self, blobs: _Remote, layers: Sequence[Descriptor]) -> None:
+    def __init__(self, blobs: _Remote, layers: Sequence[Descriptor], known: Collection[Digest | None]) -> None:
         self._blobs = blobs
-        missing = [each for each in layers if blobs.store.find(each.digest, each.size) is None]
+        unknown = [each for each in layers if each.digest not in known]
+        missing = [each for each in unknown if blobs.store.find(each.digest, each.size) is None]
         self._waiting = list(dict.fromkeys(each.digest for each in missing))
         self._by_digest = {each.digest: each for each in missing}
         self._ended = {digest: threading.Event() for digest in self._waiting}

@@ -35,6 +35,7 @@ class Fetch:
     offline: bool = False  # what a name meant last is used where its registry cannot be reached
     library: str = ""  # URL of the library
     daemon: str = ""  # address of the Docker daemon
+    packed: Path | None = None  # where layers may be that are packed already, and need not be fetched
     temporary: Path | None = None  # where temporary files go, if not where they usually do
 
     @property

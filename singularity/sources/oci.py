@@ -67,11 +67,14 @@ def _in_registry(uri: Uri, fetch: Fetch, caches: Caches) -> Found:
     @contextmanager
     def opened() -> "Iterator[Image]":
         from singularity.cache.blob_store import Store
+        from singularity.cache.packed_store import Store as PackedStore
+        from singularity.image.squashfs import packer
         from singularity.sources import docker
 
         store = Store(place, others, public=caches.public) if place else None
+        packed = PackedStore(fetch.packed, str(packer.form())) if fetch.packed is not None else None
         with docker.opened(
-            found, fetch.platform, fetch.access, store, temporary=fetch.scratch, verify=fetch.verify
+            found, fetch.platform, fetch.access, store, temporary=fetch.scratch, verify=fetch.verify, packed=packed
         ) as image:
             yield image
         if place:

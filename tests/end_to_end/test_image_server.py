@@ -293,6 +293,35 @@ def test_it_holds_nothing_but_the_image_and_its_queues(image: Path, tmp_path: Pa
         assert "\nSeccomp:\t2\n" in status
 
 
+@pytest.mark.needs("gcc")
+def test_a_compression_that_was_left_out_of_the_build_is_named(tmp_path: Path) -> None:
+    """As the Makefile compiles where no library of a decompressor is."""
+    launcher = Path(__file__).parents[2] / "launcher"
+    (tmp_path / "main.c").write_text(
+        '#include <fcntl.h>\n#include <stdio.h>\n#include "squashfs/squashfs.h"\n'
+        'int main(int count, char **words)\n{\n    const char *why = "";\n    struct squashfs *image;\n'
+        "    struct squashfs_file file = {open(words[count - 1], O_RDONLY), 0};\n"
+        "    struct squashfs_source source = squashfs_file_source(&file, 1 << 20);\n"
+        '    int failed = squashfs_open(&source, &image, &why);\n    printf("%d %s\\n", failed, why);\n}\n'
+    )
+    command = ["gcc", "-D_GNU_SOURCE", f"-I{launcher}", "-o", tmp_path / "main", tmp_path / "main.c"]
+    subprocess.run([*command, *launcher.glob("squashfs/*.c")], check=True, timeout=60)
+    package = {
+        "gzip": "libdeflate-dev",
+        "zstd": "libzstd-dev",
+        "xz": "liblzma-dev",
+        "lz4": "liblz4-dev",
+        "lzo": "liblzo2-dev",
+    }
+    for compression, name in package.items():
+        image = launcher.parent / "fuzz/corpus/squashfs_tree" / compression
+        said = subprocess.run([tmp_path / "main", image], capture_output=True, text=True, check=True, timeout=5).stdout
+        assert said.startswith(f"-{errno.EOPNOTSUPP} its compression was left out when Singularity was built"), (
+            compression
+        )
+        assert f"install {name} " in said
+
+
 def endless_directory(path: Path) -> None:
     """An image whose root directory has 4 GiB of entries, in blocks of 68 bytes."""
     lengths = [248] * 8 + [52]

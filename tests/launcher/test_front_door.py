@@ -97,7 +97,7 @@ def built(storage: Path) -> Path:
         path for name in DECOMPRESSORS if (path := printed("gcc", f"-print-file-name=lib{name}.a")).startswith("/")
     ]
     run([*COMPILE, "-o", place / "singularity", *door, printer, archive, *libraries])
-    run([*COMPILE, "-o", place / "sexec-suid", "launcher/sexec.c", printer, archive, *libraries])
+    run([*COMPILE, "-o", place / "sexec-suid", printer, archive, *libraries])
     return place
 
 

@@ -302,7 +302,7 @@ def test_a_damaged_layer_in_the_cache_is_fetched_again(front: Front, image: str,
     data = bytearray(largest.read_bytes())
     data[len(data) // 2] ^= 1
     largest.write_bytes(data)
-    singularity("cache", "clean", "--force", "--type", "oci-tmp", cwd=tmp_path)
+    singularity("cache", "clean", "--force", "--type", "oci-tmp,packed", cwd=tmp_path)
     (tmp_path / "x.sif").unlink()
     done = singularity(*words, cwd=tmp_path)
     assert "was damaged: it is fetched again" in done.stderr
@@ -430,6 +430,68 @@ def test_a_tag_that_shares_layers_fetches_what_is_new(
     assert sum("/blobs/" in each.path for each in front.asked[before:]) == 2  # the layer, and the configuration
     assert "1 of 3 layers" in done.stderr
     assert listed(tmp_path / "greeting_2.0.sif")["etc/new"] == b"new"
+
+
+@pytest.mark.needs("packer")
+def test_layers_that_are_packed_are_neither_fetched_nor_packed_again(
+    front: Front, plain_registry: Registry, image: str, tmp_path: Path
+) -> None:
+    """Whatever has become of their blobs; and one that a disk has damaged is packed again."""
+    layout = Layout(tmp_path / "more")
+    layers = [
+        layer(("etc", None), ("etc/greeting", b"hello\n")),
+        layer(("data", DATA)),
+        layer(("etc/.wh.greeting", b"")),
+    ]
+    layout.add(layout.image(layers, config={}), "t")
+    plain_registry.fill(f"oci:{layout.path}:t", "pulling/greeting:3.0")
+    singularity("pull", "--no-https", f"docker://{front.host}/{image}", cwd=tmp_path)
+    cache = Path(os.environ["SINGULARITY_CACHEDIR"]) / "cache"
+    packed = {path: path.stat().st_ino for path in (cache / "packed").iterdir()}
+    assert len(packed) == 2
+    singularity("cache", "clean", "--force", "--type", "blob", cwd=tmp_path)
+    before = len(front.asked)
+    words = ["pull", "--no-https", "--force", "3.sif", f"docker://{front.host}/pulling/greeting:3.0"]
+    singularity(*words, cwd=tmp_path)
+    assert sum("/blobs/" in each.path for each in front.asked[before:]) == 2  # the layer, and the configuration
+    assert listed(tmp_path / "3.sif")["data"] == DATA
+    assert "etc/greeting" not in listed(tmp_path / "3.sif")
+    assert {path: path.stat().st_ino for path in packed} == packed
+    damage(max(packed, key=lambda path: path.stat().st_size))
+    singularity("cache", "clean", "--force", "--type", "oci-tmp", cwd=tmp_path)
+    done = singularity(*words, cwd=tmp_path)
+    assert "damaged: its layers are packed again" in done.stderr
+    assert listed(tmp_path / "3.sif")["data"] == DATA
+
+
+@pytest.mark.needs("packer")
+def test_a_pull_that_is_killed_leaves_no_half_of_a_layer(plain_registry: Registry, image: str, tmp_path: Path) -> None:
+    """Whenever that is; and the next one comes to its end."""
+    uri = f"docker://{plain_registry.host}/{image}"
+    cache = Path(os.environ["SINGULARITY_CACHEDIR"]) / "cache"
+    for delay in (0.2, 0.3, 0.4, 0.5, 0.6, 0.8):
+        argv = [*ARGV, "-q", "pull", "--no-https", "--force", "x.sif", uri]
+        with subprocess.Popen(argv, cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            time.sleep(delay)
+            process.kill()
+        assert not list(tmp_path.glob("*.sif")) or listed(tmp_path / "x.sif")["data"] == DATA
+        (tmp_path / "x.sif").unlink(missing_ok=True)
+    singularity("pull", "--no-https", "x.sif", uri, cwd=tmp_path)
+    assert listed(tmp_path / "x.sif")["data"] == DATA
+    assert [path.name for path in (cache / "packed").iterdir() if path.suffix == ".new"] == []
+
+
+@pytest.mark.needs("packer")
+def test_pulls_at_once_pack_a_layer_once(plain_registry: Registry, image: str, tmp_path: Path) -> None:
+    uri = f"docker://{plain_registry.host}/{image}"
+    argv = [*ARGV, "--debug", "pull", "--no-https"]
+    some = [
+        subprocess.Popen([*argv, f"{n}.sif", uri], cwd=tmp_path, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for n in range(4)
+    ]
+    said = b"".join(each.communicate()[1] for each in some)
+    assert said.count(b"singularity-pack layer") == 2
+    assert all(listed(tmp_path / f"{n}.sif")["data"] == DATA for n in range(4))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -13,9 +13,12 @@ from singularity.build.agents import installer, localimage
 from singularity.build.request import BuildRequest, Target
 from singularity.build.steps import Build, Plan, Step
 from singularity.build.workspace import script_environment
+from singularity.cache import packed_store
+from singularity.cache import places as caches
 from singularity.errors import FileError
 from singularity.image.identify import identify
 from singularity.image.root import Root
+from singularity.transports import Transport
 
 WATCH = 20  # seconds
 _SQUASHED = (Target.SIF, Target.SQUASHFS)
@@ -122,5 +125,7 @@ class Convert(Step):
                 return
             agent = cast("agents.LayeredAgent", agents.find(stage, build.definition.name))
             fetch = replace(request.fetch, architecture=request.fetch.architecture or request.architecture)
-            with agent.opened(stage, replace(fetch, temporary=request.temporary)) as found:
-                convert.convert_oci(found, request)
+            keeps = stage.agent == Transport.DOCKER.value and convert.packs(request)
+            packed = caches.find(fetch.cache).place(packed_store.PLACE) if keeps else None
+            with agent.opened(stage, replace(fetch, temporary=request.temporary, packed=packed)) as found:
+                convert.convert_oci(found, request, packed=packed)

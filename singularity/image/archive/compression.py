@@ -90,6 +90,43 @@ def decompressed(
             yield _limited(raw, name, kind, limits, lambda: os.lseek(fd, 0, os.SEEK_CUR) - start)
 
 
+@contextmanager
+def piped(file: BinaryIO, name: str, *, limits: Limits = LIMITS) -> Iterator[tuple[int, int]]:
+    """A descriptor for a program that reads what is in a file, decompressed; and the most bytes that may come of it.
+
+    A regular file goes from the program that decompresses it to the one that reads, and never through us. Raises as
+    `decompressed` does.
+    """
+    start = _offset(file)
+    if start is None:
+        with decompressed(file, name, limits=limits, aside=True) as stream, _poured(stream) as fd:
+            yield fd, limits.total
+        return
+    fd = file.fileno()
+    kind = recognise(os.pread(fd, HEAD, start))
+    most = max(limits.ratio_after, limits.ratio * (os.fstat(fd).st_size - start))
+    os.lseek(fd, start, os.SEEK_SET)
+    argv = _program(kind) if kind is not None else None
+    if argv is not None:
+        with _by_program(argv, fd, name) as (raw, _):
+            yield raw.fileno(), most
+    elif kind is None:
+        yield fd, most
+    else:
+        with decompressed(file, name, limits=limits) as stream, _poured(stream) as pipe:
+            yield pipe, most
+
+
+@contextmanager
+def _poured(stream: BinaryIO) -> Iterator[int]:
+    """The reading end of a pipe, into which a stream of ours goes while the block runs."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    with open(reading, "rb", buffering=0) as end:
+        widen(end)
+        with _pumped(cast("io.BufferedReader", stream), open(writing, "wb", buffering=0)):
+            yield reading
+
+
 def _offset(file: BinaryIO) -> int | None:
     """Where in a regular file, which a program can read by itself, we stand; None for all else."""
     try:

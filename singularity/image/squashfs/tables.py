@@ -2,7 +2,7 @@
 
 Only names, attributes and sizes are needed. Each file gets a place in the file system, where its data stands
 uncompressed; whoever serves the file system looks there up what to fetch. Nothing here is compressed, so that every
-kernel and squashfuse reads it. Layout: the kernel's `fs/squashfs/squashfs_fs.h`; all numbers are little-endian.
+kernel reads it. Layout: the kernel's `fs/squashfs/squashfs_fs.h`; all numbers are little-endian.
 """
 
 import os

@@ -1,5 +1,6 @@
 """squashfs through squashfs-tools: whole or in parts out of a file, and into one."""
 
+import gzip
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ _NOT_ALL = 2  # unsquashfs: everything is there, but not with every attribute
 _OWNER = re.compile(r"failed to change uid and gids? on ")
 _LINK = "failed to create hardlink"
 _DEVICE = re.compile(r"failed to create (character|block) device ")
+_ZSTD_SINCE = (4, 14)  # Linux
 
 
 def unpack(image: Path, offset: int, target: Path, names: Sequence[str] = (), *, purpose: str) -> None:
@@ -106,3 +108,17 @@ def reads_tar(*, purpose: str) -> bool:
 def _help(purpose: str) -> str:
     """What the installed mksquashfs says of itself. Raises ToolError when there is none."""
     return run(["mksquashfs", "-help"], purpose=purpose, accept=range(256))
+
+
+def kernel_reads_zstd() -> bool:
+    """Whether the kernel's squashfs knows zstd: from its configuration where that is to be had, else from its age."""
+    release = os.uname().release
+    for place in ("/proc/config.gz", f"/boot/config-{release}", f"/lib/modules/{release}/config"):
+        try:
+            data = Path(place).read_bytes()
+        except OSError:
+            continue
+        text = gzip.decompress(data) if place.endswith(".gz") else data
+        return b"\nCONFIG_SQUASHFS_ZSTD=y\n" in text
+    numbers = [int(part) for part in release.split("-")[0].split(".")[:2] if part.isdecimal()]
+    return tuple(numbers) >= _ZSTD_SINCE
