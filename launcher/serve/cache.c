@@ -43,6 +43,8 @@ static struct block *replace(struct cache *cache)
     }
     if (cache->fresh < cache->count)
         return &cache->blocks[cache->fresh++];
+    if (cache->blocks == NULL)
+        __builtin_unreachable(); /* since cache_begin(): analyzers forget it at each lock */
     for (uint32_t looked = 0; looked < 2 * cache->count; looked++) {
         struct block *block = &cache->blocks[cache->hand];
         cache->hand = (cache->hand + 1) % cache->count;
