@@ -24,7 +24,7 @@ from machine import adopt_orphans
 from measure import COUNT, PARALLEL, PEERS, machine_facts
 from newest import newest, versions
 from place import make_place
-from report import Bar, bars
+from rows import Bar, bars
 from steady import LEAST, Series
 
 import build

@@ -22,7 +22,7 @@ from footprint import descendants, mounts, residents, trace
 from formats import make_images
 from machine import adopt_orphans, children, loops_of
 from place import make_place
-from report import Many, Row, plot, table, target_lines, targets
+from rows import Many, Row, plot, table, target_lines, targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
