@@ -39,6 +39,7 @@ void confine(void)
         IF_CALL(mmap), IF_CALL(munmap), IF_CALL(mprotect), IF_CALL(mremap), IF_CALL(madvise), IF_CALL(brk),
         /* a thread more, and what a C library does in it; by clone3(2) flags are in memory, where no filter sees them */
         IF_CALL(set_robust_list), IF_CALL(rseq), IF_CALL(gettid), IF_CALL(sched_yield),
+        IF_CALL(getpid), IF_CALL(geteuid), IF_CALL(getuid), /* messages have them */
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1), REFUSE(ENOSYS),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 3),
         LOAD(args[0]),
