@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../message.h"
 #include "parts.h"
 
 enum { NAME_MOST = 255, PATH_MOST = 4096, ENTRY_ALIGNED = 8, SECTOR = 512 };
@@ -29,7 +30,8 @@ uint64_t reference_of(const struct server *server, uint64_t node)
     return node == FUSE_ROOT_ID ? squashfs_super(server->image)->root : node - FUSE_ROOT_ID - 1;
 }
 
-/* An answer that the kernel takes no more (ENOENT: who asked is gone) is nobody's loss. */
+/* An answer that the kernel takes no more (ENOENT: who asked is gone) is nobody's loss. One that it does not take for another reason is
+ * tried as an error; who waits cannot be killed, so that a server that cannot answer at all ends, and with it the mount. */
 static void reply(const struct request *request, int error, const struct iovec *parts, int count, size_t length)
 {
     struct iovec all[PIECES + 1];
@@ -39,8 +41,15 @@ static void reply(const struct request *request, int error, const struct iovec *
     all[0] = (struct iovec){&header, sizeof header};
     for (int i = 0; i < count; i++)
         all[i + 1] = parts[i];
-    while (writev(request->queue, all, count + 1) < 0 && errno == EINTR)
-        continue;
+    for (bool again = true; writev(request->queue, all, count + 1) < 0 && errno != ENOENT && errno != ENODEV;) {
+        if (errno == EINTR)
+            continue;
+        if (!again)
+            _exit(EXIT_OWN_FAILURE);
+        again = false;
+        header = (struct fuse_out_header){.error = -EIO, .unique = header.unique, .len = sizeof header};
+        count = 0;
+    }
 }
 
 static void reply_bytes(const struct request *request, const void *bytes, size_t length)
