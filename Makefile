@@ -67,7 +67,7 @@ PATHS = -DLIBEXECDIR='"$(LIBEXECDIR)"' -DSYSCONFDIR='"$(SYSCONFDIR)"' -DCONFIG_P
         -DCONTAINER_DIR='"$(CONTAINER_DIR)"' -DPYTHON_PATH='"$(LIBEXECDIR)/python/bin/python3"'
 endif
 # What decompresses squashfs: static libraries, each where it is (launcher/squashfs/decompress.c). They call nothing that musl has not.
-static_library = $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a))
+static_library = $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a 2>/dev/null))
 ZLIB := $(or $(call static_library,deflate),$(call static_library,z))
 DECOMPRESSORS := $(ZLIB) $(foreach name,zstd lz4 lzma lzo2,$(call static_library,$(name)))
 HAVE = $(patsubst lib%.a,-DHAVE_%,$(notdir $(DECOMPRESSORS)))
