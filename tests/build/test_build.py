@@ -5,23 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import signal
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from builds import USER, as_user
+from builds import as_user
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from builds import Build
 
 pytestmark = pytest.mark.needs("busybox", "mksquashfs")
@@ -571,120 +566,6 @@ def test_a_plan_is_printed_and_nothing_done(build: Build, definition: Definition
     assert build.leftovers() == []
 
 
-# What happens when a build is stopped.
-
-BEHIND, BEFORE = (5000 + 2 * os.getpid() + each for each in range(2))  # seconds: what other tests do not wait for
-WAITING = f"%post\n    echo waiting\n    sleep {BEHIND} &\n    sleep {BEFORE}\n"
-
-
-@contextmanager
-def waiting(build: Build, *words: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """A build that has come to its %post, which waits."""
-    process = subprocess.Popen(
-        build.argv("build", *words),
-        cwd=build.directory,
-        env=build.env(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "waiting\n", process.communicate()
-            yield process
-        finally:
-            process.kill()  # where the test's signal did not
-
-
-def inside(number: int) -> list[int]:
-    """The processes that wait in a %post."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = place.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if words[:2] == [b"sleep", str(number).encode()]:
-            found.append(int(place.parent.name))
-    return found
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_the_build_and_takes_everything_along(
-    build: Build, definition: Definition, number: signal.Signals
-) -> None:
-    """R-B1, R-F3. Two seconds on an idle machine; five times that is what a busy one gets."""
-    build.write("x.sif", "old")
-    with waiting(build, "--force", "x.sif", definition(WAITING)) as process:
-        start = time.monotonic()
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=20)
-        assert time.monotonic() - start < 10
-    assert process.returncode == 128 + number
-    assert "FATAL" not in errors
-    assert inside(BEHIND) == inside(BEFORE) == []
-    assert (build.directory / "x.sif").read_text() == "old"
-    assert build.leftovers() == []
-
-
-def test_ctrl_c_in_a_terminal_ends_the_build_once(build: Build, definition: Definition) -> None:
-    """The whole process group gets the signal, as from a terminal."""
-    with waiting(build, "x.sif", definition(WAITING)) as process:
-        os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=20)
-    assert process.returncode == 128 + signal.SIGINT
-    assert inside(BEFORE) == []
-    assert build.leftovers() == []
-
-
-@pytest.mark.parametrize("options", [[], ["--sandbox"]])
-def test_a_killed_build_leaves_a_directory_that_the_next_one_removes(
-    build: Build, definition: Definition, options: list[str]
-) -> None:
-    """R-F1, R-F3: processes and mounts are gone at once; the target is as it was."""
-    path = definition(WAITING)
-    with waiting(build, *options, "x", path) as process:
-        process.kill()
-        process.communicate(timeout=20)
-    deadline = time.monotonic() + 5
-    while inside(BEFORE) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert inside(BEHIND) == inside(BEFORE) == []
-    assert not (build.directory / "x").exists()
-    places = [*build.temporary.iterdir(), *build.directory.glob("singularity-work-*")]
-    assert len(places) == 1 + len(options)
-    for place in places:
-        os.utime(place, (0, 0))
-    build.ok("build", *options, "y", definition(""))
-    assert build.leftovers() == []
-
-
-def test_a_build_that_goes_on_keeps_its_directory(build: Build, definition: Definition) -> None:
-    with waiting(build, "x.sif", definition(WAITING)) as process:
-        (place,) = build.temporary.iterdir()
-        os.utime(place, (0, 0))
-        build.write("y.def", "Bootstrap: scratch\n")
-        build.ok("build", "y.sif", "y.def")
-        assert place.exists()
-        process.terminate()
-        process.communicate(timeout=20)
-    assert build.leftovers() == []
-
-
-def test_the_working_directory_stays_when_asked(build: Build, definition: Definition) -> None:
-    done = build.ok("build", "--no-cleanup", "x.sif", definition(""))
-    (place,) = build.temporary.iterdir()
-    assert f"INFO:    Working directory: {place}" in done.stderr
-    assert (place / "root" / "bin" / "busybox").exists()
-    os.utime(place, (0, 0))
-    build.ok("build", "--force", "x.sif", definition(""))
-    assert place.exists()
-    shutil.rmtree(place)
-
-
 def test_stages_are_named(build: Build, base: Path) -> None:
     del base
     text = "Bootstrap: localimage\nFrom: base\nStage: first\n%post\n    touch /made\n"
@@ -710,151 +591,3 @@ def test_a_transport_that_nobody_knows_is_no_file_that_is_missing(build: Build) 
     wanted = 'dockr://debian: unknown transport "dockr" (did you mean docker://debian?)'
     assert build.fails("build", "x.sif", "dockr://debian") == wanted
     assert build.fails("build", "x.sif", "no.def") == "no.def: No such file or directory"
-
-
-@pytest.fixture
-def mounts(build: Build) -> Iterator[Path]:
-    """A file system with room for 400 KiB."""
-    place = build.directory / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", place], check=True)
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
-@pytest.mark.needs("root")
-def test_a_full_disk_is_one_line_and_leaves_nothing(build: Build, definition: Definition, mounts: Path) -> None:
-    """R-F4: where the image goes, and where the working directory is."""
-    (mounts / "x.sif").write_text("old")
-    message = build.fails("build", "--force", "small/x.sif", definition(""))
-    assert message.startswith("mksquashfs could not write small/x.sif: No space left on device")
-    for options in ([], ["--disable-cache"]):
-        message = build.fails("build", "--sandbox", *options, "small/x", definition(""))
-        hint = "(no space left in small: make room there, or name another TARGET)"
-        assert message.endswith(f"No space left on device {hint}")
-    writing = definition("%post\n    cat /bin/busybox >/copy\n")
-    wanted = r"x.def:4: %post failed with status 1 \(no space left in \S*small\S*: name another .*"
-    for words, cache in ((["--tmpdir", "small", "--disable-cache"], "cache"), ([], "small")):
-        message = build.fails("build", *words, "y.sif", writing.name, SINGULARITY_CACHEDIR=cache)
-        assert re.fullmatch(wanted, message)
-        assert build.leftovers() == []
-    shutil.rmtree(mounts / "cache")
-    assert [path.name for path in mounts.iterdir()] == ["x.sif"]
-    assert (mounts / "x.sif").read_text() == "old"
-    assert build.leftovers() == []
-
-
-@pytest.mark.needs("root")
-@pytest.mark.parametrize("options", [[], ["--disable-cache"]])
-def test_no_room_for_names_is_said_as_well(
-    build: Build, definition: Definition, mounts: Path, options: list[str]
-) -> None:
-    """A file system without free inodes, at whichever step it is full."""
-    path = definition("%post\n    mkdir /a /b /c\n%files\n    x.def /d/e/f/g\n")
-    failed = 0
-    for inodes in range(6, 60, 6):
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"nr_inodes={inodes}", "none", mounts], check=True)
-        environment = {"TMPDIR": str(mounts), "SINGULARITY_CACHEDIR": str(mounts)}
-        done = build("build", "--force", *options, "x.sif", path, **environment)
-        subprocess.run(["umount", mounts], check=True)
-        if done.returncode == 0:
-            break
-        (line,) = [line for line in done.stderr.splitlines() if line.startswith("FATAL:")]
-        assert "no space left in" in line or "No space left on device" in line, line
-        assert str(mounts) in line, line
-        failed += 1
-    assert failed > 2
-
-
-# Ordinary users.
-
-
-@pytest.mark.needs("root", "userns", "installation")
-def test_an_ordinary_user_builds_in_a_user_namespace(build: Build, definition: Definition) -> None:
-    definition(WHOLE)
-    done = as_user(build, "build", "x.sif", "x.def")
-    assert done.returncode == 0, done.stderr
-    assert "post in / as 0" in done.stdout
-    path = build.directory / "x.sif"
-    assert path.stat().st_uid == USER
-    root = build.root_of("x.sif")
-    assert {each.lstat().st_uid for each in root.rglob("*")} == {0}
-    assert build.leftovers() == []
-
-
-@pytest.mark.needs("root", "userns", "installation")
-@pytest.mark.skipif(not shutil.which("newuidmap"), reason="newuidmap is not installed (package uidmap)")
-def test_with_ids_of_their_own_users_build_images_with_many_owners(build: Build, definition: Definition) -> None:
-    definition(
-        "%post\n    chown 33:34 /made /etc/passwd\n    mkdir /open\n    chown 33:34 /open\n    chmod 1775 /open\n"
-        "%files\n    x.def /made\n"
-    )
-    build.write("base/bin/chown", "").unlink()
-    (build.directory / "base/bin/chown").symlink_to("busybox")
-    done = as_user(build, "build", "x.sif", "x.def", ids="user:500000:65536\n")
-    assert done.returncode == 0, done.stderr
-    status = (build.root_of("x.sif") / "made").stat()
-    assert (status.st_uid, status.st_gid) == (33, 34)
-    assert (build.directory / "x.sif").stat().st_uid == USER
-    assert build.leftovers() == []
-    done = as_user(build, "build", "--sandbox", "y", "x.sif")
-    assert done.returncode == 0, done.stderr
-    assert "WARNING: x.sif: 3 files belong to others there, and now to root: you have no ids for others" in done.stderr
-    assert stat.S_IMODE((build.directory / "y/open").stat().st_mode) == 0o1775
-
-
-@pytest.mark.needs("root", "userns", "installation")
-@pytest.mark.skipif(not shutil.which("newuidmap"), reason="newuidmap is not installed (package uidmap)")
-def test_what_belongs_to_root_of_the_host_belongs_to_root_of_the_image(build: Build, base: Path) -> None:
-    for name, owner in (("theirs", 1), ("mine", USER), ("nobodys", 500000 + 65533)):
-        build.write(f"base/{name}", "")
-        os.chown(base / name, owner, owner)
-    for place in (build.temporary, build.directory / "out", build.directory / "kept"):
-        place.mkdir(exist_ok=True)
-        os.chown(place, USER, USER)
-    done = as_user(build, "build", "out/x.sif", "base", ids="user:500000:65536\n", own=False)
-    assert done.returncode == 0, done.stderr
-    found = len([base, *base.rglob("*")]) - 2
-    assert f"WARNING: base: {found} files belong to others there, and now to root" in done.stderr
-    root = build.root_of("out/x.sif")
-    assert {each.name for each in root.rglob("*") if each.lstat().st_uid != 0} == {"nobodys"}
-    assert (root / "nobodys").stat().st_uid == 65534
-
-
-@pytest.mark.needs("root", "userns", "installation")
-def test_a_script_that_fails_with_one_id_says_how_to_get_more(build: Build, definition: Definition) -> None:
-    definition("%post\n    chown 33 /made\n%files\n    x.def /made\n")
-    (build.directory / "base/bin/chown").symlink_to("busybox")
-    done = as_user(build, "build", "x.sif", "x.def")
-    hint = "for programs that change owners or groups, as package managers do, an administrator adds"
-    wanted = f"FATAL:   x.def:4: %post failed with status 1 ({hint} {USER}:100000:65536 to /etc/subuid and /etc/subgid)"
-    assert done.stderr.splitlines()[-1] == wanted
-    done = as_user(build, "build", "x.sif", "x.def", ids="other:100000:65536\n")
-    assert "adds user:165536:65536 to" in done.stderr.splitlines()[-1]
-    assert done.returncode == 255
-
-
-@pytest.mark.needs("root", "userns", "installation")
-@pytest.mark.parametrize("words", [["build", "ro/x.sif"], ["build", "--sandbox", "ro/x"], ["bootstrap", "ro/x"]])
-def test_a_directory_of_the_caller_that_is_not_to_be_written_is_not(
-    build: Build, definition: Definition, words: list[str]
-) -> None:
-    """As root of a user namespace he could: but that he is only while it is built."""
-    definition("")
-    place = build.directory / "ro"
-    place.mkdir(mode=0o555)
-    done = as_user(build, *words, "x.def")
-    assert (done.returncode, done.stderr) == (255, "FATAL:   ro: Permission denied\n")
-    assert as_user(build, "create", "ro/x.img").stderr == done.stderr
-    assert list(place.iterdir()) == []
-
-
-@pytest.mark.needs("root", "userns", "installation")
-def test_debootstrap_tells_an_ordinary_user_what_it_needs(build: Build) -> None:
-    build.write("x.def", "Bootstrap: debootstrap\nOSVersion: stable\n")
-    done = as_user(build, "build", "x.sif", "x.def")
-    assert done.returncode == 255
-    last = done.stderr.splitlines()[-1]
-    hint = "build with sudo, or ask for a range of ids in /etc/subuid and /etc/subgid"
-    assert last == f"FATAL:   debootstrap needs root, or more ids than your own ({hint})"
-    assert build.leftovers() == []
