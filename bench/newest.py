@@ -18,6 +18,7 @@ PACKAGES = {  # program: package
     "runc": "runc",
     "apptainer": "apptainer",
 }
+SESSIONS = "usr/lib/var/lib/apptainer/mnt/session"  # where its build looks for them, and the package has none
 TIMEOUT = 1800
 
 
@@ -34,6 +35,7 @@ def newest(directory: Path) -> Path | None:
             print(f"Measuring this machine's own peers: no Debian sid ({error})", flush=True)
             return None
         made.write_text("sid\n")
+    (root / SESSIONS).mkdir(parents=True, exist_ok=True)
     return root / "usr"
 
 

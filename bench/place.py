@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ordinary_user import ALICE, Account, World, mount
+from ordinary_user import ALICE, Account, World, bind, mount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,7 +62,11 @@ class Place:
                 self.prefix / "etc/singularity/singularity.conf": self.config,
                 **({Path("/usr"): self.usr} if self.usr else {}),
             },
-            as_root=(partial(make_state, self.account.uid), one_hierarchy),
+            as_root=(
+                partial(make_state, self.account.uid),
+                one_hierarchy,
+                *((partial(show_configuration, self.usr.parent / "etc"),) if self.usr else ()),
+            ),
             become=become,
         )
 
@@ -108,6 +112,18 @@ def make_state(uid: int) -> None:
     mount("tmpfs", state, "tmpfs", data=f"mode=0700,uid={uid},gid={uid}")
     shutil.copy(SHOWN / "floor", state / "floor-suid")
     (state / "floor-suid").chmod(0o4755)
+
+
+def show_configuration(etc: Path) -> None:
+    """What the newest peers are configured by, beside this machine's own files, with the user's databases."""
+    names = ("passwd", "group", "subuid", "subgid")
+    held = {path: os.open(path, os.O_PATH) for path in (Path("/etc", name) for name in names) if path.exists()}
+    mount("tmpfs", "/mnt", "tmpfs")
+    shutil.copytree(etc / "apptainer", "/mnt/apptainer")
+    mount("overlay", "/etc", "overlay", data="lowerdir=/mnt:/etc")
+    for path, fd in held.items():
+        bind(Path(f"/proc/self/fd/{fd}"), path)
+        os.close(fd)
 
 
 def one_hierarchy() -> None:
