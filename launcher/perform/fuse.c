@@ -245,7 +245,7 @@ static _Noreturn void server_process(const struct process *server, const char *p
     server_descriptors(server, device, ready);
     server_rights(server->mounts_itself);
     if (server->ours != NULL)
-        serve_run(server->ours, SERVER_DEVICE, SERVER_IMAGE);
+        serve_run(server->ours, SERVER_DEVICE, SERVER_IMAGE, SERVER_ALIVE);
     server_run(server, path);
 }
 
