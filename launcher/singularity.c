@@ -296,7 +296,7 @@ static void take_surroundings(struct invocation *invocation, struct start *start
     if (start->environment == NULL)
         stop(ENOMEM, "variables of devices");
     if (!invocation->linger_said)
-        request->linger = invocation->keys.linger;
+        invocation->linger = invocation->keys.linger;
 }
 
 /* No child: signals, terminal and exit status are the program's without anybody between. The setuid starter gets the
@@ -382,7 +382,7 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     start->environment = injection_finish(&invocation.injection, start->environment, program, &error);
     if (start->environment == NULL)
         stop_error(&error);
-    if (invocation.request.linger > 0 && linger_begin(&invocation.request, &invocation.store))
+    if (invocation.linger > 0 && linger_begin(&invocation.request, invocation.linger, start->argv, &invocation.store))
         start->environment = nothing, program = nothing;
     start_launch(start, &invocation, program);
 }

@@ -132,8 +132,8 @@ void fuse_await(int server, int unmounted);
 
 /* ---- Whom the caller is shown as in a user namespace. Both stop the process on failure. */
 
-/* In a namespace that was just made. */
-void user_namespace_map(uid_t uid, gid_t gid, const struct caller *caller);
+/* In a namespace that was just made: whom the namespace around knows as `outside` is `uid` in it. Groups likewise. */
+void user_namespace_map(uid_t uid, gid_t gid, uid_t outside, gid_t outside_group);
 
 /* Where the program is a user of the image: in a namespace of its own, as the last act, when nothing else is open. */
 void user_namespace_show(const struct request *request, const struct caller *caller);
