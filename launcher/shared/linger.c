@@ -203,12 +203,19 @@ static const char *obstacle_of(const struct request *request, struct stat *image
     return NULL;
 }
 
-/* Descriptors that come with the answer are not taken, and the kernel closes them. */
+/* The keeper's namespaces, or -1: the launch is mostly in the process of the front door, and need not ask again. */
+static int *spaces_got(void)
+{
+    static int spaces[2] = {-1, -1};
+
+    return spaces;
+}
+
 static bool answered(int connection)
 {
-    char word;
+    char word = 0;
 
-    return recv(connection, &word, 1, 0) == 1 && word == 'y';
+    return rendezvous_receive(connection, &word, 1, spaces_got(), 2) == 1 && word == 'y';
 }
 
 /* Who binds the name first starts the keeper; all others, and he himself, connect and wait for its answer, which comes when the
@@ -279,7 +286,7 @@ void linger_use(struct plan *plan, const struct plan_inputs *inputs)
     const char *obstacle = NULL;
     char file[KEY_SIZE];
     struct stat image;
-    int spaces[2] = {-1, -1};
+    int *spaces = spaces_got();
 
     if (request->linger_key == NULL || request->linger_file == NULL || part->way != WAY_FUSE || plan->dry || plan->join ||
         fstat(part->fd, &image) < 0)
@@ -291,8 +298,8 @@ void linger_use(struct plan *plan, const struct plan_inputs *inputs)
     if (request->action == ACTION_LINGER || !same)
         return;
     meet(&rendezvous, request);
-    OWNED_FD connection = rendezvous_ask(&rendezvous, &obstacle);
-    if (connection < 0 || !rendezvous_answered(connection, spaces, 2, &obstacle)) {
+    OWNED_FD connection = spaces[0] < 0 ? rendezvous_ask(&rendezvous, &obstacle) : -1;
+    if (spaces[0] < 0 && (connection < 0 || !rendezvous_answered(connection, spaces, 2, &obstacle))) {
         message_verbose("--linger: mounting the image anew: %s", obstacle != NULL ? obstacle : "its keeper has come to its end");
         return;
     }
