@@ -1,5 +1,5 @@
-/* Any bytes as a squashfs, read as far as they lead: nothing is read outside of them, names are names, going on behind an entry gives
- * the one that follows it, and what is read piece by piece is what is read at once. */
+/* Any bytes as a squashfs, read as far as they lead: nothing is read outside of them, names are names, going on behind so many entries
+ * gives the one that follows them, and what is read piece by piece is what is read at once. */
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
@@ -68,6 +68,7 @@ static void look_into(struct squashfs_reader *reader, const struct squashfs_inod
         squashfs_reader_request(reader);
         assert(squashfs_directory_begin(reader, inode, before, &other) == 0);
         assert(squashfs_directory_next(reader, &other, &again) == 1 && again.reference == entry.reference && again.next == entry.next);
+        assert(entry.next == before + 1);
         before = entry.next;
         int found = squashfs_lookup(reader, inode, entry.name, &again);
         assert(found < 0 || strcmp(again.name, entry.name) == 0);
@@ -105,7 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert((failed == 0) == (image != NULL) && (failed == 0 || why != NULL));
     if (failed != 0)
         return 0;
-    if (squashfs_reader_new(image, &reader) == 0)
+    if (squashfs_reader_new(image, &reader, &why) == 0)
         look_at(reader, squashfs_super(image)->root, 0, &memory);
     squashfs_reader_free(reader);
     squashfs_close(image);

@@ -152,14 +152,27 @@ char *const *inherited_environment(const struct inherited *inherited)
     return inherited->environment;
 }
 
-/* The front door's limit: for a setuid program the kernel lowers a larger one to 8 MiB (fs/exec.c), and the program
- * would keep that. 0 stands for "not told", so that numbers are one higher than they are. */
+enum { STACK_NEEDED = 128 << 10 };
+
+/* The kernel asks for the limit when a stack grows, and no more of what is part of it. */
+__attribute__((noinline)) static void grow_stack(void)
+{
+    volatile char needed[STACK_NEEDED];
+
+    needed[0] = 0;
+    (void)needed[0];
+}
+
+/* The caller's limit: for a setuid program the kernel lowers a larger one to 8 MiB (fs/exec.c), and the front door raises a small one;
+ * the program would keep that. 0 stands for "not told", so that numbers are one higher than they are. */
 static void restore_stack(const struct request *request)
 {
     struct rlimit stack;
 
     if (request->stack_soft == 0 || getrlimit(RLIMIT_STACK, &stack) < 0)
         return;
+    if (stack.rlim_cur > 2 * STACK_NEEDED && request->stack_soft <= 2 * STACK_NEEDED)
+        grow_stack();
     stack.rlim_cur = request->stack_soft == UINT64_MAX ? RLIM_INFINITY : request->stack_soft - 1;
     if (stack.rlim_cur > stack.rlim_max)
         stack.rlim_cur = stack.rlim_max;

@@ -1,8 +1,5 @@
 /* A launch without the setuid program: through a user namespace, or root's own; and, for sexec-suid in a container that is ready,
  * the start of the program. launch_here() is the whole launch; sexec_suid.c has the same stages. */
-#include <string.h>
-#include <sys/prctl.h>
-
 #include "inside.h"
 #include "starter.h"
 
@@ -16,22 +13,6 @@ static void take_request(struct launch *launch, const struct request *given)
 
     if (size == 0 || !request_decode(bytes, size, &launch->request, &error))
         stop(0, "%s", error.text);
-}
-
-/* All users of the machine can read argv, and processes of this launch wait as long as its program runs: nobody is shown its
- * options, which may be secrets (proc_pid_cmdline(5)). What is shown is what the setuid starter shows: the program's words. */
-static void hide_options(char **argv, char *const *program)
-{
-    static const char name[] = "sexec";
-    char **last = argv;
-
-    while (last[1] != NULL)
-        last++;
-    char *end = *program != NULL ? *program : *last + strlen(*last) + 1; /* the kernel lays words one behind the other (execve(2)) */
-    size_t size = (size_t)(end - argv[0]);
-    memset(argv[0], 0, size);
-    memcpy(argv[0], name, size < sizeof name ? size - 1 : sizeof name);
-    (void)prctl(PR_SET_NAME, name);
 }
 
 /* Real root may launch for another user, as batch systems do: from here on as if that user had called sexec-suid. */
@@ -61,6 +42,7 @@ static _Noreturn void become_program(struct launch *launch, char **argv)
     privilege_end(&launch->caller, plan->keep_capabilities, plan->no_new_privs);
     perform_follow(plan); /* again: the kernel forgets PR_SET_PDEATHSIG whenever ids change (prctl(2)) */
     perform_init(plan);   /* with the program's ids, so that it and its init can signal each other */
+    fuse_guard();         /* in the program's process */
     if (launch->request.new_session)
         perform_session(); /* in the program's process: the init's would be another session */
     launch_tell_payload(launch);
@@ -77,7 +59,9 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
     caller_read(&launch.caller);
     if (given != NULL) {
         take_request(&launch, given);
-        hide_options(line, argv + 2); /* no earlier: the texts of the request were those of the command line */
+        /* all users of the machine can read argv, and processes of this launch wait as long as its program runs: nobody is shown its
+         * options, which may be secrets (proc_pid_cmdline(5)); no earlier, for the texts of the request were those of the command line */
+        outside_hide_options(line, argv + 2);
     } else {
         launch_receive(&launch, argc, argv);
     }
@@ -94,6 +78,7 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
 
     launch_prepare(&launch);
     linger_use(&launch.plan, &launch.inputs); /* in place of a server of its own */
+    launch.rendezvous.outside = launch.plan.mode == MODE_USERNS ? &outside_keeper : NULL; /* root's id proves enough */
     if (!launch_join(&launch)) { /* first: a container that is shared already needs no image of its own */
         int root = launch_open_image(&launch);
         if (launch.plan.dry)
@@ -105,6 +90,6 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
     if (launch.request.action == ACTION_LINGER)
         linger_prepare(&launch.plan, &launch.request);
     fuse_watch(&launch.plan);       /* here: it watches "/", which is the container's now */
-    launch_leave_host(&launch, -1); /* before a file of the image is read: nothing that is open leads out (CVE-2024-21626) */
+    launch_leave_host(&launch, fuse_guarded()); /* before a file of the image is read: nothing that is open leads out (CVE-2024-21626) */
     become_program(&launch, argv);
 }

@@ -23,7 +23,7 @@
 
 /* GROUPS is NGROUPS_MAX; LEVEL_BIAS makes levels, of which some are negative, numbers of a request, where 0 stands
  * for "not given" */
-enum { GROUPS = 65536, LEVEL_BIAS = 16, FEWEST_DESCRIPTORS = 24 };
+enum { GROUPS = 65536, LEVEL_BIAS = 16, FEWEST_DESCRIPTORS = 24, STACK_LEAST = 96 << 10, STACK_ENOUGH = 1 << 20 };
 
 /* What this process was started with. */
 struct start {
@@ -34,6 +34,7 @@ struct start {
     char **environment;
     struct installation installation;
     struct arena arena;
+    struct rlimit stack; /* the caller's */
 };
 
 static _Noreturn void stop_usage(const struct error *error)
@@ -282,13 +283,11 @@ static void take_surroundings(struct invocation *invocation, struct start *start
 {
     struct request *request = &invocation->request;
     struct job_step step;
-    struct rlimit stack;
 
     request->level = (uint64_t)(message_level_get() + LEVEL_BIAS);
     request->colour = colour_wanted(options, start->environment);
     request->cwd = invocation->cwd;
-    if (getrlimit(RLIMIT_STACK, &stack) == 0)
-        request->stack_soft = stack.rlim_cur == RLIM_INFINITY ? UINT64_MAX : stack.rlim_cur + 1;
+    request->stack_soft = start->stack.rlim_cur == RLIM_INFINITY ? UINT64_MAX : start->stack.rlim_cur + 1;
     descriptor_keep_pmi(request, variable(start->environment, "PMI_FD"));
     job_step_read(start->environment, &step);
     join_take(invocation, &step);
@@ -297,7 +296,7 @@ static void take_surroundings(struct invocation *invocation, struct start *start
     if (start->environment == NULL)
         stop(ENOMEM, "variables of devices");
     if (!invocation->linger_said)
-        request->linger = invocation->keys.linger;
+        invocation->linger = invocation->keys.linger;
 }
 
 /* No child: signals, terminal and exit status are the program's without anybody between. The setuid starter gets the
@@ -331,14 +330,24 @@ static _Noreturn void start_launch(const struct start *start, struct invocation 
     stop(errno, "%s, the starter of containers (is this installation complete?)", starter);
 }
 
-/* With fewer a launch would end half way, in words about something else. */
-static void check_limits(void)
+/* With fewer descriptors a launch would end half way, in words about something else; with a smaller stack without a word, by a signal. The
+ * program has its own limit again (inherited_restore()). */
+static void check_limits(struct start *start)
 {
-    struct rlimit files;
+    struct rlimit files, stack;
 
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < FEWEST_DESCRIPTORS)
         stop(0, "the limit of open files is %llu: a launch needs %d at least (raise it: ulimit -n 1024)",
              (unsigned long long)files.rlim_cur, FEWEST_DESCRIPTORS);
+    if (getrlimit(RLIMIT_STACK, &start->stack) < 0)
+        stop(errno, "the limit of the stack");
+    stack = start->stack;
+    if (stack.rlim_max < STACK_LEAST)
+        stop(0, "the limit of the stack is %llu KiB: a launch needs %d KiB at least (raise it: ulimit -s 8192)",
+             (unsigned long long)stack.rlim_max >> 10, STACK_LEAST >> 10);
+    stack.rlim_cur = stack.rlim_max < STACK_ENOUGH ? stack.rlim_max : STACK_ENOUGH;
+    if (start->stack.rlim_cur < stack.rlim_cur && setrlimit(RLIMIT_STACK, &stack) < 0)
+        stop(errno, "the limit of the stack");
 }
 
 /* The order matters: messages before anything can fail; init scripts before variables, which they may set; variables
@@ -355,12 +364,13 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     char **original = start->environment;
 
     messages_begin(&line->options, original);
-    check_limits();
+    check_limits(start);
     start->environment = init_scripts_apply(start);
     take_variables(line, start->environment);
     const char *image = choose_image(start, line, &program);
     if (image_name_resolved_elsewhere(image)) {
         start->environment = original; /* this program comes back, and applies the init scripts then */
+        (void)setrlimit(RLIMIT_STACK, &start->stack);
         become_python(start, hand_over, start->words);
     }
     check_image(line, image, program);
@@ -372,7 +382,7 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     start->environment = injection_finish(&invocation.injection, start->environment, program, &error);
     if (start->environment == NULL)
         stop_error(&error);
-    if (invocation.request.linger > 0 && linger_begin(&invocation.request, &invocation.store))
+    if (invocation.linger > 0 && linger_begin(&invocation.request, invocation.linger, start->argv, &invocation.store))
         start->environment = nothing, program = nothing;
     start_launch(start, &invocation, program);
 }

@@ -1,7 +1,8 @@
 """The keepers of images that stay mounted after their launches (`--linger`): found, and ended.
 
 A keeper listens on an abstract socket, as `launcher/shared/linger.c` names it, and answers its own user alone. Anybody
-can make a socket of such a name, so what counts is whom the kernel says to be behind it.
+can make a socket of such a name, so what counts is whom the kernel says to be behind it: a process of this user's in
+this user and PID namespace, where no program that is shut up stands (`launcher/shared/outside.c`).
 """
 
 import os
@@ -32,7 +33,7 @@ def keepers() -> Iterator[Keeper]:
     """Those of this user that answer."""
     pattern = re.compile(rb"@(singularity-linger-%d-[0-9a-f]{32})$" % os.geteuid(), re.MULTILINE)
     for name in sorted(set(pattern.findall(_NAMES.read_bytes()))):
-        fields = _ask(b"\0" + name, b"list").split(b"\t")
+        fields = _ask(b"\0" + name, b"list").split(b"\t", 2)
         if len(fields) == 3 and fields[0].isdigit() and fields[1].isdigit():
             image = Path(os.fsdecode(fields[2]))
             yield Keeper(process=int(fields[0]), seconds=int(fields[1]), image=image, address=b"\0" + name)
@@ -49,10 +50,14 @@ def _ask(address: bytes, word: bytes) -> bytes:
         connection.settimeout(_PATIENCE)
         try:
             connection.connect(address)
-            peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-            if _PEER.unpack(peer)[1] != os.geteuid():
+            process, user, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+            if user != os.geteuid() or (user != 0 and _spaces(process) != _spaces("self")):
                 return b""
             connection.send(word)
             return connection.recv(_ANSWER)
         except OSError:
             return b""
+
+
+def _spaces(process: int | str) -> list[str]:
+    return [os.readlink(f"/proc/{process}/ns/{name}") for name in ("user", "pid")]

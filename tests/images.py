@@ -277,10 +277,14 @@ class Images:
     @property
     def probe(self) -> Path:
         """The static program of end_to_end/probe.c."""
-        path, known = self._once("probe")
+        return self.program(PROBE_SOURCE)
+
+    def program(self, source: Path) -> Path:
+        """A C program of the tests that runs in any image."""
+        path, known = self._once(source.stem)
         if not known:
             tool("gcc", "-std=gnu17", "-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror", "-Wno-unused-result",
-                 "-o", path, PROBE_SOURCE)  # fmt: skip
+                 "-o", path, source)  # fmt: skip
             path.chmod(0o755)
         return path
 

@@ -302,7 +302,8 @@ struct invocation {
     enum fabric fabric;
     enum mpi_choice mpi;
     enum join_wish join;
-    bool linger_said;           /* request.linger is the user's word, 0 too */
+    uint64_t linger;            /* seconds for which the image is to stay mounted */
+    bool linger_said;           /* that is the user's word, 0 too */
     struct config_keys keys;
 };
 

@@ -254,7 +254,7 @@ static bool take_linger(struct invocation *invocation, const struct option_value
     if (*text < '0' || *text > '9' || (*unit != '\0' && (strchr("smh", *unit) == NULL || unit[1] != '\0')) || time > DAY / scale)
         return error_set(error, 0, "%.*s %.60s: a time is wanted, as 60s, 5m or 2h, of a day at most; 0 for none", OPTION_NAME(use),
                          text);
-    invocation->request.linger = time * scale;
+    invocation->linger = time * scale;
     invocation->linger_said = true;
     return true;
 }

@@ -245,7 +245,7 @@ static _Noreturn void server_process(const struct process *server, const char *p
     server_descriptors(server, device, ready);
     server_rights(server->mounts_itself);
     if (server->ours != NULL)
-        serve_run(server->ours, SERVER_DEVICE, SERVER_IMAGE);
+        serve_run(server->ours, SERVER_DEVICE, SERVER_IMAGE, SERVER_ALIVE);
     server_run(server, path);
 }
 
@@ -356,6 +356,64 @@ static void start(const struct fuse *fuse)
         stop(errno, "start the file system server");
 }
 
+/* ---- a server that ends before its launch is done ---- */
+
+/* In its own words, where it had time for some. */
+static _Noreturn void stop_ended(const char *source, int alive)
+{
+    struct pollfd said = {.fd = alive, .events = POLLIN};
+    char words[128];
+    ssize_t length = poll(&said, 1, LEFT_MILLISECONDS) > 0 ? read(alive, words, sizeof words - 1) : 0;
+
+    words[length > 0 ? length : 0] = '\0';
+    if (length > 0)
+        stop(0, "%s: %s", source, words);
+    stop(0, "%s: its file system server ended while the container was set up: killed, or out of memory? (try again; --debug shows what it "
+         "said)", source);
+}
+
+/* For a signal handler: the first server that was started, the image's where that is served. */
+static const char *guarded_source;
+static int guarded_fd = -1;
+
+static void guard_end(int number, siginfo_t *info, void *context)
+{
+    struct pollfd end = {.fd = guarded_fd};
+
+    (void)number, (void)context;
+    if (info->si_code > 0 && poll(&end, 1, 0) == 1 && (end.revents & POLLHUP))
+        stop_ended(guarded_source, guarded_fd);
+}
+
+/* Who ignores the signal, which a program inherits, goes without. */
+static void guard(const char *source, int alive)
+{
+    const struct sigaction action = {.sa_sigaction = guard_end, .sa_flags = SA_SIGINFO | SA_RESTART};
+    struct sigaction before;
+
+    if (guarded_fd >= 0 || sigaction(SIGIO, NULL, &before) < 0 || before.sa_handler == SIG_IGN || sigaction(SIGIO, &action, NULL) < 0)
+        return;
+    guarded_source = source;
+    guarded_fd = fcntl(alive, F_DUPFD_CLOEXEC, 0);
+    fuse_guard();
+}
+
+int fuse_guarded(void)
+{
+    return guarded_fd;
+}
+
+void fuse_guard(void)
+{
+    struct pollfd end = {.fd = guarded_fd};
+
+    if (guarded_fd < 0 || fcntl(guarded_fd, F_SETOWN, getpid()) < 0 || fcntl(guarded_fd, F_SETSIG, SIGIO) < 0 ||
+        fcntl(guarded_fd, F_SETFL, O_ASYNC) < 0)
+        return;
+    if (poll(&end, 1, 0) == 1 && (end.revents & POLLHUP))
+        stop_ended(guarded_source, guarded_fd);
+}
+
 /* The kernel's side of a FUSE mount is made here and handed over open (Documentation/filesystems/fuse/fuse.rst: fd,
  * rootmode, user_id and group_id are required). In a user namespace allowed from Linux 4.18 on. `allow_other` ends at
  * the user namespace; without it a program that has taken another id in it would see nothing. `default_permissions`
@@ -377,9 +435,10 @@ static int mount_by_device(const struct session *session, const char *source, co
         stop(errno, "mount %s through FUSE", source);
     start(fuse);
     fd_close(&fuse->device); /* or nobody would notice that the server ended */
+    guard(source, fuse->alive);
     OWNED_FD answer = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (answer < 0 && errno != EACCES)
-        stop(errno, "%s: its file system server ended (--debug shows what it said)", source);
+    if (answer < 0 && (errno == ENOTCONN || errno == ECONNABORTED)) /* of other errors who looks at the image says more */
+        stop_ended(source, fuse->alive);
     return tree;
 }
 

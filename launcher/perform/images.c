@@ -197,7 +197,8 @@ void perform_images(struct plan *plan, struct stage *stage, const struct caller 
                    : trees[i] >= 0         ? trees[i]
                                            : mount_other(plan, stage, i, here, servers);
         OWNED_FD place = part_place(stage, i);
-        if (mount_attach(tree, place) < 0 || (part->way > WAY_KERNEL && mount_restrict(tree, part_attributes(plan, part)) < 0))
+        bool served = part->way == WAY_FUSE || part->way == WAY_KEPT;
+        if (mount_attach(tree, place) < 0 || (served && mount_restrict(tree, part_attributes(plan, part)) < 0))
             stop(errno, "attach %s", part->source);
         check_readable(tree, part->source);
         stage->parts[i] = tree;

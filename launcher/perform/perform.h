@@ -115,6 +115,12 @@ int fuse_mount(const struct session *session, const struct part *part, struct fu
 enum { FUSE_LAYERS_FIRST = 7, FUSE_LAYERS = PLAN_PARTS + 3 };
 int fuse_overlay(const struct session *session, const char *options, const int *layers, int count);
 
+/* A server that ends before its launch is done ends it in one line, before anything is complained about that is found no more: the
+ * kernel closes what a process has open from the highest number down, so that this is told by a signal before the mount is gone.
+ * fuse_guard() is for the process that goes on after a fork; fuse_guarded() is what must be open for it, or -1. */
+void fuse_guard(void);
+int fuse_guarded(void);
+
 /* In the container: lets `unmounted_fd` of the plan tell when nobody uses the root directory any more. */
 void fuse_watch(const struct plan *plan);
 
@@ -126,8 +132,8 @@ void fuse_await(int server, int unmounted);
 
 /* ---- Whom the caller is shown as in a user namespace. Both stop the process on failure. */
 
-/* In a namespace that was just made. */
-void user_namespace_map(uid_t uid, gid_t gid, const struct caller *caller);
+/* In a namespace that was just made: whom the namespace around knows as `outside` is `uid` in it. Groups likewise. */
+void user_namespace_map(uid_t uid, gid_t gid, uid_t outside, gid_t outside_group);
 
 /* Where the program is a user of the image: in a namespace of its own, as the last act, when nothing else is open. */
 void user_namespace_show(const struct request *request, const struct caller *caller);

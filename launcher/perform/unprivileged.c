@@ -10,6 +10,32 @@
 #include "../descriptor.h"
 #include "../inside.h"
 
+/* From the keeper's mount namespace, whose root directory is the image, and back. */
+static int take_kept(const struct plan *plan)
+{
+    const struct part *part = &plan->parts[0];
+    OWNED_FD own = openat(proc_fd(), "self/ns/mnt", O_RDONLY | O_CLOEXEC);
+
+    if (own < 0 || setns(plan->kept_mount, CLONE_NEWNS) < 0)
+        stop(errno, "enter the mount namespace of the keeper of %s (singularity linger end, and try again)", part->source);
+    OWNED_FD root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int tree = root < 0 ? -1 : mount_take(root);
+    if (tree < 0 || setns(own, CLONE_NEWNS) < 0)
+        stop(errno, "take over the mount of %s", part->source);
+    return tree;
+}
+
+/* --fakeroot: the program has all rights over its user namespace. In the keeper's these would be rights over the mount that all later
+ * launches get (a mount over it, by way of NS_MNT_GET_NEXT of Linux 6.12) and over its server (umount -f, from Linux 6.15 on). So the
+ * program has a user namespace below, and the mount is copied before that is made, in mounts of the keeper's user namespace. */
+static void leave_keeper(struct plan *plan)
+{
+    perform_unshare(CLONE_NEWNS, "make a mount namespace");
+    plan->kept_tree = take_kept(plan);
+    perform_unshare(CLONE_NEWUSER, "make a user namespace within that of the image's keeper (--linger=0 does without)");
+    user_namespace_map(0, 0, 0, 0);
+}
+
 /* File system servers must be in the user namespace but not in the mount namespace: they start in between. So must who
  * waits for the end of one, for it ends when nobody has its mount any more. */
 int unprivileged_namespaces(struct plan *plan, const struct caller *caller, struct fuse *servers)
@@ -21,12 +47,14 @@ int unprivileged_namespaces(struct plan *plan, const struct caller *caller, stru
         if (setns(plan->kept_user, CLONE_NEWUSER) < 0)
             stop(errno, "enter the user namespace of the keeper of %s (singularity linger end, and try again)", plan->parts[0].source);
         privilege_mapped(plan->root_mapped ? 0 : caller->uid);
+        if (plan->root_mapped)
+            leave_keeper(plan);
         perform_unshare(at_once ? others : 0, "make the container's namespaces");
     } else if (user != 0) {
         perform_unshare(at_once ? user | others : user,
                         plan_text(plan, "make a user namespace, needed here: %s (install or allow the setuid starter, or have user namespaces "
                                   "allowed: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)", plan->mode_reason));
-        user_namespace_map(plan->root_mapped ? 0 : caller->uid, plan->root_mapped ? 0 : caller->gid, caller);
+        user_namespace_map(plan->root_mapped ? 0 : caller->uid, plan->root_mapped ? 0 : caller->gid, caller->uid, caller->gid);
     }
     if (at_once)
         return 0;
@@ -47,26 +75,12 @@ static int reopen(const struct part *part)
     return fd;
 }
 
-/* From the keeper's mount namespace, whose root directory is the image, and back. */
-static int take_kept(const struct plan *plan, const struct part *part)
-{
-    OWNED_FD own = openat(proc_fd(), "self/ns/mnt", O_RDONLY | O_CLOEXEC);
-
-    if (own < 0 || setns(plan->kept_mount, CLONE_NEWNS) < 0)
-        stop(errno, "enter the mount namespace of the keeper of %s (singularity linger end, and try again)", part->source);
-    OWNED_FD root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    int tree = root < 0 ? -1 : mount_take(root);
-    if (tree < 0 || setns(own, CLONE_NEWNS) < 0)
-        stop(errno, "take over the mount of %s", part->source);
-    return tree;
-}
-
 int unprivileged_part(const struct plan *plan, const struct stage *stage, const struct part *part, struct fuse *server)
 {
     if (part->way == WAY_FUSE)
         return fuse_mount(&stage->session, part, server);
     if (part->way == WAY_KEPT)
-        return take_kept(plan, part);
+        return plan->kept_tree > 0 ? plan->kept_tree : take_kept(plan);
     OWNED_FD again = reopen(part);
     return part_bind(plan, stage, part, again);
 }

@@ -27,14 +27,14 @@ static void write_map(const char *name, const char *text)
 /* "deny" first: without it the kernel takes no gid_map from an unprivileged process (Linux 3.19), since setgroups(2)
  * would let it shed groups that are meant to keep it out of files (CVE-2014-8989). One line that maps the caller's
  * own id is all that needs no right. */
-void user_namespace_map(uid_t uid, gid_t gid, const struct caller *caller)
+void user_namespace_map(uid_t uid, gid_t gid, uid_t outside, gid_t outside_group)
 {
     char line[64];
 
     write_map("setgroups", "deny");
-    snprintf(line, sizeof line, "%u %u 1", (unsigned)uid, (unsigned)caller->uid);
+    snprintf(line, sizeof line, "%u %u 1", (unsigned)uid, (unsigned)outside);
     write_map("uid_map", line);
-    snprintf(line, sizeof line, "%u %u 1", (unsigned)gid, (unsigned)caller->gid);
+    snprintf(line, sizeof line, "%u %u 1", (unsigned)gid, (unsigned)outside_group);
     write_map("gid_map", line);
     privilege_mapped(uid);
 }
@@ -50,7 +50,7 @@ void user_namespace_show(const struct request *request, const struct caller *cal
     (void)prctl(PR_GET_PDEATHSIG, &wish);
     if (unshare(CLONE_NEWUSER) < 0)
         stop(errno, "a user namespace for USER %s of the image (--no-compat does without)", request->user_spec);
-    user_namespace_map((uid_t)(request->user_uid - 1), (gid_t)(request->user_gid - 1), caller);
+    user_namespace_map((uid_t)(request->user_uid - 1), (gid_t)(request->user_gid - 1), caller->uid, caller->gid);
     privilege_forget(caller);
     if (wish != 0 && (prctl(PR_SET_PDEATHSIG, wish) < 0 || getppid() != parent)) /* perform_follow()'s, lost with the ids */
         _exit(EXIT_OWN_FAILURE);

@@ -50,8 +50,9 @@ static void *perform_jobs(void *argument)
     struct server *server = argument;
     struct ahead *ahead = &server->ahead;
     static struct hands hands;
+    const char *why;
 
-    if (!hands_begin(&hands, server))
+    if (!hands_begin(&hands, server, &why))
         return NULL;
     for (;;) {
         pthread_mutex_lock(&ahead->lock);

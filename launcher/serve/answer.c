@@ -176,7 +176,7 @@ static int answer_read(const struct request *request)
     return 0;
 }
 
-/* ---- Directories. Positions are 1 and 2 behind "." and "..", and then what the reader says, moved by two. */
+/* ---- Directories. A position is the number of entries before it, with "." and "..". */
 
 struct listing {
     char *out;
@@ -210,14 +210,31 @@ static bool list_dots(struct listing *listing, const struct squashfs_inode *dire
     return (from >= 1 || list(listing, &unknown, &self, ".")) && (from >= 2 || list(listing, &unknown, &above, ".."));
 }
 
-/* With a large directory the next request goes on where the last of this thread ended. */
+/* With a large directory the next request goes on where another ended; without that it costs reading all entries before. */
 static int cursor_at(struct hands *hands, const struct squashfs_inode *directory, uint64_t from, struct squashfs_cursor *cursor)
 {
-    if (from != 0 && hands->listed == directory->reference && hands->listed_to == from) {
-        *cursor = hands->cursor;
-        return 0;
-    }
-    return squashfs_directory_begin(hands->reader, directory, from, cursor);
+    struct listings *listings = &hands->server->listings;
+    bool found = false;
+
+    pthread_mutex_lock(&listings->lock);
+    for (unsigned i = 0; from != 0 && i < LISTINGS && !found; i++)
+        if (listings->each[i].of == directory->reference + 1 && listings->each[i].cursor.passed == from) {
+            *cursor = listings->each[i].cursor;
+            found = true;
+        }
+    pthread_mutex_unlock(&listings->lock);
+    return found ? 0 : squashfs_directory_begin(hands->reader, directory, from, cursor);
+}
+
+static void cursor_keep(struct hands *hands, const struct squashfs_inode *directory, const struct squashfs_cursor *cursor)
+{
+    struct listings *listings = &hands->server->listings;
+
+    pthread_mutex_lock(&listings->lock);
+    unsigned place = listings->next++ % LISTINGS;
+    listings->each[place].of = directory->reference + 1;
+    listings->each[place].cursor = *cursor;
+    pthread_mutex_unlock(&listings->lock);
 }
 
 static int list_entries(struct hands *hands, struct listing *listing, const struct squashfs_inode *directory, uint64_t from)
@@ -227,8 +244,7 @@ static int list_entries(struct hands *hands, struct listing *listing, const stru
     struct squashfs_inode inode;
     int more = cursor_at(hands, directory, from, &cursor);
 
-    hands->listed = 0;
-    for (; more == 0; from = entry.next) {
+    while (more == 0) {
         struct fuse_entry_out out;
         const struct squashfs_cursor before = cursor;
         more = squashfs_directory_next(hands->reader, &cursor, &entry);
@@ -243,9 +259,7 @@ static int list_entries(struct hands *hands, struct listing *listing, const stru
         if (more == 0 && listing->plus)
             entry_fill(hands, &inode, &out);
         if (more == 0 && !list(listing, &out, &about, entry.name)) {
-            hands->listed = directory->reference;
-            hands->listed_to = from;
-            hands->cursor = before;
+            cursor_keep(hands, directory, &before);
             return 0;
         }
     }

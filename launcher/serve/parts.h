@@ -67,9 +67,6 @@ struct hands {
     int queue;
     struct walks walks;
     struct pieces pieces;
-    /* where the last part of a directory ended */
-    uint64_t listed, listed_to;
-    struct squashfs_cursor cursor;
     /* a request and its answer: not on a stack, whose limit is the caller's (R-L12) */
     _Alignas(8) char in[IN_SIZE + 1], out[OUT_SIZE];
 };
@@ -101,6 +98,17 @@ struct ahead {
 /* After a read was answered. */
 void ahead_of(struct server *server, const struct squashfs_inode *inode, uint64_t offset, size_t length);
 
+/* Where parts of directories ended that the kernel is about to go on with, whichever thread it asks. */
+enum { LISTINGS = 16 };
+struct listings {
+    pthread_mutex_t lock;
+    unsigned next;
+    struct {
+        uint64_t of; /* a directory's reference, + 1; 0: none */
+        struct squashfs_cursor cursor;
+    } each[LISTINGS];
+};
+
 struct server {
     struct squashfs_file file;
     struct squashfs *image;
@@ -113,13 +121,14 @@ struct server {
     const void *zeros; /* a block of them */
     struct cache cache;
     struct ahead ahead;
+    struct listings listings;
     struct hands first; /* of the thread that begins */
     atomic_ulong requests[OPCODES], count;
     atomic_ulong stores;
 };
 
-/* Of a new thread; false: no memory, and it goes without. */
-bool hands_begin(struct hands *hands, struct server *server);
+/* Of a new thread; false: `why`, and it goes without. */
+bool hands_begin(struct hands *hands, struct server *server, const char **why);
 /* A thread of the server; false: there can be no more. */
 bool thread_begin(void *(*body)(void *), void *argument);
 

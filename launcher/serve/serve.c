@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -26,24 +27,24 @@ struct server *serve_open(int image, uint64_t offset, uint64_t size, const char 
         return NULL;
     server->file = (struct squashfs_file){image, offset};
     const struct squashfs_source source = squashfs_file_source(&server->file, size);
-    if (squashfs_open(&source, &server->image, why) == 0) {
+    if (squashfs_look(&source, &server->image, why) == 0) {
         server->block_size = squashfs_super(server->image)->block_size;
         server->zeros = mmap(NULL, server->block_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (server->zeros != MAP_FAILED && cache_begin(&server->cache, (uint32_t)server->block_size, SERVE_MEMORY) &&
-            hands_begin(&server->first, server))
-            return server;
         *why = "no memory";
+        if (server->zeros != MAP_FAILED && cache_begin(&server->cache, (uint32_t)server->block_size, SERVE_MEMORY) &&
+            hands_begin(&server->first, server, why))
+            return server;
     }
     squashfs_close(server->image);
     free(server);
     return NULL;
 }
 
-bool hands_begin(struct hands *hands, struct server *server)
+bool hands_begin(struct hands *hands, struct server *server, const char **why)
 {
     hands->server = server;
     hands->pieces.plain = malloc(REQUEST_MOST); /* of which only what is used is there */
-    return hands->pieces.plain != NULL && squashfs_reader_new(server->image, &hands->reader) == 0;
+    return hands->pieces.plain != NULL && squashfs_reader_new(server->image, &hands->reader, why) == 0;
 }
 
 bool thread_begin(void *(*body)(void *), void *argument)
@@ -91,8 +92,9 @@ void threads_more(struct server *server)
 {
     unsigned number = atomic_fetch_add(&server->threads, 1);
     struct hands *hands = number < server->queue_count ? calloc(1, sizeof *hands) : NULL;
+    const char *why;
 
-    if (hands != NULL && hands_begin(hands, server)) {
+    if (hands != NULL && hands_begin(hands, server, &why)) {
         hands->queue = server->queues[number];
         if (thread_begin(thread, hands))
             return;
@@ -124,8 +126,18 @@ static void queues_open(struct server *server)
     }
 }
 
-void serve_run(struct server *server, int device, int image)
+static _Noreturn void stop_unread(const char *why, int tell)
 {
+    if (tell < 0)
+        stop(0, "%s", why);
+    (void)!write(tell, why, strlen(why));
+    _exit(EXIT_OWN_FAILURE);
+}
+
+void serve_run(struct server *server, int device, int image, int tell)
+{
+    const char *why;
+
     (void)prctl(PR_SET_NAME, "image-server", 0, 0, 0);
     /* the program in the container is the same user's: through /proc/PID/environ and root it would see the caller's variables and
      * the host's files */
@@ -135,9 +147,12 @@ void serve_run(struct server *server, int device, int image)
     server->file.fd = image;
     server->first.queue = device;
     atomic_store(&server->threads, 1);
-    if (pthread_mutex_init(&server->ahead.lock, NULL) != 0 || pthread_cond_init(&server->ahead.more, NULL) != 0)
+    if (pthread_mutex_init(&server->ahead.lock, NULL) != 0 || pthread_cond_init(&server->ahead.more, NULL) != 0 ||
+        pthread_mutex_init(&server->listings.lock, NULL) != 0)
         stop(errno, "start the image server");
     queues_open(server);
     confine();
+    if (squashfs_tables(server->image, &why) != 0)
+        stop_unread(why, tell);
     serve_queue(&server->first, device);
 }

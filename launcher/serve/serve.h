@@ -14,12 +14,14 @@ enum { SERVE_MEMORY = 32 << 20 };
 
 struct server;
 
-/* An image in `size` bytes of the file from `offset` on: superblock and tables read and judged, so that what is wrong is said
- * before anything is mounted. NULL: `why` says what, in a few words without the image's name. The file stays the caller's. */
+/* An image in `size` bytes of the file from `offset` on: the superblock read and judged, so that what is wrong is said before anything
+ * is mounted. NULL: `why` says what, in a few words without the image's name. The file stays the caller's. */
 struct server *serve_open(int image, uint64_t offset, uint64_t size, const char **why);
 
 /* Serves what is mounted behind `device`, with the image open as `image` (a launch moves its descriptors in between). The
- * process ends when the mount is gone. No thread but the caller's may be there. */
-_Noreturn void serve_run(struct server *server, int device, int image);
+ * process ends when the mount is gone; or at once, with words written to `tell`, or a message where that is -1, when the image's tables
+ * cannot be read: they are, like all that has to be decompressed, in the confined process alone. No thread but the caller's may be
+ * there. */
+_Noreturn void serve_run(struct server *server, int device, int image, int tell);
 
 #endif

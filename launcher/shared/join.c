@@ -96,9 +96,11 @@ bool join_container(struct plan *plan, const struct plan_inputs *inputs, const s
     int fds[SPACES], rounds = 0;
 
     for (int tries = 0; obstacle == NULL && rounds < ROUNDS && tries < TRIES; tries++) {
-        OWNED_FD place = rendezvous_place(rendezvous);
+        OWNED_FD place = rendezvous_bind(rendezvous);
         /* SO_PEERCRED shows those who connect the ids of whoever called listen(2): root's in SUID mode, which a user cannot fake */
-        if (place >= 0 && PRIVILEGE_RAISED("listen", PRIVILEGE_ROOT, listen(place, BACKLOG)) < 0)
+        if (place >= 0 && rendezvous->outside != NULL)
+            place = rendezvous->outside->begin(rendezvous, place);
+        else if (place >= 0 && PRIVILEGE_RAISED("listen", PRIVILEGE_ROOT, listen(place, BACKLOG)) < 0)
             fd_close(&place);
         OWNED_FD connection = rendezvous_ask(rendezvous, &obstacle);
         if (connection < 0) { /* nobody listens yet, or any more */
@@ -134,5 +136,7 @@ _Noreturn void join_keep(struct plan *plan, const struct plan_inputs *inputs, co
      * is ready as the last thing */
     if (prctl(PR_SET_PDEATHSIG, 0) < 0 || setsid() < 0 || write(plan->report_fd, "", 1) != 1)
         stop(errno, "keep the container for its job step");
+    if (rendezvous->outside != NULL)
+        rendezvous->outside->keep(rendezvous, plan->keeper_fd, fds, count);
     rendezvous_keep(rendezvous, plan->keeper_fd, fds, count);
 }

@@ -21,31 +21,37 @@
 #include "../inside.h"
 #include "../perform/perform.h"
 
-/* A keeper is bounded in number and has its time to answer, in which it mounts the image at first. BACKLOG: as many launches at once. */
-enum { KEEPERS = 16, PATIENCE = 5, TRIES = 400, BACKLOG = 4096, KEY_SIZE = 256, FILE_SIZE = 112, NAME_SIZE = 64 };
-/* What a keeper has open, in the order of its request's keep_fd. */
-enum { KEPT_PLACE, KEPT_WATCH, KEPT_USER, KEPT_MOUNT, KEPT_FIRST = 3 };
-#define IMAGE_IN_KEY "image "
+/* A keeper is bounded in number and has its time to answer, in which its launch mounts the image at first. */
+enum { KEEPERS = 16, PATIENCE = 5, TRIES = 1000, KEY_SIZE = 256, NAME_SIZE = 64 };
+/* What the keeper's launch has open, in the order of its request's keep_fd. */
+enum { KEPT_HAND, KEPT_USER, KEPT_MOUNT, KEPT_FIRST = 3 };
+
+/* What --linger was asked for. */
+struct keeping {
+    struct request *request;
+    uint64_t seconds;
+    char **line; /* the command line, for all to see */
+};
 
 /* ---- whose, and which image ---- */
 
 /* The file and what is in it: another one of this name is another image. */
-static void identity(const struct stat *status, char text[static FILE_SIZE])
+static void identity(const struct stat *status, char text[static KEY_SIZE])
 {
-    snprintf(text, FILE_SIZE, "%llu:%llu %lld %lld.%09ld", (unsigned long long)status->st_dev, (unsigned long long)status->st_ino,
+    snprintf(text, KEY_SIZE, "%llu:%llu %lld %lld.%09ld", (unsigned long long)status->st_dev, (unsigned long long)status->st_ino,
              (long long)status->st_size, (long long)status->st_mtim.tv_sec, status->st_mtim.tv_nsec);
 }
 
-/* A mount in a user namespace is for those whose ids it maps in the same way, and who come from where it was made. */
-static void key_make(const struct request *request, const struct stat *image, char key[static KEY_SIZE])
+/* A mount in a user namespace is for those whose ids it maps in the same way, and who come from where it was made; a keeper is believed
+ * where it stands (outside.c). */
+static void key_make(const struct request *request, char key[static KEY_SIZE])
 {
-    char file[FILE_SIZE];
-    struct stat space = {0};
+    struct stat user = {0}, processes = {0};
 
-    identity(image, file);
-    (void)stat("/proc/self/ns/user", &space);
-    snprintf(key, KEY_SIZE, "uid %u gid %u of %llu%s%s " IMAGE_IN_KEY "%s", (unsigned)getuid(), (unsigned)getgid(),
-             (unsigned long long)space.st_ino, request->userns ? " without setuid" : "", request->fakeroot ? " as root" : "", file);
+    (void)stat("/proc/self/ns/user", &user);
+    (void)stat("/proc/self/ns/pid", &processes);
+    snprintf(key, KEY_SIZE, "uid %u gid %u of %llu in %llu%s%s", (unsigned)getuid(), (unsigned)getgid(), (unsigned long long)user.st_ino,
+             (unsigned long long)processes.st_ino, request->userns ? " without setuid" : "", request->fakeroot ? " as root" : "");
 }
 
 static void name_begin(char text[static NAME_SIZE])
@@ -53,15 +59,16 @@ static void name_begin(char text[static NAME_SIZE])
     snprintf(text, NAME_SIZE, "singularity-linger-%u-", (unsigned)getuid());
 }
 
-static void meet(struct rendezvous *rendezvous, const char *key)
+static void meet(struct rendezvous *rendezvous, const struct request *request)
 {
     char begin[NAME_SIZE];
 
     name_begin(begin);
     rendezvous->keeper = getuid();
+    rendezvous->outside = &outside_keeper;
     rendezvous->patience = PATIENCE;
-    rendezvous->key_size = strlen(key);
-    memcpy(rendezvous->key, key, rendezvous->key_size);
+    rendezvous->key_size = (size_t)snprintf((char *)rendezvous->key, sizeof rendezvous->key, "%s image %s", request->linger_key,
+                                            request->linger_file);
     rendezvous_name(rendezvous, begin);
 }
 
@@ -83,9 +90,9 @@ static bool too_many(void)
 }
 
 /* Nothing of the caller's: who reads the output of a launch waits until nobody has it open any more, and Ctrl-C is for the program. */
-static void leave_caller(int place, int watch)
+static void leave_caller(int *place, int *watch)
 {
-    int null = open("/dev/null", O_RDWR), moved[] = {fcntl(place, F_DUPFD, 16), fcntl(watch, F_DUPFD, 16)};
+    int null = open("/dev/null", O_RDWR), moved[] = {fcntl(*place, F_DUPFD, 16), fcntl(*watch, F_DUPFD, 16)};
 
     for (int fd = 0; fd < KEPT_FIRST; fd++)
         if (dup2(null, fd) < 0)
@@ -93,6 +100,8 @@ static void leave_caller(int place, int watch)
     for (int i = 0; i < 2; i++)
         if (dup2(moved[i], KEPT_FIRST + i) < 0)
             _exit(EXIT_OWN_FAILURE);
+    *place = KEPT_FIRST;
+    *watch = KEPT_FIRST + 1;
     perform_close(KEPT_FIRST + 2);
     if (chdir("/") < 0)
         _exit(EXIT_OWN_FAILURE);
@@ -100,44 +109,80 @@ static void leave_caller(int place, int watch)
 }
 
 /* The same image by the same way, and nothing else: neither options nor variables of this launch. */
-static void become_request(struct request *request)
+static void become_request(struct request *request, int hand)
 {
-    const char *image = request->image, *key = request->linger_key;
+    const char *image = request->image, *key = request->linger_key, *file = request->linger_file;
     bool userns = request->userns, fakeroot = request->fakeroot;
-    uint64_t linger = request->linger;
 
     memset(request, 0, offsetof(struct request, text_store));
     request->image = image;
     request->linger_key = key;
+    request->linger_file = file;
     request->userns = userns;
     request->fakeroot = fakeroot;
-    request->linger = linger;
     request->action = ACTION_LINGER;
     request->no_oci_defaults = true;
     request->cwd = "/";
-    for (int fd = KEPT_FIRST; fd < KEPT_FIRST + 2; fd++)
-        request->keep_fd[request->keep_fd_count++].number = (uint64_t)fd;
+    request->keep_fd[request->keep_fd_count++].number = (uint64_t)hand;
 }
 
-/* Two forks: it is nobody's child, and no program in a container will meet it in wait(2). True in the keeper. */
-static bool start(struct request *request, int place)
+/* The kernel ends it when the image's file is changed, replaced or removed: a signal is what needs no look. */
+static void end_with_image(int watch)
 {
-    OWNED_FD watch = inotify_init1(IN_NONBLOCK);
-    pid_t child;
+    struct pollfd seen = {.fd = watch, .events = POLLIN};
+    sigset_t none;
 
-    if (watch < 0 || inotify_add_watch(watch, request->image, IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF) < 0 || (child = fork()) < 0)
-        return false;
-    if (child > 0) {
-        while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
-            continue;
-        return false;
+    sigemptyset(&none);
+    if (sigprocmask(SIG_SETMASK, &none, NULL) < 0 || fcntl(watch, F_SETOWN, getpid()) < 0 || fcntl(watch, F_SETSIG, SIGTERM) < 0 ||
+        fcntl(watch, F_SETFL, O_ASYNC | O_NONBLOCK) < 0 || poll(&seen, 1, 0) != 0)
+        _exit(EXIT_OWN_FAILURE);
+}
+
+/* The keeper: it has what its launch gives it, and stays outside. */
+static _Noreturn void keep(const struct keeping *keeping, struct rendezvous *rendezvous, int place, int hand)
+{
+    static char *const nothing[] = {NULL};
+    static char shown[PATH_MAX + 64];
+    int fds[RENDEZVOUS_SPACES];
+
+    snprintf(shown, sizeof shown, "%d\t%llu\t%s", (int)getpid(), (unsigned long long)keeping->seconds, keeping->request->image);
+    outside_hide_options(keeping->line, nothing); /* no earlier: the image's name may be one of those words */
+    (void)prctl(PR_SET_NAME, "sexec-linger");
+    rendezvous->linger = keeping->seconds;
+    rendezvous->shown = shown;
+    rendezvous->inside = hand;
+    size_t count = outside_receive(hand, fds);
+    end_with_image(rendezvous->watch);
+    rendezvous_keep(rendezvous, place, fds, count);
+}
+
+/* Two forks: the keeper's launch is nobody's child either. True in it. */
+static bool start(const struct keeping *keeping, struct rendezvous *rendezvous, int place)
+{
+    int hand, watch = inotify_init1(IN_NONBLOCK);
+    pid_t child = -1;
+
+    if (watch >= 0 && inotify_add_watch(watch, keeping->request->image, IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF) >= 0)
+        child = fork();
+    if (child == 0) {
+        if (setsid() < 0 || fork() != 0)
+            _exit(0);
+        leave_caller(&place, &watch);
+        rendezvous->watch = watch;
+        if (outside_begin(place, &hand))
+            keep(keeping, rendezvous, place, hand);
+        if (hand < 0)
+            _exit(EXIT_OWN_FAILURE);
+        close(place);
+        close(watch);
+        (void)fcntl(hand, F_SETFD, 0); /* the setuid program has it, too */
+        become_request(keeping->request, hand);
+        return true;
     }
-    if (setsid() < 0 || fork() != 0)
-        _exit(0);
-    leave_caller(place, watch);
-    watch = -1;
-    become_request(request);
-    return true;
+    fd_close(&watch);
+    while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
+        continue;
+    return false;
 }
 
 /* ---- in the front door ---- */
@@ -158,19 +203,27 @@ static const char *obstacle_of(const struct request *request, struct stat *image
     return NULL;
 }
 
-/* Descriptors that come with the answer are not taken, and the kernel closes them. */
+/* The keeper's namespaces, or -1: the launch is mostly in the process of the front door, and need not ask again. */
+static int *spaces_got(void)
+{
+    static int spaces[2] = {-1, -1};
+
+    return spaces;
+}
+
 static bool answered(int connection)
 {
-    char word;
+    char word = 0;
 
-    return recv(connection, &word, 1, 0) == 1 && word == 'y';
+    return rendezvous_receive(connection, &word, 1, spaces_got(), 2) == 1 && word == 'y';
 }
 
 /* Who binds the name first starts the keeper; all others, and he himself, connect and wait for its answer, which comes when the
- * image is mounted. 1: there is a keeper. 0: there is none. -1: this process is it. */
-static int find_keeper(struct request *request, const struct rendezvous *rendezvous, bool started, const char **obstacle)
+ * image is mounted. 1: there is a keeper. 0: there is none. -1: this process is its launch. */
+static int find_keeper(const struct keeping *keeping, struct rendezvous *rendezvous, const char **obstacle)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
+    bool started = keeping->request->dry_run != DRY_RUN_NO;
 
     for (int tries = 0; *obstacle == NULL && tries < TRIES; tries++) {
         OWNED_FD connection = rendezvous_ask(rendezvous, obstacle);
@@ -178,49 +231,48 @@ static int find_keeper(struct request *request, const struct rendezvous *rendezv
             return 1;
         if (connection >= 0 || *obstacle != NULL)
             return 0; /* it has come to its end, or to none in time */
-        if (started)
+        OWNED_FD place = rendezvous_bind(rendezvous);
+        if (place < 0)
+            (void)nanosleep(&pause, NULL); /* somebody has the name, and listens in a moment */
+        else if (started)
             return 0;
-        OWNED_FD place = rendezvous_place(rendezvous);
-        if (place >= 0 && too_many())
+        else if (too_many())
             *obstacle = "there are too many keepers (singularity linger list)";
-        else if (place >= 0 && listen(place, BACKLOG) == 0) {
-            started = true;
-            if (start(request, place))
-                return fd_give(&place), -1;
-        } else {
-            (void)nanosleep(&pause, NULL); /* another has the name, and listens in a moment */
-        }
+        else if (started = true, start(keeping, rendezvous, place))
+            return fd_give(&place), -1; /* its number is another's now */
     }
     return 0;
 }
 
-bool linger_begin(struct request *request, struct text_store *store)
+bool linger_begin(struct request *request, uint64_t seconds, char **line, struct text_store *store)
 {
     static struct rendezvous rendezvous; /* too large for a stack that may be limited */
-    char key[KEY_SIZE], reason[KEY_SIZE];
+    const struct keeping keeping = {request, seconds, line};
+    char text[KEY_SIZE];
     struct stat image;
-    uint64_t time = request->linger;
     const char *obstacle = obstacle_of(request, &image);
     int found = 0;
 
     if (obstacle == NULL) {
-        key_make(request, &image, key);
-        request->linger_key = text_copy(store, key, strlen(key));
-        meet(&rendezvous, key);
-        found = find_keeper(request, &rendezvous, request->dry_run != DRY_RUN_NO, &obstacle);
+        key_make(request, text);
+        request->linger_key = text_copy(store, text, strlen(text));
+        identity(&image, text);
+        request->linger_file = text_copy(store, text, strlen(text));
+        meet(&rendezvous, request);
+        found = find_keeper(&keeping, &rendezvous, &obstacle);
     }
     if (found < 0)
         return true;
     if (found > 0)
-        snprintf(reason, sizeof reason, "yes (mounted already, and for %llu s after its last use)", (unsigned long long)time);
+        snprintf(text, sizeof text, "yes (mounted already, and for %llu s after its last use)", (unsigned long long)seconds);
     else if (obstacle == NULL && request->dry_run != DRY_RUN_NO)
-        snprintf(reason, sizeof reason, "no (not mounted yet: a launch would have it kept for %llu s)", (unsigned long long)time);
+        snprintf(text, sizeof text, "no (not mounted yet: a launch would have it kept for %llu s)", (unsigned long long)seconds);
     else
-        snprintf(reason, sizeof reason, "no (%s)", obstacle != NULL ? obstacle : "its keeper did not start: no image that is only read?");
-    message_verbose("--linger: %s", reason);
-    request->linger_reason = text_copy(store, reason, strlen(reason));
+        snprintf(text, sizeof text, "no (%s)", obstacle != NULL ? obstacle : "its keeper did not start: no image that is only read?");
+    message_verbose("--linger: %s", text);
+    request->linger_reason = text_copy(store, text, strlen(text));
     if (found == 0)
-        request->linger = 0, request->linger_key = NULL;
+        request->linger_key = request->linger_file = NULL;
     return false;
 }
 
@@ -231,22 +283,23 @@ void linger_use(struct plan *plan, const struct plan_inputs *inputs)
     static struct rendezvous rendezvous;
     const struct request *request = inputs->request;
     struct part *part = &plan->parts[0];
-    const char *obstacle = NULL, *kept = request->linger_key != NULL ? strstr(request->linger_key, IMAGE_IN_KEY) : NULL;
-    char file[FILE_SIZE];
+    const char *obstacle = NULL;
+    char file[KEY_SIZE];
     struct stat image;
-    int spaces[2] = {-1, -1};
+    int *spaces = spaces_got();
 
-    if (kept == NULL || part->way != WAY_FUSE || plan->dry || plan->join || fstat(part->fd, &image) < 0)
+    if (request->linger_key == NULL || request->linger_file == NULL || part->way != WAY_FUSE || plan->dry || plan->join ||
+        fstat(part->fd, &image) < 0)
         return;
     identity(&image, file);
-    bool same = strcmp(file, kept + strlen(IMAGE_IN_KEY)) == 0; /* or another file has taken its name meanwhile */
+    bool same = strcmp(file, request->linger_file) == 0; /* or another file has taken its name meanwhile */
     if (request->action == ACTION_LINGER && !same)
         _exit(EXIT_OWN_FAILURE); /* a keeper has what its name says, or is none */
     if (request->action == ACTION_LINGER || !same)
         return;
-    meet(&rendezvous, request->linger_key);
-    OWNED_FD connection = rendezvous_ask(&rendezvous, &obstacle);
-    if (connection < 0 || !rendezvous_answered(connection, spaces, 2, &obstacle)) {
+    meet(&rendezvous, request);
+    OWNED_FD connection = spaces[0] < 0 ? rendezvous_ask(&rendezvous, &obstacle) : -1;
+    if (spaces[0] < 0 && (connection < 0 || !rendezvous_answered(connection, spaces, 2, &obstacle))) {
         message_verbose("--linger: mounting the image anew: %s", obstacle != NULL ? obstacle : "its keeper has come to its end");
         return;
     }
@@ -256,7 +309,7 @@ void linger_use(struct plan *plan, const struct plan_inputs *inputs)
     message_verbose("--linger: using the mount that the keeper of %s has", part->source);
 }
 
-/* ---- in the keeper ---- */
+/* ---- in the keeper's launch ---- */
 
 void linger_prepare(const struct plan *plan, struct request *request)
 {
@@ -270,37 +323,16 @@ void linger_prepare(const struct plan *plan, struct request *request)
     }
 }
 
-/* The kernel ends it when the image's file is changed, replaced or removed: a signal is what needs no look. */
-static void end_with_image(int watch)
-{
-    struct pollfd seen = {.fd = watch, .events = POLLIN};
-    sigset_t none;
-
-    sigemptyset(&none);
-    (void)signal(SIGTERM, SIG_DFL);
-    if (sigprocmask(SIG_SETMASK, &none, NULL) < 0 || fcntl(watch, F_SETOWN, getpid()) < 0 || fcntl(watch, F_SETSIG, SIGTERM) < 0 ||
-        fcntl(watch, F_SETFL, O_ASYNC | O_NONBLOCK) < 0 || poll(&seen, 1, 0) != 0)
-        _exit(EXIT_OWN_FAILURE);
-}
-
 _Noreturn void linger_keep(const struct request *request, const struct caller *caller)
 {
-    static struct rendezvous rendezvous;
-    static char shown[PATH_MAX + 64];
+    static const struct rendezvous rendezvous = {.shown = ""};
     const struct request_entry *kept = request->keep_fd;
-    uint32_t spaces = request->keep_fd_count - KEPT_USER;
+    uint32_t count = request->keep_fd_count;
 
-    if (request->keep_fd_count != KEPT_USER && request->keep_fd_count != KEPT_MOUNT + 1)
+    if (count != KEPT_USER && count != KEPT_MOUNT + 1)
         stop(0, "launch request of a keeper without its descriptors");
     privilege_forget(caller);
-    int fds[2] = {(int)kept[KEPT_USER].number, (int)kept[KEPT_MOUNT].number};
-    (void)prctl(PR_SET_NAME, "sexec-linger");
-    (void)prctl(PR_SET_DUMPABLE, 0); /* its memory has the variables of whoever started it, for all containers of this user */
-    end_with_image((int)kept[KEPT_WATCH].number);
-    snprintf(shown, sizeof shown, "%d\t%llu\t%s", (int)getpid(), (unsigned long long)request->linger, request->image);
-    meet(&rendezvous, request->linger_key != NULL ? request->linger_key : "");
-    rendezvous.linger = request->linger;
-    rendezvous.shown = shown;
-    rendezvous.watch = (int)kept[KEPT_WATCH].number;
-    rendezvous_keep(&rendezvous, (int)kept[KEPT_PLACE].number, fds, spaces);
+    const int spaces[2] = {(int)kept[KEPT_USER].number, (int)kept[KEPT_MOUNT].number};
+    outside_keeper.keep(&rendezvous, (int)kept[KEPT_HAND].number, spaces, count - KEPT_USER);
+    _exit(EXIT_OWN_FAILURE);
 }

@@ -14,7 +14,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -108,7 +107,7 @@ static bool add_request(struct rendezvous *rendezvous, const struct request *req
     common.colour = common.new_session = common.join_asked = false;
     common.cleanenv = common.no_eval = common.no_umask = false;
     common.action = common.level = common.stack_soft = 0;
-    common.shell = common.app = common.userns_reason = common.join_reason = NULL;
+    common.shell = common.app = common.userns_reason = common.join_reason = common.linger_key = common.linger_file = common.linger_reason = NULL;
     common.keep_fd_count = common.variable_count = 0;
     for (uint32_t i = 0; i < common.bind_count; i++)
         common.bind[i].number &= BIND_READONLY; /* whoever asked for it */
@@ -170,7 +169,7 @@ static int closed_socket(void)
     return fd_give(&closed);
 }
 
-int rendezvous_place(const struct rendezvous *rendezvous)
+int rendezvous_bind(const struct rendezvous *rendezvous)
 {
     OWNED_FD place = closed_socket();
 
@@ -182,18 +181,19 @@ int rendezvous_place(const struct rendezvous *rendezvous)
 /* Who called listen() or connect() on the other side, in the ids of our user namespace. Recorded by the kernel at
  * listen(2) and connect(2) and never changed afterwards (unix(7), SO_PEERCRED): a descriptor that is passed on says
  * who made the connection, not who has it. */
-static bool peer_is(int connection, uid_t uid)
+static bool peer_is(const struct rendezvous *rendezvous, int connection, uid_t uid)
 {
     struct ucred peer;
     socklen_t size = sizeof peer;
 
-    return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == uid;
+    return getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == uid &&
+           (rendezvous->outside == NULL || rendezvous->outside->stands_here(connection));
 }
 
 /* The process that called connect(), or listen(), on the other side; -1: it is gone, or (ENOPROTOOPT) the kernel
  * cannot tell. A pidfd and not a number: a number can be another process's by the time that it is looked at
  * (pidfd_open(2)). */
-static int peer_process(int connection)
+int rendezvous_peer(int connection)
 {
     int process = -1;
     socklen_t size = sizeof process;
@@ -201,7 +201,7 @@ static int peer_process(int connection)
     return getsockopt(connection, SOL_SOCKET, SO_PEERPIDFD, &process, &size) == 0 ? process : -1;
 }
 
-static bool send_descriptors(int connection, const void *bytes, size_t size, const int *fds, size_t count)
+bool rendezvous_send(int connection, const void *bytes, size_t size, const int *fds, size_t count)
 {
     union {
         struct cmsghdr header;
@@ -211,9 +211,7 @@ static bool send_descriptors(int connection, const void *bytes, size_t size, con
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.bytes,
                              .msg_controllen = (socklen_t)(count > 0 ? CMSG_SPACE(count * sizeof(int)) : 0)};
 
-    control.header.cmsg_level = SOL_SOCKET;
-    control.header.cmsg_type = SCM_RIGHTS;
-    control.header.cmsg_len = (socklen_t)CMSG_LEN(count * sizeof(int));
+    control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = (socklen_t)CMSG_LEN(count * sizeof(int))};
     memcpy(CMSG_DATA(&control.header), fds, count * sizeof(int));
     return sendmsg(connection, &message, MSG_NOSIGNAL) == (ssize_t)size;
 }
@@ -221,7 +219,7 @@ static bool send_descriptors(int connection, const void *bytes, size_t size, con
 /* The bytes received, -1 on failure; descriptors that are more or fewer than `count` are closed, and `fds` filled
  * with -1. MSG_CMSG_CLOEXEC, so that nothing received gets to a program. MSG_CTRUNC says that there were more than
  * fit; the kernel has closed those, and what did fit is closed here. */
-static ssize_t receive_descriptors(int connection, void *bytes, size_t size, int *fds, size_t count)
+ssize_t rendezvous_receive(int connection, void *bytes, size_t size, int *fds, size_t count)
 {
     union {
         struct cmsghdr header;
@@ -234,11 +232,9 @@ static ssize_t receive_descriptors(int connection, void *bytes, size_t size, int
     int got[RENDEZVOUS_SPACES];
     size_t found = 0;
 
-    for (size_t i = 0; i < count; i++)
-        fds[i] = -1;
-    do
-        length = recvmsg(connection, &message, MSG_CMSG_CLOEXEC);
-    while (length < 0 && errno == EINTR);
+    memset(fds, -1, count * sizeof(int));
+    while ((length = recvmsg(connection, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
+        continue;
     struct cmsghdr *header = length > 0 ? CMSG_FIRSTHDR(&message) : NULL;
     if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
         found = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -264,7 +260,7 @@ static int connect_keeper(const struct rendezvous *rendezvous, const char **obst
         *obstacle = errno_words(errno);
     else if (connect(connection, (const struct sockaddr *)&rendezvous->address, rendezvous->address_size) < 0)
         *obstacle = errno == ECONNREFUSED ? NULL : errno == EAGAIN ? "who has its name accepts nobody" : errno_words(errno);
-    else if (!peer_is(connection, rendezvous->keeper))
+    else if (!peer_is(rendezvous, connection, rendezvous->keeper))
         *obstacle = "a program that is not this one has taken the name of its meeting";
     else if (setsockopt(connection, SOL_SOCKET, SO_PASSRIGHTS, &yes, sizeof yes) < 0 && errno != ENOPROTOOPT)
         *obstacle = errno_words(errno);
@@ -276,7 +272,7 @@ static int connect_keeper(const struct rendezvous *rendezvous, const char **obst
 int rendezvous_ask(const struct rendezvous *rendezvous, const char **obstacle)
 {
     OWNED_FD connection = connect_keeper(rendezvous, obstacle);
-    OWNED_FD keeper = connection >= 0 ? peer_process(connection) : -1;
+    OWNED_FD keeper = connection >= 0 ? rendezvous_peer(connection) : -1;
     bool told = keeper >= 0 || errno != ENOPROTOOPT; /* who asks, by the kernel; before Linux 6.5 by ourselves */
     OWNED_FD self = connection >= 0 && !told ? (int)syscall(SYS_pidfd_open, getpid(), 0) : -1;
 
@@ -286,7 +282,7 @@ int rendezvous_ask(const struct rendezvous *rendezvous, const char **obstacle)
         *obstacle = errno == ENOSYS ? "that needs Linux 5.3 or newer" : errno_words(errno);
         return -1;
     }
-    if (send_descriptors(connection, rendezvous->key, rendezvous->key_size, &self, told ? 0 : 1))
+    if (rendezvous_send(connection, rendezvous->key, rendezvous->key_size, &self, told ? 0 : 1))
         return fd_give(&connection);
     *obstacle = errno == EPIPE || errno == ECONNRESET ? NULL : errno_words(errno);
     return -1;
@@ -295,7 +291,7 @@ int rendezvous_ask(const struct rendezvous *rendezvous, const char **obstacle)
 bool rendezvous_answered(int connection, int *spaces, size_t count, const char **obstacle)
 {
     char word = 0;
-    ssize_t length = receive_descriptors(connection, &word, 1, spaces, count);
+    ssize_t length = rendezvous_receive(connection, &word, 1, spaces, count);
 
     if (length < 0 && errno == EAGAIN)
         *obstacle = "no answer in time";
@@ -337,14 +333,14 @@ static time_t now(void)
     return time.tv_sec;
 }
 
-/* Other users' connections are closed unread: closing a descriptor received with a message could block for as long as they like. */
-static void accept_all(struct guests *guests)
+/* Strangers' connections are closed unread: closing a descriptor received with a message could block for as long as they like. */
+static void accept_all(const struct rendezvous *rendezvous, struct guests *guests)
 {
     while (guests->count <= GUESTS) {
         OWNED_FD connection = accept4(guests->polls[0].fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (connection < 0)
             return;
-        if (!peer_is(connection, geteuid()))
+        if (!peer_is(rendezvous, connection, geteuid()))
             continue;
         guests->until[guests->count] = now() + ANSWER_SECONDS;
         guests->polls[guests->count++] = (struct pollfd){.fd = fd_give(&connection), .events = POLLIN};
@@ -357,23 +353,24 @@ static void accept_all(struct guests *guests)
 static int answer(const struct rendezvous *rendezvous, int connection, const int *spaces, size_t count)
 {
     static uint8_t key[RENDEZVOUS_KEY];
-    OWNED_FD process = peer_process(connection);
+    OWNED_FD process = rendezvous_peer(connection);
     bool told = process >= 0 || errno != ENOPROTOOPT;
-    ssize_t size = receive_descriptors(connection, key, sizeof key, &process, told ? 0 : 1);
+    ssize_t size = rendezvous_receive(connection, key, sizeof key, &process, told ? 0 : 1);
     bool same = process >= 0 && size > 0 && (size_t)size == rendezvous->key_size && memcmp(key, rendezvous->key, (size_t)size) == 0;
     bool stays = rendezvous->shown != NULL;
-    struct statfs place;
+    char alive;
 
-    /* what is kept is the root directory, whose server may have ended, or stand still: this call alone is always the server's to
-     * answer, so that a guest has no answer then, and an image of its own */
-    if (stays && (same ? statfs("/", &place) < 0 : size == 3 && memcmp(key, "end", 3) == 0))
+    /* the server of what is kept may have ended, or stand still: a guest has no answer then, and an image of its own */
+    if (stays && same && (send(spaces[count + 1], "", 1, MSG_NOSIGNAL) != 1 || recv(spaces[count + 1], &alive, 1, 0) != 1))
+        _exit(0);
+    if (stays && !same && size == 3 && memcmp(key, "end", 3) == 0)
         _exit(0);
     if (!same) {
         bool asked = stays && size == 4 && memcmp(key, "list", 4) == 0;
         (void)send(connection, asked ? rendezvous->shown : "n", asked ? strlen(rendezvous->shown) : 1, MSG_NOSIGNAL);
         return -1;
     }
-    return send_descriptors(connection, "y", 1, spaces, count) ? fd_give(&process) : -1;
+    return rendezvous_send(connection, "y", 1, spaces, count) ? fd_give(&process) : -1;
 }
 
 /* The last one moves into the gap; who walks the list goes from its end, so that none is passed over. */
@@ -406,7 +403,7 @@ static void attend(struct guests *guests, nfds_t number, const struct rendezvous
 
 /* Closes all but the socket and the namespaces: who reads a rank's output waits until nobody has it open any more. In
  * three steps, so that no descriptor lands on one that is still needed. */
-static void settle(int *fds, size_t count)
+void rendezvous_settle(int *fds, size_t count)
 {
     OWNED_FD nothing = memfd_create("nothing", MFD_CLOEXEC);
 
@@ -449,13 +446,14 @@ _Noreturn void rendezvous_keep(const struct rendezvous *rendezvous, int place, c
 {
     static struct guests guests;
     time_t used = now();
-    int fds[RENDEZVOUS_SPACES + 2];
+    int fds[RENDEZVOUS_SPACES + 3];
 
     memcpy(fds, spaces, count * sizeof(int));
     fds[count] = place;
-    fds[count + 1] = rendezvous->watch;
+    fds[count + 1] = rendezvous->inside;
+    fds[count + 2] = rendezvous->watch;
     raise_limit();
-    settle(fds, count + (rendezvous->watch > 0 ? 2 : 1));
+    rendezvous_settle(fds, count + (rendezvous->watch > 0 ? 3 : rendezvous->inside > 0 ? 2 : 1));
     (void)signal(SIGCHLD, SIG_IGN); /* as process 1 of a PID namespace it gets orphans: the kernel reaps them by itself then */
     guests.polls[0] = (struct pollfd){.fd = fds[count], .events = POLLIN};
     guests.count = 1;
@@ -468,7 +466,7 @@ _Noreturn void rendezvous_keep(const struct rendezvous *rendezvous, int place, c
         for (nfds_t i = guests.count - 1; ready >= 0 && i > 0; i--)
             attend(&guests, i, rendezvous, fds, count);
         if (ready > 0 && guests.polls[0].revents != 0)
-            accept_all(&guests);
+            accept_all(rendezvous, &guests);
         guests.polls[0].events = guests.count > GUESTS ? 0 : POLLIN;
     }
 }

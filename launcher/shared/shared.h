@@ -18,14 +18,24 @@
 
 enum { RENDEZVOUS_KEY = 60 << 10, RENDEZVOUS_SPACES = 8 };
 
+struct rendezvous;
+
+/* Where a keeper's id proves nothing, since programs in containers have it too: how it proves itself otherwise. */
+struct outside {
+    bool (*stands_here)(int connection);  /* whether who opened the other side of a connection is to be believed */
+    int (*begin)(const struct rendezvous *rendezvous, int place); /* starts a keeper; in its place what join_keep() gives to it, or -1 */
+    void (*keep)(const struct rendezvous *rendezvous, int hand, const int *spaces, size_t count); /* gives, and does not return */
+};
+
 struct rendezvous {
     struct sockaddr_un address;
     socklen_t address_size;
     uid_t keeper;           /* who must have opened the socket for it to be believed */
+    const struct outside *outside; /* ... and how; NULL: that is root */
     int patience;           /* seconds to wait for an answer */
     uint64_t linger;        /* seconds for which the keeper stays after its last guest */
     const char *shown;      /* what a keeper that stays says of itself, or NULL */
-    int watch;              /* what the keeper must hold open; 0: nothing */
+    int inside, watch;      /* what the keeper must hold open, the former to ask whether its container is alive; 0: nothing */
     uint8_t key[RENDEZVOUS_KEY];
     size_t key_size;
 };
@@ -38,7 +48,7 @@ const char *rendezvous_prepare(struct rendezvous *rendezvous, const struct plan 
 void rendezvous_name(struct rendezvous *rendezvous, const char *begin);
 
 /* A socket with that name, on which listen() is to be called; -1: another has it. */
-int rendezvous_place(const struct rendezvous *rendezvous);
+int rendezvous_bind(const struct rendezvous *rendezvous);
 
 /* A connection on which the question has been asked. -1: nobody listens, yet or any more, unless `obstacle` is set. */
 int rendezvous_ask(const struct rendezvous *rendezvous, const char **obstacle);
@@ -52,14 +62,41 @@ void rendezvous_missed(struct plan *plan, const struct request *request, const c
 /* The keeper's work: answers on `place` until no process that asked is left, then ends. Closes every other descriptor. */
 _Noreturn void rendezvous_keep(const struct rendezvous *rendezvous, int place, const int *spaces, size_t count);
 
-/* ---- --linger: an image stays mounted after its last launch. Its keeper is a launch of its own, of the same image and as the same
+/* The process that opened the other side of a connection, by connect() or listen(): a pidfd, or -1 and ENOPROTOOPT where the kernel
+ * cannot tell. */
+int rendezvous_peer(int connection);
+
+/* `size` bytes with descriptors, whole or not at all. */
+bool rendezvous_send(int connection, const void *bytes, size_t size, const int *fds, size_t count);
+
+/* The bytes received, -1 on failure; other numbers of descriptors than `count` are closed, and `fds` filled with -1. */
+ssize_t rendezvous_receive(int connection, void *bytes, size_t size, int *fds, size_t count);
+
+/* Closes all but these, which it renumbers, and nothing is heard or said any more on the first three. */
+void rendezvous_settle(int *fds, size_t count);
+
+/* ---- Keepers that stand where the launches come from, and prove it. Not in the setuid program. */
+
+extern const struct outside outside_keeper;
+
+/* A new process, nobody's child and without privilege, that listens at `place`. True in it. `hand` connects the two: who sets up
+ * gives by it, and each learns the other's end. -1: there is no such process. */
+bool outside_begin(int place, int *hand);
+
+/* In that process: what it is given. Ends with whoever was to give. */
+size_t outside_receive(int hand, int *fds);
+
+/* Who can read the command line of this process sees `sexec` and the words from `program` on. */
+void outside_hide_options(char **line, char *const *program);
+
+/* ---- --linger: an image stays mounted after its last launch. Its keeper has a launch of its own, of the same image and as the same
  * user, with nothing of the host in it and the waiting in place of a program: nobody mounts anything for it that he would not mount
  * anyway. Launches that the kernel mounts images for share its loop device and page cache by its being there; those in user
  * namespaces are handed its namespaces, and copy its mount. */
 
-/* Before a launch, in the front door: sees to it that a keeper has the image, and that it knows of this process. Takes
- * request->linger back where there is none, and says why. True: this is another process, and the request is the keeper's own. */
-bool linger_begin(struct request *request, struct text_store *store);
+/* Before a launch, in the front door: sees to it that a keeper has the image for so many seconds, and that it knows of this process.
+ * True: this is another process, whose request is that of the keeper's launch. The keeper itself does not return. */
+bool linger_begin(struct request *request, uint64_t seconds, char **line, struct text_store *store);
 
 /* A launch through a user namespace that would have the image served: by the keeper's mount where there is one. */
 void linger_use(struct plan *plan, const struct plan_inputs *inputs);
@@ -67,7 +104,7 @@ void linger_use(struct plan *plan, const struct plan_inputs *inputs);
 /* Of a keeper's launch, before it leaves the host: what it will hand out is kept open. */
 void linger_prepare(const struct plan *plan, struct request *request);
 
-/* In the keeper's container, in place of a program. */
+/* In the container of a keeper's launch, in place of a program. */
 _Noreturn void linger_keep(const struct request *request, const struct caller *caller);
 
 /* ---- One container for several launches of a job step. */

@@ -7,7 +7,7 @@
 #include "parts.h"
 
 /* A directory's size counts three bytes for "." and "..", which are not stored. */
-enum { HEADER = 12, ENTRY = 8, INDEX = 12, RUN = 256, UNSTORED = 3, RUN_BITS = 9 };
+enum { HEADER = 12, ENTRY = 8, INDEX = 12, RUN = 256, UNSTORED = 3 };
 
 static const uint32_t kinds[] = {0, S_IFDIR, S_IFREG, S_IFLNK, S_IFBLK, S_IFCHR, S_IFIFO, S_IFSOCK};
 
@@ -23,14 +23,12 @@ static int begin_run(struct squashfs_reader *reader, struct squashfs_cursor *cur
 {
     uint8_t header[HEADER];
 
-    cursor->header = cursor->size - cursor->remaining;
     int failed = take(reader, cursor, header, sizeof header);
     if (failed != 0)
         return failed;
     if (le32(header) >= RUN)
         return -EIO;
     cursor->left = le32(header) + 1;
-    cursor->done = 0;
     cursor->start = le32(header + 4);
     cursor->base = le32(header + 8);
     return 0;
@@ -69,14 +67,12 @@ int squashfs_directory_next(struct squashfs_reader *reader, struct squashfs_curs
     if (failed != 0 || !name_good(entry))
         return failed != 0 ? failed : -EIO;
     cursor->left--;
-    cursor->done++;
-    /* the run, and how many of it are done; a run that is done too, so that the next is found behind it */
-    entry->next = cursor->header << RUN_BITS | cursor->done;
+    entry->next = ++cursor->passed;
     return 1;
 }
 
-/* `next` of an entry names a run by its place in the listing. The place in metadata of a byte in the listing is found by reading from
- * the start, since compressed blocks have no fixed size; they are in memory. */
+/* A number cannot be misread, whoever makes it up (lseek(2), seekdir(3)), as a place in the listing can: what lies there is a header only
+ * if the runs before it say so. */
 int squashfs_directory_begin(struct squashfs_reader *reader, const struct squashfs_inode *directory, uint64_t from,
                              struct squashfs_cursor *cursor)
 {
@@ -88,18 +84,10 @@ int squashfs_directory_begin(struct squashfs_reader *reader, const struct squash
     *cursor = none;
     cursor->place = directory->listing;
     cursor->size = cursor->remaining = directory->size > UNSTORED ? directory->size - UNSTORED : 0;
-    if (from == 0)
-        return 0;
-    uint64_t header = from >> RUN_BITS, done = from & ((1 << RUN_BITS) - 1);
-    if (header >= cursor->remaining || done > RUN)
-        return -EINVAL;
-    cursor->remaining -= header;
-    int failed = squashfs_metadata(reader, &cursor->place, NULL, header);
-    for (; failed == 0 && done > 0; done--) {
-        int next = squashfs_directory_next(reader, cursor, &entry);
-        failed = next < 0 ? next : next == 0 ? -EINVAL : 0;
-    }
-    return failed;
+    int more = 1;
+    while (more > 0 && cursor->passed < from)
+        more = squashfs_directory_next(reader, cursor, &entry);
+    return more < 0 ? more : 0;
 }
 
 /* Moves to the last run whose first name is not behind the one that is looked for. The index is in the order of names, so the first

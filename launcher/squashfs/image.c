@@ -108,7 +108,7 @@ static int read_xattr_table(struct squashfs *image)
     return image->xattrs < image->super.directory_table || image->xattrs > image->super.xattr_table ? -EIO : 0;
 }
 
-static int reader_new(const struct squashfs *image, struct squashfs_reader **reader, const char **why)
+int squashfs_reader_new(const struct squashfs *image, struct squashfs_reader **reader, const char **why)
 {
     *why = "no memory";
     *reader = calloc(1, sizeof **reader); /* large: pages that are not used are not there */
@@ -123,10 +123,9 @@ static int reader_new(const struct squashfs *image, struct squashfs_reader **rea
     return failed;
 }
 
-static int image_read(struct squashfs *image, const char **why)
+static int read_super(struct squashfs *image, const char **why)
 {
     uint8_t block[SUPERBLOCK];
-    struct squashfs_reader *reader = NULL;
 
     *why = "it ends within its superblock: incomplete download?";
     if (image->source.size < sizeof block)
@@ -136,12 +135,17 @@ static int image_read(struct squashfs *image, const char **why)
         return failed;
     super_decode(block, &image->super);
     *why = super_check(block, &image->super, image->source.size);
-    if (*why != NULL)
-        return -EIO;
-    failed = reader_new(image, &reader, why);
+    return *why != NULL ? -EIO : 0;
+}
+
+int squashfs_tables(struct squashfs *image, const char **why)
+{
+    struct squashfs_reader *reader;
+    int failed = squashfs_reader_new(image, &reader, why);
+
     if (failed != 0)
         return failed;
-    *why = "its tables cannot be read";
+    *why = "its tables cannot be read (damaged?)";
     failed = read_ids(image, reader);
     if (failed == 0)
         failed = read_xattr_table(image);
@@ -149,7 +153,7 @@ static int image_read(struct squashfs *image, const char **why)
     return failed;
 }
 
-int squashfs_open(const struct squashfs_source *source, struct squashfs **image, const char **why)
+int squashfs_look(const struct squashfs_source *source, struct squashfs **image, const char **why)
 {
     *image = calloc(1, sizeof **image);
     if (*image == NULL) {
@@ -157,8 +161,19 @@ int squashfs_open(const struct squashfs_source *source, struct squashfs **image,
         return -ENOMEM;
     }
     (*image)->source = *source;
-    int failed = image_read(*image, why);
+    int failed = read_super(*image, why);
     if (failed != 0) {
+        squashfs_close(*image);
+        *image = NULL;
+    }
+    return failed;
+}
+
+int squashfs_open(const struct squashfs_source *source, struct squashfs **image, const char **why)
+{
+    int failed = squashfs_look(source, image, why);
+
+    if (failed == 0 && (failed = squashfs_tables(*image, why)) != 0) {
         squashfs_close(*image);
         *image = NULL;
     }
@@ -180,13 +195,6 @@ const struct squashfs_super *squashfs_super(const struct squashfs *image)
 bool squashfs_has_xattrs(const struct squashfs *image)
 {
     return image->xattr_count > 0;
-}
-
-int squashfs_reader_new(const struct squashfs *image, struct squashfs_reader **reader)
-{
-    const char *why;
-
-    return reader_new(image, reader, &why);
 }
 
 void squashfs_reader_request(struct squashfs_reader *reader)

@@ -48,13 +48,16 @@ struct squashfs_super {
 struct squashfs;
 struct squashfs_reader;
 
-/* On failure `why` says what is wrong, in a few words without the image's name; a constant. */
+/* On failure `why` says what is wrong, in a few words without the image's name; a constant. Two parts, for who has more rights before:
+ * squashfs_look() judges the 96 bytes of the superblock, and squashfs_tables() decompresses; nothing else may be called in between. */
 int squashfs_open(const struct squashfs_source *source, struct squashfs **image, const char **why);
+int squashfs_look(const struct squashfs_source *source, struct squashfs **image, const char **why);
+int squashfs_tables(struct squashfs *image, const char **why);
 void squashfs_close(struct squashfs *image); /* NULL is fine; its readers are closed before */
 const struct squashfs_super *squashfs_super(const struct squashfs *image);
 bool squashfs_has_xattrs(const struct squashfs *image);
 
-int squashfs_reader_new(const struct squashfs *image, struct squashfs_reader **reader);
+int squashfs_reader_new(const struct squashfs *image, struct squashfs_reader **reader, const char **why);
 /* Another request: each has so much work done for it and no more, whatever a hostile image says of its lists (who waits for an
  * answer of a FUSE server cannot be killed). */
 void squashfs_reader_request(struct squashfs_reader *reader);
@@ -99,15 +102,15 @@ struct squashfs_entry {
     uint32_t kind;   /* S_IFREG and so on */
     uint32_t length;
     char name[SQUASHFS_NAME + 1]; /* never empty, ".", "..", and without '/' or NUL; not always UTF-8 */
-    uint64_t next;                /* where to go on behind it */
+    uint64_t next;                /* how many there are up to it: where to go on behind it */
 };
 struct squashfs_cursor {
     struct squashfs_place place;
-    uint64_t remaining, header; /* bytes of the listing; where the run of entries began */
-    uint64_t size;
-    uint32_t left, done, start, base;
+    uint64_t remaining, size; /* bytes of the listing */
+    uint64_t passed;          /* entries */
+    uint32_t left, start, base; /* of a run of entries */
 };
-/* From the first entry on, or from what `next` of an entry said. -ENOTDIR for others. */
+/* Behind so many entries, which are read; behind the last one where there are fewer. -ENOTDIR for others. */
 int squashfs_directory_begin(struct squashfs_reader *reader, const struct squashfs_inode *directory, uint64_t from,
                              struct squashfs_cursor *cursor);
 /* 1 with an entry, 0 at the end. */

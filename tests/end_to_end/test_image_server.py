@@ -4,10 +4,13 @@ image, ends early."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
+import platform
 import random
+import re
 import shutil
 import signal
 import stat
@@ -29,7 +32,7 @@ from singularity import kernel
 from singularity.edit import loop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 pytestmark = pytest.mark.needs("root", "fuse", "installation", "mksquashfs")
 
@@ -49,6 +52,7 @@ PACKING = [
 SAFE = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
 OFFSET = 4096
 SUPERBLOCK = 96
+GETDENTS64 = {"x86_64": 217, "aarch64": 61}.get(platform.machine(), 61)
 
 
 @dataclass
@@ -84,7 +88,7 @@ def shown_by_kernel(image: Path, place: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def served(image: Path, place: Path, offset: int = OFFSET) -> Iterator[Server]:
+def served(image: Path, place: Path, offset: int = OFFSET, before: Sequence[str] = ()) -> Iterator[Server]:
     prefix = machine.prefix()
     assert prefix is not None
     place.mkdir(exist_ok=True)
@@ -95,7 +99,7 @@ def served(image: Path, place: Path, offset: int = OFFSET) -> Iterator[Server]:
         options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"
         kernel.mount("squashfs", str(place), "fuse", SAFE, options)
         words = [device, file.fileno(), offset, image.stat().st_size - offset]
-        command = [str(prefix / "libexec/singularity/image-server"), *map(str, words)]
+        command = [*before, str(prefix / "libexec/singularity/image-server"), *map(str, words)]
         process = subprocess.Popen(
             command, pass_fds=words[:2], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
@@ -225,12 +229,15 @@ def test_an_image_that_loses_its_end_gives_errors_there(image: Path, tmp_path: P
 
 
 def test_what_is_no_squashfs_is_one_line(image: Path, tmp_path: Path) -> None:
+    with image.open("rb") as whole:
+        (ids,) = struct.unpack("<Q", os.pread(whole.fileno(), 8, OFFSET + 48))
     for name, at, data, word in (
         ("magic", 0, b"none", b"no squashfs"),
         ("version", 28, struct.pack("<H", 3), b"not squashfs 4.0"),
         ("compression", 20, struct.pack("<H", 2), b"lzma"),
         ("size", 40, struct.pack("<Q", 1 << 40), b"its end is missing"),
         ("tables", 72, struct.pack("<Q", 1), b"tables"),
+        ("ids", ids, b"\xff" * 8, b"its tables cannot be read"),
     ):
         bad = tmp_path / name
         shutil.copy(image, bad)
@@ -241,6 +248,52 @@ def test_what_is_no_squashfs_is_one_line(image: Path, tmp_path: Path) -> None:
             _, said = server.process.communicate(timeout=5)
             assert word in said, name
             assert said.count(b"\n") == 1
+
+
+@pytest.mark.needs("strace", "unsanitized")
+def test_nothing_is_decompressed_before_the_filter(image: Path, tmp_path: Path) -> None:
+    """The superblock alone is read by a process that can do more than read."""
+    trace = tmp_path / "trace"
+    words = ["strace", "-f", "-o", str(trace), "-e", "trace=prctl,seccomp,pread64"]
+    with served(image, tmp_path / "place", before=words) as server:
+        assert (server.place / "7").read_text().startswith("7\n")
+    before, filtered, behind = trace.read_text().partition("SECCOMP_MODE_FILTER")
+    assert filtered
+    assert re.findall(r"pread64\(.*, (\d+), (\d+)\)", before) == [(str(SUPERBLOCK), str(OFFSET))]
+    assert "pread64" in behind
+
+
+def test_a_position_in_a_directory_is_a_number_of_entries(tmp_path: Path) -> None:
+    """Programs may go on at any (lseek(2)): what is no place of an entry in the image was read as a header."""
+    (tmp_path / "tree").mkdir()
+    for number in range(600):
+        (tmp_path / "tree" / f"{'x' * (number % 200)}{number:04}").touch()
+    image = pack(tmp_path / "tree", tmp_path / "image")
+    places = [*range(605), *(number << 9 for number in range(1, 70)), (12 << 9) + 2, 1 << 40, (1 << 63) - 1]
+    with served(image, tmp_path / "place") as server:
+        names = [".", "..", *sorted(os.listdir(tmp_path / "tree"))]
+        for place in places:
+            directory = os.open(server.place, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.lseek(directory, place, os.SEEK_SET)
+                assert entries_of(directory) == names[place:], place
+            finally:
+                os.close(directory)
+
+
+def entries_of(directory: int) -> list[str]:
+    """From its position on: getdents64(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(32768)
+    names = []
+    while (got := libc.syscall(GETDENTS64, directory, buffer, len(buffer))) != 0:
+        assert got > 0, os.strerror(ctypes.get_errno())
+        at = 0
+        while at < got:
+            (size,) = struct.unpack_from("<H", buffer, at + 16)
+            names.append(buffer.raw[at + 19 : at + size].partition(b"\0")[0].decode())
+            at += size
+    return names
 
 
 def test_memory_is_bounded(image: Path, tmp_path: Path) -> None:

@@ -110,16 +110,23 @@ def test_the_keeper_has_nothing_of_the_caller(launch: Launcher, file: Path) -> N
     with Path(file.parent / "open").open("w") as opened:
         launch.command(*launch.argv("exec", "--linger", "60s", file, "true"), pass_fds=[opened.fileno()])
     (keeper,) = keepers()
-    place = Path(f"/proc/{keeper}")
-    held = sorted(os.readlink(each) for each in (place / "fd").iterdir())
-    assert not [each for each in held if each.startswith("/") and "nothing" not in each], held
-    assert (place / "stat").read_text().rsplit(")", 1)[1].split()[4] == "0"
-    status = dict(line.split(":\t", 1) for line in (place / "status").read_text().splitlines() if ":\t" in line)
-    assert [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")] == [0] * 5
-    assert status["NoNewPrivs"].strip() == "1"
-    assert set(status["Uid"].split()) == {str(launch.account.uid)}
-    if os.environ.get("SANITIZE") is None:
-        assert int(status["VmRSS"].split()[0]) < 2048, status["VmRSS"]
+    (inside,) = called("sexec-inside")
+    for process in (keeper, inside):
+        place = Path(f"/proc/{process}")
+        held = sorted(os.readlink(each) for each in (place / "fd").iterdir())
+        assert not [each for each in held if each.startswith("/") and "nothing" not in each], held
+        assert (place / "stat").read_text().rsplit(")", 1)[1].split()[4] == "0"
+        status = dict(line.split(":\t", 1) for line in (place / "status").read_text().splitlines() if ":\t" in line)
+        assert [int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")] == [0] * 4
+        assert status["NoNewPrivs"].strip() == "1"
+        assert set(status["Uid"].split()) == {str(launch.account.uid)}
+        if os.environ.get("SANITIZE") is None:
+            assert int(status["VmRSS"].split()[0]) < 2048, status["VmRSS"]
+        assert os.readlink(place / "cwd") == os.readlink(place / "root") == "/"
+        words = (place / "cmdline").read_bytes().replace(b"\0", b" ").split()
+        assert words[0] == b"sexec"
+        assert all(word.isdigit() for word in words[1:]), "options may be secrets"
+    assert int(status["CapBnd"], 16) == 0
     mounts = [line.split()[4] for line in (place / "mountinfo").read_text().splitlines()]
     assert mounts == ["/"], "nothing of the host is kept busy"
 
@@ -136,6 +143,18 @@ def test_it_can_be_listed_and_ended(launch: Launcher, file: Path) -> None:
     until(lambda: not keepers())
     launch("exec", "--linger", "60s", file, "true").ok()
     assert launch("linger", "end", "--all").status == 0
+    until(lambda: not keepers())
+
+
+@FORMATS
+def test_names_of_images_are_shown_as_they_are(launch: Launcher, file: Path) -> None:
+    """A tab in one hid its keeper; control characters do nothing."""
+    odd = file.rename(file.with_name(f"a\tb\x1b[31m {file.name}"))
+    launch("exec", "--linger", "60s", odd, "true").ok()
+    (line,) = launch("linger", "list").ok().lines[1:]
+    assert "\x1b" not in line
+    assert line.endswith(file.name)
+    assert launch("linger", "end", odd).status == 0
     until(lambda: not keepers())
 
 
@@ -232,14 +251,15 @@ def test_of_many_launches_at_once_one_starts_the_keeper(launch: Launcher, file: 
 
 
 @FORMATS
-def test_a_keeper_that_ends_while_it_is_asked(launch: Launcher, file: Path) -> None:
+@pytest.mark.parametrize("which", ["sexec-linger", "sexec-inside"])
+def test_a_keeper_that_ends_while_it_is_asked(launch: Launcher, file: Path, which: str) -> None:
     """Whatever the moment is: the launch goes on."""
     for number in range(6):
         launch("exec", "--linger", "60s", file, "true").ok()
-        (keeper,) = keepers()
+        (ended,) = called(which)
         process = launch.start(*launch.argv("exec", "--linger", "60s", file, "true"))
         time.sleep(number / 1000)
-        os.kill(keeper, signal.SIGKILL)
+        os.kill(ended, signal.SIGKILL)
         _, err = process.communicate(timeout=30)
         assert process.returncode == 0, err
         for left in keepers():
@@ -372,3 +392,96 @@ def test_the_setuid_program_asks_no_keeper(launch: Launcher) -> None:
             ["nm", launch.starter.with_name("sexec")], capture_output=True, text=True, check=True, timeout=20
         ).stdout
     )
+
+
+# ---- attacks from inside of containers ----
+
+
+@pytest.fixture
+def poser(images: Images) -> Path:
+    machine.require("root", "gcc")
+    return images.program(Path(__file__).parent / "poser.c")
+
+
+def name_of(launch: Launcher) -> str:
+    pattern = rf"@(singularity-linger-{launch.account.uid}-[0-9a-f]+)$"
+    (name,) = set(re.findall(pattern, Path("/proc/net/unix").read_text(), re.MULTILINE))
+    return str(name)
+
+
+@pytest.fixture
+def forged(images: Images, directory: Path) -> Path:
+    """What the poser runs in, and offers."""
+    tree = images.modern_tree(directory / "forged")
+    (tree / "etc/image-name").write_text("forged\n")
+    return tree
+
+
+@pytest.mark.modes("userns")
+@pytest.mark.parametrize("jail", ["user namespace", "setuid"])
+@FORMATS
+def test_a_program_in_a_container_does_not_pass_for_a_keeper(
+    launch: Launcher, file: Path, poser: Path, forged: Path, jail: str
+) -> None:
+    """R-J2: it has the user's id, and can run all programs of the user's."""
+    machine.require("setuid" if jail == "setuid" else "userns")
+    launch("exec", "--linger", "60s", file, "true").ok()
+    name = name_of(launch)
+    os.kill(keepers()[0], signal.SIGKILL)
+    until(lambda: not keepers() and name not in Path("/proc/net/unix").read_text())
+    starter = dataclasses.replace(launch, mode=Mode.SUID if jail == "setuid" else Mode.USERNS)
+    words = ["exec", "--containall", "-B", f"{poser}:/opt/data", forged, "/opt/data", "pose", name]
+    with launch.start(*starter.argv(*words), stdin=-1) as jailed:
+        try:
+            assert jailed.stdout is not None
+            assert jailed.stdout.readline() == b"ready\n"
+            result = launch("exec", "--linger", "60s", file, "cat", "/etc/image-name", first=["-v"])
+            assert (result.status, result.out) == (0, "busybox of the tests\n"), str(result)
+            assert "not this one has taken the name" in result.err
+            assert launch("linger", "list").ok().out == ""
+        finally:
+            os.killpg(jailed.pid, signal.SIGKILL)
+
+
+@pytest.mark.modes("userns")
+@pytest.mark.parametrize("jail", ["user namespace", "setuid"])
+@FORMATS
+def test_a_program_in_a_container_gets_nothing_from_a_keeper(
+    launch: Launcher, file: Path, poser: Path, images: Images, jail: str
+) -> None:
+    """R-J2: with the namespaces it could change what later launches see. Nothing of the key is secret."""
+    machine.require("setuid" if jail == "setuid" else "userns")
+    launch("exec", "--linger", "60s", file, "true").ok()
+    status = file.stat()
+    time_of = f"{status.st_mtime_ns // 10**9}.{status.st_mtime_ns % 10**9:09}"
+    spaces = [Path(f"/proc/self/ns/{name}").stat().st_ino for name in ("user", "pid")]
+    key = f"uid {launch.account.uid} gid {launch.account.gid} of {spaces[0]} in {spaces[1]} without setuid image "
+    key += f"{status.st_dev}:{status.st_ino} {status.st_size} {time_of}"
+    asked = launch.command(poser, "ask", name_of(launch), key)
+    assert asked.out == "answer 1 2\n", "on the host it is the user's own, and the key is right"
+    starter = dataclasses.replace(launch, mode=Mode.SUID if jail == "setuid" else Mode.USERNS)
+    asking = ["/opt/data", "ask", name_of(launch), key]
+    words = ["exec", "--containall", "-B", f"{poser}:/opt/data", images.sandbox, *asking]
+    assert launch.command(*starter.argv(*words)).ok().out == "answer 0 0\n"
+
+
+@pytest.mark.modes("userns")
+@FORMATS
+def test_root_of_a_container_cannot_change_what_others_share(launch: Launcher, file: Path, poser: Path) -> None:
+    """--fakeroot: rights over the keeper's user namespace would reach the mount of all to come, and its server."""
+    options = ["--linger", "60s", "--fakeroot"]
+    script = "echo ready; read line; cat /etc/image-name"
+    with launch.start(*launch.argv("exec", *options, file, "sh", "-c", script), stdin=-1) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        (server,), (keeper,) = servers(), keepers()
+        climbed = launch("exec", *options, "-B", f"{poser}:/opt/data", file, "/opt/data", "climb")
+        assert climbed.out == "covered 0\n", str(climbed)
+        unmount = "for each in $(awk '{ print $2 }' /proc/mounts); do umount -f $each; done 2>/dev/null; echo done"
+        assert launch("exec", *options, file, "sh", "-c", unmount).out == "done\n"
+        again = launch("exec", *options, file, "cat", "/etc/image-name", first=["-v"])
+        assert again.out == "busybox of the tests\n", str(again)
+        assert USED in again.err
+        assert (servers(), keepers()) == ([server], [keeper])
+        out, _ = other.communicate(b"\n", timeout=10)
+    assert out == b"busybox of the tests\n"

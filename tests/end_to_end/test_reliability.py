@@ -48,6 +48,41 @@ def test_the_hosts_mount_table_never_changes(launch: Launcher, image: Path, dire
     assert (report / "seen").read_text() == "never changed, same at the end\n"
 
 
+@pytest.mark.needs("strace")
+@pytest.mark.modes("userns")
+@pytest.mark.formats("squashfs")
+@pytest.mark.parametrize("options", [[], ["--pid"], ["--writable-tmpfs"]], ids=" ".join)
+@pytest.mark.parametrize("stage", ["pivot_root", "capset", "umask"])
+def test_a_server_that_ends_before_its_launch_is_done_is_named(
+    launch: Launcher, image: Path, directory: Path, stage: str, options: list[str]
+) -> None:
+    """R-I7: while the root is put together, when it is there, and before the program is looked for."""
+    machine.require("unsanitized")
+    (directory / "trace").touch()
+    (directory / "trace").chmod(0o666)
+    slow = ["strace", "-f", "-qq", "-o", str(directory / "trace"), "-e", f"trace={stage}"]
+    before = machine.children()
+    words = [*slow, "-e", f"inject={stage}:delay_enter=300000", *launch.argv("exec", *options, image, "true")]
+    with launch.start(*words) as running:
+        deadline = time.monotonic() + 20
+        while not (found := [each for each in machine.children() - before if is_server(each)]):
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        time.sleep(0.1)
+        os.kill(found[0], signal.SIGKILL)
+        _, err = running.communicate(timeout=20)
+    assert running.returncode == 255, err
+    assert err.decode().count("\n") == 1
+    assert f"{image}: its file system server ended" in err.decode()
+
+
+def is_server(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/comm").read_text() == "image-server\n"
+    except OSError:
+        return False
+
+
 @pytest.mark.needs("root")
 @pytest.mark.formats(*FORMATS)
 def test_no_file_of_ours_is_left(launch: Launcher, image: Path) -> None:

@@ -369,6 +369,23 @@ def test_limits_are_the_callers(launch: Launcher, images: Images) -> None:
     assert {kind: seen[kind] for kind in wanted} == wanted
 
 
+@pytest.mark.formats("sandbox", "squashfs", "sif")
+@pytest.mark.parametrize("small", [48 << 10, 64 << 10, 80 << 10])
+def test_a_small_stack_is_raised_or_named(launch: Launcher, image: Path, small: int) -> None:
+    """R-L12: it ended in a signal."""
+    machine.require("unsanitized")
+
+    def starve(hard: int) -> Callable[[], None]:
+        return lambda: resource.setrlimit(resource.RLIMIT_STACK, (small, hard))
+
+    argv = launch.argv("exec", image, "cat", "/etc/image-name", "/proc/self/limits")
+    result = launch.command(*argv, before=[starve(resource.RLIM_INFINITY)]).ok()
+    assert result.lines[0] == "busybox of the tests"
+    (line,) = [line for line in result.lines if line.startswith("Max stack size")]
+    assert line.split()[3:5] == [str(small), "unlimited"]
+    launch.command(*argv, before=[starve(small)]).refused("ulimit -s")
+
+
 @pytest.mark.parametrize("soft", [resource.RLIM_INFINITY, 256 << 10, 8 << 20, 20 << 20])
 def test_the_stack_limit_is_the_callers(launch: Launcher, images: Images, soft: int) -> None:
     """R-L12: also unlimited, as batch systems set it."""

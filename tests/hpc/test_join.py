@@ -638,6 +638,27 @@ def test_namespaces_of_a_users_making_are_not_entered(node: Node, image: Path) -
         ended(made)
 
 
+@pytest.mark.needs("root", "gcc")
+@pytest.mark.parametrize("mode", [Mode.USERNS], indirect=True, ids=["userns"])
+def test_a_program_in_a_container_does_not_pass_for_a_keeper(
+    node: Node, image: Path, images: Images, directory: Path
+) -> None:
+    """R-J2: it has the user's id, and a user namespace that the user has made. It knows the name by having seen it."""
+    forged = images.modern_tree(directory / "forged")
+    (forged / "etc/image-name").write_text("forged\n")
+    poser = images.program(Path(__file__).parents[1] / "end_to_end/poser.c")
+    name = name_of_meeting(node, image)[1:].decode()
+    words = ["exec", "--containall", "--join=no", "-B", f"{poser}:/opt/data", forged, "/opt/data", "pose", name]
+    jailed = node.launch(*words, env={})
+    assert line_of(jailed) == "ready"
+    try:
+        result = node.command("exec", image, "cat", "/etc/image-name", first=["-v"], env=open_mpi(0, 2))
+    finally:
+        os.killpg(jailed.pid, signal.SIGKILL)
+    assert (result.status, result.out) == (0, "busybox of the tests\n"), str(result)
+    assert "has taken the name" in result.err, str(result)
+
+
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("mode", [Mode.SUID, Mode.USERNS], indirect=True, ids=["suid", "userns"])
 def test_a_keeper_answers_its_own_user_only(node: Node, image: Path) -> None:
