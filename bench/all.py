@@ -41,7 +41,8 @@ IMPORT = ["python3", "-c", "import numpy, scipy.linalg, pandas"]
 LINGER = "60s"
 SHOWN = (  # rows of programs that take longer than a launch
     "directory -u", "directory", "SIF", "SIF -u", "squashfs, plain zstd", "squashfs, plain zstd -u", "bubblewrap",
-    "charliecloud", "charliecloud, plain zstd", "apptainer", "apptainer, our SIF", "SIF, linger", "SIF -u, linger",
+    "charliecloud", "charliecloud, plain zstd", "apptainer", "apptainer, our SIF", "SIF, EROFS", "SIF, linger",
+    "SIF -u, linger",
 )  # fmt: skip
 OF_IMAGES = ("charliecloud, plain zstd", "apptainer, our SIF")
 MANY, PULL = f"{COUNT} launches, {PARALLEL} at a time", "from a registry: {}"
@@ -54,11 +55,13 @@ WANTED: tuple[tuple[str, str, str | tuple[str, ...], float], ...] = (
     ("true", "squashfs, plain zstd -u", "charliecloud, plain zstd", 0.6),
     (MANY, "directory -u", ("bubblewrap", "charliecloud", "crun"), 1 / 1.3),
     ("import", "SIF", "directory", 1.9),
+    ("import", "SIF, EROFS", "directory", 1.6),
     ("import", "SIF -u", "directory -u", 2.0),
     ("import", "SIF, linger", "directory", 1.1),
     ("import", "SIF -u, linger", "directory -u", 1.1),
     ("import, cold", "SIF", "directory", 1.0),
     ("import, cold", "SIF -u", "directory -u", 1.2),
+    ("tar of /usr", "SIF, EROFS", "directory", 2.5),
     ("tar of /usr", "SIF -u", OF_IMAGES, 0.5),
     ("find twice", "SIF -u", OF_IMAGES, 1.0),
     ("8 readers at once", "SIF -u", OF_IMAGES, 1.0),

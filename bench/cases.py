@@ -102,6 +102,7 @@ def _ours(place: Place, program: Sequence[str]) -> list[Case]:
     made += [ours(name, IMAGE_SUID, file, many=name == "SIF") for name, file in images.items()]
     made += [
         ours("SIF, a new mount point", IMAGE_SUID, "debian.sif", *absent),
+        ours("SIF, EROFS", IMAGE_SUID, "erofs.sif"),
         ours("ext3", IMAGE_SUID, "debian.ext3"),
     ]
     made += [ours(f"{name} -u", IMAGE_USERNS, file, many=name == "SIF") for name, file in images.items()]

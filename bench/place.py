@@ -141,5 +141,7 @@ def make_place(prefix: Path, directory: Path, usr: Path | None = None) -> Place:
     shutil.copy(directory / "instant", directory / "home/instant")
     shipped = (prefix / "etc/singularity/singularity.conf").read_text()
     config = directory / "singularity.conf"
-    config.write_text(shipped.replace("allow setuid-mount extfs = no", "allow setuid-mount extfs = yes"))
+    for name in ("extfs", "erofs"):
+        shipped = shipped.replace(f"allow setuid-mount {name} = no", f"allow setuid-mount {name} = yes")
+    config.write_text(shipped)
     return Place(prefix=prefix, directory=directory, config=config, usr=usr)

@@ -24,7 +24,7 @@ static bool apart(const struct partition *partition, uint64_t begin, uint64_t si
 
 static void check_place(const struct partition *partition, const uint8_t *data, size_t size)
 {
-    assert(partition->filesystem == FILESYSTEM_SQUASHFS || partition->filesystem == FILESYSTEM_EXT);
+    assert(partition->filesystem != FILESYSTEM_DIRECTORY);
     assert(partition->offset <= size && partition->size <= size - partition->offset && partition->size > 0);
     assert(apart(partition, 0, HEADER_SIZE));
     assert(apart(partition, number_at(data, TABLE_AT), number_at(data, TABLE_SIZE_AT)));

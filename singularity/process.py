@@ -26,6 +26,7 @@ PACKAGES = {
     "e2fsck": "e2fsprogs",
     "fuse2fs": "fuse2fs",
     "mke2fs": "e2fsprogs",
+    "mkfs.erofs": "erofs-utils",
     "resize2fs": "e2fsprogs",
     "mksquashfs": "squashfs-tools",
     "pacman": "pacman-package-manager",

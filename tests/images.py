@@ -262,6 +262,12 @@ def extfs(tree: Path, target: Path, *, kind: str = "ext3", mebibytes: int = 24, 
     return target
 
 
+def erofs(tree: Path, target: Path, *options: str) -> Path:
+    tool("mkfs.erofs", "--quiet", *options, target, tree)
+    target.chmod(0o755)
+    return target
+
+
 class Images:
     """The images of a session, by name. Every path is readable by any user and belongs to root when root runs this."""
 
@@ -392,6 +398,16 @@ class Images:
         path, known = self._once(f"{compression}{'-line' if line else ''}.squashfs")
         return path if known else squashfs(self.sandbox, path, compression=compression, line=line)
 
+    def erofs(self) -> Path:
+        path, known = self._once("bare.erofs")
+        return path if known else erofs(self.sandbox, path, "-zlz4hc")
+
+    @property
+    def sif_with_erofs(self) -> Path:
+        """As `build --erofs` makes it: the partition is said to be raw data."""
+        path, known = self._once("erofs.sif")
+        return path if known else write_sif(path, [Partition(data=self.erofs().read_bytes(), filesystem=4)])
+
     def extfs(self, kind: str = "ext3") -> Path:
         path, known = self._once(f"bare.{kind}")
         return path if known else extfs(self.sandbox, path, kind=kind)
@@ -459,6 +475,8 @@ class Images:
             "sandbox": lambda: self.sandbox,
             "squashfs": self.squashfs,
             "sif": lambda: self.sif,
+            "erofs": self.erofs,
+            "sif-erofs": lambda: self.sif_with_erofs,
             "ext3": self.extfs,
             "sif-ext3": lambda: self.sif_with_ext3,
             "2.x": lambda: self.image_2x,

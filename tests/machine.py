@@ -158,6 +158,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "packer": lambda: "" if packer.is_there() else "singularity-pack is not built",
     "mksquashfs": lambda: _program("mksquashfs", "squashfs-tools"),
     "mke2fs": lambda: _program("mke2fs", "e2fsprogs"),
+    "mkfs.erofs": lambda: _program("mkfs.erofs", "erofs-utils"),
+    "erofs": lambda: "" if "\terofs\n" in Path("/proc/filesystems").read_text() else "a kernel that has EROFS",
     "umoci": lambda: _program("umoci", "umoci"),
     "skopeo": lambda: _program("skopeo", "skopeo"),
     "buildah": lambda: _program("buildah", "buildah"),

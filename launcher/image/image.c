@@ -46,7 +46,7 @@ static bool explain_other(const uint8_t *head, size_t size, struct error *error)
                              others[i].what);
     if (size > 0 && head[0] == '<')
         return error_set(error, 0, "a web page, not an image (the download went wrong: remove the file, pull again)");
-    return error_set(error, 0, "unknown format (known are directories, SIF, squashfs, ext3 and archive files)");
+    return error_set(error, 0, "unknown format (known are directories, SIF, squashfs, ext3, EROFS and archive files)");
 }
 
 static bool line_begins(const uint8_t *head, size_t size, const char *words)
@@ -94,6 +94,10 @@ static bool recognise(int fd, uint64_t size, const char *name, struct image *ima
         return verdict == VERDICT_YES;
     image->format = FORMAT_EXT;
     verdict = ext_recognise(fd, offset, size - offset, &image->root, error);
+    if (verdict != VERDICT_OTHER)
+        return verdict == VERDICT_YES;
+    image->format = FORMAT_EROFS;
+    verdict = erofs_recognise(fd, offset, size - offset, &image->root, error);
     if (verdict == VERDICT_OTHER)
         return explain_recipe(head, length, name, error) && explain_other(head, length, error);
     return verdict == VERDICT_YES;

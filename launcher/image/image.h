@@ -8,8 +8,8 @@
 
 #include "../message.h"
 
-enum image_format { FORMAT_DIRECTORY, FORMAT_SQUASHFS, FORMAT_EXT, FORMAT_SIF };
-enum filesystem { FILESYSTEM_DIRECTORY, FILESYSTEM_SQUASHFS, FILESYSTEM_EXT };
+enum image_format { FORMAT_DIRECTORY, FORMAT_SQUASHFS, FORMAT_EXT, FORMAT_SIF, FORMAT_EROFS };
+enum filesystem { FILESYSTEM_DIRECTORY, FILESYSTEM_SQUASHFS, FILESYSTEM_EXT, FILESYSTEM_EROFS };
 enum { IMAGE_OVERLAYS = 16 };
 
 /* A file system inside the image file. */
@@ -19,6 +19,12 @@ struct partition {
     uint64_t size;         /* bytes; 0 for a directory */
     const char *no_kernel; /* why the kernel cannot mount it and FUSE can, in a few words; NULL: nothing known */
 };
+
+/* Never written, by nobody: what lies over it is. */
+static inline bool filesystem_read_only(enum filesystem filesystem)
+{
+    return filesystem == FILESYSTEM_SQUASHFS || filesystem == FILESYSTEM_EROFS;
+}
 
 struct image {
     int fd; /* directory: O_PATH | O_DIRECTORY; file: O_RDONLY, or O_RDWR when writable. Close-on-exec. The owner closes it. */
@@ -48,6 +54,7 @@ bool image_recognise(int fd, uint64_t size, const char *name, struct image *imag
 enum verdict { VERDICT_OTHER, VERDICT_YES, VERDICT_BAD };
 enum verdict squashfs_recognise(int fd, uint64_t offset, uint64_t room, struct partition *partition, struct error *error);
 enum verdict ext_recognise(int fd, uint64_t offset, uint64_t room, struct partition *partition, struct error *error);
+enum verdict erofs_recognise(int fd, uint64_t offset, uint64_t room, struct partition *partition, struct error *error);
 enum verdict sif_recognise(int fd, uint64_t size, struct image *image, struct error *error);
 
 #endif

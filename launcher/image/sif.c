@@ -12,7 +12,7 @@ enum { HEADER_SIZE = 128, MAGIC_AT = 32, DESCRIPTOR_SIZE = 585, EXTRA_AT = 201, 
 /* more than any image has, and few enough to compare each object with all others (R-P1, R-I7) */
 enum { DESCRIPTOR_LIMIT = 4096, TABLE_LIMIT = 1 << 20, OBJECT_LIMIT = TABLE_LIMIT / DESCRIPTOR_SIZE };
 enum { TYPE_PARTITION = 0x4004, TYPE_OCI_INDEX = 0x400a, PARTITION_PRIMARY = 2, PARTITION_OVERLAY = 4 };
-enum { CONTENT_SQUASHFS = 1, CONTENT_EXT = 2 };
+enum { CONTENT_SQUASHFS = 1, CONTENT_EXT = 2, CONTENT_RAW = 4 }; /* EROFS has no number of its own, and is RAW */
 
 struct range {
     uint64_t begin, end;
@@ -134,13 +134,15 @@ static bool confirm(const struct survey *survey, const struct candidate *candida
     static const char *const names[] = {"unknown file system", "squashfs", "ext3", "archive", "raw data",
                                         "encrypted squashfs", "encrypted squashfs (gocryptfs)"};
     const char *name = candidate->content < sizeof names / sizeof *names ? names[candidate->content] : names[0];
-    enum verdict verdict = VERDICT_BAD;
+    enum verdict verdict = VERDICT_OTHER;
 
     if (candidate->content == CONTENT_SQUASHFS)
         verdict = squashfs_recognise(survey->fd, candidate->offset, candidate->size, partition, survey->error);
     else if (candidate->content == CONTENT_EXT)
         verdict = ext_recognise(survey->fd, candidate->offset, candidate->size, partition, survey->error);
-    else
+    else if (candidate->content == CONTENT_RAW)
+        verdict = erofs_recognise(survey->fd, candidate->offset, candidate->size, partition, survey->error);
+    if (verdict == VERDICT_OTHER && candidate->content != CONTENT_SQUASHFS && candidate->content != CONTENT_EXT)
         return error_set(survey->error, 0, "the root file system is of a kind that cannot be launched: %s", name);
     return verdict == VERDICT_YES ||
            error_set(survey->error, 0, "no %s at byte %llu, where the SIF says there is one", name,

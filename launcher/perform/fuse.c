@@ -1,5 +1,5 @@
-/* Servers of file systems (our own for squashfs, fuse2fs, fuse-overlayfs): started as the user, in a user namespace, watched and
- * waited for. Not in the setuid program. */
+/* Servers of file systems (our own for squashfs, fuse2fs, erofsfuse, fuse-overlayfs): started as the user, in a user namespace,
+ * watched and waited for. Not in the setuid program. */
 #include "perform.h"
 
 #include <errno.h>
@@ -41,13 +41,14 @@ struct process {
     int image;           /* SERVER_IMAGE in the server; -1: it lays directories over each other */
     const int *layers;   /* those */
     int layer_count;
+    char offset[32];     /* a further option, or "" */
     char options[4096];
 };
 
 /* The server of a part. fuse2fs takes the whole file and the offset at which the file system begins. `fakeroot` has
  * fuse2fs take the user for root in its own permission checks (fuse2fs(1)): without it files of root in the image
  * would be closed to the very user who may run it. `norecovery` because a read-only image may not have its journal
- * replayed, which would be a write. */
+ * replayed, which would be a write. erofsfuse leaves such checks to the kernel. */
 static struct process server_for(const struct part *part)
 {
     const struct partition *partition = &part->partition;
@@ -59,6 +60,14 @@ static struct process server_for(const struct part *part)
              (unsigned long long)partition->offset, part->writable ? "" : ",norecovery");
     if (partition->filesystem == FILESYSTEM_EXT)
         return server;
+    if (partition->filesystem == FILESYSTEM_EROFS) {
+        server.program = "erofsfuse";
+        server.package = "erofsfuse, or make it a squashfs: singularity build"; /* Debian 12 has none */
+        snprintf(server.options, sizeof server.options, "ro,allow_other,default_permissions");
+        if (partition->offset > 0)
+            snprintf(server.offset, sizeof server.offset, "--offset=%llu", (unsigned long long)partition->offset);
+        return server;
+    }
     server.mounts_itself = false;
     server.ours = serve_open(part->fd, partition->offset, partition->size, &why); /* here, where an error can be told */
     if (server.ours == NULL)
@@ -154,8 +163,8 @@ static _Noreturn void server_run(const struct process *server, const char *path)
 {
     char image[32], device[32], preload[48], proof[32];
     char *const environment[] = {"PATH=/usr/bin:/bin", server->library >= 0 ? preload : NULL, proof, NULL};
-    char *arguments[8] = {(char *)server->program, "-f", "-o", (char *)server->options};
-    int count = 4;
+    char *arguments[8] = {(char *)server->program, "-f", "-o", (char *)server->options, (char *)server->offset};
+    int count = *server->offset != '\0' ? 5 : 4;
 
     snprintf(image, sizeof image, "/proc/self/fd/%d", SERVER_IMAGE);
     snprintf(device, sizeof device, "/dev/fd/%d", SERVER_DEVICE);

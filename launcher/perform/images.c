@@ -105,29 +105,36 @@ static uint64_t part_attributes(const struct plan *plan, const struct part *part
  * in place of a panic, since the superblock of the image says what happens on an error and anybody may have written
  * it (R-I4; CVE-2023-30549 is why setuid launches mount no ext by default). squashfs: `errors=continue` for the same
  * reason; on blocks of a page's size, since only then the kernel keeps the tables that it has read (Linux 6.3; else an import
- * of Python reads each some thirty times, its own cache being eight blocks): never the last bytes of an image of other size. */
+ * of Python reads each some thirty times, its own cache being eight blocks): never the last bytes of an image of other size.
+ * EROFS has none of these: it stops at nothing, and keeps what it reads. */
+static const struct {
+    const char *type, *options; /* of one that is not written */
+} kernel_types[] = {[FILESYSTEM_SQUASHFS] = {"squashfs", "ro,errors=continue"},
+                    [FILESYSTEM_EXT] = {"ext4", "ro,errors=remount-ro,noload"},
+                    [FILESYSTEM_EROFS] = {"erofs", "ro"}};
+
 static int mount_kernel(const struct plan *plan, const struct stage *stage, const struct part *part)
 {
-    bool ext = part->partition.filesystem == FILESYSTEM_EXT;
+    bool squashfs = part->partition.filesystem == FILESYSTEM_SQUASHFS;
     struct loop_request request = {.file = part->fd, .offset = part->partition.offset, .size = part->partition.size,
                                    .writable = part->writable, .shared = plan->loops_shared, .devices = plan->loop_devices,
-                                   .block = ext || part->partition.size % 4096 > 0 ? 0 : 4096};
+                                   .block = squashfs && part->partition.size % 4096 == 0 ? 4096 : 0};
     struct loop loop;
 
     if (!loop_attach(&request, &loop))
         stop(errno, "attach %s to a loop device%s", part->source,
              errno == ENOSPC ? " (\"max loop devices\" in the configuration)" : "");
     OWNED_FD device = loop.fd;
-    struct new_filesystem filesystem = {.type = ext ? "ext4" : "squashfs", .source = loop.path,
+    struct new_filesystem filesystem = {.type = kernel_types[part->partition.filesystem].type, .source = loop.path,
                                         .attributes = part_attributes(plan, part), .privilege = PRIVILEGE_ROOT};
-    filesystem.options = ext ? (part->writable ? "errors=remount-ro" : "ro,errors=remount-ro,noload") : "ro,errors=continue";
+    filesystem.options = part->writable ? "errors=remount-ro" : kernel_types[part->partition.filesystem].options;
     int tree = mount_new(&stage->session, &filesystem);
-    if (tree < 0 && errno == EINVAL && !ext) { /* before Linux 5.17 squashfs knows no "errors" */
+    if (tree < 0 && errno == EINVAL && squashfs) { /* before Linux 5.17 squashfs knows no "errors" */
         filesystem.options = "ro";
         tree = mount_new(&stage->session, &filesystem);
     }
     if (tree < 0)
-        stop(errno, "mount %s (damaged, or compressed in a way that this kernel does not read?)", part->source);
+        stop(errno, "mount %s (damaged, or of a kind or compressed in a way that this kernel does not read?)", part->source);
     struct stat root, block; /* between the two calls the device could have been freed and taken by another launch */
     if (fstat(tree, &root) < 0 || fstat(device, &block) < 0 || root.st_dev != block.st_rdev)
         stop(0, "%s: the kernel mounted another device", part->source);

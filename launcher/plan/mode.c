@@ -51,14 +51,13 @@ static bool limited(const struct config *config)
 
 /* "iflimited" is for sites that allow images of certain owners or places alone: only those can then reach the
  * kernel's parser. ext is off by default, as a mounted image that its owner goes on writing is an attack on the
- * kernel (R-I4; CVE-2023-30549). */
+ * kernel (R-I4; CVE-2023-30549); so is EROFS, which decompresses in place and in more ways than squashfs (CVE-2026-45999). */
 static bool kernel_mounts(const struct config *config, enum filesystem filesystem)
 {
     if (filesystem == FILESYSTEM_EXT)
         return config->setuid_extfs;
-    if (config->setuid_squashfs != CHOICE_IFLIMITED)
-        return config->setuid_squashfs == CHOICE_YES;
-    return limited(config);
+    enum config_choice choice = filesystem == FILESYSTEM_EROFS ? config->setuid_erofs : config->setuid_squashfs;
+    return choice == CHOICE_YES || (choice == CHOICE_IFLIMITED && limited(config));
 }
 
 static void part_add(struct plan *plan, const struct image *image, const struct partition *partition, bool writable,
@@ -92,8 +91,9 @@ static const char *kernel_obstacle(const struct config *config, const struct par
 {
     if (partition->filesystem == FILESYSTEM_DIRECTORY || kernel_mounts(config, partition->filesystem))
         return partition->no_kernel;
-    return partition->filesystem == FILESYSTEM_EXT ? "\"allow setuid-mount extfs = no\" in the configuration"
-                                                   : "\"allow setuid-mount squashfs\" in the configuration";
+    return partition->filesystem == FILESYSTEM_EXT     ? "\"allow setuid-mount extfs = no\" in the configuration"
+           : partition->filesystem == FILESYSTEM_EROFS ? "\"allow setuid-mount erofs\" in the configuration"
+                                                       : "\"allow setuid-mount squashfs\" in the configuration";
 }
 
 /* What of an overlay is mounted: a SIF's own overlay partition goes before its root file system. */
@@ -203,9 +203,9 @@ static void choose_join(struct plan *plan, const struct plan_inputs *inputs)
 
 static bool format_allowed(const struct image *image, const struct config *config, struct error *error)
 {
-    static const char *const keys[] = {"dir", "squashfs", "extfs", "sif"};
+    static const char *const keys[] = {"dir", "squashfs", "extfs", "sif", "erofs"};
     const bool allowed[] = {config->allow_container_dir, config->allow_container_squashfs,
-                            config->allow_container_extfs, config->allow_container_sif};
+                            config->allow_container_extfs, config->allow_container_sif, config->allow_container_erofs};
 
     return allowed[image->format] ||
            error_set(error, 0, "images of this format are not allowed here (\"allow container %s = no\" in %s)",
@@ -247,10 +247,10 @@ static bool image_parts(struct plan *plan, const struct plan_inputs *inputs, str
     if (request->writable && (request->writable_tmpfs || request->overlay_count > 0))
         return error_set(error, 0, "%s does not go with %s", plan_asked(inputs, "--writable"),
                          request->writable_tmpfs ? plan_asked(inputs, "--writable-tmpfs") : plan_asked(inputs, "--overlay"));
-    if (request->writable && image->format == FORMAT_SQUASHFS)
-        return error_set(error, 0, "%s: a squashfs image cannot be written (%s: --writable-tmpfs instead lets the program "
+    if (request->writable && !sif && filesystem_read_only(image->root.filesystem))
+        return error_set(error, 0, "%s: %s image cannot be written (%s: --writable-tmpfs instead lets the program "
                          "write into memory, --overlay into a directory or what \"singularity overlay create FILE\" makes)",
-                         request->image, plan_asked(inputs, "--writable"));
+                         request->image, image->format == FORMAT_EROFS ? "an EROFS" : "a squashfs", plan_asked(inputs, "--writable"));
     if (request->writable && sif && image->overlay_count == 0)
         return error_set(error, 0, "no SIF writable overlay partition found in %s (%s: \"singularity overlay create IMAGE\" "
                          "adds one, --writable-tmpfs instead lets the program write into memory)", request->image,
@@ -277,7 +277,7 @@ static bool overlay_parts(struct plan *plan, const struct plan_inputs *inputs, s
     for (uint32_t i = request->overlay_count; i-- > 0;) { /* the first named is topmost */
         const struct image *overlay = &inputs->overlays[i];
         const struct partition *partition = overlay_partition(overlay);
-        bool writable = !(request->overlay[i].number & OVERLAY_READONLY) && partition->filesystem != FILESYSTEM_SQUASHFS;
+        bool writable = !(request->overlay[i].number & OVERLAY_READONLY) && !filesystem_read_only(partition->filesystem);
         if (writable && (plan->writable_part > 0 || request->writable_tmpfs))
             return error_set(error, 0, "overlay %s: only one overlay of a launch can be writable (append :ro to the others)",
                              request->overlay[i].first);

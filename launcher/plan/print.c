@@ -14,7 +14,7 @@ static const char *const step_names[] = {[STEP_BIND] = "bind", [STEP_DIRECTORY] 
                                          [STEP_FILESYSTEM] = "mount", [STEP_LINK] = "link",
                                          [STEP_PLACE] = "place"};
 static const char *const filesystem_names[] = {[FILESYSTEM_DIRECTORY] = "directory", [FILESYSTEM_SQUASHFS] = "squashfs",
-                                               [FILESYSTEM_EXT] = "ext"};
+                                               [FILESYSTEM_EXT] = "ext", [FILESYSTEM_EROFS] = "erofs"};
 static const char *const identity_reasons[] = {[USER_CALLER] = NULL, [USER_NAMESPACE] = "by a user namespace", [USER_REAL] = "by setuid"};
 static const struct {
     uint64_t flag;

@@ -48,12 +48,17 @@ _XATTRS = (b"user.", b"trusted.", b"security.")  # that squashfs knows
 _PIPE = 1 << 20
 
 
+def _needs_a_tree(request: BuildRequest) -> bool:
+    """Whether what is asked for is made of a directory only: mkfs.erofs takes archives since 1.7 alone."""
+    return request.format is Target.SANDBOX or request.makes_erofs or request.onto is not None
+
+
 def can_stream(image: Image, request: BuildRequest) -> bool:
     """Whether `perform` can make what is asked for: a file from a file, with nothing to be run or copied between.
 
     Raises ToolError where mksquashfs is needed and missing.
     """
-    if image.format is Format.DIRECTORY or request.format is Target.SANDBOX or request.onto is not None:
+    if image.format is Format.DIRECTORY or _needs_a_tree(request):
         return False
     if request.format not in _FILESYSTEMS:
         return True
@@ -87,7 +92,7 @@ def perform(image: Image, request: BuildRequest) -> None:
 
 def can_stream_layers(request: BuildRequest) -> bool:
     """Whether `convert_oci` can make what is asked for. Raises ToolError where mksquashfs is needed and missing."""
-    if request.format is Target.SANDBOX or request.onto is not None:
+    if _needs_a_tree(request):
         return False
     if request.format not in _FILESYSTEMS or packs(request):
         return True
@@ -99,7 +104,7 @@ def can_stream_layers(request: BuildRequest) -> bool:
 def packs(request: BuildRequest) -> bool:
     """Whether layers are packed each by itself, and merged: unless mksquashfs was told what to do, or files change."""
     changed = request.mksquashfs_arguments or request.fix_permissions
-    return request.format in _FILESYSTEMS and not changed and packer.is_there()
+    return request.format in _FILESYSTEMS and not (request.erofs or changed) and packer.is_there()
 
 
 def convert_oci(

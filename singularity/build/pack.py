@@ -1,4 +1,7 @@
-"""A root file system becomes a SIF or squashfs file: mksquashfs writes straight into its place in the new file."""
+"""A root file system becomes a SIF, squashfs or EROFS file: mksquashfs writes straight into its place in the new file.
+
+mkfs.erofs begins files only, so that an EROFS in a SIF file is a file of its own first.
+"""
 
 import json
 import logging
@@ -18,6 +21,7 @@ from singularity.build.reproducible import source_date_epoch as source_date_epoc
 from singularity.console import VERBOSE
 from singularity.errors import BuildError
 from singularity.image import metadata
+from singularity.image.erofs import tools as erofs
 from singularity.image.root import Root
 from singularity.image.sif import format as sif
 from singularity.image.sif import write as sif_write
@@ -43,26 +47,30 @@ def pack(
     arguments: Sequence[str],
     overwrite: bool,
     read_first: Sequence[str] = (),
+    as_erofs: bool = False,
 ) -> None:
-    """Writes a SIF or squashfs file from a finished root file system; whole, or not at all.
+    """Writes a SIF, squashfs or EROFS file from a finished root file system; whole, or not at all.
 
-    `architecture` is SIF's word, empty for a squashfs file; `arguments` are further ones of mksquashfs; `read_first`
-    are the files that a start was seen to read, in order, without leading `/`. With SOURCE_DATE_EPOCH set the same root
-    makes the same file. Raises FileError and ToolError.
+    `architecture` is SIF's word, empty for a file system alone; `arguments` are further ones of mksquashfs;
+    `read_first` are the files that a start was seen to read, in order, without leading `/`. With SOURCE_DATE_EPOCH set
+    the same root makes the same file. Raises FileError and ToolError.
     """
-    size = _fit(root, target)
+    size = 0 if as_erofs else _fit(root, target)
     with Root(root) as opened:
         objects = objects_of(opened) if architecture else []
-        order = layout.choose(opened, size, read_first)
+        order = layout.Layout() if as_erofs else layout.choose(opened, size, read_first)
     with files.replacing(target, overwrite=overwrite, mode=0o777) as new:
         offset = sif_write.partition_offset(objects) if architecture else 0
-        _make_squashfs(root, new, offset, order, arguments, target, size)
+        if as_erofs:
+            _make_erofs(root, new, offset, target)
+        else:
+            _make_squashfs(root, new, offset, order, arguments, target, size)
         if not architecture:
             return
         head = sif_write.encode_head(
             objects,
             partition_size=os.fstat(new.fd).st_size - offset,
-            filesystem=sif.Filesystem.SQUASHFS,
+            filesystem=sif.Filesystem.RAW if as_erofs else sif.Filesystem.SQUASHFS,
             architecture=architecture,
             id=new_id(),
             time=new_time(),
@@ -177,6 +185,14 @@ def _make_squashfs(
     finally:
         for fd in keep[1:]:
             os.close(fd)
+
+
+def _make_erofs(root: Path, new: files.NewFile, offset: int, target: Path) -> None:
+    with files.temporary_directory(target.parent) as place:
+        alone = place / "erofs"
+        erofs.make(root, alone, identity=new_id(), environment=reproducible.environment(), purpose=f"write {target}")
+        with alone.open("rb") as file:
+            files.copy_data(file.fileno(), new.fd, offset)
 
 
 def warn_of_losses(target: Path, times: int, lists: int) -> None:

@@ -17,6 +17,7 @@ _FORMATS = {
     Target.SIF: "default: a SIF file",
     Target.SANDBOX: "--sandbox: a directory",
     Target.SQUASHFS: "a squashfs file",
+    Target.EROFS: "an EROFS file",
     Target.EXT3: "an ext3 image",
     Target.TAR: "a tar archive",
 }
@@ -33,7 +34,8 @@ def plan(request: BuildRequest, definition: Definition) -> Plan:
         _check_stages(definition, index)
         steps += _stage_steps(request, definition, index)
     last = Place if request.format is Target.SANDBOX else Pack
-    steps.append(last(what=str(request.target), reason=_FORMATS[request.format], stage=len(definition.stages) - 1))
+    reason = "--erofs: a SIF file" if request.erofs and request.format is Target.SIF else _FORMATS[request.format]
+    steps.append(last(what=str(request.target), reason=reason, stage=len(definition.stages) - 1))
     return Plan(request=request, definition=definition, steps=tuple(steps))
 
 

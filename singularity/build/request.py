@@ -16,6 +16,7 @@ class Target(Enum):
     SIF = "sif"
     SANDBOX = "sandbox"
     SQUASHFS = "squashfs"
+    EROFS = "erofs"
     EXT3 = "ext3"
     TAR = "tar"
 
@@ -36,6 +37,7 @@ class BuildRequest:
     target: Path
     source: str  # a definition file, an image or a directory
     format: Target = Target.SIF
+    erofs: bool = False  # the file system in a SIF file is EROFS, and not squashfs
     size: int | None = None  # of an EXT3 target, in MiB; None: what its content needs
     overwrite: bool = False
     sections: frozenset[str] = SECTIONS  # of those in SECTIONS, the ones to be used
@@ -58,3 +60,8 @@ class BuildRequest:
     fix_permissions: bool = False  # the owner may read and write everything, and enter every directory
     fetch: Fetch = field(default_factory=Fetch)  # how images are fetched that it is built from
     temporary: Path  # where the working directory is made
+
+    @property
+    def makes_erofs(self) -> bool:
+        """Whether mkfs.erofs writes the file system."""
+        return self.erofs or self.format is Target.EROFS

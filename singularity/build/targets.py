@@ -23,7 +23,7 @@ def write(root: Path, request: BuildRequest, architecture: Architecture, *, read
     if request.fix_permissions:
         fix_permissions(root)
     match request.format:
-        case Target.SIF | Target.SQUASHFS:
+        case Target.SIF | Target.SQUASHFS | Target.EROFS:
             pack.pack(
                 root,
                 request.target,
@@ -31,6 +31,7 @@ def write(root: Path, request: BuildRequest, architecture: Architecture, *, read
                 arguments=request.mksquashfs_arguments,
                 overwrite=request.overwrite,
                 read_first=read_first,
+                as_erofs=request.makes_erofs,
             )
         case Target.EXT3 | Target.TAR:
             from singularity.image import directory

@@ -14,7 +14,7 @@ from singularity.errors import ToolError, UsageError
 from singularity.image import lookup
 from singularity.image.identify import Format, Image, Partition
 
-_FORMATS = {"directory": Format.DIRECTORY, "squashfs": Format.SQUASHFS, "ext": Format.EXT}
+_FORMATS = {"directory": Format.DIRECTORY, "squashfs": Format.SQUASHFS, "ext": Format.EXT, "erofs": Format.EROFS}
 _USAGE = 1  # exit status of the front door
 
 

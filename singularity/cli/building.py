@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _SUFFIXES = {
     Target.SQUASHFS: (".sqfs", ".squashfs", ".sqsh"),
+    Target.EROFS: (".erofs",),
     Target.EXT3: (".ext3",),
     Target.TAR: (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst"),
 }
@@ -45,6 +46,7 @@ class Options:
     sandbox: bool
     update: bool
     wanted: str | None  # --format
+    erofs: bool
     writable: bool
     size: int | None
     compression: str
@@ -138,12 +140,15 @@ def _request(target: Path, source_: str, options: Options) -> BuildRequest:
     words = _words(options.arguments)
     if options.compression:
         words = ["-comp", options.compression, *words]
-    if words and format_ not in (Target.SIF, Target.SQUASHFS):
-        raise UsageError("--compression and --mksquashfs-args are for SIF and squashfs files")
+    if options.erofs and format_ not in (Target.SIF, Target.EROFS):
+        raise UsageError("--erofs is for SIF files", hint=f"TARGET becomes {format_.value}")
+    if words and (options.erofs or format_ not in (Target.SIF, Target.SQUASHFS)):
+        raise UsageError("--compression and --mksquashfs-args are for SIF and squashfs files, not for EROFS")
     return BuildRequest(
         target=target,
         source=source_,
         format=format_,
+        erofs=options.erofs,
         size=options.size,
         overwrite=options.force or options.update,
         sections=_chosen(options.section, notest=options.notest),

@@ -41,6 +41,11 @@ _KEPT = (  # flags of a mount that a user namespace may not take off: as statvfs
 )
 _SAFE = kernel.MS_NOSUID | kernel.MS_NODEV
 _NO_DEVICES = (errno.ENOENT, errno.EPERM, errno.EACCES, errno.ENXIO, errno.ENOTTY)  # for loops: in a container
+_KERNEL_TYPES = {  # and options
+    Format.SQUASHFS: ("squashfs", ""),
+    Format.EXT: ("ext4", "errors=remount-ro"),
+    Format.EROFS: ("erofs", ""),
+}
 _START, _END, _PAUSE = 30.0, 2.0, 0.005  # seconds: for a server to mount, for users to leave, between looks
 _PRELOADED = "fuse2fs-truncate.so"
 _LITTLE = 1 << 20  # bytes: a disk with less room is full
@@ -254,7 +259,7 @@ def _mount_by_kernel(image: Opened, place: Path, *, writable: bool) -> bool:
         logger.log(VERBOSE, "FUSE mounts %s: no loop device (%s)", image.path, error.strerror)
         return False
     try:
-        kind, options = ("squashfs", "") if part.format is Format.SQUASHFS else ("ext4", "errors=remount-ro")
+        kind, options = _KERNEL_TYPES[part.format]
         if kind == "ext4" and not writable:
             options += ",noload"
         flags = _SAFE | (0 if writable else kernel.MS_RDONLY)
@@ -326,6 +331,9 @@ def _start_server(image: Opened, place: Path, *, writable: bool) -> _Server:
     try:
         if image.image.root.format is Format.EXT:
             return _start_fuse2fs(image, place, writable=writable)
+        if image.image.root.format is Format.EROFS:
+            what = f"{image.path}: only root mounts an EROFS"
+            raise CannotMountError(what, hint="make a directory of it: singularity build --sandbox")
         return _start_our_own(image, place, device)
     finally:
         os.close(device)

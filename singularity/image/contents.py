@@ -33,10 +33,11 @@ def tree(image: Image) -> Iterator[Tree]:
 @contextmanager
 def partition(path: Path, part: Partition) -> Iterator[Tree]:
     """The files of one file system in an image file. Raises as `tree`."""
+    from singularity.image.erofs import reader as erofs_reader
     from singularity.image.ext import reader as ext_reader
     from singularity.image.squashfs import reader as squashfs_reader
 
-    readers = {Format.EXT: ext_reader.read, Format.SQUASHFS: squashfs_reader.read}
+    readers = {Format.EXT: ext_reader.read, Format.SQUASHFS: squashfs_reader.read, Format.EROFS: erofs_reader.read}
     try:
         file = path.open("rb")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Blocks of squashfs, decompressed: by Python's own library, or by the C libraries that squashfs-tools is built on too.
+"""Blocks of squashfs and EROFS, decompressed: by Python's own library, or by C libraries that squashfs-tools needs too.
 
 All of these let other threads run while they work.
 """
@@ -56,7 +56,7 @@ def _library(name: str, package: str) -> ctypes.CDLL:
     try:
         return ctypes.CDLL(name)
     except OSError as error:
-        raise ToolError(f"{name} not found, needed to read the squashfs", hint=f"install {package}") from error
+        raise ToolError(f"{name} not found, needed to read the image", hint=f"install {package}") from error
 
 
 def _zstd_library() -> ctypes.CDLL:
@@ -113,8 +113,22 @@ def zstd_beginning(data: bytes, size: int) -> bytes:
     return found.raw[: output.position]
 
 
+def _lz4_library() -> ctypes.CDLL:
+    return _library("liblz4.so.1", "liblz4-1, or lz4")
+
+
+def lz4_beginning(data: bytes, size: int) -> bytes:
+    """The first `size` bytes of a block of lz4, or all of it where it has fewer. Raises ImageError and ToolError."""
+    buffer = ctypes.create_string_buffer(size)
+    wanted = ctypes.c_int(size)
+    found = _lz4_library().LZ4_decompress_safe_partial(data, buffer, ctypes.c_int(len(data)), wanted, wanted)
+    if found < 0:
+        raise ImageError("damaged lz4: a block that cannot be decompressed")
+    return buffer.raw[:found]
+
+
 def _lz4() -> Decompress:
-    library = _library("liblz4.so.1", "liblz4-1, or lz4")
+    library = _lz4_library()
 
     def decompress(data: bytes, limit: int) -> bytes:
         buffer = ctypes.create_string_buffer(limit)

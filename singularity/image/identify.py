@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from singularity.errors import FileError, ImageError
 from singularity.image.sif import format as sif
-from singularity.image.superblock import is_ext, is_squashfs
+from singularity.image.superblock import is_erofs, is_ext, is_squashfs
 
 _NO_IMAGES = {
     stat.S_ISFIFO: "a named pipe",
@@ -30,6 +30,7 @@ class Format(Enum):
     SIF = "SIF file"
     SQUASHFS = "squashfs file"
     EXT = "ext file system"
+    EROFS = "read-only EROFS file"
     TAR = "tar archive"
     CPIO = "cpio archive"
     COMPRESSED = "compressed file"
@@ -119,7 +120,7 @@ def _recognise(file: BinaryIO, path: Path) -> Image:
     if head[sif.MAGIC_OFFSET : sif.MAGIC_OFFSET + len(sif.MAGIC)] == sif.MAGIC:
         return _sif(file, path)
     offset = _interpreter_line(head)
-    for kind, there in ((Format.SQUASHFS, is_squashfs), (Format.EXT, is_ext)):
+    for kind, there in ((Format.SQUASHFS, is_squashfs), (Format.EXT, is_ext), (Format.EROFS, is_erofs)):
         if there(file, offset, size - offset):
             return Image(path=path, format=kind, root=Partition(format=kind, offset=offset, size=size - offset))
     for at, magic, kind in _ARCHIVES:
@@ -128,7 +129,7 @@ def _recognise(file: BinaryIO, path: Path) -> Image:
     _refuse_recipe(head, path.name)
     if head.startswith(b"<"):
         raise ImageError("a web page, not an image", hint="the download went wrong: remove the file, pull again")
-    raise ImageError("unknown format", hint="known are directories, SIF, squashfs, ext3 and archive files")
+    raise ImageError("unknown format", hint="known are directories, SIF, squashfs, ext3, EROFS and archive files")
 
 
 def _refuse_recipe(head: bytes, name: str) -> None:
@@ -178,6 +179,8 @@ def _confirmed(file: BinaryIO, descriptor: sif.Descriptor) -> Partition:
             if not there(file, descriptor.offset, descriptor.size):
                 raise ImageError(f"no {name} at byte {descriptor.offset}, where the SIF says there is one")
             return Partition(format=found, offset=descriptor.offset, size=descriptor.size)
+    if kind == sif.Filesystem.RAW and is_erofs(file, descriptor.offset, descriptor.size):
+        return Partition(format=Format.EROFS, offset=descriptor.offset, size=descriptor.size)
     name = _OTHER_FILESYSTEMS.get(kind, "unknown file system")
     raise ImageError(f"the root file system is of a kind that cannot be used: {name}")
 

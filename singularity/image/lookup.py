@@ -2,7 +2,7 @@
 
 A `Lookup` knows files as they stand: no component of a path in it is a symbolic link, so that whoever lays several file
 systems over each other resolves links among them all. `resolve` is that resolution, and `Followed` a lookup with it.
-What is read of a squashfs or ext file system is checked as their readers do; ImageError and OSError leave this module.
+What is read of a file system is checked as its reader does; ImageError and OSError leave this module.
 """
 
 import errno
@@ -145,6 +145,10 @@ def opened(path: Path, partition: Partition) -> Iterator[Lookup]:
             from singularity.image.squashfs.lookup import InSquashfs
 
             yield InSquashfs(file.fileno(), partition.offset, partition.size)
+        elif partition.format is Format.EROFS:
+            from singularity.image.erofs.lookup import InErofs
+
+            yield InErofs(file.fileno(), partition.offset, partition.size)
         else:
             from singularity.image.ext.lookup import InExt
 

@@ -109,7 +109,7 @@ def _files(image: Image, temporary: Path) -> AbstractContextManager[Files]:
         return Root(image.path)
     if image.root.format is Format.SQUASHFS:
         return _squashfs_files(image, temporary)
-    return _ext_files(image) if image.root.format is Format.EXT else _archive_files(image)
+    return _archive_files(image) if image.root.format.is_archive else _looked_up(image)
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def _squashfs_files(image: Image, temporary: Path) -> Iterator[Files]:
 
 
 @contextmanager
-def _ext_files(image: Image) -> Iterator[Files]:
+def _looked_up(image: Image) -> Iterator[Files]:
     from singularity.image import lookup
 
     try:

@@ -1,6 +1,6 @@
-"""The superblocks of squashfs and of ext2, ext3 and ext4: enough of them to tell an image from a damaged one.
+"""The superblocks of squashfs, ext2 to ext4, and EROFS: enough of them to tell an image from a damaged one.
 
-The rules are those of `launcher/image/squashfs.c` and `ext.c`; `tests/vectors` holds both to the same verdicts.
+The rules are those of `launcher/image/squashfs.c`, `ext.c` and `erofs.c`; `tests/vectors` holds both to one verdict.
 """
 
 import struct
@@ -18,6 +18,8 @@ _INT64_LIMIT = 1 << 63
 _EXT_AT, _EXT_SIZE = 1024, 1024
 _EXT_MAGIC = 0xEF53
 _JOURNAL_DEVICE, _64BIT = 0x8, 0x80
+_EROFS = struct.Struct("<I8xBxHQ12xII36xI2xH40x")
+_EROFS_AT, _EROFS_MAGIC, _EROFS_WIDE = 1024, 0xE0F5E1E2, 0x80
 _DAMAGED_SQUASHFS = "damaged squashfs superblock"
 _DAMAGED_EXT = "damaged ext3 superblock"
 _AGAIN = "pull or build it again"
@@ -69,6 +71,27 @@ def is_ext(file: BinaryIO, offset: int, room: int) -> bool:
         raise ImageError(f"the ext3 file system lacks its last {missing} bytes: incomplete download?", hint=_INCOMPLETE)
     if incompatible & _JOURNAL_DEVICE:
         raise ImageError("an ext3 journal, not a file system")
+    return True
+
+
+def is_erofs(file: BinaryIO, offset: int, room: int) -> bool:
+    """Whether an EROFS begins at `offset`, where `room` bytes are. Raises ImageError for one that cannot be used."""
+    if room < _EROFS_AT + _EROFS.size:
+        return False
+    file.seek(offset + _EROFS_AT)
+    block = file.read(_EROFS.size)
+    if len(block) < _EROFS.size or _u32(block, 0) != _EROFS_MAGIC:
+        return False
+    _, log, high, inodes, blocks, first, features, devices = _EROFS.unpack(block)
+    wide = bool(features & _EROFS_WIDE)  # numbers of blocks have 48 bits, and the field for inodes another meaning
+    blocks |= high << 32 if wide else 0
+    if not 9 <= log <= 16 or first >= blocks or not (wide or inodes):
+        raise ImageError("damaged EROFS superblock", hint=_AGAIN)
+    if blocks << log > room:
+        missing = (blocks << log) - room
+        raise ImageError(f"the EROFS lacks its last {missing} bytes: incomplete download?", hint=_INCOMPLETE)
+    if devices:
+        raise ImageError("an EROFS whose data lies in further files", hint="make it again, without --blobdev")
     return True
 
 

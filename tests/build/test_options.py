@@ -30,6 +30,8 @@ def kind(path: Path) -> str:
         return "sif"
     if head[:4] == b"hsqs":
         return "squashfs"
+    if head[1024:1028] == bytes.fromhex("e2e1f5e0"):
+        return "erofs"
     line = head.find(b"\n") + 1 if head.startswith(b"#!") else 0
     with path.open("rb") as file:
         file.seek(line + 1024 + 56)
@@ -53,6 +55,8 @@ def kind(path: Path) -> str:
         (["--format", "sandbox"], "x", "directory"),
         (["--sandbox"], "x.tar", "directory"),
         (["-w"], "x.img", "ext3"),
+        pytest.param([], "x.erofs", "erofs", marks=pytest.mark.needs("mkfs.erofs")),
+        pytest.param(["--format", "erofs"], "x", "erofs", marks=pytest.mark.needs("mkfs.erofs")),
     ],
 )
 def test_the_target_is_what_was_asked_for_or_its_suffix_says(
@@ -71,6 +75,8 @@ def test_the_target_is_what_was_asked_for_or_its_suffix_says(
         (["--size", "10"], "--size: only ext3 images have one (--format ext3)"),
         (["--update"], "--update: x.sif is no directory (it goes on with a sandbox that is there)"),
         (["--format", "tar", "--compression", "gzip"], "--compression and --mksquashfs-args are for SIF and squashfs"),
+        (["--erofs", "--compression", "gzip"], "are for SIF and squashfs files, not for EROFS"),
+        (["--erofs", "--sandbox"], "--erofs is for SIF files (TARGET becomes sandbox)"),
         (["--encrypt"], "--encrypt: encrypted images are not supported"),
         (["--nvccli"], "--nvccli: --nv needs no such program"),
         (["--bind", "nowhere:/x"], "--bind: nowhere: No such file or directory"),

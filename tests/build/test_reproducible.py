@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
     from builds import Build
 
-pytestmark = pytest.mark.needs("root", "busybox", "mksquashfs", "mke2fs", "faketime")
+pytestmark = pytest.mark.needs("root", "busybox", "mksquashfs", "mke2fs", "mkfs.erofs", "faketime")
 
 CONVERSIONS = Path(__file__).with_name("conversions.py")
 EPOCH = 1_600_000_000
-FORMATS = ("sif", "squashfs", "ext3", "tar", "tar.gz", "tar.xz", "tar.zst", "tar.bz2")
+FORMATS = ("sif", "squashfs", "erofs", "ext3", "tar", "tar.gz", "tar.xz", "tar.zst", "tar.bz2")
 DEFINITION = """Bootstrap: localimage
 From: base
 %files

@@ -23,9 +23,9 @@ from singularity.image.tree import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.needs("root", "mksquashfs", "mke2fs")
+pytestmark = pytest.mark.needs("root", "mksquashfs", "mke2fs", "mkfs.erofs")
 
-FILES = (Target.SIF, Target.SQUASHFS, Target.EXT3, Target.TAR)
+FILES = (Target.SIF, Target.SQUASHFS, Target.EROFS, Target.EXT3, Target.TAR)
 CONVERSIONS = Path(__file__).with_name("conversions.py")
 PEOPLE = {
     "root": World(private=False),
@@ -84,7 +84,13 @@ def test_each_format_holds_what_is_there(tree: Path, request_of: Callable[..., B
     assert found["closed/in/file"] == (Kind.FILE, 0, b"in a closed directory")
     assert (found["closed"][:2], found["closed/in"][:2]) == ((Kind.DIRECTORY, 0), (Kind.DIRECTORY, 0))
     assert stat.S_IMODE(made.stat().st_mode) == 0o750
-    wanted = {Target.SIF: Format.SIF, Target.SQUASHFS: Format.SQUASHFS, Target.EXT3: Format.EXT, Target.TAR: Format.TAR}
+    wanted = {
+        Target.SIF: Format.SIF,
+        Target.SQUASHFS: Format.SQUASHFS,
+        Target.EROFS: Format.EROFS,
+        Target.EXT3: Format.EXT,
+        Target.TAR: Format.TAR,
+    }
     assert identify(made).format is wanted[form]
 
 

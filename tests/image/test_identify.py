@@ -20,7 +20,7 @@ from singularity.image.identify import Format, Image, identify, recognise
 TESTS = Path(__file__).resolve().parent.parent
 FIXTURES = TESTS.parents[1] / "shared" / "fixtures"
 VERDICTS = json.loads((TESTS / "vectors" / "verdicts.json").read_text())
-NAMES = {Format.SIF: "sif", Format.SQUASHFS: "squashfs", Format.EXT: "ext"}
+NAMES = {Format.SIF: "sif", Format.SQUASHFS: "squashfs", Format.EXT: "ext", Format.EROFS: "erofs"}
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
-from images import extfs, squashfs
+from images import erofs, extfs, squashfs
 
 from singularity.image import lookup
 from singularity.image.identify import identify
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = pytest.mark.needs("mksquashfs", "mke2fs")
+pytestmark = pytest.mark.needs("mksquashfs", "mke2fs", "mkfs.erofs")
 FORMATS: dict[str, Callable[[Path, Path], Path]] = {
     "directory": lambda tree, _: tree,
     **{
@@ -25,6 +25,10 @@ FORMATS: dict[str, Callable[[Path, Path], Path]] = {
         for name in ("gzip", "xz", "lz4", "zstd", "lzo")
     },
     **{kind: (lambda tree, path, kind=kind: extfs(tree, path, kind=kind)) for kind in ("ext2", "ext3", "ext4")},
+    **{
+        f"erofs {' '.join(options)}": (lambda tree, path, options=options: erofs(tree, path, *options))
+        for options in ((), ("-zlz4",), ("-zlz4hc", "-C65536"), ("-zlz4", "-Eztailpacking"), ("--chunksize=4096",))
+    },
 }
 
 

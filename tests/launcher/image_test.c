@@ -49,7 +49,7 @@ static bool says(const char *words)
 
 static size_t show_partition(char *text, size_t size, const struct partition *partition)
 {
-    static const char *const names[] = {"directory", "squashfs", "ext"};
+    static const char *const names[] = {"directory", "squashfs", "ext", "erofs"};
 
     return (size_t)snprintf(text, size, " %s@%llu+%llu", names[partition->filesystem],
                             (unsigned long long)partition->offset, (unsigned long long)partition->size);
@@ -57,7 +57,7 @@ static size_t show_partition(char *text, size_t size, const struct partition *pa
 
 static void show_image(char *text, size_t size)
 {
-    static const char *const names[] = {"directory", "squashfs", "ext", "sif"};
+    static const char *const names[] = {"directory", "squashfs", "ext", "sif", "erofs"};
     size_t used = (size_t)snprintf(text, size, "%s", names[image.format]);
 
     if (image.format == FORMAT_DIRECTORY)

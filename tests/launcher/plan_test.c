@@ -130,7 +130,7 @@ static void take_mode(const char *mode)
 static void take_image(struct image *image, struct image_facts *facts, char *text)
 {
     static const char *const formats[] = {[FORMAT_DIRECTORY] = "directory", [FORMAT_SQUASHFS] = "squashfs", [FORMAT_EXT] = "ext",
-                                          [FORMAT_SIF] = "sif"};
+                                          [FORMAT_SIF] = "sif", [FORMAT_EROFS] = "erofs"};
     char *word = strtok(text, " ");
 
     *image = (struct image){.fd = -1, .owner = 1000, .group = 1000};
@@ -140,6 +140,7 @@ static void take_image(struct image *image, struct image_facts *facts, char *tex
             image->format = (enum image_format)i;
     image->root.filesystem = image->format == FORMAT_DIRECTORY ? FILESYSTEM_DIRECTORY
                              : image->format == FORMAT_EXT     ? FILESYSTEM_EXT
+                             : image->format == FORMAT_EROFS   ? FILESYSTEM_EROFS
                                                                : FILESYSTEM_SQUASHFS;
     image->root.offset = image->format == FORMAT_SIF ? 4096 : 0;
     while ((word = strtok(NULL, " ")) != NULL) {

@@ -1,7 +1,7 @@
 """Makes the images, good and bad, on which the C and the Python reader must give the same verdict.
 
     make.py DIRECTORY          every image that verdicts.json names
-    make.py --seeds CORPUS     small ones, below CORPUS/squashfs, CORPUS/ext and CORPUS/sif, to start fuzzing from
+    make.py --seeds CORPUS     small ones, below CORPUS/squashfs and its sisters, to start fuzzing from
 
 verdicts.json maps the name of an image to its verdict: "FORMAT FILESYSTEM@OFFSET+SIZE", for a SIF then the
 architecture ("-" when unknown) and each overlay partition; or "refused: " and words of the launcher's message.
@@ -92,6 +92,13 @@ def ext(kind: str, size: int, *options: str) -> bytes:
         image = Path(scratch, "image")
         tool("mke2fs", "-q", "-F", "-t", kind, *options, str(image), f"{size // KIB}k")
         return image.read_bytes()
+
+
+def erofs(**changes: int) -> bytes:
+    """An EROFS as far as it is looked at: a superblock, and two blocks. Fields by name: see the kernel's erofs_fs.h."""
+    fields = {"log": 12, "high": 0, "inodes": 3, "blocks": 2, "meta": 0, "features": 1, "devices": 0} | changes
+    superblock = struct.pack("<I8xBxHQ12xII36xI2xH40x", 0xE0F5E1E2, *fields.values())
+    return padded(bytes(1024) + superblock)
 
 
 # ---- SIF ----
@@ -200,6 +207,7 @@ class Images:
         yield from self.squashfs_images()
         yield from self.squashfs_damaged()
         yield from self.ext_images()
+        yield from self.erofs_images()
         yield from self.sif_images()
         yield from self.sif_tables()
         yield from self.sif_objects()
@@ -268,6 +276,29 @@ class Images:
         blocks_64k = patched(ext2, (block + 24, u32(6)), (block + 96, u32(0x80)))
         yield "ext4-blocks-past-64-bit", patched(blocks_64k, (block + 336, u32(2**32 - 1)))
         yield "ext3-journal", patched(ext2, (block + 96, u32(0x8)))
+
+    def erofs_images(self) -> Iterator[tuple[str, bytes]]:
+        good = erofs()
+        yield "erofs", good
+        yield "erofs-behind-line", LINE + good
+        yield "erofs-blocks-512", erofs(log=9, blocks=16)
+        yield "erofs-blocks-64k", erofs(log=16, blocks=1) + bytes(56 * KIB)
+        yield "erofs-cut", good[:-1]
+        yield "erofs-cut-in-superblock", good[:1151]
+        yield "erofs-block-log-8", erofs(log=8)
+        yield "erofs-block-log-17", erofs(log=17)
+        yield "erofs-block-log-255", erofs(log=255)
+        yield "erofs-blocks-none", erofs(blocks=0)
+        yield "erofs-blocks-huge", erofs(blocks=2**32 - 1, log=16)
+        yield "erofs-inodes-none", erofs(inodes=0)
+        yield "erofs-meta-behind-end", erofs(meta=2)
+        yield "erofs-blocks-of-48-bit", erofs(features=0x80, high=1)
+        yield "erofs-48-bit", erofs(features=0x81, inodes=0)
+        yield "erofs-several-files", erofs(devices=1, features=8)
+        yield "sif-erofs", sif(DEFINITION_PART, root_part(good, RAW))
+        yield "sif-erofs-damaged", sif(root_part(erofs(log=8), RAW))
+        yield "sif-erofs-cut", sif(root_part(good, RAW, size=4096))
+        yield "sif-erofs-as-squashfs", sif(root_part(good, SQUASHFS))
 
     def sif_images(self) -> Iterator[tuple[str, bytes]]:
         root, small = root_part(self.squashfs), self.squashfs
@@ -389,10 +420,15 @@ def seeds(images: Images) -> Iterator[tuple[str, bytes]]:
     yield "ext/ext2", tiny_ext
     yield "ext/ext4-64-bit", patched(ext("ext4", 2 * MIB, "-O", "64bit")[:2048], (1024 + 4, u32(2)))
     yield "ext/cut", tiny_ext[:-1]
+    tiny_erofs = erofs(log=9, blocks=3)[:1536]
+    yield "erofs/erofs", tiny_erofs
+    yield "erofs/48-bit", erofs(log=9, blocks=3, features=0x81, inodes=0)[:1536]
+    yield "erofs/cut", tiny_erofs[:-1]
     root = root_part(raw, align=1)
     overlay = Part(data=tiny_ext, content=EXT, use=OVERLAY, align=1)
     yield "sif/squashfs", sif(Part(kind=DEFINITION, data=b"x"), root, capacity=3, table_at=HEADER)
     yield "sif/overlay", sif(root, overlay, capacity=2, table_at=HEADER)
+    yield "sif/erofs", sif(root_part(tiny_erofs, RAW, align=1), capacity=1, table_at=HEADER)
     yield "sif/ext", sif(root_part(tiny_ext, EXT, align=1), capacity=1, table_at=HEADER)
     second = Part(kind=JSON, offset=HEADER + 2 * DESCRIPTOR + 1, size=1)
     yield "sif/overlap", sif(root, second, capacity=2, table_at=HEADER)

@@ -21,7 +21,6 @@ from singularity.image.root import Root
 from singularity.transports import Transport
 
 WATCH = 20  # seconds
-_SQUASHED = (Target.SIF, Target.SQUASHFS)
 _PACKERS = {Target.SIF: "mksquashfs", Target.SQUASHFS: "mksquashfs", Target.EXT3: "mke2fs"}
 
 
@@ -35,8 +34,9 @@ class Pack(Step):
 
     def check_tools(self, plan: Plan) -> None:
         """What writes the format."""
-        if plan.request.format in _PACKERS:
-            installer.find_first((_PACKERS[plan.request.format],), purpose=f"write {plan.request.target}")
+        packer = "mkfs.erofs" if plan.request.makes_erofs else _PACKERS.get(plan.request.format)
+        if packer:
+            installer.find_first((packer,), purpose=f"write {plan.request.target}")
 
     def perform(self, build: Build) -> None:
         """Packs it, the files that a start opens beside each other."""
@@ -46,8 +46,9 @@ class Pack(Step):
             return container.watched(root, argv, environment=script_environment(), seconds=seconds)
 
         build.stacks[self.stage].show()
+        laid_out = build.request.format in (Target.SIF, Target.SQUASHFS) and not build.request.makes_erofs
         seconds = WATCH if build.request.watch is None else build.request.watch
-        commands = self.starts(build) if seconds and build.request.format in _SQUASHED else []
+        commands = self.starts(build) if seconds and laid_out else []
         first = [*build.opened, *startup_trace.opened_by(root, commands, start, seconds)]
         with console.working(f"writing {build.request.target}"):
             targets.write(root, build.request, build.workspace.architecture, read_first=first)

@@ -57,7 +57,7 @@ class Filesystem(IntEnum):
     SQUASHFS = 1
     EXT3 = 2
     ARCHIVE = 3
-    RAW = 4
+    RAW = 4  # and EROFS, which has no number of its own: its superblock says so
     ENCRYPTED_SQUASHFS = 5
     GOCRYPTFS_SQUASHFS = 6
 
