@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from singularity import __version__, files, paths
-from singularity.cache import image_store
+from singularity.cache import image_names, image_store
 from singularity.cache import places as cache_places
 from singularity.cache.places import Caches
 from singularity.console import VERBOSE
@@ -161,4 +161,4 @@ def _shown(source: Source, path: Path, uri: Uri) -> Path:
 
 def _place(path: Path) -> Path:
     """Where what is known of an image stands while it comes."""
-    return paths.private(path.parent / image_store.LAZY)
+    return paths.private(path.parent / image_names.LAZY)
