@@ -120,7 +120,7 @@ def _findings(
 ) -> list[Finding]:
     from singularity.check import launch, perform
     from singularity.check.host import Host
-    from singularity.cli.launch import front_door
+    from singularity.cli.launched import front_door
     from singularity.image.identify import identify
 
     with _available(name, options) as path:
@@ -134,7 +134,7 @@ def _findings(
 def _available(name: str, options: tuple[str, ...]) -> Iterator[Path]:
     """The image; what a URI names comes into the cache, as for a launch, and so does the image of an archive."""
     from singularity import uri
-    from singularity.cli.launch import Launch, given_options
+    from singularity.cli.launched import Launch, given_options
     from singularity.image.identify import identify
 
     given = Launch(words=("exec", *options, name), verb="exec", image=name, position=1 + len(options))

@@ -4,7 +4,6 @@ import hashlib
 import logging
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +84,7 @@ def _of_registry(uri: Uri, fetch: Fetch, places: Caches) -> Path:
     made = images.converted(found, fetch, places)
     if made is not None:
         return made
-    named = replace(references.parse(uri.place), digest=digest.parse(found.identity))
+    named = references.parse(uri.place)._replace(digest=digest.parse(found.identity))
     store = Store(blobs, places.elsewhere("blob"), public=places.public)
     partial = docker.in_parts(named, fetch.platform, fetch.access, store)
     missing = [each for each in partial.layers if not toc.is_lazy(each)]
