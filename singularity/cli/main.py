@@ -16,7 +16,11 @@ from singularity.errors import FileError, Interrupted, SingularityError, UsageEr
 
 logger = logging.getLogger(__name__)
 
-_PLAIN = {"pull": "pulled", "launch": "launched"}  # what workflows do all day goes without what options need
+_PLAIN = {
+    "pull": "pulled",
+    "launch": "launched",
+    "check": "checked",
+}  # what workflows do all day goes without what options need
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 LONG_WAY = {"click", "dataclasses", "inspect", "singularity.cli.main"}  # needed for options and messages
 
 
-def imported(*arguments: str | Path, python: str | Path = sys.executable) -> set[str]:
+def imported(*arguments: str | Path, python: str | Path = sys.executable, check: bool = True) -> set[str]:
     """The modules that `python ARGUMENTS` imports beside those that each Python does."""
     words = [python, "-X", "importtime"]
     bare, whole = (
         {line.rpartition("|")[2].strip() for line in run.stderr.splitlines() if line.startswith("import time:")}
         for run in (
-            subprocess.run([*words, *rest], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+            subprocess.run([*words, *rest], capture_output=True, text=True, check=check, stdin=subprocess.DEVNULL)
             for rest in (("-c", "import runpy"), arguments)
         )
     )
@@ -97,3 +97,12 @@ def test_a_second_launch_of_a_uri_imports_little(
     second = imported("-I", *words, python=python)
     assert not second & ((LONG_WAY | {"json", "subprocess", "tomllib"}) - {"singularity.cli.main"})
     assert len(second) <= 105, sorted(second)
+
+
+@pytest.mark.needs("mksquashfs", "installation")
+def test_a_check_goes_without_what_explains_options(image: Path) -> None:
+    python = (machine.prefix() or Path()) / "libexec/singularity/python/bin/python3"
+    modules = imported("-I", "-m", "singularity", "check", "--all", image, python=python, check=False)
+    assert "elftools" in modules
+    assert "click" not in modules
+    assert len(modules) <= 200, sorted(modules)
