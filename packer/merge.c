@@ -202,7 +202,7 @@ static void add_input(const struct merge_options *options, struct layer *layer)
 
 /* Data */
 
-static void want(struct carried *carried, uint64_t start, uint64_t size)
+static void want(struct carried *carried, uint64_t start, uint64_t size, bool first)
 {
     if (!size)
         return;
@@ -210,20 +210,21 @@ static void want(struct carried *carried, uint64_t start, uint64_t size)
         carried->room = carried->room * 2 + 64;
         carried->runs = must_resize(carried->runs, carried->room * sizeof *carried->runs);
     }
-    carried->runs[carried->count++] = (struct run){.start = start, .size = size};
+    carried->runs[carried->count++] = (struct run){.start = start, .size = size, .first = first};
 }
 
-static void want_file(struct carried *carried, const struct layer *layer, const struct record *record)
+static void want_file(struct merging *merging, struct carried *carried, uint32_t node, const struct record *record)
 {
+    const struct layer *layer = &merging->layers[merging->names.contents[merging->names.nodes[node].content].layer];
     uint64_t size = 0;
     for (uint32_t i = 0; i < record->block_count; i++)
         size += load32(record->blocks + 4ULL * i) & (STORED - 1);
-    want(carried, record->start, size);
+    want(carried, record->start, size, size && matches(merging->options->first, path_of(merging, node).at, false));
     if (record->fragment == NO_FRAGMENT || carried->fragments[record->fragment])
         return;
     uint32_t packed;
     uint64_t place = layer_fragment(layer, record->fragment, &packed);
-    want(carried, place, packed & (STORED - 1));
+    want(carried, place, packed & (STORED - 1), false);
     carried->fragments[record->fragment] = 1;
 }
 
@@ -233,7 +234,7 @@ static int by_start(const void *one, const void *other)
     return a->start < b->start ? -1 : a->start > b->start;
 }
 
-/* Puts parts that touch each other together. */
+/* Puts parts that touch each other together, but for those that come first: these only with what is theirs as well. */
 static void join_runs(struct carried *carried)
 {
     size_t kept = 0;
@@ -241,9 +242,12 @@ static void join_runs(struct carried *carried)
         qsort(carried->runs, carried->count, sizeof *carried->runs, by_start);
     for (size_t i = 0; i < carried->count; i++) {
         struct run *last = kept ? &carried->runs[kept - 1] : NULL;
-        if (last && carried->runs[i].start <= last->start + last->size) {
+        uint64_t last_end = last ? last->start + last->size : 0;
+        bool same = last && carried->runs[i].first == last->first;
+        if (last && (carried->runs[i].start < last_end || (same && carried->runs[i].start == last_end))) {
             uint64_t end = carried->runs[i].start + carried->runs[i].size;
-            last->size = end > last->start + last->size ? end - last->start : last->size;
+            last->size = end > last_end ? end - last->start : last->size;
+            last->first |= carried->runs[i].first;
         } else {
             carried->runs[kept++] = carried->runs[i];
         }
@@ -300,11 +304,12 @@ static void copy_run(struct image *image, int from, const struct run *run)
     copy(from, start + head + pages, image->fd, place + head + pages, run->size - head - pages);
 }
 
-static void copy_layer(struct image *image, const struct layer *layer, struct carried *carried)
+static void copy_layer(struct image *image, const struct layer *layer, struct carried *carried, bool first)
 {
-    join_runs(carried);
     for (size_t i = 0; i < carried->count; i++) {
         struct run *run = &carried->runs[i];
+        if (run->first != first)
+            continue;
         if (run->size >= SHARED_SIZE)
             image->at += (LAYER_DATA + run->start - image->base - image->at) % PAGE;
         run->place = image->at;
@@ -342,10 +347,14 @@ static void copy_data(struct merging *merging, struct image *image, uint32_t cou
             continue;
         names_record(names, i, &record);
         if (record.kind == KIND_FILE)
-            want_file(&image->carried[content->layer], &merging->layers[content->layer], &record);
+            want_file(merging, &image->carried[content->layer], i, &record);
     }
     for (uint32_t i = 0; i < count; i++) {
-        copy_layer(image, &merging->layers[i], &image->carried[i]);
+        join_runs(&image->carried[i]);
+        copy_layer(image, &merging->layers[i], &image->carried[i], true);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        copy_layer(image, &merging->layers[i], &image->carried[i], false);
         number_fragments(image, &merging->layers[i], &image->carried[i]);
     }
 }
@@ -401,6 +410,7 @@ void merge(const struct merge_options *options)
                           .epoch = options->epoch, .made = options->made};
     uint32_t count = open_layers(&merging);
     names_begin(&merging.names, merging.layers);
+    merging.names.literal = options->literal;
     for (uint32_t i = 0; i < count; i++)
         names_lay(&merging.names, (uint16_t)i);
     hand_over(&merging);

@@ -400,7 +400,7 @@ void names_lay(struct names *names, uint16_t number)
         const uint8_t *from = (const uint8_t *)layer->records.at + at;
         struct record record;
         at = layer_record(layer, at, &record);
-        enum said said = said_by(&record);
+        enum said said = names->literal ? SAID_NOTHING : said_by(&record);
         if (said != SAID_NOTHING)
             remove_as(names, said, record.path);
         else if (record.kind == KIND_DIRECTORY)

@@ -33,6 +33,7 @@ struct names {
     uint32_t *table; /* by the hash of directory and name: the first node, plus 1 */
     uint32_t count, content_count, room, content_room, table_room;
     uint16_t layer;
+    bool literal; /* set by the caller: no name is a whiteout */
     uint64_t seed;
     struct layer *layers; /* the caller's */
     struct text way;      /* a directory, links followed, as long as nothing goes */

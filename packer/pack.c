@@ -16,7 +16,7 @@
 #define INPUT_SIZE (1U << 18)
 
 enum choice { OUTPUT = 1, OFFSET, COMPRESSOR, LEVEL, THREADS, DIGEST, LIMIT, HOT, WARM, ALONE, BUDGET, EPOCH, SCRATCH, HOLD, HOLD_LINK, HOLD_TREE,
-              SHOW, READ, HELP };
+              SHOW, READ, LITERAL, HELP };
 
 struct patterns {
     const char *all[PATTERNS_LIMIT + 1];
@@ -28,6 +28,7 @@ struct command {
     uint64_t offset, limit;
     int64_t epoch;
     const char *digest, *scratch;
+    bool literal;
     struct layer_options conversion;
     struct patterns hot, warm, alone, hold, hold_links, hold_trees, show, read;
 };
@@ -50,7 +51,7 @@ static const struct option options[] = {
     {"scratch", required_argument, NULL, SCRATCH}, {"hold", required_argument, NULL, HOLD},
     {"hold-link", required_argument, NULL, HOLD_LINK}, {"hold-tree", required_argument, NULL, HOLD_TREE},
     {"show", required_argument, NULL, SHOW}, {"read", required_argument, NULL, READ},
-    {"help", no_argument, NULL, HELP}, {0}};
+    {"literal", no_argument, NULL, LITERAL}, {"help", no_argument, NULL, HELP}, {0}};
 
 static const char help[] =
     "singularity-pack layer --output FD [OPTIONS]          an archive on standard input becomes a layer file\n"
@@ -64,6 +65,8 @@ static const char help[] =
     "  --alone P               files that share no block with others\n"
     "of merge:\n"
     "  --offset BYTES  where in the file        --epoch SECONDS  no time is later     --scratch DIRECTORY\n"
+    "  --literal       the layers are archives of files: no name is a whiteout\n"
+    "  --hot P         files that come first\n"
     "  --hold P  --hold-link P  --hold-tree P  --show P  --read P\n"
     "                  files that are told on standard output; see packer/merge.h\n"
     "P is a pattern of paths as fnmatch(3) has them, and may be given several times.\n";
@@ -108,6 +111,7 @@ static void take(struct command *command, int option, const char *value)
     case BUDGET: command->conversion.budget = number(value); break;
     case EPOCH: command->epoch = (int64_t)number(value); break;
     case SCRATCH: command->scratch = value; break;
+    case LITERAL: command->literal = true; break;
     case HELP: fputs(help, stdout); exit(0);
     case HOT: case WARM: case ALONE: case HOLD: case HOLD_LINK: case HOLD_TREE: case SHOW: case READ:
         add(lists[option], value); break;
@@ -191,10 +195,11 @@ static void perform_layer(struct command *command)
 static void perform_merge(struct command *command, char **layers)
 {
     struct merge_options merging = {.fd = command->fd, .offset = command->offset, .conversion = command->conversion,
-                                    .epoch = command->epoch, .scratch = command->scratch, .hold = command->hold.all,
+                                    .epoch = command->epoch, .scratch = command->scratch,
+                                    .literal = command->literal, .hold = command->hold.all,
                                     .hold_links = command->hold_links.all, .hold_trees = command->hold_trees.all,
                                     .show = command->show.all, .read = command->read.all,
-                                    .layers = (const char *const *)layers};
+                                    .first = command->hot.all, .layers = (const char *const *)layers};
     if (!command->scratch)
         usage("merge: no --scratch");
     merging.made = (uint32_t)(command->epoch >= 0 ? command->epoch : time(NULL));

@@ -7,7 +7,7 @@
 
 #define MAGIC 0x73717368U
 #define BLOCK_LOG 17U
-#define FLAGS (0x0001U /* inodes not compressed */ | 0x0080U /* inodes can be found by number */)
+#define FLAGS 0x0080U /* inodes can be found by number */
 #define NOTHING UINT64_MAX
 #define NO_ATTRIBUTES UINT32_MAX
 #define IDS_LIMIT 65535U
@@ -31,8 +31,10 @@ struct open_directory {
 struct writer {
     struct image *image;
     struct names *names;
-    struct buffer inodes, directories, lookup, attributes, attribute_ids;
-    uint64_t inodes_start, inodes_written; /* blocks of inodes that are in the file */
+    struct squeeze *squeeze;
+    struct buffer inodes, lookup, attributes, attribute_ids; /* inodes: those that are not in the file yet */
+    struct buffer directories, packed, starts; /* and their blocks, compressed, with where each begins, 8 bytes */
+    uint64_t inodes_start;
     uint32_t inode_count, **sets; /* of each layer: the number of a set in the image, plus 1; 0: not there yet */
     struct ids ids;
     struct open_directory *open;
@@ -47,20 +49,20 @@ static void write_next(struct image *image, const void *data, size_t size)
     image->at += size;
 }
 
-static void write_block(struct image *image, const uint8_t *data, size_t size, struct squeeze *squeeze)
+/* One block; how many bytes it has. */
+static size_t pack_block(uint8_t block[WHOLE_BLOCK], const uint8_t *data, size_t size, struct squeeze *squeeze)
 {
-    uint8_t block[WHOLE_BLOCK];
-    size_t packed = squeeze ? squeeze_to(squeeze, block + 2, METADATA_SIZE, data, size) : 0;
+    size_t packed = squeeze_to(squeeze, block + 2, METADATA_SIZE, data, size);
     if (!packed)
         memcpy(block + 2, data, size);
     store16(block, (uint32_t)(packed ? packed : size | STORED_METADATA));
-    write_next(image, block, (packed ? packed : size) + 2);
+    return (packed ? packed : size) + 2;
 }
 
-/* Where a byte of metadata is that is not compressed, as inodes and directories say it. */
-static uint64_t reference(uint64_t position)
+static void write_block(struct image *image, const uint8_t *data, size_t size, struct squeeze *squeeze)
 {
-    return position / METADATA_SIZE * WHOLE_BLOCK << 16 | position % METADATA_SIZE;
+    uint8_t block[WHOLE_BLOCK];
+    write_next(image, block, pack_block(block, data, size, squeeze));
 }
 
 /* Writes metadata, and the places of its blocks to `pointers`. */
@@ -188,27 +190,26 @@ static uint32_t time_of(struct writer *writer, const struct record *record)
     return (uint32_t)(image->epoch >= 0 && time > image->epoch ? image->epoch : time);
 }
 
+/* Writes the blocks that are full: so it is known where the next inode will be. */
 static void write_inodes(struct writer *writer, bool all)
 {
     size_t done = 0;
-    for (; writer->inodes.size - done >= METADATA_SIZE; done += METADATA_SIZE) {
-        write_block(writer->image, writer->inodes.data + done, METADATA_SIZE, NULL);
-        writer->inodes_written++;
-    }
+    for (; writer->inodes.size - done >= METADATA_SIZE; done += METADATA_SIZE)
+        write_block(writer->image, writer->inodes.data + done, METADATA_SIZE, writer->squeeze);
     writer->inodes.size -= done;
     if (writer->inodes.size)
         memmove(writer->inodes.data, writer->inodes.data + done, writer->inodes.size);
     if (all && writer->inodes.size)
-        write_block(writer->image, writer->inodes.data, writer->inodes.size, NULL);
+        write_block(writer->image, writer->inodes.data, writer->inodes.size, writer->squeeze);
 }
 
 /* What all inodes begin with. */
 static void begin_inode(struct writer *writer, struct content *content, const struct record *record, uint32_t type)
 {
     struct buffer *inodes = &writer->inodes;
-    if (inodes->size >= 16 * METADATA_SIZE)
+    if (inodes->size >= METADATA_SIZE)
         write_inodes(writer, false);
-    content->place = reference(writer->inodes_written * METADATA_SIZE + inodes->size);
+    content->place = (writer->image->at - writer->inodes_start) << 16 | inodes->size;
     buffer_put16(inodes, type);
     buffer_put16(inodes, record->mode);
     buffer_put16(inodes, number_of_id(&writer->ids, record->uid));
@@ -306,13 +307,41 @@ struct listing {
     uint32_t index_count;
 };
 
+/* Compresses the blocks that are full, and at the end the last one. Nobody changes what is in them any more: a header counts the
+ * entries behind it in its own block, and the next one has begun. */
+static void pack_directories(struct writer *writer, bool all)
+{
+    for (;;) {
+        size_t done = writer->starts.size / 8 * METADATA_SIZE, left = writer->directories.size - done;
+        if (left < METADATA_SIZE && !(all && left))
+            return;
+        uint8_t block[WHOLE_BLOCK];
+        size_t size = pack_block(block, writer->directories.data + done, left < METADATA_SIZE ? left : METADATA_SIZE, writer->squeeze);
+        buffer_put64(&writer->starts, writer->packed.size);
+        buffer_put(&writer->packed, block, size);
+        if (left <= METADATA_SIZE)
+            return;
+    }
+}
+
+/* Where the block begins that has this byte of all directories; those before the last one are packed. */
+static uint32_t directory_block(const struct writer *writer, uint64_t position)
+{
+    uint64_t number = position / METADATA_SIZE;
+    uint64_t start = number < writer->starts.size / 8 ? load64(writer->starts.data + 8 * number) : writer->packed.size;
+    if (start > UINT32_MAX)
+        bad("more than 4 GiB of names");
+    return (uint32_t)start;
+}
+
 static void put_header(struct writer *writer, struct listing *listing, const struct content *content, struct text name)
 {
     struct buffer *all = &writer->directories;
     uint64_t last = listing->header, here = all->size;
+    pack_directories(writer, false);
     if (here / METADATA_SIZE != last / METADATA_SIZE && here != listing->start) {
         buffer_put32(&listing->index, (uint32_t)(here - listing->start));
-        buffer_put32(&listing->index, (uint32_t)(here / METADATA_SIZE * WHOLE_BLOCK));
+        buffer_put32(&listing->index, directory_block(writer, here));
         buffer_put32(&listing->index, (uint32_t)name.size - 1);
         buffer_put(&listing->index, name.at, name.size);
         listing->index_count++;
@@ -356,7 +385,9 @@ static void put_directory_inode(struct writer *writer, const struct open_directo
     struct record record;
     names_record(names, open->node, &record);
     uint32_t set = set_of(writer, content, &record);
-    uint64_t size = writer->directories.size - listing->start + EMPTY_SIZE, place = reference(listing->start);
+    uint64_t size = writer->directories.size - listing->start + EMPTY_SIZE;
+    pack_directories(writer, false);
+    uint32_t block = directory_block(writer, listing->start), offset = (uint32_t)(listing->start % METADATA_SIZE);
     uint32_t above = open->node == ROOT ? writer->inode_count + 1
                                         : names->contents[names->nodes[names->nodes[open->node].above].content].number;
     if (size > UINT32_MAX)
@@ -364,19 +395,19 @@ static void put_directory_inode(struct writer *writer, const struct open_directo
     bool extended = size > 0xFFFF || set != NO_ATTRIBUTES || listing->index_count;
     begin_inode(writer, content, &record, TYPE_DIRECTORY + (extended ? EXTENDED : 0));
     if (!extended) {
-        buffer_put32(inodes, (uint32_t)(place >> 16));
+        buffer_put32(inodes, block);
         buffer_put32(inodes, open->directories + 2);
         buffer_put16(inodes, (uint32_t)size);
-        buffer_put16(inodes, (uint32_t)(place & 0xFFFF));
+        buffer_put16(inodes, offset);
         buffer_put32(inodes, above);
         return;
     }
     buffer_put32(inodes, open->directories + 2);
     buffer_put32(inodes, (uint32_t)size);
-    buffer_put32(inodes, (uint32_t)(place >> 16));
+    buffer_put32(inodes, block);
     buffer_put32(inodes, above);
     buffer_put16(inodes, listing->index_count);
-    buffer_put16(inodes, (uint32_t)(place & 0xFFFF));
+    buffer_put16(inodes, offset);
     buffer_put32(inodes, set);
     buffer_put(inodes, listing->index.data, listing->index.size);
 }
@@ -482,22 +513,23 @@ static void free_writer(struct writer *writer, uint32_t layers)
     free(writer->sets);
     free(writer->open);
     free(writer->ids.table);
-    struct buffer *buffers[] = {&writer->inodes, &writer->directories, &writer->lookup, &writer->attributes,
-                                &writer->attribute_ids, &writer->ids.all};
+    struct buffer *buffers[] = {&writer->inodes, &writer->directories, &writer->packed, &writer->starts, &writer->lookup,
+                                &writer->attributes, &writer->attribute_ids, &writer->ids.all};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         buffer_free(buffers[i]);
 }
 
 void squashfs_write(struct image *image, struct names *names)
 {
-    struct writer writer = {.image = image, .names = names, .inodes_start = image->at};
     struct squeeze *squeeze = squeeze_make(image->compressor, image->level);
+    struct writer writer = {.image = image, .names = names, .squeeze = squeeze, .inodes_start = image->at};
     uint8_t superblock[SUPERBLOCK_SIZE] = {0};
     writer.sets = must_allocate(names->layer * sizeof *writer.sets);
     put_tree(&writer);
     write_inodes(&writer, true);
     uint64_t directories = image->at;
-    write_metadata(image, &writer.directories, NULL, NULL);
+    pack_directories(&writer, true);
+    write_next(image, writer.packed.data, writer.packed.size);
     uint64_t fragments = write_table(image, &image->fragments, squeeze);
     put_lookup(&writer);
     uint64_t lookup = write_table(image, &writer.lookup, squeeze), ids = write_table(image, &writer.ids.all, squeeze);

@@ -1,5 +1,5 @@
 /* A squashfs 4.0 file system written around blocks that are there already: superblock, inodes, directories and the other tables.
- * Inodes and directories are not compressed, since each launch reads them (singularity/build/layout.py). */
+ * Tables are compressed, so that one block of them is one read for the kernel (singularity/build/layout.py). */
 #pragma once
 
 #include "names.h"
@@ -8,6 +8,7 @@
 struct run {
     uint64_t start, size; /* in the layer, from LAYER_DATA on */
     uint64_t place;       /* in the image */
+    bool first;           /* what starts read, which lies together */
 };
 
 /* What has become of one layer's data. */

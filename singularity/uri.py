@@ -1,7 +1,7 @@
 """Names of images with a transport before them: `docker://debian`, `oras://HOST/NAME:TAG`, `https://HOST/x.sif`."""
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from singularity.errors import ImageError
@@ -11,8 +11,7 @@ _UNSAFE = re.compile(r"[\x00-\x1f/\x7f]")
 _SUFFIX = re.compile(r"\.tar(\.(gz|bz2|xz|zst))?$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Uri:
+class Uri(NamedTuple):
     """An image that is named by its transport and a place in the words of that."""
 
     transport: Transport

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from singularity import console, files, process
-from singularity.build import architecture, pack, platform_files, reproducible, streaming, writers
+from singularity.build import architecture, layout, pack, platform_files, reproducible, streaming, writers
 from singularity.build.request import BuildRequest, Target
 from singularity.cache.packed_store import Store
 from singularity.console import VERBOSE
@@ -64,7 +64,7 @@ def can_stream(image: Image, request: BuildRequest) -> bool:
         return True
     if _NEED_A_TREE.intersection(request.mksquashfs_arguments):
         return False
-    return _is_copied(image, request) or squashfs.reads_tar(purpose=f"write {request.target}")
+    return _is_copied(image, request) or _is_packed(request) or squashfs.reads_tar(purpose=f"write {request.target}")
 
 
 def perform(image: Image, request: BuildRequest) -> None:
@@ -87,7 +87,8 @@ def perform(image: Image, request: BuildRequest) -> None:
             yield told
 
     with files.temporary_directory(request.temporary, keep=request.keep) as directory:
-        _Conversion(str(image.path), read, _architecture(image.architecture, request), request, directory).perform()
+        has = _architecture(image.architecture, request)
+        _Conversion(str(image.path), read, has, request, directory, image.path.stat().st_size).perform()
 
 
 def can_stream_layers(request: BuildRequest) -> bool:
@@ -103,8 +104,12 @@ def can_stream_layers(request: BuildRequest) -> bool:
 
 def packs(request: BuildRequest) -> bool:
     """Whether layers are packed each by itself, and merged: unless mksquashfs was told what to do, or files change."""
-    changed = request.mksquashfs_arguments or request.fix_permissions
-    return request.format in _FILESYSTEMS and not (request.erofs or changed) and packer.is_there()
+    return request.format in _FILESYSTEMS and not request.fix_permissions and _is_packed(request)
+
+
+def _is_packed(request: BuildRequest) -> bool:
+    """Whether we write file systems ourselves: squashfs, of which mksquashfs was not told how, by a program that was built."""
+    return not (request.erofs or request.mksquashfs_arguments) and packer.is_there()
 
 
 def convert_oci(
@@ -137,7 +142,7 @@ def convert_oci(
 
     with files.temporary_directory(request.temporary, keep=request.keep) as directory:
         has = _architecture(image.config.platform.architecture, request)
-        conversion = _Conversion(image.name, read, has, request, directory, configure, packer.LEVEL)
+        conversion = _Conversion(image.name, read, has, request, directory, image.size or 0, configure)
         if packs(request):
             conversion.pack(image, packed or directory)
         else:
@@ -217,8 +222,8 @@ class _Conversion:
     architecture: str
     request: BuildRequest
     directory: Path
+    size: int  # bytes of the source, about
     configure: Callable[[Root], None] = lambda _: None  # writes what the source says beside its files
-    level: int = pack.LEVEL  # of compression
     left_out: frozenset[int] = frozenset()
     root: Member = Member(path=b"", kind=Kind.DIRECTORY, mode=0o755)  # noqa: RUF009 - frozen
     attempts: int = 0
@@ -261,10 +266,10 @@ class _Conversion:
                 case Target.EXT3:
                     writers.write_ext3(whole, new, request)
                 case Target.SQUASHFS:
-                    self.write_squashfs(whole, new, 0)
+                    self.write_file_system(whole, new, 0)
                 case _:
                     offset = sif_write.partition_offset(())
-                    self.write_squashfs(whole, new, offset)
+                    self.write_file_system(whole, new, offset)
                     _write_objects(new, objects, offset, self.architecture)
 
     def pack(self, image: "oci_image.Image", store: Path) -> None:
@@ -300,12 +305,38 @@ class _Conversion:
         )
         platform_files.write(root, definition, definition.stages[-1], facts)
 
+    def write_file_system(self, tree: Tree, new: files.NewFile, offset: int) -> None:
+        """Writes a squashfs file system `offset` bytes into a file: of one layer, which is packed first."""
+        if not _is_packed(self.request):
+            self.write_squashfs(tree, new, offset)
+            return
+        from singularity.image.archive import tar_writer
+
+        form, name = packer.form(), str(self.request.target)
+        layer = self.directory / f"layer-{self.attempts}"
+        budget = int(self.size * layout.LAYER_SHARE)
+        with (
+            layer.open("x+b") as file,
+            packer.layer(file.fileno(), form=form, choice=layout.LAYERS, budget=budget, name=name) as archive,
+        ):
+            tar_writer.write(tree, archive)
+        epoch = reproducible.source_date_epoch()
+        with packer.merging(
+            [layer], new.fd, offset=offset, form=form, told=packer.Told(), epoch=epoch, scratch=self.directory,
+            name=name, first=layout.FIRST, literal=True,
+        ) as merging:  # fmt: skip
+            for _ in merging.members():
+                pass
+            tar_writer.write(iter(()), merging.input)
+            losses = merging.finish()
+        pack.warn_of_losses(self.request.target, losses.times, losses.lists)
+
     def write_squashfs(self, tree: Tree, new: files.NewFile, offset: int) -> None:
-        """Writes a squashfs file system `offset` bytes into a file."""
+        """The same by mksquashfs."""
         request = self.request
         purpose = f"write {request.target}"
         argv: list[str | Path] = ["mksquashfs", "-", new.path, "-tar", "-quiet", *pack.common_arguments(offset)]
-        argv += pack.compression(request.mksquashfs_arguments, purpose, self.level)
+        argv += pack.compression(request.mksquashfs_arguments, purpose, packer.LEVEL)
         argv += pack.memory(request.mksquashfs_arguments)
         argv += ["-noI"] if "-noI" not in request.mksquashfs_arguments else []  # set_attributes() changes the table
         argv += request.mksquashfs_arguments

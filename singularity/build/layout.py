@@ -67,6 +67,7 @@ LAYERS = packer.Choice(
     ),
     alone=tuple(name.lstrip("/") for name in _READ_BY_LAUNCHES),
 )
+FIRST = (*LAYERS.hot, *LAYERS.warm, *LAYERS.alone)  # in the image, before all else
 LAYER_SHARE = 0.03  # of the bytes that are stored of it
 _SAFE_NAME = re.compile(r"[A-Za-z0-9._+/-]+")
 

@@ -68,6 +68,7 @@ def _merge(
         epoch=reproducible.source_date_epoch(),
         scratch=place,
         name=str(target),
+        first=layout.FIRST,
     ) as merging:
         held = place / "held"
         held.mkdir()

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from singularity import process
@@ -28,7 +28,7 @@ class Workspace:
     def images(self) -> Fetch:
         """How images are fetched, for the architecture and in the directory of the build."""
         wanted = self.fetch.architecture or self.architecture.sif
-        return replace(self.fetch, architecture=wanted, temporary=self.directory)
+        return self.fetch._replace(architecture=wanted, temporary=self.directory)
 
     def script(self, name: str, text: str) -> Path:
         """A file with a script for the host."""

@@ -13,14 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from singularity import files, locks, paths
+from singularity.cache.image_names import IMAGE, MADE, OWN, complete
 from singularity.errors import FileError
 
 logger = logging.getLogger(__name__)
 
-_IMAGE, MADE = "image.sif", "made"
-LAZY = "lazy"  # a directory: what is known of an image that comes in parts
-PARTIAL = "partial"  # what an interrupted download has left for the next one
-_OWN = (_IMAGE, MADE, PARTIAL, LAZY)  # names in the directory of an image that are not the image's
 _NANOSECONDS = 1_000_000_000
 
 
@@ -65,11 +62,11 @@ def have(place: Path, key: str, make: Callable[[Path], None], work: str, *, publ
         return complete(directory) is not None
 
     with locks.locked(directory / MADE, work, done=is_there) as made:
-        path = directory / _IMAGE
+        path = directory / IMAGE
         if made is None or complete(directory) is not None:
             return path
         for name in os.listdir(directory):
-            if name not in _OWN:
+            if name not in OWN:
                 (directory / name).unlink(missing_ok=True)
         make(path)
         if public:
@@ -80,7 +77,7 @@ def have(place: Path, key: str, make: Callable[[Path], None], work: str, *, publ
 
 def begin(place: Path, key: str) -> Path:
     """Where the image of a key will be, for who brings it in parts, and declares it whole in the end."""
-    return paths.private(place / key) / _IMAGE
+    return paths.private(place / key) / IMAGE
 
 
 def declare_complete(path: Path, fd: int) -> bool:
@@ -125,26 +122,6 @@ def _publish(directory: Path, made: int, path: Path) -> None:
     path.chmod(0o755)
     seconds = path.stat().st_mtime_ns // _NANOSECONDS * _NANOSECONDS
     os.utime(path, ns=(seconds, seconds))
-
-
-def names(directory: Path) -> list[str]:
-    """The names that programs in containers have seen of an image; for a listing."""
-    try:
-        return sorted(name for name in os.listdir(directory) if name not in _OWN)
-    except OSError:
-        return []
-
-
-def complete(directory: Path) -> Path | None:
-    """The image in a directory, unless it is missing or not as it was made."""
-    path = directory / _IMAGE
-    try:
-        status = path.stat()
-        made = (directory / MADE).read_text(encoding="ascii").split()
-        same = made[:2] == [str(status.st_size), str(status.st_mtime_ns)]
-    except (OSError, ValueError):
-        return None
-    return path if same else None
 
 
 def is_kept(path: Path) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from singularity import files, paths
-from singularity.cache import blob_names
+from singularity.cache import blob_names, image_names
 from singularity.errors import FileError
 
 if TYPE_CHECKING:
@@ -103,17 +103,15 @@ def _blobs(type_: Type, directory: Path) -> Iterator[CacheEntry]:
 
 
 def _files(type_: Type, directory: Path) -> Iterator[CacheEntry]:
-    from singularity.cache import image_store
-
     for path in sorted(directory.iterdir()):
         with suppress(FileNotFoundError):
             status = path.lstat()
             size, touched, what = status.st_size, status.st_atime, ""
             if stat.S_ISDIR(status.st_mode):
                 size = _size(path)
-                image = image_store.complete(path)
+                image = image_names.complete(path)
                 touched = image.stat().st_atime if image else status.st_mtime
-                what = ", ".join(image_store.names(path))
+                what = ", ".join(image_names.names(path))
             yield CacheEntry(
                 type=type_, name=path.name, path=path, size=size, used=status.st_mtime, touched=touched, what=what
             )
@@ -188,9 +186,7 @@ def remove(entry: CacheEntry) -> bool:
 
 def _is_locked(path: Path) -> bool:
     """Whether a process is just fetching or making what is there."""
-    from singularity.cache import image_store
-
-    for each in (path / image_store.MADE, path):
+    for each in (path / image_names.MADE, path):
         try:
             fd = os.open(each, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:

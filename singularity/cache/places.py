@@ -1,8 +1,8 @@
 """The caches that a command uses: the user's own, and before it those that others keep."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from singularity import config, files, paths
 from singularity.errors import FileError
@@ -11,8 +11,7 @@ from singularity.variables import variable
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caches:
+class Caches(NamedTuple):
     """Directories with the types of entries that `cache` knows below them."""
 
     own: Path | None = None  # None: nothing is kept

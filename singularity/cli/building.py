@@ -19,7 +19,7 @@ from singularity.build.plan import plan
 from singularity.build.request import SECTIONS, Bind, BuildRequest, Target
 from singularity.build.steps import Plan, Step
 from singularity.build.steps.target import Convert
-from singularity.definition import source, template
+from singularity.definition import recognise, source, template
 from singularity.errors import BuildError, DefinitionError, UsageError
 from singularity.namespaces import fakeroot
 from singularity.sources.fetch import Fetch
@@ -93,7 +93,7 @@ def _build(target: Path, request: BuildRequest, options: Options) -> None:
         _refuse_directory(target, source_, update=options.update)
     else:
         hint = f"TARGET comes first: singularity build {source_} {target}" if source_ else "name another file"
-        source.refuse_target(target, hint=hint)
+        recognise.refuse_target(target, hint=hint)
     definition = source.read(
         source_, request.arguments, unused_allowed=request.unused_arguments_allowed, header_optional=request.update
     )

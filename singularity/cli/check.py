@@ -1,27 +1,14 @@
 """`singularity check IMAGE [-- PROGRAM]`: what would fail in a job, before it runs."""
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import click
 
-from singularity import paths
-from singularity.check.finding import Finding, Subject, fails
+from singularity.cli import checked
 from singularity.cli.command import Verb, option
-from singularity.cli.options_table import entries, takes_next
 from singularity.errors import UsageError
 
 _OPTIONS = "launch_options"  # key of the context
-_OURS = frozenset({"--mpi", "--gpu", "--fabric", "--kernel", "--all", "--json", "-h", "--help"})
-_SUBJECTS = {
-    "mpi": (Subject.MPI,),
-    "gpu": (Subject.GPU,),
-    "fabric": (Subject.FABRIC,),
-    "kernel": (Subject.KERNEL, Subject.CPU),
-}
 
 
 class _Check(Verb):
@@ -29,7 +16,7 @@ class _Check(Verb):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Options end at IMAGE, as in a launch; a `--` may follow it."""
-        ours, launch, rest = _sorted(args)
+        ours, launch, rest = checked.parts(args)
         ctx.meta[_OPTIONS] = launch
         if rest[1:2] == ["--"]:
             del rest[1]
@@ -42,26 +29,6 @@ class _Check(Verb):
     def usage_line(self, path: str) -> str:
         """With what may follow."""
         return f"singularity {path} [options] [launch options] IMAGE [-- PROGRAM [ARGUMENT...]]"
-
-
-def _sorted(args: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Our own options, those of a launch, and the words from the image on. `--mpi=host` is a launch's, `--mpi` ours."""
-    by_name = {name: entry for entry in entries("exec") for name in entry.spellings}
-    ours: list[str] = []
-    launch: list[str] = []
-    words = iter(args)
-    for word in words:
-        if word == "--":
-            return ours, launch, list(words)
-        if not word.startswith("-") or word == "-":
-            return ours, launch, [word, *words]
-        if word in _OURS or word.startswith("--json="):
-            ours.append(word)
-            continue
-        launch.append(word)
-        if takes_next(word, by_name):
-            launch.append(next(words, ""))
-    return ours, launch, []
 
 
 _subject = partial(option, is_flag=True, group="What is checked")
@@ -102,66 +69,5 @@ def command(
     ctx: click.Context, /, image: str, program: tuple[str, ...], *, everything: bool, as_json: bool, **flags: bool
 ) -> int:
     """Prints the report on standard output."""
-    from singularity.check import report
-
-    named = {subject for flag, subjects in _SUBJECTS.items() if flags[flag] for subject in subjects}
-    chosen = frozenset(Subject) if everything else frozenset(named)
-    only = bool(named) and not everything
-    findings = _findings(image, program, tuple(ctx.meta[_OPTIONS]), chosen, only=only)
-    if as_json:
-        click.echo(report.document(image, program, findings), nl=False)
-    else:
-        click.echo(report.table(findings, colour=_colour()), nl=False)
-    return 1 if fails(findings) else 0
-
-
-def _findings(
-    name: str, words: tuple[str, ...], options: tuple[str, ...], chosen: frozenset[Subject], *, only: bool
-) -> list[Finding]:
-    from singularity.check import launch, perform
-    from singularity.check.host import Host
-    from singularity.cli.launch import front_door
-    from singularity.image.identify import identify
-
-    with _available(name, options) as path:
-        image = identify(path)
-        planned = launch.plan(front_door(), image, options, words)
-        request = perform.Request(image=image, words=words, options=options, chosen=chosen, only=only)
-        return perform.check(request, planned, Host())
-
-
-@contextmanager
-def _available(name: str, options: tuple[str, ...]) -> Iterator[Path]:
-    """The image; what a URI names comes into the cache, as for a launch, and so does the image of an archive."""
-    from singularity import uri
-    from singularity.cli.launch import Launch, given_options
-    from singularity.image.identify import identify
-
-    given = Launch(words=("exec", *options, name), verb="exec", image=name, position=1 + len(options))
-    named = uri.parse(name)
-    if named is not None:
-        from singularity.pull import images
-        from singularity.sources import fetch
-
-        with images.available(named, fetch.from_options(given_options(given))) as path:
-            yield path
-        return
-    found = identify(Path(name))
-    if not found.format.is_archive:
-        yield Path(name)
-        return
-    from singularity.build import launchable
-
-    if given_options(given)["disable_cache"]:
-        with launchable.temporary(found) as path:
-            yield path
-    else:
-        yield launchable.cached(found, paths.private(paths.cache_directory() / "archive"))
-
-
-def _colour() -> bool:
-    import os
-
-    from singularity.variables import truth, variable
-
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and not truth(variable("NOCOLOR"))
+    named = {name for name, wanted in flags.items() if wanted} | ({"all"} if everything else set())
+    return checked.told(image, program, tuple(ctx.meta[_OPTIONS]), named, as_json=as_json)

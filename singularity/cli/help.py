@@ -48,7 +48,7 @@ def page(name: str, *below: str) -> Page:
     """
     verb = VERBS.get(name)
     if verb is None:
-        from singularity.cli.main import unknown_verb
+        from singularity.cli.group import unknown_verb
 
         raise unknown_verb(name)
     if not verb.module:

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from singularity.cli.page import Option, Page
 from singularity.cli.verbs import VERBS
@@ -32,8 +32,7 @@ class Kind(Enum):
         return self in (Kind.TEXT, Kind.LIST_CSV, Kind.LIST_RAW)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of the table; without names it is a variable that has no option."""
 
     identifier: str

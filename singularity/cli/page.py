@@ -2,14 +2,13 @@
 
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 WIDTH = 100
 _INDENT = 26
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
+class Option(NamedTuple):
     """One option as its users type it."""
 
     names: tuple[str, ...]  # "-B", "--bind", synonyms after
@@ -19,8 +18,7 @@ class Option:
     group: str = "Options"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class Page(NamedTuple):
     """What there is to say about a verb; `verb` is empty for the program itself."""
 
     verb: str

@@ -9,7 +9,7 @@ from pathlib import Path
 from singularity import console, files, uri
 from singularity.cache import image_store
 from singularity.cache.places import others_of_site
-from singularity.definition import source
+from singularity.definition import recognise
 from singularity.errors import FileError, ImageError, UsageError
 from singularity.pull import images
 from singularity.sources.fetch import Fetch
@@ -29,7 +29,7 @@ def pull(words: Sequence[str], directory: Path, fetch: Fetch, *, name: str, over
     if named is None:
         raise ImageError(f"No transport type URI supplied: {text}", hint="such as docker://NAME:TAG")
     target = _target(targets, directory, named, name)
-    source.refuse_target(target, hint="name another file")
+    recognise.refuse_target(target, hint="name another file")
     _refuse(target, overwrite=overwrite)
     with _made(directory):
         files.refuse_target(target, overwrite=overwrite, directory=sandbox)
@@ -85,6 +85,7 @@ def _sandbox(target: Path, named: Uri, fetch: Fetch, *, overwrite: bool) -> None
     from singularity.build import perform
     from singularity.build.plan import plan
     from singularity.build.request import BuildRequest, Target
+    from singularity.definition import source
     from singularity.namespaces import fakeroot
 
     request = BuildRequest(

@@ -1,10 +1,9 @@
 """The verbs: their names, one line about each, and where it is done."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verb:
+class Verb(NamedTuple):
     """One word of the command line; `module` is below `singularity.cli`, empty for what the front door does itself."""
 
     name: str

@@ -3,8 +3,7 @@
 import hashlib
 import io
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from singularity.errors import FileError, ImageError
 
@@ -18,8 +17,7 @@ _CHUNK = 1 << 20
 _SHOWN = 12  # digits
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
+class Digest(NamedTuple):
     """A name that is made from the content; safe as part of a path."""
 
     algorithm: str  # of hashlib

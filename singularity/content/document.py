@@ -11,22 +11,18 @@ from typing import Any
 
 from singularity.content import digest
 from singularity.content.digest import Digest
+from singularity.content.media_types import INDEX_TYPES as INDEX_TYPES
+from singularity.content.media_types import MANIFEST_LIMIT as MANIFEST_LIMIT
+from singularity.content.media_types import MANIFEST_TYPES as MANIFEST_TYPES
+from singularity.content.media_types import SCHEMA_1
 from singularity.content.platform import Platform
 from singularity.errors import ImageError
 from singularity.foreign_json import parse_json
 
-MANIFEST_LIMIT = 4 << 20  # bytes
 CONFIG_LIMIT = 16 << 20
 _LIST_LIMIT = 4096  # layers of an image, or images of an index
 _SIZE_LIMIT = 1 << 50
 
-INDEX_TYPES = frozenset({
-    "application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json",
-})  # fmt: skip
-MANIFEST_TYPES = frozenset({
-    "application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json",
-})  # fmt: skip
-_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
 _LAYERS = (
     "application/vnd.oci.image.layer.v1.tar",
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
@@ -102,7 +98,7 @@ def parse(data: bytes, media_type: str, name: str) -> Index | Manifest:
     """
     document = _object(_json(data, name, MANIFEST_LIMIT), name)
     said = text(document, "mediaType", name)
-    if media_type.startswith(_SCHEMA_1) or said.startswith(_SCHEMA_1) or document.get("schemaVersion") == 1:
+    if media_type.startswith(SCHEMA_1) or said.startswith(SCHEMA_1) or document.get("schemaVersion") == 1:
         raise ImageError(f"{name}: an image in Docker's old format (schema 1)", hint="push it again with today's tools")
     if "layers" in document and "manifests" in document:
         raise ImageError(f"{name}: both an index and a manifest", hint="damaged, or made to deceive")

@@ -1,10 +1,9 @@
 """What images are made for. By itself: an image in the cache is found without any code that reads documents."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Platform:
+class Platform(NamedTuple):
     """What an image runs on, in the words of Go; empty ones are not said."""
 
     os: str = ""

@@ -11,13 +11,11 @@ from singularity.definition import version1
 from singularity.definition.model import Definition, Field, Stage
 from singularity.definition.parse import SIZE_LIMIT, parse
 from singularity.definition.template import Expanded, expand
-from singularity.errors import DefinitionError, FileError, ImageError, UsageError
+from singularity.errors import DefinitionError, FileError, ImageError
 from singularity.image.identify import Format, identify
 
 _HEAD = 512
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # no image begins with either
-_LOOK = 1 << 16  # bytes in which an image has a NUL, and a definition a line that is a sign of it
-_SIGN = re.compile(rb"^(?:\s*(?:bootstrap|osbuild|ostype)\s*:|DistType\s|%[a-z]+\s)", re.IGNORECASE | re.MULTILINE)
 _NAME = 100  # bytes of a tar header that a name stands in
 _OF_LAYERS = re.compile(rb"(?:\./)?(?:blobs/|(?:oci-layout|(?:index|manifest)\.json)\0|[0-9a-f]{64}(?:/|\.json|\.tar))")
 
@@ -78,25 +76,6 @@ def _of_image(agent: str, place: str, source: str) -> Definition:
     header = {"bootstrap": Field(value=agent, line=1), "from": Field(value=place, line=2)}
     text = f"Bootstrap: {agent}\nFrom: {place}\n"
     return Definition(name=source, text=text, stages=(Stage(header=header, line=1),))
-
-
-def is_definition(path: Path) -> bool:
-    """Whether a file is text that a definition could be, by its name or a line in it. Raises OSError."""
-    with path.open("rb") as file:
-        data = file.read(_LOOK)
-    if not data or b"\0" in data:
-        return False
-    return path.name.endswith(".def") or path.name.startswith("Singularity") or bool(_SIGN.search(data))
-
-
-def refuse_target(target: Path, *, hint: str) -> None:
-    """Raises UsageError for a target that is a definition file, --force or not: TARGET and SOURCE may be exchanged."""
-    try:
-        if not target.is_file() or not is_definition(target):
-            return
-    except OSError:
-        return  # what must be there, and readable, is asked for later
-    raise UsageError(f"{target}: a definition file is never replaced", hint=hint)
 
 
 def _text(path: Path) -> str | None:

@@ -4,12 +4,11 @@ import hashlib
 import logging
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from singularity import __version__, files, paths
-from singularity.cache import image_store
+from singularity.cache import image_names, image_store
 from singularity.cache import places as cache_places
 from singularity.cache.places import Caches
 from singularity.console import VERBOSE
@@ -85,7 +84,7 @@ def _of_registry(uri: Uri, fetch: Fetch, places: Caches) -> Path:
     made = images.converted(found, fetch, places)
     if made is not None:
         return made
-    named = replace(references.parse(uri.place), digest=digest.parse(found.identity))
+    named = references.parse(uri.place)._replace(digest=digest.parse(found.identity))
     store = Store(blobs, places.elsewhere("blob"), public=places.public)
     partial = docker.in_parts(named, fetch.platform, fetch.access, store)
     missing = [each for each in partial.layers if not toc.is_lazy(each)]
@@ -161,4 +160,4 @@ def _shown(source: Source, path: Path, uri: Uri) -> Path:
 
 def _place(path: Path) -> Path:
     """Where what is known of an image stands while it comes."""
-    return paths.private(path.parent / image_store.LAZY)
+    return paths.private(path.parent / image_names.LAZY)

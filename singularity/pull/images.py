@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from singularity import files
@@ -37,7 +36,7 @@ def available(uri: Uri, fetch: Fetch, caches: Caches | None = None, *, beside: P
             yield path
         return
     packed = None if places.public else places.place(packed_store.PLACE)  # of use to their owner only
-    found = oci.find(uri, replace(fetch, packed=packed), places)
+    found = oci.find(uri, fetch._replace(packed=packed), places)
     place, key = places.place(_CONVERTED), _key(found, fetch)
     kept = converted(found, fetch, places)
     if kept is not None:

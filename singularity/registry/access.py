@@ -1,21 +1,23 @@
 """How a command was told to reach registries: by which protocol, and as whom."""
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from singularity.variables import PREFIXES, TRUE, variable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class Access(NamedTuple):
     """What options and variables say; empty where they say nothing. The password is shown nowhere."""
 
     no_https: bool = False  # the registry that is named speaks http; mirrors of it have settings of their own
     authfile: Path | None = None  # with credentials, in place of all others
     username: str = ""
-    password: str = field(default="", repr=False)
+    password: str = ""
     login: bool = False  # ask whoever is at the terminal
+
+    def __repr__(self) -> str:
+        return f"Access(no_https={self.no_https}, authfile={self.authfile}, username={self.username!r})"
 
 
 def from_environment(*, no_https: bool = False, authfile: str = "", login: bool = False) -> Access:

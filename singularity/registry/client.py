@@ -9,13 +9,12 @@ import io
 import logging
 import urllib.parse
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar, cast
 
 from singularity.console import VERBOSE
 from singularity.content import digest
 from singularity.content.digest import Digest
-from singularity.content.document import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, Descriptor, parse
+from singularity.content.media_types import INDEX_TYPES, MANIFEST_LIMIT, MANIFEST_TYPES, SCHEMA_1
 from singularity.errors import NetworkError, RegistryError, SingularityError
 from singularity.registry import endpoint as endpoints
 from singularity.registry import mirrors
@@ -26,10 +25,12 @@ from singularity.registry.reference import Reference
 from singularity.web.http import Answer, Client, Patience, followed
 from singularity.web.stream import Resuming, part
 
+if TYPE_CHECKING:
+    from singularity.content.document import Descriptor
+
 logger = logging.getLogger(__name__)
 
 _ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
-_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
 _DIGEST_HEADER = "Docker-Content-Digest"
 _NO_MANIFEST = "manifest unknown"
 _BUFFER = 1 << 20  # bytes
@@ -37,8 +38,7 @@ _BUFFER = 1 << 20  # bytes
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class Document(NamedTuple):
     """A manifest or an index as the registry has it."""
 
     data: bytes
@@ -74,7 +74,7 @@ class Registry:
             return reference.digest
         return self._first(reference, lambda place: self._digest(reference, place), VERBOSE)
 
-    def open_blob(self, repository: str, descriptor: Descriptor, offset: int = 0) -> BinaryIO:
+    def open_blob(self, repository: str, descriptor: "Descriptor", offset: int = 0) -> BinaryIO:
         """The bytes of a blob from `offset` on, read on where the connection breaks. Their digest is not checked.
 
         Whoever reads gets `descriptor.size - offset` bytes, or an error.
@@ -83,12 +83,12 @@ class Registry:
         stream = self._first(reference, lambda place: self._blob(place, descriptor, offset))
         return cast("BinaryIO", io.BufferedReader(stream, _BUFFER))
 
-    def blob_part(self, repository: str, descriptor: Descriptor, offset: int, size: int) -> bytes:
+    def blob_part(self, repository: str, descriptor: "Descriptor", offset: int, size: int) -> bytes:
         """`size` bytes of a blob from `offset` on, which are not checked. For servers that know ranges only."""
         reference = Reference(host=self.host, repository=repository, digest=descriptor.digest)
         return self._first(reference, lambda place: self._blob_part(place, descriptor, offset, size))
 
-    def _blob_part(self, place: Place, descriptor: Descriptor, offset: int, size: int) -> bytes:
+    def _blob_part(self, place: Place, descriptor: "Descriptor", offset: int, size: int) -> bytes:
         def ask(start: int) -> Answer:
             headers = {"Range": f"bytes={start}-{offset + size - 1}"}
             return self._send(place, "GET", f"blobs/{descriptor.digest}", headers, (206,))
@@ -141,7 +141,9 @@ class Registry:
             data = answer.whole(MANIFEST_LIMIT)
             said = _said_digest(answer, reference)
             kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if kind.startswith(_SCHEMA_1):  # its digest is not that of its bytes
+        if kind.startswith(SCHEMA_1):  # its digest is not that of its bytes
+            from singularity.content.document import parse
+
             parse(data, kind, str(reference))
         expected = reference.digest or said
         found = _digest_of(data, expected.algorithm if expected else "sha256")
@@ -158,7 +160,7 @@ class Registry:
             said = _said_digest(answer, reference) if answer.status == 200 else None
         return said or self._manifest(reference, place).digest
 
-    def _blob(self, place: Place, descriptor: Descriptor, offset: int) -> Resuming:
+    def _blob(self, place: Place, descriptor: "Descriptor", offset: int) -> Resuming:
         def ask(start: int) -> Answer:
             headers = {"Range": f"bytes={start}-"} if start else {}
             return self._send(place, "GET", f"blobs/{descriptor.digest}", headers, (200, 206))
@@ -170,7 +172,7 @@ class Registry:
     def upload(
         self,
         repository: str,
-        descriptor: Descriptor,
+        descriptor: "Descriptor",
         open: Callable[[], BinaryIO],  # noqa: A002
         mount_from: str = "",
     ) -> bool:
@@ -188,7 +190,7 @@ class Registry:
             except NetworkError as error:
                 self._client.wait(next(delays, None), error)
 
-    def _upload(self, place: Place, descriptor: Descriptor, open_: Callable[[], BinaryIO], mount_from: str) -> bool:
+    def _upload(self, place: Place, descriptor: "Descriptor", open_: Callable[[], BinaryIO], mount_from: str) -> bool:
         start = "blobs/uploads/"
         scopes: tuple[str, ...] = (f"repository:{place.repository}:pull,push",)
         if mount_from:

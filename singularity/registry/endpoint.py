@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 from singularity.errors import NetworkError, RegistryError
-from singularity.registry import auth, credentials
 from singularity.registry.access import Access
-from singularity.registry.auth import Authorizer
 from singularity.registry.mirrors import Scheme
 from singularity.web.http import Answer, Body, Client
+
+if TYPE_CHECKING:
+    from singularity.registry.auth import Authorizer
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +63,9 @@ class Endpoint:
         """
         url = path if "://" in path else self.base + path
         name = f"{self.host}/{repository}" if repository else self.host
-        authorizer = self._authorizer(repository)
+        authorizer = self._authorizers.get(repository)  # none before anybody has asked who we are
         for _ in range(_ATTEMPTS):
-            used = authorizer.header(scopes) if url.startswith(f"{self.base}/") else ""
+            used = authorizer.header(scopes) if authorizer and url.startswith(f"{self.base}/") else ""
             answer = self._client.send(
                 method,
                 url,
@@ -77,17 +79,23 @@ class Endpoint:
             )
             if answer.status in accept:
                 return answer
+            authorizer = self._authorizer(repository)
             if answer.status != 401 or not authorizer.learn(answer, scopes, used):
                 break
             answer.drain()
+        from singularity.registry import auth
+
         is_refused = answer.status == 401 and used.startswith("Basic ")
-        raise auth.refusal(name, answer, login=authorizer.credentials(), is_refused=is_refused)
+        raise auth.refusal(name, answer, login=authorizer.credentials() if authorizer else None, is_refused=is_refused)
 
     def ping(self) -> None:
         """Whether this is a registry that lets us in. Raises RegistryError and NetworkError."""
         self.send("GET", "/v2/").drain()
 
-    def _authorizer(self, repository: str) -> Authorizer:
+    def _authorizer(self, repository: str) -> "Authorizer":
+        from singularity.registry import credentials
+        from singularity.registry.auth import Authorizer
+
         known = self._authorizers.get(repository)
         if known is not None:
             return known

@@ -8,13 +8,12 @@ beside them. Nothing is asked for elsewhere than these say (security requirement
 import functools
 import logging
 import os
-import tomllib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from singularity.errors import FileError, RegistryError, SingularityError
 from singularity.paths import site_directory
@@ -25,6 +24,11 @@ logger = logging.getLogger(__name__)
 _API_HOSTS = {HUB: "registry-1.docker.io"}
 _SYSTEM = Path("/etc/containers/registries.conf")
 _FILE_LIMIT = 1 << 20  # bytes
+# A file as distributions bring it, without any rule: it is not worth a parser, which takes longer than to pull.
+_END = r"[ \t]*(?:#[^\n]*)?\n"
+_ALIAS = r'"[^"\\\n]*"[ \t]*=[ \t]*"[^"\\\n]*"'
+_SHORT_NAMES = r'short-name-mode[ \t]*=[ \t]*"[a-z]*"|unqualified-search-registries[ \t]*=[ \t]*\[[^]#\\\n]*\]'
+_NO_RULES = rf"(?:[ \t]*(?:{_SHORT_NAMES})?{_END})*(?:\[aliases\]{_END}(?:[ \t]*(?:{_ALIAS})?{_END})*)?"
 
 
 class Scheme(Enum):
@@ -38,8 +42,7 @@ class Scheme(Enum):
         return self.value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(NamedTuple):
     """A repository of a server that may have the image."""
 
     host: str
@@ -56,23 +59,21 @@ class Place:
         return _API_HOSTS.get(self.host, self.host)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Mirror:
+class _Mirror(NamedTuple):
     location: str
     insecure: bool
     pulls: str  # all, digest-only or tag-only
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rule:
+class _Rule(NamedTuple):
     """One `[[registry]]` of the file."""
 
     prefix: str
     location: str
+    path: Path
     insecure: bool = False
     blocked: bool = False
-    mirrors: tuple[_Mirror, ...] = field(default=())
-    path: Path
+    mirrors: tuple[_Mirror, ...] = ()
 
 
 def places(host: str, repository: str, *, by_digest: bool, no_https: bool, pull: bool = True) -> list[Place]:
@@ -161,7 +162,12 @@ def _read(path: Path, changed: int) -> tuple[_Rule, ...]:
     try:
         with path.open("rb") as file:
             data = file.read(_FILE_LIMIT + 1)
-        document = tomllib.loads(data.decode()) if len(data) <= _FILE_LIMIT else {}
+        text = data.decode() if len(data) <= _FILE_LIMIT else ""
+        if re.fullmatch(_NO_RULES, f"{text}\n"):
+            return ()
+        import tomllib
+
+        document = tomllib.loads(text)
     except OSError as error:
         raise FileError.because(path, error) from error
     except (ValueError, RecursionError) as error:

@@ -5,7 +5,7 @@ The grammar is that of the OCI distribution specification and of Docker's refere
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from singularity.content import digest
 from singularity.content.digest import Digest
@@ -26,8 +26,7 @@ _HOST_LIMIT = 255
 _PORT_LIMIT = 1 << 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
+class Reference(NamedTuple):
     """An image in a registry. With both a tag and a digest, the digest says which."""
 
     host: str  # with the port where one is named; `docker.io` is Docker Hub

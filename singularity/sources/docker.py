@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from singularity import console, files, paths
-from singularity.cache.blob_store import Store, known
+from singularity.cache.blob_store import Store
 from singularity.cache.packed_store import Store as PackedStore
 from singularity.console import VERBOSE
 from singularity.content import document
@@ -24,6 +24,7 @@ from singularity.oci import image
 from singularity.oci.image import Image
 from singularity.registry.access import Access
 from singularity.registry.reference import Reference
+from singularity.sources.resolved import resolved
 
 logger = logging.getLogger(__name__)
 
@@ -34,28 +35,6 @@ _DOCUMENTS = INDEX_TYPES | MANIFEST_TYPES
 
 class DamagedError(ImageError):
     """A layer in the cache is not what it is called. It is not used again: another attempt fetches it."""
-
-
-def resolved(reference: Reference, access: Access, stores: Sequence[Path], *, offline: bool = False) -> Reference:
-    """The reference with the digest that it means now, which costs one small request unless it says that itself.
-
-    With `offline`, where the registry cannot be reached, it is what it meant when an image was fetched into one of
-    `stores` last, and a warning says so. Raises NetworkError and RegistryError.
-    """
-    if reference.digest is not None:
-        return reference
-    from singularity.registry.client import Registry
-
-    try:
-        return replace(reference, digest=Registry(reference.host, access).digest(reference))
-    except NetworkError as error:
-        digest = known(stores, str(reference))
-        if digest is None:
-            raise
-        if not offline:
-            raise NetworkError(str(error), hint="--offline uses the image in the cache") from error
-        logger.warning("%s: using the image that %s meant when it was fetched last", error, reference)
-        return replace(reference, digest=digest)
 
 
 @contextmanager
@@ -148,7 +127,7 @@ class _Remote:
         from singularity.registry.client import Registry
 
         self.name = str(reference)
-        self.short_name = str(replace(reference, digest=None)) if reference.tag else self.name
+        self.short_name = str(reference._replace(digest=None)) if reference.tag else self.name
         self.reference = reference
         self.store = store
         self.registry = Registry(reference.host, access)
@@ -194,7 +173,7 @@ class _Remote:
         if file is not None:
             return file
         if descriptor.media_type in _DOCUMENTS or descriptor.digest == self.reference.digest:
-            found = self.registry.manifest(replace(self.reference, tag="", digest=descriptor.digest))
+            found = self.registry.manifest(self.reference._replace(tag="", digest=descriptor.digest))
             self.keep(descriptor.digest, found.data)
             return BytesIO(found.data)
         return self.fetch(descriptor, _nobody).open("rb")

@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from singularity import config, paths
 from singularity.errors import UsageError
@@ -23,13 +22,12 @@ _MACHINES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetch:
+class Fetch(NamedTuple):
     """What options, variables and the configuration say; empty where they say nothing."""
 
     architecture: str = ""  # in the words of Go; empty: this machine's
     variant: str = ""
-    access: Access = field(default_factory=Access)
+    access: Access = Access()
     cache: bool = True  # what is fetched is kept, and what was kept is used
     verify: bool = False  # what the cache has is read again before it is used
     offline: bool = False  # what a name meant last is used where its registry cannot be reached

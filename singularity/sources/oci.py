@@ -2,8 +2,7 @@
 
 import hashlib
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from singularity.cache.places import Caches, trim
 from singularity.sources.fetch import Fetch
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 _BLOBS = "blob"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(NamedTuple):
     """An image that has been found, and not been read yet."""
 
     identity: str  # changes with what is in it
@@ -60,9 +58,9 @@ def _in_registry(uri: Uri, fetch: Fetch, caches: Caches) -> Found:
     named = references.parse(uri.place)
     found = named
     if named.digest is None:  # else what is in the cache is found without any code that knows of networks
-        from singularity.sources import docker
+        from singularity.sources.resolved import resolved
 
-        found = docker.resolved(named, fetch.access, stores, offline=fetch.offline)
+        found = resolved(named, fetch.access, stores, offline=fetch.offline)
 
     @contextmanager
     def opened() -> "Iterator[Image]":

@@ -1,6 +1,5 @@
 """`oras://`: SIF files that are kept in registries as artifacts of one layer."""
 
-from dataclasses import replace
 from typing import BinaryIO
 
 from singularity.cache.blob_store import Store
@@ -12,9 +11,9 @@ from singularity.errors import ImageError
 from singularity.oci import choose
 from singularity.registry import reference as references
 from singularity.registry.reference import Reference
-from singularity.sources import docker
 from singularity.sources.fetch import Fetch
 from singularity.sources.remote_file import RemoteFile, is_sif
+from singularity.sources.resolved import resolved
 
 _KIND = "oras"
 _LAYERS = frozenset(("application/vnd.sylabs.sif.layer.v1.sif", "appliciation/vnd.sylabs.sif.layer.tar"))
@@ -27,7 +26,7 @@ def locate(place: str, fetch: Fetch, caches: Caches) -> RemoteFile:
     others = caches.elsewhere("blob")
     store = Store(directory, others, public=caches.public) if directory else None
     stores = [*([directory] if directory else []), *others]
-    found = docker.resolved(references.parse(place), fetch.access, stores, offline=fetch.offline)
+    found = resolved(references.parse(place), fetch.access, stores, offline=fetch.offline)
     layer = _layer(found, fetch, store)
 
     def open_(offset: int) -> BinaryIO:
@@ -54,7 +53,7 @@ def _layer(found: Reference, fetch: Fetch, store: Store | None) -> Descriptor:
 
 def _of_index(index: Index, found: Reference, fetch: Fetch, name: str) -> Reference:
     chosen = choose.by_platform(index.manifests, fetch.platform, name)
-    return replace(found, tag="", digest=chosen.digest)
+    return found._replace(tag="", digest=chosen.digest)
 
 
 def _document(found: Reference, fetch: Fetch, store: Store | None) -> bytes:
@@ -68,7 +67,7 @@ def _document(found: Reference, fetch: Fetch, store: Store | None) -> bytes:
     if store and answer.digest.algorithm == "sha256":
         store.put(answer.data)
         if found.tag:
-            name = str(replace(found, digest=None))
+            name = str(found._replace(digest=None))
             store.note(name, answer.digest, answer.media_type, len(answer.data), answer.source)
     return answer.data
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from singularity import console, files
-from singularity.cache import image_store
+from singularity.cache import image_names, image_store
 from singularity.cache.places import Caches, trim
 from singularity.content.download import Download
 from singularity.errors import ImageError
@@ -72,7 +72,7 @@ def _fetch(remote: RemoteFile, path: Path) -> None:
     logger.info("Fetching %s%s", download.name, size)
     arrived = path.with_name("arrived")
     with console.counting("fetching", download.size) as add:
-        download.into(arrived, path.with_name(image_store.PARTIAL), mode=0o700, done=lambda: False, told=add)
+        download.into(arrived, path.with_name(image_names.PARTIAL), mode=0o700, done=lambda: False, told=add)
     try:
         if remote.check:
             remote.check(arrived)

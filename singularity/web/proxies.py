@@ -1,21 +1,31 @@
 """The proxies of the environment: http_proxy, https_proxy, all_proxy and no_proxy, in lower or upper case."""
 
-import ipaddress
+import base64
 import os
 import urllib.parse
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from singularity.errors import NetworkError
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv6Address
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
+class Proxy(NamedTuple):
     """Who is asked in place of a server; `login` is `NAME:PASSWORD`."""
 
     url: str
-    login: str = field(default="", repr=False)
+    login: str = ""
+
+    def __repr__(self) -> str:
+        return f"Proxy({self.url!r})"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What it is shown."""
+        return {"Proxy-Authorization": "Basic " + base64.b64encode(self.login.encode()).decode()} if self.login else {}
 
 
 def proxy_for(url: str) -> Proxy | None:
@@ -46,7 +56,9 @@ def _is_loopback(host: str) -> bool:
     return address is not None and address.is_loopback
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _address(host: str) -> "IPv4Address | IPv6Address | None":
+    import ipaddress
+
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -67,7 +79,9 @@ def _is_excepted(host: str, port: int | None, exceptions: str) -> bool:
     return False
 
 
-def _is_within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, network: str) -> bool:
+def _is_within(address: "IPv4Address | IPv6Address", network: str) -> bool:
+    import ipaddress
+
     try:
         return address in ipaddress.ip_network(network, strict=False)
     except ValueError:

@@ -398,3 +398,16 @@ def test_compressed_tables_are_noticed(tmp_path: Path) -> None:
     attributes = squashfs_root.Attributes(mode=0o755, uid=0, gid=0, time=0)
     with image.open("r+b") as written, pytest.raises(ImageError, match="compressed"):
         squashfs_root.set_attributes(written.fileno(), 0, attributes)
+
+
+@pytest.mark.needs("packer")
+def test_archives_are_packed_for_a_start_and_have_no_whiteouts(user: Converter) -> None:
+    """By our own packer, as if the archive were the one layer of an image."""
+    text = b"easily compressed\n" * 20_000
+    with (user.directory / "x.tar").open("wb") as out:
+        tar_writer.write(iter([file(b"usr/lib/libc.so.6", text), file(b"a/.wh.b", b"one"), file(b"a/b", b"two")]), out)
+    made = user.does(user.directory / "x.tar", "x.sif", "sif")
+    assert made.read_bytes().count(text) == 1
+    assert {b"a/.wh.b", b"a/b", b"usr/lib/libc.so.6"} <= set(look(made))
+    typed(user, "--compression", "gzip", "y.sif", "x.tar")
+    assert text not in (user.directory / "y.sif").read_bytes()

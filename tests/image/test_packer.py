@@ -91,14 +91,17 @@ def join(
     told: Told = NOTHING,
     added: Sequence[Entry] = (),
     epoch: int | None = (1 << 32) - 1,
+    first: Sequence[str] = (),
+    literal: bool = False,
 ) -> list[tuple[Member, bytes]]:
     """A squashfs file of layer files; what `merge` told."""
     with (
         path.open("wb") as target,
         packer.merging(
-            layers, target.fileno(), offset=offset, form=form, told=told, epoch=epoch, scratch=path.parent, name="image"
+            layers, target.fileno(), offset=offset, form=form, told=told, epoch=epoch, scratch=path.parent,
+            name="image", first=first, literal=literal,
         ) as merging,
-    ):
+    ):  # fmt: skip
         found = [(entry.member, b"".join(entry.data)) for entry in merging.members()]
         tar_writer.write(iter(added), merging.input)
         merging.finish()
@@ -362,6 +365,38 @@ def test_what_a_start_reads_is_stored_as_it_is(tmp_path: Path) -> None:
     made = (tmp_path / "image").read_bytes()
     assert made.count(text) == 1
     assert read(tmp_path / "image")[b"usr/lib/other"].digest == read(tmp_path / "image")[b"lib/libc.so.6"].digest
+
+
+def test_what_a_start_reads_lies_before_all_else(tmp_path: Path) -> None:
+    """Of all layers, the lowest first; and once, where another file has the same blocks."""
+    parts = {name: os.urandom(BLOCK + 5000) for name in ("low", "libc", "again", "high", "sh")}
+    low = plain(("a", parts["low"]), ("lib/libc.so.6", parts["libc"]), ("lib/again", parts["libc"]))
+    high = plain(("b", parts["high"]), ("bin/sh", parts["sh"]))
+    packed = [pack(low, tmp_path / "low"), pack(high, tmp_path / "high")]
+    join(packed, tmp_path / "image", first=("lib/*.so.6", "bin/sh"))
+    made = (tmp_path / "image").read_bytes()
+    order = sorted((made.index(parts[name][:1000]), name) for name in ("low", "libc", "high", "sh"))
+    assert [name for _, name in order] == ["libc", "sh", "low", "high"]
+    assert made.count(parts["libc"][:1000]) == 1
+    join(packed, tmp_path / "other")
+    assert read(tmp_path / "image") == read(tmp_path / "other")
+
+
+def test_an_archive_of_files_has_no_whiteouts(tmp_path: Path) -> None:
+    data = plain(("a/.wh.b", b"one"), ("a/b", b"two"), ("c/.wh..wh..opq", b"three"), ("c/.wh.", b"four"))
+    join([pack(data, tmp_path / "layer")], tmp_path / "image", literal=True)
+    assert {b"a/.wh.b", b"a/b", b"c/.wh..wh..opq", b"c/.wh."} <= set(read(tmp_path / "image"))
+
+
+@pytest.mark.parametrize("form", [ZSTD, GZIP], ids=["zstd", "gzip"])
+def test_tables_are_compressed(tmp_path: Path, form: Form) -> None:
+    """20,000 names take some 40 bytes of inode and 20 of directory each, and come to a quarter of that."""
+    data = archived(
+        [Entry(Member(path=b"d%d/file-%05d" % (n % 7, n), kind=Kind.FIFO, mode=0o644)) for n in range(20_000)]
+    )
+    join([pack(data, tmp_path / "layer", form)], tmp_path / "image", form)
+    assert (tmp_path / "image").stat().st_size < 20_000 * 15
+    assert len(read(tmp_path / "image")) == 20_000 + 7 + 1
 
 
 def test_a_merge_hands_over_what_a_build_looks_at(tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ import pytest
 from builders import Layout, layer
 from servers import Fault
 
+from singularity.cli import pull, pulled, pulling
 from singularity.image import contents
 from singularity.image.identify import Format, identify
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from servers import Front, Registry
 
@@ -259,7 +260,7 @@ def test_what_is_in_the_cache_is_not_fetched_again(front: Front, image: str, tmp
     said = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
     imported = {line.rpartition("|")[2].strip() for line in said.splitlines()}
     assert "singularity.registry.reference" in imported
-    not_needed = {"urllib3", "ssl", "json", "subprocess", "singularity.content.document", "singularity.image.metadata"}
+    not_needed = {"socket", "ssl", "json", "subprocess", "singularity.content.document", "singularity.image.metadata"}
     assert not not_needed & imported
 
 
@@ -524,3 +525,44 @@ def test_a_cache_that_cannot_be_is_done_without(front: Front, image: str, tmp_pa
     done = singularity("pull", "--no-https", f"docker://{front.host}/{image}", cwd=tmp_path, more=more)
     assert "what is fetched is not kept" in done.stderr
     assert listed(tmp_path / "greeting_1.0.sif")["etc/greeting"] == b"hello\n"
+
+
+def asked_by(monkeypatch: pytest.MonkeyPatch, call: Callable[[], object]) -> list[tuple[object, ...]]:
+    """What `pulling.pull` is called with."""
+    asked: list[tuple[object, ...]] = []
+
+    def noted(*words: object, **more: object) -> None:
+        asked.append((*words, sorted(more.items())))
+
+    monkeypatch.setattr(pulling, "pull", noted)
+    call()
+    return asked
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("oci:a",),
+        ("x", "oci:a"),
+        ("--force", "x", "oci:a"),
+        ("--no-https", "oci:a", "-F"),
+        ("--nohttps", "oci:a", "b:"),
+    ],
+)
+def test_the_short_way_means_what_the_long_one_does(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    short = asked_by(monkeypatch, lambda: pulled.plain(words))
+    assert short == asked_by(monkeypatch, lambda: pull.command.main([*words], standalone_mode=False))
+    assert len(short) == 1
+    variables = {each for param in pull.command.params for each in param.envvar or ()}
+    assert {each.partition("_")[2] for each in variables} == set(pulled.VARIABLES)
+    for name in variables:
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "1")
+            assert asked_by(patch, lambda: pulled.plain(words)) == []
+
+
+@pytest.mark.parametrize("words", [(), ("help",), ("--name", "x", "a:"), ("--help",), ("--", "a:"), ("-Fq", "a:")])
+def test_what_is_unusual_about_a_pull_takes_the_long_way(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert asked_by(monkeypatch, lambda: pulled.plain(words)) == []

@@ -53,7 +53,7 @@ def _uri(stage: Stage) -> Uri:
 
 def _found(stage: Stage, fetch: Fetch) -> oci.Found:
     if stage.value("registry").startswith("http://"):
-        fetch = replace(fetch, access=replace(fetch.access, no_https=True))
+        fetch = fetch._replace(access=fetch.access._replace(no_https=True))
     return oci.find(_uri(stage), fetch, caches.find(fetch.cache))
 
 

@@ -5,7 +5,6 @@ That is a registry, a library (`Library` is its URL), or Singularity Hub and ser
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from singularity import digest
@@ -33,7 +32,7 @@ def file(stage: Stage, fetch: Fetch) -> Iterator[Path]:
     """The image file. Raises ImageError, FileError, NetworkError and RegistryError."""
     place, transport = stage.value("from"), Transport(stage.agent)
     place = place.removeprefix(f"{transport.value}://")
-    fetch = replace(fetch, library=stage.value("library") or fetch.library)
+    fetch = fetch._replace(library=stage.value("library") or fetch.library)
     uri = Uri(transport=transport, place=place, text=f"{transport.value}://{place}")
     with images.available(uri, fetch, caches.find(fetch.cache)) as path:
         yield path

@@ -3,7 +3,7 @@
 import errno
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -125,8 +125,8 @@ class Convert(Step):
                 convert.perform(identify(Path(request.source)), request)
                 return
             agent = cast("agents.LayeredAgent", agents.find(stage, build.definition.name))
-            fetch = replace(request.fetch, architecture=request.fetch.architecture or request.architecture)
+            fetch = request.fetch._replace(architecture=request.fetch.architecture or request.architecture)
             keeps = stage.agent == Transport.DOCKER.value and convert.packs(request)
             packed = caches.find(fetch.cache).place(packed_store.PLACE) if keeps else None
-            with agent.opened(stage, replace(fetch, temporary=request.temporary, packed=packed)) as found:
+            with agent.opened(stage, fetch._replace(temporary=request.temporary, packed=packed)) as found:
                 convert.convert_oci(found, request, packed=packed)

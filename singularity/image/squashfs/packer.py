@@ -73,11 +73,11 @@ class Choice:
 class Told:
     """Members that `merge` tells of: patterns of paths."""
 
-    hold: Sequence[str]  # files and links, with their content, which are taken out of the file system
-    hold_links: Sequence[str]  # the same of links
-    hold_trees: Sequence[str]  # the same of directories and all below them
-    show: Sequence[str]  # without their content
-    read: Sequence[str]  # with it, and with what is below them: where one of the links was held
+    hold: Sequence[str] = ()  # files and links, with their content, which are taken out of the file system
+    hold_links: Sequence[str] = ()  # the same of links
+    hold_trees: Sequence[str] = ()  # the same of directories and all below them
+    show: Sequence[str] = ()  # without their content
+    read: Sequence[str] = ()  # with it, and with what is below them: where one of the links was held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +111,25 @@ def write_layer(
     The archive must have this digest, and at most `limit` bytes; `budget` bytes more than needed may go to files that
     are `warm`. Raises ImageError and ToolError.
     """
-    argv: list[str | Path] = [_program(), "layer", "--output", str(target), *_options(form), "--digest", digest]
-    argv += ["--limit", str(limit), "--budget", str(budget)]
-    argv += _repeated(("--hot", choice.hot), ("--warm", choice.warm), ("--alone", choice.alone))
+    argv = [*_layer(target, form, choice, budget), "--digest", digest, "--limit", str(limit)]
     with _told(name), started(argv, purpose=f"pack {name}", stdin=archive, keep=[target]):
         pass
+
+
+@contextmanager
+def layer(target: int, *, form: Form, choice: Choice, budget: int, name: str) -> Iterator[BinaryIO]:
+    """The same of the archive that is written meanwhile, by us: of any digest and size."""
+    argv = _layer(target, form, choice, budget)
+    with _told(name), started(argv, purpose=f"pack {name}", stdin=subprocess.PIPE, keep=[target]) as tool:
+        if tool.stdin is None:
+            raise ValueError("a tool that was started without a pipe")
+        widen(tool.stdin)
+        yield tool.stdin
+
+
+def _layer(target: int, form: Form, choice: Choice, budget: int) -> list[str | Path]:
+    argv: list[str | Path] = [_program(), "layer", "--output", str(target), *_options(form), "--budget", str(budget)]
+    return argv + _repeated(("--hot", choice.hot), ("--warm", choice.warm), ("--alone", choice.alone))
 
 
 class Merging:
@@ -204,14 +218,20 @@ def merging(
     epoch: int | None,
     scratch: Path,
     name: str,
+    first: Sequence[str] = (),
+    literal: bool = False,
 ) -> Iterator[Merging]:
     """Writes a squashfs file system of layer files, the lowest first, `offset` bytes into an open file.
 
-    Raises DamagedLayerError, ImageError and ToolError.
+    Files that match one of `first`, patterns of paths, come before all others. With `literal` no name in the layers is
+    a whiteout. Raises DamagedLayerError, ImageError and ToolError.
     """
     argv: list[str | Path] = [_program(), "merge", "--output", str(target), "--offset", str(offset), *_options(form)]
     argv += ["--scratch", scratch, *(["--epoch", str(epoch)] if epoch is not None else [])]
-    argv += _repeated(("--hold", told.hold), ("--hold-link", told.hold_links), ("--hold-tree", told.hold_trees))
+    argv += ["--literal"] if literal else []
+    argv += _repeated(
+        ("--hot", first), ("--hold", told.hold), ("--hold-link", told.hold_links), ("--hold-tree", told.hold_trees)
+    )
     argv += _repeated(("--show", told.show), ("--read", told.read))
     with (
         _told(name),

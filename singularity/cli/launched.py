@@ -1,0 +1,239 @@
+"""`singularity launch ARGV...`: where the front door sends a launch of what is not an image that it can start.
+
+An archive, or what a URI names, becomes an image in the cache; then the front door is started again, with that image in
+place of the archive or the URI and everything else as it was typed.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from singularity import paths
+from singularity.cli.options_table import Entry, entries, takes_next
+from singularity.errors import FileError, ImageError, SingularityError, UsageError
+from singularity.variables import PREFIXES, truth, variable
+
+if TYPE_CHECKING:
+    from singularity.uri import Uri
+
+logger = logging.getLogger(__name__)
+
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGQUIT)
+
+
+class Launch(NamedTuple):
+    """A launch as it was typed."""
+
+    words: tuple[str, ...]  # from the global options on
+    verb: str
+    image: str
+    position: int | None  # of the image among the words; None: a variable names it
+
+    def of(self, path: Path) -> list[str]:
+        """The words, with another image."""
+        words = list(self.words)
+        if self.position is not None:
+            words[self.position] = str(path)
+        return words
+
+    def of_own(self, path: Path) -> list[str]:
+        """The words, with an image that only processes of this user can read, so not the setuid program."""
+        words = self.of(path)
+        words.insert(words.index(self.verb) + 1, "--userns")
+        return words
+
+
+def plain(arguments: Sequence[str]) -> int | None:
+    """Launches what a URI names or an archive, or says why it cannot; `arguments` are the launch as it was typed.
+
+    None: help is meant.
+    """
+    if not arguments or (len(arguments) == 1 and arguments[0] in ("-h", "--help", "help")):
+        return None
+    launch = read(arguments)
+    image = launch.image
+    _say_as_much_as_asked(launch)
+    from singularity import uri
+
+    named = uri.parse(image)
+    if named is not None:
+        return _launch_uri(launch, named)
+    from singularity.image.identify import identify
+
+    found = identify(Path(image))
+    if not found.format.is_archive:
+        raise ImageError(f"{image}: a {found.format.value}, but named as an archive", hint="give it another name")
+    from singularity.build import launchable
+
+    given = given_options(launch)
+    place = None if given["disable_cache"] else _cache()
+    if place is not None:
+        path = launchable.cached(found, place, verify=bool(given["verify_cache"]))
+        _become(front_door(), launch.of(path), _environment(path))
+    with launchable.temporary(found) as path:
+        return _wait_for(launch, path)
+
+
+def _launch_uri(launch: Launch, named: "Uri") -> int:
+    from singularity.cache import image_store
+    from singularity.pull import images
+    from singularity.sources import fetch
+
+    given = given_options(launch)
+    if given["lazy"]:
+        from singularity.lazy import start
+
+        lazy = start.launchable(named, fetch.from_options(given))
+        if lazy is not None and image_store.is_kept(lazy):
+            lazy = image_store.named(lazy, named.file_name)
+            _become(front_door(), launch.of(lazy), _environment(lazy))
+        if lazy is not None:
+            _become(front_door(), launch.of_own(lazy), _environment(lazy))
+    with images.available(named, fetch.from_options(given)) as path:
+        if not image_store.is_kept(path):
+            return _wait_for(launch, path)
+        found = image_store.named(path, named.file_name)
+    return _become(front_door(), launch.of(found), _environment(found))
+
+
+_FETCHING = (
+    "no_https", "authfile", "docker_login", "platform", "arch", "arch_variant", "tmpdir", "disable_cache", "offline",
+    "docker_host", "library_url", "lazy", "verify_cache",
+)  # fmt: skip
+
+
+def given_options(launch: Launch) -> dict[str, str | bool]:
+    """What the options before the image, and their variables, say about fetching; the last one of each counts."""
+    words = list(launch.words[launch.words.index(launch.verb) + 1 : launch.position])
+    options = [each for each in entries(launch.verb) if each.identifier in _FETCHING]
+    found: dict[str, str | bool] = {}
+    for each in options:
+        value = next((value for value in map(variable, each.variables) if value), "")
+        names = each.spellings
+        for number, word in enumerate(words):
+            name, equals, after = word.partition("=")
+            if name not in names:
+                continue
+            if not each.kind.takes_word:
+                value = after or "true"
+            elif equals or number + 1 < len(words):
+                value = after if equals else words[number + 1]
+        found[each.identifier] = value if each.kind.takes_word else truth(value)
+    found["library"] = found.pop("library_url", "")
+    return found
+
+
+def _cache() -> Path | None:
+    """The directory of the cache; None, with a warning, where there cannot be one."""
+    try:
+        return paths.private(paths.cache_directory() / "archive")
+    except FileError as error:
+        logger.warning("%s: the archive is unpacked for this launch only", error)
+        return None
+
+
+def read(argv: Sequence[str]) -> Launch:
+    """Understands a command line as far as the image. Raises UsageError when there is none."""
+    words = list(argv)
+    start = next((number for number, word in enumerate(words) if not word.startswith("-")), len(words))
+    verb = words[start] if start < len(words) else ""
+    by_name = {name: entry for entry in entries(verb) for name in entry.spellings}
+    position = _image_position(words, start + 1, by_name)
+    named = variable("IMAGE")
+    if named and (position is None or words[position] != named):
+        return Launch(words=tuple(words), verb=verb, image=named, position=None)
+    if position is None:
+        raise UsageError(f"{verb or 'launch'}: IMAGE is missing", hint=f"see: singularity help {verb}".rstrip())
+    return Launch(words=tuple(words), verb=verb, image=words[position], position=position)
+
+
+def _image_position(words: Sequence[str], start: int, by_name: Mapping[str, Entry]) -> int | None:
+    """The first word after the verb that is neither an option nor its value."""
+    number = start
+    while number < len(words):
+        word = words[number]
+        if not word.startswith("-") or word == "-":
+            return number
+        if word == "--":
+            return number + 1 if number + 1 < len(words) else None
+        number += 2 if takes_next(word, by_name) else 1
+    return None
+
+
+def _say_as_much_as_asked(launch: Launch) -> None:
+    """The global options stand among the words, and were not for this run of Python to read."""
+    from singularity.cli.messages import asked_level, begin_messages
+
+    first = launch.words[: launch.words.index(launch.verb)]
+    letters = "".join(word[1:] for word in first if not word.startswith("--"))
+    names = {word for word in first if word.startswith("--")}
+    verbose = letters.count("v") + first.count("--verbose")
+    debug = bool(names & {"--debug", "--sh-debug", "--shdebug"} or set(letters) & set("dx"))
+    quiet, silent = "--quiet" in names or "q" in letters, "--silent" in names or "s" in letters
+    asked = asked_level(debug=debug, verbose=verbose, quiet=quiet, silent=silent)
+    begin_messages(asked, colour="--nocolor" not in names)
+
+
+def _environment(path: Path) -> dict[bytes, bytes]:
+    """The environment that this process was started with; messages and tests of ours have changed it since."""
+    try:
+        lines = Path("/proc/self/environ").read_bytes().split(b"\0")
+        found = {name: value for name, equals, value in (line.partition(b"=") for line in lines) if equals}
+    except OSError:
+        found = dict(os.environb)
+    for name in (os.fsencode(f"{prefix}IMAGE") for prefix in PREFIXES):
+        if found.get(name):
+            found[name] = os.fsencode(path)
+    return found
+
+
+def front_door() -> Path:
+    """The program `singularity` of this installation: beside our interpreter, or above its private environment."""
+    beside = Path(sys.executable).with_name("singularity")
+    installed = Path(sys.prefix).parent.parent.parent / "bin" / "singularity"
+    for path in (installed, beside):
+        if os.access(path, os.X_OK):
+            return path
+    raise SingularityError(f"{installed} is missing", hint="the installation is incomplete: install again")
+
+
+def _become(door: Path, words: Sequence[str], environment: Mapping[bytes, bytes]) -> NoReturn:
+    """Becomes the front door, as if these words had been typed. The signals that Python ignores are what they were."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    sys.stdout.flush()
+    os.execve(door, ["singularity", *words], environment)  # noqa: S606 - a list of words, without a shell
+
+
+def _wait_for(launch: Launch, path: Path) -> int:
+    """Runs the launch as a child, whose image must be removed afterwards; the status is the child's.
+
+    Signals that somebody sends us go to the child. Those of the terminal reach it by themselves.
+    """
+    from singularity import kernel, process
+
+    door, environment = front_door(), _environment(path)
+    ours = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
+
+    def start() -> None:
+        kernel.die_with_parent(signal.SIGTERM, ours)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _become(door, launch.of(path), environment)
+
+    child = process.fork(start)
+    try:
+        while True:
+            received = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+            if received.si_signo != signal.SIGCHLD and received.si_code <= 0:
+                os.kill(child, received.si_signo)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
