@@ -176,6 +176,13 @@ static uint32_t collect(struct plan *plan)
     return entries;
 }
 
+/* Of a file of an overlay the kernel itself knows that it answers no ioctl(2), where it would ask the image's server each time: a
+ * quarter of what an import in Python asks, which wants to know of each file whether it is a terminal. */
+static bool spares_server(const struct plan *plan)
+{
+    return plan->parts[0].way == WAY_FUSE && plan->parts[0].partition.filesystem == FILESYSTEM_SQUASHFS && !plan->image_writable;
+}
+
 /* An underlay binds every entry of a directory by itself, so it takes time by their number; an overlay takes the same
  * time whatever there is, but some kernels and file systems refuse it. Hence the count, and hence the second choice. */
 static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
@@ -194,7 +201,9 @@ static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, st
     }
     plan->second = underlay ? LAYER_UNDERLAY : LAYER_NONE; /* only by trying can it be known that the kernel refuses an overlay */
     plan->second_possible = underlay || all_there(plan, inputs, &(struct error){0});
-    if (plan->layer_count == 0 || plan->image_writable)
+    if (overlay && !preferred && spares_server(plan))
+        plan->layer = LAYER_OVERLAY, plan->layer_reason = plan->layer_count > 0 ? LACKING : "fewer questions to the image's server";
+    else if (plan->layer_count == 0 || plan->image_writable)
         plan->layer = LAYER_NONE, plan->layer_reason = plan->image_writable ? "--writable" : "the image has every mount point";
     else if (underlay && (preferred || !overlay || entries <= UNDERLAY_ENTRIES))
         plan->layer = LAYER_UNDERLAY, plan->layer_reason = LACKING;
