@@ -108,7 +108,7 @@ def packs(request: BuildRequest) -> bool:
 
 
 def _is_packed(request: BuildRequest) -> bool:
-    """Whether we write file systems ourselves: squashfs, of which mksquashfs was not told how, by a program that was built."""
+    """Whether we write it ourselves: squashfs of which mksquashfs was not told how, by a program that was built."""
     return not (request.erofs or request.mksquashfs_arguments) and packer.is_there()
 
 

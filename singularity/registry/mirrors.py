@@ -8,7 +8,7 @@ beside them. Nothing is asked for elsewhere than these say (security requirement
 import functools
 import logging
 import os
-import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
@@ -24,11 +24,6 @@ logger = logging.getLogger(__name__)
 _API_HOSTS = {HUB: "registry-1.docker.io"}
 _SYSTEM = Path("/etc/containers/registries.conf")
 _FILE_LIMIT = 1 << 20  # bytes
-# A file as distributions bring it, without any rule: it is not worth a parser, which takes longer than to pull.
-_END = r"[ \t]*(?:#[^\n]*)?\n"
-_ALIAS = r'"[^"\\\n]*"[ \t]*=[ \t]*"[^"\\\n]*"'
-_SHORT_NAMES = r'short-name-mode[ \t]*=[ \t]*"[a-z]*"|unqualified-search-registries[ \t]*=[ \t]*\[[^]#\\\n]*\]'
-_NO_RULES = rf"(?:[ \t]*(?:{_SHORT_NAMES})?{_END})*(?:\[aliases\]{_END}(?:[ \t]*(?:{_ALIAS})?{_END})*)?"
 
 
 class Scheme(Enum):
@@ -162,12 +157,7 @@ def _read(path: Path, changed: int) -> tuple[_Rule, ...]:
     try:
         with path.open("rb") as file:
             data = file.read(_FILE_LIMIT + 1)
-        text = data.decode() if len(data) <= _FILE_LIMIT else ""
-        if re.fullmatch(_NO_RULES, f"{text}\n"):
-            return ()
-        import tomllib
-
-        document = tomllib.loads(text)
+        document = tomllib.loads(data.decode()) if len(data) <= _FILE_LIMIT else {}
     except OSError as error:
         raise FileError.because(path, error) from error
     except (ValueError, RecursionError) as error:

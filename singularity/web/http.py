@@ -1,41 +1,45 @@
-"""The one client of the network: requests over http and https, redirects, retries.
+"""The one client of the network: requests over http and https, redirects, retries; urllib3 below it.
 
 Servers of https prove who they are, to the system's certificates or those that SSL_CERT_FILE or a `certs.d` directory
 names. What authorizes a request goes to the server that it is for, never to one that this sends us on to, and never
 from https to http (security requirements N1 and N3). URLs are shown without their queries, which may hold signatures.
 """
 
+import email.utils
 import logging
+import ssl
 import time
 import urllib.parse
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Self
+from dataclasses import dataclass
+from typing import BinaryIO, Self
+
+import urllib3
+from urllib3 import exceptions
 
 from singularity import __version__
 from singularity.errors import NetworkError, RegistryError
-from singularity.web import proxies
-from singularity.web.connection import BrokenError, Connection, UnreachableError, reason
-from singularity.web.connection import shown as shown
-from singularity.web.message import ProtocolError, Response
-
-if TYPE_CHECKING:
-    import ssl
+from singularity.web import proxies, trust
 
 logger = logging.getLogger(__name__)
+logging.getLogger("urllib3").setLevel(logging.CRITICAL)  # it would show queries
+urllib3.disable_warnings(exceptions.InsecureRequestWarning)  # only where a file of the user's or the site's says so
 
 _AGENT = f"singularity/{__version__}"
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAME_METHOD = frozenset({307, 308})
 _REDIRECTS_LIMIT = 10
-_IDLE = 8  # connections to one server that are kept
+_NOT_STRICT = range(80, 94)  # X509_V_ERR_*: what OpenSSL refuses where it checks strictly, as Python does since 3.13
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})  # what OpenSSL makes of servers without it
+_UPLOAD_BLOCK = 1 << 18  # bytes that are read and sent at a time
 _ERROR_LIMIT = 64 << 10  # bytes of an error's text that are looked at
 
 Body = bytes | Callable[[], BinaryIO]
 
 
-class Patience(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
     """How long a server is waited for; seconds."""
 
     connect: float = 30
@@ -45,7 +49,8 @@ class Patience(NamedTuple):
     longest: float = 120  # that a server may ask us to stay away
 
 
-class Origin(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Origin:
     """Who answers: what is secret to one origin is not for another."""
 
     scheme: str
@@ -65,16 +70,23 @@ class Origin(NamedTuple):
         return cls(parts.scheme, parts.hostname.lower(), port)
 
 
+def shown(url: str) -> str:
+    """A URL for messages: without a query or a password."""
+    before, slashes, rest = url.partition("://")
+    if not slashes:
+        return url.partition("?")[0][:300]
+    place, slash, path = rest.partition("/")
+    return f"{before}://{place.rpartition('@')[2]}{slash}{path}".partition("?")[0].partition("#")[0][:300]
+
+
 class Answer:
     """What a server answers: status and headers, and the body, which is read as a stream. Closed by `with`."""
 
-    def __init__(self, response: Response, url: str, connection: Connection, idle: list[Connection]) -> None:
+    def __init__(self, response: urllib3.BaseHTTPResponse, url: str) -> None:
         self._response = response
-        self._connection: Connection | None = connection
-        self._idle = idle
         self.url = url  # after redirects
         self.status = response.status
-        self.headers = response.headers
+        self.headers: Mapping[str, str] = response.headers  # names in any case
 
     def __enter__(self) -> Self:
         return self
@@ -90,14 +102,14 @@ class Answer:
 
     def every(self, name: str) -> list[str]:
         """All values of a header that may be there more than once."""
-        return self.headers.every(name)
+        return list(self._response.headers.getlist(name))
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes, as they come; none at the end. Raises NetworkError when the connection breaks."""
         try:
-            return self._response.read(size)
-        except (ProtocolError, OSError) as error:
-            raise NetworkError(f"{shown(self.url)}: {reason(error)}") from error
+            return self._response.read1(size, decode_content=False)
+        except (exceptions.HTTPError, OSError, ValueError) as error:
+            raise NetworkError(f"{shown(self.url)}: {_reason(error)}") from error
 
     def whole(self, limit: int) -> bytes:
         """The body, of at most `limit` bytes. Raises NetworkError, and RegistryError for a larger one."""
@@ -121,14 +133,11 @@ class Answer:
 
     def close(self) -> None:
         """Ends it; a connection whose answer was read to the end is kept."""
-        if self._connection is None:
-            return
-        connection, self._connection = self._connection, None
-        self._response.close()
-        if len(self._idle) < _IDLE and connection.is_usable():
-            self._idle.append(connection)
+        if self._response.length_remaining == 0:
+            self._response.drain_conn()  # nothing is left, but the connection must see the end
+            self._response.release_conn()
         else:
-            connection.close()
+            self._response.close()
 
 
 class Client:
@@ -136,8 +145,7 @@ class Client:
 
     def __init__(self, patience: Patience | None = None) -> None:
         self.patience = patience or Patience()
-        self._idle: dict[tuple[str, str, bool], list[Connection]] = {}
-        self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
+        self._pools: dict[tuple[str, str, bool], urllib3.PoolManager] = {}
 
     def send(
         self,
@@ -170,12 +178,12 @@ class Client:
                 failure = NetworkError(f"{shown(answer.url)}: {_busy(answer)}")
                 asked_for = _retry_after(answer)
                 answer.drain()
-            except UnreachableError as error:
+            except _UnreachableError as error:
                 if not connecting or error.final:
                     raise
                 connecting -= 1
                 failure = error
-            except BrokenError as error:
+            except _BrokenError as error:
                 failure = error
             self.wait(next(delays, None), failure, asked_for)
 
@@ -213,7 +221,7 @@ class Client:
             if method not in ("GET", "HEAD") and answer.status not in _SAME_METHOD:
                 return answer
             answer.drain()
-            url = followed(url, answer.headers.get("Location", ""))
+            url = followed(url, answer.headers["Location"])
         raise NetworkError(f"{shown(url)}: sent on more than {_REDIRECTS_LIMIT} times")
 
     def _once(
@@ -226,50 +234,45 @@ class Client:
         *,
         verified: bool,
     ) -> Answer:
-        place = urllib.parse.urlsplit(url)
-        idle = self._idle.setdefault((place.scheme, place.netloc.rpartition("@")[2], verified), [])
         extra = {"Content-Length": str(length)} if callable(body) and length is not None else {}
         stream = body() if callable(body) else None
         silence = self.patience.stall if stream is None else self.patience.taking_in
         try:
-            connection = self._connection(url, idle, verified=verified)
-            response = connection.ask(
+            response = self._pool(url, verified=verified).request(
                 method,
                 url,
-                {"User-Agent": _AGENT, "Accept-Encoding": "identity", **headers, **extra},
-                stream if stream is not None else body if isinstance(body, bytes) else None,
-                silence,
+                headers={"User-Agent": _AGENT, "Accept-Encoding": "identity", **headers, **extra},
+                body=stream if stream is not None else body if isinstance(body, bytes) else None,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+                timeout=urllib3.Timeout(connect=self.patience.connect, read=silence),
             )
+        except (exceptions.HTTPError, OSError, ValueError) as error:
+            raise _translated(error, url) from error
         finally:
             if stream is not None:
                 stream.close()
         logger.debug("%s %s: %d", method, shown(url), response.status)
-        return Answer(response, url, connection, idle)
+        return Answer(response, url)
 
-    def _connection(self, url: str, idle: list[Connection], *, verified: bool) -> Connection:
-        """One of the connections to a server that nobody uses just now, or a new one, by the proxy that is for it."""
-        while True:
-            try:
-                connection = idle.pop()  # by one thread at a time, whoever else is at it
-            except IndexError:
-                break
-            if connection.is_usable():
-                return connection
-            connection.close()
+    def _pool(self, url: str, *, verified: bool) -> urllib3.PoolManager:
+        """The connections to one host: as it proves who it is, through the proxy that is for it."""
+        parts = urllib.parse.urlsplit(url)
         proxy = proxies.proxy_for(url)
-        if proxy is not None:
-            logger.debug("%s: through the proxy %s", shown(url), shown(proxy.url))
-        return Connection(url, proxy, partial(_context, self._contexts, verified), self.patience.connect)
-
-
-def _context(known: dict[tuple[str, bool], "ssl.SSLContext"], verified: bool, name: str) -> "ssl.SSLContext":
-    """What is asked of a server; of a proxy, which has no name here, always to prove who it is."""
-    key = (name, verified or not name)
-    if key not in known:
-        from singularity.web import trust
-
-        known[key] = trust.context(name, verified=key[1])
-    return known[key]
+        key = (parts.scheme, parts.netloc.rpartition("@")[2], verified)
+        if key not in self._pools:
+            context = trust.context(key[1], verified=verified) if parts.scheme == "https" else None
+            more = {"ssl_context": context, "blocksize": _UPLOAD_BLOCK, "maxsize": 8}
+            if proxy is None:
+                self._pools[key] = urllib3.PoolManager(**more)  # type: ignore[arg-type]  # of a connection pool
+            else:
+                logger.debug("%s: through the proxy %s", key[1], shown(proxy.url))
+                more["proxy_ssl_context"] = trust.context("", verified=True) if proxy.url[:6] == "https:" else None
+                headers = urllib3.make_headers(proxy_basic_auth=proxy.login) if proxy.login else None
+                self._pools[key] = urllib3.ProxyManager(proxy.url, proxy_headers=headers, **more)  # type: ignore[arg-type]
+        return self._pools[key]
 
 
 def followed(url: str, location: str) -> str:
@@ -286,6 +289,75 @@ def followed(url: str, location: str) -> str:
     return there
 
 
+class _UnreachableError(NetworkError):
+    """Nobody answers. `final`: nor will soon."""
+
+    final = False
+
+
+class _BrokenError(NetworkError):
+    """A connection that came about, and ended too early."""
+
+
+def _translated(error: Exception, url: str) -> NetworkError:
+    host = Origin.of(url).host
+    if isinstance(error, exceptions.ProxyError):
+        return _final(f"{shown(url)}: the proxy cannot be used: {_reason(error.original_error)}")
+    if isinstance(error, exceptions.NameResolutionError):
+        return _final(
+            f"{shown(url)}: dial tcp: lookup {host}: no such host", hint="is the name right, and is there a network?"
+        )
+    if isinstance(error, exceptions.ConnectTimeoutError):  # and those that refuse
+        return _UnreachableError(f"{shown(url)}: dial tcp {host}:{Origin.of(url).port}: {_reason(error)}")
+    if isinstance(error, exceptions.SSLError):
+        return _final(f"{shown(url)}: {_reason(error)}", hint=_advice(error))
+    if isinstance(error, exceptions.LocationValueError | ValueError):
+        return _final(f"{shown(url)}: no URL that can be used")
+    return _BrokenError(f"{shown(url)}: {_reason(error)}")
+
+
+def _final(what: str, *, hint: str = "") -> _UnreachableError:
+    error = _UnreachableError(what, hint=hint)
+    error.final = True
+    return error
+
+
+def _advice(error: exceptions.SSLError) -> str:
+    """What can be done where TLS does not come about."""
+    cause = _innermost(error)
+    if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+        return "it speaks http? then: --no-https"
+    if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _NOT_STRICT:
+        return "the authority must issue it anew, with what RFC 5280 wants: docs/registries.md: certificates"
+    return "docs/registries.md: certificates"
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The exception that the others are about; those of urllib3 speak of its own objects."""
+    seen: list[BaseException] = []
+    while error not in seen:
+        seen.append(error)
+        inner = [each for each in (*error.args, error.__cause__, error.__context__) if isinstance(each, BaseException)]
+        error = inner[0] if inner else error
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    """The words of the innermost exception."""
+    error = _innermost(error)
+    if isinstance(error, exceptions.IncompleteRead):
+        return "the connection ended too early"
+    if isinstance(error, TimeoutError | exceptions.TimeoutError):
+        return "no answer in time (i/o timeout)"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate not trusted: {error.verify_message.rstrip('.')}"
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"no TLS connection: {error.reason.lower().replace('_', ' ')}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
 def _busy(answer: Answer) -> str:
     if answer.status == 429:
         return "toomanyrequests: the server limits how much is fetched (StatusCode: 429)"
@@ -297,8 +369,6 @@ def _retry_after(answer: Answer) -> float | None:
     text = answer.headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdecimal():
         return float(text[:9])
-    import email.utils
-
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):

@@ -1,31 +1,21 @@
 """The proxies of the environment: http_proxy, https_proxy, all_proxy and no_proxy, in lower or upper case."""
 
-import base64
+import ipaddress
 import os
 import urllib.parse
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
 
 from singularity.errors import NetworkError
-
-if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
-class Proxy(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Proxy:
     """Who is asked in place of a server; `login` is `NAME:PASSWORD`."""
 
     url: str
-    login: str = ""
-
-    def __repr__(self) -> str:
-        return f"Proxy({self.url!r})"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What it is shown."""
-        return {"Proxy-Authorization": "Basic " + base64.b64encode(self.login.encode()).decode()} if self.login else {}
+    login: str = field(default="", repr=False)
 
 
 def proxy_for(url: str) -> Proxy | None:
@@ -56,9 +46,7 @@ def _is_loopback(host: str) -> bool:
     return address is not None and address.is_loopback
 
 
-def _address(host: str) -> "IPv4Address | IPv6Address | None":
-    import ipaddress
-
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -79,9 +67,7 @@ def _is_excepted(host: str, port: int | None, exceptions: str) -> bool:
     return False
 
 
-def _is_within(address: "IPv4Address | IPv6Address", network: str) -> bool:
-    import ipaddress
-
+def _is_within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, network: str) -> bool:
     try:
         return address in ipaddress.ip_network(network, strict=False)
     except ValueError:

@@ -22,7 +22,6 @@ def context(host: str, *, verified: bool) -> ssl.SSLContext:
     Raises FileError and NetworkError for certificates that cannot be used.
     """
     made = ssl.create_default_context()
-    made.set_alpn_protocols(["http/1.1"])
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     if not verified:
         made.check_hostname = False

@@ -539,8 +539,8 @@ class Proxy:
 
 
 @contextmanager
-def proxy(context: ssl.SSLContext | None = None) -> Iterator[Proxy]:
-    """A forward proxy for requests in the clear and for tunnels; with a context it speaks TLS itself."""
+def proxy() -> Iterator[Proxy]:
+    """A forward proxy for requests in the clear and for tunnels."""
     names: dict[str, str] = {}
 
     class Handler(_Handler):
@@ -569,8 +569,8 @@ def proxy(context: ssl.SSLContext | None = None) -> Iterator[Proxy]:
             _send(self, Fault(), answer.status, back, iter(lambda: answer.read(_CHUNK), b""))
             connection.close()
 
-    with serving(Handler, context) as host:
-        yield Proxy(f"{'https' if context else 'http'}://{host}", Handler.asked, names)
+    with serving(Handler) as host:
+        yield Proxy(f"http://{host}", Handler.asked, names)
 
 
 def _pump(one: socket.socket, other: socket.socket) -> None:

@@ -210,9 +210,8 @@ def test_a_refusal_says_the_status(front: Front, status: int, words: str) -> Non
 
 
 # ---- proxies ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 def test_registries_are_reached_through_the_proxy_of_the_environment(
-    secure: bool,
+    proxy: Proxy,
     plain_registry: Registry,
     tls_registry: Registry,
     trusted: Certificates,
@@ -220,19 +219,9 @@ def test_registries_are_reached_through_the_proxy_of_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Under a name that only the proxy knows; the connection to the registry of TLS goes through a tunnel."""
-    with servers.proxy(trusted.context() if secure else None) as proxy:
-        _through(proxy, plain_registry, tls_registry, small_layout, monkeypatch)
-
-
-def _through(
-    proxy: Proxy,
-    plain_registry: Registry,
-    tls_registry: Registry,
-    small_layout: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    del trusted
     blob = Blob.random(300_000)
-    login = proxy.url.replace("://", "://bob:p%40ss@")
+    login = "http://bob:p%40ss@" + proxy.url.removeprefix("http://")
     monkeypatch.setenv("http_proxy", login)
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     for registry, access in ((plain_registry, PLAIN), (tls_registry, Access())):
@@ -296,6 +285,7 @@ def test_all_proxy_is_for_what_has_none_of_its_own(monkeypatch: pytest.MonkeyPat
 
 
 # ---- whatever servers do ---------------------------------------------------------------------------------------------
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # urllib3 leaves sockets to be collected
 def test_only_our_own_errors_come_out_whatever_a_server_writes() -> None:
     """Bytes that are no HTTP, in the clear and in answer to TLS; headers that are none."""
     answers = [
