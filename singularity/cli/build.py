@@ -96,7 +96,7 @@ _accepted = partial(option, hidden=True, expose_value=False)
     metavar="NAME",
     help="sif, sandbox, squashfs, erofs, ext3 or tar; without it the suffix of TARGET says",
 )
-@_target("--erofs", is_flag=True, help="Make the file system in a SIF file an EROFS: larger, and read faster")
+@_target("--erofs", is_flag=True, help="Make the file system in a SIF file an EROFS, and no squashfs")
 @_target("-w", "--writable", is_flag=True, help="Make an image that can be written to: ext3")
 @_target("--size", type=click.IntRange(1, 1 << 30), metavar="MiB", help="Size of an ext3 image; else what it needs")
 @_target("--compression", default="", metavar="NAME", help="Of squashfs: zstd, gzip, xz, lz4, lzo")

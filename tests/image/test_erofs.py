@@ -35,6 +35,7 @@ VARIANTS = {
     "nothing compressed": (),
     "lz4": ("-zlz4",),
     "lz4hc, large clusters": ("-zlz4hc", "-C65536"),
+    "lz4hc, several clusters in a pack": ("-zlz4hc", "-C16384"),
     "ends of files beside inodes": ("-zlz4hc", "-C65536", "-Eztailpacking"),
     "lists of eight bytes": ("-zlz4", "-Elegacy-compress"),
     "chunks": ("--chunksize=4096",),

@@ -12,7 +12,8 @@ _CLUSTER = 64 << 10  # bytes at most that a compressed piece has: docs/performan
 def make(root: Path, target: Path, *, identity: UUID, environment: Mapping[str, str], purpose: str) -> None:
     """Writes the file system of all that is in `root` to a new file, with owners, modes, attributes and hard links.
 
-    With SOURCE_DATE_EPOCH in `environment` the same root and `identity` make the same file. Raises ToolError.
+    Linux 5.17 or newer reads it. With SOURCE_DATE_EPOCH in `environment` the same root and `identity` make the same
+    file. Raises ToolError.
     """
-    words = ["mkfs.erofs", "--quiet", "-d1", "-zlz4hc", f"-C{_CLUSTER}", f"-U{identity}"]
+    words = ["mkfs.erofs", "--quiet", "-d1", "-zlz4hc", f"-C{_CLUSTER}", "-Eztailpacking", f"-U{identity}"]
     run([*words, target, root], purpose=purpose, environment=environment)
