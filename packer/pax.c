@@ -85,8 +85,8 @@ bool records_read(struct records *records, struct text data, struct records *pai
     size_t at = 0;
     while (at < data.size && data.at[at]) {
         size_t size = 0, digits = at;
-        while (digits < data.size && digits < at + 20 && data.at[digits] >= '0' && data.at[digits] <= '9')
-            size = size > data.size ? size : size * 10 + (size_t)(data.at[digits++] - '0');
+        for (; digits < data.size && digits < at + 20 && data.at[digits] >= '0' && data.at[digits] <= '9'; digits++)
+            size = size > data.size ? size : size * 10 + (size_t)(data.at[digits] - '0');
         if (digits == at || digits >= data.size || data.at[digits] != ' ' || size > data.size - at || size < digits - at + 3)
             return false;
         const char *key = data.at + digits + 1, *end = data.at + at + size;

@@ -518,6 +518,7 @@ def test_archives_are_read_and_refused_as_by_the_python_half(tmp_path: Path) -> 
         (plain(("x", b"y" * 5000))[:3000], "ends in the middle"),
         (plain(("../x", b"")), 'a name with ".." leads out'),
         (plain(("x", b"")).replace(b"x\0", b"\0\0", 1), "wrong checksum"),
+        (tar_writer.header(b"x", b"", type_=b"x", size=512) + b"9999999 path=y\n".ljust(512, b"\0"), "make no sense"),
     ],
 )
 def test_a_bad_archive_is_one_line_with_the_name_of_the_layer(tmp_path: Path, data: bytes, message: str) -> None:
