@@ -42,7 +42,6 @@ static _Noreturn void become_program(struct launch *launch, char **argv)
     privilege_end(&launch->caller, plan->keep_capabilities, plan->no_new_privs);
     perform_follow(plan); /* again: the kernel forgets PR_SET_PDEATHSIG whenever ids change (prctl(2)) */
     perform_init(plan);   /* with the program's ids, so that it and its init can signal each other */
-    fuse_guard();         /* in the program's process */
     if (launch->request.new_session)
         perform_session(); /* in the program's process: the init's would be another session */
     launch_tell_payload(launch);
@@ -90,6 +89,6 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
     if (launch.request.action == ACTION_LINGER)
         linger_prepare(&launch.plan, &launch.request);
     fuse_watch(&launch.plan);       /* here: it watches "/", which is the container's now */
-    launch_leave_host(&launch, fuse_guarded()); /* before a file of the image is read: nothing that is open leads out (CVE-2024-21626) */
+    launch_leave_host(&launch, -1); /* before a file of the image is read: nothing that is open leads out (CVE-2024-21626) */
     become_program(&launch, argv);
 }

@@ -23,6 +23,14 @@ bool program_usable(const char *path)
     return access(path, X_OK) == 0 && stat(path, &status) == 0 && S_ISREG(status.st_mode);
 }
 
+/* A name that nobody has asked for yet is asked of the server; what else fails may fail with any error. */
+void program_check_image(void)
+{
+    if (access("/.singularity.d/served", F_OK) < 0 && (errno == ENOTCONN || errno == ECONNABORTED))
+        stop(0, "the image can be read no more: its file system server ended before the program was started: killed, or out of memory? "
+             "(try again; --debug shows what it said)");
+}
+
 /* ---- why a program did not start ---- */
 
 struct head {
@@ -196,6 +204,7 @@ static _Noreturn void stop_not_started(const char *path, int number, char *const
 {
     struct head head;
 
+    program_check_image();
     if (number == EACCES)
         stop_not_permitted(path);
     if (number == E2BIG)
@@ -250,6 +259,7 @@ const char *program_find(const char *name, const char *search, struct arena *are
         search += length;
         more = *search != '\0';
     }
+    program_check_image();
     if (unusable != NULL)
         stop_not_permitted(unusable);
     stop_with(EXIT_NOT_FOUND, 0, "\"%s\": executable file not found in $PATH", name);

@@ -13,6 +13,9 @@ bool program_usable(const char *path);
  * `search`, a list with colons. Stops the process: 127 when there is none, 126 when none of those there is usable. */
 const char *program_find(const char *name, const char *search, struct arena *arena);
 
+/* Before something of the image is said to be missing: stops the process where the image's server has ended. */
+void program_check_image(void);
+
 /* Becomes the program, or /bin/sh with it when it has no interpreter line. `words` and `environment` end with NULL. */
 _Noreturn void program_become(const char *path, char *const *words, char *const *environment, struct arena *arena);
 

@@ -9,6 +9,7 @@
 
 #include "environment/parts.h"
 #include "environment/script.h"
+#include "program.h"
 
 static const char prompt[] = "Singularity> ";
 
@@ -158,8 +159,11 @@ static bool evaluate_script(struct entry *entry, const char *path)
     } else if (errno == EFBIG) {
         memcpy(result.file, path, strnlen(path, sizeof result.file - 1));
     } else {
-        if (errno != ENOENT && errno != ENOTDIR && errno != EISDIR)
-            message_warning("%s cannot be read, its variables are missing: %s", path, strerror(errno));
+        int number = errno;
+        if (number != ENOENT && number != ENOTDIR && number != EISDIR) {
+            program_check_image();
+            message_warning("%s cannot be read, its variables are missing: %s", path, strerror(number));
+        }
         return true;
     }
     if (outcome == SCRIPT_LIVE)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "descriptor.h"
+#include "program.h"
 
 enum { ENTRIES_SIZE = 4096 };
 
@@ -40,6 +41,12 @@ static void path_insert(struct arena *arena, struct scripts *scripts, size_t *ro
     scripts->count++;
 }
 
+static void warn_unread(int number)
+{
+    program_check_image();
+    message_warning(SCRIPTS_DIRECTORY " cannot be read, the variables of the image are missing: %s", strerror(number));
+}
+
 /* getdents64 and not readdir, which would take 32 KiB to read ten names. Where files have 64 bits both fill the same struct. */
 _Static_assert(sizeof(ino_t) == 8 && sizeof(off_t) == 8, "struct dirent is that of getdents64(2)");
 static void directory_list(int directory, struct arena *arena, struct scripts *scripts)
@@ -53,8 +60,7 @@ static void directory_list(int directory, struct arena *arena, struct scripts *s
     for (;;) {
         long got = syscall(SYS_getdents64, directory, &buffer, sizeof buffer);
         if (got < 0)
-            message_warning(SCRIPTS_DIRECTORY " cannot be read, the variables of the image are missing: %s",
-                            strerror(errno));
+            warn_unread(errno);
         if (got <= 0)
             return;
         for (long at = 0; at < got;) {
@@ -77,7 +83,7 @@ void scripts_list(struct arena *arena, struct scripts *scripts)
         return;
     }
     if (errno != ENOENT && errno != ENOTDIR) {
-        message_warning(SCRIPTS_DIRECTORY " cannot be read, the variables of the image are missing: %s", strerror(errno));
+        warn_unread(errno);
         return;
     }
     scripts->paths = arena_take(arena, sizeof *scripts->paths);

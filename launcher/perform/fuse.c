@@ -394,33 +394,25 @@ static void guard_end(int number, siginfo_t *info, void *context)
         stop_ended(guarded_source, guarded_fd);
 }
 
-/* Who ignores the signal, which a program inherits, goes without. */
+/* A server that ends while the container is put together ends the launch in one line, before anything is complained about that is found
+ * no more: the kernel closes what a process has open from the highest number down, so that this is told before the mount is gone. It
+ * ends with the other descriptors of the host; what is missing then is program_check_image()'s. Who ignores the signal, which a program
+ * inherits, goes without. */
 static void guard(const char *source, int alive)
 {
     const struct sigaction action = {.sa_sigaction = guard_end, .sa_flags = SA_SIGINFO | SA_RESTART};
     struct sigaction before;
+    struct pollfd end = {.fd = alive};
 
     if (guarded_fd >= 0 || sigaction(SIGIO, NULL, &before) < 0 || before.sa_handler == SIG_IGN || sigaction(SIGIO, &action, NULL) < 0)
         return;
     guarded_source = source;
     guarded_fd = fcntl(alive, F_DUPFD_CLOEXEC, 0);
-    fuse_guard();
-}
-
-int fuse_guarded(void)
-{
-    return guarded_fd;
-}
-
-void fuse_guard(void)
-{
-    struct pollfd end = {.fd = guarded_fd};
-
     if (guarded_fd < 0 || fcntl(guarded_fd, F_SETOWN, getpid()) < 0 || fcntl(guarded_fd, F_SETSIG, SIGIO) < 0 ||
         fcntl(guarded_fd, F_SETFL, O_ASYNC) < 0)
         return;
     if (poll(&end, 1, 0) == 1 && (end.revents & POLLHUP))
-        stop_ended(guarded_source, guarded_fd);
+        stop_ended(source, alive);
 }
 
 /* The kernel's side of a FUSE mount is made here and handed over open (Documentation/filesystems/fuse/fuse.rst: fd,

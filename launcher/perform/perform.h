@@ -115,12 +115,6 @@ int fuse_mount(const struct session *session, const struct part *part, struct fu
 enum { FUSE_LAYERS_FIRST = 7, FUSE_LAYERS = PLAN_PARTS + 3 };
 int fuse_overlay(const struct session *session, const char *options, const int *layers, int count);
 
-/* A server that ends before its launch is done ends it in one line, before anything is complained about that is found no more: the
- * kernel closes what a process has open from the highest number down, so that this is told by a signal before the mount is gone.
- * fuse_guard() is for the process that goes on after a fork; fuse_guarded() is what must be open for it, or -1. */
-void fuse_guard(void);
-int fuse_guarded(void);
-
 /* In the container: lets `unmounted_fd` of the plan tell when nobody uses the root directory any more. */
 void fuse_watch(const struct plan *plan);
 
