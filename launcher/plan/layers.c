@@ -176,13 +176,6 @@ static uint32_t collect(struct plan *plan)
     return entries;
 }
 
-/* Of a file of an overlay the kernel itself knows that it answers no ioctl(2), where it would ask the image's server each time: a
- * quarter of what an import in Python asks, which wants to know of each file whether it is a terminal. */
-static bool spares_server(const struct plan *plan)
-{
-    return plan->parts[0].way == WAY_FUSE && plan->parts[0].partition.filesystem == FILESYSTEM_SQUASHFS && !plan->image_writable;
-}
-
 /* An underlay binds every entry of a directory by itself, so it takes time by their number; an overlay takes the same
  * time whatever there is, but some kernels and file systems refuse it. Hence the count, and hence the second choice. */
 static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
@@ -191,24 +184,24 @@ static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, st
     bool overlay = overlay_possible(plan, inputs);
     bool underlay = inputs->config->enable_underlay != CHOICE_NO || inputs->request->underlay;
     bool preferred = inputs->config->enable_underlay == CHOICE_PREFERRED || inputs->request->underlay;
+    /* of a file of an overlay the kernel itself knows that it answers no ioctl(2), where it would ask the image's server each time: a
+     * quarter of what an import in Python asks, which wants to know of each file whether it is a terminal */
+    bool served = overlay && !preferred && plan->parts[0].way == WAY_FUSE && plan->parts[0].partition.filesystem != FILESYSTEM_EXT;
 
     if (overlay_asked(plan)) {
-        bool served = plan->writable_part > 0 && plan->parts[plan->writable_part].way == WAY_FUSE;
-        plan->layer = served ? LAYER_OVERLAY_FUSE : LAYER_OVERLAY;
+        plan->layer = plan->writable_part > 0 && plan->parts[plan->writable_part].way == WAY_FUSE ? LAYER_OVERLAY_FUSE : LAYER_OVERLAY;
         plan->layer_reason = plan->writable_part == 0 ? plan_asked(inputs, "--writable-tmpfs") : "overlays were asked for";
         return inputs->config->enable_overlay != CHOICE_NO ||
                error_set(error, 0, "overlays are not allowed here (\"enable overlay = no\" in %s)", inputs->config->path);
     }
     plan->second = underlay ? LAYER_UNDERLAY : LAYER_NONE; /* only by trying can it be known that the kernel refuses an overlay */
     plan->second_possible = underlay || all_there(plan, inputs, &(struct error){0});
-    if (overlay && !preferred && spares_server(plan))
-        plan->layer = LAYER_OVERLAY, plan->layer_reason = plan->layer_count > 0 ? LACKING : "fewer questions to the image's server";
-    else if (plan->layer_count == 0 || plan->image_writable)
+    if ((plan->layer_count == 0 && !served) || plan->image_writable)
         plan->layer = LAYER_NONE, plan->layer_reason = plan->image_writable ? "--writable" : "the image has every mount point";
-    else if (underlay && (preferred || !overlay || entries <= UNDERLAY_ENTRIES))
+    else if (underlay && !served && (preferred || !overlay || entries <= UNDERLAY_ENTRIES))
         plan->layer = LAYER_UNDERLAY, plan->layer_reason = LACKING;
     else if (overlay)
-        plan->layer = LAYER_OVERLAY, plan->layer_reason = LACKING;
+        plan->layer = LAYER_OVERLAY, plan->layer_reason = plan->layer_count > 0 ? LACKING : "fewer questions to the image's server";
     else
         plan->layer = LAYER_NONE, plan->layer_reason = NO_LAYER;
     return plan->layer != LAYER_NONE || plan->image_writable || all_there(plan, inputs, error);
