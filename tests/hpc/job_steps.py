@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0
 MEETINGS = "@singularity-join-"
+UID = 20_000 + (os.getpid() + 11) % 40_000  # of who starts the ranks
+SPACES = "/proc/self/ns/mnt /proc/self/ns/user /proc/self/ns/ipc /proc/self/ns/pid"
+SHOW = f"for space in {SPACES}; do readlink $space; done | xargs; read wait"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -150,3 +153,16 @@ def wait_until(happened: object, within: float = 10.0) -> None:
     while not happened():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.005)
+
+
+def show(node: Node, image: Path, *options: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A rank that prints which namespaces it is in, and waits for the end of its input."""
+    return node.launch("exec", *options, image, "sh", "-c", SHOW, env=env)
+
+
+def spaces_of(ranks: list[subprocess.Popen[bytes]]) -> list[str]:
+    """The namespaces of ranks, all of which are alive until the last has told."""
+    told = [line_of(rank) for rank in ranks]
+    for rank in ranks:
+        ended(rank).ok()
+    return told
