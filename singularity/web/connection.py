@@ -17,8 +17,6 @@ from singularity.web.proxies import Proxy
 if TYPE_CHECKING:
     import ssl
 
-    Contexts = Callable[[str], ssl.SSLContext]  # what is asked of a server, by its name; of a proxy, with an empty one
-
 _NOT_STRICT = range(80, 94)  # X509_V_ERR_*: what OpenSSL refuses where it checks strictly, as Python does since 3.13
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})  # what OpenSSL makes of servers without it
 _BLOCK = 1 << 18  # bytes of an upload that are read and sent at a time
@@ -51,12 +49,15 @@ class Connection:
     _sock: socket.socket | None = None
     _response: Response | None = None
 
-    def __init__(self, url: str, proxy: Proxy | None, contexts: "Contexts", patience: float) -> None:
+    def __init__(
+        self, url: str, proxy: Proxy | None, contexts: "Callable[[str], ssl.SSLContext]", patience: float
+    ) -> None:
         parts = urllib.parse.urlsplit(url)
         self._is_tls = parts.scheme == "https"
         self._place = parts.netloc.rpartition("@")[2]
         self._host, self._port = parts.hostname or "", parts.port or (443 if self._is_tls else 80)
-        self._proxy, self._contexts = proxy, contexts
+        self._proxy = proxy
+        self._contexts = contexts  # what is asked of a server, by its name; of a proxy, with an empty one
         self._patience = patience  # seconds until it must have come about
 
     def is_usable(self) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from singularity.errors import NetworkError
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
+    import ipaddress
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -56,7 +56,7 @@ def _is_loopback(host: str) -> bool:
     return address is not None and address.is_loopback
 
 
-def _address(host: str) -> "IPv4Address | IPv6Address | None":
+def _address(host: str) -> "ipaddress.IPv4Address | ipaddress.IPv6Address | None":
     import ipaddress
 
     try:
@@ -79,7 +79,7 @@ def _is_excepted(host: str, port: int | None, exceptions: str) -> bool:
     return False
 
 
-def _is_within(address: "IPv4Address | IPv6Address", network: str) -> bool:
+def _is_within(address: "ipaddress.IPv4Address | ipaddress.IPv6Address", network: str) -> bool:
     import ipaddress
 
     try:
