@@ -464,6 +464,7 @@ void answer_requests(struct hands *hands, int queue)
         const struct request request = {hands, queue, (const void *)in, in + sizeof none, (size_t)got - sizeof none, hands->out};
         if (atomic_fetch_add_explicit(&server->count, 1, memory_order_relaxed) >= FEW && last)
             threads_more(server);
+        near_follow(server, &hands->near, request.header->pid);
         answer(&request);
     }
 }

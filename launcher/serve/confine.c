@@ -25,13 +25,24 @@
 #define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (__u32)offsetof(struct seccomp_data, field))
 #define IF_CALL(name) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##name, 0, 1), ALLOW
 
-void confine(void)
+void confine(struct server *server)
 {
-    static struct sock_filter lines[] = {
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        stop(errno, "confine the image server");
+    int proc = near_begin(server);
+    struct sock_filter lines[] = {
         LOAD(arch),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0),
         REFUSE(EPERM),
         LOAD(nr),
+        /* files of /proc, where Landlock refuses all others; no call has this number where it does not */
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, proc >= 0 ? SYS_openat : UINT32_MAX, 0, 6),
+        LOAD(args[0]),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (__u32)proc, 0, 3),
+        LOAD(args[2]),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NEAR_FLAGS, 0, 1), ALLOW,
+        REFUSE(EPERM),
+        IF_CALL(close), IF_CALL(sched_setaffinity),
         /* requests, answers and the image; descriptors are all open */
         IF_CALL(read), IF_CALL(writev), IF_CALL(write), IF_CALL(pread64),
         IF_CALL(futex), IF_CALL(exit), IF_CALL(exit_group), IF_CALL(rt_sigreturn), IF_CALL(rt_sigprocmask),
@@ -48,13 +59,13 @@ void confine(void)
     };
     const struct sock_fprog program = {sizeof lines / sizeof lines[0], lines};
 
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0)
-        if (errno != EINVAL) /* a kernel without filters */
-            stop(errno, "confine the image server");
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0 && errno != EINVAL) /* a kernel without filters */
+        stop(errno, "confine the image server");
 }
 
 #else
-void confine(void)
+void confine(struct server *server)
 {
+    server->proc = -1;
 }
 #endif

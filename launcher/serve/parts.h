@@ -2,7 +2,9 @@
 #ifndef SINGULARITY_SERVE_PARTS_H
 #define SINGULARITY_SERVE_PARTS_H
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <sys/uio.h>
@@ -60,11 +62,25 @@ struct pieces {
     int count;
     size_t length;
 };
+/* ---- Where a thread runs: on the processor of who asks, while one process asks alone. */
+
+struct near {
+    uint32_t asker; /* the thread that made the last request; 0: one that cannot be seen from here */
+    unsigned in_row;
+    int stat, on; /* its file below /proc, and where this thread is held; -1: none */
+};
+enum { NEAR_FLAGS = O_RDONLY | O_CLOEXEC }; /* with which a thread opens files, and no others */
+/* Restricts the process to the files of /proc, and returns that directory, or -1 where it cannot. */
+int near_begin(struct server *server);
+/* Before a request is answered. */
+void near_follow(struct server *server, struct near *near, uint32_t asker);
+
 /* One a thread: what it reads with. */
 struct hands {
     struct server *server;
     struct squashfs_reader *reader;
     int queue;
+    struct near near;
     struct walks walks;
     struct pieces pieces;
     /* a request and its answer: not on a stack, whose limit is the caller's (R-L12) */
@@ -115,6 +131,8 @@ struct server {
     int device;
     int queues[THREADS]; /* clones of the device, one a thread */
     unsigned queue_count;
+    cpu_set_t processors; /* that its threads may run on */
+    int proc; /* where they look for who asks */
     bool no_open, no_opendir; /* the kernel can do without being told of open files */
     atomic_uint threads, idle;
     size_t block_size;
@@ -143,6 +161,6 @@ uint64_t node_of(const struct server *server, uint64_t reference);
 uint64_t reference_of(const struct server *server, uint64_t node);
 
 /* From here on: no call but those that serving needs. Stops the process on failure. */
-void confine(void);
+void confine(struct server *server);
 
 #endif

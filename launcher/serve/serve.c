@@ -43,6 +43,7 @@ struct server *serve_open(int image, uint64_t offset, uint64_t size, const char 
 bool hands_begin(struct hands *hands, struct server *server, const char **why)
 {
     hands->server = server;
+    hands->near = (struct near){.stat = -1, .on = -1};
     hands->pieces.plain = malloc(REQUEST_MOST); /* of which only what is used is there */
     return hands->pieces.plain != NULL && squashfs_reader_new(server->image, &hands->reader, why) == 0;
 }
@@ -110,8 +111,8 @@ void threads_more(struct server *server)
 /* A queue a thread (Linux 4.2): answers find who waits without a lock that all share. Without them all use the one. */
 static void queues_open(struct server *server)
 {
-    cpu_set_t processors;
-    unsigned count = sched_getaffinity(0, sizeof processors, &processors) == 0 ? (unsigned)CPU_COUNT(&processors) : 1;
+    bool known = sched_getaffinity(0, sizeof server->processors, &server->processors) == 0;
+    unsigned count = known ? (unsigned)CPU_COUNT(&server->processors) : 1;
 
     server->queue_count = count < 2 ? 2 : count > THREADS ? THREADS : count;
     server->queues[0] = server->device;
@@ -151,7 +152,7 @@ void serve_run(struct server *server, int device, int image, int tell)
         pthread_mutex_init(&server->listings.lock, NULL) != 0)
         stop(errno, "start the image server");
     queues_open(server);
-    confine();
+    confine(server);
     if (squashfs_tables(server->image, &why) != 0)
         stop_unread(why, tell);
     serve_queue(&server->first, device);

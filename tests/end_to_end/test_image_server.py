@@ -340,10 +340,35 @@ def test_it_holds_nothing_but_the_image_and_its_queues(image: Path, tmp_path: Pa
     with served(image, tmp_path / "place") as server:
         os.listdir(server.place)
         names = {os.readlink(path) for path in (Path(f"/proc/{server.process.pid}") / "fd").iterdir()}
-        assert {name for name in names if not name.startswith(("/dev/", "pipe:"))} == {str(image)}
+        assert {name for name in names if not name.startswith(("/dev/", "pipe:"))} - {"/proc"} == {str(image)}
         status = (Path(f"/proc/{server.process.pid}") / "status").read_text()
         assert "\nNoNewPrivs:\t1\n" in status
         assert "\nSeccomp:\t2\n" in status
+
+
+def processors_of(server: Server) -> set[str]:
+    """Where its threads may run."""
+    texts = [path.read_text() for path in Path(f"/proc/{server.process.pid}/task").glob("*/status")]
+    return {line.split()[1] for text in texts for line in text.splitlines() if line.startswith("Cpus_allowed_list:")}
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a machine with one processor")
+def test_who_asks_alone_is_answered_on_his_processor(image: Path, tmp_path: Path) -> None:
+    """Found by /proc/PID/stat, which needs Landlock; whoever else asks frees the thread."""
+    ours = os.sched_getaffinity(0)
+    with served(image, tmp_path / "place") as server:
+        everywhere = processors_of(server)
+        try:
+            for processor in sorted(ours)[:2]:
+                os.sched_setaffinity(0, {processor})
+                for number in range(90):
+                    assert not (server.place / f"missing-{processor}-{number}").exists()
+                assert processors_of(server) == {str(processor)}
+        finally:
+            os.sched_setaffinity(0, ours)
+        for number in range(8):
+            subprocess.run(["test", "-e", server.place / f"absent-{number}"], check=False)
+        assert processors_of(server) == everywhere
 
 
 @pytest.mark.needs("gcc")
