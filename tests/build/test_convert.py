@@ -343,7 +343,7 @@ def test_nothing_is_replaced_without_being_told_to(user: Converter, sources: Pat
 
 
 def test_memory_does_not_grow_with_the_image(user: Converter) -> None:
-    """Below 120 MiB, with a file larger than that and a hundred thousand names."""
+    """Below 60 MiB, with a file larger than that and a hundred thousand names."""
 
     def tree() -> Iterator[Entry]:
         piece = bytes(1 << 20)
@@ -355,7 +355,7 @@ def test_memory_does_not_grow_with_the_image(user: Converter) -> None:
         tar_writer.write(tree(), out)
     done = user(user.directory / "x.tar", "x.sif", "sif", "--memory")
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 120
+    assert int(done.stdout) < 60
 
 
 def test_names_are_known_without_being_kept() -> None:
