@@ -126,7 +126,7 @@ def comparable(found: Mapping[bytes, Seen]) -> dict[bytes, Seen]:
     return {
         path: replace(
             each,
-            mtime=max(each.mtime // 10**9, 0),
+            mtime=min(max(each.mtime // 10**9, 0), (1 << 32) - 1),  # as squashfs has it
             mode=0o777 if each.kind == "LINK" else each.mode,
             xattrs={name: value for name, value in each.xattrs.items() if os.fsencode(name).startswith(PREFIXES)},
             size=each.size if each.kind == "FILE" else 0,
