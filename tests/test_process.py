@@ -179,3 +179,32 @@ def test_a_signal_that_comes_at_the_fork_is_not_lost(what: str, tmp_path: Path) 
     done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (7, "")
     assert not [*tmp_path.glob("script"), *tmp_path.glob("singularity-work-*")]
+
+
+STOPPED_AT_THE_END = """
+import os, signal, sys
+from singularity.namespaces.isolation import isolated
+
+ours = os.getpid()
+
+def stopping(wait):
+    def waited(*words):
+        result = wait(*words)
+        if os.getpid() == ours:
+            os.kill(ours, signal.SIGTERM)
+        return result
+    return waited
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+os.waitpid, os.waitid = stopping(os.waitpid), stopping(os.waitid)
+isolated(lambda: os.execvp("true", ["true"]))
+"""
+
+
+@pytest.mark.needs("root")
+def test_a_signal_that_comes_at_the_end_of_a_script_is_not_taken_for_a_fault() -> None:
+    """As Ctrl-C in a terminal, which ends the script too: it is gone by then, and so may be its id."""
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_AT_THE_END], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (7, "")

@@ -172,12 +172,13 @@ def mount_points(root: Root, binds: Sequence[Bind]) -> Iterator[None]:
     """Makes what is missing of the targets in the image, and removes it at the end. Raises BuildError."""
     made: list[tuple[str, bool]] = []
     try:
-        for bind in binds:
-            if not bind.target.startswith("/dev/"):
-                _make_target(root, bind, made)
+        try:
+            for bind in binds:
+                if not bind.target.startswith("/dev/"):
+                    _make_target(root, bind, made)
+        except OSError as error:
+            raise BuildError(f"--bind: {error.filename or root.path} in the image: {error.strerror}") from error
         yield
-    except OSError as error:
-        raise BuildError(f"--bind: {error.filename or root.path} in the image: {error.strerror}") from error
     finally:
         for path, is_directory in reversed(made):
             with suppress(OSError), root.parent(path) as (fd, name):

@@ -50,7 +50,7 @@ def isolated(
             with open(output_read, encoding="utf-8", errors="surrogateescape") as lines:
                 for line in lines:
                     on_line(line.rstrip("\n"))
-        status = os.waitstatus_to_exitcode(os.waitpid(outer, 0)[1])
+        os.waitid(os.P_PID, outer, os.WEXITED | os.WNOWAIT)  # its id stays its own for the `kill` below
         with open(error_read, encoding="utf-8", errors="replace") as file:
             error = file.read()
     except BaseException:
@@ -61,6 +61,7 @@ def isolated(
     finally:
         for number, handler in typed.items():
             signal.signal(number, handler)
+    status = os.waitstatus_to_exitcode(os.waitpid(outer, 0)[1])
     if error:
         raise BuildError(error)
     return status if status >= 0 else 128 - status
@@ -72,7 +73,8 @@ def _run_outer(start: Callable[[], NoReturn], error: int, output: int, *, intera
 
     def stop(number: int, frame: object) -> None:
         del number, frame
-        os.kill(first, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and this process is about to
+            os.kill(first, signal.SIGKILL)
 
     try:
         for number in process.STOPPING:

@@ -84,8 +84,8 @@ def test_ctrl_c_in_a_terminal_ends_the_build_once(build: Build, definition: Defi
     """The whole process group gets the signal, as from a terminal."""
     with waiting(build, "x.sif", definition(WAITING)) as process:
         os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=20)
-    assert process.returncode == 128 + signal.SIGINT
+        said = process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGINT, said
     assert inside(BEFORE) == []
     assert build.leftovers() == []
 
