@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,9 +52,16 @@ class Machine:
     def native(self, name: str, *words: str) -> list[str]:
         return [str(self.root / "usr/bin" / name), *words]
 
-    def run(self, ranks: int, argv: list[str], **options: object) -> Result:
+    def run(self, ranks: int, argv: list[str], *, timeout: float = 60, **options: object) -> Result:
         environment = APART if self.launcher.mode is Mode.USERNS else {}
-        return self.launcher.command(*self.words(ranks, *argv), env=environment, timeout=60, **options)  # type: ignore[arg-type]
+        return self.launcher.command(*self.words(ranks, *argv), env=environment, timeout=timeout, **options)  # type: ignore[arg-type]
+
+    def run_to_the_end(self, ranks: int, argv: list[str]) -> Result:
+        """mpiexec of MPICH 4.0 rarely waits for ever after an abort, without a container too: then once more."""
+        for _ in range(2):
+            with suppress(AssertionError):
+                return self.run(ranks, argv, timeout=20)
+        return self.run(ranks, argv, timeout=20)
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +125,10 @@ def test_a_ring_of_ranks_in_containers(mode: Mode, flavour: Flavour, roots: dict
 )
 def test_the_end_of_one_rank_ends_the_job_as_natively(plain: Machine, how: tuple[str, str]) -> None:
     """mpiexec of MPICH 4.2 answers a signal with its number, or with 0, or with the status of another rank."""
-    contained = plain.run(2, plain.contained("/usr/bin/mpi_case", *how))
+    contained = plain.run_to_the_end(2, plain.contained("/usr/bin/mpi_case", *how))
     natively: set[int] = set()
     for _ in range(20):
-        natively.add(plain.run(2, plain.native("mpi_case", *how)).status)
+        natively.add(plain.run_to_the_end(2, plain.native("mpi_case", *how)).status)
         if contained.status in natively and natively - {0, 1}:
             break
     assert natively - {0, 1}, "nothing ended"
