@@ -39,6 +39,7 @@ HERE = Path(__file__).resolve().parent
 SCIENCE = HERE / "science.def"
 IMPORT = ["python3", "-c", "import numpy, scipy.linalg, pandas"]
 LINGER = "60s"
+LAUNCHES = 20  # at least, in each series: one takes milliseconds
 SHOWN = (  # rows of programs that take longer than a launch
     "directory -u", "directory", "SIF", "SIF -u", "squashfs, plain zstd", "squashfs, plain zstd -u", "bubblewrap",
     "charliecloud", "charliecloud, plain zstd", "apptainer", "apptainer, our SIF", "SIF, EROFS", "SIF, linger",
@@ -46,7 +47,8 @@ SHOWN = (  # rows of programs that take longer than a launch
 )  # fmt: skip
 OF_IMAGES = ("charliecloud, plain zstd", "apptainer, our SIF")
 MANY, PULL = f"{COUNT} launches, {PARALLEL} at a time", "from a registry: {}"
-SKOPEO = "skopeo, umoci, mksquashfs zstd 6"
+SKOPEO = "skopeo, umoci, mksquashfs zstd 3"
+FETCHED = ("floor", "singularity", "20 pulls", "skopeo, umoci, mksquashfs zstd")  # the rest is for bench-pull
 WANTED: tuple[tuple[str, str, str | tuple[str, ...], float], ...] = (
     ("true", "SIF", "directory", 1.7),
     ("true", "directory -u", "bubblewrap", 0.7),
@@ -67,6 +69,7 @@ WANTED: tuple[tuple[str, str, str | tuple[str, ...], float], ...] = (
     ("8 readers at once", "SIF -u", OF_IMAGES, 1.0),
     (PULL.format("small"), "singularity docker://", SKOPEO, 0.3),
     (PULL.format("large"), "singularity docker://", SKOPEO, 0.35),
+    (PULL.format("next"), "singularity, one new layer", "singularity, all layers", 0.2),
     ("directory to SIF, processor", "singularity", "mksquashfs", 1.05),
 )
 
@@ -179,7 +182,7 @@ class Run:
         """/bin/true, one at a time and many."""
         place = self.place("world")
         made = cases(place, ["/bin/true"])
-        found = self.in_rounds(place, "true", made, 2 * self.rounds) if self.wanted("true") else []
+        found = self.in_rounds(place, "true", made, 2 * max(LAUNCHES, self.rounds)) if self.wanted("true") else []
         if self.wanted(MANY):
             good = {each.name for each in found} or {case.name for case in made}
             many = [case for case in made if case.many and case.name in good]
@@ -189,7 +192,7 @@ class Run:
                     launch = timing.throughput(place, case, COUNT, PARALLEL)
                     values[case.name].append(launch.ended / 1e6)
                     self.note_failures(MANY, case.name, launch.failures)
-            found += [Series(case=MANY, name=name, values=tuple(each)) for name, each in values.items()]
+            found += shown([Series(case=MANY, name=name, values=tuple(each)) for name, each in values.items()])
         return found
 
     def workloads(self) -> list[Series]:
@@ -224,27 +227,31 @@ class Run:
             for case_name, latency in timing.latency(place, good, rounds, 1).items():
                 values[case_name] += latency.walls
                 self.note_failures(name, case_name, latency.failures)
-        found = [Series(case=name, name=case_name, values=tuple(each)) for case_name, each in values.items()]
-        print(steady.table(found), flush=True)  # what comes later may fail
-        return found
+        return shown([Series(case=name, name=case_name, values=tuple(each)) for case_name, each in values.items()])
 
     def fetched(self) -> list[Series]:
         """Images of registries become SIF files."""
         program = str(self.prefix / "bin/singularity")
-        results = pull.measure(self.directory, program, 2 * self.pulls, [""], ["small", "large"])
-        return [
-            Series(case=PULL.format(image), name=name, values=tuple(run.seconds for run in runs), unit="s")
-            for image, rows in results.items()
-            for name, runs in rows.items()
-        ]
+        results = pull.measure(self.directory, program, 2 * self.pulls, FETCHED, ["small", "large", "next"])
+        return shown(
+            [
+                Series(case=PULL.format(image), name=name, values=tuple(run.seconds for run in runs), unit="s")
+                for image, rows in results.items()
+                for name, runs in rows.items()
+            ]
+        )
 
     def built(self) -> list[Series]:
         """Images are made and converted: processor time, as bench/build.py compares it."""
         program = str(self.prefix / "bin/singularity")
-        return [
-            Series(case=f"{each.case}, processor", name=each.name, values=each.values, unit="s")
-            for each in build.measure(self.directory, (program,), 2 * self.pulls, "")[0]
-        ]
+        try:
+            results = build.measure(self.directory, (program,), 2 * self.pulls, "directory to SIF")[0]
+        except SystemExit as stopped:
+            self.notes.append(f"not measured: builds: {stopped}")
+            return []
+        return shown(
+            [Series(case=f"{each.case}, processor", name=each.name, values=each.values, unit="s") for each in results]
+        )
 
     def joined(self) -> None:
         """Many ranks of one node, as bench/join.py prints it."""
@@ -260,6 +267,12 @@ class Run:
         """Says what is not in the table, and why."""
         if failures:
             self.notes.append(f"not measured: {case}: {name}: {failures} launches failed")
+
+
+def shown(found: list[Series]) -> list[Series]:
+    """The same, printed: what comes later may fail."""
+    print(steady.table(found), flush=True)
+    return found
 
 
 def with_linger(place: Place, made: Sequence[Case]) -> list[Case]:
