@@ -80,7 +80,7 @@ def refuse_target(target: Path, *, overwrite: bool, directory: bool = False) -> 
     try:
         status = target.lstat()
     except FileNotFoundError:
-        _refuse_place(parent)
+        refuse_place(parent)
         return
     except OSError as error:
         raise FileError.because(target, error) from error
@@ -92,11 +92,11 @@ def refuse_target(target: Path, *, overwrite: bool, directory: bool = False) -> 
         raise FileError(f"{target}: exists", hint="--force replaces it")
     if stat.S_ISDIR(status.st_mode) and not directory:
         raise FileError(f"{target}: a directory", hint="name a file, or use --sandbox")
-    _refuse_place(parent)
+    refuse_place(parent)
 
 
-def _refuse_place(directory: Path) -> None:
-    """Raises FileError for a directory in which no file can be made: before the work, not after it."""
+def refuse_place(directory: Path) -> None:
+    """Raises FileError for a directory in which the caller can make and remove nothing: before the work."""
     try:
         if not stat.S_ISDIR(directory.stat().st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))

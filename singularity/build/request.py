@@ -58,6 +58,8 @@ class BuildRequest:
     reproducible: bool = False  # SOURCE_DATE_EPOCH comes from the definition where the environment has none
     architecture: str = ""  # as Go and OCI name it; empty: the host's
     fix_permissions: bool = False  # the owner may read and write everything, and enter every directory
+    by_user: bool = False  # who calls is an ordinary user, whose directories are to be his, so that he can remove them
+    keep_owners: bool = False  # ... but for their owners, which are his subordinate ids then
     fetch: Fetch = field(default_factory=Fetch)  # how images are fetched that it is built from
     temporary: Path  # where the working directory is made
 

@@ -3,7 +3,7 @@
 import logging
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from singularity import files
@@ -56,6 +56,43 @@ def fix_permissions(root: Path) -> None:
         for name in names:
             fixed += _add(f"{directory}/{name}", name, fd, 0o600)
     logger.info("Permissions changed for the owner: %d files and directories", fixed)
+
+
+def give_to_caller(root: Path) -> None:
+    """Makes everything root's: outside of the user namespace in which this runs, the caller's.
+
+    Every directory becomes one that its owner can empty. Programs that would start with the rights of their owner lose
+    that: they would give the caller's to whoever can reach the directory.
+    """
+    for path, name, fd in _all(root):
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        mode = stat.S_IMODE(status.st_mode)
+        wanted = mode | stat.S_IRWXU if stat.S_ISDIR(status.st_mode) else mode & ~(stat.S_ISUID | stat.S_ISGID)
+        try:
+            if _is_of_others(status):
+                os.chown(name, 0, 0, dir_fd=fd, follow_symlinks=False)
+            if wanted != mode and not stat.S_ISLNK(status.st_mode):
+                os.chmod(name, wanted, dir_fd=fd)
+        except OSError as error:
+            raise FileError.because(path, error) from error
+
+
+def has_owners(root: Path) -> bool:
+    """Whether something belongs to another than root: outside, to another than the caller."""
+    return any(_is_of_others(os.stat(name, dir_fd=fd, follow_symlinks=False)) for _, name, fd in _all(root))
+
+
+def _is_of_others(status: os.stat_result) -> bool:
+    return (status.st_uid, status.st_gid) != (0, 0)
+
+
+def _all(root: Path) -> Iterator[tuple[str, str, int]]:
+    """Paths, names and the open directories in which they are; of the root the name is a point."""
+    for directory, below, names, fd in os.fwalk(root, follow_symlinks=False, onerror=_raise):
+        if directory == str(root):
+            yield directory, ".", fd
+        for name in [*below, *names]:
+            yield f"{directory}/{name}", name, fd
 
 
 def _add(path: str, name: str, directory: int, wanted: int) -> int:

@@ -110,6 +110,7 @@ def _build(
         onto=None if state.is_empty else target,
         update=skipped,
         test_arguments=arguments,
+        by_user=os.geteuid() != 0,
         fetch=fetches.from_options({}),
         temporary=paths.temporary(),
     )

@@ -67,9 +67,8 @@ _accepted = partial(option, hidden=True, expose_value=False)
     "-f",
     "--fakeroot",
     is_flag=True,
-    expose_value=False,
     variables="FAKEROOT",
-    help="Build in a user namespace; what ordinary users do anyway",
+    help="Build in a user namespace; what ordinary users do anyway, but that it implies --keep-owners",
     group="Options",
 )
 @option(
@@ -122,6 +121,11 @@ _accepted = partial(option, hidden=True, expose_value=False)
     is_flag=True,
     variables="REPRODUCIBLE",
     help="The same inputs make the same file: no time but that of the source image, or SOURCE_DATE_EPOCH",
+)
+@_target(
+    "--keep-owners",
+    is_flag=True,
+    help="Files of a directory keep their owners, as subordinate ids of yours; else they, and it, are yours to remove",
 )
 @_target("--fix-perms", "fix", is_flag=True, variables="FIXPERMS", help="The owner may read and write all files")
 @_sections(

@@ -54,6 +54,8 @@ class Options:
     watch: int | None  # --watch-starts
     reproducible: bool
     fix: bool  # --fix-perms
+    fakeroot: bool
+    keep_owners: bool
     section: tuple[str, ...]
     notest: bool
     build_arg: tuple[str, ...]
@@ -169,6 +171,8 @@ def _request(target: Path, source_: str, options: Options) -> BuildRequest:
         architecture=options.architecture,
         fetch=options.fetch,
         fix_permissions=options.fix,
+        by_user=os.geteuid() != 0,
+        keep_owners=options.fakeroot or options.keep_owners,
         temporary=options.fetch.scratch,
     )
 

@@ -32,6 +32,7 @@ VERBS = {
         Verb(name="push", summary="Put an image into a registry", group=_IMAGES, module="push"),
         Verb(name="copy", summary="Copy files of the host into an image", group=_IMAGES, module="copy"),
         Verb(name="mount", summary="Open a shell with an image mounted", group=_IMAGES, module="mount"),
+        Verb(name="remove", summary="Remove sandboxes, whoever owns their files", group=_IMAGES, module="remove"),
         Verb(name="inspect", summary="Show what an image says about itself", group=_IMAGES, module="inspect"),
         Verb(name="check", summary="Say what would fail in a job, before it runs", group=_IMAGES, module="check"),
         Verb(name="run-help", summary="Show the help text of an image", group=_IMAGES, module="run_help"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,3 +104,74 @@ def test_debootstrap_tells_an_ordinary_user_what_it_needs(build: Build) -> None:
     hint = "build with sudo, or ask for a range of ids in /etc/subuid and /etc/subgid"
     assert last == f"FATAL:   debootstrap needs root, or more ids than your own ({hint})"
     assert build.leftovers() == []
+
+
+OWNERS = (
+    "%post\n    chown 33:34 /made\n    mkdir -p /full/below /shut\n    echo > /shut/file\n"
+    "    chown -R 33:34 /full /shut\n"
+    "    chmod 555 /full\n    chmod 000 /shut\n    echo > /tool\n    chmod 6755 /tool\n    ln -s /full /link\n"
+    "    chown -h 33:34 /link\n"
+    "%files\n    x.def /made\n"
+)
+
+
+@pytest.fixture
+def owners(build: Build, definition: Definition) -> None:
+    """A definition whose image has files of several owners, and directories that their owner cannot empty."""
+    definition(OWNERS)
+    for name in ("chown", "chmod", "ln"):
+        if not (build.directory / "base/bin" / name).exists():
+            (build.directory / "base/bin" / name).symlink_to("busybox")
+
+
+def test_a_sandbox_of_an_ordinary_user_is_his_to_remove(build: Build, owners: None) -> None:
+    del owners
+    done = as_user(build, "build", "--sandbox", "box", "x.def", ids="user:500000:65536\n")
+    assert done.returncode == 0, done.stderr
+    assert "remove" not in done.stderr
+    box = build.directory / "box"
+    assert {(each.lstat().st_uid, each.lstat().st_gid) for each in (box, *box.rglob("*"))} == {(USER, USER)}
+    modes = {name: stat.S_IMODE((box / name).lstat().st_mode) for name in ("full", "shut", "tool")}
+    assert modes == {"full": 0o755, "shut": 0o700, "tool": 0o755}
+    subprocess.run(["setpriv", "--reuid", str(USER), "--clear-groups", "rm", "-rf", box], check=True)
+
+
+@pytest.mark.parametrize("option", ["--keep-owners", "--fakeroot"])
+def test_a_sandbox_with_owners_is_removed_by_its_command(build: Build, owners: None, option: str) -> None:
+    del owners
+    done = as_user(build, "build", option, "--sandbox", "box of mine", "x.def", ids="user:500000:65536\n")
+    assert done.returncode == 0, done.stderr
+    command = "singularity remove 'box of mine'"
+    assert f"INFO:    Files in it belong to your subordinate ids; this removes it: {command}" in done.stderr
+    box = build.directory / "box of mine"
+    assert ((box / "full").stat().st_uid, (box / "link").lstat().st_gid) == (500032, 500033)
+    assert stat.S_IMODE((box / "tool").stat().st_mode) == 0o6755
+    plain = ["setpriv", "--reuid", str(USER), "--clear-groups", "rm", "-rf", box]
+    assert subprocess.run(plain, check=False, capture_output=True).returncode == 1
+    done = as_user(build, "remove", "box of mine", ids="user:500000:65536\n", own=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not box.exists()
+
+
+def test_only_sandboxes_are_removed(build: Build) -> None:
+    (build.directory / "box/.singularity.d").mkdir(parents=True)
+    (build.directory / "link").symlink_to("box")
+    (build.directory / "thesis").mkdir()
+    (build.directory / "shut/box/.singularity.d").mkdir(parents=True)
+    (build.directory / "shut").chmod(0o555)
+    for name, said in (
+        ("link", "link: no directory (rm link)"),
+        ("thesis", "thesis: no sandbox (--force removes it all the same)"),
+        ("nothing", "nothing: No such file or directory"),
+        ("shut/box", f"{build.directory}/shut: Permission denied"),
+    ):
+        done = as_user(build, "remove", "box", name)
+        assert (done.returncode, done.stderr) == (255, f"FATAL:   {said}\n")
+    for name in (".", "..", "thesis/..", "/"):
+        done = as_user(build, "remove", "--force", "box", name)
+        assert done.returncode == 1
+        assert "directory is or lies in it (name another directory)" in done.stderr
+    assert (build.directory / "box").exists()
+    assert as_user(build, "remove", "--force", "box", "thesis", "nothing").returncode == 0
+    assert not (build.directory / "box").exists()
+    assert not (build.directory / "thesis").exists()

@@ -1,6 +1,8 @@
 """Steps that make what was asked for: of a root file system, or straight from another image."""
 
 import errno
+import logging
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from singularity.errors import FileError
 from singularity.image.identify import identify
 from singularity.image.root import Root
 from singularity.transports import Transport
+
+logger = logging.getLogger(__name__)
 
 WATCH = 20  # seconds
 _PACKERS = {Target.SIF: "mksquashfs", Target.SQUASHFS: "mksquashfs", Target.EXT3: "mke2fs"}
@@ -83,6 +87,11 @@ class Place(Step):
         if root != build.placed:
             with console.working("copying the root file system"):
                 localimage.copy_tree(root, build.placed)
+        if build.request.by_user and not build.request.keep_owners:
+            targets.give_to_caller(build.placed)
+        elif build.request.by_user and targets.has_owners(build.placed):
+            target = shlex.quote(str(build.request.target))
+            logger.info("Files in it belong to your subordinate ids; this removes it: singularity remove %s", target)
         _rename(build.placed, build.request)
 
 

@@ -1,0 +1,74 @@
+"""`singularity remove SANDBOX...`: directories of containers go, whichever of their user's ids own what is in them."""
+
+import logging
+import os
+import shlex
+import stat
+from pathlib import Path
+
+import click
+
+from singularity import console, files
+from singularity.cli.command import PATH, Verb, option
+from singularity.errors import BuildError, FileError, UsageError
+
+logger = logging.getLogger(__name__)
+
+
+@click.command(
+    cls=Verb,
+    name="remove",
+    description=(
+        (
+            "Removes sandboxes with all that is in them. Where files belong to subordinate ids of yours, as after "
+            "build --sandbox --fakeroot, rm -r cannot do that."
+        ),
+        "Links are not followed, and nothing is removed that is mounted in them.",
+    ),
+    examples=("singularity remove box/", "singularity remove --force half-made/"),
+)
+@option("-f", "--force", is_flag=True, help="Also directories that are no sandboxes; none is fine too")
+@click.argument("sandboxes", metavar="SANDBOX", nargs=-1, required=True, type=PATH)
+def command(sandboxes: tuple[Path, ...], *, force: bool) -> None:
+    """Removes them, when all of them may be."""
+    found = [path.resolve() for path in sandboxes if _may_go(path, force=force)]
+    if found and os.geteuid() != 0:
+        from singularity.namespaces import fakeroot
+
+        try:
+            fakeroot.become_root()
+        except BuildError as error:  # what is the user's own can go without
+            logger.debug("%s", error)
+    for path in found:
+        with console.working(f"removing {path}"):
+            files.remove_tree(path)
+
+
+def _may_go(path: Path, *, force: bool) -> bool:
+    """Whether there is something to remove. Raises FileError and UsageError for what must not be."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        if force:
+            return False
+        raise FileError(f"{path}: No such file or directory") from None
+    except OSError as error:
+        raise FileError.because(path, error) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise FileError(f"{path}: no directory", hint=f"rm {shlex.quote(str(path))}")
+    place = path.resolve()
+    for what, kept in (("the working directory", Path.cwd()), ("the home directory", Path.home())):
+        if kept.resolve().is_relative_to(place):
+            raise UsageError(f"{path}: {what} is or lies in it", hint="name another directory")
+    if not (force or _is_sandbox(path)):
+        raise FileError(f"{path}: no sandbox", hint="--force removes it all the same")
+    files.refuse_place(place.parent)  # as who calls
+    return True
+
+
+def _is_sandbox(path: Path) -> bool:
+    """Whether it looks like a container, or like what `rm -r` has left of one: with files of other ids."""
+    if any(os.path.lexists(path / name) for name in (".singularity.d", "bin/sh")):
+        return True
+    every = (os.path.join(directory, name) for directory, below, names in os.walk(path) for name in (*below, *names))
+    return any(os.lstat(name).st_uid != os.geteuid() for name in every)
