@@ -44,6 +44,10 @@ enum library_option {
 };
 
 /* The option that brings a library of the host in, by that number, and the directory that programs find it in. */
+/* Of a network that is carried from outside: where names are asked for, and how long the text of its ports may be. */
+#define NETWORK_NAMESERVER "10.0.2.3"
+enum { NETWORK_PORTS = 1024 };
+
 #define LIBRARIES_INSIDE "/.singularity.d/libs"
 const char *library_option(uint64_t number);
 

@@ -292,6 +292,8 @@ static void take_surroundings(struct invocation *invocation, struct start *start
     job_step_read(start->environment, &step);
     join_take(invocation, &step);
     take_identity(invocation);
+    if (request->net && request->network_ports != NULL && request->dns == NULL)
+        request->dns = NETWORK_NAMESERVER; /* the host's own may listen on its loopback interface */
     start->environment = host_families_take(invocation, &start->installation, options, start->environment, &start->arena);
     if (start->environment == NULL)
         stop(ENOMEM, "variables of devices");
@@ -350,6 +352,45 @@ static void check_limits(struct start *start)
         stop(errno, "the limit of the stack");
 }
 
+/* Limits are Python's work, which starts this program again in a control group that has them. They stand together in the table;
+ * "none" keeps a variable from counting. */
+static bool limits_asked(const struct options *options)
+{
+    for (int id = OPTION_cpus; id <= OPTION_apply_cgroups; id++) {
+        const char *text = options_text(options, (enum option_id)id);
+        if (id == OPTION_oom_kill_disable ? options_flag(options, OPTION_oom_kill_disable) : (text != NULL && strcmp(text, "none") != 0))
+            return true;
+    }
+    return false;
+}
+
+/* What variables say of limits, as options behind the verb: Python is given the caller's variables, not those that an init script has
+ * set. The command line comes after them, and goes before. */
+static char **limits_spelled(struct start *start, const struct options *options)
+{
+    size_t used = 0;
+
+    while (start->words[used] != NULL && start->words[used][0] == '-')
+        used++;
+    char *const *rest = start->words + used + 1;
+    char **words = arena_take(&start->arena, (++used + options->count + 1) * sizeof *words);
+    if (words == NULL)
+        stop(ENOMEM, "%zu words of a command line", used);
+    memcpy(words, start->words, used * sizeof *words);
+    for (uint32_t i = 0; i < options->count; i++) {
+        const struct option_value *use = &options->values[i];
+        if (!use->from_variable || use->id < OPTION_cpus || use->id > OPTION_apply_cgroups)
+            continue;
+        size_t size = strlen(option_table[use->id].names) + strlen(use->text) + 2;
+        words[used] = arena_take(&start->arena, size);
+        if (words[used] == NULL)
+            stop(ENOMEM, "%zu words of a command line", used);
+        snprintf(words[used++], size, "%s=%s", option_table[use->id].names, use->text);
+    }
+    words[used] = NULL;
+    return words_join(&start->arena, words, rest);
+}
+
 /* The order matters: messages before anything can fail; init scripts before variables, which they may set; variables
  * before the image, which one of them may name; the image before the current directory, since Python may have to make
  * a path of its name first and starts this program again. */
@@ -368,10 +409,11 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     start->environment = init_scripts_apply(start);
     take_variables(line, start->environment);
     const char *image = choose_image(start, line, &program);
-    if (image_name_resolved_elsewhere(image)) {
+    bool limited = limits_asked(&line->options);
+    if (limited || image_name_resolved_elsewhere(image)) {
         start->environment = original; /* this program comes back, and applies the init scripts then */
         (void)setrlimit(RLIMIT_STACK, &start->stack);
-        become_python(start, hand_over, start->words);
+        become_python(start, hand_over, limited ? limits_spelled(start, &line->options) : start->words);
     }
     check_image(line, image, program);
     invocation_begin(&invocation, &start->arena, current_directory(variable(original, "PWD"), directory), getuid() == 0);

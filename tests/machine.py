@@ -183,6 +183,9 @@ CHECKS: dict[str, Callable[[], str]] = {
     "groff": lambda: _program("groff", "groff-base"),
     "openssl": lambda: _program("openssl", "openssl"),
     "newuidmap": lambda: _program("newuidmap", "uidmap"),
+    "ip": lambda: _program("ip", "iproute2"),
+    "pasta": lambda: _program("pasta", "passt"),
+    "slirp4netns": lambda: _program("slirp4netns", "slirp4netns"),
     "strace": lambda: _program("strace", "strace"),
     "slurm": _slurm,
     "spank": _spank,
@@ -192,6 +195,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "installation": _installation,
     "setuid": _setuid,
     "fixtures": _fixtures,
+    "guest": lambda: "" if os.environ.get("GUEST") else "a machine whose settings may be changed (make test-kernels)",
     "unsanitized": lambda: "a build with sanitizers needs more memory, and /proc" if os.environ.get("SANITIZE") else "",
 }
 

@@ -24,7 +24,7 @@ import syscalls
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-CLONE_NEWNS, CLONE_NEWPID = 0x00020000, 0x20000000
+CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET = 0x00020000, 0x20000000, 0x40000000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = 1, 32, 4096, 16384, 1 << 18, 1 << 20
 MNT_DETACH = 2
 PEOPLE = range(1000, 60000)  # ids that useradd gives; Debian has a few of its system above
@@ -40,6 +40,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def unshare(flags: int) -> None:
     if _libc.unshare(ctypes.c_int(flags)) != 0:
         raise OSError(ctypes.get_errno(), "unshare")
+
+
+def setns(fd: int) -> None:
+    if _libc.setns(ctypes.c_int(fd), 0) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
 
 
 def mount(source: Path | str, target: Path | str, kind: str = "", flags: int = 0, data: str = "") -> None:

@@ -52,7 +52,7 @@ const char *docker_letter(char letter, const char *value)
     if (letter == 't')
         return terminal;
     if (letter == 'm')
-        return "leave it out, the batch system or the limits of your shell bound memory";
+        return "--memory SIZE";
     if (letter == 'v' && strchr(value, ':') != NULL) /* else it is --verbose at a wrong place */
         return docker_long("volume", strlen("volume"));
     return NULL;

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -135,15 +136,68 @@ static bool take_no_mount(struct invocation *invocation, const struct option_val
     return list_add(request->no_mount, &request->no_mount_count, LIST_LIMIT(no_mount), entry, use, error);
 }
 
-/* "none" is what a new network namespace is by itself; anything else would need a privileged set-up that is not this
- * program's. */
+/* As root, networks are those of plug-ins, which this program does not call. */
+static bool take_carried_network(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
+{
+    struct request *request = &invocation->request;
+
+    if (invocation->root)
+        return error_set(error, 0, "%.*s %.60s: not available to root (\"none\", a loopback interface only, and \"host\" are)",
+                         OPTION_NAME(use), text);
+    request->net = request->userns = true; /* who carries it must be able to enter the namespaces, as the user */
+    if (request->network_ports == NULL)
+        request->network_ports = "";
+    return true;
+}
+
+/* "none" is what a new network namespace is by itself. */
 static bool take_network(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    if (strcmp(text, "none") != 0)
-        return error_set(error, 0, "%.*s %.60s: not available here (\"none\", a loopback interface only, is; without "
-                                   "--network and --net the host's network is used)", OPTION_NAME(use), text);
-    invocation->request.net = true;
+    if (strcmp(text, "bridge") == 0 || strcmp(text, "fakeroot") == 0)
+        return take_carried_network(invocation, use, text, error);
+    if (strcmp(text, "none") != 0 && strcmp(text, "host") != 0)
+        return error_set(error, 0, "%.*s %.60s: not available here (networks are none, host, and bridge or fakeroot, which pasta carries)",
+                         OPTION_NAME(use), text);
+    invocation->request.net = strcmp(text, "none") == 0;
     return true;
+}
+
+/* A number from 1 to 65535, up to one of `ends`; its length, or 0. */
+static size_t port_length(const char *text)
+{
+    size_t length = strspn(text, "0123456789");
+    unsigned long value = length > 0 && length < 6 ? strtoul(text, NULL, 10) : 0;
+
+    return value > 0 && value <= UINT16_MAX ? length : 0;
+}
+
+/* HOST[:CONTAINER][/tcp|/udp] */
+static bool ports_valid(const char *text)
+{
+    size_t length = port_length(text);
+
+    if (length > 0 && text[length] == ':')
+        length = port_length(text + length + 1) > 0 ? length + 1 + port_length(text + length + 1) : 0;
+    return length > 0 && (text[length] == '\0' || strcmp(text + length, "/tcp") == 0 || strcmp(text + length, "/udp") == 0);
+}
+
+/* Arguments of the network, of which ports are the one that a carried network has. */
+static bool take_network_args(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
+{
+    static const char portmap[] = "portmap=";
+    struct request *request = &invocation->request;
+    char list[NETWORK_PORTS];
+
+    if (strncmp(text, portmap, sizeof portmap - 1) != 0 || !ports_valid(text + sizeof portmap - 1))
+        return error_set(error, 0, "%.*s: \"%.60s\": \"portmap=HOST:CONTAINER/tcp\" is wanted, or /udp", OPTION_NAME(use), text);
+    if (!take_carried_network(invocation, use, text, error))
+        return false;
+    const char *before = request->network_ports;
+    int length = snprintf(list, sizeof list, "%s%s%s", before, *before != '\0' ? "," : "", text + sizeof portmap - 1);
+    if (length < 0 || (size_t)length >= sizeof list)
+        return error_set(error, 0, "%.*s: too many ports", OPTION_NAME(use));
+    request->network_ports = text_copy(&invocation->store, list, (size_t)length);
+    return request->network_ports != NULL || request_full(error);
 }
 
 /* RFC 952 and 1123: labels of letters, digits and inner hyphens, up to what the kernel holds. */
@@ -335,5 +389,5 @@ take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_add_caps] = take_add_caps,   [OPTION_drop_caps] = take_drop_caps,   [OPTION_keep_fd] = take_keep_fd,
     [OPTION_join] = take_join,           [OPTION_linger] = take_linger,
     [OPTION_dry_run] = take_dry_run,     [OPTION_target_uid] = take_target_uid, [OPTION_target_gid] = take_target_gid,
-    [OPTION_fabric] = take_fabric,       [OPTION_mpi] = take_mpi,
+    [OPTION_network_args] = take_network_args, [OPTION_fabric] = take_fabric,       [OPTION_mpi] = take_mpi,
 };

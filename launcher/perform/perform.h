@@ -196,6 +196,11 @@ void perform_init(const struct plan *plan);
  * plan's namespaces are still to be made. */
 int unprivileged_namespaces(struct plan *plan, const struct caller *caller, struct fuse *servers);
 
+/* A network carried from outside, where the plan has one: begun before the user namespace is made, connected when this process is in the
+ * network namespace. In between, what begin has returned; -1: there is none. */
+int network_begin(const struct plan *plan);
+void network_connect(int hand);
+
 /* Mounts a part that is served, or another directory than the image. */
 int unprivileged_part(const struct plan *plan, const struct stage *stage, const struct part *part, struct fuse *server);
 

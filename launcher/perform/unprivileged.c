@@ -42,6 +42,7 @@ int unprivileged_namespaces(struct plan *plan, const struct caller *caller, stru
 {
     int user = (int)(plan->namespaces & CLONE_NEWUSER), others = (int)plan->namespaces & ~CLONE_NEWUSER;
     bool at_once = user != 0 && !fuse_needed(plan);
+    int network = network_begin(plan);
 
     if (plan->kept_user > 0) { /* the rights over a mount are those of its user namespace */
         if (setns(plan->kept_user, CLONE_NEWUSER) < 0)
@@ -55,6 +56,11 @@ int unprivileged_namespaces(struct plan *plan, const struct caller *caller, stru
                         plan_text(plan, "make a user namespace, needed here: %s (install or allow the setuid starter, or have user namespaces "
                                   "allowed: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)", plan->mode_reason));
         user_namespace_map(plan->root_mapped ? 0 : caller->uid, plan->root_mapped ? 0 : caller->gid, caller->uid, caller->gid);
+    }
+    if (network >= 0) {
+        perform_unshare(at_once ? 0 : CLONE_NEWNET, "make a network namespace");
+        others &= ~CLONE_NEWNET;
+        network_connect(network);
     }
     if (at_once)
         return 0;

@@ -182,6 +182,7 @@ static void choose_namespaces(struct plan *plan, const struct plan_inputs *input
     }
     plan->init = (plan->namespaces & CLONE_NEWPID) && !request->no_init;
     plan->hostname = plan->namespaces & CLONE_NEWUTS ? request->hostname : NULL;
+    plan->network_ports = plan->mode == MODE_USERNS && request->net ? request->network_ports : NULL;
 }
 
 /* A program that must be process 1 cannot share: the keeper is the first process of a shared container. */

@@ -138,6 +138,7 @@ struct plan {
     const char *container_dir;
     uint64_t session_size;  /* bytes of the session's memory file system */
     const char *hostname;   /* or NULL */
+    const char *network_ports; /* of a network that is carried from outside: those forwarded to it; NULL: there is none */
     bool loops_shared;
     uint32_t loop_devices;
 

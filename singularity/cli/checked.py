@@ -89,7 +89,7 @@ def _findings(
 def _available(name: str, options: tuple[str, ...]) -> Iterator[Path]:
     """The image; what a URI names comes into the cache, as for a launch, and so does the image of an archive."""
     from singularity import uri
-    from singularity.cli.launched import Launch, given_options
+    from singularity.cli.launched import Launch, fetching_options
     from singularity.image.identify import identify
 
     given = Launch(words=("exec", *options, name), verb="exec", image=name, position=1 + len(options))
@@ -98,7 +98,7 @@ def _available(name: str, options: tuple[str, ...]) -> Iterator[Path]:
         from singularity.pull import images
         from singularity.sources import fetch
 
-        with images.available(named, fetch.from_options(given_options(given))) as path:
+        with images.available(named, fetch.from_options(fetching_options(given))) as path:
             yield path
         return
     found = identify(Path(name))
@@ -107,7 +107,7 @@ def _available(name: str, options: tuple[str, ...]) -> Iterator[Path]:
         return
     from singularity.build import launchable
 
-    if given_options(given)["disable_cache"]:
+    if fetching_options(given)["disable_cache"]:
         with launchable.temporary(found) as path:
             yield path
     else:

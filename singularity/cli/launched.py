@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from singularity import paths
-from singularity.cli.options_table import Entry, entries, takes_next
+from singularity.cli.options_table import Entry, Kind, entries, takes_next
 from singularity.errors import FileError, ImageError, SingularityError, UsageError
 from singularity.variables import PREFIXES, truth, variable
 
@@ -40,6 +40,22 @@ class Launch(NamedTuple):
             words[self.position] = str(path)
         return words
 
+    def without(self, options: Sequence[Entry]) -> list[str]:
+        """The words, without these options, and with what keeps their variables from counting."""
+        names = {name: each for each in options for name in each.spellings}
+        words = list(self.words)
+        first = words.index(self.verb) + 1
+        end = len(words) if self.position is None else self.position
+        given = words[first:end]
+        number = 0
+        while number < len(given):
+            if given[number].partition("=")[0] in names:
+                del given[number : number + (2 if takes_next(given[number], names) else 1)]
+            else:
+                number += 1
+        undone = [f"--{each.names[0]}={'none' if each.kind.takes_word else 'false'}" for each in options]
+        return [*words[:first], *undone, *given, *words[end:]]
+
     def of_own(self, path: Path) -> list[str]:
         """The words, with an image that only processes of this user can read, so not the setuid program."""
         words = self.of(path)
@@ -57,6 +73,7 @@ def plain(arguments: Sequence[str]) -> int | None:
     launch = read(arguments)
     image = launch.image
     _say_as_much_as_asked(launch)
+    _enter_limits(launch)
     from singularity import uri
 
     named = uri.parse(image)
@@ -69,7 +86,7 @@ def plain(arguments: Sequence[str]) -> int | None:
         raise ImageError(f"{image}: a {found.format.value}, but named as an archive", hint="give it another name")
     from singularity.build import launchable
 
-    given = given_options(launch)
+    given = fetching_options(launch)
     place = None if given["disable_cache"] else _cache()
     if place is not None:
         path = launchable.cached(found, place, verify=bool(given["verify_cache"]))
@@ -83,7 +100,7 @@ def _launch_uri(launch: Launch, named: "Uri") -> int:
     from singularity.pull import images
     from singularity.sources import fetch
 
-    given = given_options(launch)
+    given = fetching_options(launch)
     if given["lazy"]:
         from singularity.lazy import start
 
@@ -106,14 +123,38 @@ _FETCHING = (
 )  # fmt: skip
 
 
-def given_options(launch: Launch) -> dict[str, str | bool]:
-    """What the options before the image, and their variables, say about fetching; the last one of each counts."""
+def _enter_limits(launch: Launch) -> None:
+    """Where limits are asked for, the launch goes on in a control group that has them; returns where none is."""
+    options = [each for each in entries(launch.verb) if each.group == "limits"]
+    given = {name: "" if value == "none" else value for name, value in given_options(launch, options).items()}
+    if not any(given.values()):
+        return
+    from singularity.limits import groups, wanted
+
+    limits, environment = wanted.from_options(given), _environment(Path(launch.image))
+
+    def again(first: Sequence[str]) -> NoReturn:
+        _execute([*first, *groups.python_words(launch.words)], environment)
+
+    if limits and not any(word.partition("=")[0] == "--dry-run" for word in launch.words[: launch.position]):
+        groups.enter(limits, again)
+    _become(front_door(), launch.without([each for each in options if given[each.identifier]]), environment)
+
+
+def fetching_options(launch: Launch) -> dict[str, str | bool]:
+    """What the options of fetching, and their variables, say."""
+    found = given_options(launch, [each for each in entries(launch.verb) if each.identifier in _FETCHING])
+    found["library"] = found.pop("library_url", "")
+    return found
+
+
+def given_options(launch: Launch, options: Sequence[Entry]) -> dict[str, str | bool]:
+    """What these options before the image, and their variables, say; the last one of each counts, lists add up."""
     words = list(launch.words[launch.words.index(launch.verb) + 1 : launch.position])
-    options = [each for each in entries(launch.verb) if each.identifier in _FETCHING]
     found: dict[str, str | bool] = {}
     for each in options:
         value = next((value for value in map(variable, each.variables) if value), "")
-        names = each.spellings
+        names, several = each.spellings, []
         for number, word in enumerate(words):
             name, equals, after = word.partition("=")
             if name not in names:
@@ -121,9 +162,10 @@ def given_options(launch: Launch) -> dict[str, str | bool]:
             if not each.kind.takes_word:
                 value = after or "true"
             elif equals or number + 1 < len(words):
-                value = after if equals else words[number + 1]
+                several.append(after if equals else words[number + 1])
+        if several:
+            value = ",".join(several) if each.kind is Kind.LIST_CSV else several[-1]
         found[each.identifier] = value if each.kind.takes_word else truth(value)
-    found["library"] = found.pop("library_url", "")
     return found
 
 
@@ -203,10 +245,14 @@ def front_door() -> Path:
 
 def _become(door: Path, words: Sequence[str], environment: Mapping[bytes, bytes]) -> NoReturn:
     """Becomes the front door, as if these words had been typed. The signals that Python ignores are what they were."""
+    _execute(["singularity", *words], environment, program=door)
+
+
+def _execute(words: Sequence[str], environment: Mapping[bytes, bytes], *, program: Path | None = None) -> NoReturn:
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     sys.stdout.flush()
-    os.execve(door, ["singularity", *words], environment)  # noqa: S606 - a list of words, without a shell
+    os.execve(program or words[0], list(words), environment)  # noqa: S606 - a list of words, without a shell
 
 
 def _wait_for(launch: Launch, path: Path) -> int:

@@ -153,6 +153,7 @@ _HEADINGS = {
     "environment": "Environment",
     "program": "Program",
     "identity": "Identity and privileges",
+    "limits": "Limits, in a control group of version 2",
     "devices": "Devices",
     "fetching": "Images that are fetched",
     "output": "Output",

@@ -246,7 +246,7 @@ DOCKER = {
     "-it /i x": f"unknown option -it for exec (it is Docker's; here: {TERMINAL})",
     "-ti /i x": f"unknown option -ti for exec (it is Docker's; here: {TERMINAL})",
     "--rm /i x": "(it is Docker's; here: leave it out, nothing of a container stays)",
-    "-m 4g /i x": "unknown option -m for exec (it is Docker's; here: leave it out, the batch system or the limits",
+    "-m 4g /i x": "unknown option -m for exec (it is Docker's; here: --memory SIZE)",
     "--shm-size 1g /i x": "(it is Docker's; here: leave it out, /dev/shm is the host's)",
     "--ulimit nofile=9 /i x": "(it is Docker's; here: leave it out, the limits of your shell hold inside)",
     "--pull always /i x": "(it is Docker's; here: leave it out, docker://NAME:TAG is asked for each time)",
@@ -302,7 +302,8 @@ WRONG = {
     "mount": "type=tmpfs,dst=/a",
     "home": "/a:relative",
     "scratch": "relative",
-    "network": "bridge",
+    "network": "calico",
+    "network_args": "IP=10.0.0.1",
     "hostname": "under_score",
     "dns": "foo",
     "join": "maybe",
@@ -324,6 +325,10 @@ NEVER_WRONG = {
     "an unknown word is a warning, as elsewhere in the family": {"no_mount"},
     "judged by Python, and only where something is fetched": {
         "docker_host", "library_url", "platform", "arch", "arch_variant",
+    },
+    "limits, judged by Python": {
+        "cpus", "cpu_shares", "cpuset_cpus", "cpuset_mems", "memory", "memory_reservation", "memory_swap", "pids_limit",
+        "blkio_weight", "blkio_weight_device", "apply_cgroups",
     },
     "has no effect here": {"runscript_timeout"},
 }  # fmt: skip
