@@ -213,6 +213,10 @@ int answer(struct asker *asker, const struct rule *rule, const uint64_t *argumen
         [CALL_CHOWN] = answer_chown,   [CALL_LCHOWN] = answer_chown, [CALL_FCHOWN] = answer_fchown,   [CALL_FCHOWNAT] = answer_fchownat,
         [CALL_MKNOD] = answer_mknod,   [CALL_MKNODAT] = answer_mknod, [CALL_XATTR] = answer_xattr,    [CALL_STAT] = answer_stat,
         [CALL_LSTAT] = answer_stat,    [CALL_FSTAT] = answer_stat,   [CALL_FSTATAT] = answer_fstatat, [CALL_STATX] = answer_statx,
+        [CALL_SETUID] = identity_set,  [CALL_SETGID] = identity_set, [CALL_SETREUID] = identity_set,  [CALL_SETREGID] = identity_set,
+        [CALL_SETRESUID] = identity_set, [CALL_SETRESGID] = identity_set, [CALL_SETGROUPS] = identity_set,
+        [CALL_GETUID] = identity_get,  [CALL_GETEUID] = identity_get, [CALL_GETGID] = identity_get,   [CALL_GETEGID] = identity_get,
+        [CALL_GETRESUID] = identity_get, [CALL_GETRESGID] = identity_get, [CALL_GETGROUPS] = identity_get,
     };
 
     return answers[rule->call] != NULL ? answers[rule->call](asker, rule, arguments) : ANSWER_PROCEED;

@@ -65,6 +65,11 @@ bool asker_text(struct asker *asker, uint64_t from, char *text)
     return false;
 }
 
+bool asker_read(struct asker *asker, uint64_t from, void *bytes, size_t size)
+{
+    return memory_open(asker) && pread(asker->memory, bytes, size, (off_t)from) == (ssize_t)size;
+}
+
 bool asker_write(struct asker *asker, uint64_t to, const void *bytes, size_t size)
 {
     return memory_open(asker) && pwrite(asker->memory, bytes, size, (off_t)to) == (ssize_t)size;

@@ -21,9 +21,12 @@ static const struct rule native[] = {
     {__NR_setxattr, CALL_XATTR, false},  {__NR_lsetxattr, CALL_XATTR, false}, {__NR_fsetxattr, CALL_XATTR, false},
     {__NR_removexattr, CALL_XATTR, false}, {__NR_lremovexattr, CALL_XATTR, false}, {__NR_fremovexattr, CALL_XATTR, false},
     {__NR_fstat, CALL_FSTAT, false},     {__NR_newfstatat, CALL_FSTATAT, false}, {__NR_statx, CALL_STATX, false},
-    {__NR_setuid, CALL_DONE, false},     {__NR_setgid, CALL_DONE, false},     {__NR_setreuid, CALL_DONE, false},
-    {__NR_setregid, CALL_DONE, false},   {__NR_setresuid, CALL_DONE, false},  {__NR_setresgid, CALL_DONE, false},
-    {__NR_setfsuid, CALL_DONE, false},   {__NR_setfsgid, CALL_DONE, false},   {__NR_setgroups, CALL_DONE, false},
+    {__NR_setuid, CALL_SETUID, false},   {__NR_setgid, CALL_SETGID, false},   {__NR_setreuid, CALL_SETREUID, false},
+    {__NR_setregid, CALL_SETREGID, false}, {__NR_setresuid, CALL_SETRESUID, false}, {__NR_setresgid, CALL_SETRESGID, false},
+    {__NR_setfsuid, CALL_DONE, false},   {__NR_setfsgid, CALL_DONE, false},   {__NR_setgroups, CALL_SETGROUPS, false},
+    {__NR_getuid, CALL_GETUID, false},   {__NR_geteuid, CALL_GETEUID, false}, {__NR_getgid, CALL_GETGID, false},
+    {__NR_getegid, CALL_GETEGID, false}, {__NR_getresuid, CALL_GETRESUID, false}, {__NR_getresgid, CALL_GETRESGID, false},
+    {__NR_getgroups, CALL_GETGROUPS, false},
 };
 
 #ifdef __x86_64__
@@ -116,7 +119,7 @@ static void add_rule(struct lines *lines, const struct rule *rule, bool listen, 
     if (device && !listen)
         add_device_done(lines, rule->call == CALL_MKNOD ? 1 : 2);
     else
-        add_return(lines, rule->call == CALL_DONE || !listen ? (uint32_t)DONE : SECCOMP_RET_USER_NOTIF);
+        add_return(lines, rule->call <= (status ? CALL_DONE : CALL_SETGROUPS) || !listen ? (uint32_t)DONE : SECCOMP_RET_USER_NOTIF);
 }
 
 /* A part for each interface, passed over where a call comes by another: jumps are of 255 lines at most. */

@@ -19,10 +19,12 @@
 
 enum call {
     CALL_DONE, /* by the filter */
+    CALL_SETUID, CALL_SETGID, CALL_SETREUID, CALL_SETREGID, CALL_SETRESUID, CALL_SETRESGID, CALL_SETGROUPS, /* and these but in builds */
     CALL_CHOWN, CALL_LCHOWN, CALL_FCHOWN, CALL_FCHOWNAT,
     CALL_MKNOD, CALL_MKNODAT,
     CALL_XATTR, /* its name is the second argument */
-    CALL_STAT, CALL_LSTAT, CALL_FSTAT, CALL_FSTATAT, CALL_STATX, /* from here on: where stat(2) is asked for */
+    CALL_STAT, CALL_LSTAT, CALL_FSTAT, CALL_FSTATAT, CALL_STATX, /* from here on: what shows something, in builds */
+    CALL_GETUID, CALL_GETEUID, CALL_GETGID, CALL_GETEGID, CALL_GETRESUID, CALL_GETRESGID, CALL_GETGROUPS,
     CALL_NONE
 };
 
@@ -52,6 +54,7 @@ struct asker {
     uint64_t id;      /* of the call */
     pid_t process;    /* the thread, in fact */
     int memory;       /* of the process, -1 until it is needed */
+    int64_t value;    /* what the call returns when it is done */
 };
 
 bool asker_waits(const struct asker *asker);
@@ -59,8 +62,9 @@ bool asker_waits(const struct asker *asker);
 /* Whether it is in the user namespace of this process, so that its ids are ours; `own` is asker_namespace(0). */
 ino_t asker_namespace(pid_t process);
 
-/* A text of at most PATH_MAX with its end, or bytes to write, in its memory. */
+/* A text of at most PATH_MAX with its end, bytes to read, or bytes to write, in its memory. */
 bool asker_text(struct asker *asker, uint64_t from, char *text);
+bool asker_read(struct asker *asker, uint64_t from, void *bytes, size_t size);
 bool asker_write(struct asker *asker, uint64_t to, const void *bytes, size_t size);
 
 /* What it has open as `number`; O_PATH, -1 and errno. */
@@ -85,6 +89,11 @@ bool mark_read(int fd, struct mark *mark);
 
 /* 0, or an errno. What says nothing that is not so takes the mark away. */
 int mark_write(int fd, const struct mark *mark);
+
+/* ---- who it believes to be (identity.c); answers as below ---- */
+
+int identity_set(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
+int identity_get(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
 
 /* ---- the answers (answer.c) ---- */
 

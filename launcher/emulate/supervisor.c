@@ -1,5 +1,5 @@
 /* The process that answers, beside the program: a copy of the program's own process, with the same root directory, namespaces and
- * restrictions, so that nobody gains anything by asking it. It keeps nothing in memory from one call to the next. */
+ * restrictions, so that nobody gains anything by asking it. */
 #include "emulate.h"
 
 #include <errno.h>
@@ -35,7 +35,7 @@ enum { LISTENER, PROC, KEPT, PATIENCE = 60, ROOM = 4096 };
 /* ---- answering ---- */
 
 /* Of a process in a user namespace below ours the ids are others. */
-static int answer_call(int listener, ino_t namespace, const struct seccomp_notif *call)
+static int answer_call(int listener, ino_t namespace, const struct seccomp_notif *call, int64_t *value)
 {
     const struct rule *rule = rule_of(call->data.arch, call->data.nr);
     struct asker asker = {.listener = listener, .id = call->id, .process = (pid_t)call->pid, .memory = -1};
@@ -47,6 +47,7 @@ static int answer_call(int listener, ino_t namespace, const struct seccomp_notif
     if (rule != NULL && asker_namespace(asker.process) == namespace)
         result = answer(&asker, rule, arguments);
     fd_close(&asker.memory);
+    *value = result == 0 ? asker.value : 0;
     return result;
 }
 
@@ -76,9 +77,10 @@ static _Noreturn void serve(void)
             _exit(EXIT_FAILURE);
         }
         (void)alarm(PATIENCE);
-        int result = answer_call(LISTENER, namespace, &question.call);
+        int64_t value;
+        int result = answer_call(LISTENER, namespace, &question.call, &value);
         (void)alarm(0);
-        struct seccomp_notif_resp response = {.id = question.call.id, .error = result < 0 ? result : 0,
+        struct seccomp_notif_resp response = {.id = question.call.id, .val = value, .error = result < 0 ? result : 0,
                                               .flags = result == ANSWER_PROCEED ? SECCOMP_USER_NOTIF_FLAG_CONTINUE : 0};
         (void)listener_do(LISTENER, SECCOMP_IOCTL_NOTIF_SEND, (uintptr_t)&response); /* fails where nobody waits any more */
     }

@@ -126,9 +126,6 @@ void fuse_await(int server, int unmounted);
 
 /* ---- Whom the caller is shown as in a user namespace. These stop the process on failure. */
 
-/* In a namespace that was just made: whom the namespace around knows as `outside` is `uid` in it. Groups likewise. */
-void user_namespace_map(uid_t uid, gid_t gid, uid_t outside, gid_t outside_group);
-
 /* Makes a user namespace with whatever else `flags` say, in which `uid` of the one around is himself, or with --fakeroot root; then with
  * the ids that the site gives him, where they can be had. Where the kernel makes none, the message
  * is `what` with the setting that forbids it, or `hint`. */

@@ -92,7 +92,7 @@ bool user_namespace_maps_one(void)
 /* "deny" first: without it the kernel takes no gid_map from an unprivileged process (Linux 3.19), since setgroups(2)
  * would let it shed groups that are meant to keep it out of files (CVE-2014-8989). One line that maps the caller's
  * own id is all that needs no right. */
-void user_namespace_map(uid_t uid, gid_t gid, uid_t outside, gid_t outside_group)
+static void user_namespace_map(uid_t uid, gid_t gid, uid_t outside, gid_t outside_group)
 {
     char line[64];
 

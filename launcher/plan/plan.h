@@ -133,8 +133,8 @@ struct plan {
     bool join;              /* the container is shared with other launches of the job step */
     const char *join_reason;/* why it is, or why not; NULL: nothing asks for it */
     int keeper_fd;          /* where this process will be asked for the container that it sets up for others; -1 */
-    int kept_user, kept_mount; /* namespaces of the keeper that has the image mounted; 0: there is none */
-    int kept_tree;             /* a copy of that mount, where it had to be made early; 0: there is none */
+    int kept_user, kept_mount, kept_tree; /* namespaces of the keeper that has the image mounted, and a copy of that mount, where it
+                                           * had to be made early; 0: there is none */
     const char *container_dir;
     uint64_t session_size;  /* bytes of the session's memory file system */
     const char *hostname, *id_ranges; /* or NULL; those of the request, where they are mapped */
