@@ -179,13 +179,13 @@ static int answer_fstatat(struct asker *asker, const struct rule *rule, const ui
 }
 
 /* struct statx (statx(2)), by its places: not every C library has it. */
-enum { STATX_SIZE = 256, STATX_UID_AT = 20, STATX_GID_AT = 24, STATX_MODE_AT = 28, STATX_MAJOR_AT = 128, STATX_MINOR_AT = 132 };
+enum { STATUS_SIZE = 256, UID_AT = 20, GID_AT = 24, MODE_AT = 28, MAJOR_AT = 128, MINOR_AT = 132 };
 
 static int answer_statx(struct asker *asker, const struct rule *rule, const uint64_t *arguments)
 {
     int flags = (int)arguments[2];
     OWNED_FD fd = open_named(asker, (int)arguments[0], arguments[1], flags);
-    char status[STATX_SIZE];
+    char status[STATUS_SIZE];
     struct mark mark;
     uint16_t mode;
 
@@ -193,14 +193,14 @@ static int answer_statx(struct asker *asker, const struct rule *rule, const uint
     if (fd < 0 || !mark_read(fd, &mark) ||
         syscall(SYS_statx, fd, "", (flags & ~AT_SYMLINK_NOFOLLOW) | AT_EMPTY_PATH, (unsigned)arguments[3], status) < 0)
         return ANSWER_PROCEED;
-    memcpy(status + STATX_UID_AT, &mark.uid, sizeof mark.uid);
-    memcpy(status + STATX_GID_AT, &mark.gid, sizeof mark.gid);
-    memcpy(&mode, status + STATX_MODE_AT, sizeof mode);
+    memcpy(status + UID_AT, &mark.uid, sizeof mark.uid);
+    memcpy(status + GID_AT, &mark.gid, sizeof mark.gid);
+    memcpy(&mode, status + MODE_AT, sizeof mode);
     mode = mark.device != 0 ? (uint16_t)((mode & 07777) | mark.device) : mode;
-    memcpy(status + STATX_MODE_AT, &mode, sizeof mode);
+    memcpy(status + MODE_AT, &mode, sizeof mode);
     if (mark.device != 0) {
-        memcpy(status + STATX_MAJOR_AT, &mark.major, sizeof mark.major);
-        memcpy(status + STATX_MINOR_AT, &mark.minor, sizeof mark.minor);
+        memcpy(status + MAJOR_AT, &mark.major, sizeof mark.major);
+        memcpy(status + MINOR_AT, &mark.minor, sizeof mark.minor);
     }
     return asker_write(asker, arguments[4], status, sizeof status) ? 0 : ANSWER_PROCEED;
 }

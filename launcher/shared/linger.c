@@ -50,9 +50,9 @@ static void key_make(const struct request *request, char key[static KEY_SIZE])
 
     (void)stat("/proc/self/ns/user", &user);
     (void)stat("/proc/self/ns/pid", &processes);
-    snprintf(key, KEY_SIZE, "uid %u gid %u of %llu in %llu%s%s %s", (unsigned)getuid(), (unsigned)getgid(), (unsigned long long)user.st_ino,
+    snprintf(key, KEY_SIZE, "uid %u gid %u of %llu in %llu%s%s%s%s", (unsigned)getuid(), (unsigned)getgid(), (unsigned long long)user.st_ino,
              (unsigned long long)processes.st_ino, request->userns ? " without setuid" : "", request->fakeroot ? " as root" : "",
-             request->id_ranges != NULL ? request->id_ranges : "");
+             request->id_ranges != NULL ? " and " : "", request->id_ranges != NULL ? request->id_ranges : "");
 }
 
 static void name_begin(char text[static NAME_SIZE])

@@ -95,13 +95,3 @@ def test_a_directory_of_the_caller_that_is_not_to_be_written_is_not(
     assert (done.returncode, done.stderr) == (255, "FATAL:   ro: Permission denied\n")
     assert as_user(build, "create", "ro/x.img").stderr == done.stderr
     assert list(place.iterdir()) == []
-
-
-def test_debootstrap_tells_an_ordinary_user_what_it_needs(build: Build) -> None:
-    build.write("x.def", "Bootstrap: debootstrap\nOSVersion: stable\n")
-    done = as_user(build, "build", "x.sif", "x.def")
-    assert done.returncode == 255
-    last = done.stderr.splitlines()[-1]
-    hint = "build with sudo, or ask for a range of ids in /etc/subuid and /etc/subgid"
-    assert last == f"FATAL:   debootstrap needs root, or more ids than your own ({hint})"
-    assert build.leftovers() == []
