@@ -29,6 +29,7 @@ PROGRAMS = {
     "bin/run-singularity": "singularity",
     "libexec/singularity/sexec": "sexec",
     "libexec/singularity/image-server": "image-server",
+    "libexec/singularity/root-emulator": "root-emulator",
     "libexec/singularity/fuse2fs-truncate.so": "fuse2fs-truncate.so",
     f"libexec/singularity/{_PACKER}": _PACKER,  # where its libraries are
 }

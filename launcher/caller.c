@@ -15,7 +15,6 @@ void caller_read(struct caller *caller)
 
     if (getresuid(&caller->uid, &effective, &saved) < 0 || getresgid(&caller->gid, &effective_group, &saved_group) < 0)
         stop(errno, "the caller's ids");
-    caller->group_count = getgroups(CALLER_GROUPS, caller->groups);
-    if (caller->group_count < 0)
+    if ((caller->group_count = getgroups(CALLER_GROUPS, caller->groups)) < 0)
         stop(errno, "the caller's groups");
 }

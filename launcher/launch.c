@@ -88,6 +88,7 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
     }
     if (launch.request.action == ACTION_LINGER)
         linger_prepare(&launch.plan, &launch.request);
+    launch.plan.one_id = launch.plan.root_mapped && user_namespace_maps_one(); /* here: the next line but one forgets /proc */
     fuse_watch(&launch.plan);       /* here: it watches "/", which is the container's now */
     launch_leave_host(&launch, -1); /* before a file of the image is read: nothing that is open leads out (CVE-2024-21626) */
     become_program(&launch, argv);

@@ -275,6 +275,8 @@ static void take_identity(struct invocation *invocation)
                 gids[count++] = others[i];
     }
     account_read(&account_sources_usual, uid, gids, count, request, &invocation->store);
+    if (request->fakeroot)
+        account_ranges(&account_sources_usual, uid, request, &invocation->store);
 }
 
 /* What the kernel and the caller's process say beside the options. What is one higher than it is, is so because 0
@@ -313,7 +315,10 @@ static _Noreturn void start_launch(const struct start *start, struct invocation 
     struct arena arena = start->arena;
     char **words = words_join(&arena, first, program);
 
-    if (!installation_starter(&start->installation, invocation->request.userns, starter, &why, &error))
+    /* no setuid program for --fakeroot: it would have set no_new_privs, and newuidmap(1) could map no ids */
+    bool userns = invocation->request.userns || invocation->request.fakeroot;
+
+    if (!installation_starter(&start->installation, userns, starter, &why, &error))
         stop_error(&error);
     message_verbose("starting %s: %s", *starter != '\0' ? starter : "without the setuid program", why);
     if (*starter == '\0') {

@@ -1,4 +1,5 @@
 /* The last act of a launch, in the plain starter: every privilege is gone. */
+#include "emulate/emulate.h"
 #include "payload.h"
 #include "perform/perform.h"
 #include "starter.h"
@@ -19,5 +20,7 @@ _Noreturn void launch_start_program(const struct launch *launch, char **argv)
     inherited_restore(&launch->inherited, request);
     if (request->user_uid != 0)
         user_namespace_show(request, &launch->caller);
+    if (launch->plan.one_id) /* after all that restricts the program: who answers for it has the same restrictions */
+        emulate_root(false);
     payload_execute(&payload);
 }

@@ -122,11 +122,6 @@ def maps_one_id() -> bool:
     return _id_map()[2::3] == [1]
 
 
-def mapped_id() -> int:
-    """The id outside of this user namespace that its first one stands for."""
-    return (_id_map() or [0, 0])[1]
-
-
 def _id_map() -> list[int]:
     """The words of this process's uid map; none on a kernel without user namespaces."""
     try:

@@ -12,10 +12,11 @@
 #include "../descriptor.h"
 
 const struct account_sources account_sources_usual = {.passwd = "/etc/passwd", .group = "/etc/group",
-                                                      .nsswitch = "/etc/nsswitch.conf", .getent = "/usr/bin/getent"};
+                                                      .nsswitch = "/etc/nsswitch.conf", .getent = "/usr/bin/getent",
+                                                      .subuid = "/etc/subuid", .subgid = "/etc/subgid"};
 
 /* passwd(5) has seven fields; of a group(5) line the first three say enough */
-enum { LINE_BUFFER = 16 << 10, PASSWD_FIELDS = 7, GROUP_FIELDS = 3, GROUP_LIMIT = 1024 };
+enum { LINE_BUFFER = 16 << 10, PASSWD_FIELDS = 7, GROUP_FIELDS = 3, RANGE_FIELDS = 3, GROUP_LIMIT = 1024 };
 
 /* ---- lines of a file or a pipe ---- */
 
@@ -131,6 +132,7 @@ struct search {
     const gid_t *gids;
     uint32_t count;
     uint32_t missing;
+    uint32_t range_first, range_size;
     struct request *request;
     struct text_store *store;
 };
@@ -317,4 +319,34 @@ void account_read(const struct account_sources *sources, uid_t uid, const gid_t 
     if (search.missing > 0 && other_sources(sources->nsswitch, "group"))
         ask_for_groups(&search, sources);
     close_gaps(request, used);
+}
+
+/* ---- subordinate ids ---- */
+
+/* subuid(5): the first line of the user's name or number. */
+static bool range_take(struct search *search, char *line)
+{
+    char *fields[RANGE_FIELDS], number[16];
+    const char *name = search->request->account_name;
+
+    snprintf(number, sizeof number, "%u", (unsigned)search->uid);
+    if (!split(line, fields, RANGE_FIELDS) || (strcmp(fields[0], number) != 0 && (name == NULL || strcmp(fields[0], name) != 0)))
+        return false;
+    return id_read(fields[1], &search->range_first) && id_read(fields[2], &search->range_size) && search->range_size > 0;
+}
+
+/* The words are those of namespaces/fakeroot.py. */
+void account_ranges(const struct account_sources *sources, uid_t uid, struct request *request, struct text_store *store)
+{
+    struct search uids = {.uid = uid, .request = request}, gids = uids;
+    char text[64];
+
+    search_file(&uids, sources->subuid, range_take);
+    search_file(&gids, sources->subgid, range_take);
+    if (uids.range_size == 0 || gids.range_size == 0) {
+        message_verbose("No subordinate ids for user %u (/etc/subuid, /etc/subgid): only your own id is mapped, to root", (unsigned)uid);
+        return;
+    }
+    int length = snprintf(text, sizeof text, "%u %u %u %u", uids.range_first, uids.range_size, gids.range_first, gids.range_size);
+    request->id_ranges = text_copy(store, text, (size_t)length);
 }

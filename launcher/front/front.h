@@ -174,6 +174,8 @@ struct account_sources {
     const char *group;
     const char *nsswitch;
     const char *getent;
+    const char *subuid;
+    const char *subgid;
 };
 extern const struct account_sources account_sources_usual;
 
@@ -182,6 +184,10 @@ extern const struct account_sources account_sources_usual;
  * found nowhere stays out: account_name is NULL then. */
 void account_read(const struct account_sources *sources, uid_t uid, const gid_t *gids, uint32_t count,
                   struct request *request, struct text_store *store);
+
+/* Sets id_ranges, by the name that account_read() has found, where both files give the user a range. Nobody is asked: a service that
+ * has ranges of its own is that of newuidmap(1). */
+void account_ranges(const struct account_sources *sources, uid_t uid, struct request *request, struct text_store *store);
 
 /* ---- Descriptors of the caller: standard streams, and those that the program gets too. */
 

@@ -124,10 +124,15 @@ void fuse_watch(const struct plan *plan);
  * Signals end the wait as they would end the launcher. */
 void fuse_await(int server, int unmounted);
 
-/* ---- Whom the caller is shown as in a user namespace. Both stop the process on failure. */
+/* ---- Whom the caller is shown as in a user namespace. These stop the process on failure. */
 
-/* In a namespace that was just made: whom the namespace around knows as `outside` is `uid` in it. Groups likewise. */
-void user_namespace_map(uid_t uid, gid_t gid, uid_t outside, gid_t outside_group);
+/* Makes a user namespace with whatever else `flags` say, in which `uid` of the one around is himself, or with --fakeroot root; then with
+ * the ids that the site gives him, where they can be had. Where the kernel makes none, the message
+ * is `what` with the setting that forbids it, or `hint`. */
+void user_namespace_enter(const struct plan *plan, uid_t uid, gid_t gid, int flags, const char *what, const char *hint);
+
+/* Whether there is one user only in the namespace that this process is in. */
+bool user_namespace_maps_one(void);
 
 /* Where the program is a user of the image: in a namespace of its own, as the last act, when nothing else is open. */
 void user_namespace_show(const struct request *request, const struct caller *caller);

@@ -32,8 +32,7 @@ static void leave_keeper(struct plan *plan)
 {
     perform_unshare(CLONE_NEWNS, "make a mount namespace");
     plan->kept_tree = take_kept(plan);
-    perform_unshare(CLONE_NEWUSER, "make a user namespace within that of the image's keeper (--linger=0 does without)");
-    user_namespace_map(0, 0, 0, 0);
+    user_namespace_enter(plan, 0, 0, CLONE_NEWUSER, "make a user namespace within that of the image's keeper", "--linger=0 does without");
 }
 
 /* File system servers must be in the user namespace but not in the mount namespace: they start in between. So must who
@@ -52,10 +51,10 @@ int unprivileged_namespaces(struct plan *plan, const struct caller *caller, stru
             leave_keeper(plan);
         perform_unshare(at_once ? others : 0, "make the container's namespaces");
     } else if (user != 0) {
-        perform_unshare(at_once ? user | others : user,
-                        plan_text(plan, "make a user namespace, needed here: %s (install or allow the setuid starter, or have user namespaces "
-                                  "allowed: sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)", plan->mode_reason));
-        user_namespace_map(plan->root_mapped ? 0 : caller->uid, plan->root_mapped ? 0 : caller->gid, caller->uid, caller->gid);
+        user_namespace_enter(plan, caller->uid, caller->gid, at_once ? user | others : user,
+                             plan_text(plan, "make a user namespace, needed here: %s", plan->mode_reason),
+                             "install or allow the setuid starter, or have user namespaces allowed: sysctl user.max_user_namespaces, "
+                             "kernel.unprivileged_userns_clone");
     }
     if (network >= 0) {
         perform_unshare(at_once ? 0 : CLONE_NEWNET, "make a network namespace");

@@ -298,7 +298,7 @@ static void choose_rights(struct plan *plan, const struct plan_inputs *inputs)
     bool root = plan->mode == MODE_ROOT;
 
     plan->no_new_privs = !root || request->no_privs;
-    plan->root_mapped = request->fakeroot;
+    plan->root_mapped = request->fakeroot, plan->id_ranges = request->id_ranges;
     plan->suid = root && request->allow_setuid;
     if (request->allow_setuid && !root)
         message_warning("%s: only root can allow this", plan_asked(inputs, "--allow-setuid"));

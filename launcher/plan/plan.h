@@ -124,7 +124,7 @@ struct plan {
     const char *mode_reason;
     uint64_t namespaces;    /* CLONE_NEW* */
     bool propagation_slave;
-    bool root_mapped;       /* --fakeroot: user id 0 inside */
+    bool root_mapped, one_id; /* --fakeroot: user id 0 inside; and, once that is known, no other */
     bool init;              /* a PID namespace with an init of ours */
     int report_fd;          /* in it: where the program's wait status goes; in a keeper: where it says that all is ready */
     int alive_fd;           /* in both, and where a launcher waits for a server: hangs up when it is gone; 0: none does */
@@ -133,11 +133,11 @@ struct plan {
     bool join;              /* the container is shared with other launches of the job step */
     const char *join_reason;/* why it is, or why not; NULL: nothing asks for it */
     int keeper_fd;          /* where this process will be asked for the container that it sets up for others; -1 */
-    int kept_user, kept_mount; /* namespaces of the keeper that has the image mounted; 0: there is none */
-    int kept_tree;             /* a copy of that mount, where it had to be made early; 0: there is none */
+    int kept_user, kept_mount, kept_tree; /* namespaces of the keeper that has the image mounted, and a copy of that mount, where it
+                                           * had to be made early; 0: there is none */
     const char *container_dir;
     uint64_t session_size;  /* bytes of the session's memory file system */
-    const char *hostname;   /* or NULL */
+    const char *hostname, *id_ranges; /* or NULL; those of the request, where they are mapped */
     const char *network_ports; /* of a network that is carried from outside: those forwarded to it; NULL: there is none */
     bool loops_shared;
     uint32_t loop_devices;

@@ -50,8 +50,9 @@ static void key_make(const struct request *request, char key[static KEY_SIZE])
 
     (void)stat("/proc/self/ns/user", &user);
     (void)stat("/proc/self/ns/pid", &processes);
-    snprintf(key, KEY_SIZE, "uid %u gid %u of %llu in %llu%s%s", (unsigned)getuid(), (unsigned)getgid(), (unsigned long long)user.st_ino,
-             (unsigned long long)processes.st_ino, request->userns ? " without setuid" : "", request->fakeroot ? " as root" : "");
+    snprintf(key, KEY_SIZE, "uid %u gid %u of %llu in %llu%s%s%s%s", (unsigned)getuid(), (unsigned)getgid(), (unsigned long long)user.st_ino,
+             (unsigned long long)processes.st_ino, request->userns ? " without setuid" : "", request->fakeroot ? " as root" : "",
+             request->id_ranges != NULL ? " and " : "", request->id_ranges != NULL ? request->id_ranges : "");
 }
 
 static void name_begin(char text[static NAME_SIZE])
@@ -111,7 +112,7 @@ static void leave_caller(int *place, int *watch)
 /* The same image by the same way, and nothing else: neither options nor variables of this launch. */
 static void become_request(struct request *request, int hand)
 {
-    const char *image = request->image, *key = request->linger_key, *file = request->linger_file;
+    const char *image = request->image, *key = request->linger_key, *file = request->linger_file, *ranges = request->id_ranges;
     bool userns = request->userns, fakeroot = request->fakeroot;
 
     memset(request, 0, offsetof(struct request, text_store));
@@ -120,6 +121,7 @@ static void become_request(struct request *request, int hand)
     request->linger_file = file;
     request->userns = userns;
     request->fakeroot = fakeroot;
+    request->id_ranges = ranges;
     request->action = ACTION_LINGER;
     request->no_oci_defaults = true;
     request->cwd = "/";

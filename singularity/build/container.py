@@ -12,6 +12,7 @@ from singularity import kernel
 from singularity.build.request import Bind
 from singularity.errors import BuildError
 from singularity.image.root import Root
+from singularity.namespaces import emulation
 from singularity.namespaces.isolation import isolated
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ def run(
 ) -> int:
     """Runs a program in the root file system `root`, as its root, from `/`; returns its exit status.
 
-    Output goes to `on_line`, or where ours goes; input is empty. Raises BuildError when it cannot be started.
+    Output goes to `on_line`, or where ours goes; input is empty. Where there is one id only, root is emulated. Raises
+    BuildError when it cannot be started.
     """
 
     def start() -> NoReturn:
@@ -41,12 +43,13 @@ def run(
         with suppress(PermissionError):  # a user namespace with one id only
             os.setgroups([])
         try:
-            os.execvpe(argv[0], list(argv), dict(environment))  # noqa: S606 - a list of words, without a shell
+            emulation.execute(emulator, argv, environment)
         except OSError as error:
             raise BuildError(f"{argv[0]} in the image: {error.strerror}", hint="scripts need it") from error
 
     logger.debug("Running %s in %s", list(argv), root)
-    return isolated(start, on_line=on_line)
+    with emulation.opened() as emulator:
+        return isolated(start, on_line=on_line)
 
 
 def watched(root: Path, argv: Sequence[str], *, environment: Mapping[str, str], seconds: int) -> int:

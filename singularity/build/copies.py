@@ -17,6 +17,7 @@ from singularity.build.reproducible import source_date_epoch
 from singularity.definition.model import Copy
 from singularity.errors import DefinitionError
 from singularity.files import WORKING_PREFIX
+from singularity.image import marks
 from singularity.image.root import Root
 
 logger = logging.getLogger(__name__)
@@ -264,7 +265,8 @@ class _Copier:
         """Of the host's files those that users give them; of a stage's, all but labels of the host's security."""
         with suppress(OSError):  # a file system without them
             for name in os.listxattr(reader):
-                if name.startswith("user.") or (not self.source.follow and name != "security.selinux"):
+                ours = name in ("security.selinux", marks.NAME)  # owners are not copied either
+                if not ours and (name.startswith("user.") or not self.source.follow):
                     with suppress(OSError):
                         os.setxattr(writer, name, os.getxattr(reader, name))
 

@@ -44,11 +44,12 @@ def marks() -> str:
 def empty_key(architecture: str, *, one_id: bool, marks: str) -> str:
     """The key of an empty root file system: of what all layers of a build depend on.
 
-    With `one_id` everything in the image belongs to root, since the builder has no other ids. Scripts see
+    With `one_id` everything belongs to the builder, and files may be marked as those of others. Scripts see
     SOURCE_DATE_EPOCH. Raises BuildError where that is nonsense.
     """
     epoch = reproducible.source_date_epoch()
-    world = {"architecture": architecture, "one_id": one_id, "marks": marks, "epoch": epoch}
+    ids = "marked" if one_id else ""
+    world = {"architecture": architecture, "one_id": ids, "marks": marks, "epoch": epoch}
     return digest.of_words("layers", FORMAT, __version__, world)
 
 

@@ -20,7 +20,7 @@ from singularity.build import layout, reproducible
 from singularity.build.reproducible import source_date_epoch as source_date_epoch
 from singularity.console import VERBOSE
 from singularity.errors import BuildError
-from singularity.image import metadata
+from singularity.image import marks, metadata
 from singularity.image.erofs import tools as erofs
 from singularity.image.root import Root
 from singularity.image.sif import format as sif
@@ -55,7 +55,9 @@ def pack(
     `read_first` are the files that a start was seen to read, in order, without leading `/`. With SOURCE_DATE_EPOCH set
     the same root makes the same file. Raises FileError and ToolError.
     """
-    size = 0 if as_erofs else _fit(root, target)
+    marked: list[str] = []
+    size = 0 if as_erofs else _fit(root, target, marked)
+    owners = b"".join(marks.definitions(root, marked))
     with Root(root) as opened:
         objects = objects_of(opened) if architecture else []
         order = layout.Layout() if as_erofs else layout.choose(opened, size, read_first)
@@ -64,7 +66,7 @@ def pack(
         if as_erofs:
             _make_erofs(root, new, offset, target)
         else:
-            _make_squashfs(root, new, offset, order, arguments, target, size)
+            _make_squashfs(root, new, offset, order, arguments, target, size, owners)
         if not architecture:
             return
         head = sif_write.encode_head(
@@ -154,9 +156,13 @@ def memory(arguments: Sequence[str]) -> list[str]:
 
 
 def _make_squashfs(
-    root: Path, new: files.NewFile, offset: int, order: layout.Layout, arguments: Sequence[str], target: Path, size: int
-) -> None:
-    """Writes the file system; how far it is, is what mksquashfs has read of `size` bytes."""
+    root: Path, new: files.NewFile, offset: int, order: layout.Layout, arguments: Sequence[str], target: Path,
+    size: int, owners: bytes,
+) -> None:  # fmt: skip
+    """Writes the file system; how far it is, is what mksquashfs has read of `size` bytes.
+
+    `owners` is what the root file system does not say itself, as a pseudo file.
+    """
     purpose = f"write {target}"
     argv: list[str | Path] = ["mksquashfs", root, new.path, *common_arguments(offset)]
     argv += [*compression(arguments, purpose), *memory(arguments)]
@@ -168,11 +174,12 @@ def _make_squashfs(
     logger.log(VERBOSE, "Stored uncompressed: %s", ", ".join(order.uncompressed) or "nothing")
     environment = reproducible.environment()
     keep = [new.fd]
-    if order.sorted:
-        sort = os.memfd_create("sort", os.MFD_CLOEXEC)
-        write_at(sort, "".join(f"{path} {number}\n" for path, number in _priorities(order.sorted)).encode(), 0)
-        argv += ["-sort", f"/proc/self/fd/{sort}"]
-        keep.append(sort)
+    sort = "".join(f"{path} {number}\n" for path, number in _priorities(order.sorted)).encode()
+    for option, text in (("-sort", sort), ("-pf", owners)):
+        if text:
+            keep.append(os.memfd_create(option, os.MFD_CLOEXEC))
+            write_at(keep[-1], text, 0)
+            argv += [option, f"/proc/self/fd/{keep[-1]}"]
     try:
         with (
             process.started(
@@ -202,11 +209,12 @@ def warn_of_losses(target: Path, times: int, lists: int) -> None:
             logger.warning("%s: %d %s are left out: squashfs cannot hold them", target, count, what)
 
 
-def _fit(root: Path, target: Path) -> int:
+def _fit(root: Path, target: Path, marked: list[str]) -> int:
     """Moves times into the range of squashfs, which mksquashfs would let wrap around, in a root file system of ours.
 
-    Returns the bytes in its regular files: to walk through them twice is what would be felt. Says how many times, and
-    how many access control lists squashfs cannot hold. What cannot be read, mksquashfs names.
+    Returns the bytes in its regular files, and adds to `marked` the paths of those that root emulation has marked: to
+    walk through them twice is what would be felt. Says how many times, and how many access control lists squashfs
+    cannot hold. What cannot be read, mksquashfs names.
     """
     times = lists = size = 0
     pending = [os.fspath(root)]
@@ -223,7 +231,10 @@ def _fit(root: Path, target: Path) -> int:
                         os.utime(entry.path, ns=times_of, follow_symlinks=False)
                         times += 1
                     if not entry.is_symlink():
-                        lists += any(name.startswith("system.posix_acl") for name in os.listxattr(entry.path))
+                        names = os.listxattr(entry.path)
+                        lists += any(name.startswith("system.posix_acl") for name in names)
+                        if marks.NAME in names:
+                            marked.append(entry.path)
                     if entry.is_file(follow_symlinks=False):
                         size += status.st_size // status.st_nlink  # each of its names comes by
     warn_of_losses(target, times, lists)

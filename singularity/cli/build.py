@@ -35,7 +35,7 @@ _accepted = partial(option, hidden=True, expose_value=False)
             "or the URI of one, as pull has them; an http or https URL may be a definition file's, too."
         ),
         _ABOUT_TARGET,
-        "Ordinary users build in a user namespace; most bootstrap agents want subordinate ids there (/etc/subuid).",
+        "Ordinary users build in a user namespace, with subordinate ids (/etc/subuid) or with emulated owners.",
     ),
     examples=(
         "sudo singularity build debian.sif debian.def",

@@ -177,7 +177,8 @@ def _enter_namespace() -> None:
             fakeroot.become_root()
         except BuildError as error:
             what = "ordinary users mount images in a user namespace, and there is none"
-            raise CannotMountError(what, hint="see sysctl user.max_user_namespaces, or use sudo") from error
+            hint = fakeroot.obstacle() or "see sysctl user.max_user_namespaces, or use sudo"
+            raise CannotMountError(what, hint=hint) from error
     try:
         kernel.unshare(kernel.CLONE_NEWNS)
         kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)

@@ -9,10 +9,11 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from singularity.errors import FileError, ImageError
+from singularity.image import marks
 from singularity.image.archive.stream import CHUNK
 from singularity.image.limits import LIMITS, shown
 from singularity.image.tree import Entry, Kind, Member, Segment, Tree
@@ -134,14 +135,15 @@ class _Walk:
             raise
 
     def _file(self, directory: int, name: bytes, status: os.stat_result) -> Iterator[Entry]:
-        first = self._first_name(status)
+        first, place = self._first_name(status), b"/proc/self/fd/%d/%s" % (directory, name)
         if first is not None:
-            yield Entry(self.member(self.here, status, None, Kind.HARD_LINK, target=first))
+            member = self.member(self.here, status, None, Kind.HARD_LINK, target=first)
+            mark = marks.read(place)
+            yield Entry(replace(member, uid=mark.uid, gid=mark.gid) if mark else member)
             return
         kind = _KINDS[stat.S_IFMT(status.st_mode)]
         if kind is not Kind.FILE:
             target = os.readlink(name, dir_fd=directory) if kind is Kind.LINK else b""
-            place = b"/proc/self/fd/%d/%s" % (directory, name)
             yield Entry(self.member(self.here, status, place, kind, target=target))
             return
         fd = self._open(directory, name, status, _FILE)
@@ -150,7 +152,9 @@ class _Walk:
             segments = _segments(fd, status)
             member = self.member(self.here, status, fd, Kind.FILE, segments=segments)
             data: Iterable[bytes]
-            if segments is None and member.size <= _AT_ONCE:
+            if member.kind is not Kind.FILE:  # what stands for a device
+                data = ()
+            elif segments is None and member.size <= _AT_ONCE:
                 data = tuple(self._data(fd, member))
             else:
                 data = self._data(fd, member)
@@ -218,19 +222,22 @@ class _Walk:
         target: bytes = b"",
         segments: tuple[Segment, ...] | None = None,
     ) -> Member:
-        """A member with the attributes of `status`, and the extended ones of what is at `place`."""
+        """A member with the attributes of `status` or of a mark, and the extended ones of what is at `place`."""
+        xattrs = self._xattrs(place) if place is not None else {}
+        mark = marks.parse(xattrs.pop(marks.KEY, b""))
+        kind = mark.kind if mark and mark.kind and kind is Kind.FILE else kind
         return Member(
             path=path,
             kind=kind,
             mode=stat.S_IMODE(status.st_mode),
-            uid=status.st_uid,
-            gid=status.st_gid,
+            uid=mark.uid if mark else status.st_uid,
+            gid=mark.gid if mark else status.st_gid,
             mtime=status.st_mtime_ns,
             size=status.st_size if kind is Kind.FILE else 0,
-            segments=segments,
+            segments=segments if kind is Kind.FILE else None,
             target=target,
-            device=status.st_rdev if kind.is_device else 0,
-            xattrs=self._xattrs(place) if place is not None else {},
+            device=mark.device if mark and mark.kind is kind else status.st_rdev if kind.is_device else 0,
+            xattrs=xattrs,
         )
 
     def _xattrs(self, place: int | bytes) -> dict[bytes, bytes]:
@@ -244,7 +251,8 @@ class _Walk:
         found = {}
         for name in sorted(names):
             encoded = os.fsencode(name)
-            if is_carried(encoded) and (self.as_root or not encoded.startswith(b"trusted.")):
+            carried = is_carried(encoded) or encoded == marks.KEY
+            if carried and (self.as_root or not encoded.startswith(b"trusted.")):
                 with suppress(FileNotFoundError):
                     try:
                         found[encoded] = os.getxattr(place, name, follow_symlinks=follow)

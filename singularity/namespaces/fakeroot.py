@@ -1,9 +1,11 @@
 """Builds by ordinary users: the process becomes root of a user namespace, and the build goes on as if by root.
 
 With a range of subordinate ids (`/etc/subuid`, `/etc/subgid`) every owner in the image is as root's build would have
-it. Without one, only the user's own id is mapped, to root; programs that change owners then fail.
+it. Without one, only the user's own id is mapped, to root, and what programs do to owners is emulated (`emulation`).
+The launcher has the same in C (`launcher/perform/user_namespace.c`), and says it in the same words.
 """
 
+import errno
 import logging
 import os
 import pwd
@@ -20,8 +22,26 @@ logger = logging.getLogger(__name__)
 
 _PURPOSE = "map the ids of the image to those given to you"
 _PLACES = ("/etc/subuid", "/etc/subgid")
-_FIRST = 100_000  # the lowest id that useradd gives
 _ALL, _NOTHING, _HALF = range(3)  # of the two maps
+_APPARMOR = "kernel/apparmor_restrict_unprivileged_userns"
+_SETTINGS = (  # what forbids user namespaces: a file below /proc/sys, the value that does, the way out
+    ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces is 0: an administrator raises it"),
+    (
+        "kernel/unprivileged_userns_clone",
+        "0",
+        "sysctl kernel.unprivileged_userns_clone is 0: an administrator sets it to 1",
+    ),
+    (
+        _APPARMOR,
+        "1",
+        (
+            "sysctl kernel.apparmor_restrict_unprivileged_userns is 1: an administrator sets it to 0, or installs an "
+            "AppArmor profile that allows userns to singularity"
+        ),
+    ),
+)
+_REACHED = "sysctl user.max_user_namespaces is reached: an administrator raises it"
+_FILTER = "a seccomp filter is in force, as in Docker's containers: start those with --security-opt seccomp=unconfined"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +77,8 @@ def become_root() -> None:
         kernel.unshare(kernel.CLONE_NEWUSER)
     except OSError as error:
         what = f"only root can build here, since there are no user namespaces: {error.strerror}"
-        raise BuildError(what, hint="build with sudo") from error
+        raise BuildError(what, hint=obstacle(error.errno or 0) or "build with sudo") from error
+    _check_profile()
     os.close(go_read)
     if ranges:
         os.write(go_write, b"1")
@@ -75,25 +96,29 @@ def become_root() -> None:
         os.environ.pop(name, None)
 
 
+def obstacle(number: int = errno.EPERM) -> str:
+    """Which setting forbids user namespaces here, and the way out; empty where none of those that are known does.
+
+    `number` is what the kernel answers.
+    """
+    for name, forbids, way_out in _SETTINGS:
+        if _read(f"/proc/sys/{name}").strip() == forbids:
+            return way_out
+    if number == errno.ENOSPC:
+        return _REACHED
+    return _FILTER if number == errno.EPERM and "\nSeccomp:\t2\n" in _read("/proc/self/status") else ""
+
+
+def _check_profile() -> None:
+    """Raises BuildError where AppArmor lets us make a namespace, and takes all rights over it."""
+    confined = _read("/proc/self/attr/current").startswith("unprivileged_userns")
+    if confined and _read(f"/proc/sys/{_APPARMOR}").strip() == "1":
+        raise BuildError("a user namespace has no rights here", hint=obstacle())
+
+
 def has_ranges() -> bool:
     """Whether this user has ids for others in images."""
     return _ranges(os.getuid()) is not None
-
-
-def why_one_id() -> str:
-    """What a process that has become root with one id says when that may have been too few, and the way out."""
-    uid = kernel.mapped_id()
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = str(uid)
-    texts = {place: _read(place) for place in _PLACES}
-    what = "for programs that change owners or groups, as package managers do"
-    if all(subordinate(text, frozenset({name, str(uid)})) for text in texts.values()):
-        return f"{what}, install uidmap: your subordinate ids could not be used"
-    lines = [line.split(":") for text in texts.values() for line in text.splitlines()]
-    ends = [int(each[1]) + int(each[2]) for each in lines if len(each) == 3 and (each[1] + each[2]).isdecimal()]
-    return f"{what}, an administrator adds {name}:{max([_FIRST, *ends])}:65536 to /etc/subuid and /etc/subgid"
 
 
 def _read(place: str) -> str:
@@ -111,7 +136,8 @@ def _ranges(uid: int) -> tuple[IdRange, IdRange] | None:
         return None
     found = [subordinate(_read(place), names) for place in _PLACES]
     if found[0] is None or found[1] is None:
-        logger.log(VERBOSE, "No subordinate ids for user %s: only your own id is mapped, to root", uid)
+        what = "No subordinate ids for user %s (/etc/subuid, /etc/subgid): only your own id is mapped, to root"
+        logger.log(VERBOSE, what, uid)
         return None
     try:
         for tool in ("newuidmap", "newgidmap"):

@@ -18,6 +18,7 @@ from singularity.console import VERBOSE
 from singularity.definition.model import Stage
 from singularity.errors import BuildError, DefinitionError, FileError, ToolError
 from singularity.image.root import Root
+from singularity.namespaces import emulation
 from singularity.namespaces.isolation import isolated
 
 logger = logging.getLogger(__name__)
@@ -130,8 +131,8 @@ def digest(stage: Stage, local: Iterable[Path]) -> str | None:
 
 
 def require_ids(tool: str) -> None:
-    """Packages have files of several owners. Raises BuildError in a user namespace that knows only one."""
-    if kernel.maps_one_id():
+    """Packages have files of several owners. Raises BuildError where there is only one, and none are remembered."""
+    if kernel.maps_one_id() and not emulation.is_wanted():
         hint = "build with sudo, or ask for a range of ids in /etc/subuid and /etc/subgid"
         raise BuildError(f"{tool} needs root, or more ids than your own", hint=hint)
 
@@ -202,7 +203,7 @@ def run(
         if before is not None:
             before()
         os.umask(0o022)
-        os.execve(program, words, variables)  # noqa: S606 - a list of words, without a shell
+        emulation.execute(emulator, [str(program), *words[1:]], variables)
 
     def on_line(line: str) -> None:
         text = line.rpartition("\r")[2].strip()
@@ -217,7 +218,7 @@ def run(
             logger.log(logging.INFO if output.told.search(text) else VERBOSE, "%s: %s", name, text)
 
     logger.debug("Running %s", words)
-    with console.progress() as show:
+    with console.progress() as show, emulation.opened() as emulator:
         status = isolated(start, on_line=on_line)
     if status not in accept:
         reason = output.reason(lines) or f"exit status {status}"

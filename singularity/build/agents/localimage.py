@@ -14,6 +14,7 @@ from singularity.image import contents
 from singularity.image.archive.unpack import unpack
 from singularity.image.identify import Format, Image, identify
 from singularity.image.squashfs import tools as squashfs
+from singularity.namespaces import emulation
 from singularity.process import run
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ def _fill(image: Image, source: Path, root: Path) -> None:
             what = "%s: %d files belong to others there, and now to root: you have no ids for others"
             logger.warning(what, source, given)
     elif image.root.format is Format.SQUASHFS:
-        squashfs.unpack(image.path, image.root.offset, root, purpose=f"unpack {image.path}")
+        purpose = f"unpack {image.path}"
+        squashfs.unpack(image.path, image.root.offset, root, purpose=purpose, through=emulation.words())
     else:
         with contents.tree(image) as tree:
             unpack(tree, root, name=source)

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from singularity import digest, kernel, process
+from singularity import digest, process
 from singularity.build import (
     checkpoints,
     container,
@@ -29,7 +28,6 @@ from singularity.console import VERBOSE
 from singularity.definition.model import Script
 from singularity.errors import BuildError
 from singularity.image.root import Root
-from singularity.namespaces import fakeroot
 from singularity.variables import handed_on
 
 logger = logging.getLogger(__name__)
@@ -43,7 +41,6 @@ class ScriptStep(Step):
     """A section that is run, or a part of one that has checkpoints."""
 
     begun = "Running %s"
-    is_inside: ClassVar[bool] = True  # the image
 
     script: Script
     part: int = 0  # counted from 0
@@ -57,10 +54,10 @@ class ScriptStep(Step):
         """The lines that a shell gets."""
         return checkpoints.lines(self.script, self.part, self.parts)
 
-    def failure(self, build: Build, what: str, line: int | str, hint: str = "") -> BuildError:
+    def failure(self, build: Build, what: str, line: int | str) -> BuildError:
         """An error at a line of the definition."""
         section = self.what.partition(" (part ")[0]
-        return BuildError(f"{build.definition.name}:{line}: {section} {what}", hint=hint)
+        return BuildError(f"{build.definition.name}:{line}: {section} {what}")
 
     def check(self, build: Build, status: int, read: Sequence[Line] = ()) -> None:
         """Raises BuildError for a script that failed, at the command whose line was `read` last."""
@@ -69,8 +66,7 @@ class ScriptStep(Step):
         how = f"was killed by signal {status - 128}" if status > 128 else f"failed with status {status}"
         last = read[-1].number if read else self.script.line
         first = read[script_pipe.first_line([line.text for line in read])].number if read else 0
-        hint = fakeroot.why_one_id() if self.is_inside and kernel.maps_one_id() else ""
-        raise self.failure(build, how, f"{first}-{last}" if 0 < first < last else last, hint)
+        raise self.failure(build, how, f"{first}-{last}" if 0 < first < last else last)
 
     def need(self, build: Build, program: str) -> None:
         """Raises BuildError for an interpreter that is not in the image; one without a path is looked for later."""
@@ -104,7 +100,6 @@ class HostScript(ScriptStep):
     name = "host_script"
     verb = "run on the host"
     begun = "Running %s on the host"
-    is_inside = False
 
     def perform(self, build: Build) -> None:
         """Runs it, with the variables that tell it where the root file system is."""

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
-from singularity.image import acl
+from singularity import kernel
+from singularity.image import acl, marks
 from singularity.image.archive.policy import Loss, Modes, Policy
 from singularity.image.tree import Kind, Member
 from singularity.image.xattrs import CAPABILITY, is_carried
@@ -28,13 +29,16 @@ class Attributes:
         self.policy = policy
         self.losses: Counter[Loss] = Counter()
         self.ids = (os.geteuid(), os.getegid())
+        self.marks = (
+            policy.owners and self.ids[0] == 0 and kernel.maps_one_id()
+        )  # owners that cannot be given are remembered
 
     def set(self, fd: int, member: Member, *, clean: bool) -> None:
         """Owner, attributes, mode and time, in the order in which none undoes another.
 
         `clean`: attributes that are there already, from before or inherited, go.
         """
-        mode = self._mode(member, kept=self._own(member, lambda: os.fchown(fd, member.uid, member.gid)))
+        mode = self._mode(member, kept=self._give(fd, member))
         if member.xattrs or clean:
             self._set_xattrs(fd, member, clean=clean)
         os.fchmod(fd, mode)
@@ -56,6 +60,12 @@ class Attributes:
         second = member.mtime // _SECOND
         if second not in _EASY_TIMES and status().st_mtime_ns // _SECOND != second:
             self.losses[Loss.TIMES] += 1
+
+    def _give(self, fd: int, member: Member) -> bool:
+        """Gives an open file to its owner, or remembers whose it is; whether it is the owner's."""
+        if self.marks and marks.remember(fd, member):
+            return True
+        return self._own(member, lambda: os.fchown(fd, member.uid, member.gid))
 
     def _own(self, member: Member, change: Callable[[], None]) -> bool:
         """Gives a file to its owner; whether it is the owner's."""

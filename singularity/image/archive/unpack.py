@@ -259,10 +259,21 @@ class Unpacker:
                 raise
             with suppress(FileNotFoundError):
                 self._places.remove(place, name)
+            if member.kind.is_device and self._attributes.marks:
+                self._stand_in(place, name, member)
+                return True
             self._attributes.losses[loss] += 1
             return False
         self._attributes.set_by_name(place.fd, name, member)
         return True
+
+    def _stand_in(self, place: Place, name: bytes, member: Member) -> None:
+        """An empty file that is remembered as a device."""
+        fd = os.open(name, _NEW, 0o600, dir_fd=place.fd)
+        try:
+            self._attributes.set(fd, member, clean=place.inherits)
+        finally:
+            os.close(fd)
 
 
 def _write(fd: int, entry: Entry) -> int:

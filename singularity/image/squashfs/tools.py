@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from singularity import files, kernel
 from singularity.errors import FileError
 from singularity.image.tree import Tree
-from singularity.process import call, run
+from singularity.process import call, find, run
 
 logger = logging.getLogger(__name__)
 
@@ -23,15 +24,18 @@ _DEVICE = re.compile(r"failed to create (character|block) device ")
 _ZSTD_SINCE = (4, 14)  # Linux
 
 
-def unpack(image: Path, offset: int, target: Path, names: Sequence[str] = (), *, purpose: str) -> None:
+def unpack(
+    image: Path, offset: int, target: Path, names: Sequence[str] = (), *, purpose: str, through: Sequence[Path] = ()
+) -> None:
     """Unpacks the file system `offset` bytes into `image` to `target`, which must not exist and does afterwards.
 
     `names`, patterns without leading `/`, choose what; names that are not there are no failure. Only root keeps
-    owners. Raises ToolError.
+    owners, or who has it started by the program `through`, which remembers them. Raises ToolError.
     """
     target.mkdir(exist_ok=True)
     options = ("-no-progress", "-quiet", "-force", "-offset", str(offset), "-dest", target)
-    finished = call(["unsquashfs", *options, image, *names], purpose=purpose)
+    tool = find("unsquashfs", purpose=purpose)
+    finished = replace(call([*through, tool, *options, image, *names], purpose=purpose), name=tool.name)
     if finished.status == 0:
         return
     lines = finished.complaints.splitlines()

@@ -1,4 +1,4 @@
-"""The two ways to build from packages: as root, and as an ordinary user."""
+"""The ways to build from packages: as root, and as an ordinary user with ids of her own and without."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ def alice(storage: Path, request: pytest.FixtureRequest) -> Iterator[Alice]:
     shutil.rmtree(directory)
 
 
-@pytest.fixture(params=["root", "alice"])
+@pytest.fixture(params=["root", "alice", "alice-with-one-id"])
 def builder(request: pytest.FixtureRequest) -> Build:
-    """Whoever builds: each test runs once as root and once as an ordinary user."""
+    """Whoever builds: each test runs as root, as an ordinary user, and as one without subordinate ids."""
     if request.param == "root":
         machine.require("root")
         build: Build = request.getfixturevalue("build")
         return build
-    alice: Build = request.getfixturevalue("alice")
-    return alice
+    alice: Alice = request.getfixturevalue("alice")
+    return alice if request.param == "alice" else dataclasses.replace(alice, listed=False)
 
 
 @pytest.fixture

@@ -287,13 +287,6 @@ def test_an_rpm_that_can_make_no_database_leaves_the_hosts(
     assert installed(build.root_of("x.sif")) == ["rpm-1", "tiny-release-1"]
 
 
-def test_an_ordinary_user_without_subordinate_ids_is_told(alice: Alice, repository: Path) -> None:
-    definition(alice, "Bootstrap: dnf", f"MirrorURL: {repository}/base")
-    message = dataclasses.replace(alice, listed=False).fails("build", "x.sif", "x.def")
-    assert message.startswith("dnf needs root, or more ids than your own (build with sudo, or ask for a range of ids")
-    assert alice.leftovers() == []
-
-
 def test_a_host_without_the_tool_is_told_which_package_has_it(alice: Alice, repository: Path) -> None:
     definition(alice, "Bootstrap: dnf", f"MirrorURL: {repository}/base")
     hidden = dataclasses.replace(alice, hidden=(Path("/usr/bin/dnf"),))

@@ -1,0 +1,104 @@
+/* What the parts of root emulation have in common: which calls, who asks, and what is remembered of a file. */
+#ifndef SINGULARITY_EMULATE_PARTS_H
+#define SINGULARITY_EMULATE_PARTS_H
+
+#include <linux/ioctl.h>
+#include <linux/seccomp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#if defined __x86_64__ || defined __aarch64__
+#define EMULATE_KNOWN /* whose numbers and structures of calls are known here */
+#endif
+
+/* ---- which calls (filter.c) ---- */
+
+enum call {
+    CALL_DONE, /* by the filter */
+    CALL_SETUID, CALL_SETGID, CALL_SETREUID, CALL_SETREGID, CALL_SETRESUID, CALL_SETRESGID, CALL_SETGROUPS, /* and these but in builds */
+    CALL_CHOWN, CALL_LCHOWN, CALL_FCHOWN, CALL_FCHOWNAT,
+    CALL_MKNOD, CALL_MKNODAT,
+    CALL_XATTR, /* its name is the second argument */
+    CALL_STAT, CALL_LSTAT, CALL_FSTAT, CALL_FSTATAT, CALL_STATX, /* from here on: what shows something, in builds */
+    CALL_GETUID, CALL_GETEUID, CALL_GETGID, CALL_GETEGID, CALL_GETRESUID, CALL_GETRESGID, CALL_GETGROUPS,
+    CALL_NONE
+};
+
+/* A call of an interface of the kernel's. */
+struct rule {
+    uint32_t number;
+    enum call call;
+    bool narrow; /* ids of 16 bits, as i386 had them at first */
+};
+const struct rule *rule_of(uint32_t architecture, int number);
+
+/* Puts this process under the filter. The descriptor by which calls are handed over; without `listen`, or where another process has
+ * that already, -1, and the filter answers all. */
+int filter_begin(bool listen, bool status);
+
+/* ioctl(2), whose requests are larger than one C library's type for them. */
+static inline bool listener_do(int listener, unsigned long request, uintptr_t argument)
+{
+    return syscall(SYS_ioctl, listener, request, argument) == 0;
+}
+
+/* ---- who asks (asker.c): a process that waits for its answer. What is opened of it is worth something only once asker_waits() has said
+ * that it still does, for its number may be another process's by then. */
+
+struct asker {
+    int listener;
+    uint64_t id;      /* of the call */
+    pid_t process;    /* the thread, in fact */
+    int memory;       /* of the process, -1 until it is needed */
+    int64_t value;    /* what the call returns when it is done */
+};
+
+bool asker_waits(const struct asker *asker);
+
+/* Whether it is in the user namespace of this process, so that its ids are ours; `own` is asker_namespace(0). */
+ino_t asker_namespace(pid_t process);
+
+/* A text of at most PATH_MAX with its end, bytes to read, or bytes to write, in its memory. */
+bool asker_text(struct asker *asker, uint64_t from, char *text);
+bool asker_read(struct asker *asker, uint64_t from, void *bytes, size_t size);
+bool asker_write(struct asker *asker, uint64_t to, const void *bytes, size_t size);
+
+/* What it has open as `number`; O_PATH, -1 and errno. */
+int asker_descriptor(const struct asker *asker, int number);
+
+/* What `path` is for it, by its root and current directory, or beside the directory that it has open as `directory`. O_PATH with these
+ * flags; -1 and errno. No link of /proc to what a process has open is followed, for it would lead to what we have open. */
+int asker_open(const struct asker *asker, int directory, const char *path, int flags);
+
+mode_t asker_mask(const struct asker *asker);
+
+/* ---- what is remembered (mark.c) ---- */
+
+struct mark {
+    uint32_t uid, gid;
+    mode_t device;          /* S_IFCHR or S_IFBLK; 0: what it is */
+    uint32_t major, minor;
+};
+
+/* Of an O_PATH descriptor; false: nothing, it is root's. The current directory must be that of /proc. */
+bool mark_read(int fd, struct mark *mark);
+
+/* 0, or an errno. What says nothing that is not so takes the mark away. */
+int mark_write(int fd, const struct mark *mark);
+
+/* ---- who it believes to be (identity.c); answers as below ---- */
+
+int identity_set(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
+int identity_get(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
+
+/* ---- the answers (answer.c) ---- */
+
+/* 0: done; a negative errno; ANSWER_PROCEED: the kernel does it, and says what comes of it. */
+enum { ANSWER_PROCEED = 1 };
+int answer(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
+
+#endif

@@ -1,0 +1,50 @@
+"""Root emulation for what a build runs where there is one id: `root-emulator`, a program of the launcher's.
+
+`launcher/emulate/` has how; `image/marks.py` what it leaves. The program is executed in the image's root file system
+from a sealed copy in memory: programs in there are the same user, and must not get at the file of the installation.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from singularity import kernel, paths
+
+_NAME = "root-emulator"
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+def is_wanted() -> bool:
+    """Whether there is only one id here, and the program, which is no part of a checkout that was not installed."""
+    return kernel.maps_one_id() and os.access(paths.beside(_NAME), os.X_OK)
+
+
+def words() -> Sequence[Path]:
+    """What stands before the words of a program of the host that unpacks files; nothing where owners can be given."""
+    return [paths.beside(_NAME)] if is_wanted() else []
+
+
+@contextmanager
+def opened() -> Iterator[int | None]:
+    """A descriptor for `execute`; None where no emulation is wanted."""
+    if not is_wanted():
+        yield None
+        return
+    fd = os.memfd_create(_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with open(fd, "wb", closefd=False) as copy:
+            copy.write(paths.beside(_NAME).read_bytes())
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def execute(emulator: int | None, argv: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """Becomes a program that is found by PATH, emulated unless `emulator` is None. Raises OSError."""
+    if emulator is None:
+        os.execvpe(argv[0], list(argv), dict(environment))  # noqa: S606 - a list of words, without a shell
+    os.execve(emulator, [_NAME, *argv], dict(environment))  # noqa: S606
