@@ -60,7 +60,7 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
         take_request(&launch, given);
         /* all users of the machine can read argv, and processes of this launch wait as long as its program runs: nobody is shown its
          * options, which may be secrets (proc_pid_cmdline(5)); no earlier, for the texts of the request were those of the command line */
-        outside_hide_options(line, argv + 2);
+        outside_hide_options(line, argv + 2, argv[0]);
     } else {
         launch_receive(&launch, argc, argv);
     }
@@ -90,6 +90,7 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
         linger_prepare(&launch.plan, &launch.request);
     launch.plan.one_id = launch.plan.root_mapped && user_namespace_maps_one(); /* here: the next line but one forgets /proc */
     fuse_watch(&launch.plan);       /* here: it watches "/", which is the container's now */
+    join_stay(&launch.plan, &launch.inputs, &launch.rendezvous);
     launch_leave_host(&launch, -1); /* before a file of the image is read: nothing that is open leads out (CVE-2024-21626) */
     become_program(&launch, argv);
 }

@@ -169,6 +169,21 @@ static _Noreturn void act_test(const struct ending *ending)
     _exit(0);
 }
 
+/* Without a script an instance is there for those that enter it. */
+static _Noreturn void act_start(const struct ending *ending)
+{
+    static const char *const files[] = {"/.singularity.d/startscript", NULL};
+    const char *app = ending->payload->request->app;
+    const char *path = app == NULL ? first_usable(files) : app_file(ending, "scif/startscript");
+
+    if (app != NULL && !program_usable(path))
+        stop_with(EXIT_USAGE, 0, "no startscript for the container application: %s", app);
+    if (path != NULL)
+        become(ending, path, words_make(ending, path, NULL, ending->payload->arguments));
+    message_info("No startscript found in container");
+    _exit(0);
+}
+
 /* Before the environment is made, which may run a shell: a wrong name is told at once. A slash in it would lead to
  * another directory than applications have. */
 static void check_app(const struct ending *ending)
@@ -198,6 +213,8 @@ _Noreturn void payload_execute(const struct payload *given)
     case ACTION_RUN: act_run(&ending);
     case ACTION_SHELL: act_shell(&ending);
     case ACTION_TEST: act_test(&ending);
+    case ACTION_START: act_start(&ending);
+    case ACTION_BOOT: become(&ending, "/sbin/init", words_make(&ending, "/sbin/init", NULL, payload.arguments));
     default: stop(0, "launch request with an unknown action");
     }
 }

@@ -17,7 +17,7 @@
 enum { REQUEST_VERSION = 1, REQUEST_LIMIT = 1 << 20 };
 
 /* Numbers of the format: new ones go to the end. */
-enum action { ACTION_EXEC, ACTION_RUN, ACTION_SHELL, ACTION_TEST, ACTION_LINGER, ACTION_COUNT };
+enum action { ACTION_EXEC, ACTION_RUN, ACTION_SHELL, ACTION_TEST, ACTION_LINGER, ACTION_START, ACTION_BOOT, ACTION_COUNT };
 /* 0 is what a request without the field means. */
 enum dry_run { DRY_RUN_NO, DRY_RUN_TEXT, DRY_RUN_JSON };
 enum bind_option {
@@ -70,6 +70,15 @@ struct request {
 #undef REQUEST_LIST
     char text_store[REQUEST_LIMIT]; /* the texts of a decoded request */
 };
+
+/* Descriptors that a launch which starts an instance has first in keep_fd: to who waits for it, and the logs. */
+enum { INSTANCE_TOLD, INSTANCE_OUTPUT, INSTANCE_ERRORS, INSTANCE_DESCRIPTORS };
+
+/* Whether the launch enters an instance, whose container is there: nothing of its image is opened or mounted. */
+static inline bool request_enters(const struct request *request)
+{
+    return request->instance != NULL && !request->instance_starts;
+}
 
 /* Bytes written, or 0 with the error set when a limit is passed. `size` is the room in `bytes`. */
 size_t request_encode(const struct request *request, uint8_t *bytes, size_t size, struct error *error);

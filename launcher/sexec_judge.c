@@ -1,6 +1,8 @@
 /* Works for the setuid starter, which executes it without any privilege: compares libraries of the host with those of an image,
- * and prints the plan of a dry run. Installed with mode 0711, so that its users can neither trace nor read it. */
+ * prints the plan of a dry run, and keeps containers that are shared. Installed with mode 0711, so that its users can neither trace nor read it. */
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "inside.h"
 #include "libraries/look.h"
@@ -20,12 +22,33 @@ static _Noreturn void show(struct launch *launch, int root)
     launch_show(launch, root);
 }
 
+/* What the setuid program's keeper_run() has handed on: socket, key, the child of an instance's first process (-1: no instance), and
+ * namespaces. */
+static _Noreturn void keep(int count, char **words)
+{
+    static struct rendezvous rendezvous;
+    int spaces[RENDEZVOUS_SPACES], key = atoi(words[1]);
+    pid_t script = atoi(words[2]);
+    ssize_t size = pread(key, rendezvous.key, sizeof rendezvous.key, 0);
+
+    for (int i = 0; i < count; i++)
+        spaces[i] = atoi(words[3 + i]);
+    if (size <= 0)
+        stop(errno, "keep a container for others");
+    rendezvous.key_size = (size_t)size;
+    rendezvous.linger = script < 0 ? 0 : RENDEZVOUS_FOREVER;
+    rendezvous.script = script;
+    keeper_run(&rendezvous, atoi(words[0]), spaces, (size_t)count);
+}
+
 int main(int argc, char **argv)
 {
     static struct launch launch;
     struct error error = {0};
 
     (void)privilege_begin(); /* it has none: says who the user is, for processes that give up what they might have */
+    if (argc > 5 && argc <= 5 + RENDEZVOUS_SPACES && strcmp(argv[1], "keep") == 0)
+        keep(argc - 5, argv + 2);
     if (argc != 4 || !request_receive(atoi(argv[1]), &launch.request, &error))
         stop_with(EXIT_USAGE, 0, "this is a part of the starter of singularity containers: run singularity instead");
     message_begin((int)(launch.request.level % 64) - 16, launch.request.colour);

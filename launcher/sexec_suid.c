@@ -58,6 +58,7 @@ static _Noreturn void start_program(struct launch *launch, int plain, char **arg
 static _Noreturn void become_program(struct launch *launch, int plain, char **argv)
 {
     privilege_end(&launch->caller, 0, true); /* before the image's paths are looked up and its files read (R-L7) */
+    join_stay(&launch->plan, &launch->inputs, &launch->rendezvous); /* by its first process, which has no privilege any more */
     launch_leave_host(launch, plain);
     perform_follow(&launch->plan); /* again: the launcher may have ended while its end was forgotten, within a bracket */
     perform_init(&launch->plan);

@@ -10,6 +10,7 @@
 
 #include "environment/arena.h"
 #include "front/front.h"
+#include "front/instance.h"
 #include "inside.h"
 #include "libraries/libraries.h"
 #include "request.h"
@@ -134,8 +135,10 @@ static char **global_words(const struct options *options)
 /* Help is Python's, which has the texts; `rest` is the verb that it is about. */
 static _Noreturn void become_help(struct start *start, const struct command_line *line)
 {
-    static char help[] = "help";
-    char *const words[] = {help, line->scope != 0 ? line->rest[0] : NULL, NULL};
+    static char help[] = "help", instance[] = "instance", start_word[] = "start", run[] = "run";
+    bool starts = (line->scope & SCOPE_INSTANCE) != 0;
+    char *const words[] = {help, starts ? instance : line->scope != 0 ? line->rest[0] : NULL,
+                           !starts ? NULL : line->scope == SCOPE_START ? start_word : run, NULL};
     char **first = words_join(&start->arena, global_words(&line->options), words);
     char *const nothing[] = {NULL};
 
@@ -231,7 +234,11 @@ static const char *choose_image(const struct start *start, const struct command_
     }
     if (image == NULL)
         error_set(&error, 0, "%s: no image given (usage: singularity %s [options] IMAGE %s; see: singularity help %s)", verb,
-                  verb, line->scope == SCOPE_EXEC ? "COMMAND [ARGUMENT...]" : "[ARGUMENT...]", verb);
+                  verb, line->scope == SCOPE_EXEC       ? "COMMAND [ARGUMENT...]"
+                        : line->scope & SCOPE_INSTANCE ? "NAME [ARGUMENT...]"
+                                                       : "[ARGUMENT...]", verb);
+    else if ((line->scope & SCOPE_INSTANCE) && **rest == NULL)
+        error_set(&error, 0, "%s: no name given (usage: singularity %s [options] %.200s NAME [ARGUMENT...])", verb, verb, image);
     else if (line->scope == SCOPE_EXEC && **rest == NULL)
         error_set(&error, 0, "exec: no command given (usage: singularity exec [options] %.200s COMMAND [ARGUMENT...])", image);
     if (error.text[0] != '\0')
@@ -290,7 +297,8 @@ static void take_surroundings(struct invocation *invocation, struct start *start
     request->colour = colour_wanted(options, start->environment);
     request->cwd = invocation->cwd;
     request->stack_soft = start->stack.rlim_cur == RLIM_INFINITY ? UINT64_MAX : start->stack.rlim_cur + 1;
-    descriptor_keep_pmi(request, variable(start->environment, "PMI_FD"));
+    if (!request->instance_starts) /* which outlives its launcher of ranks, if there is one */
+        descriptor_keep_pmi(request, variable(start->environment, "PMI_FD"));
     job_step_read(start->environment, &step);
     join_take(invocation, &step);
     take_identity(invocation);
@@ -307,26 +315,30 @@ static void take_surroundings(struct invocation *invocation, struct start *start
  * request as a descriptor, whose number stands in argv: argv is limited in size, and not private. */
 static _Noreturn void start_launch(const struct start *start, struct invocation *invocation, char *const *program)
 {
-    static char name[] = "sexec", number[16];
-    char *const first[] = {name, number, NULL};
+    static char name[] = "sexec", number[16], title[INSTANCE_NAME + 128];
+    const struct request *request = &invocation->request;
+    char *const first[] = {request->instance_starts ? title : name, number, NULL};
     struct error error = {.number = 0};
     char starter[PATH_MAX];
     const char *why = "";
     struct arena arena = start->arena;
     char **words = words_join(&arena, first, program);
 
+    if (request->instance_starts)
+        snprintf(title, sizeof title, "Singularity instance: %.100s [%.*s]", request->account_name != NULL ? request->account_name : "",
+                 INSTANCE_NAME, request->instance);
     /* no setuid program for --fakeroot: it would have set no_new_privs, and newuidmap(1) could map no ids */
-    bool userns = invocation->request.userns || invocation->request.fakeroot;
+    bool userns = request->userns || request->fakeroot;
 
     if (!installation_starter(&start->installation, userns, starter, &why, &error))
         stop_error(&error);
     message_verbose("starting %s: %s", *starter != '\0' ? starter : "without the setuid program", why);
     if (*starter == '\0') {
         environ = start->environment;
-        launch_here(&invocation->request, start->argv, 0, words);
+        launch_here(request, start->argv, 0, words);
     }
     sighandler_t before = signal(SIGXFSZ, SIG_IGN); /* or a limit of file sizes ends this without a word */
-    int fd = request_send(&invocation->request, &error);
+    int fd = request_send(request, &error);
     if (fd < 0)
         stop_error(&error);
     signal(SIGXFSZ, before);
@@ -377,6 +389,8 @@ static char **limits_spelled(struct start *start, const struct options *options)
 
     while (start->words[used] != NULL && start->words[used][0] == '-')
         used++;
+    if (start->words[used] != NULL && strcmp(start->words[used], "instance") == 0) /* ... start: its verb has two words */
+        used++;
     char *const *rest = start->words + used + 1;
     char **words = arena_take(&start->arena, (++used + options->count + 1) * sizeof *words);
     if (words == NULL)
@@ -394,6 +408,57 @@ static char **limits_spelled(struct start *start, const struct options *options)
     }
     words[used] = NULL;
     return words_join(&start->arena, words, rest);
+}
+
+/* What makes a container, and one that is there has already. */
+static void warn_of_unused(const struct options *options, const char *image)
+{
+    static const enum option_id used[] = {OPTION_env, OPTION_env_file, OPTION_cleanenv, OPTION_no_eval, OPTION_cwd, OPTION_app,
+                                          OPTION_shell, OPTION_no_umask, OPTION_keep_fd, OPTION_new_session, OPTION_userns, OPTION_join};
+
+    for (uint32_t i = 0; i < options->count; i++) {
+        const struct option_value *use = &options->values[i];
+        bool has_use = use->from_variable || (use->id >= OPTION_cpus && use->id <= OPTION_apply_cgroups) || (option_table[use->id].scopes & SCOPE_GLOBAL) != 0;
+        for (size_t each = 0; each < sizeof used / sizeof used[0]; each++)
+            has_use |= use->id == used[each];
+        if (!has_use)
+            message_warning("%.*s: not used for %.300s, whose container is there already", OPTION_NAME(use), image);
+    }
+}
+
+/* An instance in place of an image. */
+static void enter_instance(struct start *start, struct invocation *invocation, const struct options *options, const char *image)
+{
+    struct error error = {.number = 0};
+
+    if (invocation->request.instance_starts)
+        error_set(&error, 0, "%.300s: an instance is started from an image", image);
+    else if (invocation->request.dry_run != DRY_RUN_NO)
+        error_set(&error, 0, "--dry-run: nothing is planned for %.300s, whose container is there already", image);
+    if (error.text[0] != '\0')
+        stop_usage(&error);
+    warn_of_unused(options, image);
+    invocation->request.instance = instance_named(image);
+    take_surroundings(invocation, start, options);
+    if (!instance_find(invocation, start->environment, instance_named(image), &error))
+        stop_error(&error);
+    invocation->linger = 0;
+}
+
+/* The launch is a process of its own from here on, and this one waits for it to be ready. A dry run is a launch that nobody enters. */
+static void start_instance(const struct start *start, struct invocation *invocation)
+{
+    static struct instance instance;
+    struct error error = {.number = 0};
+
+    if (invocation->request.dry_run != DRY_RUN_NO) {
+        invocation->request.instance_starts = false;
+        invocation->request.instance = NULL;
+        return;
+    }
+    if (!instance_prepare(&instance, invocation, start->environment, &error))
+        stop_error(&error);
+    instance_detach(&instance, invocation);
 }
 
 /* The order matters: messages before anything can fail; init scripts before variables, which they may set; variables
@@ -414,23 +479,31 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     start->environment = init_scripts_apply(start);
     take_variables(line, start->environment);
     const char *image = choose_image(start, line, &program);
-    bool limited = limits_asked(&line->options);
-    if (limited || image_name_resolved_elsewhere(image)) {
+    bool enters = instance_named(image) != NULL, limited = limits_asked(&line->options);
+    if (limited || (!enters && image_name_resolved_elsewhere(image))) {
         start->environment = original; /* this program comes back, and applies the init scripts then */
         (void)setrlimit(RLIMIT_STACK, &start->stack);
         become_python(start, hand_over, limited ? limits_spelled(start, &line->options) : start->words);
     }
-    check_image(line, image, program);
+    if (!enters)
+        check_image(line, image, program);
     invocation_begin(&invocation, &start->arena, current_directory(variable(original, "PWD"), directory), getuid() == 0);
     if (!invocation_take_options(&invocation, line->scope, &line->options, &error) ||
-        !invocation_take_image(&invocation, image, &error))
+        (!enters && !invocation_take_image(&invocation, image, &error)))
         stop_given(&error);
-    take_surroundings(&invocation, start, &line->options);
+    if (invocation.request.instance_starts && !enters)
+        invocation.request.instance = *program++;
+    if (enters)
+        enter_instance(start, &invocation, &line->options, image);
+    else
+        take_surroundings(&invocation, start, &line->options);
     start->environment = injection_finish(&invocation.injection, start->environment, program, &error);
     if (start->environment == NULL)
         stop_error(&error);
     if (invocation.linger > 0 && linger_begin(&invocation.request, invocation.linger, start->argv, &invocation.store))
         start->environment = nothing, program = nothing;
+    if (invocation.request.instance_starts)
+        start_instance(start, &invocation);
     start_launch(start, &invocation, program);
 }
 

@@ -66,7 +66,8 @@ void launch_find_facts(struct launch *launch, bool setuid)
 
     if (!config_read(location_config(), setuid, &launch->config, &error))
         stop(0, "%s", error.text);
-    if (!images_open(&launch->request, &launch->images, &error))
+    launch->images.image.fd = -1;
+    if (!request_enters(&launch->request) && !images_open(&launch->request, &launch->images, &error))
         stop(0, "%s", error.text);
     launch->inputs = (struct plan_inputs){.request = &launch->request, .config = &launch->config, .caller = &launch->caller,
                                           .image = &launch->images.image, .overlays = launch->images.overlays,
@@ -192,7 +193,7 @@ void launch_make_root(struct launch *launch)
         refuse_overlay(launch, number);
     perform_steps(&launch->plan, &launch->stage);
     perform_root(&launch->stage);
-    if (launch->plan.keeper_fd >= 0)
+    if (launch->plan.keeper_fd >= 0 && !launch->plan.instance)
         join_keep(&launch->plan, &launch->inputs, &launch->rendezvous);
 }
 

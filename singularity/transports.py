@@ -64,10 +64,7 @@ def _unknown(name: str, rest: str) -> tuple[str, str]:
     from difflib import get_close_matches
 
     if name.lower() == "instance":
-        return (
-            f"{name}:{rest}: not in this version: instances",
-            "a program runs in the background as any other: singularity run IMAGE &",
-        )
+        return f"{name}:{rest}: an instance is no image", "exec, run, shell and test take it"
     near = get_close_matches(name.lower(), list(BY_NAME), n=1)
     hint = f"did you mean {near[0]}:{rest}?" if near else f"known are {', '.join(BY_NAME)}"
     return f'{name}:{rest}: unknown transport "{name}"', hint

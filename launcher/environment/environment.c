@@ -294,7 +294,7 @@ static void put_binds(struct variables *variables, const struct request *request
 static void put_base(struct entry *entry)
 {
     static const char *const actions[ACTION_COUNT] = {[ACTION_EXEC] = "exec", [ACTION_RUN] = "run", [ACTION_SHELL] = "shell",
-                                                      [ACTION_TEST] = "test"};
+                                                      [ACTION_TEST] = "test", [ACTION_START] = "start", [ACTION_BOOT] = "start"};
     const struct payload *payload = entry->payload;
     const struct request *request = payload->request;
     struct variables *variables = entry->variables;
@@ -302,6 +302,8 @@ static void put_base(struct entry *entry)
     put_both(variables, "CONTAINER", payload->image);
     put_both(variables, "NAME", base_name(payload->image));
     put_both(variables, "COMMAND", request->action < ACTION_COUNT ? actions[request->action] : "");
+    if (request->instance != NULL)
+        put_both(variables, "INSTANCE", request->instance);
     put_both(variables, "ENVIRONMENT", SCRIPTS_DIRECTORY "/91-environment.sh");
     put_binds(variables, request);
     put_both(variables, "APPNAME", request->app == NULL ? "" : request->app);

@@ -23,7 +23,7 @@ static const struct {
     {"publish", network},
     {"publish-all", network},
     {"expose", network},
-    {"detach", "\"&\" at the end of the line"},
+    {"detach", "singularity instance start IMAGE NAME"},
     {"name", left_out},
     {"cap-add", "--add-caps"},
     {"cap-drop", "--drop-caps"},

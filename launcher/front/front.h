@@ -60,7 +60,11 @@ enum option_scope {
     SCOPE_RUN = 1 << 2,
     SCOPE_SHELL = 1 << 3,
     SCOPE_TEST = 1 << 4,
-    SCOPE_ACTIONS = SCOPE_EXEC | SCOPE_RUN | SCOPE_SHELL | SCOPE_TEST
+    SCOPE_START = 1 << 5,        /* instance start */
+    SCOPE_START_RUN = 1 << 6,    /* instance run */
+    SCOPE_INSTANCE = SCOPE_START | SCOPE_START_RUN,
+    SCOPE_FOREGROUND = SCOPE_EXEC | SCOPE_RUN | SCOPE_SHELL | SCOPE_TEST,
+    SCOPE_ACTIONS = SCOPE_FOREGROUND | SCOPE_INSTANCE
 };
 
 struct option {
@@ -94,7 +98,7 @@ struct options {
 };
 
 enum line_kind {
-    LINE_LAUNCH, /* exec, run, shell, test: `scope` says which, `rest` is the image and what follows it */
+    LINE_LAUNCH, /* exec, run, shell, test, instance start, instance run: `scope` says which, `rest` is the image and what follows it */
     LINE_HELP,   /* `rest` names what about, or is empty */
     LINE_VERSION,
     LINE_BARE_VERSION,
@@ -111,7 +115,7 @@ struct command_line {
 /* `words` follow the program's name, NULL-terminated. False: wrong usage, which ends with EXIT_USAGE. */
 bool command_line_parse(char *const *words, struct command_line *line, struct error *error);
 
-/* "exec" for SCOPE_EXEC and so on; "" for none of them. */
+/* "exec" for SCOPE_EXEC, "instance start" for SCOPE_START and so on; "" for none of them. */
 const char *scope_verb(unsigned scope);
 
 /* Adds one use; false with the error set when there are too many. */
@@ -310,6 +314,7 @@ struct invocation {
     enum join_wish join;
     uint64_t linger;            /* seconds for which the image is to stay mounted */
     bool linger_said;           /* that is the user's word, 0 too */
+    const char *pid_file;       /* where the number of an instance's first process is written; NULL: nowhere */
     struct config_keys keys;
 };
 

@@ -2,6 +2,7 @@
 #include "front.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -124,7 +125,40 @@ static bool take_uses(struct invocation *invocation, unsigned scope, const struc
 
 static uint64_t action_of(unsigned scope)
 {
-    return scope == SCOPE_EXEC ? ACTION_EXEC : scope == SCOPE_RUN ? ACTION_RUN : scope == SCOPE_SHELL ? ACTION_SHELL : ACTION_TEST;
+    return scope == SCOPE_EXEC                               ? ACTION_EXEC
+           : scope == SCOPE_RUN || scope == SCOPE_START_RUN  ? ACTION_RUN
+           : scope == SCOPE_SHELL                            ? ACTION_SHELL
+           : scope == SCOPE_START                            ? ACTION_START
+                                                             : ACTION_TEST;
+}
+
+/* A system in a container of its own, as far as root's rights go: it has no say over the machine's power and ports. */
+static bool take_boot(struct invocation *invocation, const struct options *options, struct error *error)
+{
+    struct request *request = &invocation->request;
+    const struct option_value *use = options_last(options, OPTION_boot);
+
+    if (!options_flag(options, OPTION_boot))
+        return true;
+    if (!invocation->root)
+        return error_set(error, EPERM, "%.*s: only root can start a system", OPTION_NAME(use));
+    request->action = ACTION_BOOT;
+    request->contain = request->uts = request->net = true;
+    request->drop_caps |= UINT64_C(1) << CAP_SYS_BOOT | UINT64_C(1) << CAP_SYS_RAWIO;
+    return true;
+}
+
+/* Each namespace that an instance has is its own from its start on; the first one is what makes its end complete. */
+static bool take_instance(struct invocation *invocation, unsigned scope, const struct options *options, struct error *error)
+{
+    struct request *request = &invocation->request;
+
+    if ((scope & SCOPE_INSTANCE) == 0)
+        return true;
+    request->instance_starts = request->pid = true;
+    request->no_init = false;
+    invocation->linger_said = true; /* the site's, for launches that end */
+    return take_boot(invocation, options, error);
 }
 
 /* The starter refuses it as well, but as a launch that cannot be; here it is wrong usage. Both names are given as
@@ -152,7 +186,7 @@ bool invocation_take_options(struct invocation *invocation, unsigned scope, cons
         return false;
     if ((request->target_uid != 0) != (request->target_gid != 0))
         return error_set(error, 0, "SINGULARITY_TARGET_UID and SINGULARITY_TARGET_GID go together: only one is set");
-    return written_once(request, options, error);
+    return take_instance(invocation, scope, options, error) && written_once(request, options, error);
 }
 
 /* Absolute from here on: the starter stands in another directory later, and the name goes into messages and

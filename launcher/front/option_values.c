@@ -298,6 +298,11 @@ static bool take_join(struct invocation *invocation, const struct option_value *
     return true;
 }
 
+static bool take_pid_file(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
+{
+    return host_path(invocation, use, text, strlen(text), &invocation->pid_file, error);
+}
+
 /* Digits and one unit; a number alone is seconds. */
 static bool take_linger(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
@@ -390,4 +395,5 @@ take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_join] = take_join,           [OPTION_linger] = take_linger,
     [OPTION_dry_run] = take_dry_run,     [OPTION_target_uid] = take_target_uid, [OPTION_target_gid] = take_target_gid,
     [OPTION_network_args] = take_network_args, [OPTION_fabric] = take_fabric,       [OPTION_mpi] = take_mpi,
+    [OPTION_pid_file] = take_pid_file,
 };

@@ -13,6 +13,8 @@ enum {
     RUN = SCOPE_RUN,
     SHELL = SCOPE_SHELL,
     TEST = SCOPE_TEST,
+    INSTANCE = SCOPE_INSTANCE,
+    FOREGROUND = SCOPE_FOREGROUND,
     ACTIONS = SCOPE_ACTIONS
 };
 
@@ -29,10 +31,16 @@ const struct option option_table[OPTION_COUNT] = {
 #undef VARIABLE
 };
 
+/* Whole texts, for no memory is allocated on the way to a message. */
 static const struct {
-    const char *name;
+    const char *name, *words, *help;
     unsigned scope;
-} launch_verbs[] = {{"exec", SCOPE_EXEC}, {"run", SCOPE_RUN}, {"shell", SCOPE_SHELL}, {"test", SCOPE_TEST}};
+} launch_verbs[] = {
+#define VERB(name, scope) {name, " for " name, "singularity help " name, scope}
+    VERB("exec", SCOPE_EXEC),   VERB("run", SCOPE_RUN),           VERB("shell", SCOPE_SHELL),
+    VERB("test", SCOPE_TEST),   VERB("instance start", SCOPE_START), VERB("instance run", SCOPE_START_RUN),
+#undef VERB
+};
 enum { LAUNCH_VERBS = sizeof launch_verbs / sizeof launch_verbs[0] };
 
 const char *scope_verb(unsigned scope)
@@ -173,23 +181,17 @@ struct parse {
 
 static const char *scope_words(unsigned scope)
 {
-    static const char *const words[] = {" for exec", " for run", " for shell", " for test"};
-
     for (int i = 0; i < LAUNCH_VERBS; i++)
         if (launch_verbs[i].scope == scope)
-            return words[i];
+            return launch_verbs[i].words;
     return "";
 }
 
-/* Whole texts in a table, for no memory is allocated on the way to a message. */
 static const char *help_hint(unsigned scope)
 {
-    static const char *const hints[] = {"singularity help exec", "singularity help run", "singularity help shell",
-                                        "singularity help test"};
-
     for (int i = 0; i < LAUNCH_VERBS; i++)
         if (launch_verbs[i].scope == scope)
-            return hints[i];
+            return launch_verbs[i].help;
     return "singularity help";
 }
 
@@ -348,6 +350,24 @@ static bool parse_launch(struct parse *parse, char *const *verb, unsigned scope)
     return finish(line, LINE_LAUNCH, rest);
 }
 
+/* The verb at `words`, of one word or two; "instance.start" is how 2.4 to 2.6 spelt it. 0: no launch. */
+static unsigned launch_scope(char *const *words, size_t *length)
+{
+    static const char instance[] = "instance";
+    const size_t size = sizeof instance - 1;
+
+    *length = strcmp(words[0], instance) == 0 && words[1] != NULL ? 2 : 1;
+    for (int i = 0; i < LAUNCH_VERBS; i++) {
+        const char *name = launch_verbs[i].name;
+        bool two = *length == 2 && strncmp(name, "instance ", size + 1) == 0 && strcmp(words[1], name + size + 1) == 0;
+        bool dotted = strncmp(words[0], "instance.", size + 1) == 0 && strncmp(name, instance, size) == 0 &&
+                      strcmp(words[0] + size + 1, name + size + 1) == 0 && name[size] == ' ';
+        if (two || dotted || strcmp(words[0], name) == 0)
+            return launch_verbs[i].scope;
+    }
+    return 0;
+}
+
 /* No verb of Python's is known by name here: whatever is no launch is handed on, so that a new one needs no change. */
 bool command_line_parse(char *const *words, struct command_line *line, struct error *error)
 {
@@ -364,9 +384,10 @@ bool command_line_parse(char *const *words, struct command_line *line, struct er
         return finish(line, LINE_HELP, verb + 1);
     if (strcmp(*verb, "version") == 0 && verb[1] == NULL)
         return finish(line, LINE_BARE_VERSION, verb);
-    parse.words++;
-    for (int i = 0; i < LAUNCH_VERBS; i++)
-        if (strcmp(*verb, launch_verbs[i].name) == 0)
-            return parse_launch(&parse, verb, launch_verbs[i].scope);
+    size_t length;
+    unsigned scope = launch_scope(verb, &length);
+    parse.words += length;
+    if (scope != 0)
+        return parse_launch(&parse, verb, scope);
     return finish(line, LINE_OTHER, verb);
 }

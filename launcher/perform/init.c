@@ -157,7 +157,7 @@ void perform_fork(struct plan *plan, const struct caller *caller)
     pid_t child = fork();
     if (child < 0)
         stop(errno, "start the container's first process");
-    if (child > 0 && plan->keeper_fd >= 0) {
+    if (child > 0 && plan->keeper_fd >= 0 && !plan->instance) {
         close(report[1]);
         wait_ready(child, report[0], caller);
     }

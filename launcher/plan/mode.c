@@ -111,7 +111,7 @@ static const char *setuid_obstacle(const struct plan_inputs *inputs)
 
     for (uint32_t i = 0; why == NULL && i < image->overlay_count; i++)
         why = kernel_obstacle(config, &image->overlays[i]);
-    if (why != NULL)
+    if (why != NULL || request_enters(inputs->request))
         return why;
     if (served(image, &inputs->host->image, config))
         return "the image lies in a FUSE file system";
@@ -194,7 +194,9 @@ static void choose_join(struct plan *plan, const struct plan_inputs *inputs)
     plan->keeper_fd = -1;
     plan->join = request->join_step != NULL;
     plan->join_reason = request->join_reason;
-    if (plan->join && first_process && !request->join_asked) {
+    plan->instance = request->instance != NULL;
+    plan->init &= !plan->instance; /* its keeper */
+    if (plan->join && first_process && !request->join_asked && !plan->instance) {
         plan->join = false;
         plan->join_reason = "--no-init: the program is the first process of its container";
     }
@@ -211,6 +213,18 @@ static bool format_allowed(const struct image *image, const struct config *confi
     return allowed[image->format] ||
            error_set(error, 0, "images of this format are not allowed here (\"allow container %s = no\" in %s)",
                      keys[image->format], config->path);
+}
+
+/* An instance ends by the end of its first process, so that nothing of it is left; who enters one has no other container. */
+static bool instance_possible(const struct plan *plan, const struct plan_inputs *inputs, struct error *error)
+{
+    const struct request *request = inputs->request;
+
+    if (plan->instance && (!plan->join || (plan->dry && request_enters(request))))
+        return error_set(error, 0, "launch request for an instance without one");
+    return !plan->instance || (plan->namespaces & CLONE_NEWPID) ||
+           error_set(error, 0, "an instance needs a PID namespace, which is not allowed here (\"allow pid ns = no\" in %s)",
+                     inputs->config->path);
 }
 
 /* The rules on formats are for everyone; those on owners, groups and places bind where they can be enforced: in SUID mode. */
@@ -232,6 +246,16 @@ static bool image_allowed(const struct plan *plan, const struct image *image, co
                          "(\"limit container groups\" in %s)", (unsigned)image->group, config->path);
     return facts->place_listed ||
            error_set(error, 0, "images are not allowed in this place (\"limit container paths\" in %s)", config->path);
+}
+
+static bool images_allowed(const struct plan *plan, const struct plan_inputs *inputs, struct error *error)
+{
+    if (!image_allowed(plan, inputs->image, &inputs->host->image, inputs->config, error))
+        return false;
+    for (uint32_t i = 0; i < inputs->request->overlay_count; i++)
+        if (!image_allowed(plan, &inputs->overlays[i], &inputs->host->overlays[i], inputs->config, error))
+            return false;
+    return true;
 }
 
 /* ---- which file systems make the root ---- */
@@ -323,11 +347,8 @@ bool plan_mode(struct plan *plan, const struct plan_inputs *inputs, struct error
     if (plan->mode == MODE_USERNS && !inputs->config->allow_user_ns)
         return error_set(error, 0, "user namespaces are not allowed here (\"allow user ns = no\" in %s), and the setuid "
                          "starter cannot run this: %s", inputs->config->path, plan->mode_reason);
-    if (!image_allowed(plan, inputs->image, &inputs->host->image, inputs->config, error))
+    if (!request_enters(inputs->request) && !images_allowed(plan, inputs, error))
         return false;
-    for (uint32_t i = 0; i < inputs->request->overlay_count; i++)
-        if (!image_allowed(plan, &inputs->overlays[i], &inputs->host->overlays[i], inputs->config, error))
-            return false;
     if (!inputs->host->runs)
         return error_set(error, 0, "%s: the image's architecture (%s) could not run on the host's (%s)",
                          inputs->request->image, inputs->image->architecture, inputs->host->architecture);
@@ -335,11 +356,13 @@ bool plan_mode(struct plan *plan, const struct plan_inputs *inputs, struct error
         message_verbose("\"sessiondir prefix\" has no use: what a launch needs is kept in memory");
     choose_namespaces(plan, inputs);
     choose_join(plan, inputs);
+    if (!instance_possible(plan, inputs, error))
+        return false;
     choose_rights(plan, inputs);
     plan->propagation_slave = inputs->config->mount_slave;
     plan->container_dir = inputs->config->container_dir;
     plan->loops_shared = inputs->config->shared_loop_devices;
     plan->loop_devices = (uint32_t)inputs->config->max_loop_devices;
     plan->session_size = inputs->config->sessiondir_max_size << 20;
-    return image_parts(plan, inputs, error) && overlay_parts(plan, inputs, error);
+    return request_enters(inputs->request) || (image_parts(plan, inputs, error) && overlay_parts(plan, inputs, error));
 }

@@ -130,7 +130,8 @@ struct plan {
     int alive_fd;           /* in both, and where a launcher waits for a server: hangs up when it is gone; 0: none does */
     int server_fd;          /* can be read, or hangs up, when the file system server of what is written has ended; 0: there is none */
     int unmounted_fd;       /* then: tells when nobody uses the container's root directory any more */
-    bool join;              /* the container is shared with other launches of the job step */
+    bool join;              /* the container is shared with other launches of the job step, or is an instance */
+    bool instance;          /* ... the latter: it stays under its name */
     const char *join_reason;/* why it is, or why not; NULL: nothing asks for it */
     int keeper_fd;          /* where this process will be asked for the container that it sets up for others; -1 */
     int kept_user, kept_mount, kept_tree; /* namespaces of the keeper that has the image mounted, and a copy of that mount, where it

@@ -1,7 +1,9 @@
-/* Has libraries compared by sexec-judge, in a process that has given up every privilege: the setuid program reads none. */
+/* Has libraries compared and containers kept by sexec-judge, in processes that have given up every privilege: the setuid program reads no
+ * library, and answers nobody. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -9,6 +11,7 @@
 #include "../descriptor.h"
 #include "../libraries/look.h"
 #include "../location.h"
+#include "../shared/shared.h"
 
 /* Nobody but root may read the program's file: what executes such a file can be neither traced nor read by its user, from its
  * first instruction on. It stands in the mount namespace of a container that is half built, which must be nobody's. */
@@ -48,3 +51,26 @@ _Noreturn void library_look_and_tell(const struct request *asked, int root, int 
     (void)syscall(SYS_execveat, judge, "", arguments, none, AT_EMPTY_PATH);
     stop(errno, "compare libraries: sexec-judge");
 }
+
+#ifndef SANITIZED /* a program with sanitizers needs a loader, which the container has not: then this process is the keeper */
+int keeper_program(void)
+{
+    return open_judge();
+}
+
+/* Named as the other processes of a launch. */
+_Noreturn void keeper_run(const struct rendezvous *rendezvous, int place, const int *spaces, size_t count)
+{
+    char numbers[RENDEZVOUS_SPACES + 3][16], name[] = "sexec", keep[] = "keep", *none[] = {NULL};
+    int key = memfd_create("key", 0);
+
+    if (key < 0 || !fd_write(key, rendezvous->key, rendezvous->key_size))
+        stop(errno, "keep the container for others");
+    snprintf(numbers[2], sizeof numbers[2], "%d", rendezvous->linger == RENDEZVOUS_FOREVER ? (int)rendezvous->script : -1);
+    char *words[RENDEZVOUS_SPACES + 6] = {name, keep, handed(numbers[0], place), handed(numbers[1], key), numbers[2]};
+    for (size_t i = 0; i < count && i < RENDEZVOUS_SPACES; i++)
+        words[5 + i] = handed(numbers[3 + i], spaces[i]);
+    (void)syscall(SYS_execveat, rendezvous->program, "", words, none, AT_EMPTY_PATH);
+    stop(errno, "keep the container for others: sexec-judge");
+}
+#endif

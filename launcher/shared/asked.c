@@ -45,6 +45,8 @@ static void accept(struct invocation *invocation, const struct job_step *step)
 
 void join_take(struct invocation *invocation, const struct job_step *step)
 {
+    if (invocation->request.instance != NULL)
+        return; /* it has a name of its own */
     if (invocation->join == JOIN_NO)
         invocation->request.join_reason = "--join=no";
     else if (invocation->join == JOIN_YES || (step->ranks > 1 && step->name[0] != '\0'))

@@ -1,4 +1,4 @@
-/* Joins the container of a job step, or sets it up for others too. Enters namespaces inside privilege brackets. */
+/* Joins the container of a job step or instance, or sets it up for others too. Enters namespaces inside privilege brackets. */
 #include "shared.h"
 
 #include <errno.h>
@@ -52,12 +52,12 @@ static bool enter(struct plan *plan, const struct caller *caller, const int *fds
             continue;
         OWNED_FD space = fds[used++];
         if (plan->mode != MODE_USERNS && !is_ours(space))
-            stop(0, "join the container of this job step: its namespaces are not of this program's making");
+            stop(0, "join the container (%s): its namespaces are not of this program's making", plan->join_reason);
         int result = PRIVILEGE_RAISED("setns", PRIVILEGE_MOUNT, setns(space, spaces[i].flag));
         if (result < 0 && used == 1)
             return false;
         if (result < 0)
-            stop(errno, "join the container of this job step (--join=no starts one of its own)");
+            stop(errno, "join the container (%s; --join=no starts one of its own)", plan->join_reason);
         if (spaces[i].flag == CLONE_NEWUSER)
             privilege_mapped(plan->root_mapped ? 0 : caller->uid);
     }
@@ -68,14 +68,14 @@ static bool enter(struct plan *plan, const struct caller *caller, const int *fds
 
 /* True in the child that sets up; in the parent false, when the container is ready or will never be. A set-up that
  * ends with a message of its own ends this launch too. The child becomes keeper, not this process: the caller waits
- * for this one, which must end with its program and not with the last rank's. */
+ * for this one, which must end with its program and not with the last rank's. Who starts an instance is nobody else's to wait for. */
 static bool set_up(struct plan *plan, int place)
 {
-    pid_t launcher = getpid(), child = fork();
+    pid_t launcher = getpid(), child = plan->instance ? 0 : fork();
     int status = 0;
 
     if (child == 0) {
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != launcher)
+        if (!plan->instance && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != launcher))
             _exit(EXIT_OWN_FAILURE);
         plan->keeper_fd = place;
         return true;
@@ -96,7 +96,7 @@ bool join_container(struct plan *plan, const struct plan_inputs *inputs, const s
     int fds[SPACES], rounds = 0;
 
     for (int tries = 0; obstacle == NULL && rounds < ROUNDS && tries < TRIES; tries++) {
-        OWNED_FD place = rendezvous_bind(rendezvous);
+        OWNED_FD place = !plan->instance || inputs->request->instance_starts ? rendezvous_bind(rendezvous) : -1;
         /* SO_PEERCRED shows those who connect the ids of whoever called listen(2): root's in SUID mode, which a user cannot fake */
         if (place >= 0 && rendezvous->outside != NULL)
             place = rendezvous->outside->begin(rendezvous, place);
@@ -110,7 +110,7 @@ bool join_container(struct plan *plan, const struct plan_inputs *inputs, const s
         if (place >= 0 && set_up(plan, fd_give(&place)))
             return false;
         if (rendezvous_answered(connection, fds, (size_t)__builtin_popcountll(plan->namespaces), &obstacle)) {
-            message_verbose("joining the container of the job step (%s)", plan->join_reason);
+            message_verbose("joining a container (%s)", plan->join_reason);
             if (enter(plan, inputs->caller, fds))
                 return true;
             obstacle = errno_words(errno);
@@ -121,22 +121,44 @@ bool join_container(struct plan *plan, const struct plan_inputs *inputs, const s
     return false;
 }
 
-_Noreturn void join_keep(struct plan *plan, const struct plan_inputs *inputs, const struct rendezvous *rendezvous)
+/* After all privilege has gone: it is this process's own. */
+static size_t open_spaces(const struct plan *plan, int fds[SPACES])
 {
-    int fds[SPACES];
     size_t count = 0;
 
     for (size_t i = 0; i < SPACES; i++)
         if ((plan->namespaces & (uint64_t)spaces[i].flag) && (fds[count++] = openat(proc_fd(), spaces[i].path, O_RDONLY | O_CLOEXEC)) < 0)
-            stop(errno, "keep the container for its job step (%s)", spaces[i].path);
+            stop(errno, "keep the container for others (%s)", spaces[i].path);
+    return count;
+}
+
+_Noreturn void join_keep(struct plan *plan, const struct plan_inputs *inputs, const struct rendezvous *rendezvous)
+{
     privilege_forget(inputs->caller);
+    int fds[SPACES];
+    size_t count = open_spaces(plan, fds);
     perform_accounts(plan, inputs);
     perform_follow(plan);
     /* from here on the keeper outlives the launch that made it: no death signal, no terminal, and the word that all
      * is ready as the last thing */
     if (prctl(PR_SET_PDEATHSIG, 0) < 0 || setsid() < 0 || write(plan->report_fd, "", 1) != 1)
         stop(errno, "keep the container for its job step");
-    if (rendezvous->outside != NULL)
-        rendezvous->outside->keep(rendezvous, plan->keeper_fd, fds, count);
-    rendezvous_keep(rendezvous, plan->keeper_fd, fds, count);
+    keeper_run(rendezvous, plan->keeper_fd, fds, count);
+}
+
+/* The first process of an instance keeps it, so that all of it ends together. With --boot that is init(8), and the keeper another. */
+void join_stay(const struct plan *plan, const struct plan_inputs *inputs, struct rendezvous *rendezvous)
+{
+    int fds[SPACES];
+
+    if (!plan->instance || plan->keeper_fd < 0)
+        return;
+    if ((rendezvous->script = fork()) < 0)
+        stop(errno, "start instance %s", inputs->request->instance);
+    if ((rendezvous->script > 0) == (inputs->request->action == ACTION_BOOT))
+        return;
+    privilege_forget(inputs->caller);
+    perform_follow(plan);
+    size_t count = open_spaces(plan, fds);
+    keeper_run(rendezvous, plan->keeper_fd, fds, count);
 }

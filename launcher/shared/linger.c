@@ -148,7 +148,7 @@ static _Noreturn void keep(const struct keeping *keeping, struct rendezvous *ren
     int fds[RENDEZVOUS_SPACES];
 
     snprintf(shown, sizeof shown, "%d\t%llu\t%s", (int)getpid(), (unsigned long long)keeping->seconds, keeping->request->image);
-    outside_hide_options(keeping->line, nothing); /* no earlier: the image's name may be one of those words */
+    outside_hide_options(keeping->line, nothing, "sexec"); /* no earlier: the image's name may be one of those words */
     (void)prctl(PR_SET_NAME, "sexec-linger");
     rendezvous->linger = keeping->seconds;
     rendezvous->shown = shown;

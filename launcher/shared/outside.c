@@ -109,6 +109,12 @@ size_t outside_receive(int hand, int *fds)
     return count;
 }
 
+static void leave(int inside)
+{
+    (void)inside; /* nothing is ever said: the container has ended */
+    _exit(0);
+}
+
 static int begin(const struct rendezvous *rendezvous, int place)
 {
     static struct rendezvous own; /* too large for a stack that may be limited */
@@ -121,7 +127,20 @@ static int begin(const struct rendezvous *rendezvous, int place)
     size_t count = outside_receive(hand, fds);
     own = *rendezvous;
     own.inside = hand;
+    own.attend = own.linger == RENDEZVOUS_FOREVER ? leave : NULL;
     rendezvous_keep(&own, place, fds, count);
+}
+
+/* The first process of an instance attends to its signals. What is outside says nothing to it, and takes it along. */
+static _Noreturn void attend(const struct rendezvous *rendezvous, const int fds[2])
+{
+    struct pollfd polls[] = {{.fd = fds[0], .events = POLLIN}, {.fd = fds[1], .events = POLLIN}};
+
+    for (;;) {
+        if (poll(polls, 2, -1) < 0 || polls[0].revents != 0)
+            _exit(0);
+        rendezvous->attend(fds[1]);
+    }
 }
 
 /* Stays where it is asked whether its root directory can be read, or is the first process of a PID namespace, which ends with it. No
@@ -129,26 +148,29 @@ static int begin(const struct rendezvous *rendezvous, int place)
 static void keep(const struct rendezvous *rendezvous, int hand, const int *spaces, size_t count)
 {
     const uint8_t number = (uint8_t)count;
+    int fds[] = {hand, rendezvous->inside};
     struct statfs place;
     char word;
 
     if (send(hand, &number, 1, MSG_NOSIGNAL) != 1 || (count > 0 && !rendezvous_send(hand, "", 1, spaces, count)) ||
-        (rendezvous->shown == NULL && getpid() != 1))
+        (rendezvous->shown == NULL && rendezvous->linger != RENDEZVOUS_FOREVER && getpid() != 1))
         _exit(0);
     (void)prctl(PR_SET_NAME, "sexec-inside");
     (void)prctl(PR_SET_DUMPABLE, 0); /* its memory has the variables of whoever started it, for all containers of this user */
+    rendezvous_settle(fds, rendezvous->attend != NULL ? 2 : 1);
+    if (rendezvous->attend != NULL)
+        attend(rendezvous, fds);
     (void)signal(SIGCHLD, SIG_IGN);  /* as process 1 it gets orphans: the kernel reaps them by itself then */
-    rendezvous_settle(&hand, 1);
-    while (recv(hand, &word, 1, 0) == 1 && statfs("/", &place) == 0 && send(hand, "", 1, MSG_NOSIGNAL) == 1)
+    while (recv(fds[0], &word, 1, 0) == 1 && statfs("/", &place) == 0 && send(fds[0], "", 1, MSG_NOSIGNAL) == 1)
         continue;
     _exit(0);
 }
 
 const struct outside outside_keeper = {stands_here, begin, keep};
 
-void outside_hide_options(char **line, char *const *program)
+void outside_hide_options(char **line, char *const *program, const char *name)
 {
-    static const char name[] = "sexec";
+    const size_t length = strlen(name) + 1;
     char **last = line;
 
     while (last[1] != NULL)
@@ -156,6 +178,6 @@ void outside_hide_options(char **line, char *const *program)
     char *end = *program != NULL ? *program : *last + strlen(*last) + 1; /* the kernel lays words one behind the other (execve(2)) */
     size_t size = (size_t)(end - line[0]);
     memset(line[0], 0, size);
-    memcpy(line[0], name, size < sizeof name ? size - 1 : sizeof name);
+    memcpy(line[0], name, size < length ? size - 1 : length);
     (void)prctl(PR_SET_NAME, name);
 }

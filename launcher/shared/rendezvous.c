@@ -1,30 +1,23 @@
-/* Where the launches that share a container find each other: a socket without a file, its keeper and the guests. Raises no
+/* Where the launches that share a container find each other: a socket without a file, and what is asked there. Raises no
  * privilege; whoever connects is a stranger until the kernel has said who he is. */
 #include "shared.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../descriptor.h"
 #include "../inside.h"
 #include "../location.h"
-#include "../perform/perform.h"
 
-/* GUESTS: more than a node has ranks. A minute for the answer: setting up may mount an image over a slow network.
- * ACCEPT_SECONDS bounds connect(2), which waits as long as the backlog is full (R-J2: bounded number, bounded time). */
-enum { GUESTS = 2048, ANSWER_SECONDS = 60, ACCEPT_SECONDS = 3, FIRST_FD = 3 };
+/* Bounds connect(2), which waits as long as the backlog is full (R-J2: bounded time). */
+enum { ACCEPT_SECONDS = 3 };
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
@@ -78,21 +71,22 @@ static void add_user(struct rendezvous *rendezvous, const struct plan *plan, con
     add(rendezvous, "\n");
 }
 
-/* Paths mean the same only to those that see the same: their root directory, mounts and processes. */
-static void add_surroundings(struct rendezvous *rendezvous)
+/* Paths mean the same only to those that see the same: their root directory, mounts and processes. An instance is asked for by its
+ * name, which means the same to those that see the same processes. */
+static void add_surroundings(struct rendezvous *rendezvous, bool named)
 {
-    static const char *const names[] = {"user", "mnt", "pid", "ipc", "uts", "net", "cgroup", "time"};
+    static const char *const names[] = {"user", "pid", "mnt", "ipc", "uts", "net", "cgroup", "time"};
     struct stat status;
     char path[32];
 
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+    for (size_t i = 0; i < (named ? 2 : sizeof names / sizeof names[0]); i++) {
         snprintf(path, sizeof path, "self/ns/%s", names[i]);
         if (fstatat(proc_fd(), path, &status, 0) == 0)
             add(rendezvous, "%s %llu\n", names[i], (unsigned long long)status.st_ino);
     }
     if (stat("/", &status) == 0)
         add(rendezvous, "root %llu:%llu\n", (unsigned long long)status.st_dev, (unsigned long long)status.st_ino);
-    if (stat(location_config(), &status) == 0)
+    if (!named && stat(location_config(), &status) == 0)
         add_file(rendezvous, "configuration", &status);
 }
 
@@ -137,20 +131,36 @@ void rendezvous_name(struct rendezvous *rendezvous, const char *begin)
     rendezvous->address_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
 }
 
+/* An instance is known by its name: what it was made of may be gone by now, and is nothing that enters it. */
+static bool add_container(struct rendezvous *rendezvous, const struct plan *plan, const struct plan_inputs *inputs)
+{
+    const struct request *request = inputs->request;
+
+    if (plan->instance) {
+        add(rendezvous, "%s in %llx\n", request->join_step, (unsigned long long)plan->namespaces);
+        return true;
+    }
+    if (!add_request(rendezvous, request))
+        return false;
+    add_image(rendezvous, inputs->image->fd, request->writable);
+    for (uint32_t i = 0; i < request->overlay_count; i++)
+        add_image(rendezvous, inputs->overlays[i].fd, !(request->overlay[i].number & OVERLAY_READONLY));
+    return true;
+}
+
 const char *rendezvous_prepare(struct rendezvous *rendezvous, const struct plan *plan, const struct plan_inputs *inputs)
 {
-    if (!add_request(rendezvous, inputs->request))
+    if (!add_container(rendezvous, plan, inputs))
         return "the options are too long";
     add_user(rendezvous, plan, inputs->caller);
-    add_image(rendezvous, inputs->image->fd, inputs->request->writable);
-    for (uint32_t i = 0; i < inputs->request->overlay_count; i++)
-        add_image(rendezvous, inputs->overlays[i].fd, !(inputs->request->overlay[i].number & OVERLAY_READONLY));
-    add_surroundings(rendezvous);
+    add_surroundings(rendezvous, plan->instance);
     if (rendezvous->key_size >= sizeof rendezvous->key)
         return "the options are too long";
     rendezvous->keeper = inputs->setuid ? 0 : inputs->caller->uid;
-    rendezvous->patience = ANSWER_SECONDS;
-    rendezvous_name(rendezvous, "singularity-join-");
+    rendezvous->patience = RENDEZVOUS_PATIENCE;
+    rendezvous->program = keeper_program();
+    rendezvous->linger = plan->instance ? RENDEZVOUS_FOREVER : 0;
+    rendezvous_name(rendezvous, plan->instance ? "singularity-instance-" : "singularity-join-");
     return NULL;
 }
 
@@ -181,7 +191,7 @@ int rendezvous_bind(const struct rendezvous *rendezvous)
 /* Who called listen() or connect() on the other side, in the ids of our user namespace. Recorded by the kernel at
  * listen(2) and connect(2) and never changed afterwards (unix(7), SO_PEERCRED): a descriptor that is passed on says
  * who made the connection, not who has it. */
-static bool peer_is(const struct rendezvous *rendezvous, int connection, uid_t uid)
+bool rendezvous_peer_is(const struct rendezvous *rendezvous, int connection, uid_t uid)
 {
     struct ucred peer;
     socklen_t size = sizeof peer;
@@ -260,7 +270,7 @@ static int connect_keeper(const struct rendezvous *rendezvous, const char **obst
         *obstacle = errno_words(errno);
     else if (connect(connection, (const struct sockaddr *)&rendezvous->address, rendezvous->address_size) < 0)
         *obstacle = errno == ECONNREFUSED ? NULL : errno == EAGAIN ? "who has its name accepts nobody" : errno_words(errno);
-    else if (!peer_is(rendezvous, connection, rendezvous->keeper))
+    else if (!rendezvous_peer_is(rendezvous, connection, rendezvous->keeper))
         *obstacle = "a program that is not this one has taken the name of its meeting";
     else if (setsockopt(connection, SOL_SOCKET, SO_PASSRIGHTS, &yes, sizeof yes) < 0 && errno != ENOPROTOOPT)
         *obstacle = errno_words(errno);
@@ -305,168 +315,13 @@ bool rendezvous_answered(int connection, int *spaces, size_t count, const char *
 
 void rendezvous_missed(struct plan *plan, const struct request *request, const char *obstacle)
 {
-    if (obstacle == NULL)
-        obstacle = "those who set it up came to their end";
+    const char *why = obstacle != NULL ? obstacle : "those who set it up came to their end";
+
+    if (plan->instance)
+        stop(0, "%s: %s (singularity instance list shows those there are)", plan->join_reason, why);
     if (request->join_asked)
-        message_warning("--join=yes: a container of its own all the same: %s", obstacle);
+        message_warning("--join=yes: a container of its own all the same: %s", why);
     else
-        message_verbose("a container of its own (%s): %s", plan->join_reason, obstacle);
+        message_verbose("a container of its own (%s): %s", plan->join_reason, why);
     plan->join = false;
-}
-
-/* ---- the keeper ---- */
-
-/* A guest is first the connection on which it will ask, then the process that asked. A pidfd becomes readable when
- * its process ends (pidfd_open(2)): one poll(2) covers those who ask and those who are in. */
-struct guests {
-    struct pollfd polls[GUESTS + 1]; /* [0] is the place */
-    time_t until[GUESTS + 1];        /* when one that has not asked is shown out; 0: it has asked */
-    nfds_t count;                    /* with the place */
-    nfds_t silent;                   /* how many have not asked */
-};
-
-static time_t now(void)
-{
-    struct timespec time = {0};
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec;
-}
-
-/* Strangers' connections are closed unread: closing a descriptor received with a message could block for as long as they like. */
-static void accept_all(const struct rendezvous *rendezvous, struct guests *guests)
-{
-    while (guests->count <= GUESTS) {
-        OWNED_FD connection = accept4(guests->polls[0].fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (connection < 0)
-            return;
-        if (!peer_is(rendezvous, connection, geteuid()))
-            continue;
-        guests->until[guests->count] = now() + ANSWER_SECONDS;
-        guests->polls[guests->count++] = (struct pollfd){.fd = fd_give(&connection), .events = POLLIN};
-        guests->silent++;
-    }
-}
-
-/* The process that has asked and was let in; -1: it was not. The key is compared with all of ours: the hash in the
- * name only makes strangers unlikely. A guest that asks for another container is told so at once. */
-static int answer(const struct rendezvous *rendezvous, int connection, const int *spaces, size_t count)
-{
-    static uint8_t key[RENDEZVOUS_KEY];
-    OWNED_FD process = rendezvous_peer(connection);
-    bool told = process >= 0 || errno != ENOPROTOOPT;
-    ssize_t size = rendezvous_receive(connection, key, sizeof key, &process, told ? 0 : 1);
-    bool same = process >= 0 && size > 0 && (size_t)size == rendezvous->key_size && memcmp(key, rendezvous->key, (size_t)size) == 0;
-    bool stays = rendezvous->shown != NULL;
-    char alive;
-
-    /* the server of what is kept may have ended, or stand still: a guest has no answer then, and an image of its own */
-    if (stays && same && (send(spaces[count + 1], "", 1, MSG_NOSIGNAL) != 1 || recv(spaces[count + 1], &alive, 1, 0) != 1))
-        _exit(0);
-    if (stays && !same && size == 3 && memcmp(key, "end", 3) == 0)
-        _exit(0);
-    if (!same) {
-        bool asked = stays && size == 4 && memcmp(key, "list", 4) == 0;
-        (void)send(connection, asked ? rendezvous->shown : "n", asked ? strlen(rendezvous->shown) : 1, MSG_NOSIGNAL);
-        return -1;
-    }
-    return rendezvous_send(connection, "y", 1, spaces, count) ? fd_give(&process) : -1;
-}
-
-/* The last one moves into the gap; who walks the list goes from its end, so that none is passed over. */
-static void forget(struct guests *guests, nfds_t number)
-{
-    close(guests->polls[number].fd);
-    guests->silent -= guests->until[number] != 0;
-    guests->count--;
-    guests->polls[number] = guests->polls[guests->count];
-    guests->until[number] = guests->until[guests->count];
-}
-
-/* One that has something to say is let in or not; one that has said nothing for long, or has ended, goes. */
-static void attend(struct guests *guests, nfds_t number, const struct rendezvous *rendezvous, const int *spaces, size_t count)
-{
-    struct pollfd *guest = &guests->polls[number];
-    bool asks = guest->revents != 0 && guests->until[number] != 0;
-    int process = asks ? answer(rendezvous, guest->fd, spaces, count) : -1;
-
-    if (process < 0) {
-        if (guest->revents != 0 || (guests->until[number] != 0 && now() > guests->until[number]))
-            forget(guests, number);
-        return;
-    }
-    close(guest->fd);
-    *guest = (struct pollfd){.fd = process, .events = POLLIN};
-    guests->until[number] = 0;
-    guests->silent--;
-}
-
-/* Closes all but the socket and the namespaces: who reads a rank's output waits until nobody has it open any more. In
- * three steps, so that no descriptor lands on one that is still needed. */
-void rendezvous_settle(int *fds, size_t count)
-{
-    OWNED_FD nothing = memfd_create("nothing", MFD_CLOEXEC);
-
-    for (size_t i = 0; i < count; i++)
-        if ((fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 64)) < 0)
-            _exit(EXIT_OWN_FAILURE);
-    for (int fd = 0; fd < FIRST_FD; fd++)
-        if (dup2(nothing, fd) < 0)
-            _exit(EXIT_OWN_FAILURE);
-    for (size_t i = 0; i < count; i++)
-        if ((fds[i] = dup3(fds[i], FIRST_FD + (int)i, O_CLOEXEC)) < 0)
-            _exit(EXIT_OWN_FAILURE);
-    nothing = -1;
-    perform_close(FIRST_FD + (int)count);
-}
-
-/* One descriptor a guest: the soft limit is often 1024 (getrlimit(2)). */
-static void raise_limit(void)
-{
-    struct rlimit files;
-
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-        files.rlim_cur = files.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &files);
-    }
-}
-
-/* Milliseconds for which a keeper without guests stays, whose last one was seen then. */
-static int time_left(const struct rendezvous *rendezvous, time_t used)
-{
-    time_t end = used + (time_t)rendezvous->linger + 1, time = now();
-
-    return rendezvous->linger == 0 || time >= end ? 0 : (int)(end - time) * 1000;
-}
-
-/* Ends when nobody has asked yet and nobody waits, or the last guest has ended, and some time after that where it lingers; guests that are silent are looked at
- * once a second for their time-out. Who asks must be the keeper's own user, whatever he says: peer_is() comes before
- * the first byte is read (R-J2). */
-_Noreturn void rendezvous_keep(const struct rendezvous *rendezvous, int place, const int *spaces, size_t count)
-{
-    static struct guests guests;
-    time_t used = now();
-    int fds[RENDEZVOUS_SPACES + 3];
-
-    memcpy(fds, spaces, count * sizeof(int));
-    fds[count] = place;
-    fds[count + 1] = rendezvous->inside;
-    fds[count + 2] = rendezvous->watch;
-    raise_limit();
-    rendezvous_settle(fds, count + (rendezvous->watch > 0 ? 3 : rendezvous->inside > 0 ? 2 : 1));
-    (void)signal(SIGCHLD, SIG_IGN); /* as process 1 of a PID namespace it gets orphans: the kernel reaps them by itself then */
-    guests.polls[0] = (struct pollfd){.fd = fds[count], .events = POLLIN};
-    guests.count = 1;
-    (void)fcntl(fds[count], F_SETFL, O_NONBLOCK);
-    for (;;) {
-        int ready = poll(guests.polls, guests.count, guests.silent > 0 ? 1000 : guests.count > 1 ? -1 : time_left(rendezvous, used));
-        if ((ready == 0 && guests.count == 1) || (ready < 0 && errno != EINTR && errno != EAGAIN))
-            _exit(0);
-        used = guests.count > 1 ? now() : used; /* strangers, who are shown out, make nothing last longer */
-        for (nfds_t i = guests.count - 1; ready >= 0 && i > 0; i--)
-            attend(&guests, i, rendezvous, fds, count);
-        if (ready > 0 && guests.polls[0].revents != 0)
-            accept_all(rendezvous, &guests);
-        guests.polls[0].events = guests.count > GUESTS ? 0 : POLLIN;
-    }
 }

@@ -92,7 +92,7 @@ def _available(name: str, options: tuple[str, ...]) -> Iterator[Path]:
     from singularity.cli.launched import Launch, fetching_options
     from singularity.image.identify import identify
 
-    given = Launch(words=("exec", *options, name), verb="exec", image=name, position=1 + len(options))
+    given = Launch(words=("exec", *options, name), verb="exec", options=1, image=name, position=1 + len(options))
     named = uri.parse(name)
     if named is not None:
         from singularity.pull import images

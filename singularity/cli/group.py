@@ -11,7 +11,7 @@ from singularity import __version__
 from singularity.cli.command import normalise, stand_in, suggestion, typed
 from singularity.cli.messages import asked_level, begin_messages
 from singularity.cli.options_table import Entry, Kind, entries
-from singularity.cli.verbs import NOT_HERE, VERBS
+from singularity.cli.verbs import NOT_HERE, OLD_SPELLINGS, VERBS
 from singularity.errors import UsageError
 
 
@@ -43,6 +43,7 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The verb that `args` begin with; `help VERB`, `VERB help` and `--help VERB` are the same."""
+        args = [*OLD_SPELLINGS.get(args[0], args[:1]), *args[1:]]
         name = args[0]
         if name not in VERBS:
             raise unknown_verb(name)

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -29,7 +30,8 @@ class Launch(NamedTuple):
     """A launch as it was typed."""
 
     words: tuple[str, ...]  # from the global options on
-    verb: str
+    verb: str  # "exec", "instance start"
+    options: int  # where those of the verb begin
     image: str
     position: int | None  # of the image among the words; None: a variable names it
 
@@ -44,7 +46,7 @@ class Launch(NamedTuple):
         """The words, without these options, and with what keeps their variables from counting."""
         names = {name: each for each in options for name in each.spellings}
         words = list(self.words)
-        first = words.index(self.verb) + 1
+        first = self.options
         end = len(words) if self.position is None else self.position
         given = words[first:end]
         number = 0
@@ -59,7 +61,7 @@ class Launch(NamedTuple):
     def of_own(self, path: Path) -> list[str]:
         """The words, with an image that only processes of this user can read, so not the setuid program."""
         words = self.of(path)
-        words.insert(words.index(self.verb) + 1, "--userns")
+        words.insert(self.options, "--userns")
         return words
 
 
@@ -150,7 +152,7 @@ def fetching_options(launch: Launch) -> dict[str, str | bool]:
 
 def given_options(launch: Launch, options: Sequence[Entry]) -> dict[str, str | bool]:
     """What these options before the image, and their variables, say; the last one of each counts, lists add up."""
-    words = list(launch.words[launch.words.index(launch.verb) + 1 : launch.position])
+    words = list(launch.words[launch.options : launch.position])
     found: dict[str, str | bool] = {}
     for each in options:
         value = next((value for value in map(variable, each.variables) if value), "")
@@ -183,14 +185,19 @@ def read(argv: Sequence[str]) -> Launch:
     words = list(argv)
     start = next((number for number, word in enumerate(words) if not word.startswith("-")), len(words))
     verb = words[start] if start < len(words) else ""
+    if verb == "instance":
+        start += 1
+        verb = " ".join(words[start - 1 : start + 1])
+    elif verb.startswith("instance."):
+        verb = verb.replace(".", " ", 1)
     by_name = {name: entry for entry in entries(verb) for name in entry.spellings}
     position = _image_position(words, start + 1, by_name)
     named = variable("IMAGE")
     if named and (position is None or words[position] != named):
-        return Launch(words=tuple(words), verb=verb, image=named, position=None)
+        return Launch(words=tuple(words), verb=verb, options=start + 1, image=named, position=None)
     if position is None:
         raise UsageError(f"{verb or 'launch'}: IMAGE is missing", hint=f"see: singularity help {verb}".rstrip())
-    return Launch(words=tuple(words), verb=verb, image=words[position], position=position)
+    return Launch(words=tuple(words), verb=verb, options=start + 1, image=words[position], position=position)
 
 
 def _image_position(words: Sequence[str], start: int, by_name: Mapping[str, Entry]) -> int | None:
@@ -210,7 +217,7 @@ def _say_as_much_as_asked(launch: Launch) -> None:
     """The global options stand among the words, and were not for this run of Python to read."""
     from singularity.cli.messages import asked_level, begin_messages
 
-    first = launch.words[: launch.words.index(launch.verb)]
+    first = tuple(takewhile(lambda word: word.startswith("-"), launch.words))
     letters = "".join(word[1:] for word in first if not word.startswith("--"))
     names = {word for word in first if word.startswith("--")}
     verbose = letters.count("v") + first.count("--verbose")

@@ -41,7 +41,7 @@ class Entry(NamedTuple):
     kind: Kind
     metavar: str
     variables: tuple[str, ...]  # without prefix
-    verbs: frozenset[str]  # "global", "exec", "run", "shell", "test"
+    verbs: frozenset[str]  # "global", "exec", "run", "shell", "test", "instance"
     group: str
     help: str
 
@@ -70,8 +70,9 @@ def table() -> tuple[Entry, ...]:
 
 
 def entries(verb: str) -> tuple[Entry, ...]:
-    """The entries of a launch verb, or of "global"."""
-    return tuple(entry for entry in table() if verb in entry.verbs)
+    """The entries of a launch verb (`exec`, `instance start`), or of "global"."""
+    word = "instance" if verb in LAUNCHES_OF_INSTANCES else verb
+    return tuple(entry for entry in table() if word in entry.verbs)
 
 
 def takes_next(word: str, by_name: Mapping[str, Entry]) -> bool:
@@ -85,7 +86,9 @@ def takes_next(word: str, by_name: Mapping[str, Entry]) -> bool:
     return False
 
 
-_ACTIONS = ("exec", "run", "shell", "test")
+LAUNCHES_OF_INSTANCES = ("instance start", "instance run")
+_FOREGROUND = ("exec", "run", "shell", "test")
+_TOGETHER = {"FOREGROUND": _FOREGROUND, "ACTIONS": (*_FOREGROUND, "instance")}
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _ENTRY = re.compile(r'^(OPTION|VARIABLE)\(((?:"(?:\\.|[^"\\])*"|[^")])*)\)', re.MULTILINE | re.DOTALL)
 _FIELD = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^,"])+', re.DOTALL)
@@ -122,7 +125,7 @@ def _value(field: str) -> str:
 
 def _verbs(field: str) -> Iterator[str]:
     for word in field.split("|"):
-        yield from _ACTIONS if word.strip() == "ACTIONS" else (word.strip().lower(),)
+        yield from _TOGETHER.get(word.strip(), (word.strip().lower(),))
 
 
 _USAGE = {
@@ -130,7 +133,17 @@ _USAGE = {
     "run": "singularity run [options] IMAGE [ARGUMENT...]",
     "shell": "singularity shell [options] IMAGE",
     "test": "singularity test [options] IMAGE [ARGUMENT...]",
+    "instance start": "singularity instance start [options] IMAGE NAME [ARGUMENT...]",
+    "instance run": "singularity instance run [options] IMAGE NAME [ARGUMENT...]",
 }
+_SUMMARIES = {
+    "instance start": "Start a container that stays under a name, with its startscript",
+    "instance run": "Start a container that stays under a name, with its runscript",
+}
+_INSTANCE = (
+    'The container runs in the background under NAME (letters, digits, ".", "_", "-") until it is stopped, also when '
+    "the script has ended or the image has none. What it writes is appended to logs: singularity instance logs NAME."
+)
 _IMAGE = (
     "IMAGE is a SIF or squashfs file, an image of version 2, an ext3 file or a directory; or a URI, such as "
     "docker://debian:stable, whose image is fetched once into the cache. Options end at IMAGE: "
@@ -146,6 +159,8 @@ _EXAMPLES = {
     "run": ("singularity run debian.sif --help", "./debian.sif --help"),
     "shell": ("singularity shell --contain debian.sif", "echo 'id -un' | singularity shell debian.sif"),
     "test": ("singularity test debian.sif",),
+    "instance start": ("singularity instance start postgres.sif db", "singularity exec instance://db psql -l"),
+    "instance run": ("singularity instance run notebook.sif nb --port 8888", "singularity instance stop nb"),
 }
 _HEADINGS = {
     "files": "Files and mounts",
@@ -162,7 +177,7 @@ _HEADINGS = {
 
 
 def launch_page(verb: str) -> Page:
-    """The help page of `exec`, `run`, `shell` or `test`."""
+    """The help page of `exec`, `run`, `shell`, `test`, `instance start` or `instance run`."""
     order = list(_HEADINGS)
     shown = [entry for entry in entries(verb) if not entry.hidden and entry.names and entry.identifier != "help"]
     shown.sort(key=lambda entry: order.index(entry.group) if entry.group in order else len(order))
@@ -170,9 +185,9 @@ def launch_page(verb: str) -> Page:
     options.append(Option(names=("-h", "--help"), help="Show this page", group=_HEADINGS["output"]))
     return Page(
         verb=verb,
-        summary=VERBS[verb].summary,
+        summary=_SUMMARIES.get(verb) or VERBS[verb].summary,
         usage=(_USAGE[verb],),
-        description=(_IMAGE,),
+        description=(_IMAGE, _INSTANCE) if verb in LAUNCHES_OF_INSTANCES else (_IMAGE,),
         options=tuple(options),
         examples=_EXAMPLES[verb],
     )

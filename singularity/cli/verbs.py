@@ -22,6 +22,12 @@ VERBS = {
         Verb(name="run", summary="Run the runscript of an image", group=_LAUNCH),
         Verb(name="shell", summary="Open a shell in a container", group=_LAUNCH),
         Verb(name="test", summary="Run the test that an image brings", group=_LAUNCH),
+        Verb(
+            name="instance",
+            summary="Containers that stay under a name: services, and what many commands use",
+            group=_LAUNCH,
+            module="instance",
+        ),
         Verb(name="build", summary="Make an image from a definition file", group=_IMAGES, module="build"),
         Verb(name="pull", summary="Fetch an image as a file", group=_IMAGES, module="pull"),
         Verb(name="bootstrap", summary="Make a container in an image", group=_IMAGES, module="bootstrap"),
@@ -53,7 +59,8 @@ GROUPS = (_LAUNCH, _IMAGES, _GENERAL)
 _SIGNATURES = (
     "signatures are neither made nor checked; a digest names one image for certain: docker://NAME@sha256:DIGEST"
 )
-_INSTANCES = "a program runs in the background as any other: singularity run IMAGE &"
+OLD_SPELLINGS = {f"instance.{name}": ("instance", name) for name in ("list", "stop")}
+"""As 2.4 to 2.6 had them; `instance.start` is the front door's."""
 NOT_HERE = {
     "apps": "singularity inspect --list-apps IMAGE",
     "buildcfg": "singularity --verbose --version shows where things are",
@@ -64,10 +71,6 @@ NOT_HERE = {
     "confgen": "singularity.conf is installed with its defaults, which it explains",
     "data": "at a launch, --bind and --overlay bring data in",
     "delete": "the registry's own tools remove images",
-    "instance": _INSTANCES,
-    "instance.list": _INSTANCES,
-    "instance.start": _INSTANCES,
-    "instance.stop": _INSTANCES,
     "key": _SIGNATURES,
     "keys": _SIGNATURES,
     "keyserver": _SIGNATURES,
@@ -76,8 +79,8 @@ NOT_HERE = {
     "remote": "servers are named where they are used: singularity registry login, --library",
     "search": "look in a web browser, then: singularity pull URI",
     "sign": _SIGNATURES,
-    "start": _INSTANCES,
-    "stop": _INSTANCES,
+    "start": "singularity instance start IMAGE NAME",
+    "stop": "singularity instance stop NAME",
     "tag": "push it once more, under the other name: singularity push IMAGE URI",
     "verify": _SIGNATURES,
 }

@@ -69,6 +69,10 @@ def test_bash_completes_verbs_options_and_files(written: Path, tmp_path: Path) -
     assert complete(written, "singularity", "build", "--san") == ["--sandbox"]
     assert complete(written, "singularity", "check", "--writable-") == ["--writable-tmpfs"]
     assert complete(written, "singularity", "check", "--ker") == ["--kernel"]
+    assert complete(written, "singularity", "instance", "st") == ["start", "stop", "stats"]
+    assert complete(written, "singularity", "instance", "start", "--pid") == ["--pid-file"]
+    assert complete(written, "singularity", "instance", "run", "-B", "/a", "im", directory=tmp_path) == ["image.sif"]
+    assert complete(written, "singularity", "instance", "stop", "--ti") == ["--timeout"]
     assert complete(written, "singularity", "check", "-B", "/a", "im", directory=tmp_path) == ["image.sif"]
 
 
@@ -83,7 +87,9 @@ def test_the_table_of_options_is_read_as_its_head_says() -> None:
     by_name = {entry.identifier: entry for entry in table()}
     bind = by_name["bind"]
     assert (bind.short, bind.names, bind.kind, bind.variables) == ("B", ("bind",), Kind.LIST_RAW, ("BIND", "BINDPATH"))
-    assert bind.verbs == {"exec", "run", "shell", "test"}
+    assert bind.verbs == {"exec", "run", "shell", "test", "instance"}
+    assert by_name["pid"].verbs == {"exec", "run", "shell", "test"}
+    assert by_name["pid_file"].verbs == {"instance"}
     assert '"\\:" and "\\,"' in bind.help
     assert by_name["shell"].verbs == {"shell"}
     assert by_name["verbose"].verbs == {"global"}

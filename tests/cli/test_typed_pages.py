@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from singularity.cli.options_table import Kind, entries, table
+from singularity.cli.options_table import LAUNCHES_OF_INSTANCES, Kind, entries, table
 from singularity.cli.verbs import VERBS
 
 if TYPE_CHECKING:
@@ -47,14 +47,20 @@ def understood(line: str) -> None:
         return
     verb, *rest = words
     assert verb in VERBS, line
-    if VERBS[verb].module:
+    if " ".join(words[:2]) in LAUNCHES_OF_INSTANCES:
+        launched(" ".join(words[:2]), rest[1:], line)
+    elif VERBS[verb].module:
         command = command_of(verb)
         while isinstance(command, click.Group):
             verb = rest.pop(0)
             assert verb in command.commands, line
             command = command.commands[verb]
         command.make_context(verb, rest)
-        return
+    else:
+        launched(verb, rest, line)
+
+
+def launched(verb: str, rest: list[str], line: str) -> None:
     known = {each: entry for entry in entries(verb) for each in entry.spellings}
     while rest and rest[0].startswith("-"):
         name, equals, _ = rest.pop(0).partition("=")
@@ -62,7 +68,7 @@ def understood(line: str) -> None:
         if not equals and known[name].kind.takes_word:
             rest.pop(0)
     assert rest, f"{line}: no image"
-    assert verb != "exec" or rest[1:], f"{line}: no program"
+    assert verb not in ("exec", *LAUNCHES_OF_INSTANCES) or rest[1:], f"{line}: no program, or no name"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=[str(each.relative_to(CHECKOUT)) for each in PAGES])

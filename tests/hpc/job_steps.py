@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 30.0
 MEETINGS = "@singularity-join-"
+INSTANCES = "@singularity-instance-"
 UID = 20_000 + (os.getpid() + 11) % 40_000  # of who starts the ranks
 SPACES = "/proc/self/ns/mnt /proc/self/ns/user /proc/self/ns/ipc /proc/self/ns/pid"
 SHOW = f"for space in {SPACES}; do readlink $space; done | xargs; read wait"
@@ -141,7 +142,8 @@ def sockets_of(process: int) -> set[str]:
 
 def meetings() -> set[str]:
     """The names at which this process's children, keepers among them, listen now. Other sessions have theirs."""
-    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines() if MEETINGS in line]
+    table = Path("/proc/net/unix").read_text().splitlines()
+    lines = [line.split() for line in table if any(name in line for name in (MEETINGS, INSTANCES))]
     ours = {number for child in machine.children() for number in sockets_of(child)} if lines else set()
     return {words[-1] for words in lines if words[-2] in ours or os.geteuid() != 0}
 

@@ -151,7 +151,14 @@ static void test_globals(void)
     means("version x", "other; version x");
     means("build --sandbox x y", "other; build --sandbox x y");
     means("-d frobnicate", "other --debug; frobnicate");
-    means("instance start -c img name", "other; instance start -c img name");
+    means("instance start -c img name", "launch instance start --contain; img name");
+    means("instance run -B /a --pid-file f img name x -c", "launch instance run --bind=/a --pid-file=f; img name x -c");
+    means("instance.start -c img name", "launch instance start --contain; img name");
+    means("instance start -h", "help --help; instance start -h");
+    means("instance list -j", "other; instance list -j");
+    means("instance.list", "other; instance.list");
+    means("instance", "other; instance");
+    means("instance.x start img", "other; instance.x start img");
 }
 
 static void test_refusals(void)

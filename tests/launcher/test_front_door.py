@@ -186,7 +186,12 @@ def test_a_version_that_cannot_be_written_is_a_failure(door: FrontDoor) -> None:
         (["-dq", "--nocolor", "sif", "list", "x"], ["--debug", "--quiet", "--nocolor", "sif", "list", "x"]),
         (["-x", "-vv", "frobnicate"], ["--debug", "--verbose", "--verbose", "frobnicate"]),
         (["exec", "-C", "docker://x", "ls", "-l"], ["launch", "exec", "-C", "docker://x", "ls", "-l"]),
-        (["-d", "run", "instance://x"], ["launch", "-d", "run", "instance://x"]),
+        (["instance", "start", "--help"], ["help", "instance", "start"]),
+        (["instance.run", "-h"], ["help", "instance", "run"]),
+        (["-v", "instance", "list", "--json"], ["--verbose", "instance", "list", "--json"]),
+        (["instance.stop", "x"], ["instance.stop", "x"]),
+        (["instance"], ["instance"]),
+        (["instance", "start", "docker://x", "n"], ["launch", "instance", "start", "docker://x", "n"]),
     ],
 )
 def test_what_python_is_asked(door: FrontDoor, words: list[str], wanted: list[str]) -> None:
@@ -321,7 +326,9 @@ WRONG = {
     "messagelevel": "foo",
 }
 NEVER_WRONG = {
-    "paths, of which any may exist": {"workdir", "overlay", "env_file", "cwd", "shell", "tmpdir", "authfile", "image"},
+    "paths, of which any may exist": {
+        "workdir", "overlay", "env_file", "cwd", "shell", "tmpdir", "authfile", "image", "pid_file",
+    },
     "an unknown word is a warning, as elsewhere in the family": {"no_mount"},
     "judged by Python, and only where something is fetched": {
         "docker_host", "library_url", "platform", "arch", "arch_variant",
@@ -343,20 +350,21 @@ def test_every_option_with_a_value_has_a_wrong_one_or_none() -> None:
 def test_a_wrong_value_is_wrong_usage_whoever_gives_it(door: FrontDoor, entry: Entry) -> None:
     """Status 1 and one line that names the option, or the variable that stood for it."""
     absent = entry.kind is Kind.NONE_HERE
-    verb = "shell" if "exec" not in entry.verbs and "global" not in entry.verbs else "exec"
+    usual = entry.verbs & {"exec", "global"}
+    verb = ["exec"] if usual else ["shell"] if "shell" in entry.verbs else ["instance", "start"]
     value = WRONG.get(entry.identifier, "foo")
     if not absent and entry.identifier not in WRONG:
-        assert door(verb, *(f"{name}={value}" for name in entry.spellings), "/i", "x").status in {0, 255}
+        assert door(*verb, *(f"{name}={value}" for name in entry.spellings), "/i", "x").status in {0, 255}
         return
     for name in entry.spellings:
         words = [f"{name}={value}"] if name.startswith("--") and not absent else [name, value]
-        ended = door(verb, *([name] if entry.kind is Kind.NONE_HERE else words), "/i", "x")
+        ended = door(*verb, *([name] if entry.kind is Kind.NONE_HERE else words), "/i", "x")
         assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1), (name, ended)
         assert ended.err.startswith("ERROR:   ")
         assert f"--{entry.names[0]}" in ended.err or name in ended.err, ended
     for variable in entry.variables:
         for prefix in ("SINGULARITY_", "APPTAINER_"):
-            ended = door(verb, "/i", "x", env={prefix + variable: value})
+            ended = door(*verb, "/i", "x", env={prefix + variable: value})
             if entry.identifier.startswith("target_") and os.geteuid() != 0:
                 assert ended.status == 0, "for root only"
                 continue
