@@ -376,7 +376,8 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     check_image(line, image, program);
     invocation_begin(&invocation, &start->arena, current_directory(variable(original, "PWD"), directory), getuid() == 0);
     if (!invocation_take_options(&invocation, line->scope, &line->options, &error) ||
-        !invocation_take_image(&invocation, image, &error))
+        !invocation_take_image(&invocation, image, &error) ||
+        !answers_take(&invocation, &start->installation, start->environment, &error))
         stop_given(&error);
     take_surroundings(&invocation, start, &line->options);
     start->environment = injection_finish(&invocation.injection, start->environment, program, &error);

@@ -1,6 +1,7 @@
 /* The last act of a launch, in the plain starter: every privilege is gone. */
 #include "payload.h"
 #include "perform/perform.h"
+#include "restrict/restrict.h"
 #include "starter.h"
 
 /* Nothing of the request is trusted here either: whoever forges one has no more rights than before. argv[1] is the
@@ -19,5 +20,6 @@ _Noreturn void launch_start_program(const struct launch *launch, char **argv)
     inherited_restore(&launch->inherited, request);
     if (request->user_uid != 0)
         user_namespace_show(request, &launch->caller);
+    restrict_program(request); /* for the image's scripts, too, which the next line may run */
     payload_execute(&payload);
 }

@@ -275,6 +275,25 @@ static bool take_dry_run(struct invocation *invocation, const struct option_valu
     return true;
 }
 
+static bool take_word(const char **list, uint32_t *count, const struct option_value *use, const char *text, struct error *error)
+{
+    if (*count == ASKED_DEVICES)
+        return error_set(error, 0, "%.*s: more than %d", OPTION_NAME(use), ASKED_DEVICES);
+    list[(*count)++] = text;
+    return true;
+}
+
+/* What it needs is in the site's specifications, which Python reads. */
+static bool take_device(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
+{
+    return take_word(invocation->devices, &invocation->device_count, use, text, error);
+}
+
+static bool take_cdi_directory(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
+{
+    return take_word(invocation->cdi_directories, &invocation->cdi_directory_count, use, text, error);
+}
+
 static bool take_fabric(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     static const char *const words[] = {[FABRIC_CONTAINER] = "container", [FABRIC_AUTO] = "auto", [FABRIC_HOST] = "host"};
@@ -335,5 +354,7 @@ take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_add_caps] = take_add_caps,   [OPTION_drop_caps] = take_drop_caps,   [OPTION_keep_fd] = take_keep_fd,
     [OPTION_join] = take_join,           [OPTION_linger] = take_linger,
     [OPTION_dry_run] = take_dry_run,     [OPTION_target_uid] = take_target_uid, [OPTION_target_gid] = take_target_gid,
-    [OPTION_fabric] = take_fabric,       [OPTION_mpi] = take_mpi,
+    [OPTION_fabric] = take_fabric,       [OPTION_mpi] = take_mpi,               [OPTION_allow_paths] = allow_path_take,
+    [OPTION_security] = security_take,   [OPTION_device] = take_device,         [OPTION_cdi_dirs] = take_cdi_directory,
+    [OPTION_containlibs] = bind_library_take,
 };
