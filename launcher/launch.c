@@ -1,6 +1,10 @@
 /* A launch without the setuid program: through a user namespace, or root's own; and, for sexec-suid in a container that is ready,
  * the start of the program. launch_here() is the whole launch; sexec_suid.c has the same stages. */
+#include <errno.h>
+#include <sys/prctl.h>
+
 #include "inside.h"
+#include "restrict/restrict.h"
 #include "starter.h"
 
 /* Through its bytes, although both are in one process: what is launched is what a request can say, and each text and list is held
@@ -35,11 +39,19 @@ static bool become_target(struct launch *launch)
 static _Noreturn void become_program(struct launch *launch, char **argv)
 {
     struct plan *plan = &launch->plan;
-    const struct ids ids = {plan->user.uid, plan->user.gid, plan->user.groups, plan->user.group_count};
+    struct ids ids = {plan->user.uid, plan->user.gid, plan->user.groups, plan->user.group_count};
+    bool chosen = restrict_ids(&launch->request, plan->mode != MODE_SETUID, &ids);
 
-    if (plan->user.way == USER_REAL)
+    if (chosen && ids.uid != 0) { /* who leaves root's id leaves what is not asked for by name (capabilities(7)) */
+        plan->keep_capabilities = launch->request.add_caps;
+        plan->no_new_privs |= !plan->suid;
+        if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+            stop(errno, "keep capabilities");
+    }
+    if (chosen || plan->user.way == USER_REAL)
         privilege_become(&ids, plan->keep_capabilities);
     privilege_end(&launch->caller, plan->keep_capabilities, plan->no_new_privs);
+    restrict_keep(launch->request.add_caps & plan->keep_capabilities);
     perform_follow(plan); /* again: the kernel forgets PR_SET_PDEATHSIG whenever ids change (prctl(2)) */
     perform_init(plan);   /* with the program's ids, so that it and its init can signal each other */
     if (launch->request.new_session)

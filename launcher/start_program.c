@@ -2,6 +2,7 @@
 #include "emulate/emulate.h"
 #include "payload.h"
 #include "perform/perform.h"
+#include "restrict/restrict.h"
 #include "starter.h"
 
 /* Nothing of the request is trusted here either: whoever forges one has no more rights than before. argv[1] is the
@@ -21,6 +22,7 @@ _Noreturn void launch_start_program(const struct launch *launch, char **argv)
     inherited_restore(&launch->inherited, request);
     if (request->user_uid != 0)
         user_namespace_show(request, &launch->caller);
+    restrict_program(request); /* for the image's scripts, too, which the last line may run */
     if (launch->plan.one_id) /* after all that restricts the program: who answers for it has the same restrictions */
         emulate_root(false);
     payload_execute(&payload);

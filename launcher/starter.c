@@ -45,9 +45,8 @@ static _Noreturn void refuse(const struct launch *launch, const struct error *er
     const struct image *image = &launch->images.image;
 
     privilege_forget(&launch->caller);
-    message_log("refused uid=%u gid=%u file=%llu:%llu: %s (image=%.1024s)", (unsigned)launch->caller.uid,
-                (unsigned)launch->caller.gid, (unsigned long long)image->device, (unsigned long long)image->inode, error->text,
-                launch->request.image);
+    message_log("refused uid=%u gid=%u file=%llu:%llu: %s (image=%.1024s)", (unsigned)launch->caller.uid, (unsigned)launch->caller.gid,
+                (unsigned long long)image->device, (unsigned long long)image->inode, error->text, launch->request.image);
     message_syslog(false);
     stop(0, "%s", error->text);
 }
@@ -225,4 +224,6 @@ void launch_tell_payload(struct launch *launch)
     request->user_gid = shown ? UINT64_C(1) + plan->user.gid : 0;
     request->user_spec = plan->user.spec;
     request->bind_count = plan->binds_ignored ? 0 : request->bind_count;
+    for (uint32_t i = 0; i < plan->step_count && request->restriction_count > 0; i++)
+        request->mounted[request->mounted_count++] = (struct request_entry){plan->steps[i].target, "", plan->steps[i].skipped != NULL};
 }

@@ -143,12 +143,29 @@ def _closed_sockets() -> str:
     return ""
 
 
+def _landlock(least: int, since: str) -> str:
+    """Its version is the answer to a call that makes nothing: landlock_create_ruleset(2) with its first flag."""
+    version = ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1)
+    return "" if version >= least else f"a kernel that has Landlock as of Linux {since}"
+
+
+def _libseccomp() -> str:
+    try:
+        ctypes.CDLL("libseccomp.so.2")
+    except OSError:
+        return "no libseccomp.so.2 (package libseccomp2)"
+    return ""
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "root": _root,
     "userns": _userns,
     "fuse": _fuse,
     "loop": _loop,
     "closed-sockets": _closed_sockets,
+    "landlock": lambda: _landlock(3, "6.2"),
+    "landlock-scopes": lambda: _landlock(6, "6.12"),
+    "libseccomp": _libseccomp,
     "overlay": _overlay,
     "busybox": _busybox,
     "gcc": lambda: _program("gcc", "gcc"),

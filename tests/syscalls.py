@@ -33,7 +33,7 @@ NUMBERS: dict[str, dict[str, int]] = {
 COMMON = {
     "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433,
     "pidfd_open": 434, "clone3": 435, "close_range": 436, "openat2": 437, "faccessat2": 439, "mount_setattr": 442,
-    "listmount": 458, "statmount": 457,
+    "listmount": 458, "statmount": 457, "landlock_create_ruleset": 444,
 }  # fmt: skip
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 

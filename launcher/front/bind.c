@@ -2,6 +2,7 @@
 #include "front.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { BIND_PARTS = 3, BIND_LIMIT = sizeof((struct request *)NULL)->bind / sizeof(struct request_entry) };
@@ -48,6 +49,17 @@ static bool add_paths(struct invocation *invocation, const struct option_value *
     if (strlen(bind.first) >= PATH_MAX || strlen(bind.second) >= PATH_MAX)
         return error_set(error, ENAMETOOLONG, "%.*s %.60s...", OPTION_NAME(use), source);
     return add(&invocation->request, use, &bind, error);
+}
+
+/* By its own name: who asks for it under another one names a link of that name. */
+bool bind_library_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
+{
+    char target[PATH_MAX];
+    const char *slash = strrchr(text, '/'), *name = slash != NULL ? slash + 1 : text;
+
+    if (*name == '\0' || (size_t)snprintf(target, sizeof target, LIBRARIES_INSIDE "/%s", name) >= sizeof target)
+        return error_set(error, 0, "%.*s %.60s: no name of a file", OPTION_NAME(use), text);
+    return add_paths(invocation, use, text, target, BIND_READONLY, error);
 }
 
 /* Options of Apptainer that show a part of an image: refused by name, as "not a valid option" would send people to

@@ -19,6 +19,11 @@ static const char *const names[] = {
     "checkpoint_restore"};
 enum { NAMES = sizeof names / sizeof names[0] };
 
+const char *capability_name(unsigned number)
+{
+    return number < NAMES ? names[number] : "?";
+}
+
 /* Bits beyond the table stay clear for "all": what a newer kernel adds is asked for by name or not at all. */
 bool capability_take(const struct option_value *use, const char *name, uint64_t *mask, struct error *error)
 {

@@ -74,6 +74,7 @@ struct option {
     unsigned scopes;
     enum option_kind kind;
     char letter; /* 0: none */
+    bool bare;   /* no value is named */
 };
 /* By option_id, from options.def; constant. */
 extern const struct option option_table[OPTION_COUNT];
@@ -85,6 +86,9 @@ struct option_value {
     const char *name; /* "--bind=...", "SINGULARITY_BIND=...": ends at its "=" or "," */
     const char *text; /* NULL: a flag that is set, or an OPTIONAL without its value */
 };
+
+/* The error of an option that is known and not available, by a word or a variable ("option", "variable"); false. */
+bool option_refuse(const struct option_value *use, const char *what, struct error *error);
 
 /* The two arguments of "%.*s" that show the name of a use. */
 #define OPTION_NAME(value) (int)strcspn((value)->name, "=,"), (value)->name
@@ -210,6 +214,9 @@ void descriptor_keep_pmi(struct request *request, const char *value);
 /* Adds one capability to a bit mask: its name with or without "CAP_", in any case, or "all". */
 bool capability_take(const struct option_value *use, const char *name, uint64_t *mask, struct error *error);
 
+/* The name of a bit of such a mask, without "CAP_" and in small letters. */
+const char *capability_name(unsigned number);
+
 /* ---- Options that people bring from Docker, and what stands in their place here: words for messages, nothing else. */
 
 /* Of an option by its long name without dashes, which is none of ours; NULL: it is none of Docker's either. */
@@ -303,6 +310,8 @@ struct config_keys {
  * never. */
 enum join_wish { JOIN_AUTO, JOIN_YES, JOIN_NO };
 
+enum { ASKED_DEVICES = 64 };
+
 struct invocation {
     struct request request;
     struct injection injection; /* variables for the container travel in the environment, not in the request */
@@ -315,6 +324,8 @@ struct invocation {
     uint64_t linger;            /* seconds for which the image is to stay mounted */
     bool linger_said;           /* that is the user's word, 0 too */
     const char *pid_file;       /* where the number of an instance's first process is written; NULL: nowhere */
+    const char *devices[ASKED_DEVICES], *cdi_directories[ASKED_DEVICES]; /* --device, --cdi-dirs */
+    uint32_t device_count, cdi_directory_count;
     struct config_keys keys;
 };
 
@@ -341,6 +352,9 @@ bool options_level(const struct options *options, int *level, struct error *erro
  * False with the error set, which names the option or variable of `use`. */
 bool bind_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);
 
+/* A library of the host, shown where the loader of every container looks. */
+bool bind_library_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);
+
 /* The same for "type=bind,source=S,target=T[,readonly]", one or several separated by newlines. */
 bool mount_value_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);
 
@@ -351,6 +365,17 @@ typedef bool take_value(struct invocation *invocation, const struct option_value
 
 /* By option; NULL where there is nothing to do with a value here. */
 extern take_value *const option_takers[OPTION_COUNT];
+
+/* Those of what a program does without (restrictions.c). */
+take_value allow_path_take, security_take;
+
+/* And the flags of that kind, after all options. */
+bool restriction_flags_take(struct invocation *invocation, const struct options *options, struct error *error);
+
+/* Asks the Python half what only that knows, where the request has such questions: root's policy on capabilities, of which what it does
+ * not allow is taken out with a warning; profiles of system calls, whose filters are open from then on. Ends the process with Python's own
+ * line and status where that fails. */
+bool answers_take(struct invocation *invocation, const struct installation *installation, char *const *environment, struct error *error);
 
 /* Sets the error of a request whose texts have no room left; always false. */
 bool request_full(struct error *error);

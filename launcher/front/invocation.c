@@ -30,7 +30,7 @@ static const struct {
     SAME_NAME(no_home),        SAME_NAME(no_eval),  SAME_NAME(no_umask),   SAME_NAME(fakeroot), SAME_NAME(keep_privs),
     SAME_NAME(no_privs),       SAME_NAME(allow_setuid), SAME_NAME(underlay), SAME_NAME(nv),     SAME_NAME(rocm),
     SAME_NAME(new_session),    {OPTION_disable_overlayfs, offsetof(struct request, disable_overlay)},
-    {OPTION_no_compat, offsetof(struct request, no_oci_defaults)},
+    {OPTION_no_compat, offsetof(struct request, no_oci_defaults)}, {OPTION_read_only_home, offsetof(struct request, home_readonly)},
 #undef SAME_NAME
 };
 
@@ -182,7 +182,8 @@ bool invocation_take_options(struct invocation *invocation, unsigned scope, cons
 
     request->action = action_of(scope);
     take_flags(request, options);
-    if (!take_uses(invocation, scope, options, true, error) || !take_uses(invocation, scope, options, false, error))
+    if (!take_uses(invocation, scope, options, true, error) || !take_uses(invocation, scope, options, false, error) ||
+        !restriction_flags_take(invocation, options, error))
         return false;
     if ((request->target_uid != 0) != (request->target_gid != 0))
         return error_set(error, 0, "SINGULARITY_TARGET_UID and SINGULARITY_TARGET_GID go together: only one is set");

@@ -334,6 +334,25 @@ static bool take_dry_run(struct invocation *invocation, const struct option_valu
     return true;
 }
 
+static bool take_word(const char **list, uint32_t *count, const struct option_value *use, const char *text, struct error *error)
+{
+    if (*count == ASKED_DEVICES)
+        return error_set(error, 0, "%.*s: more than %d", OPTION_NAME(use), ASKED_DEVICES);
+    list[(*count)++] = text;
+    return true;
+}
+
+/* What it needs is in the site's specifications, which Python reads. */
+static bool take_device(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
+{
+    return take_word(invocation->devices, &invocation->device_count, use, text, error);
+}
+
+static bool take_cdi_directory(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
+{
+    return take_word(invocation->cdi_directories, &invocation->cdi_directory_count, use, text, error);
+}
+
 static bool take_fabric(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     static const char *const words[] = {[FABRIC_CONTAINER] = "container", [FABRIC_AUTO] = "auto", [FABRIC_HOST] = "host"};
@@ -396,4 +415,7 @@ take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_dry_run] = take_dry_run,     [OPTION_target_uid] = take_target_uid, [OPTION_target_gid] = take_target_gid,
     [OPTION_network_args] = take_network_args, [OPTION_fabric] = take_fabric,       [OPTION_mpi] = take_mpi,
     [OPTION_pid_file] = take_pid_file,
+    [OPTION_allow_paths] = allow_path_take,
+    [OPTION_security] = security_take,   [OPTION_device] = take_device,         [OPTION_cdi_dirs] = take_cdi_directory,
+    [OPTION_containlibs] = bind_library_take,
 };

@@ -22,8 +22,11 @@ static void keep(struct option_variables *variables, const char *entry, int pref
 {
     for (int id = 0; id < OPTION_COUNT; id++) {
         unsigned rank;
-        if (prefix_counts(id, prefix) && name_listed(option_table[id].variables, name, length, &rank) &&
-            rank < VARIABLE_NAMES)
+        if (!prefix_counts(id, prefix) || !name_listed(option_table[id].variables, name, length, &rank))
+            continue;
+        if (option_table[id].kind == KIND_NONE_HERE)
+            rank = 0; /* one is as good as another for being refused */
+        if (rank < VARIABLE_NAMES)
             variables->entry[id][rank][prefix] = entry;
     }
 }
@@ -68,6 +71,8 @@ static bool apply(struct options *options, int id, const char *entry, struct err
     enum option_kind kind = option_table[id].kind;
     bool truth;
 
+    if (kind == KIND_NONE_HERE)
+        return (option_table[id].bare && boolean_parse(use.text, &truth) && !truth) || option_refuse(&use, "variable", error);
     if ((kind == KIND_FLAG || kind == KIND_COUNT) && !boolean_parse(use.text, &truth))
         return error_set(error, 0, "variable %.*s: \"%.60s\" is neither true nor false", OPTION_NAME(&use), use.text);
     return options_add(options, use, error);

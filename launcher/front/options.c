@@ -21,7 +21,7 @@ enum {
 /* options.def is the one place for names, help, completion and manual: what is not there does not exist. */
 const struct option option_table[OPTION_COUNT] = {
 #define OPTION(identifier, letter_, names_, kind_, metavar_, variables_, verbs_, group_, help_) \
-    [OPTION_##identifier] = {.letter = (letter_), .names = "--" names_, .kind = KIND_##kind_, \
+    [OPTION_##identifier] = {.letter = (letter_), .names = "--" names_, .kind = KIND_##kind_, .bare = sizeof(metavar_) == 1, \
                              .variables = (variables_), .scopes = (verbs_), .help = (help_)},
 #define VARIABLE(identifier, kind_, metavar_, variables_, verbs_, group_, help_) \
     [OPTION_##identifier] = {.names = "--", .kind = KIND_##kind_, .variables = (variables_), \
@@ -247,12 +247,12 @@ static bool refuse_unknown_letter(const struct parse *parse, const char *word, c
 }
 
 /* The help sentence says what it would be; its first word loses its capital, unless it is an abbreviation. */
-static bool refuse_unavailable(const struct parse *parse, const struct option_value *use)
+bool option_refuse(const struct option_value *use, const char *what, struct error *error)
 {
     const char *help = option_table[use->id].help;
     char first = help[1] >= 'A' && help[1] <= 'Z' ? help[0] : (char)(help[0] | 0x20);
 
-    return error_set(parse->error, 0, "option %.*s is not available here (%c%s)", OPTION_NAME(use), first, help + 1);
+    return error_set(error, 0, "%s %.*s is not available here (%c%s)", what, OPTION_NAME(use), first, help + 1);
 }
 
 /* One use by the command line; `value` NULL: none stands with it. `name` ends at its "=" or ",". The same checks for
@@ -264,7 +264,7 @@ static bool take(const struct parse *parse, enum option_id id, const char *name,
     bool truth;
 
     if (option->kind == KIND_NONE_HERE)
-        return refuse_unavailable(parse, &use);
+        return option_refuse(&use, "option", parse->error);
     if (value != NULL && (option->kind == KIND_FLAG || option->kind == KIND_COUNT) && !boolean_parse(value, &truth))
         return error_set(parse->error, 0, "option %.*s: \"%.60s\" is neither true nor false", OPTION_NAME(&use), value);
     if ((value == NULL || *value == '\0') && !takes_no_word(option->kind))

@@ -316,7 +316,7 @@ static bool overlay_parts(struct plan *plan, const struct plan_inputs *inputs, s
 /* no_new_privs for everybody but real root: nothing in the container may gain rights by executing a file (R-L5;
  * Documentation/userspace-api/no_new_privs.rst). With --fakeroot the capabilities are those of the user namespace and
  * reach nothing outside of it (user_namespaces(7)). */
-static void choose_rights(struct plan *plan, const struct plan_inputs *inputs)
+static bool choose_rights(struct plan *plan, const struct plan_inputs *inputs, struct error *error)
 {
     const struct request *request = inputs->request;
     bool root = plan->mode == MODE_ROOT;
@@ -324,16 +324,13 @@ static void choose_rights(struct plan *plan, const struct plan_inputs *inputs)
     plan->no_new_privs = !root || request->no_privs;
     plan->root_mapped = request->fakeroot, plan->id_ranges = request->id_ranges;
     plan->suid = root && request->allow_setuid;
-    if (request->allow_setuid && !root)
-        message_warning("%s: only root can allow this", plan_asked(inputs, "--allow-setuid"));
-    if (request->fakeroot)
+    if (request->fakeroot || (root && !request->no_privs && (request->keep_privs || inputs->config->root_capabilities == CHOICE_FULL)))
         plan->keep_capabilities = UINT64_MAX & ~request->drop_caps;
-    else if (root && !request->no_privs && (request->keep_privs || inputs->config->root_capabilities == CHOICE_FULL))
-        plan->keep_capabilities = UINT64_MAX & ~request->drop_caps;
-    if (root)
-        plan->keep_capabilities |= request->add_caps;
-    else if (request->add_caps != 0 && !request->fakeroot)
-        message_warning("%s: only root can add capabilities", plan_asked(inputs, "--add-caps"));
+    plan->keep_capabilities |= request->add_caps;
+    if (!root && (request->allow_setuid || (request->keep_privs && !request->fakeroot)))
+        return error_set(error, 0, "%s: for root alone", plan_asked(inputs, request->allow_setuid ? "--allow-setuid" : "--keep-privs"));
+    return plan->mode != MODE_SETUID || request->add_caps == 0 ||
+           error_set(error, 0, "%s: users get none in SUID mode (--userns gives them in a user namespace)", plan_asked(inputs, "--add-caps"));
 }
 
 /* The mode first, for the limits of the configuration bind only where they can be enforced; then what may not run,
@@ -356,9 +353,8 @@ bool plan_mode(struct plan *plan, const struct plan_inputs *inputs, struct error
         message_verbose("\"sessiondir prefix\" has no use: what a launch needs is kept in memory");
     choose_namespaces(plan, inputs);
     choose_join(plan, inputs);
-    if (!instance_possible(plan, inputs, error))
+    if (!instance_possible(plan, inputs, error) || !choose_rights(plan, inputs, error))
         return false;
-    choose_rights(plan, inputs);
     plan->propagation_slave = inputs->config->mount_slave;
     plan->container_dir = inputs->config->container_dir;
     plan->loops_shared = inputs->config->shared_loop_devices;

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "../restriction.h"
+
 static const char *const mode_names[] = {[MODE_ROOT] = "root", [MODE_SETUID] = "setuid", [MODE_USERNS] = "user namespace"};
 static const char *const way_names[] = {[WAY_BIND] = "bind", [WAY_KERNEL] = "kernel", [WAY_FUSE] = "FUSE", [WAY_KEPT] = "keeper"};
 static const char *const layer_names[] = {[LAYER_NONE] = "none", [LAYER_OVERLAY] = "overlay",
@@ -21,6 +23,13 @@ static const struct {
     const char *name;
 } namespace_names[] = {{CLONE_NEWUSER, "user"}, {CLONE_NEWNS, "mount"}, {CLONE_NEWPID, "pid"},
                        {CLONE_NEWIPC, "ipc"},   {CLONE_NEWUTS, "uts"},  {CLONE_NEWNET, "net"}};
+
+static const char *const restriction_names[RESTRICTION_KINDS] = {
+    [RESTRICTION_HOME] = "the home directory is only read", [RESTRICTION_NETWORK] = "no network",
+    [RESTRICTION_PATH] = "allowed to read and write",       [RESTRICTION_PATH_READ] = "allowed to read",
+    [RESTRICTION_FILTER] = "system calls by the profile",   [RESTRICTION_APPARMOR] = "AppArmor's profile",
+    [RESTRICTION_SELINUX] = "SELinux's label",              [RESTRICTION_UID] = "user",
+    [RESTRICTION_GID] = "group"};
 
 enum { NAMESPACES = sizeof namespace_names / sizeof namespace_names[0] };
 
@@ -48,6 +57,13 @@ static bool is_written(const struct plan *plan, uint32_t part)
     return part == 0 ? plan->image_writable : (int)part == plan->writable_part;
 }
 
+static const char *restriction_name(const struct request_entry *restriction)
+{
+    uint64_t kind = restriction->number & RESTRICTION_KIND;
+
+    return kind < RESTRICTION_KINDS ? restriction_names[kind] : "unknown";
+}
+
 /* ---- for people ---- */
 
 /* With control characters shown: names may come from an image or other users, and a terminal would obey them. */
@@ -56,6 +72,16 @@ static void put_plain(FILE *file, const char *text, const char *end)
     char shown[4 * PATH_MAX + 5];
 
     fprintf(file, "%.*s%s", (int)message_escaped(shown, 0, sizeof shown, text), shown, end);
+}
+
+static void print_restrictions(const struct request *request, FILE *file)
+{
+    for (uint32_t i = 0; i < request->restriction_count; i++) {
+        const struct request_entry *restriction = &request->restriction[i];
+        fprintf(file, "restriction: %s%s", restriction_name(restriction), *restriction->first != '\0' ? " " : "");
+        put_plain(file, restriction->first, " (");
+        put_plain(file, restriction->second, ")\n");
+    }
 }
 
 static void print_text(const struct plan *plan, const struct plan_inputs *inputs, FILE *file)
@@ -105,6 +131,7 @@ static void print_text(const struct plan *plan, const struct plan_inputs *inputs
         fprintf(file, " of the image, %s)", identity_reasons[plan->user.way]);
     }
     fputc('\n', file);
+    print_restrictions(inputs->request, file);
 }
 
 /* ---- for programs ---- */
@@ -165,6 +192,17 @@ static void json_parts(const struct plan *plan, FILE *file)
     fputs("  ],\n", file);
 }
 
+static void json_restrictions(const struct request *request, FILE *file)
+{
+    for (uint32_t i = 0; i < request->restriction_count; i++) {
+        fputs(i == 0 ? "  \"restrictions\": [\n    {" : ",\n    {", file);
+        json_member(file, "restriction", restriction_name(&request->restriction[i]), ", ");
+        json_member(file, "value", request->restriction[i].first, ", ");
+        json_member(file, "reason", request->restriction[i].second, "}");
+    }
+    fputs(request->restriction_count > 0 ? "\n  ],\n" : "", file);
+}
+
 static void print_json(const struct plan *plan, const struct plan_inputs *inputs, FILE *file)
 {
     const char *separator = "";
@@ -184,6 +222,7 @@ static void print_json(const struct plan *plan, const struct plan_inputs *inputs
         json_member(file, "linger", inputs->request->linger_reason, ",\n");
     }
     json_parts(plan, file);
+    json_restrictions(inputs->request, file);
     fputs("  ", file);
     json_member(file, "layer", layer_names[plan->layer], ",\n  ");
     json_member(file, "layer_reason", plan->layer_reason, ",\n  ");

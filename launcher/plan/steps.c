@@ -179,7 +179,7 @@ static void add_home(struct plan *plan, const struct plan_inputs *inputs)
     else if (request->home_source == NULL && request->contain)
         plan_add(plan, STEP_DIRECTORY, "home", home, STEP_NODEV, "--contain");
     else if (source != NULL) /* --fakeroot without an account: nothing to show as /root */
-        step = plan_add(plan, STEP_BIND, source, home, STEP_NODEV | STEP_IS_DIRECTORY,
+        step = plan_add(plan, STEP_BIND, source, home, STEP_NODEV | STEP_IS_DIRECTORY | (request->home_readonly ? STEP_READONLY : 0),
                         request->home_source != NULL ? plan_asked(inputs, "--home") : "default (mount home)");
     if (step != NULL && !inputs->config->user_bind_control && plan->mode == MODE_SETUID) { /* who forges a request names any */
         step->flags |= STEP_OWN;

@@ -13,6 +13,7 @@ from typing import NoReturn, TextIO
 from singularity import console
 from singularity.cli.messages import begin_messages
 from singularity.errors import FileError, Interrupted, SingularityError, UsageError
+from singularity.variables import named, variable
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,9 @@ def _status(arguments: Sequence[str]) -> int:
 
 
 def _perform(arguments: Sequence[str]) -> int:
+    if said := variable("CONFIG_FILE"):  # as the front door says it of a launch
+        hint = "another configuration file: its path is fixed when the program is built"
+        raise UsageError(f"variable {named('CONFIG_FILE', said, '')} is not available here", hint=hint)
     module = _PLAIN.get(arguments[0]) if arguments else None
     status: int | None = import_module(f"singularity.cli.{module}").plain(arguments[1:]) if module else None
     if status is not None:

@@ -165,6 +165,7 @@ _EXAMPLES = {
 _HEADINGS = {
     "files": "Files and mounts",
     "isolation": "Isolation",
+    "restrictions": "Restrictions",
     "environment": "Environment",
     "program": "Program",
     "identity": "Identity and privileges",

@@ -47,10 +47,13 @@ VERBS = {
         Verb(name="cache", summary="Show and remove what is kept to be used again", group=_GENERAL, module="cache"),
         Verb(name="linger", summary="Show and end what keeps images mounted", group=_GENERAL, module="linger"),
         Verb(name="registry", summary="Log in to registries of images, and out", group=_GENERAL, module="registry"),
+        Verb(name="capability", summary="Say which capabilities users may add", group=_GENERAL, module="capability"),
         Verb(name="help", summary="Show this page, or the page of a verb", group=_GENERAL, module="help"),
         Verb(name="version", summary="Print the version", group=_GENERAL, module="version"),
         Verb(name="completion", summary="Print the completion script of a shell", group=_GENERAL, module="completion"),
         Verb(name="launch", summary="Launch what is not an image file", group=_GENERAL, module="launch", hidden=True),
+        Verb(name="caps", summary="The same as capability", group=_GENERAL, module="capability", hidden=True),
+        Verb(name="answer", summary="Answer what a launch asks", group=_GENERAL, module="answer", hidden=True),
     )
 }
 
@@ -64,8 +67,6 @@ OLD_SPELLINGS = {f"instance.{name}": ("instance", name) for name in ("list", "st
 NOT_HERE = {
     "apps": "singularity inspect --list-apps IMAGE",
     "buildcfg": "singularity --verbose --version shows where things are",
-    "capability": "root gives capabilities at a launch: --add-caps",
-    "caps": "root gives capabilities at a launch: --add-caps",
     "checkpoint": "programs save their own state",
     "config": "edit singularity.conf; the ids of --fakeroot stand in /etc/subuid and /etc/subgid",
     "confgen": "singularity.conf is installed with its defaults, which it explains",

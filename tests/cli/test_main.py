@@ -371,3 +371,13 @@ def test_it_starts_quickly_and_imports_little() -> None:
     assert not any(
         name.startswith(("singularity.build", "singularity.definition", "singularity.image")) for name in loaded
     )
+
+
+@pytest.mark.parametrize("verb", ["pull", "build", "help"])
+def test_a_variable_of_an_option_that_is_not_here_is_wrong_usage(
+    said: Said, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """In the words of the front door, which has it for launches."""
+    monkeypatch.setenv("SINGULARITY_CONFIG_FILE", "/x")
+    why = "another configuration file: its path is fixed when the program is built"
+    assert said(verb) == (1, "", f"ERROR:   variable SINGULARITY_CONFIG_FILE is not available here ({why})\n")

@@ -118,10 +118,11 @@ def test_dry_run_of_a_directory_makes_no_namespace_and_no_mount(launch: Launcher
 @pytest.mark.modes("suid")
 def test_a_dry_run_says_each_warning_once(launch: Launcher, images: Images) -> None:
     """The setuid program plans, and sexec-judge again, which prints."""
+    launcher = launch.configured("allow pid ns = no\n")
     for image in (images.sandbox, images.sif):
-        result = launch("exec", "--dry-run", "--add-caps", "CAP_CHOWN", image, "true")
+        result = launcher("exec", "--dry-run", "--pid", image, "true")
         assert "mode:" in result.out
-        assert result.err.count("only root can add capabilities") == 1, str(result)
+        assert result.err.count("no PID namespace") == 1, str(result)
 
 
 @pytest.mark.formats("sandbox", "sif", "ext3")

@@ -262,6 +262,40 @@ static void test_flags(void)
     CHECK(fill("exec|--add-caps|all|i", NULL) && request->add_caps == (UINT64_C(1) << 41) - 1, "all capabilities");
 }
 
+static bool restricted(const char *words, const char *environment, const char *wanted)
+{
+    const struct request *request = &invocation->request;
+
+    return fill(words, environment) && strcmp(listed(request->restriction, request->restriction_count), wanted) == 0;
+}
+
+static void test_restrictions(void)
+{
+    CHECK(restricted("exec|--read-only-home|--deny-net|i", NULL, ">--read-only-home >--deny-net(1)"), "flags are restrictions");
+    CHECK(restricted("exec|--deny-net=false|i", "SINGULARITY_DENY_NET=1|SINGULARITY_READ_ONLY_HOME=1", ">SINGULARITY_READ_ONLY_HOME"),
+          "variables are too, and a flag takes its own back");
+    CHECK(restricted("exec|--allow-paths|/a:ro,b/../c,/d:rw|i", NULL, "/a>--allow-paths(3) /here/c>--allow-paths(2) /d>--allow-paths(2)"),
+          "paths are absolute, and written unless they say otherwise");
+    CHECK(restricted("exec|--security|seccomp:p.json,apparmor:x|--security=uid:5|--security|gid:1:2|i", NULL,
+                     "/here/p.json>--security(4) x>--security(5) 5>--security(7) 1>--security(8) 2>--security(8)"),
+          "each of --security is one, a group at a time");
+    refused("exec|--security|secomp:x|i", "--security: unknown \"secomp:x\" (did you mean seccomp:?)");
+    refused("exec|--security|xyzzy|i",
+            "--security: unknown \"xyzzy\" (seccomp:FILE, apparmor:PROFILE, selinux:LABEL, uid:N and gid:N are known)");
+    refused("exec|--security|uid|i", "--security uid: a value is wanted, as uid:VALUE");
+    refused("exec|--security|uid:x|i", "--security: \"x\" is no number of a user");
+    refused("exec|--security|uid:4294967295|i", "--security: \"4294967295\" is no number of a user");
+    refused("exec|--security|gid:1::2|i", "--security: \"\" is no number of a group");
+}
+
+static void test_variables_of_what_is_not_here(void)
+{
+    refused_with("exec|i", "SINGULARITY_MEMORY=1G", "variable SINGULARITY_MEMORY is not available here (resource limits: the batch system sets them)");
+    refused_with("exec|i", "APPTAINER_PIDS_LIMIT=0", "variable APPTAINER_PIDS_LIMIT is not available here (resource limits: the batch system sets them)");
+    refused_with("run|i", "SINGULARITY_NVCCLI=1", "variable SINGULARITY_NVCCLI is not available here (set the GPU up with NVIDIA's own program: use --nv)");
+    CHECK(fill("exec|i", "SINGULARITY_NVCCLI=false|SINGULARITY_OCI=0|SINGULARITY_MEMORY="), "what asks for nothing is no mistake");
+}
+
 static void test_value_refusals(void)
 {
     refused("exec|--network|bridge|i", "--network bridge: not available here (\"none\", a loopback interface only, is; "
@@ -397,6 +431,8 @@ int main(void)
     test_limits_of_binds();
     test_lists_and_paths();
     test_flags();
+    test_restrictions();
+    test_variables_of_what_is_not_here();
     test_value_refusals();
     test_targets();
     test_images();

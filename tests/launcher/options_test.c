@@ -250,7 +250,7 @@ static void test_table(void)
         unsigned names = *variables != '\0';
         for (; *variables != '\0'; variables++)
             names += *variables == ',';
-        crowded += names > VARIABLE_NAMES;
+        crowded += names > VARIABLE_NAMES && option_table[a].kind != KIND_NONE_HERE;
         for (int b = a + 1; b < OPTION_COUNT; b++) {
             clashes += (option_table[a].scopes & option_table[b].scopes) != 0 && doubled(&option_table[a], &option_table[b]);
             shared += lists_share(option_table[a].variables, option_table[b].variables);

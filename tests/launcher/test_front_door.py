@@ -301,6 +301,20 @@ def test_a_directory_that_is_no_image_is_said_to_be_none(door: FrontDoor, tmp_pa
     assert f"image {tmp_path}" in door.launched("run", tmp_path)
 
 
+def test_a_profile_is_compiled_by_python_before_the_launch(door: FrontDoor, tmp_path: Path) -> None:
+    """Its answer is open in the launch, which is told by which number."""
+    lines = door.launched("exec", "--security", f"seccomp:{tmp_path}/p", "--fakeroot", "--drop-caps=chown", "/i", "x")
+    restriction = next(line for line in lines if line.startswith("restriction "))
+    number = int(restriction.rpartition("|")[2])
+    assert restriction.startswith(f"restriction {tmp_path}/p|--security|")
+    assert number & 0xFF == 4
+    assert f"keep_fd ||{number >> 8}" in lines
+    (door.place / "bin/python3").write_text("#!/bin/sh\necho 'FATAL:   p: wrong' >&2; exit 255\n")
+    ended = door("exec", "--security", f"seccomp:{tmp_path}/p", "/i", "x")
+    assert (ended.status, ended.out, ended.err) == (255, "", "FATAL:   p: wrong\n")
+    (door.place / "bin/python3").write_text(PYTHON)
+
+
 VALUED = [entry for entry in table() if entry.kind not in {Kind.FLAG, Kind.COUNT} and entry.identifier != "config"]
 WRONG = {
     "bind": "/a:relative",
@@ -318,6 +332,8 @@ WRONG = {
     "app": "a/b",
     "add_caps": "foo",
     "drop_caps": "foo",
+    "security": "foo",
+    "containlibs": "/a/",
     "fabric": "foo",
     "mpi": "foo",
     "dry_run": "foo",
@@ -327,7 +343,7 @@ WRONG = {
 }
 NEVER_WRONG = {
     "paths, of which any may exist": {
-        "workdir", "overlay", "env_file", "cwd", "shell", "tmpdir", "authfile", "image", "pid_file",
+        "workdir", "overlay", "env_file", "cwd", "shell", "tmpdir", "authfile", "image", "pid_file", "allow_paths", "cdi_dirs",
     },
     "an unknown word is a warning, as elsewhere in the family": {"no_mount"},
     "judged by Python, and only where something is fetched": {
@@ -337,6 +353,7 @@ NEVER_WRONG = {
         "cpus", "cpu_shares", "cpuset_cpus", "cpuset_mems", "memory", "memory_reservation", "memory_swap", "pids_limit",
         "blkio_weight", "blkio_weight_device", "apply_cgroups",
     },
+    "judged by Python": {"device"},
     "has no effect here": {"runscript_timeout"},
 }  # fmt: skip
 
