@@ -343,7 +343,8 @@ WRONG = {
 }
 NEVER_WRONG = {
     "paths, of which any may exist": {
-        "workdir", "overlay", "env_file", "cwd", "shell", "tmpdir", "authfile", "image", "pid_file", "allow_paths", "cdi_dirs",
+        "workdir", "overlay", "env_file", "cwd", "shell", "tmpdir", "authfile", "image", "pid_file",
+        "allow_paths", "cdi_dirs",
     },
     "an unknown word is a warning, as elsewhere in the family": {"no_mount"},
     "judged by Python, and only where something is fetched": {
