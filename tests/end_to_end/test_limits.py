@@ -105,7 +105,7 @@ def wait_until_gone(group: Path) -> None:
 def test_an_ordinary_user_limits_where_a_group_is_his(launch: Launcher, images: Images, others: str) -> None:
     with delegated(launch, f"user-{launch.mode.value}") as session:
         words = launch.argv("exec", "--memory", "64M", images.sandbox, "cat", "/proc/self/cgroup")
-        inside = f'echo $$ >{session}/cgroup.procs && {others} exec "$@"'
+        inside = f'echo $$ >{session}/cgroup.procs || exit; {others} exec "$@"'
         (session / "cgroup.procs").chmod(0o666)
         (GROUPS / "cgroup.procs").chmod(0o666)
         result = launch.command("/bin/sh", "-c", inside, "sh", *words)
