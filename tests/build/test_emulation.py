@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.needs("busybox", "mksquashfs", "root", "userns", "installation")
 Definition = Callable[[str], Path]
 
-APPLETS = ("chown", "chgrp", "cp", "date", "mknod", "mv", "sed", "stat", "tar", "truncate")
+APPLETS = ("chown", "chgrp", "cp", "date", "mknod", "mv", "sed", "stat", "su", "tar", "truncate")
 SCRIPT = r"""%post
     echo secret >/shadow; chown 0:42 /shadow; chmod 640 /shadow
     sed -i 's/secret/changed/' /shadow; test "$(stat -c %u:%g:%a /shadow)" = 0:42:640
@@ -32,6 +32,7 @@ SCRIPT = r"""%post
     echo x >/a; chown 5:6 /a; mv /a '/mo ved "\ x'; ln '/mo ved "\ x' /hard; cp -a /hard /copied; cp -p /hard /kept
     test "$(stat -c %u:%g /hard /copied /kept)" = "$(printf '5:6\n5:6\n5:6')"
     echo y >/gone; chown 5:5 /gone; rm /gone; echo z >/new; test "$(stat -c %u /new)" = 0
+    echo 'u:x:7:8:u:/:/bin/sh' >>/etc/passwd; test "$(su u -c 'id -u; id -g')" = "$(printf '7\n8')"; test "$(id -u)" = 0
     echo b >/back; chown 5:5 /back; chown 0:0 /back
     echo t >/setuid; chmod 4755 /setuid; chown 7 /setuid; test "$(stat -c %a /setuid)" = 755; chmod 4755 /setuid
     mkdir /nodes; mknod -m 666 /nodes/null c 1 3; mknod -m 660 /nodes/sda b 8 1; chgrp 6 /nodes/sda; mknod /nodes/pipe p

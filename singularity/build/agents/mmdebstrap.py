@@ -15,7 +15,7 @@ _FILE_MIRROR = "/usr/share/mmdebstrap/hooks/file-mirror-automount"
 
 def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
     """Installs the suite and the packages that `Include` adds. Raises BuildError and ToolError."""
-    installer.require_ids("mmdebstrap")
+    installer.require_ids("mmdebstrap", emulated=False)  # it mounts a /dev/pts for group 5, which the kernel must know
     argv = command(stage, root, workspace, debootstrap.keyring(stage, workspace))
     debootstrap.run(argv, debootstrap.environment(workspace))
     debootstrap.clean(root)
