@@ -158,7 +158,7 @@ static _Noreturn void attend_all(const struct rendezvous *rendezvous, struct gue
         if ((ready == 0 && empty) || (ready < 0 && errno != EINTR && errno != EAGAIN))
             _exit(0);
         used = empty ? used : now(); /* strangers, who are shown out, make nothing last longer */
-        if (ready > 0 && guests->polls[INSIDE].revents != 0)
+        if (ready > 0 && rendezvous->attend != NULL && guests->polls[INSIDE].revents != 0)
             rendezvous->attend(guests->polls[INSIDE].fd);
         for (nfds_t i = guests->count - 1; ready >= 0 && i >= FIRST_GUEST; i--)
             attend(guests, i, rendezvous, spaces, count);

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,10 +12,10 @@ from singularity.cli.command import Commands, Verb, option
 from singularity.cli.options_table import launch_page
 from singularity.cli.page import Page
 from singularity.console import escape, size
-from singularity.errors import FileError, SingularityError, UsageError
+from singularity.errors import SingularityError, UsageError
 from singularity.instance import stop as ending
 from singularity.instance import usage as measuring
-from singularity.instance.states import Instance, Owner, owner, running
+from singularity.instance.states import NAME, Instance, Owner, open_log, owner, running
 
 logger = logging.getLogger(__name__)
 
@@ -241,14 +240,9 @@ def _counters(usage: measuring.Usage) -> dict[str, object]:
 def logs(name: str, *, follow: bool, errors: bool, user: str) -> None:
     """Prints the log as it is, and what comes."""
     whose = owner(user)
-    path = whose.log(name, "err" if errors else "out")
-    if "/" in name:
+    if NAME.fullmatch(name) is None:
         raise UsageError(f"{name} is no name of an instance")
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise FileError.because(path, error) from error
-    with open(file, "rb") as log:
+    with open(open_log(whose, name, "err" if errors else "out"), "rb") as log:
         goes_on = follow
         while True:
             while block := log.read(1 << 16):

@@ -56,10 +56,6 @@ class Owner:
         """The directory of the states on this host."""
         return self.directory / "instances" / "app" / _host() / self.name
 
-    def log(self, instance: str, suffix: str) -> Path:
-        """The log of an instance, which may have ended: `out` or `err`."""
-        return self.directory / "instances" / "logs" / _host() / self.name / f"{instance}.{suffix}"
-
 
 def owner(user: str) -> Owner:
     """The user of that name; empty: the caller. Raises UsageError: there is no such user, or only root may ask."""
@@ -94,20 +90,36 @@ def _component(name: str, otherwise: str) -> str:
 
 def running(whose: Owner, pattern: str = "*") -> list[Instance]:
     """Those whose names match, in order; the states of those that have ended are removed."""
-    with _opened(whose) as states:
+    with _opened(whose, "app") as states:
         if states is None:
             return []
         names = sorted(name for name in os.listdir(states) if NAME.fullmatch(name) and fnmatchcase(name, pattern))
         return [found for name in names if (found := _look(states, name, whose)) is not None]
 
 
+def open_log(whose: Owner, instance: str, suffix: str) -> int:
+    """The log of an instance, which may have ended: `out` or `err`. Raises FileError."""
+    path = whose.directory / "instances" / "logs" / _host() / whose.name / f"{instance}.{suffix}"
+    with _opened(whose, "logs") as logs:
+        if logs is None or NAME.fullmatch(instance) is None:
+            raise FileError.missing(path, "no such log")
+        try:
+            fd = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=logs)
+        except OSError as error:
+            raise FileError.because(path, error) from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode) or os.fstat(fd).st_uid != whose.uid:
+            os.close(fd)
+            raise FileError(f"{path}: no log of the user's")
+        return fd
+
+
 @contextmanager
-def _opened(whose: Owner) -> Iterator[int | None]:
-    """The directory of the states; None: there is none. Raises FileError where it is not the user's alone."""
+def _opened(whose: Owner, kind: str) -> Iterator[int | None]:
+    """The directory of states or logs; None: there is none. Raises FileError where it is not the user's alone."""
     fd = None
     try:
         fd = os.open(whose.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        for name in ("instances", "app", _host(), whose.name):
+        for name in ("instances", kind, _host(), whose.name):
             _check(fd, whose)
             above, fd = fd, os.open(name, _DIRECTORY, dir_fd=fd)
             os.close(above)

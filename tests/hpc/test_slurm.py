@@ -112,6 +112,34 @@ def test_the_tasks_of_a_node_share_one_container(cluster: Cluster) -> None:
     assert len({line.split()[1] for line in told}) == 2
 
 
+@pytest.mark.skipif(bool(cgroups_lack()), reason=cgroups_lack())
+def test_an_instance_lives_as_long_as_its_job(cluster: Cluster) -> None:
+    """Nothing of it is left: `cluster` looks. Steps of the job enter it."""
+    look = "readlink /proc/self/ns/pid; ps | grep -c '[s]leep 2997'"
+    lines = [
+        "#!/bin/sh",
+        "printf '#!/bin/sh\\nsleep 2997 &\\nsleep 2997\\n' >start; chmod +x start",
+        f"singularity instance start --bind $PWD/start:/.singularity.d/startscript {IMAGE} service",
+        "sleep 0.5",
+        f'srun -N1 -n2 singularity exec instance://service sh -c "{look}"',
+        "singularity instance list --json | grep -c service",
+    ]
+    result = cluster.batch(home_file(cluster, "instance.sbatch", "\n".join(lines) + "\n"), "-N1", "-n2")
+    told = [line for line in result.lines if not line.startswith("INFO")]
+    assert len(told) == 5, str(result)
+    assert len({line for line in told if line.startswith("pid:")}) == 1
+    assert told.count("2") >= 2
+
+
+@pytest.mark.skipif(bool(cgroups_lack()), reason=cgroups_lack())
+def test_an_instance_of_a_step_ends_with_the_step(cluster: Cluster) -> None:
+    step = f"singularity instance start {IMAGE} of-step && singularity instance list --json | grep -c of-step"
+    result = cluster.srun("-N1", "-n1", "sh", "-c", step)
+    assert result.status == 0, str(result)
+    assert int(result.lines[-1]) > 0
+    wait_for(lambda: cluster.processes() == [], "the end of the instance")
+
+
 def test_an_exit_code_reaches_the_record_of_the_job(cluster: Cluster) -> None:
     job = home_file(cluster, "fails.sbatch", f"#!/bin/sh\nexec singularity exec {IMAGE} sh -c 'exit 7'\n")
     submitted = cluster("sbatch", "--parsable", "--output=/dev/null", job.name).ok()

@@ -422,6 +422,12 @@ def test_places_that_others_can_write_are_refused(node: Node, image: Path) -> No
     (top / "instances/app").unlink()
     (top / "elsewhere").rename(top / "instances/app")
     start(node, image)
+    (logs,) = (top / "instances/logs").glob("*/*")
+    (logs / "evil.out").symlink_to("/etc/passwd")
+    instance(node, "logs", "evil").refused("evil.out")
+    logs.rename(logs.with_name("moved"))
+    logs.symlink_to("moved")
+    instance(node, "logs", "web").refused(logs.name)
 
 
 @pytest.mark.needs("root")
