@@ -11,6 +11,7 @@ from singularity.build import pack, writers
 from singularity.build.architecture import Architecture
 from singularity.build.request import BuildRequest, Target
 from singularity.errors import FileError
+from singularity.image import marks
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,9 @@ def fix_permissions(root: Path) -> None:
 def give_to_caller(root: Path) -> None:
     """Makes everything root's: outside of the user namespace in which this runs, the caller's.
 
-    Every directory becomes one that its owner can empty. Programs that would start with the rights of their owner lose
-    that: they would give the caller's to whoever can reach the directory.
+    Whose it was is remembered (`image/marks.py`), for images that are made of it. Every directory becomes one that its
+    owner can empty. Programs that would start with the rights of their owner lose that: they would give the caller's to
+    whoever can reach the directory.
     """
     for path, name, fd in _all(root):
         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -70,6 +72,9 @@ def give_to_caller(root: Path) -> None:
         wanted = mode | stat.S_IRWXU if stat.S_ISDIR(status.st_mode) else mode & ~(stat.S_ISUID | stat.S_ISGID)
         try:
             if _is_of_others(status):
+                if not stat.S_ISLNK(status.st_mode):
+                    mark = marks.Mark(uid=status.st_uid, gid=status.st_gid)
+                    os.setxattr(path, marks.NAME, mark.encode(), follow_symlinks=False)
                 os.chown(name, 0, 0, dir_fd=fd, follow_symlinks=False)
             if wanted != mode and not stat.S_ISLNK(status.st_mode):
                 os.chmod(name, wanted, dir_fd=fd)

@@ -125,6 +125,9 @@ def test_a_sandbox_of_an_ordinary_user_is_his_to_remove(build: Build, owners: No
     assert {(each.lstat().st_uid, each.lstat().st_gid) for each in (box, *box.rglob("*"))} == {(USER, USER)}
     modes = {name: stat.S_IMODE((box / name).lstat().st_mode) for name in ("full", "shut", "tool")}
     assert modes == {"full": 0o755, "shut": 0o700, "tool": 0o755}
+    done = as_user(build, "build", "y.sif", "box", ids="user:500000:65536\n")
+    assert done.returncode == 0, done.stderr
+    assert (build.root_of("y.sif") / "full/below").stat().st_uid == 33
     subprocess.run(["setpriv", "--reuid", str(USER), "--clear-groups", "rm", "-rf", box], check=True)
 
 
