@@ -270,7 +270,7 @@ def judge_rights(host: HostileHost, told: Witness, octets: bytes) -> Iterator[st
     if values["securebits"] != "0":
         yield f"securebits {values['securebits']}"
     for name in ("effective", "permitted", "inheritable", "bounding", "ambient"):
-        if int(values[name], 16) != 0 and not ("fakeroot" in asked and another):
+        if int(values[name], 16) != 0 and not (asked & {"fakeroot", "add_caps"} and another):
             yield f"{name} capabilities {values[name]}"
     for name, number in (("uids", account.uid), ("gids", account.gid)):
         numbers = set(values[name].split())

@@ -47,9 +47,10 @@ static void read_mounts(struct mounts *mounts, const struct request_entry *asked
         mountinfo_unescape(point);
         understood = understood && keep(mounts, &mount);
     }
+    if (stream != NULL)
+        fclose(stream);
     if (!understood)
         stop(0, "%s: the mounts of the container cannot be told apart (more than %d?)", asked->second, MOUNTS);
-    fclose(stream);
 }
 
 /* The mount that shows a path: of those that lie above it the deepest, and of those at one point the last. */

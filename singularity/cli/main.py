@@ -21,6 +21,7 @@ _PLAIN = {
     "pull": "pulled",
     "launch": "launched",
     "check": "checked",
+    "answer": "answered",
 }  # what workflows do all day goes without what options need
 
 
