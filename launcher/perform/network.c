@@ -120,15 +120,16 @@ static bool started(const struct carrier *carrier, int ready, pid_t child)
 static void end_carriers(void)
 {
     char line[256];
-    FILE *children = fopen("/proc/thread-self/children", "re");
+    OWNED_FD children = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+    ssize_t length = children >= 0 ? read(children, line, sizeof line - 1) : 0;
 
-    if (children != NULL && fgets(line, sizeof line, children) != NULL)
-        for (char *next = line, *end; *next != '\0'; next = end) {
-            pid_t child = (pid_t)strtol(next, &end, 10);
-            if (end == next || child <= 1)
-                break;
-            (void)kill(child, SIGKILL);
-        }
+    line[length > 0 ? length : 0] = '\0';
+    for (char *next = line, *end; *next != '\0'; next = end) {
+        pid_t child = (pid_t)strtol(next, &end, 10);
+        if (end == next || child <= 1)
+            break;
+        (void)kill(child, SIGKILL);
+    }
 }
 
 static _Noreturn void attend(const struct carrier *carrier, int hand)

@@ -40,7 +40,7 @@ enum { SETTING_APPARMOR = 2, SETTINGS };
 
 static const char *obstacle(int number)
 {
-    char text[64];
+    char text[64] = "";
 
     for (size_t i = 0; i < SETTINGS; i++) {
         read_setting(settings[i].name, text);
