@@ -124,7 +124,7 @@ SUITES = bookworm trixie
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
-.PHONY: help setup build spank spank-where-slurm-is demo open-to-others test test-install test-kernels test-fresh test-images test-sanitized bench bench-all bench-build \
+.PHONY: help setup build spank spank-where-slurm-is demo open-to-others test test-install test-kernels nightly test-fresh test-images test-sanitized bench bench-all bench-build \
         bench-pull bench-lazy bench-mpi bench-scale lint fuzz fuzz-functions fuzz-starter docs install uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
@@ -258,6 +258,10 @@ KERNELS = bullseye bookworm trixie sid
 test-kernels: ## end-to-end tests on kernels of Debian in emulated machines, as root (KERNELS="bookworm sid", TESTS="tests/...")
 	@scripts/setup-system fresh kernels
 	@scripts/test-kernels $(KERNELS)
+
+# Some five hours on two processors.
+nightly: ## all that tests and takes long, one after the other: test, test-fresh, test-images, test-sanitized, fuzz, test-kernels
+	@for each in test test-fresh test-images test-sanitized fuzz test-kernels; do $(MAKE) --no-print-directory $$each || exit; done
 
 test-install: setup ## install this tree into TEST_PREFIX, for running pytest by hand
 	@rm -rf $(TEST_PREFIX)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.needs("root", "installation", "ip"), pytest.mark.modes("suid", "userns")]
 CARRIERS = {"pasta": "/usr/bin/pasta", "slirp4netns": "/usr/bin/slirp4netns"}
+ANSWER = "while true; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\nother\\n' | busybox nc -l -p 80 >/dev/null; done"
 OTHER, OURS = "10.99.7.1", "10.99.7.2"  # addresses of another machine, and of this one there
 
 
@@ -32,14 +34,17 @@ def ip(*words: str) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def other_machine() -> Iterator[None]:
-    """This process gets a network with another machine in it, which answers "other" on port 80 and for every name."""
+    """This process gets a network with another machine in it, which answers "other" on port 80."""
     ours = os.open("/proc/self/ns/net", os.O_RDONLY)
     try:
         unshare(CLONE_NEWNET)
         ip("link", "set", "lo", "up")
-        script = "read x; ip link set lo up; ip addr add 10.99.7.1/24 dev w1; ip link set w1 up; echo ready; sleep 3600"
+        script = "read x; ip link set lo up; ip addr add 10.99.7.1/24 dev w1; ip link set w1 up; echo ready; " + ANSWER
         with subprocess.Popen(
-            ["unshare", "--net", "--kill-child", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            ["unshare", "--net", "sh", "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         ) as other:
             assert other.stdin is not None
             assert other.stdout is not None
@@ -51,11 +56,8 @@ def other_machine() -> Iterator[None]:
             other.stdin.write(b"\n")
             other.stdin.flush()
             assert other.stdout.readline() == b"ready\n"
-            answer = "while true; do printf 'HTTP/1.0 200 OK\\r\\n\\r\\nother\\n' | busybox nc -l -p 80; done"
-            with subprocess.Popen(["nsenter", f"--net=/proc/{other.pid}/ns/net", "sh", "-c", answer]) as server:
-                yield
-                server.kill()
-            other.kill()
+            yield
+            os.killpg(other.pid, signal.SIGKILL)  # the server too
     finally:
         setns(ours)
         os.close(ours)
