@@ -290,16 +290,16 @@ static void test_restrictions(void)
 
 static void test_variables_of_what_is_not_here(void)
 {
-    refused_with("exec|i", "SINGULARITY_MEMORY=1G", "variable SINGULARITY_MEMORY is not available here (resource limits: the batch system sets them)");
-    refused_with("exec|i", "APPTAINER_PIDS_LIMIT=0", "variable APPTAINER_PIDS_LIMIT is not available here (resource limits: the batch system sets them)");
+    refused_with("exec|i", "SINGULARITY_FUSESPEC=x", "variable SINGULARITY_FUSESPEC is not available here (a FUSE program of the user's own)");
+    refused_with("exec|i", "APPTAINER_NETNS_PATH=0", "variable APPTAINER_NETNS_PATH is not available here (join a network namespace)");
     refused_with("run|i", "SINGULARITY_NVCCLI=1", "variable SINGULARITY_NVCCLI is not available here (set the GPU up with NVIDIA's own program: use --nv)");
     CHECK(fill("exec|i", "SINGULARITY_NVCCLI=false|SINGULARITY_OCI=0|SINGULARITY_MEMORY="), "what asks for nothing is no mistake");
 }
 
 static void test_value_refusals(void)
 {
-    refused("exec|--network|bridge|i", "--network bridge: not available here (\"none\", a loopback interface only, is; "
-                                       "without --network and --net the host's network is used)");
+    refused("exec|--network|calico|i", "--network calico: not available here (networks are none, host, and bridge or fakeroot, which pasta "
+                                       "carries)");
     refused("exec|--dns|1.2.3|i", "--dns: \"1.2.3\" is no IP address");
     refused("exec|--hostname|-a|i", "--hostname -a: no host name (letters, digits, hyphens and dots, at most 64)");
     refused("exec|--hostname|a..b|i", "--hostname a..b: no host name (letters, digits, hyphens and dots, at most 64)");
