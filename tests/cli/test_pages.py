@@ -70,7 +70,7 @@ def test_bash_completes_verbs_options_and_files(written: Path, tmp_path: Path) -
     assert complete(written, "singularity", "check", "--writable-") == ["--writable-tmpfs"]
     assert complete(written, "singularity", "check", "--ker") == ["--kernel"]
     assert complete(written, "singularity", "instance", "st") == ["start", "stop", "stats"]
-    assert complete(written, "singularity", "instance", "start", "--pid") == ["--pid-file"]
+    assert complete(written, "singularity", "instance", "start", "--pid-") == ["--pid-file"]
     assert complete(written, "singularity", "instance", "run", "-B", "/a", "im", directory=tmp_path) == ["image.sif"]
     assert complete(written, "singularity", "instance", "stop", "--ti") == ["--timeout"]
     assert complete(written, "singularity", "check", "-B", "/a", "im", directory=tmp_path) == ["image.sif"]

@@ -21,7 +21,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 PROGRAM = re.compile(r"(?:^|[|;] ?|\$ |sudo |srun |mpirun -np \d+ )singularity ((?!\[).*)")
 LAUNCHES = ("exec", "run", "shell", "test")
-OF_OTHERS = {"--remove-destination", "--rm", "--volume", "--gpus", "--privileged", "--entrypoint"}  # of cp and Docker
+# Of cp and Docker.
+OF_OTHERS = {"--remove-destination", "--rm", "--volume", "--gpus", "--privileged", "--entrypoint", "--security-opt"}
 
 
 def lines(path: Path) -> Iterator[str]:
