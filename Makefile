@@ -253,13 +253,13 @@ test-fresh: ## what README says, word for word, in bare roots of Debian, as root
 	@scripts/setup-system fresh
 	@scripts/test-fresh $(SUITES)
 
-# Three quarters of an hour each on two processors, two at a time, since they are emulated.
+# Emulated, two at a time: some six minutes until the first boots, then five for fifty cases, on two processors.
 KERNELS = bullseye bookworm trixie sid
 test-kernels: ## end-to-end tests on kernels of Debian in emulated machines, as root (KERNELS="bookworm sid", TESTS="tests/...")
 	@scripts/setup-system fresh kernels
 	@scripts/test-kernels $(KERNELS)
 
-# Some five hours on two processors.
+# Hours on two processors, most of them for what is emulated or sanitized.
 nightly: ## all that tests and takes long, one after the other: test, test-fresh, test-images, test-sanitized, fuzz, test-kernels
 	@for each in test test-fresh test-images test-sanitized fuzz test-kernels; do $(MAKE) --no-print-directory $$each || exit; done
 
