@@ -3,10 +3,12 @@
 #include "facts.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
@@ -59,16 +61,14 @@ static const char *home_of(uid_t uid, struct plan *plan)
     return home;
 }
 
-/* Whether root is the machine's, and not of a user namespace that somebody has made (`unshare -r`, containers). */
-static bool is_real_root(void)
+/* Whether the rights of root are the machine's, mounting among them: not those of a user namespace that somebody has made (`unshare -r`,
+ * containers), whose number is another than the first one's (PROC_USER_INIT_INO), and not a container's without that right. */
+static bool has_machines_rights(void)
 {
-    char map[64];
-    unsigned long inside, outside, count;
-    OWNED_FD file = openat(proc_fd(), "self/uid_map", O_RDONLY | O_CLOEXEC);
-    ssize_t length = file >= 0 ? read(file, map, sizeof map - 1) : -1;
+    struct stat status;
 
-    map[length > 0 ? length : 0] = '\0';
-    return sscanf(map, "%lu %lu %lu", &inside, &outside, &count) == 3 && inside == 0 && outside == 0 && count == UINT32_MAX;
+    return fstatat(proc_fd(), "self/ns/user", &status, 0) == 0 && status.st_ino == 0xEFFFFFFDU &&
+           prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN) == 1;
 }
 
 /* ---- images ---- */
@@ -221,7 +221,7 @@ void facts_host(struct host_facts *host, struct plan *plan, const struct plan_in
 {
     const struct config *config = inputs->config;
 
-    host->real_root = inputs->caller->uid == 0 && is_real_root();
+    host->machines_rights = (inputs->setuid || inputs->caller->uid == 0) && has_machines_rights();
     host->architecture = architecture_of_host();
     host->runs = architecture_runs(inputs->image->architecture, host->architecture);
     host->mounts = config->mount_hostfs ? host_mounts(plan) : NULL;

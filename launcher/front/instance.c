@@ -205,9 +205,44 @@ static size_t encode(const struct request *request, bool userns, uint8_t bytes[R
     return request_encode(&kept, bytes, REQUEST_LIMIT, error);
 }
 
+/* The control group of version 2 that limits have made for a process and its children, as singularity/limits/groups.py names it; false: there
+ * is none. */
+static bool limited_group(pid_t process, char group[PATH_MAX])
+{
+    static const char own[] = "/singularity-";
+    char path[40], text[2 * PATH_MAX];
+
+    snprintf(path, sizeof path, "/proc/%d/cgroup", (int)process);
+    if (read_text(AT_FDCWD, path, text, sizeof text) <= 0)
+        return false;
+    const char *line = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
+    if (line == NULL)
+        return false;
+    line = strchr(line, '/');
+    snprintf(group, PATH_MAX, "%.*s", line != NULL ? (int)strcspn(line, "\n") : 0, line != NULL ? line : "");
+    const char *last = strrchr(group, '/');
+    return last != NULL && strncmp(last, own, strlen(own)) == 0;
+}
+
+/* Who enters is limited as the instance is; where the kernel does not let him into its group he hears it. */
+static void share_limits(pid_t process, const char *name)
+{
+    char group[PATH_MAX], path[PATH_MAX + 40];
+
+    if (!limited_group(process, group))
+        return;
+    snprintf(path, sizeof path, "/sys/fs/cgroup%s/cgroup.procs", group);
+    OWNED_FD procs = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (procs < 0 || write(procs, "0", 1) != 1)
+        message_warning("instance %s: its limits do not hold for what is started here: %s: %s (systemd-run --user --scope starts where it may "
+                    "be joined)", name, path, strerror(errno));
+}
+
 static void put_state(FILE *file, const struct instance *instance, const struct instance_state *state, const uint8_t *bytes, size_t size,
                       const char *image)
 {
+    char group[PATH_MAX];
+
     fprintf(file, "{\n\t\"pid\": %d,\n\t\"ppid\": %d,\n\t\"name\": \"%s\",\n\t\"user\": ", (int)state->process, (int)state->launcher,
             instance->name);
     put_text(file, instance->user);
@@ -215,7 +250,8 @@ static void put_state(FILE *file, const struct instance *instance, const struct 
     put_text(file, image);
     fputs(",\n\t\"config\": \"", file);
     put_base64(file, bytes, size);
-    fprintf(file, "\",\n\t\"userns\": %s,\n\t\"cgroup\": false,\n\t\"ip\": \"\",\n\t\"logErrPath\": ", state->userns ? "true" : "false");
+    fprintf(file, "\",\n\t\"userns\": %s,\n\t\"cgroup\": %s,\n\t\"ip\": \"\",\n\t\"logErrPath\": ", state->userns ? "true" : "false",
+            limited_group(getpid(), group) ? "true" : "false");
     put_text(file, instance->logs[1]);
     fputs(",\n\t\"logOutPath\": ", file);
     put_text(file, instance->logs[0]);
@@ -393,5 +429,6 @@ bool instance_find(struct invocation *invocation, char *const *environment, cons
                          instance.directory);
     take_own(&found, &invocation->request);
     memcpy(&invocation->request, &found, offsetof(struct request, text_store));
+    share_limits(atoi(member(text, "pid")), name);
     return true;
 }

@@ -1,15 +1,19 @@
-"""What an instance uses: the sum over its processes, from the kernel's counters of each.
+"""What an instance uses, from the kernel's counters.
 
-Memory is what the processes would give back if they ended (proportional set size), so that what they share counts once.
+Those of its control group, where limits have made it one of its own, which remember ended processes; else the sum
+over its processes, and as memory what they would give back if they ended (proportional set size), so that what they
+share counts once.
 """
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from singularity.instance import processes
 from singularity.instance.states import Instance
+from singularity.limits import groups
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -22,7 +26,7 @@ class Usage:
     user: float  # seconds of processor time, those of ended processes too
     system: float
     memory: int  # bytes
-    limit: int  # bytes that there are at most: of this machine
+    limit: int  # bytes that there are at most: of this machine, or of the control group
     read: int  # bytes from block devices
     written: int
     processes: int
@@ -33,6 +37,12 @@ def sample(instance: Instance) -> Usage | None:
     members = _members(instance)
     if not members:
         return None
+    found = _of_processes(members)
+    group = groups.made_for(instance.process)
+    return found if group is None else _of_group(group, found)
+
+
+def _of_processes(members: Sequence[int]) -> Usage:
     ticks = [processes.status_fields(process) for process in members]
     traffic = [_traffic(process) for process in members]
     return Usage(
@@ -44,6 +54,21 @@ def sample(instance: Instance) -> Usage | None:
         written=sum(written for _, written in traffic),
         processes=len(members),
     )
+
+
+def _of_group(group: Path, found: Usage) -> Usage:
+    """Where no limit has asked for a controller the kernel does not count with it, and what was found stays."""
+    with suppress(OSError):
+        times = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines())
+        found = replace(found, user=int(times["user_usec"]) / 1e6, system=int(times["system_usec"]) / 1e6)
+    with suppress(OSError):
+        memory, most = ((group / f"memory.{name}").read_text().strip() for name in ("current", "max"))
+        found = replace(found, memory=int(memory), limit=min(found.limit, int(most)) if most != "max" else found.limit)
+    with suppress(OSError):
+        words = [word.partition("=") for word in (group / "io.stat").read_text().split()]
+        read, written = (sum(int(n) for key, _, n in words if key == name) for name in ("rbytes", "wbytes"))
+        found = replace(found, read=read, written=written)
+    return found
 
 
 def _members(instance: Instance) -> list[int]:

@@ -1,8 +1,9 @@
 """A control group of version 2 for this process and all that it becomes: found, limited, entered, removed at the end.
 
-Where a group may be made is the kernel's to say (cgroup-v2.rst: delegation, and no processes beside groups with
-controllers): below the caller's own group, or beside it. Where neither is his, systemd makes a scope that is, by
-`systemd-run`, which executes us there once more; never out of a batch system's group, which finds its processes by it.
+In a unit of systemd's, systemd makes a scope for it by `systemd-run`, which executes us there once more: groups that
+it has not made it may undo. Elsewhere the kernel says where a group may be made (cgroup-v2.rst: delegation, and no
+processes beside groups with controllers): below the caller's own group, or beside it; in a batch system's as well,
+which finds its processes by it.
 """
 
 import logging
@@ -22,7 +23,7 @@ from singularity.errors import FileError, SingularityError
 logger = logging.getLogger(__name__)
 
 NAME = "singularity-"  # of groups, before the id of the process
-_SYSTEMDS = ("/user.slice/", "/system.slice/", "/init.scope")  # groups that systemd makes of sessions and services
+_UNITS = (".scope", ".service")  # how the groups end that systemd makes for processes (systemd.scope(5))
 _PAGE = os.sysconf("SC_PAGESIZE")
 _BOOT = "an administrator boots with systemd.unified_cgroup_hierarchy=1; the batch system may limit the job"
 
@@ -33,12 +34,14 @@ def enter(limits: Mapping[str, str], again: Callable[[Sequence[str]], object]) -
     `again` executes us behind these words. Raises SingularityError where there can be no such group, and FileError
     where the kernel refuses a limit.
     """
-    own = own_group()
+    own = group_of()
     missing = {name.split(".")[0] for name in limits} - set((_mount()[0] / "cgroup.controllers").read_text().split())
     if missing:
         raise SingularityError(
             f"limits: no control groups of version 2 for {', '.join(sorted(missing))} here", hint=_BOOT
         )
+    if own.name.endswith(_UNITS) and not own.name.startswith(NAME):
+        _enter_scope(again)
     obstacles = []
     for place in (own, own.parent) if own != _mount()[0] else (own,):
         try:
@@ -49,17 +52,25 @@ def enter(limits: Mapping[str, str], again: Callable[[Sequence[str]], object]) -
             obstacles.append(f"{error.filename or place}: {error.strerror}")
         else:
             return
-    _enter_scope(own, again)
     raise SingularityError(
         f"limits: no control group of yours: {obstacles[0]}",
         hint="in a session of systemd, or where an administrator or the batch system delegates one to you",
     )
 
 
-def own_group() -> Path:
-    """The directory of this process's group. Raises SingularityError where there is no version 2."""
+def made_for(process: int) -> Path | None:
+    """The group that `enter` made for this process and all that it became; None: there is none to be seen."""
+    with suppress(SingularityError, OSError):
+        group = group_of(process)
+        if group.name.startswith(NAME) and group.is_dir():
+            return group
+    return None
+
+
+def group_of(process: int | str = "self") -> Path:
+    """The directory of a process's group. Raises SingularityError where there is no version 2, and OSError."""
     mounted, root = _mount()
-    lines = Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    lines = Path(f"/proc/{process}/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     path = next((line[3:] for line in lines if line.startswith("0::")), "")
     if not path.startswith(root) or ".." in path.split("/"):
         raise SingularityError(f"limits: the control group {path} is not to be seen here")
@@ -198,12 +209,10 @@ def _states(group: Path) -> Iterator[bool]:
 # ---- systemd ----
 
 
-def _enter_scope(own: Path, again: Callable[[Sequence[str]], object]) -> None:
-    """Executes us again in a scope of systemd's, where there can be one; returns where there cannot."""
-    path = f"/{own.relative_to(_mount()[0])}/"
-    is_systemds = path.startswith(_SYSTEMDS) or (path in ("//", "/./") and os.geteuid() == 0)
+def _enter_scope(again: Callable[[Sequence[str]], object]) -> None:
+    """Executes us again in a scope of systemd's that is the caller's; returns where there can be none."""
     program = shutil.which("systemd-run")
-    if own.name.startswith(NAME) or not is_systemds or program is None or not _has_manager():
+    if program is None or not _has_manager():
         return
     user = [] if os.geteuid() == 0 else ["--user"]
     unit = f"--unit={NAME}{os.getpid()}.scope"
@@ -213,8 +222,8 @@ def _enter_scope(own: Path, again: Callable[[Sequence[str]], object]) -> None:
 def _has_manager() -> bool:
     if os.geteuid() == 0:
         return Path("/run/systemd/system").is_dir()
-    directory = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
-    return Path(directory, "bus").is_socket() and Path(directory, "systemd").is_dir()
+    directory = os.environ.get("XDG_RUNTIME_DIR", "")  # of a session: systemd-run finds the manager by it
+    return Path(directory).is_absolute() and Path(directory, "bus").is_socket() and Path(directory, "systemd").is_dir()
 
 
 def python_words(words: Sequence[str]) -> list[str]:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from images import Images
 from launching import Launcher, Mode
+from ordinary_user import unshare
+from syscalls import CLONE_NEWUSER
 
 NAMES = ("mnt", "pid", "ipc", "net", "uts", "user")
 
@@ -295,6 +297,29 @@ def test_root_of_a_user_namespace_is_no_real_root(launch: Launcher, image: Path,
     program = launch.prefix / "bin/singularity"
     argv = ["unshare", "-Urm", str(program), "exec", *option, str(image), "sh", "-c", "id -u; cat /etc/image-name"]
     assert launch.command(*argv).ok().lines == ["0", "busybox of the tests"]
+
+
+def enter_user_namespace_with_all_ids() -> None:
+    """As containers have it: every id, and no right over the machine."""
+    told, tell = os.pipe()
+    helper = os.fork()
+    if helper == 0:
+        os.read(told, 1)
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{os.getppid()}/{name}").write_text("0 0 4294967295")
+        os._exit(0)
+    unshare(CLONE_NEWUSER)
+    os.write(tell, b"x")
+    assert os.waitpid(helper, 0)[1] == 0
+
+
+@pytest.mark.modes("suid", "root")
+@pytest.mark.needs("root", "fuse", "userns", "setuid")
+@pytest.mark.formats("sandbox", "squashfs")
+def test_who_may_not_mount_here_does_without(launch: Launcher, image: Path) -> None:
+    there = launch.changed(as_root=[*launch.world.as_root, enter_user_namespace_with_all_ids])
+    assert there("exec", image, "cat", "/etc/image-name").ok().lines == ["busybox of the tests"]
+    assert "without the right to mount" in there("exec", "--dry-run", image, "true").ok().out
 
 
 @pytest.mark.modes("suid", "userns")
