@@ -337,9 +337,9 @@ bench-scale: setup ## what launches ask of file systems, modelled for 10,000 nod
 	@scripts/setup-system bench || echo "measuring without them"
 	@bench/scale/run $(TEST_PREFIX)-bench-scale $(BENCH_COUNTS)
 
-docs: setup ## manual pages and completion into build/docs, and every link of the Markdown pages checked
-	@mkdir -p build/docs/man
-	@$(PYTHON_IN_VENV) -m singularity.cli.pages --man build/docs/man --completion build/docs/completion
+docs: setup ## manual pages and completions into build/docs, and every link of the Markdown pages checked
+	@$(PYTHON_IN_VENV) -m singularity.cli.pages build/docs/man
+	@$(PYTHON_IN_VENV) -m singularity.cli.completions build/docs/completions
 	@$(PYTHON_IN_VENV) scripts/check_links.py README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs/*.md docs/hpc/*.md
 	@echo "Manual pages are in build/docs/man"
 
