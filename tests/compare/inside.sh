@@ -1,12 +1,15 @@
 #!/bin/bash
-# inside.sh TREE PREFIX REPORT [WORD...]: what compare does in its machine: servers on loopback, the images for each person, the lines.
+# inside.sh PREFIX REPORT [WORD...]: what compare does in its machine: servers on loopback, the images for each person, the lines.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # The other program wants every capability of root. Where the machine's has fewer, one of a user namespace with a million ids has them.
-[[ ${1:-} == --again ]] && shift || { (($(grep -c '^CapEff:.*1ffffffffff$' /proc/self/status))) ||
-    exec unshare --user --map-users 0,0,1000000 --map-groups 0,0,1000000 --mount --net --pid --fork --mount-proc "$0" --again "$@"; }
-tree=$1 prefix=$2 report=$3
-shift 3
+if [[ ${1:-} == --again ]]; then
+    shift
+elif ! grep -q '^CapEff:.*1ffffffffff$' /proc/self/status; then
+    exec unshare --user --map-users 0,0,1000000 --map-groups 0,0,1000000 --mount --net --pid --fork --mount-proc "$0" --again "$@"
+fi
+prefix=$1 report=$2
+shift 2
 place=/srv/compare
 mkdir -p "$place"
 exec 7>"$place/lock"
@@ -33,4 +36,4 @@ cp -a "$place/template/root" "$place/template/user"
 chown -Rh newcomer:newcomer "$place/template/user"
 cp "$place/template/root/tool.sif" "$place/template/"
 for tag in 1 latest; do skopeo copy --quiet --dest-tls-verify=false "oci:$place/template/root/layout:1" "docker://$REGISTRY/tool:$tag"; done
-"$tree/build/venv/bin/python" "$here/run.py" /usr/bin "$place/ours" "$report" "$@"
+python3 "$here/run.py" /usr/bin "$place/ours" "$report" "$@"

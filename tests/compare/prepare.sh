@@ -22,7 +22,9 @@ mkdir tool/dirtarget
 ln -s dirtarget tool/dirlink
 echo inside >here/inside.txt
 echo data >data.txt
+# shellcheck disable=SC2016  # for the shell that reads it
 printf 'ONE=1\nTWO="two words"\nTHREE=$(echo three)\n' >vars
+# shellcheck disable=SC2016
 echo 'PLACE=$HOME' >vars-home
 
 definition() { { printf 'Bootstrap: localimage\nFrom: %s\n' "${from:-base.sif}"; cat; } >"$1"; }
