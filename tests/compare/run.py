@@ -4,7 +4,7 @@
 
 THEIRS and OURS are directories with a program `apptainer`. Each line is a shell's, runs in a directory of its own under
 one name for both, and is equal when status, standard output and the files that it leaves are. Messages are each
-program's own; to be refused with status 1 (wrong usage, here also of an option's value) or 255 is the same.
+program's own; refused is refused, with status 1 (wrong usage, here also of an option's value) or 255.
 WORD: only lines with it, or below a heading with it.
 """
 
@@ -53,9 +53,11 @@ class Outcome:
         return self.status in (1, 255) and (first in REFUSALS or b"FATAL:" in self.err)
 
     def differences(self, other: Outcome) -> list[str]:
+        if self.refused() and other.refused():
+            return []
         names = {name for name in (*self.files, *other.files) if self.files.get(name) != other.files.get(name)}
         return [
-            *(["status"] if self.status != other.status and not (self.refused() and other.refused()) else []),
+            *(["status"] if self.status != other.status else []),
             *(["output"] if self.out != other.out else []),
             *([f"files {' '.join(sorted(names)[:6])}"] if names else []),
         ]
