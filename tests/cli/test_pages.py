@@ -13,7 +13,7 @@ import pytest
 from singularity.cli.completions import SHELLS
 from singularity.cli.options_table import Kind, entries, parse, table
 from singularity.cli.pages import EXIT_STATUSES
-from singularity.cli.verbs import VERBS
+from singularity.cli.verbs import NOT_HERE, VERBS
 from singularity.errors import SingularityError
 
 if TYPE_CHECKING:
@@ -167,3 +167,9 @@ def test_the_guide_has_the_exit_statuses_of_the_manual(written: Path) -> None:
     assert f"| exit status | when |\n|---|---|\n{rows}\n" in GUIDE.read_text()
     manual = (written / "pages/singularity.1").read_text()
     assert [line for line in manual.splitlines() if line.startswith("\\fB128 +")]
+
+
+def test_the_page_on_compatibility_names_what_is_not_here() -> None:
+    page = GUIDE.with_name("compatibility.md").read_text()
+    rows = "".join(f"| `{verb}` | {instead} |\n" for verb, instead in NOT_HERE.items())
+    assert f"| verb | in its place |\n|---|---|\n{rows}\n" in page
