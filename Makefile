@@ -124,7 +124,7 @@ SUITES = bookworm trixie
 CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
-.PHONY: help setup build spank spank-where-slurm-is demo open-to-others test test-install test-kernels nightly test-fresh test-images test-sanitized bench bench-all bench-build \
+.PHONY: help setup build spank spank-where-slurm-is demo open-to-others test test-install test-kernels compare nightly test-fresh test-images test-sanitized bench bench-all bench-build \
         bench-pull bench-lazy bench-mpi bench-scale lint fuzz fuzz-functions fuzz-starter docs install uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
@@ -259,9 +259,13 @@ test-kernels: ## end-to-end tests on kernels of Debian in emulated machines, as 
 	@scripts/setup-system fresh kernels
 	@scripts/test-kernels $(KERNELS)
 
+compare: ## command lines through another program of the family as well, in a machine of their own, as root (WORDS="== exec")
+	@scripts/setup-system fresh
+	@scripts/compare $(WORDS)
+
 # Hours on two processors, most of them for what is emulated or sanitized.
-nightly: ## all that tests and takes long, one after the other: test, test-fresh, test-images, test-sanitized, fuzz, test-kernels
-	@for each in test test-fresh test-images test-sanitized fuzz test-kernels; do $(MAKE) --no-print-directory $$each || exit; done
+nightly: ## all that tests and takes long, one after the other: test, test-fresh, test-images, test-sanitized, fuzz, test-kernels, compare
+	@for each in test test-fresh test-images test-sanitized fuzz test-kernels compare; do $(MAKE) --no-print-directory $$each || exit; done
 
 test-install: setup ## install this tree into TEST_PREFIX, for running pytest by hand
 	@rm -rf $(TEST_PREFIX)
@@ -280,7 +284,7 @@ lint: setup ## ruff, mypy, dead and double Python, gcc's and clang's analyzers, 
 	$(VENV)/bin/pylint singularity
 	@$(MAKE) -k -j$(JOBS) BUILD=build/analyze ANALYZE=yes launcher $(if $(HAS_SLURM),build/analyze/slurm/singularity.so)
 	@$(MAKE) -k -j$(JOBS) clang-analyzed
-	shellcheck .ci/run packaging/deb tests/corpus/builders.sh examples/slurm/*.sbatch $(shell grep -l "^.!/bin/bash" scripts/*)
+	shellcheck .ci/run packaging/deb tests/corpus/builders.sh tests/compare/*.sh examples/slurm/*.sbatch $(shell grep -l "^.!/bin/bash" scripts/*)
 	@$(PYTHON_IN_VENV) scripts/draw_architecture.py --check
 	@scripts/check-privileged
 	@$(MAKE) -j$(JOBS) BUILD=build/count COUNT=yes build/count/sexec-suid
@@ -337,9 +341,9 @@ bench-scale: setup ## what launches ask of file systems, modelled for 10,000 nod
 	@scripts/setup-system bench || echo "measuring without them"
 	@bench/scale/run $(TEST_PREFIX)-bench-scale $(BENCH_COUNTS)
 
-docs: setup ## manual pages and completion into build/docs, and every link of the Markdown pages checked
-	@mkdir -p build/docs/man
-	@$(PYTHON_IN_VENV) -m singularity.cli.pages --man build/docs/man --completion build/docs/completion
+docs: setup ## manual pages and completions into build/docs, and every link of the Markdown pages checked
+	@$(PYTHON_IN_VENV) -m singularity.cli.pages build/docs/man
+	@$(PYTHON_IN_VENV) -m singularity.cli.completions build/docs/completions
 	@$(PYTHON_IN_VENV) scripts/check_links.py README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs/*.md docs/hpc/*.md
 	@echo "Manual pages are in build/docs/man"
 

@@ -8,7 +8,6 @@ from singularity.errors import ImageError
 from singularity.transports import BY_NAME, Transport, fault
 
 _UNSAFE = re.compile(r"[\x00-\x1f/\x7f]")
-_SUFFIX = re.compile(r"\.tar(\.(gz|bz2|xz|zst))?$")
 
 
 class Uri(NamedTuple):
@@ -24,12 +23,10 @@ class Uri(NamedTuple):
     @property
     def file_name(self) -> str:
         """What `pull` calls the file: the last part of the name, and the tag; on web servers as it is there."""
-        last = self.place.rstrip("/").rpartition("/")[2]
+        last = _UNSAFE.sub("_", self.place.rstrip("/").rpartition("/")[2])
         if self.transport.is_web:
             last = unquote(urlsplit(self.place).path).rstrip("/").rpartition("/")[2]
             return _UNSAFE.sub("_", last) or "image.sif"
-        if self.transport.is_local:
-            return f"{_SUFFIX.sub('', _UNSAFE.sub('_', last).replace(':', '_'))}.sif"
         name, at, digest = last.partition("@")
         if ":" in name or not at:
             name, _, tag = name.partition(":")

@@ -197,6 +197,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "dpkg-scanpackages": lambda: _program("dpkg-scanpackages", "dpkg-dev"),
     "bsdtar": lambda: _program("bsdtar", "libarchive-tools"),
     "gpg": lambda: _program("gpg", "gpg"),
+    "zsh": lambda: _program("zsh", "zsh"),
+    "fish": lambda: _program("fish", "fish"),
     "groff": lambda: _program("groff", "groff-base"),
     "openssl": lambda: _program("openssl", "openssl"),
     "newuidmap": lambda: _program("newuidmap", "uidmap"),

@@ -102,7 +102,7 @@ static bool add_path_change(struct variables *injected, const char *name, size_t
     return false;
 }
 
-/* SINGULARITYENV_ is looked at first, hence counts: it is this program's own name. */
+/* APPTAINERENV_ is looked at first, hence counts, as APPTAINER_ does for options. */
 static void add_injected(struct variables *injected, const char *text, size_t prefix_length)
 {
     const char *name = text + prefix_length;
@@ -119,7 +119,7 @@ static void add_injected(struct variables *injected, const char *text, size_t pr
                         (int)(length + prefix_length), text);
     } else if (before != NULL) {
         if (strcmp(variable_value(before), value) != 0)
-            message_warning("%.*s is set by two variables with different values: SINGULARITYENV_%.*s counts", (int)length,
+            message_warning("%.*s is set by two variables with different values: APPTAINERENV_%.*s counts", (int)length,
                             name, (int)length, name);
     } else if (!add_path_change(injected, name, length, value)) {
         environment_need(variables_adopt(injected, name, length, strlen(value)));
@@ -128,7 +128,7 @@ static void add_injected(struct variables *injected, const char *text, size_t pr
 
 void host_injected(char *const *caller_environment, struct variables *injected)
 {
-    static const char *const prefixes[] = {"SINGULARITYENV_", "APPTAINERENV_"};
+    static const char *const prefixes[] = {"APPTAINERENV_", "SINGULARITYENV_"};
 
     for (size_t at = 0; at < sizeof prefixes / sizeof *prefixes; at++)
         for (char *const *text = caller_environment; *text != NULL; text++)

@@ -229,7 +229,7 @@ static bool mount_line(struct invocation *invocation, const struct option_value 
             return false;
     if (outcome != CSV_END)
         return error_set(error, 0, "%.*s %.200s: %s", OPTION_NAME(use), line, outcome == CSV_FULL ? "too long" : "a quote is not closed");
-    if (mount.type == NULL || strcmp(mount.type, "bind") != 0)
+    if (mount.type != NULL && strcmp(mount.type, "bind") != 0)
         return error_set(error, 0, "%.*s %.200s: unsupported mount type (\"type=bind\" is the only one)", OPTION_NAME(use), line);
     if (mount.source == NULL || *mount.source == '\0' || mount.target == NULL || *mount.target == '\0')
         return error_set(error, 0, "%.*s %.200s: source and target are both needed", OPTION_NAME(use), line);

@@ -231,10 +231,10 @@ const char *docker_value(const char *flag, const char *image);
 /* ---- Shell scripts that are read on the host, as the user: --env-file, and the init scripts of version 2. */
 
 /* Evaluates the script at `path` in a shell that has `environment` and, as $1 and so on, `arguments` (both ended by
- * NULL), and leaves the variables of that shell in `variables`, whose arena must be ready. `keep_all`: assigned
- * variables count as exported. Plain assignments are evaluated here; for anything else /bin/sh runs.
+ * NULL), and leaves the variables of that shell in `variables`, whose arena must be ready. `own`: those that the script has
+ * set, exported or not, and no others. Plain assignments are evaluated here; for anything else /bin/sh runs.
  * False with the error set; its number is ENOENT when there is no such file. */
-bool host_script_evaluate(const char *path, char *const *environment, char *const *arguments, bool keep_all,
+bool host_script_evaluate(const char *path, char *const *environment, char *const *arguments, bool own,
                           struct variables *variables, struct error *error);
 
 /* PWD, OLDPWD, SHLVL and _ : a shell's own, which say nothing about its script. */

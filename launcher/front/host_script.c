@@ -126,9 +126,30 @@ static bool shell_evaluate(const char *path, int script, char *const *environmen
            error_set(error, 0, "%s: /bin/sh printed no variables after it", path);
 }
 
+/* ---- what a script has set ---- */
+
+static bool assigns(const char *text, const char *name, size_t length)
+{
+    for (const char *at = text; (at = memmem(at, strlen(at), name, length)) != NULL; at += length)
+        if (at[length] == '=' && (at == text || !variable_name_valid(at - 1, 1)))
+            return true;
+    return false;
+}
+
+/* What is as it was in `environment` is the script's only if it is assigned there. */
+static void keep_own(struct variables *variables, char *const *environment, const char *text)
+{
+    for (; *environment != NULL; environment++) {
+        size_t length = strcspn(*environment, "=");
+        const struct variable *variable = variables_find(variables, *environment, length);
+        if (variable != NULL && strcmp(variable->text, *environment) == 0 && !assigns(text, variable->text, length))
+            variables_unset(variables, *environment, length);
+    }
+}
+
 /* From the text that was read, also for the shell: the file may change in between. Live code begins from the start
  * again, so that no half of it counts twice. */
-bool host_script_evaluate(const char *path, char *const *environment, char *const *arguments, bool keep_all,
+bool host_script_evaluate(const char *path, char *const *environment, char *const *arguments, bool own,
                           struct variables *variables, struct error *error)
 {
     OWNED_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -145,10 +166,14 @@ bool host_script_evaluate(const char *path, char *const *environment, char *cons
         return false;
     if (!adopt(variables, environment))
         return error_set(error, ENOMEM, "%s", path);
-    if (script_evaluate(path, text, size, variables, &result) == SCRIPT_APPLIED)
-        return true;
-    message_verbose("%s:%u: %s: evaluated by /bin/sh", path, result.line, result.why);
-    variables_begin(variables, variables->arena);
-    OWNED_FD script = source_in_memory(text, size);
-    return shell_evaluate(path, script, environment, shell_words(keep_all, arguments, variables->arena), variables, error);
+    if (script_evaluate(path, text, size, variables, &result) != SCRIPT_APPLIED) {
+        message_verbose("%s:%u: %s: evaluated by /bin/sh", path, result.line, result.why);
+        variables_begin(variables, variables->arena);
+        OWNED_FD script = source_in_memory(text, size);
+        if (!shell_evaluate(path, script, environment, shell_words(own, arguments, variables->arena), variables, error))
+            return false;
+    }
+    if (own)
+        keep_own(variables, environment, text);
+    return true;
 }

@@ -67,16 +67,15 @@ bool injection_take_file(struct injection *injection, const struct option_value 
 
 /* ---- files ---- */
 
-/* Each file starts with an empty environment and its own table: what it does not set is not injected, and what one
- * file sets another cannot see. */
-static bool read_file(const char *path, const struct option_value *use, char *const *arguments, struct variables *all, struct error *error)
+/* Each file sees the caller's variables, and nothing that another file sets; injected is what it sets itself. */
+static bool read_file(const char *path, const struct option_value *use, char *const *environment, char *const *arguments,
+                      struct variables *all, struct error *error)
 {
-    static char *const nothing[] = {NULL};
     struct variables found;
     struct error reason = {.number = 0};
 
     variables_begin(&found, all->arena);
-    if (!host_script_evaluate(path, nothing, arguments, true, &found, &reason))
+    if (!host_script_evaluate(path, environment, arguments, true, &found, &reason))
         return error_set(error, 0, "%.*s: %s", OPTION_NAME(use), reason.text);
     for (uint32_t i = 0; i < found.count; i++) {
         const struct variable *variable = &found.entries[i];
@@ -179,7 +178,7 @@ char **injection_finish(struct injection *injection, char **environment, char *c
         return environment;
     variables_begin(&all, injection->given.arena);
     for (uint32_t i = 0; i < injection->file_count; i++)
-        if (!read_file(injection->files[i].path, injection->files[i].use, arguments, &all, error))
+        if (!read_file(injection->files[i].path, injection->files[i].use, environment, arguments, &all, error))
             return NULL;
     char **result = merge(&all, &injection->given) ? rewrite(&all, environment) : NULL;
     if (result == NULL)

@@ -256,7 +256,7 @@ bool option_refuse(const struct option_value *use, const char *what, struct erro
 }
 
 /* One use by the command line; `value` NULL: none stands with it. `name` ends at its "=" or ",". The same checks for
- * both spellings. An empty value is refused: it comes from a script's variable that is not set. */
+ * both spellings. An empty value comes from a script's variable that is not set: of a list it is nothing more, else it is refused. */
 static bool take(const struct parse *parse, enum option_id id, const char *name, const char *value)
 {
     const struct option *option = &option_table[id];
@@ -267,6 +267,8 @@ static bool take(const struct parse *parse, enum option_id id, const char *name,
         return option_refuse(&use, "option", parse->error);
     if (value != NULL && (option->kind == KIND_FLAG || option->kind == KIND_COUNT) && !boolean_parse(value, &truth))
         return error_set(parse->error, 0, "option %.*s: \"%.60s\" is neither true nor false", OPTION_NAME(&use), value);
+    if (value != NULL && *value == '\0' && (option->kind == KIND_LIST_CSV || option->kind == KIND_LIST_RAW))
+        return true;
     if ((value == NULL || *value == '\0') && !takes_no_word(option->kind))
         return error_set(parse->error, 0, "option %.*s%s needs a value (see: %s)", OPTION_NAME(&use),
                          scope_words(parse->scope), help_hint(parse->scope));

@@ -1,4 +1,4 @@
-"""`singularity completion bash`: the completion script, made from the same pages as help."""
+"""`singularity completion SHELL`: the completion script, made from the same pages as help."""
 
 import click
 
@@ -8,13 +8,16 @@ from singularity.cli.command import Verb
 @click.command(
     cls=Verb,
     name="completion",
-    description=("Put the script where your shell looks for such files, or load it with `source`.",),
-    examples=("source <(singularity completion bash)",),
+    description=("Put the script where your shell looks for such files, or load it.",),
+    examples=(
+        "source <(singularity completion bash)",
+        "singularity completion zsh >~/.zfunc/_singularity",
+        "singularity completion fish | source",
+    ),
 )
-@click.argument("shell", type=click.Choice(["bash"]), metavar="bash")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish", "powershell"]), metavar="SHELL")
 def command(shell: str) -> None:
-    """Prints the script on standard output."""
-    del shell
-    from singularity.cli.pages import completion
+    """Prints the script for bash, zsh, fish or powershell on standard output."""
+    from singularity.cli.completions import completion
 
-    click.echo(completion(), nl=False)
+    click.echo(completion(shell), nl=False)

@@ -93,7 +93,8 @@ def _reduced(metadata: Metadata, subject: Scripts | Metadata, app: str, parts: f
 
 
 def _json(metadata: Metadata) -> str:
-    return json.dumps(meta.to_json(metadata), indent="\t", ensure_ascii=False) + "\n"
+    text = json.dumps(meta.to_json(metadata), indent="\t", ensure_ascii=False) + "\n"
+    return text.translate({ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&"})  # as the family has it
 
 
 def _lines(metadata: Metadata, subject: Scripts | Metadata, parts: frozenset[str] | set[str]) -> Iterator[str]:

@@ -1,16 +1,14 @@
-"""Manual pages and the bash completion, made from the pages that `help` shows.
+"""Manual pages, made from the pages that `help` shows.
 
-`python -m singularity.cli.pages --man DIRECTORY --completion FILE` is what installing runs.
+`python -m singularity.cli.pages DIRECTORY` is what installing runs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import click
 
 from singularity import __version__
 from singularity.cli.help import page, program_page
-from singularity.cli.options_table import entries
 from singularity.cli.page import Option, Page, spelling
 from singularity.cli.verbs import VERBS
 
@@ -101,111 +99,14 @@ def _roff(text: str) -> str:
     return f"\\&{escaped}" if escaped[:1] in (".", "'") else escaped
 
 
-_COMPLETION = """\
-# Completion of singularity for bash, made from the tables of its verbs and options.
-_singularity()
-{
-    local word=${COMP_WORDS[COMP_CWORD]} verb=global at=0
-    local -A options=(
-@OPTIONS@
-    )
-    local -A valued=(
-@VALUED@
-    )
-    local -A below=(
-@BELOW@
-    )
-    local verbs=${below[global]}
-
-    _singularity_skip_options
-    while ((at < COMP_CWORD)) && [[ -n $verbs ]]; do
-        verb="$verb ${COMP_WORDS[at]}"
-        verb=${verb#global }
-        verbs=${below[$verb]:-}
-        _singularity_skip_options
-    done
-
-    if ((at > COMP_CWORD)); then
-        _singularity_files
-    elif ((at == COMP_CWORD)) && [[ $word == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "${options[$verb]:-}" -- "$word")
-    elif [[ -n $verbs ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "$verbs" -- "$word")
-    elif ((at < COMP_CWORD)) && [[ $verb == exec ]] && declare -F _command_offset >/dev/null; then
-        _command_offset "$((at + 1))"
-    else
-        _singularity_files
-    fi
-}
-
-# Moves `at` on to the first word that is neither an option of `verb` nor the value of one.
-_singularity_skip_options()
-{
-    while ((++at < COMP_CWORD)) && [[ ${COMP_WORDS[at]} == -* ]]; do
-        [[ " ${valued[$verb]:-} " == *" ${COMP_WORDS[at]} "* ]] && ((++at))
-    done
-}
-
-_singularity_files()
-{
-    compopt -o filenames 2>/dev/null
-    mapfile -t COMPREPLY < <(compgen -f -- "$word")
-}
-
-complete -F _singularity singularity run-singularity
-"""
-
-
-_TAKES_THOSE_OF = {"check": "exec"}
-
-
-def completion() -> str:
-    """The completion script for bash."""
-    found = pages()
-    below = {verb: [name for _, group in subject.verbs for name, _ in group] for verb, subject in found.items()}
-    tables = {
-        "@OPTIONS@": {
-            verb: [name for each in (*subject.options, *_more(verb, found)) for name in each.names]
-            for verb, subject in found.items()
-        },
-        "@VALUED@": {verb: _valued(verb, subject) for verb, subject in found.items()},
-        "@BELOW@": below | {"help": below[""]},
-    }
-    script = _COMPLETION
-    for mark, words in tables.items():
-        rows = (f'        ["{verb or "global"}"]="{" ".join(each)}"' for verb, each in words.items() if each)
-        script = script.replace(mark, "\n".join(rows))
-    return script
-
-
-def _more(verb: str, found: Mapping[str, Page]) -> tuple[Option, ...]:
-    """Options that a verb takes beside those of its own page."""
-    return found[_TAKES_THOSE_OF[verb]].options if verb in _TAKES_THOSE_OF else ()
-
-
-def _valued(verb: str, subject: Page) -> list[str]:
-    """The options of a verb whose value is the next word, hidden ones of the table too."""
-    shown = [each for each in subject.options if each.metavar and not each.metavar.startswith("[")]
-    table = [entry for entry in entries(_TAKES_THOSE_OF.get(verb, verb) or "global") if entry.kind.takes_word]
-    names = [*(name for each in shown for name in each.names), *(name for entry in table for name in entry.spellings)]
-    return list(dict.fromkeys(names))
-
-
-@click.command()
-@click.option("--man", type=click.Path(path_type=Path), help="Directory for the manual pages.")
-@click.option("--completion", "script", type=click.Path(path_type=Path), help="File for the bash completion.")
-def write(man: Path | None, script: Path | None) -> None:
-    """Writes the manual pages and the completion script."""
+def write(directory: Path) -> None:
+    """All of them, as `singularity-exec.1` and so on."""
     found = pages()
     names = [manual_name(subject) for subject in found.values()]
-    if man:
-        man.mkdir(parents=True, exist_ok=True)
-        for subject in found.values():
-            (man / f"{manual_name(subject)}.1").write_text(manual(subject, names), encoding="utf-8")
-    if script:
-        script.parent.mkdir(parents=True, exist_ok=True)
-        script.write_text(completion(), encoding="utf-8")
+    directory.mkdir(parents=True, exist_ok=True)
+    for subject in found.values():
+        (directory / f"{manual_name(subject)}.1").write_text(manual(subject, names), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write()
+    write(Path(sys.argv[1]))

@@ -92,7 +92,10 @@ def logout(uri: str, *, authfile: str) -> None:
     """Removes the login."""
     host = _host(uri)
     path = credentials.remove(host, from_environment(authfile=authfile))
-    logger.info("Logged out of %s: removed from %s", host, path)
+    if path is None:
+        logger.warning("%s: not logged in (see: singularity registry list)", host)
+    else:
+        logger.info("Logged out of %s: removed from %s", host, path)
 
 
 @command.below("list", examples=("singularity registry list",))

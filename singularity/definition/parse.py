@@ -30,7 +30,7 @@ __all__ = ["APP_NAME", "APP_SECTIONS", "KEYWORDS", "SECTIONS", "SIZE_LIMIT", "pa
 APP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _HEADER_LINE = re.compile(r"\s*([A-Za-z][\w-]*)\s*:(.*)", re.DOTALL)
 _OLD_LINE = re.compile(r"\s*DistType\s")  # of the first format, left over in files of the second
-_LABEL = re.compile(r"(\"[^\"]*\"|'[^']*'|[^\s=]+?)(?:\s*=\s*|:(?!\S)\s*|\s+:(?!\S)\s*|\s+|$)(.*)", re.DOTALL)
+_LABEL = re.compile(r"(\"[^\"]*\"|'[^']*'|[^\s=]+?)(\s*=\s*|:(?!\S)\s*|\s+:(?!\S)\s*|\s+|$)(.*)", re.DOTALL)
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 # Sections that are not scripts, and have nothing to be told.
 _PLAIN = frozenset({"environment", "labels", "help", "arguments", "appenv", "applabels", "apphelp", "appfiles"})
@@ -51,12 +51,14 @@ def parse(text: str, name: str, *, header_optional: bool = False, arguments: Seq
 def parse_label(line: str) -> tuple[str, str]:
     """Name and value of a label: `NAME VALUE`, and as people write it too, `NAME=VALUE` and `NAME: VALUE`.
 
-    Quotes around the whole value, or around the name, are not part of it.
+    Quotes around the name are not part of it, nor around the whole value behind `=` or `:`. Behind a blank they are, as
+    everywhere in the family.
     """
     match = _LABEL.fullmatch(line.strip())
     if not match:
         return line.strip(), ""
-    return _unquoted(match[1]), _unquoted(match[2].strip())
+    value = match[3].strip()
+    return _unquoted(match[1]), _unquoted(value) if match[2].strip() else value
 
 
 def _unquoted(text: str) -> str:

@@ -264,13 +264,14 @@ def _strings(value: Any) -> dict[str, str]:
 
 
 def to_json(metadata: Metadata) -> dict[str, Any]:
-    """The document that `inspect --json` prints and SIF files carry; absent members are left out."""
+    """The document that `inspect --json` prints and SIF files carry, in the family's order, without what is absent."""
     attributes: dict[str, Any] = {}
     if metadata.apps:
         attributes["apps"] = {name: _members(app) for name, app in sorted(metadata.apps.items())}
     attributes |= _members(metadata)
-    if metadata.deffile:
-        attributes["deffile"] = metadata.deffile
+    startscript = {"startscript": text} if (text := attributes.pop("startscript", "")) else {}
+    attributes |= {"deffile": metadata.deffile} if metadata.deffile else {}
+    attributes |= startscript
     return {"data": {"attributes": attributes}, "type": "container"}
 
 

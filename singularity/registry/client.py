@@ -302,4 +302,4 @@ def _unknown(error: RegistryError, reference: Reference) -> RegistryError:
     if not endpoints.is_missing(error):
         return error
     what = f"{reference}: {_NO_MANIFEST}"
-    return RegistryError(what, hint="no such image, or no such tag (StatusCode: 404)", status=error.status)
+    return RegistryError(what, hint="no such image, or no such tag", status=error.status)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from singularity import files, process
-from singularity.errors import FileError, RegistryError, SingularityError, ToolError, UsageError
+from singularity.errors import FileError, SingularityError, ToolError, UsageError
 from singularity.foreign_json import parse_json
 from singularity.paths import user_directory, user_place
 from singularity.registry.access import Access
@@ -310,15 +310,15 @@ def save(host: str, username: str, password: str, access: Access) -> str:
         return f"docker-credential-{helper}" if helper else str(path)
 
 
-def remove(host: str, access: Access) -> Path:
-    """Forgets a login. Raises RegistryError when there is none, FileError and ToolError."""
+def remove(host: str, access: Access) -> Path | None:
+    """Forgets a login, and says which file had it; None: there was none. Raises FileError and ToolError."""
     path = own_file(access)
     with _changed(path) as document:
         helper = _helper(document, host)
         auths = document.setdefault("auths", {})
         keys = [key for key in auths if _place(key) == host]
         if not keys and not helper:
-            raise RegistryError(f"{host}: not logged in, by {path}", hint="see: singularity registry list")
+            return None
         for key in keys:
             del auths[key]
         if helper:

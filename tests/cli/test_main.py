@@ -115,7 +115,7 @@ USAGE = {
     ("build", "x"): "build: SOURCE is missing (see: singularity help build)",
     ("build", "--dry-run=html", "x", "y"): '--dry-run=html: "text" or "json"',
     ("sif", "info", "one", "x"): "'one' is not a valid integer",
-    ("completion", "csh"): "'csh' is not 'bash'",
+    ("completion", "csh"): "'csh' is not one of 'bash'",
     ("exec", "x", "y"): "exec: containers are launched by the program singularity, not by its Python half",
     ("--config", "x", "help"): "--config: the configuration file is fixed when the program is built",
 }

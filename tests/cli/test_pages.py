@@ -5,14 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import machine
 import pytest
 
+from singularity.cli.completions import SHELLS
 from singularity.cli.options_table import Kind, entries, parse, table
 from singularity.cli.pages import EXIT_STATUSES
-from singularity.cli.verbs import VERBS
+from singularity.cli.verbs import NOT_HERE, VERBS
 from singularity.errors import SingularityError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs/running.md"
 
@@ -20,24 +25,18 @@ GUIDE = Path(__file__).resolve().parents[2] / "docs/running.md"
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("pages")
-    words = [
-        "-m",
-        "singularity.cli.pages",
-        "--man",
-        str(directory / "man"),
-        "--completion",
-        str(directory / "completion"),
-    ]
-    subprocess.run([sys.executable, "-I", *words], check=True)
+    for module in ("pages", "completions"):
+        words = ["-m", f"singularity.cli.{module}", directory / module]
+        subprocess.run([sys.executable, "-I", *words], check=True)
     return directory
 
 
 def test_every_verb_has_a_manual_page_without_warnings(written: Path) -> None:
-    names = {path.name for path in (written / "man").iterdir()}
+    names = {path.name for path in (written / "pages").iterdir()}
     assert {"singularity.1", "singularity-exec.1", "singularity-build.1", "singularity-sif-list.1"} <= names
     assert {f"singularity-{verb.name}.1" for verb in VERBS.values() if not verb.hidden} <= names
     machine.require("groff")
-    for path in sorted((written / "man").iterdir()):
+    for path in sorted((written / "pages").iterdir()):
         done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", path], capture_output=True, text=True, check=True)
         assert done.stderr == "", path.name
         assert "SYNOPSIS" in done.stdout.replace("\x08", "").replace("SSYYNNOOPPSSIISS", "SYNOPSIS")
@@ -49,7 +48,7 @@ def complete(written: Path, *words: str, directory: Path | None = None) -> list[
         'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() { :; };'
         'complete() { :; }; _singularity; printf "%s\\n" "${COMPREPLY[@]}"'
     )
-    argv = ["/bin/bash", "-c", script, "bash", str(written / "completion"), *words]
+    argv = ["/bin/bash", "-c", script, "bash", str(written / "completions/bash"), *words]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=directory)
     assert done.stderr == ""
     return done.stdout.split()
@@ -76,11 +75,46 @@ def test_bash_completes_verbs_options_and_files(written: Path, tmp_path: Path) -
     assert complete(written, "singularity", "check", "-B", "/a", "im", directory=tmp_path) == ["image.sif"]
 
 
-def test_the_completion_verb_prints_the_same_script(written: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-I", "-m", "singularity", "completion", "bash"], capture_output=True, check=True
+def zsh(written: Path, *words: str, directory: Path) -> list[str]:
+    """What zsh offers: compadd, _files and _normal are those of its completion system, and print here."""
+    script = (
+        'source "$1"; shift; words=("$@"); CURRENT=$#; compadd() { [[ $1 == -- ]] && shift; print -l -- '
+        "${(M)@:#${words[CURRENT]}*}; }; _files() { print -l -- ${words[CURRENT]}*(N); }; "
+        "_normal() { print normal $words; }; _singularity"
     )
-    assert done.stdout == (written / "completion").read_bytes()
+    argv = ["zsh", "-f", "-c", script, "zsh", str(written / "completions/zsh"), *words]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=directory)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def fish(written: Path, *words: str, directory: Path) -> list[str]:
+    line = " ".join(words)
+    argv = ["fish", "--no-config", "-c", f"source {written}/completions/fish; complete --do-complete {line!r}"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=directory, env={"HOME": str(directory)})
+    assert done.stderr == ""
+    return [word.split("\t")[0] for word in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("shell", [zsh, fish])
+def test_other_shells_complete_the_same(written: Path, tmp_path: Path, shell: Callable[..., list[str]]) -> None:
+    machine.require(shell.__name__)
+    (tmp_path / "image.sif").touch()
+    for words in (
+        ("exe",), ("--deb",), ("-v", "exec", "--writable-"), ("help", "insp"), ("sif", "he"), ("exec", "im"),
+        ("exec", "-B", "im"), ("run", "-B", "/a", "im"), ("instance", "st"), ("instance", "start", "--pid-"),
+        ("check", "-B", "/a", "im"), ("completion", "z"),
+    ):  # fmt: skip
+        offered = shell(written, "singularity", *words, directory=tmp_path)
+        assert sorted(offered) == sorted(complete(written, "singularity", *words, directory=tmp_path)), words
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_completion_verb_prints_the_same_script(written: Path, shell: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "singularity", "completion", shell], capture_output=True, check=True
+    )
+    assert done.stdout == (written / "completions" / shell).read_bytes()
 
 
 def test_the_table_of_options_is_read_as_its_head_says() -> None:
@@ -131,5 +165,11 @@ def test_no_verb_imports_what_another_needs(words: str, not_needed: tuple[str, .
 def test_the_guide_has_the_exit_statuses_of_the_manual(written: Path) -> None:
     rows = "".join(f"| {status} | {meaning} |\n" for status, meaning in EXIT_STATUSES)
     assert f"| exit status | when |\n|---|---|\n{rows}\n" in GUIDE.read_text()
-    manual = (written / "man/singularity.1").read_text()
+    manual = (written / "pages/singularity.1").read_text()
     assert [line for line in manual.splitlines() if line.startswith("\\fB128 +")]
+
+
+def test_the_page_on_compatibility_names_what_is_not_here() -> None:
+    page = GUIDE.with_name("compatibility.md").read_text()
+    rows = "".join(f"| `{verb}` | {instead} |\n" for verb, instead in NOT_HERE.items())
+    assert f"| verb | in its place |\n|---|---|\n{rows}\n" in page

@@ -250,8 +250,9 @@ def test_the_version_is_filled_in_nowhere_else() -> None:
     [
         ("Maintainer Somebody Else", "Maintainer", "Somebody Else"),
         ("Version\tv1.0", "Version", "v1.0"),
-        ('Author "Some Body"', "Author", "Some Body"),
-        ("Author 'Some Body'", "Author", "Some Body"),
+        ('Author "Some Body"', "Author", '"Some Body"'),
+        ("Author 'Some Body'", "Author", "'Some Body'"),
+        ('Author: "Some Body"', "Author", "Some Body"),
         ('Say "a" and "b"', "Say", '"a" and "b"'),
         ("Version: 1.0", "Version", "1.0"),
         ("Version : 1.0", "Version", "1.0"),

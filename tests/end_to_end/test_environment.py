@@ -183,6 +183,18 @@ def test_env_files_are_assignments(launch: Launcher, images: Images, directory: 
     assert (env["A"], env["B"], env["C"], env["D"]) == ("1", "two words", "quoted 1", "second")
 
 
+@pytest.mark.parametrize("shell", ["", "; test -n x"], ids=["plain", "by a shell"])
+def test_env_files_see_the_callers_variables(launch: Launcher, images: Images, directory: Path, shell: str) -> None:
+    """What they set is injected, also where it is as before; what they only see is not."""
+    file = directory / "x.env"
+    file.write_text(f"A=$OUTER/x\nSAME=same{shell}\n")
+    env = seen(
+        launch, images.sandbox, "--cleanenv", "--env-file", str(file), env={"OUTER": "o", "SAME": "same", "LEFT": "l"}
+    )
+    assert (env["A"], env["SAME"]) == ("o/x", "same")
+    assert not {"OUTER", "LEFT"} & set(env)
+
+
 def test_a_missing_env_file_is_fatal(launch: Launcher, images: Images, directory: Path) -> None:
     result = launch("exec", "--env-file", directory / "missing", images.sandbox, "true")
     assert result.status in {1, 255}, str(result)

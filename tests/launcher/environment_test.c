@@ -118,7 +118,7 @@ static void check_injected(const char *how)
     launch_env(caller);
     CHECK(is("A", "image/x \"q\" it's $B \\n 5$"), "%s: an injected value is evaluated once, as in double quotes", how);
     CHECK(is("T", "t") && is("EMPTY", ""), "%s: both prefixes, and nothing is a value", how);
-    CHECK(is("B", "1") && strcmp(messages, "WARNING: B is set by two variables with different values: SINGULARITYENV_B counts\n") == 0,
+    CHECK(is("B", "2") && strcmp(messages, "WARNING: B is set by two variables with different values: APPTAINERENV_B counts\n") == 0,
           "%s: of two different values one counts, with a warning", how);
     CHECK(is("PATH", "/first:/docker/bin:/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/bin:/image/bin:/last"),
           "%s: PATH at both ends", how);

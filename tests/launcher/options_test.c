@@ -177,8 +177,8 @@ static void test_refusals(void)
     refused("-B /a exec img", "option -B goes after the verb (see: singularity help)");
     refused("exec --bind", "option --bind for exec needs a value (see: singularity help exec)");
     refused("exec -H", "option --home for exec needs a value (see: singularity help exec)");
-    refused("exec --bind= img", "option --bind for exec needs a value (see: singularity help exec)");
-    refused("exec -B '' img", "option --bind for exec needs a value (see: singularity help exec)");
+    refused("exec --home= img", "option --home for exec needs a value (see: singularity help exec)");
+    refused("exec -H '' img", "option --home for exec needs a value (see: singularity help exec)");
     refused("exec --pid=perhaps img", "option --pid: \"perhaps\" is neither true nor false");
     refused("exec --fusemount=2 img", "option --fusemount is not available here (a FUSE program of the user's own)");
     refused("exec --oci img", "option --oci is not available here (an OCI runtime in place of this launcher)");

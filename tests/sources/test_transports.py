@@ -364,8 +364,8 @@ def test_addresses_and_names_of_daemons(monkeypatch: pytest.MonkeyPatch) -> None
         ("https://host/a/..%2Fb.sif", "b.sif"),
         ("http://host/", "image.sif"),
         ("docker-daemon:tool:1", "tool_1.sif"),
-        ("oci-archive:/a/x.tar.gz", "x.sif"),
-        ("docker-archive://x.tar", "x.sif"),
+        ("oci-archive:/a/x.tar.gz", "x.tar.gz_latest.sif"),
+        ("docker-archive://x.tar", "x.tar_latest.sif"),
         ("oci:/a/layout:t", "layout_t.sif"),
     ],
 )
