@@ -219,6 +219,13 @@ static void append_number(char *text, size_t size, int number)
 
 /* _exit(2), not exit(3): nothing that was registered by somebody runs, and buffers are not written a second time by a
  * forked child (R-L13). */
+static bool family_statuses;
+
+void message_statuses(bool family)
+{
+    family_statuses = family;
+}
+
 _Noreturn void stop_at(int status, int number, const char *file, int line, const char *function, const char *format, ...)
 {
     char text[TEXT_LIMIT];
@@ -229,7 +236,7 @@ _Noreturn void stop_at(int status, int number, const char *file, int line, const
     va_end(arguments);
     append_number(text, sizeof text, number);
     say(LEVEL_FATAL, file, line, function, text);
-    _exit(status);
+    _exit(family_statuses && (status == EXIT_NOT_FOUND || status == EXIT_NOT_EXECUTABLE) ? EXIT_OWN_FAILURE : status);
 }
 
 /* The first error is the cause, what follows from it is noise. */

@@ -53,6 +53,9 @@ _Noreturn void stop_at(int status, int number, const char *file, int line, const
 #define message_verbose(...) message_at(LEVEL_VERBOSE, __FILE__, __LINE__, __func__, __VA_ARGS__)
 #define message_debug(...) message_at(LEVEL_DEBUG, __FILE__, __LINE__, __func__, __VA_ARGS__)
 #define stop(number, ...) stop_at(EXIT_OWN_FAILURE, (number), __FILE__, __LINE__, __func__, __VA_ARGS__)
+/* 255 in place of 126 and 127, from here on (--exit-statuses=family). */
+void message_statuses(bool family);
+
 #define stop_with(status, number, ...) stop_at((status), (number), __FILE__, __LINE__, __func__, __VA_ARGS__)
 
 /* What an errno says, in glibc's words whichever C library this is linked with: Python and other programs speak so. */

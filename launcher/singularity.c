@@ -309,6 +309,8 @@ static void take_surroundings(struct invocation *invocation, struct start *start
         stop(ENOMEM, "variables of devices");
     if (!invocation->linger_said)
         invocation->linger = invocation->keys.linger;
+    if (!invocation->statuses_said)
+        request->family_statuses = invocation->keys.family_statuses;
 }
 
 /* No child: signals, terminal and exit status are the program's without anybody between. The setuid starter gets the

@@ -18,6 +18,7 @@ _Noreturn void launch_start_program(const struct launch *launch, char **argv)
                                     .arguments = argv + 2, .home = request->home, .image = request->image,
                                     .home_yields = request->home_yields, .path_exact = request->path_exact};
 
+    message_statuses(request->family_statuses);
     instance_tell(request, launch->plan.mode == MODE_USERNS);
     inherited_restore(&launch->inherited, request);
     if (request->user_uid != 0)

@@ -1,4 +1,4 @@
-/* What the site's configuration decides before a launch: always nv, always rocm, mpi, linger. */
+/* What the site's configuration decides before a launch: always nv, always rocm, mpi, linger, exit statuses. */
 #include "front.h"
 
 #include <fcntl.h>
@@ -12,8 +12,8 @@
  * default here */
 enum { CONFIGURATION_SIZE = 256 << 10 };
 
-enum key { KEY_NV, KEY_ROCM, KEY_MPI, KEY_LINGER, KEYS };
-static const char keys_known[KEYS][16] = {"always use nv", "always use rocm", "mpi", "linger"};
+enum key { KEY_NV, KEY_ROCM, KEY_MPI, KEY_LINGER, KEY_STATUSES, KEYS };
+static const char keys_known[KEYS][16] = {"always use nv", "always use rocm", "mpi", "linger", "exit statuses"};
 
 static const char *after_blanks(const char *text)
 {
@@ -58,6 +58,7 @@ void config_keys_read(const struct installation *installation, struct config_key
     keys->always_nv = says_yes(values[KEY_NV]);
     keys->always_rocm = says_yes(values[KEY_ROCM]);
     keys->linger = strtoul(values[KEY_LINGER], NULL, 10);
+    keys->family_statuses = *values[KEY_STATUSES] == 'f' || *values[KEY_STATUSES] == 'F';
     const char *mpi = values[KEY_MPI];
     keys->mpi = *mpi == 'h' || *mpi == 'H' ? MPI_HOST : *mpi == 'a' || *mpi == 'A' ? MPI_AUTO : MPI_CONTAINER;
 }

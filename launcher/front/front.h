@@ -297,13 +297,14 @@ enum fabric { FABRIC_CONTAINER, FABRIC_AUTO, FABRIC_HOST };
 /* --mpi: whose MPI a program is started with. */
 enum mpi_choice { MPI_UNSAID, MPI_CONTAINER, MPI_AUTO, MPI_HOST };
 
-/* What the front door must know of the site's configuration: "always use nv", "always use rocm", "mpi", "linger". The starter
+/* What the front door must know of the site's configuration: "always use nv", "always use rocm", "mpi", "linger", "exit statuses". The starter
  * reads and judges the whole of it. */
 struct config_keys {
     bool always_nv;
     bool always_rocm;
     enum mpi_choice mpi;
     uint64_t linger; /* seconds */
+    bool family_statuses;
 };
 
 /* --join: AUTO shares where a launcher of ranks names the job step, YES also where only the session is common, NO
@@ -323,6 +324,7 @@ struct invocation {
     enum join_wish join;
     uint64_t linger;            /* seconds for which the image is to stay mounted */
     bool linger_said;           /* that is the user's word, 0 too */
+    bool statuses_said;
     const char *pid_file;       /* where the number of an instance's first process is written; NULL: nowhere */
     const char *devices[ASKED_DEVICES], *cdi_directories[ASKED_DEVICES]; /* --device, --cdi-dirs */
     uint32_t device_count, cdi_directory_count;

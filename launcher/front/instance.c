@@ -394,6 +394,7 @@ static void take_own(struct request *found, const struct request *own)
     found->cleanenv = own->cleanenv;
     found->no_eval = own->no_eval;
     found->no_umask = own->no_umask;
+    found->family_statuses = own->family_statuses;
     found->stack_soft = own->stack_soft;
     found->shell = own->shell;
     found->app = own->app;

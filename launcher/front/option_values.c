@@ -303,6 +303,14 @@ static bool take_pid_file(struct invocation *invocation, const struct option_val
     return host_path(invocation, use, text, strlen(text), &invocation->pid_file, error);
 }
 
+static bool take_exit_statuses(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
+{
+    invocation->request.family_statuses = strcmp(text, "family") == 0;
+    invocation->statuses_said = true;
+    return invocation->request.family_statuses || strcmp(text, "shell") == 0 ||
+           error_set(error, 0, "%.*s %.60s: shell or family is wanted", OPTION_NAME(use), text);
+}
+
 /* Digits and one unit; a number alone is seconds. */
 static bool take_linger(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
@@ -411,6 +419,7 @@ take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_dns] = take_dns,             [OPTION_env] = take_env,               [OPTION_env_file] = take_env_file,
     [OPTION_cwd] = take_cwd,             [OPTION_app] = take_app,               [OPTION_shell] = take_shell,
     [OPTION_add_caps] = take_add_caps,   [OPTION_drop_caps] = take_drop_caps,   [OPTION_keep_fd] = take_keep_fd,
+    [OPTION_exit_statuses] = take_exit_statuses,
     [OPTION_join] = take_join,           [OPTION_linger] = take_linger,
     [OPTION_dry_run] = take_dry_run,     [OPTION_target_uid] = take_target_uid, [OPTION_target_gid] = take_target_gid,
     [OPTION_network_args] = take_network_args, [OPTION_fabric] = take_fabric,       [OPTION_mpi] = take_mpi,

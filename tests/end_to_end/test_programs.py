@@ -82,6 +82,19 @@ def test_a_missing_program_is_127(launch: Launcher, images: Images, word: str) -
     launch("exec", images.sandbox, word).refused(word, "executable file not found in", status=127)
 
 
+@pytest.mark.parametrize("way", ["option", "variable", "site"])
+@pytest.mark.parametrize(("program", "status"), [("no-such-program", 127), ("/etc/passwd", 126)])
+def test_scripts_may_ask_for_255(launch: Launcher, images: Images, program: str, status: int, way: str) -> None:
+    """As other programs of the family end; of the program's own statuses none is another."""
+    words, env = (["--exit-statuses=family"], {}) if way == "option" else ([], {"SINGULARITY_EXIT_STATUSES": "family"})
+    family = launch.configured("exit statuses = family\n") if way == "site" else launch
+    env = {} if way == "site" else env
+    assert family("exec", *words, images.sandbox, program, env=env).status == 255
+    for number in (126, 127):
+        assert family("exec", *words, images.sandbox, "sh", "-c", f"exit {number}", env=env).status == number
+    assert family("exec", "--exit-statuses=shell", images.sandbox, program, env=env).status == status
+
+
 @pytest.mark.parametrize("word", ["/etc/passwd", "/etc", "/opt/data"])
 def test_a_program_that_cannot_be_executed_is_126(launch: Launcher, images: Images, word: str) -> None:
     launch("exec", images.sandbox, word).refused(word, status=126)

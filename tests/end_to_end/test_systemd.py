@@ -32,12 +32,15 @@ def _user() -> None:
 
 
 def session(
-    *words: str | Path, properties: tuple[str, ...] = ("PAMName=login",), user: str = USER
+    *words: str | Path, properties: tuple[str, ...] = ("PAMName=login",), user: str = USER, first: tuple[str, ...] = ()
 ) -> Mapping[str, str]:
-    """Runs our program in a session that logind knows, or another service: `status`, `out` and `err` of it."""
+    """Runs our program in a session that logind knows, or another service: `status`, `out` and `err` of it.
+
+    `first` is what starts it there.
+    """
     prefix = machine.prefix()
     options = [f"--property={each}" for each in (f"User={user}", *properties)]
-    argv = ["systemd-run", "--wait", "--pipe", "--quiet", "--collect", *options, f"{prefix}/bin/singularity"]
+    argv = ["systemd-run", "--wait", "--pipe", "--quiet", "--collect", *options, *first, f"{prefix}/bin/singularity"]
     done = subprocess.run([*argv, *map(str, words)], capture_output=True, text=True, check=False)
     return {"status": str(done.returncode), "out": done.stdout, "err": done.stderr}
 
@@ -91,13 +94,15 @@ def test_a_limited_instance_outlives_its_session_where_it_lingers(image: Path, m
     subprocess.run(["loginctl", "enable-linger", USER], check=True)
     try:
         assert session("instance", "start", *mode, "--contain", "--memory", "64M", image, "web")["status"] == "0"
-        work = "dd if=/dev/zero of=/tmp/x bs=1M count=20 && cat /proc/self/cgroup"
-        inside = session("exec", "instance://web", "sh", "-c", work)
+        outside = session("exec", "instance://web", "true")
+        work = ("exec", "instance://web", "dd", "if=/dev/zero", "of=/tmp/x", "bs=1M", "count=20")
+        inside = session(*work, first=("/usr/bin/systemd-run", "--user", "--scope", "--quiet"))
         counted = session("instance", "stats", "--json", "web")
         assert session("instance", "stop", "web")["status"] == "0"
     finally:
         subprocess.run(["loginctl", "disable-linger", USER], check=True)
-    assert inside["status"] == "0", inside
+    assert (outside["status"], "its limits do not hold" in outside["err"]) == ("0", True), outside
+    assert (inside["status"], "limits" in inside["err"]) == ("0", False), inside
     memory = json.loads(counted["out"])["memory"]
     assert memory["usage_limit"] == 64 << 20
     assert 20 << 20 < memory["usage"] < 64 << 20, memory  # with what lies in the container's /tmp: counted nowhere else

@@ -327,6 +327,7 @@ WRONG = {
     "dns": "foo",
     "join": "maybe",
     "linger": "soon",
+    "exit_statuses": "maybe",
     "keep_fd": "foo",
     "env": "FOO",
     "app": "a/b",
