@@ -14,6 +14,8 @@ import pytest
 from builds import USER, as_user
 from test_build import WHOLE
 
+from singularity import files
+from singularity.errors import FileError
 from singularity.image import marks
 from singularity.image.marks import Mark
 
@@ -170,3 +172,37 @@ def test_only_sandboxes_are_removed(build: Build) -> None:
     assert as_user(build, "remove", "--force", "box", "thesis", "nothing").returncode == 0
     assert not (build.directory / "box").exists()
     assert not (build.directory / "thesis").exists()
+
+
+def test_what_is_mounted_in_a_sandbox_stays(build: Build) -> None:
+    """R-F6: of the same file system too, as with `mount --bind /home box/home`."""
+    (build.directory / "box/.singularity.d").mkdir(parents=True)
+    (build.directory / "box/home").mkdir()
+    (build.directory / "home/thesis").mkdir(parents=True)
+    (build.directory / "home/thesis/chapter").write_text("years of work")
+    script = 'mount --bind home box/home && exec "$@"'
+    inner = ["unshare", "--mount", "sh", "-c", script, "sh", *build.argv("remove", "box")]
+    done = subprocess.run(inner, cwd=build.directory, env=build.env(), check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        255,
+        f"FATAL:   {build.directory}/box: something is mounted on home in it\n",
+    )
+    assert (build.directory / "home/thesis/chapter").read_text() == "years of work"
+
+
+def test_a_sandbox_that_is_exchanged_meanwhile_stays(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-F6: root looked at one directory, and its owner has put a link to another in its place."""
+    from singularity.cli import remove
+
+    for place in ("mine/box", "theirs/box"):
+        (build.directory / place / ".singularity.d").mkdir(parents=True)
+
+    def exchange(path: Path) -> None:
+        del path
+        (build.directory / "mine").rename(build.directory / "gone")
+        (build.directory / "mine").symlink_to("theirs")
+
+    monkeypatch.setattr(files, "refuse_place", exchange)
+    with pytest.raises(FileError, match="replaced by another"):
+        remove.command.main([str(build.directory / "mine/box")], standalone_mode=False)
+    assert (build.directory / "theirs/box/.singularity.d").exists()

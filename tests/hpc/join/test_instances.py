@@ -172,6 +172,7 @@ def test_options_that_make_a_container_are_not_used(node: Node, image: Path) -> 
     inside(node, "true", options=["--cleanenv", "--env", "A=b"]).ok()
     node.command("exec", "--dry-run", "instance://web", "true").misused("--dry-run", "instance://web")
 
+
 NO_DIRECTORIES = {
     "defaultAction": "SCMP_ACT_ALLOW",
     "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
