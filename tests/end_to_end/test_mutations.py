@@ -142,10 +142,23 @@ WORDS = {
     "group": (b"root", b"a:b\nc", b"science"),
     "account_name": (b"root", b"alice", b"a:0:0:x\n", b""),
     "account_gecos": (b"x", b":\n"),
-    "join_step": (b"1.0", b"x" * 100, b"../x", b""),
+    "join_step": (b"1.0", b"x" * 100, b"../x", b"", b"instance web 0123"),
+    "instance": (b"web", b"../x", b"x" * 300, b""),
+    "network_ports": (b"", b"8080:80/tcp", b"1-65535:1-65535/udp", b"80/tcp," * 500, b"auto", b",,,/udp"),
+    "id_ranges": (b"100000 65536 100000 65536", b"0 4294967295 0 4294967295", b"0 1 0 1", b"-1 -1 -1 -1", b"x"),
+    "restriction": (b"", b"/", b"/etc", b"0", b"1000", b"unconfined", b"/none"),
+    "mounted": (b"/usr", b"/", b""),
     "variable": (b"SINGULARITY_BIND", b"%s"),
 }
 NUMBERS = {"action": (1, 2, 3), "dry_run": (1, 2), "level": (17, 18, 19, 21), "overlay": (0, 1), "bind": (0, 1, 2, 3)}
+NUMBERS |= {"restriction": (*range(11), 4 | KEPT << 8, 4 | 5 << 8), "mounted": (0, 1)}
+STARTS: list[Asked] = [
+    ("instance", b"web"),
+    ("join_step", b"instance web 0123"),
+    ("pid", True),
+    ("instance_starts", True),
+]
+STARTS += [("keep_fd", (KEPT + number, b"", b"")) for number in range(3)]
 
 
 def nasty_paths(host: HostileHost, launch: Launcher, pids: Sequence[int]) -> list[bytes]:
@@ -203,6 +216,8 @@ class Source:
                 ("bind", (draw.randrange(2), os.fsencode(draw.choice(sources)), draw.choice(INSIDE).encode()))
                 for _ in range(draw.randint(1, 4))
             ]
+        if draw.random() < 0.1:
+            asked += STARTS[: draw.choice((3, len(STARTS), len(STARTS)))]
         return asked
 
     def change(self, draw: random.Random, asked: list[Asked]) -> None:
@@ -213,7 +228,9 @@ class Source:
         if places and (draw.random() < 0.3 or kinds()[name].shape != "LIST"):
             asked.pop(places[0])
         usual: dict[str, Value] = {"level": LEVEL_USUAL, "image": self.image(draw)}
-        asked.append((name, usual[name] if name in usual and draw.random() < 0.7 else self.value(draw, name)))
+        value = usual[name] if name in usual and draw.random() < 0.7 else self.value(draw, name)
+        full = kinds()[name].shape == "LIST" and draw.random() < 0.1
+        asked += [(name, value)] * (kinds()[name].limit - draw.choice((0, 0, 1, 8)) if full else 1)
 
     def value(self, draw: random.Random, name: str) -> Value:
         shape = kinds()[name].shape
@@ -315,7 +332,7 @@ class Trial:
         first = self.wrong(case)
         if not first:
             return case  # not every time
-        for one in (*case.changes, *case.asked):
+        for one in {id(each): each for each in (*case.changes, *case.asked)}.values():  # a full list is one
             attempt = Case(
                 asked=tuple(other for other in case.asked if other is not one),
                 changes=tuple(other for other in case.changes if other is not one),
