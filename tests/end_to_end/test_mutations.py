@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import machine
 import pytest
-from hostile_host import SECRET, HostileHost, violations
+from hostile_host import SECRET, HostileHost, names_in, violations
 from launch_requests import LEVEL_USUAL, Value, fields_of, kinds, request
-from workers import KEPT, Job, Worker, run_all, working
+from workers import KEPT, USUAL_MILLISECONDS, Job, Worker, run_all, working
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -190,7 +190,8 @@ class Source:
         ways = ("flip", "set", "cut", "remove", "double")
         number = draw.randint(1, 3) if draw.random() < 0.12 else 0
         changes = [(draw.choice(ways), draw.randrange(1 << 16), draw.randrange(256)) for _ in range(number)]
-        return Case(asked=tuple(asked), changes=tuple(changes), kept=draw.choice((0, 0, 0, 1, 3)))
+        kept = 3 if ("instance_starts", True) in asked else draw.choice((0, 0, 0, 1, 3))
+        return Case(asked=tuple(asked), changes=tuple(changes), kept=kept)
 
     def image(self, draw: random.Random) -> bytes:
         return os.fsencode(draw.choice(list(self.host.images.values())))
@@ -303,7 +304,8 @@ class Trial:
 
     def job(self, case: Case) -> Job:
         words = [b"sexec", b"5", b"/bin/witness", *self.host.known]
-        return Job(program=self.launch.starter, words=words, request=case.octets, kept=case.kept)
+        patience = USUAL_MILLISECONDS if "instance_starts" not in names_in(case.octets) else 2000  # until it is stopped
+        return Job(program=self.launch.starter, words=words, request=case.octets, kept=case.kept, milliseconds=patience)
 
     def group(self, cases: Sequence[Case]) -> None:
         outcomes = run_all(self.workers, [self.job(case) for case in cases])
