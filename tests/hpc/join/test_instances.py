@@ -215,6 +215,23 @@ def test_a_network_that_an_instance_has_not_is_refused(node: Node, image: Path) 
     inside(node, "true", name="alone", options=["--net"]).ok()
 
 
+def test_a_pid_file_is_ones_own_and_no_link(node: Node, image: Path) -> None:
+    """R-F6: what another has put there chooses no file that is overwritten."""
+    place = node.launcher.home / "run"
+    ended(node.start("mkdir", place)).ok()
+    start(node, image, "web", options=["--pid-file", place / "pid"])
+    (found,) = listed(node)
+    assert (place / "pid").read_text() == f"{found['pid']}\n"
+    ended(node.start("ln", "-s", place / "pid", place / "link")).ok()
+    ended(node.start("cp", place / "pid", place / "kept")).ok()
+    ended(node.start("ln", place / "kept", place / "other")).ok()
+    for name in ("link", "other"):
+        result = instance(node, "start", image, "second", options=["--pid-file", place / name])
+        result.refused(str(place / name))
+    assert [each["instance"] for each in listed(node)] == ["web"]
+    assert (place / "pid").read_text() == f"{found['pid']}\n"
+
+
 def test_wrong_names_are_one_line(node: Node, image: Path) -> None:
     for name in ("../x", "a/b", "", ".", "..", "a b", "\u00e4", "x" * 201, "a\nb", "$(id)", "*"):
         instance(node, "start", image, name).refused("is no name of an instance")
