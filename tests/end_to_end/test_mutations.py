@@ -45,7 +45,9 @@ class Case:
     def octets(self) -> bytes:
         octets = bytearray(request(*fields_of(self.asked)))
         for what, where, value in self.changes:
-            place = where % max(1, len(octets))
+            if not octets:
+                break
+            place = where % len(octets)
             if what == "flip":
                 octets[place] ^= 1 << value % 8
             elif what == "set":
