@@ -164,7 +164,7 @@ def test_names_are_asked_for_where_the_host_asks(carried: Launcher, images: Imag
 def test_who_carries_is_confined(
     carried: Launcher, images: Images, more: list[str], request: pytest.FixtureRequest
 ) -> None:
-    """Packets of a hostile program are read outside of its container: under filters and, as far as it can, without files."""
+    """Packets of a hostile program are read outside of its container: under filters, and without files if it can."""
     words = ("exec", "--network", "bridge", *more, images.sandbox, "sh", "-c", "echo up; read x")
     with carried.start(*carried.argv(*words), stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
