@@ -190,7 +190,7 @@ static void choose_join(struct plan *plan, const struct plan_inputs *inputs)
     bool first_process = (plan->namespaces & CLONE_NEWPID) && request->no_init;
 
     plan->keeper_fd = -1;
-    plan->join = request->join_step != NULL;
+    plan->join = request->join_step != NULL && request->join_reason != NULL; /* each message names it */
     plan->join_reason = request->join_reason;
     plan->instance = request->instance != NULL;
     plan->init &= !plan->instance; /* its keeper */

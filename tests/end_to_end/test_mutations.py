@@ -219,7 +219,7 @@ class Source:
                 ("bind", (draw.randrange(2), os.fsencode(draw.choice(sources)), draw.choice(INSIDE).encode()))
                 for _ in range(draw.randint(1, 4))
             ]
-        if draw.random() < 0.1:
+        if draw.random() < 0.05:
             asked += STARTS[: draw.choice((3, len(STARTS), len(STARTS)))]
         return asked
 
@@ -232,7 +232,7 @@ class Source:
             asked.pop(places[0])
         usual: dict[str, Value] = {"level": LEVEL_USUAL, "image": self.image(draw)}
         value = usual[name] if name in usual and draw.random() < 0.7 else self.value(draw, name)
-        full = kinds()[name].shape == "LIST" and draw.random() < 0.1
+        full = kinds()[name].shape == "LIST" and draw.random() < 0.04
         asked += [(name, value)] * (kinds()[name].limit - draw.choice((0, 0, 1, 8)) if full else 1)
 
     def value(self, draw: random.Random, name: str) -> Value:
