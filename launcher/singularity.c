@@ -416,7 +416,9 @@ static char **limits_spelled(struct start *start, const struct options *options)
 static void warn_of_unused(const struct options *options, const char *image)
 {
     static const enum option_id used[] = {OPTION_env, OPTION_env_file, OPTION_cleanenv, OPTION_no_eval, OPTION_cwd, OPTION_app,
-                                          OPTION_shell, OPTION_no_umask, OPTION_keep_fd, OPTION_new_session, OPTION_userns, OPTION_join};
+                                          OPTION_shell, OPTION_no_umask, OPTION_keep_fd, OPTION_new_session, OPTION_userns, OPTION_join,
+                                          OPTION_read_only_home, OPTION_deny_net, OPTION_allow_paths, OPTION_security, OPTION_drop_caps,
+                                          OPTION_no_privs, OPTION_net, OPTION_network, OPTION_pid};
 
     for (uint32_t i = 0; i < options->count; i++) {
         const struct option_value *use = &options->values[i];
@@ -442,7 +444,8 @@ static void enter_instance(struct start *start, struct invocation *invocation, c
     warn_of_unused(options, image);
     invocation->request.instance = instance_named(image);
     take_surroundings(invocation, start, options);
-    if (!instance_find(invocation, start->environment, instance_named(image), &error))
+    if (!instance_find(invocation, start->environment, instance_named(image), &error) ||
+        !filters_take(invocation, &start->installation, start->environment, &error))
         stop_error(&error);
     invocation->linger = 0;
 }

@@ -224,6 +224,7 @@ void launch_tell_payload(struct launch *launch)
     request->user_gid = shown ? UINT64_C(1) + plan->user.gid : 0;
     request->user_spec = plan->user.spec;
     request->bind_count = plan->binds_ignored ? 0 : request->bind_count;
-    for (uint32_t i = 0; i < plan->step_count && request->restriction_count > 0; i++)
-        request->mounted[request->mounted_count++] = (struct request_entry){plan->steps[i].target, "", plan->steps[i].skipped != NULL};
+    request->mounted_count = request->restriction_count > 0 ? plan->step_count : 0; /* whatever a forged request has of it */
+    for (uint32_t i = 0; i < request->mounted_count; i++)
+        request->mounted[i] = (struct request_entry){plan->steps[i].target, "", plan->steps[i].skipped != NULL};
 }

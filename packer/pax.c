@@ -289,7 +289,7 @@ static bool is_carried(struct text name)
 {
     if (text_begins(name, "user.") || text_begins(name, "trusted."))
         return !text_begins(name, "trusted.overlay.") && !text_begins(name, "user.overlay.") &&
-               !text_begins(name, "user.fuseoverlayfs.");
+               !text_begins(name, "user.fuseoverlayfs.") && !text_is(name, "user.singularity.owner");
     return text_is(name, "security.capability") || text_is(name, ACL_ACCESS) || text_is(name, ACL_DEFAULT);
 }
 

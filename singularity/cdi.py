@@ -99,6 +99,8 @@ def _specifications(directories: Sequence[Path]) -> _Specifications:
 
 
 def _document(path: Path) -> Any:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise FileError(f"{path}: no regular file")
     try:
         with path.open("rb") as file:
             data = file.read(_SIZE_LIMIT)
@@ -116,7 +118,7 @@ def _document(path: Path) -> Any:
         raise ToolError(f"PyYAML not found, needed to read {path}", hint=hint) from error
     try:
         return yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:  # of PyYAML's
         raise ImageError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
 
 
@@ -196,15 +198,23 @@ def _each(path: Path, key: str, given: dict[str, Any]) -> Iterator[tuple[int, di
 def _texts(path: Path, key: str, value: Any) -> list[str]:
     if value is None:
         return []
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+    if not isinstance(value, list) or not all(isinstance(each, str) and _is_word(each) for each in value):
         raise ImageError(f"{path}: {key}: a list of words is wanted")
     return value
 
 
 def _path(path: Path, key: str, value: Any) -> str:
-    if not isinstance(value, str) or not value.startswith("/"):
+    if not isinstance(value, str) or not value.startswith("/") or not _is_word(value):
         raise ImageError(f"{path}: {key}: an absolute path is wanted")
     return value
+
+
+def _is_word(text: str) -> bool:
+    """Whether a system can have it as a word: it ends nowhere but at its end, and has bytes."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _device(path: Path, key: str, given: dict[str, Any]) -> Bind:

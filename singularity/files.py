@@ -297,17 +297,17 @@ def remove_at(parent: int, name: str, *, on_removed: Callable[[str], object] | N
 
     `on_removed` is told the path, beginning with `name`, of everything before it goes. Raises OSError.
     """
-    device = os.stat(name, dir_fd=parent, follow_symlinks=False).st_dev
-    _remove(parent, name, device, on_removed or str)
+    _remove(parent, name, on_removed or str)
 
 
-def _remove(parent: int, name: str, device: int, on_removed: Callable[[str], object]) -> None:
+def _remove(parent: int, name: str, on_removed: Callable[[str], object]) -> None:
     """One descriptor is open at a time, however deep the directory is."""
     on_removed(name)
     if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=parent)
         return
-    fd = _enter(parent, name, device)
+    fd = _enter(parent, name)
+    mount = _mount_of(fd)
     above: list[tuple[tuple[int, int], list[str]]] = []  # who each parent is, and the names left there
     path = name
     try:
@@ -323,7 +323,7 @@ def _remove(parent: int, name: str, device: int, on_removed: Callable[[str], obj
             on_removed(f"{path}/{each}")
             if stat.S_ISDIR(os.stat(each, dir_fd=fd, follow_symlinks=False).st_mode):
                 above.append((_identity(fd), left))
-                fd = _change(fd, _enter(fd, each, device))
+                fd = _change(fd, _enter(fd, each, mount))
                 path = f"{path}/{each}"
                 left = os.listdir(fd)
             else:
@@ -352,14 +352,24 @@ def _identity(fd: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _enter(parent: int, name: str, device: int) -> int:
-    """A directory that is going to be emptied."""
-    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    if status.st_dev != device:
-        raise OSError(errno.EXDEV, "something is mounted there", name)
-    if status.st_mode & 0o700 != 0o700 and os.geteuid() != 0:
-        os.chmod(name, 0o700, dir_fd=parent)
-    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+def _enter(parent: int, name: str, mount: bytes | None = None) -> int:
+    """A directory that is going to be emptied. With `mount`, one that is shown by that one: what is mounted in a
+    directory may be of the same file system as the directory, and is somebody's all the same."""
+    handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        if mount is not None and _mount_of(handle) != mount:
+            raise OSError(errno.EXDEV, f"something is mounted on {name} in it", name)
+        if os.fstat(handle).st_mode & 0o700 != 0o700 and os.geteuid() != 0:
+            os.chmod(f"/proc/self/fd/{handle}", 0o700)
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
+    finally:
+        os.close(handle)
+
+
+def _mount_of(fd: int) -> bytes:
+    """The number of the mount that an open file was found in (proc_pid_fdinfo(5)), beside its device."""
+    with open(f"/proc/self/fdinfo/{fd}", "rb", buffering=0) as about:
+        return b"%d " % os.fstat(fd).st_dev + about.read(1024).partition(b"mnt_id:")[2].partition(b"\n")[0]
 
 
 def touch(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from images import Partition, extfs, squashfs, write, write_sif
 from launch_requests import LEVEL_USUAL, encode, kinds
-from workers import KEPT, Outcome, Witness, compiled
+from workers import KEPT, LEFT, Outcome, Witness, compiled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -233,12 +234,15 @@ def names_in(octets: bytes) -> set[str]:
 
 def violations(host: HostileHost, outcome: Outcome, octets: bytes, kept: int) -> list[str]:
     """R-L5, R-L6, R-M1 to R-M3, R-M12, R-L17: what this launch gave the user that he had not before, or left behind."""
+    names = names_in(octets)
     found = list(outcome.left_behind)
-    if outcome.status < 0 and "stack_soft" not in names_in(octets):  # a stack of 500 bytes ends any program
+    if "instance_starts" in names and outcome.status == -signal.SIGKILL:  # nobody else ends it; with it goes all
+        found = [what for what in found if what != LEFT[1]]
+    elif outcome.status < 0 and "stack_soft" not in names:  # a stack of 500 bytes ends any program
         found.append(f"ended by signal {-outcome.status}")
     if outcome.witness is not None:
         found += judge(host, outcome.witness, octets, kept)
-    elif outcome.status == 255 and not outcome.err.strip() and LEVEL in octets:
+    elif outcome.status == 255 and not outcome.err.strip() and LEVEL in octets and "instance_starts" not in names:
         found.append("refused without a word")
     return found
 

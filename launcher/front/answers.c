@@ -173,6 +173,17 @@ static bool take_devices(struct invocation *invocation, const struct asking *ask
     return take_records(invocation, text, text + size, error);
 }
 
+bool filters_take(struct invocation *invocation, const struct installation *installation, char *const *environment, struct error *error)
+{
+    struct request *request = &invocation->request;
+    const struct asking asking = {installation, environment};
+
+    for (uint32_t i = 0; i < request->restriction_count; i++)
+        if (request->restriction[i].number == RESTRICTION_FILTER && !compile(invocation, &request->restriction[i], &asking, error))
+            return false;
+    return true;
+}
+
 bool answers_take(struct invocation *invocation, const struct installation *installation, char *const *environment, struct error *error)
 {
     struct request *request = &invocation->request;
@@ -180,10 +191,6 @@ bool answers_take(struct invocation *invocation, const struct installation *inst
 
     if (request->add_caps != 0 && !invocation->root && !request->fakeroot)
         authorize(request, &asking);
-    if (invocation->device_count > 0 && !take_devices(invocation, &asking, error))
-        return false;
-    for (uint32_t i = 0; i < request->restriction_count; i++)
-        if (request->restriction[i].number == RESTRICTION_FILTER && !compile(invocation, &request->restriction[i], &asking, error))
-            return false;
-    return true;
+    return (invocation->device_count == 0 || take_devices(invocation, &asking, error)) &&
+           filters_take(invocation, installation, environment, error);
 }

@@ -375,9 +375,12 @@ take_value allow_path_take, security_take;
 bool restriction_flags_take(struct invocation *invocation, const struct options *options, struct error *error);
 
 /* Asks the Python half what only that knows, where the request has such questions: root's policy on capabilities, of which what it does
- * not allow is taken out with a warning; profiles of system calls, whose filters are open from then on. Ends the process with Python's own
- * line and status where that fails. */
+ * not allow is taken out with a warning; what devices need; and filters_take(). Ends the process with Python's own line and status where that
+ * fails. */
 bool answers_take(struct invocation *invocation, const struct installation *installation, char *const *environment, struct error *error);
+
+/* Profiles of system calls, whose filters are open from then on; those that are open already stay. */
+bool filters_take(struct invocation *invocation, const struct installation *installation, char *const *environment, struct error *error);
 
 /* Sets the error of a request whose texts have no room left; always false. */
 bool request_full(struct error *error);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
+#include "../restriction.h"
 #include "../variable.h"
 
 enum { STATE_LIMIT = 3 << 20 };
@@ -384,8 +385,55 @@ bool instance_reserve(struct instance *instance, const struct request *request, 
     return instance_write(instance, &state, request, error);
 }
 
+/* Of these one rules: two lists of paths would allow the sum of them, and the later of two labels would take the place of the other. */
+static uint64_t ruling_kind(const struct request_entry *entry)
+{
+    const uint64_t kind = entry->number & RESTRICTION_KIND;
+
+    if (kind == RESTRICTION_HOME || kind == RESTRICTION_NETWORK || kind == RESTRICTION_FILTER)
+        return RESTRICTION_KINDS;
+    return kind == RESTRICTION_PATH_READ ? RESTRICTION_PATH : kind;
+}
+
+static bool ruled_by(const struct request *own, const struct request_entry *entry)
+{
+    for (uint32_t i = 0; i < own->restriction_count; i++)
+        if (ruling_kind(entry) != RESTRICTION_KINDS && ruling_kind(&own->restriction[i]) == ruling_kind(entry))
+            return true;
+    return false;
+}
+
+/* What a program of the instance does without, and what this one does without besides; of a filter only the profile is written down,
+ * which is compiled once more. */
+static bool take_restrictions(struct request *found, const struct request *own, struct error *error)
+{
+    const uint32_t limit = sizeof found->restriction / sizeof found->restriction[0], before = found->restriction_count;
+
+    found->restriction_count = 0;
+    for (uint32_t i = 0; i < before; i++)
+        if (!ruled_by(own, &found->restriction[i])) {
+            found->restriction[found->restriction_count] = found->restriction[i];
+            found->restriction[found->restriction_count++].number &= RESTRICTION_KIND;
+        }
+    if (own->restriction_count > limit - found->restriction_count)
+        return error_set(error, 0, "instance %s: more than %u restrictions, with those that it was started with", found->instance, limit);
+    memcpy(found->restriction + found->restriction_count, own->restriction, own->restriction_count * sizeof own->restriction[0]);
+    found->restriction_count += own->restriction_count;
+    found->drop_caps |= own->drop_caps;
+    found->no_privs |= own->no_privs;
+    return true;
+}
+
+/* Less isolation than somebody relies on is no launch (R-L9). Of the other namespaces those who enter are told that they are what they are. */
+static bool has_network(const struct request *found, const struct request *own, struct error *error)
+{
+    if (!own->net || (found->net && (own->network_ports == NULL) == (found->network_ports == NULL)))
+        return true;
+    return error_set(error, 0, "--net: instance %s has another network, and cannot get this one any more (start one with it)", found->instance);
+}
+
 /* What a launch that enters has of its own. */
-static void take_own(struct request *found, const struct request *own)
+static bool take_own(struct request *found, const struct request *own, struct error *error)
 {
     found->action = own->action;
     found->level = own->level;
@@ -402,6 +450,7 @@ static void take_own(struct request *found, const struct request *own)
     found->target_cwd = own->target_cwd;
     memcpy(found->keep_fd, own->keep_fd, sizeof found->keep_fd);
     found->keep_fd_count = own->keep_fd_count;
+    return has_network(found, own, error) && take_restrictions(found, own, error);
 }
 
 bool instance_find(struct invocation *invocation, char *const *environment, const char *name, struct error *error)
@@ -428,7 +477,8 @@ bool instance_find(struct invocation *invocation, char *const *environment, cons
     if (size == 0 || !request_decode(bytes, size, &found, &why) || found.instance == NULL || strcmp(found.instance, name) != 0)
         return error_set(error, 0, "instance %s: what is written down of it in %s cannot be read (was it started by another version?)", name,
                          instance.directory);
-    take_own(&found, &invocation->request);
+    if (!take_own(&found, &invocation->request, error))
+        return false;
     memcpy(&invocation->request, &found, offsetof(struct request, text_store));
     share_limits(atoi(member(text, "pid")), name);
     return true;

@@ -172,11 +172,21 @@ static pid_t hear(int told, char *word)
     return sender.pid;
 }
 
+/* Never through a link, nor into a file of somebody else's: root's service may write where others can, who would choose what is lost. */
 static bool write_pid(const char *path, pid_t process)
 {
-    OWNED_FD file = path != NULL ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644) : -1;
+    struct stat status;
+    OWNED_FD file = path != NULL ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644) : -1;
 
-    return path == NULL || (file >= 0 && dprintf(file, "%d\n", (int)process) > 0);
+    if (path == NULL)
+        return true;
+    if (file < 0 || fstat(file, &status) < 0)
+        return false;
+    if (!S_ISREG(status.st_mode) || status.st_uid != geteuid() || status.st_nlink != 1) {
+        errno = EPERM;
+        return false;
+    }
+    return ftruncate(file, 0) == 0 && dprintf(file, "%d\n", (int)process) > 0;
 }
 
 static _Noreturn void finish(const struct instance *instance, const struct invocation *invocation, pid_t launcher)

@@ -23,10 +23,12 @@
 enum { READY = 3, HAND, FORWARDS = 2048, POLL = 500 /* ms */ };
 
 /* What is executed, and what it is told. Names and options by pasta(1) and slirp4netns(1): neither lets the container reach servers that
- * listen on the host's loopback interface alone, and each answers questions for names at NETWORK_NAMESERVER. */
+ * listen on the host's loopback interface alone, and each answers questions for names at NETWORK_NAMESERVER. Packets are a hostile program's,
+ * and read on the host: pasta confines itself, slirp4netns when it is told to (0.4.3), in a directory of its own where the namespace has a
+ * root. */
 struct carrier {
     char path[PATH_MAX], process[16], tcp[FORWARDS], udp[FORWARDS];
-    bool is_pasta;
+    bool is_pasta, has_root;
 };
 
 /* Never by PATH: another carrier would see everything. */
@@ -64,6 +66,7 @@ static void choose(const struct plan *plan, struct carrier *carrier)
     if (!carrier->is_pasta && *plan->network_ports != '\0')
         stop(0, "pasta not found, needed to forward ports without privilege (install passt)");
     snprintf(carrier->process, sizeof carrier->process, "%d", (int)getpid());
+    carrier->has_root = plan->root_mapped;
     forwards(plan->network_ports, carrier);
 }
 
@@ -76,7 +79,8 @@ static _Noreturn void carry(const struct carrier *carrier, int ready)
                            (char[]){"--dns-forward"}, text, (char[]){"-t"}, tcp, (char[]){"-u"}, udp, (char[]){"-T"}, (char[]){"none"},
                            (char[]){"-U"}, (char[]){"none"}, process, NULL};
     char *const slirp[] = {(char[]){"slirp4netns"}, (char[]){"--configure"}, (char[]){"--mtu=65520"}, (char[]){"--disable-host-loopback"},
-                           (char[]){"--ready-fd=3"}, process, (char[]){"tap0"}, NULL};
+                           (char[]){"--enable-seccomp"}, (char[]){"--ready-fd=3"}, process, (char[]){"tap0"},
+                           carrier->has_root ? (char[]){"--enable-sandbox"} : NULL, NULL};
 
     if (!carrier->is_pasta && dup2(ready, READY) < 0)
         _exit(EXIT_OWN_FAILURE);

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-
 /* Never cut: half a path would be another path. */
 static const char *text_append(struct plan *plan, const char *format, va_list arguments)
 {
@@ -45,8 +44,7 @@ void plan_text_more(struct plan *plan, const char *format, ...)
 /* Whether the configuration limits whose images, or images of which places, may run. */
 static bool limited(const struct config *config)
 {
-    return config->limit_container_owners_count + config->limit_container_groups_count +
-               config->limit_container_paths_count > 0;
+    return config->limit_container_owners_count + config->limit_container_groups_count + config->limit_container_paths_count > 0;
 }
 
 /* "iflimited" is for sites that allow images of certain owners or places alone: only those can then reach the
@@ -194,7 +192,7 @@ static void choose_join(struct plan *plan, const struct plan_inputs *inputs)
     bool first_process = (plan->namespaces & CLONE_NEWPID) && request->no_init;
 
     plan->keeper_fd = -1;
-    plan->join = request->join_step != NULL;
+    plan->join = request->join_step != NULL && request->join_reason != NULL; /* each message names it */
     plan->join_reason = request->join_reason;
     plan->instance = request->instance != NULL;
     plan->init &= !plan->instance; /* its keeper */

@@ -63,23 +63,39 @@ def give_to_caller(root: Path) -> None:
     """Makes everything root's: outside of the user namespace in which this runs, the caller's.
 
     Whose it was is remembered (`image/marks.py`), for images that are made of it. Every directory becomes one that its
-    owner can empty. Programs that would start with the rights of their owner lose that: they would give the caller's to
-    whoever can reach the directory.
+    owner can empty.
     """
     for path, name, fd in _all(root):
         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         mode = stat.S_IMODE(status.st_mode)
-        wanted = mode | stat.S_IRWXU if stat.S_ISDIR(status.st_mode) else mode & ~(stat.S_ISUID | stat.S_ISGID)
         try:
             if _is_of_others(status):
                 if not stat.S_ISLNK(status.st_mode):
                     mark = marks.Mark(uid=status.st_uid, gid=status.st_gid)
                     os.setxattr(path, marks.NAME, mark.encode(), follow_symlinks=False)
                 os.chown(name, 0, 0, dir_fd=fd, follow_symlinks=False)
-            if wanted != mode and not stat.S_ISLNK(status.st_mode):
-                os.chmod(name, wanted, dir_fd=fd)
+            if stat.S_ISDIR(status.st_mode) and mode & stat.S_IRWXU != stat.S_IRWXU:
+                os.chmod(name, mode | stat.S_IRWXU, dir_fd=fd)
         except OSError as error:
             raise FileError.because(path, error) from error
+
+
+def disarm(root: Path) -> int:
+    """Takes the bits from programs by which they would start with the rights of their owner; how many there were.
+
+    Root of a user namespace is the caller outside, and its other ids are his subordinate ones: whoever can reach the
+    directory would have them, by a program of a stranger's image. In containers the bits have no effect.
+    """
+    found = 0
+    for path, name, fd in _all(root):
+        mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+        if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
+            found += 1
+            try:
+                os.chmod(name, stat.S_IMODE(mode) & ~(stat.S_ISUID | stat.S_ISGID), dir_fd=fd)
+            except OSError as error:
+                raise FileError.because(path, error) from error
+    return found
 
 
 def has_owners(root: Path) -> bool:

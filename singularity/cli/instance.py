@@ -102,7 +102,7 @@ def list_(name: str, *, as_json: bool, logs: bool, all_: bool, user: str) -> Non
             rows += [(each.name, str(each.process), escape(each.errors)), ("", "", escape(each.output))]
     else:
         rows = [("INSTANCE NAME", "PID", "IP", "IMAGE")]
-        rows += [(each.name, str(each.process), each.address, escape(each.image)) for each in found]
+        rows += [(each.name, str(each.process), escape(each.address), escape(each.image)) for each in found]
     click.echo("\n".join(_table(rows)))
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 @click.argument("sandboxes", metavar="SANDBOX", nargs=-1, required=True, type=PATH)
 def command(sandboxes: tuple[Path, ...], *, force: bool) -> None:
     """Removes them, when all of them may be."""
-    found = [path.resolve() for path in sandboxes if _may_go(path, force=force)]
+    found = [place for path in sandboxes if (place := _opened(path, force=force)) is not None]
     if found and os.geteuid() != 0:
         from singularity.namespaces import fakeroot
 
@@ -39,18 +40,25 @@ def command(sandboxes: tuple[Path, ...], *, force: bool) -> None:
             fakeroot.become_root()
         except BuildError as error:  # what is the user's own can go without
             logger.debug("%s", error)
-    for path in found:
+    for parent, path in found:
         with console.working(f"removing {path}"):
-            files.remove_tree(path)
+            try:
+                files.remove_at(parent, path.name)
+            except OSError as error:
+                raise FileError.because(path, error) from error
 
 
-def _may_go(path: Path, *, force: bool) -> bool:
-    """Whether there is something to remove. Raises FileError and UsageError for what must not be."""
+def _opened(path: Path, *, force: bool) -> tuple[int, Path] | None:
+    """The open directory in which a sandbox lies, and its path; None: there is nothing to remove.
+
+    What is checked here is what goes: root may be removing what lies where somebody else can put another in its place.
+    Raises FileError and UsageError for what must not be removed.
+    """
     try:
         status = path.lstat()
     except FileNotFoundError:
         if force:
-            return False
+            return None
         raise FileError(f"{path}: No such file or directory") from None
     except OSError as error:
         raise FileError.because(path, error) from error
@@ -63,7 +71,14 @@ def _may_go(path: Path, *, force: bool) -> bool:
     if not (force or _is_sandbox(path)):
         raise FileError(f"{path}: no sandbox", hint="--force removes it all the same")
     files.refuse_place(place.parent)  # as who calls
-    return True
+    try:
+        parent = os.open(place.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        same = os.path.samestat(status, os.stat(place.name, dir_fd=parent, follow_symlinks=False))
+    except OSError as error:
+        raise FileError.because(path, error) from error
+    if not same:
+        raise FileError(f"{path}: replaced by another since a moment ago")
+    return parent, place
 
 
 def _is_sandbox(path: Path) -> bool:
@@ -71,4 +86,6 @@ def _is_sandbox(path: Path) -> bool:
     if any(os.path.lexists(path / name) for name in (".singularity.d", "bin/sh")):
         return True
     every = (os.path.join(directory, name) for directory, below, names in os.walk(path) for name in (*below, *names))
-    return any(os.lstat(name).st_uid != os.geteuid() for name in every)
+    with suppress(FileNotFoundError):  # somebody else is removing it
+        return any(os.lstat(name).st_uid != os.geteuid() for name in every)
+    return False

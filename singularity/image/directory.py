@@ -76,7 +76,8 @@ class _Walk:
         self.here = b""  # the member that is being looked at
         self.links: dict[tuple[int, int], tuple[bytes, int]] = {}  # of a file: its first name, and how many more it has
         self.changed: Counter[str] = Counter()
-        self.as_root = os.geteuid() == 0
+        self.caller = os.geteuid()
+        self.as_root = self.caller == 0
 
     def named(self) -> str:
         """The path, on the host, of what is being looked at."""
@@ -138,7 +139,7 @@ class _Walk:
         first, place = self._first_name(status), b"/proc/self/fd/%d/%s" % (directory, name)
         if first is not None:
             member = self.member(self.here, status, None, Kind.HARD_LINK, target=first)
-            mark = marks.read(place)
+            mark = marks.read(place) if status.st_uid == self.caller else None
             yield Entry(replace(member, uid=mark.uid, gid=mark.gid) if mark else member)
             return
         kind = _KINDS[stat.S_IFMT(status.st_mode)]
@@ -224,7 +225,8 @@ class _Walk:
     ) -> Member:
         """A member with the attributes of `status` or of a mark, and the extended ones of what is at `place`."""
         xattrs = self._xattrs(place) if place is not None else {}
-        mark = marks.parse(xattrs.pop(marks.KEY, b""))
+        text = xattrs.pop(marks.KEY, b"")
+        mark = marks.parse(text) if status.st_uid == self.caller else None  # others' are their word, not ours
         kind = mark.kind if mark and mark.kind and kind is Kind.FILE else kind
         return Member(
             path=path,

@@ -165,7 +165,7 @@ def _read(states: int, name: str, whose: Owner) -> Instance | str | None:
         if not stat.S_ISREG(status.st_mode) or status.st_uid != whose.uid or status.st_size > _LIMIT:
             return None
         text = file.read(_LIMIT)
-    with suppress(ImageError, KeyError, TypeError, ValueError):
+    with suppress(ImageError, KeyError, TypeError, ValueError, OverflowError):
         document = parse_json(text)
         started = str(document["started"])
         boot, space, _ = started.split(" ")

@@ -14,6 +14,8 @@ import pytest
 from builds import USER, as_user
 from test_build import WHOLE
 
+from singularity import files
+from singularity.errors import FileError
 from singularity.image import marks
 from singularity.image.marks import Mark
 
@@ -140,7 +142,8 @@ def test_a_sandbox_with_owners_is_removed_by_its_command(build: Build, owners: N
     assert f"INFO:    Files in it belong to your subordinate ids; this removes it: {command}" in done.stderr
     box = build.directory / "box of mine"
     assert ((box / "full").stat().st_uid, (box / "link").lstat().st_gid) == (500032, 500033)
-    assert stat.S_IMODE((box / "tool").stat().st_mode) == 0o6755
+    assert stat.S_IMODE((box / "tool").stat().st_mode) == 0o755
+    assert "setuid and setgid bits are left out of 1 programs" in done.stderr
     plain = ["setpriv", "--reuid", str(USER), "--clear-groups", "rm", "-rf", box]
     assert subprocess.run(plain, check=False, capture_output=True).returncode == 1
     done = as_user(build, "remove", "box of mine", ids="user:500000:65536\n", own=False)
@@ -170,3 +173,37 @@ def test_only_sandboxes_are_removed(build: Build) -> None:
     assert as_user(build, "remove", "--force", "box", "thesis", "nothing").returncode == 0
     assert not (build.directory / "box").exists()
     assert not (build.directory / "thesis").exists()
+
+
+def test_what_is_mounted_in_a_sandbox_stays(build: Build) -> None:
+    """R-F6: of the same file system too, as with `mount --bind /home box/home`."""
+    (build.directory / "box/.singularity.d").mkdir(parents=True)
+    (build.directory / "box/home").mkdir()
+    (build.directory / "home/thesis").mkdir(parents=True)
+    (build.directory / "home/thesis/chapter").write_text("years of work")
+    script = 'mount --bind home box/home && exec "$@"'
+    inner = ["unshare", "--mount", "sh", "-c", script, "sh", *build.argv("remove", "box")]
+    done = subprocess.run(inner, cwd=build.directory, env=build.env(), check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        255,
+        f"FATAL:   {build.directory}/box: something is mounted on home in it\n",
+    )
+    assert (build.directory / "home/thesis/chapter").read_text() == "years of work"
+
+
+def test_a_sandbox_that_is_exchanged_meanwhile_stays(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-F6: root looked at one directory, and its owner has put a link to another in its place."""
+    from singularity.cli import remove
+
+    for place in ("mine/box", "theirs/box"):
+        (build.directory / place / ".singularity.d").mkdir(parents=True)
+
+    def exchange(path: Path) -> None:
+        del path
+        (build.directory / "mine").rename(build.directory / "gone")
+        (build.directory / "mine").symlink_to("theirs")
+
+    monkeypatch.setattr(files, "refuse_place", exchange)
+    with pytest.raises(FileError, match="replaced by another"):
+        remove.command.main([str(build.directory / "mine/box")], standalone_mode=False)
+    assert (build.directory / "theirs/box/.singularity.d").exists()

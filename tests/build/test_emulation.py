@@ -125,6 +125,14 @@ def test_marks_that_are_nonsense_are_none(tmp_path: Path) -> None:
     members = {entry.member.path: entry.member for entry in directory.read(tmp_path)}
     assert (members[b"f"].kind, members[b"f"].uid, members[b"f"].device) == (Kind.CHARACTER_DEVICE, 5, os.makedev(1, 3))
     assert members[b"f"].xattrs == {}
+    os.chown(tmp_path / "f", USER, USER)  # R-T4: no user's file becomes root's, with its setuid bit, by the user's word
+    os.setxattr(tmp_path / "f", marks.NAME, b"0 0")
+    os.link(tmp_path / "f", tmp_path / "g")
+    members = {entry.member.path: entry.member for entry in directory.read(tmp_path)}
+    assert {(members[name].kind, members[name].uid) for name in (b"f", b"g")} == {
+        (Kind.FILE, USER),
+        (Kind.HARD_LINK, USER),
+    }
 
 
 def test_programs_of_i386_are_served_too(build: Build, definition: Definition, tmp_path: Path) -> None:

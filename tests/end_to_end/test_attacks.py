@@ -578,3 +578,15 @@ def test_no_overlay_is_found_by_the_current_directory(
     before = [lambda: stand_in_an_own_namespace(outer, launch.home_inside)]
     result = call(launch.configured(limit), [b"sexec", b"5", b"cat", b"/mark"], octets=octets, before=before)
     result.refused("rooted")
+
+
+@pytest.mark.parametrize("options", [["--no-privs"], ["-u"], []])
+def test_no_process_of_ours_shows_a_program_of_the_host(launch: Launcher, images: Images, options: list[str]) -> None:
+    """CVE-2019-5736: the one that waits executes a file of the installation."""
+    if launch.mode is Mode.ROOT and options == []:
+        pytest.skip("root with all capabilities is root of the host")
+    if launch.mode is not Mode.ROOT and options == ["--no-privs"]:
+        pytest.skip("for root alone")
+    look = "for each in exe environ; do head -c 1 /proc/1/$each; done; ls /proc/1/root/; readlink /proc/1/fd/*"
+    result = launch("exec", "--pid", *options, images.sandbox, "sh", "-c", f"({look}) 2>/dev/null; true")
+    assert result.ok().out == "", str(result)

@@ -126,6 +126,9 @@ def test_a_device_that_nobody_knows_is_one_line(
         ("x.json", "{", ["x.json", "line 1"]),
         ("x.yaml", "a: [", ["x.yaml", "line 1"]),
         ("x.json", '{"kind": "example.com/x", "devices": {}}', ["x.json", "devices: a list is wanted"]),
+        ("x.yaml", 'a: !!int ""', ["x.yaml", "no YAML"]),
+        ("x.yaml", 'a: !!bool ""', ["x.yaml", "no YAML"]),
+        ("x.yaml", "a: !!timestamp x", ["x.yaml", "no YAML"]),
     ],
 )
 def test_a_specification_that_makes_no_sense_is_left_out(
@@ -138,6 +141,17 @@ def test_a_specification_that_makes_no_sense_is_left_out(
     warning = result.err.splitlines()[0]
     assert warning.startswith("WARNING: "), str(result)
     assert all(word in warning for word in words), warning
+
+
+@pytest.mark.parametrize("text", ["A=b\\u0000B/etc:/srv", "A=\\ud800"])
+def test_words_of_a_specification_end_at_their_ends(
+    launch: Launcher, images: Images, specifications: Path, text: str
+) -> None:
+    """No word brings along another one, which nobody has read there, or one that no program can be given."""
+    edits = f'{{"name": "0", "containerEdits": {{"env": ["{text}"]}}}}'
+    (specifications / "x.json").write_text(f'{{"kind": "example.com/x", "devices": [{edits}]}}')
+    result = launch("exec", "--cdi-dirs", specifications, "--device", "example.com/x=0", images.sandbox, "true")
+    result.refused("x.json", "containerEdits.env: a list of words is wanted")
 
 
 def test_containlibs_shows_libraries(launch: Launcher, images: Images, specifications: Path, directory: Path) -> None:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import machine
 import pytest
-from hostile_host import SECRET, HostileHost, violations
+from hostile_host import SECRET, HostileHost, names_in, violations
 from launch_requests import LEVEL_USUAL, Value, fields_of, kinds, request
-from workers import KEPT, Job, Worker, run_all, working
+from workers import KEPT, USUAL_MILLISECONDS, Job, Worker, run_all, working
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,9 @@ class Case:
     def octets(self) -> bytes:
         octets = bytearray(request(*fields_of(self.asked)))
         for what, where, value in self.changes:
-            place = where % max(1, len(octets))
+            if not octets:
+                break
+            place = where % len(octets)
             if what == "flip":
                 octets[place] ^= 1 << value % 8
             elif what == "set":
@@ -142,10 +144,23 @@ WORDS = {
     "group": (b"root", b"a:b\nc", b"science"),
     "account_name": (b"root", b"alice", b"a:0:0:x\n", b""),
     "account_gecos": (b"x", b":\n"),
-    "join_step": (b"1.0", b"x" * 100, b"../x", b""),
+    "join_step": (b"1.0", b"x" * 100, b"../x", b"", b"instance web 0123"),
+    "instance": (b"web", b"../x", b"x" * 300, b""),
+    "network_ports": (b"", b"8080:80/tcp", b"1-65535:1-65535/udp", b"80/tcp," * 500, b"auto", b",,,/udp"),
+    "id_ranges": (b"100000 65536 100000 65536", b"0 4294967295 0 4294967295", b"0 1 0 1", b"-1 -1 -1 -1", b"x"),
+    "restriction": (b"", b"/", b"/etc", b"0", b"1000", b"unconfined", b"/none"),
+    "mounted": (b"/usr", b"/", b""),
     "variable": (b"SINGULARITY_BIND", b"%s"),
 }
 NUMBERS = {"action": (1, 2, 3), "dry_run": (1, 2), "level": (17, 18, 19, 21), "overlay": (0, 1), "bind": (0, 1, 2, 3)}
+NUMBERS |= {"restriction": (*range(11), 4 | KEPT << 8, 4 | 5 << 8), "mounted": (0, 1)}
+STARTS: list[Asked] = [
+    ("instance", b"web"),
+    ("join_step", b"instance web 0123"),
+    ("pid", True),
+    ("instance_starts", True),
+]
+STARTS += [("keep_fd", (KEPT + number, b"", b"")) for number in range(3)]
 
 
 def nasty_paths(host: HostileHost, launch: Launcher, pids: Sequence[int]) -> list[bytes]:
@@ -177,7 +192,8 @@ class Source:
         ways = ("flip", "set", "cut", "remove", "double")
         number = draw.randint(1, 3) if draw.random() < 0.12 else 0
         changes = [(draw.choice(ways), draw.randrange(1 << 16), draw.randrange(256)) for _ in range(number)]
-        return Case(asked=tuple(asked), changes=tuple(changes), kept=draw.choice((0, 0, 0, 1, 3)))
+        kept = 3 if ("instance_starts", True) in asked else draw.choice((0, 0, 0, 1, 3))
+        return Case(asked=tuple(asked), changes=tuple(changes), kept=kept)
 
     def image(self, draw: random.Random) -> bytes:
         return os.fsencode(draw.choice(list(self.host.images.values())))
@@ -203,6 +219,8 @@ class Source:
                 ("bind", (draw.randrange(2), os.fsencode(draw.choice(sources)), draw.choice(INSIDE).encode()))
                 for _ in range(draw.randint(1, 4))
             ]
+        if draw.random() < 0.05:
+            asked += STARTS[: draw.choice((3, len(STARTS), len(STARTS)))]
         return asked
 
     def change(self, draw: random.Random, asked: list[Asked]) -> None:
@@ -213,7 +231,9 @@ class Source:
         if places and (draw.random() < 0.3 or kinds()[name].shape != "LIST"):
             asked.pop(places[0])
         usual: dict[str, Value] = {"level": LEVEL_USUAL, "image": self.image(draw)}
-        asked.append((name, usual[name] if name in usual and draw.random() < 0.7 else self.value(draw, name)))
+        value = usual[name] if name in usual and draw.random() < 0.7 else self.value(draw, name)
+        full = kinds()[name].shape == "LIST" and draw.random() < 0.04
+        asked += [(name, value)] * (kinds()[name].limit - draw.choice((0, 0, 1, 8)) if full else 1)
 
     def value(self, draw: random.Random, name: str) -> Value:
         shape = kinds()[name].shape
@@ -286,7 +306,8 @@ class Trial:
 
     def job(self, case: Case) -> Job:
         words = [b"sexec", b"5", b"/bin/witness", *self.host.known]
-        return Job(program=self.launch.starter, words=words, request=case.octets, kept=case.kept)
+        patience = USUAL_MILLISECONDS if "instance_starts" not in names_in(case.octets) else 2000  # until it is stopped
+        return Job(program=self.launch.starter, words=words, request=case.octets, kept=case.kept, milliseconds=patience)
 
     def group(self, cases: Sequence[Case]) -> None:
         outcomes = run_all(self.workers, [self.job(case) for case in cases])
@@ -315,7 +336,7 @@ class Trial:
         first = self.wrong(case)
         if not first:
             return case  # not every time
-        for one in (*case.changes, *case.asked):
+        for one in {id(each): each for each in (*case.changes, *case.asked)}.values():  # a full list is one
             attempt = Case(
                 asked=tuple(other for other in case.asked if other is not one),
                 changes=tuple(other for other in case.changes if other is not one),

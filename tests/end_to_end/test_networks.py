@@ -81,6 +81,10 @@ def carried(request: pytest.FixtureRequest, launch: Launcher, directory: Path) -
 
 
 def carriers_of(user: int) -> list[str]:
+    return [name for _, name in carriers(user)]
+
+
+def carriers(user: int) -> list[tuple[Path, str]]:
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
@@ -93,7 +97,7 @@ def carriers_of(user: int) -> list[str]:
             and "\nState:\tZ" not in text
             and name.startswith(("pasta", "passt", "slirp4netns", "sexec-network"))
         ):
-            found.append(name)
+            found.append((status.parent, name))
     return found
 
 
@@ -122,6 +126,59 @@ def test_the_hosts_loopback_is_not_reached(carried: Launcher, images: Images) ->
         server.settimeout(0.1)
         with pytest.raises(TimeoutError):
             server.accept()
+
+
+def answers(server: socket.socket) -> None:
+    """Names, to a server which says that each is OTHER (RFC 1035, 4.1), until it is told to end."""
+    while True:
+        question, asker = server.recvfrom(512)
+        if question == b"end":
+            return
+        end = question.index(b"\0", 12) + 5
+        known = question[end - 4 : end - 2] == b"\0\1"  # an address of IPv4 is asked for
+        answer = b"\xc0\x0c" + question[end - 4 : end] + b"\0\0\0\x3c\0\4" + socket.inet_aton(OTHER) if known else b""
+        counts = b"\0\1\0" + (b"\1" if known else b"\0") + b"\0\0\0\0"
+        server.sendto(question[:2] + b"\x81\x80" + counts + question[12:end] + answer, asker)
+
+
+def test_names_are_asked_for_where_the_host_asks(carried: Launcher, images: Images, directory: Path) -> None:
+    """Also of a server on the host's loopback interface, which the container cannot reach by itself."""
+    resolvers = directory / "resolv.conf"
+    resolvers.write_text("nameserver 127.0.0.1\n")
+    resolvers.chmod(0o644)
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as server:
+        server.bind(("127.0.0.1", 53))
+        thread = threading.Thread(target=answers, args=(server,))
+        thread.start()
+        try:
+            world = carried.showing(Path("/etc/resolv.conf"), resolvers)
+            words = ("exec", "--network", "bridge", images.sandbox, "nslookup", "-type=a", "some.where.example")
+            result = world(*words)
+        finally:
+            server.sendto(b"end", ("127.0.0.1", 53))
+            thread.join()
+    assert f"Address: {OTHER}" in result.ok().out
+
+
+@pytest.mark.parametrize("more", [[], ["--fakeroot"]], ids=["user", "root"])
+def test_who_carries_is_confined(
+    carried: Launcher, images: Images, more: list[str], request: pytest.FixtureRequest
+) -> None:
+    """Packets of a hostile program are read outside of its container: under filters, and without files if it can."""
+    words = ("exec", "--network", "bridge", *more, images.sandbox, "sh", "-c", "echo up; read x")
+    with carried.start(*carried.argv(*words), stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"up\n"
+        found = [place for place, name in carriers(carried.account.uid) if name != "sexec-network"]
+        assert found
+        for place in found:
+            assert "\nSeccomp:\t2\n" in (place / "status").read_text()
+            if more or "pasta" in request.node.name:
+                assert not (place / "root/bin").exists()
+        process.stdin.close()
+        process.wait(20)
+    wait_for_none(carried.account.uid)
 
 
 @pytest.mark.parametrize("more", [[], ["--pid"]], ids=["plain", "pid"])

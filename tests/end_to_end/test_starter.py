@@ -139,6 +139,14 @@ def test_a_cut_request_is_refused(launch: Launcher, images: Images, directory: P
     assert not mark.exists()
 
 
+def test_mounts_that_a_request_brings_along_are_forgotten(launch: Launcher, images: Images) -> None:
+    """R-L11: what stages of a launch tell each other is no caller's to say, however full the list is."""
+    asked: list[tuple[str, Value]] = [("level", LEVEL_USUAL), ("image", os.fsencode(images.sandbox)), ("cwd", b"/")]
+    asked += [("restriction", (1, b"", b"--deny-net")), *(("mounted", (0, b"/usr", b"")) for _ in range(1024))]
+    asked += [("userns", True)] if launch.mode is Mode.USERNS else []
+    call(launch, [b"sexec", b"5", b"true"], octets=request(*fields_of(asked))).ok()
+
+
 def test_what_breaks_the_rules_of_a_request_is_refused(launch: Launcher, images: Images, directory: Path) -> None:
     """R-L11: unknown, doubled, out of order, too long, with a NUL; a count or length that is not true."""
     mark, words = marker_words(directory)

@@ -484,6 +484,7 @@ def strange(chance: random.Random) -> bytes:
                 info.pax_headers = chance.choice(
                     (
                         {"SCHILY.xattr.user.a%3Db": "1", "LIBARCHIVE.xattr.user.c%20d": "AAEC"},
+                        {"SCHILY.xattr.user.singularity.owner": "0 0 b 8 0", "SCHILY.xattr.user.e": "2"},
                         {"SCHILY.acl.access": "user::rw-,user:joe:r--:1000,group::r--,mask::rw-,other::---"},
                         {"SCHILY.acl.default": "user::rwx\nuser:joe:r--\ngroup::r-x#no\nother::---"},
                         {"mtime": "-77.25", "uid": "4294967294", "path": "from/records", "linkpath": "to/records"},

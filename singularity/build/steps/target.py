@@ -87,6 +87,9 @@ class Place(Step):
         if root != build.placed:
             with console.working("copying the root file system"):
                 localimage.copy_tree(root, build.placed)
+        programs = targets.disarm(build.placed) if build.request.by_user else 0
+        if programs and build.request.keep_owners:
+            logger.info("setuid and setgid bits are left out of %d programs: others could start them as you", programs)
         if build.request.by_user and not build.request.keep_owners:
             targets.give_to_caller(build.placed)
         elif build.request.by_user and targets.has_owners(build.placed):

@@ -173,6 +173,65 @@ def test_options_that_make_a_container_are_not_used(node: Node, image: Path) -> 
     node.command("exec", "--dry-run", "instance://web", "true").misused("--dry-run", "instance://web")
 
 
+NO_DIRECTORIES = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}],
+}
+
+
+@pytest.mark.needs("landlock", "libseccomp")
+def test_what_a_program_is_to_do_without_it_does_without(node: Node, image: Path, directory: Path) -> None:
+    """R-L9: whether the instance was started so, or the program that enters is, by an option or its variable."""
+    profile = directory / "profile.json"
+    profile.write_text(json.dumps(NO_DIRECTORIES))
+    profile.chmod(0o644)
+    start(node, image, "web")
+    start(node, image, "closed", options=["--security", f"seccomp:{profile}", "--allow-paths", "/tmp"])
+    filters = ("grep", "Seccomp:", "/proc/self/status")
+    assert inside(node, *filters).ok().out.split() == ["Seccomp:", "0"]
+    denied = inside(node, *filters, options=["--deny-net"]).ok()
+    assert (denied.out.split(), denied.err) == (["Seccomp:", "2"], "")
+    denied = ended(node.start(*inside_words(node, *filters), env={"SINGULARITY_DENY_NET": "1"})).ok()
+    assert denied.out.split() == ["Seccomp:", "2"]
+    assert inside(node, "mkdir", "/tmp/made", options=["--security", f"seccomp:{profile}"]).status == 1
+    assert "ermission denied" in inside(node, "ls", "/dev/shm", options=["--allow-paths", "/tmp"]).err
+    assert "not permitted" in inside(node, "mkdir", "/tmp/made", name="closed").err
+    assert "ermission denied" in inside(node, "ls", "/dev/shm", name="closed").err
+    inside(node, "ls", "/dev/shm", name="closed", options=["--allow-paths", "/dev/shm"]).ok()
+    assert "not permitted" in inside(node, "mkdir", "/tmp/made", name="closed", options=["--deny-net"]).err
+    profile.unlink()
+    inside(node, "true", name="closed").refused(str(profile))
+
+
+def inside_words(node: Node, *program: str, name: str = "web") -> list[str]:
+    return [str(node.launcher.prefix / "bin/singularity"), "exec", f"instance://{name}", *program]
+
+
+def test_a_network_that_an_instance_has_not_is_refused(node: Node, image: Path) -> None:
+    """R-L9: less isolation than was asked for is no launch."""
+    start(node, image, "web")
+    start(node, image, "alone", options=["--net"])
+    inside(node, "true", options=["--net"]).refused("another network")
+    inside(node, "true", name="alone", options=["--net"]).ok()
+
+
+def test_a_pid_file_is_ones_own_and_no_link(node: Node, image: Path) -> None:
+    """R-F6: what another has put there chooses no file that is overwritten."""
+    place = node.launcher.home / "run"
+    ended(node.start("mkdir", place)).ok()
+    start(node, image, "web", options=["--pid-file", place / "pid"])
+    (found,) = listed(node)
+    assert (place / "pid").read_text() == f"{found['pid']}\n"
+    ended(node.start("ln", "-s", place / "pid", place / "link")).ok()
+    ended(node.start("cp", place / "pid", place / "kept")).ok()
+    ended(node.start("ln", place / "kept", place / "other")).ok()
+    for name in ("link", "other"):
+        result = instance(node, "start", image, "second", options=["--pid-file", place / name])
+        result.refused(str(place / name))
+    assert [each["instance"] for each in listed(node)] == ["web"]
+    assert (place / "pid").read_text() == f"{found['pid']}\n"
+
+
 def test_wrong_names_are_one_line(node: Node, image: Path) -> None:
     for name in ("../x", "a/b", "", ".", "..", "a b", "\u00e4", "x" * 201, "a\nb", "$(id)", "*"):
         instance(node, "start", image, name).refused("is no name of an instance")
@@ -400,6 +459,11 @@ def test_what_is_no_state_is_passed_over(node: Node, image: Path) -> None:
         changed[position] ^= 0x15
         path.write_text(good.replace(document["config"], base64.b64encode(changed).decode()))
         assert inside(node, "true").status in (0, 255)
+    for name in ("pid", "pidNamespace"):  # what JSON calls a number may be none that fits
+        path.write_text(json.dumps({**document, name: "INFINITE"}).replace('"INFINITE"', "1e400"))
+        assert listed(node) == []
+    path.write_text(json.dumps({**document, "ip": "\033]0;title\a"}))  # R-P3: root may be looking
+    assert "\\x1b]0;title\\x07" in instance(node, "list").ok().out
     path.write_text(good)
     inside(node, "true").ok()
 
