@@ -26,7 +26,7 @@ from singularity.errors import FileError, ImageError
 from singularity.image.sif import format as sif
 from singularity.image.sif import write as sif_write
 from singularity.image.sif.format import DataType, Descriptor, PartitionType, Sif
-from singularity.locks import lock_image
+from singularity.locks import holder_of_image, lock_image
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,8 @@ def _lock(fd: int, path: Path) -> None:
     try:
         lock_image(fd, writable=True)
     except BlockingIOError as error:
-        raise FileError(f"{path} is in use", hint="it can be changed when no container runs from it") from error
+        what = f"{path} is in use{holder_of_image(fd)}"
+        raise FileError(what, hint="it can be changed when no container runs from it") from error
     except OSError as error:
         what = f"{path} cannot be locked: {error.strerror}"
         raise FileError(what, hint="is it on a network file system?") from error
