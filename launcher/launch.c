@@ -91,6 +91,7 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
     linger_use(&launch.plan, &launch.inputs); /* in place of a server of its own */
     launch.rendezvous.outside = launch.plan.mode == MODE_USERNS ? &outside_keeper : NULL; /* root's id proves enough */
     if (!launch_join(&launch)) { /* first: a container that is shared already needs no image of its own */
+        guard_lock(&launch.plan, &launch.request); /* on the host, which is out of sight next */
         int root = launch_open_image(&launch);
         if (launch.plan.dry)
             launch_show(&launch, root);
@@ -101,7 +102,8 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
     if (launch.request.action == ACTION_LINGER)
         linger_prepare(&launch.plan, &launch.request);
     launch.plan.one_id = launch.plan.root_mapped && user_namespace_maps_one(); /* here: the next line but one forgets /proc */
-    fuse_watch(&launch.plan);       /* here: it watches "/", which is the container's now */
+    fuse_watch(&launch.plan);       /* here: it watches "/", which is the container's now; so does the next */
+    guard_watch(&launch.plan);
     join_stay(&launch.plan, &launch.inputs, &launch.rendezvous);
     launch_leave_host(&launch, -1); /* before a file of the image is read: nothing that is open leads out (CVE-2024-21626) */
     become_program(&launch, argv);

@@ -25,7 +25,7 @@ enum bind_option {
     BIND_MOUNT = 2,    /* by --mount, not --bind */
     BIND_VARIABLE = 8, /* from this bit on: which entry of `variable` gave it, counted from 1; 0: the command line */
 };
-enum overlay_option { OVERLAY_READONLY = 1 };
+enum overlay_option { OVERLAY_READONLY = 1, OVERLAY_THROWAWAY = 2 }; /* a directory in which one is made that is gone afterwards */
 
 /* The number of an entry of `library`: by which option it came, and what decides whether it goes in. */
 enum library_option {

@@ -515,6 +515,8 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
         enter_instance(start, &invocation, &line->options, image);
     else
         take_surroundings(&invocation, start, &line->options);
+    if (!enters)
+        on_disk_take(&invocation);
     start->environment = injection_finish(&invocation.injection, start->environment, program, &error);
     if (start->environment == NULL)
         stop_error(&error);

@@ -103,7 +103,7 @@ bool image_lock(int fd, const char *path, bool writable, uint64_t holder, struct
 
 bool images_lock(const struct request *request, const struct images *images, pid_t process, struct error *error)
 {
-    uint64_t holder = IMAGE_MARKS + (uint32_t)request->lock_place * IMAGE_PROCESSES + (uint64_t)process % IMAGE_PROCESSES;
+    uint64_t holder = IMAGE_HOLDER(request->lock_place, process);
 
     if (is_locked(&images->image) && !image_lock(images->image.fd, request->image, request->writable, holder, error))
         return false;

@@ -25,6 +25,7 @@ bool images_lock(const struct request *request, const struct images *images, pid
 /* The same of one open file. `holder` is a byte from IMAGE_MARKS on, by place (32 bits, request->lock_place) and process. */
 #define IMAGE_MARKS (UINT64_C(1) << 62)
 #define IMAGE_PROCESSES (UINT64_C(1) << 22) /* PID_MAX_LIMIT of the kernel */
+#define IMAGE_HOLDER(place, process) (IMAGE_MARKS + (uint32_t)(place) * IMAGE_PROCESSES + (uint64_t)(process) % IMAGE_PROCESSES)
 bool image_lock(int fd, const char *path, bool writable, uint64_t holder, struct error *error);
 
 #endif

@@ -40,7 +40,7 @@ static void leave_keeper(struct plan *plan)
 int unprivileged_namespaces(struct plan *plan, const struct caller *caller, struct fuse *servers)
 {
     int user = (int)(plan->namespaces & CLONE_NEWUSER), others = (int)plan->namespaces & ~CLONE_NEWUSER;
-    bool at_once = user != 0 && !fuse_needed(plan);
+    bool at_once = user != 0 && !fuse_needed(plan) && plan->guard_lock <= 0;
     int network = network_begin(plan);
 
     if (plan->kept_user > 0) { /* the rights over a mount are those of its user namespace */
@@ -64,6 +64,7 @@ int unprivileged_namespaces(struct plan *plan, const struct caller *caller, stru
     if (at_once)
         return 0;
     fuse_prepare(plan, servers);
+    guard_start(plan);
     return others;
 }
 

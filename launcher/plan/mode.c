@@ -308,7 +308,8 @@ static bool overlay_parts(struct plan *plan, const struct plan_inputs *inputs, s
                              request->overlay[i].first);
         if (writable)
             plan->writable_part = (int)plan->part_count;
-        part_add(plan, overlay, partition, writable, request->overlay[i].first, plan_asked(inputs, "--overlay"));
+        part_add(plan, overlay, partition, writable, request->overlay[i].first,
+                 plan_asked(inputs, request->overlay[i].number & OVERLAY_THROWAWAY ? "--writable-tmpfs" : "--overlay"));
     }
     return true;
 }
@@ -359,6 +360,7 @@ bool plan_mode(struct plan *plan, const struct plan_inputs *inputs, struct error
     plan->container_dir = inputs->config->container_dir;
     plan->loops_shared = inputs->config->shared_loop_devices;
     plan->loop_devices = (uint32_t)inputs->config->max_loop_devices;
-    plan->session_size = inputs->config->sessiondir_max_size << 20;
+    plan->session_size = inputs->config->sessiondir_max_size > 0
+                             ? plan_text(plan, "%lluM", (unsigned long long)inputs->config->sessiondir_max_size) : "50%";
     return request_enters(inputs->request) || (image_parts(plan, inputs, error) && overlay_parts(plan, inputs, error));
 }

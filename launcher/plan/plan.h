@@ -137,7 +137,7 @@ struct plan {
     int kept_user, kept_mount, kept_tree; /* namespaces of the keeper that has the image mounted, and a copy of that mount, where it
                                            * had to be made early; 0: there is none */
     const char *container_dir;
-    uint64_t session_size;  /* bytes of the session's memory file system */
+    const char *session_size; /* of the session's memory file system, as tmpfs(5) has it */
     const char *hostname, *id_ranges; /* or NULL; those of the request, where they are mapped */
     const char *network_ports; /* of a network that is carried from outside: those forwarded to it; NULL: there is none */
     bool loops_shared;
@@ -154,6 +154,8 @@ struct plan {
     enum layer second;      /* where the kernel refuses the overlay */
     bool second_possible;   /* the root can do with that */
     int writable_part;      /* index of the part that takes the overlay's writes, -1: none, 0: memory */
+    int guard_lock, guard_watch, guard_go; /* where that is a directory of the host: its lock, and what its guard hears of the container */
+    bool guard_removes;     /* ... and it is gone afterwards */
     const char *foreign_hint; /* what to do where that part's directories belong to somebody else */
     struct step layers[PLAN_LAYERS]; /* directories of the image under which bind points are made (underlay) */
     uint32_t layer_count;

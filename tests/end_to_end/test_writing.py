@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -169,6 +171,19 @@ def test_the_memory_for_writes_is_bounded(launch: Launcher, own_sandbox: Path) -
     assert "No space left" in result.err
 
 
+def empty(directory: Path, name: str) -> Path:
+    (directory / name).mkdir()
+    return directory / name
+
+
+def until(done: Callable[[], bool]) -> None:
+    """Waits for what comes after the end of a program; five seconds at most."""
+    deadline = time.monotonic() + 5
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def layer(directory: Path, name: str, launch: Launcher) -> Path:
     place = directory / name
     (place / "upper").mkdir(parents=True)
@@ -189,6 +204,86 @@ def test_an_overlay_directory_keeps_what_is_written(launch: Launcher, image: Pat
         assert result.status == 0, str(result)
     assert result.out == "2\n"
     assert (over / "upper/kept/lines").read_text() == "x\nx\n"
+
+
+@pytest.mark.needs("overlay", "userns")
+def test_an_overlay_directory_has_one_writer(launch: Launcher, images: Images, directory: Path) -> None:
+    """The kernel says nothing of a second one, and mixes what both write; also a process that is left behind is one."""
+    over = give(empty(directory, "over"), launch)
+    leave = "sh -c 'read line; echo two > /two' <&3 & echo $$ $PPID"
+    hold = launch.argv("exec", "--overlay", over, images.sandbox, "sh", "-c", f"exec 3<&0; echo one > /one; {leave}")
+    with launch.start(*hold, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        holders = process.stdout.readline().decode().split()
+        second = launch("exec", "--overlay", over, images.sandbox, "touch", "/three", timeout=10)
+        said = "over is in use by process "
+        assert second.refused(said).err.partition(said)[2].split()[0].rstrip(":") in holders
+        process.communicate(b"\n", timeout=20)
+    assert process.returncode == 0
+    until(lambda: launch("exec", "--overlay", over, images.sandbox, "cat", "/one", "/two").out == "one\ntwo\n")
+
+
+@pytest.mark.needs("overlay")
+def test_memory_for_writes_is_not_scarce_by_default(launch: Launcher, own_sandbox: Path) -> None:
+    script = "dd if=/dev/zero of=/made bs=1M count=80 2>/dev/null && wc -c < /made"
+    assert launch("exec", "--writable-tmpfs", own_sandbox, "sh", "-c", script).ok().out == f"{80 << 20}\n"
+
+
+@pytest.mark.needs("overlay", "userns")
+@pytest.mark.parametrize("end", ["exit", "killed", "left"])
+def test_what_is_written_goes_to_disk_with_workdir(
+    launch: Launcher, own_sandbox: Path, directory: Path, end: str
+) -> None:
+    """And is gone when the last process of the container is, however it ended."""
+    work = give(empty(directory, "work"), launch)
+    program = {"exit": "read line", "killed": "read line", "left": "exec 3<&0; read line <&3 &"}[end]
+    script = f"echo x > /made; mkdir -p /closed/in; chmod 0 /closed; echo ready; {program}"
+    words = ["--writable-tmpfs", "--workdir", work, own_sandbox, "sh", "-c", script]
+    with launch.start(*launch.argv("exec", *words), stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert [each.read_text() for each in work.glob("writable.*/upper/made")] == ["x\n"]
+        assert launch("exec", "--writable-tmpfs", "--workdir", work, own_sandbox, "sh", "-c", "echo >> /other").ok()
+        if end == "left":
+            assert process.wait(10) == 0
+            assert list(work.iterdir()) != []
+        if end == "killed":
+            process.kill()
+        process.communicate(b"\n", timeout=20)
+    until(lambda: list(work.iterdir()) == [])
+    assert not (own_sandbox / "made").exists()
+
+
+@pytest.mark.needs("overlay", "userns")
+@pytest.mark.modes("suid", "userns")
+def test_files_of_other_ids_are_gone_from_disk_as_well(launch: Launcher, own_sandbox: Path, directory: Path) -> None:
+    work = give(empty(directory, "work"), launch)
+    script = f"mkdir /d && chown 5:5 /d && stat -c %u /d; ls {work}"
+    words = ["--fakeroot", "--writable-tmpfs", "--workdir", work, own_sandbox, "sh", "-c", script]
+    assert launch("exec", "-B", work, *words).ok().lines[0] == "5"
+    until(lambda: list(work.iterdir()) == [])
+
+
+@pytest.mark.needs("overlay", "userns")
+def test_what_a_killed_launch_left_is_removed_by_the_next(launch: Launcher, own_sandbox: Path, directory: Path) -> None:
+    old, new = directory / "work/writable.1.0", directory / "work/writable.2.0"
+    for place in (old, new):
+        (place / "upper/in").mkdir(parents=True)
+        (place / "lock").touch()
+    os.utime(old / "lock", (1, 1))
+    work = give(directory / "work", launch)
+    launch("exec", "--writable-tmpfs", "--workdir", work, own_sandbox, "true").ok()
+    until(lambda: list(work.iterdir()) == [new])
+
+
+@pytest.mark.needs("overlay")
+@pytest.mark.modes("userns")
+def test_memory_takes_what_the_disk_of_workdir_does_not(launch: Launcher, own_sandbox: Path) -> None:
+    said = "no local disk"
+    words = ["--writable-tmpfs", "--workdir", "/dev/shm", own_sandbox, "sh", "-c", "echo x > /made; cat /made"]
+    result = launch("exec", *words, first=["-v"])
+    assert (result.status, result.out) == (0, "x\n"), str(result)
+    assert said in result.err
 
 
 @pytest.mark.needs("overlay")
