@@ -4,6 +4,7 @@
 #include <sys/prctl.h>
 
 #include "inside.h"
+#include "perform/data_images.h"
 #include "restrict/restrict.h"
 #include "starter.h"
 
@@ -63,6 +64,7 @@ static _Noreturn void become_program(struct launch *launch, char **argv)
 _Noreturn void launch_here(const struct request *given, char **line, int argc, char **argv)
 {
     static struct launch launch;
+    static struct data_images data;
 
     inherited_take(&launch.inherited); /* first: messages need open streams, and the caller's signals and timers must not end us */
     if (privilege_begin())
@@ -86,6 +88,7 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
     if (setuid_mode && launch.plan.mode == MODE_USERNS)
         launch_hand_over(&launch, argv); /* here: a user namespace is made by a process that never had more rights */
     launch_plan_mounts(&launch);
+    data_images_open(&data, &launch.plan, &launch.inputs);
 
     launch_prepare(&launch);
     linger_use(&launch.plan, &launch.inputs); /* in place of a server of its own */
@@ -95,6 +98,7 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
         int root = launch_open_image(&launch);
         if (launch.plan.dry)
             launch_show(&launch, root);
+        data_images_find(&launch.plan, &launch.stage); /* sources that no directory of the host has */
         facts_image(&launch.plan, &launch.inputs, root); /* as late as this: before, the image file showed nothing */
         launch_plan_root(&launch);
         launch_make_root(&launch);

@@ -355,6 +355,9 @@ void on_disk_take(struct invocation *invocation);
  * False with the error set, which names the option or variable of `use`. */
 bool bind_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);
 
+/* The same for "IMAGE:TARGET" of --data. */
+bool data_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);
+
 /* A library of the host, shown where the loader of every container looks. */
 bool bind_library_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);
 

@@ -417,5 +417,5 @@ take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_pid_file] = take_pid_file,
     [OPTION_allow_paths] = allow_path_take,
     [OPTION_security] = security_take,   [OPTION_device] = take_device,         [OPTION_cdi_dirs] = take_cdi_directory,
-    [OPTION_containlibs] = bind_library_take,
+    [OPTION_containlibs] = bind_library_take, [OPTION_data] = data_take,
 };

@@ -1,6 +1,6 @@
 /* Servers of file systems (our own for squashfs, fuse2fs, erofsfuse, fuse-overlayfs): started as the user, in a user namespace,
  * watched and waited for. Not in the setuid program. */
-#include "perform.h"
+#include "data_images.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -328,10 +328,10 @@ bool fuse_needed(const struct plan *plan)
     for (uint32_t i = 0; i < plan->part_count; i++)
         if (plan->parts[i].way == WAY_FUSE)
             return true;
-    return false;
+    return plan->data != NULL && !plan->dry;
 }
 
-static void prepare(const struct part *part, struct fuse *fuse)
+void fuse_prepare_part(const struct part *part, struct fuse *fuse)
 {
     struct process server = server_for(part);
     char path[PATH_MAX];
@@ -349,7 +349,7 @@ void fuse_prepare(struct plan *plan, struct fuse *servers)
     for (uint32_t i = 0; i < plan->part_count; i++) {
         if (plan->parts[i].way != WAY_FUSE)
             continue;
-        prepare(&plan->parts[i], &servers[i]);
+        fuse_prepare_part(&plan->parts[i], &servers[i]);
         if (!plan->parts[i].writable || plan->keeper_fd >= 0) /* who shares a container does not wait for its end */
             continue;
         plan->server_fd = servers[i].process >= 0 ? servers[i].process : servers[i].alive;

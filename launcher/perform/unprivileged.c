@@ -1,6 +1,6 @@
 /* What only launches without the setuid program do: user namespaces, FUSE servers, images that are kept mounted, overlay directories.
  * No privilege at all. */
-#include "perform.h"
+#include "data_images.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -64,6 +64,7 @@ int unprivileged_namespaces(struct plan *plan, const struct caller *caller, stru
     if (at_once)
         return 0;
     fuse_prepare(plan, servers);
+    data_images_prepare(plan);
     guard_start(plan);
     return others;
 }

@@ -56,7 +56,7 @@ enum step_flag {
     STEP_ROOT_NAMED = 1 << 15,  /* ... and so must the directory that has its name, all the way up */
     STEP_ONLY_IF_MISSING = 1 << 12, /* skipped when the image has the target */
     STEP_LIBRARY = 1 << 13,     /* skipped unless the image needs it and it can load there */
-    STEP_IS_DIRECTORY = 1 << 14, /* the source must be a directory */
+    STEP_IS_DIRECTORY = 1 << 14, STEP_IN_IMAGE = 1 << 16, /* the source must be a directory; it lies in an image (plan->data) */
 };
 
 /* What a look at the host and into the image found about one step. */
@@ -160,6 +160,7 @@ struct plan {
     struct step layers[PLAN_LAYERS]; /* directories of the image under which bind points are made (underlay) */
     uint32_t layer_count;
 
+    struct data_images *data; /* images with directories that are bound, or NULL (perform/data_images.h) */
     struct step steps[PLAN_STEPS];
     uint32_t step_count;
 

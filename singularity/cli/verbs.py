@@ -70,7 +70,7 @@ NOT_HERE = {
     "checkpoint": "programs save their own state",
     "config": "edit singularity.conf; the ids of --fakeroot stand in /etc/subuid and /etc/subgid",
     "confgen": "singularity.conf is installed with its defaults, which it explains",
-    "data": "at a launch, --bind and --overlay bring data in",
+    "data": "singularity build --data IMAGE DIRECTORY makes an image, and a launch shows it: --data IMAGE:TARGET",
     "delete": "the registry's own tools remove images",
     "key": _SIGNATURES,
     "keys": _SIGNATURES,

@@ -319,6 +319,7 @@ VALUED = [entry for entry in table() if entry.kind not in {Kind.FLAG, Kind.COUNT
 WRONG = {
     "bind": "/a:relative",
     "mount": "type=tmpfs,dst=/a",
+    "data": "/a",
     "home": "/a:relative",
     "scratch": "relative",
     "network": "calico",
