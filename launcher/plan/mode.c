@@ -276,7 +276,7 @@ static bool image_parts(struct plan *plan, const struct plan_inputs *inputs, str
         return error_set(error, 0, "%s: %s image cannot be written (%s: --writable-tmpfs instead lets the program "
                          "write into memory, --overlay into a directory or what \"singularity overlay create FILE\" makes)",
                          request->image, image->format == FORMAT_EROFS ? "an EROFS" : "a squashfs", plan_asked(inputs, "--writable"));
-    if (request->writable && sif && image->overlay_count == 0)
+    if (request->writable && sif && (image->overlay_count == 0 || filesystem_read_only(image->overlays[image->overlay_count - 1].filesystem)))
         return error_set(error, 0, "no SIF writable overlay partition found in %s (%s: \"singularity overlay create IMAGE\" "
                          "adds one, --writable-tmpfs instead lets the program write into memory)", request->image,
                          plan_asked(inputs, "--writable"));

@@ -383,6 +383,46 @@ def test_the_overlay_partition_of_a_sif_can_be_written(launch: Launcher, images:
     assert launch("exec", image, "cat", "/made").ok().out == "x\n"
 
 
+@pytest.mark.needs("overlay", "fuse", "fuse2fs", "userns", "mksquashfs")
+def test_a_sealed_overlay_is_what_was_written(launch: Launcher, images: Images) -> None:
+    """Also what was removed, and directories that took the place of others; a further overlay lies over it."""
+    image, singularity = launch.home_inside / "own.sif", launch.prefix / "bin/singularity"
+    fakeroot = ["-f"] if launch.mode is not Mode.ROOT else []
+    launch.command("cp", images.sif, image).ok()
+    launch.command("chmod", "u+w", image).ok()
+    launch.command(singularity, "overlay", "create", "--sparse", *fakeroot, image).ok()
+    script = "mkdir /new && echo x > /new/file && ln /new/file /new/name && ln -s file /new/link; rm /etc/image-name;"
+    script += "rm -r /opt && mkdir /opt && echo y > /opt/only; truncate -s 1M /new/hole"
+    launch("exec", "-w", *fakeroot, image, "sh", "-c", script).ok()
+    assert launch.command(singularity, "overlay", "seal", image).status == 0
+    look = "cat /new/name /new/link; ls /opt; ls /etc/image-name; stat -c '%s %h' /new/hole /new/file"
+    for words in ([], ["-u"], fakeroot):
+        result = launch("exec", *words, image, "sh", "-c", look)
+        assert result.lines == ["x", "x", "only", "1048576 1", "2 2"], str(result)
+        assert "/etc/image-name" in result.err
+    launch("exec", "-w", image, "true").refused("no SIF writable overlay partition")
+    launch.command(singularity, "overlay", "seal", image).refused("sealed")
+    launch.command(singularity, "overlay", "create", "--sparse", *fakeroot, image).ok()
+    launch("exec", "-w", *fakeroot, image, "sh", "-c", "rm /new/file; echo z > /new/more").ok()
+    assert launch.command(singularity, "overlay", "seal", image).status == 0
+    assert launch("exec", image, "sh", "-c", "cd /new; echo *").ok().out == "hole link more name\n"
+
+
+@pytest.mark.needs("overlay", "fuse", "fuse2fs", "userns")
+def test_what_was_deleted_in_an_overlay_is_given_back(launch: Launcher, images: Images) -> None:
+    image, singularity = launch.home_inside / "own.img", launch.prefix / "bin/singularity"
+    launch.command(singularity, "overlay", "create", "--sparse", image).ok()
+    script = "dd if=/dev/urandom of={0}/big bs=1M count=20 2>/dev/null; echo x > {0}/kept; rm {0}/big".format("/home")
+    launch("exec", "--overlay", image, images.sandbox, "sh", "-c", script)
+    before = int(launch.command("du", "-k", image).ok().out.split()[0])
+    result = launch.command(singularity, "overlay", "sync", image)
+    assert (result.status, result.err.count("\n")) == (0, 1), str(result)
+    after = int(launch.command("du", "-k", image).ok().out.split()[0])
+    assert after <= before
+    assert after < 10 << 10
+    launch("exec", "--overlay", image, images.sandbox, "true").ok()
+
+
 @pytest.mark.needs("root")
 @pytest.mark.modes("suid", "userns")
 @pytest.mark.formats("sandbox", "sif")

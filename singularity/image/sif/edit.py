@@ -114,6 +114,11 @@ class Editor:
         self.content: Sif
         self._read()
 
+    @property
+    def fd(self) -> int:
+        """The file, open for reading and writing."""
+        return self._fd
+
     def _read(self) -> None:
         try:
             self.content = sif.read(self._file)
@@ -173,7 +178,7 @@ class Editor:
 
     def _describe(self, new: Addition, space: Space) -> Descriptor:
         rows = sif.read_rows(self._file, self.content.header)
-        index = next(number for number, row in enumerate(rows) if not row[4])
+        index = self._free_row(rows, new)
         ids = {each.id for each in self.content.descriptors}
         size = os.fstat(self._fd).st_size - space.offset
         now = _now()
@@ -196,6 +201,16 @@ class Editor:
         primary = partition is not None and partition.type == PartitionType.PRIMARY
         self._write_header(partition.architecture if partition and primary else None)
         return made
+
+    def _free_row(self, rows: list[bytes], new: Addition) -> int:
+        """The first one; of an overlay the first behind those that are there, since the last of them is on top."""
+        start = 0
+        if _use(new) == PartitionType.OVERLAY:
+            start = max((self._index(each) + 1 for each in self.content.overlays()), default=0)
+        for number, row in enumerate(rows):
+            if number >= start and not row[4]:
+                return number
+        raise ImageError(f"{self.path}: no room for another overlay behind those that it has")
 
     def delete(self, number: int) -> None:
         """Removes an object: its descriptor, then its data, which is given back to the file system or overwritten.
