@@ -25,6 +25,7 @@ enum bind_option {
     BIND_MOUNT = 2, BIND_NONESTED = 4, /* by --mount, not --bind; not told to launches in the container */
     BIND_VARIABLE = 8, /* from this bit on: which entry of `variable` gave it, counted from 1; 0: the command line */
 };
+enum fuse_option { FUSE_HOST = 1, FUSE_DAEMON = 2 }; /* a program of the host, else of the container; one that goes to the background */
 enum overlay_option { OVERLAY_READONLY = 1, OVERLAY_THROWAWAY = 2 }; /* a directory in which one is made that is gone afterwards */
 
 /* The number of an entry of `library`: by which option it came, and what decides whether it goes in. */

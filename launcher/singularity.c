@@ -515,6 +515,8 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
         enter_instance(start, &invocation, &line->options, image);
     else
         take_surroundings(&invocation, start, &line->options);
+    if (invocation.request.fuse_count > 0 && invocation.request.instance == NULL)
+        invocation.request.join_step = NULL; /* its programs end with their launch */
     if (!enters)
         on_disk_take(&invocation);
     start->environment = injection_finish(&invocation.injection, start->environment, program, &error);

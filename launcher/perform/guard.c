@@ -1,6 +1,6 @@
 /* What stays outside of a container that writes into a directory of the host: it holds the lock of that directory, and removes
  * what nobody is to keep. The user's own process, without privilege, and not in the setuid program. */
-#include "perform.h"
+#include "guard.h"
 
 #include <dirent.h>
 #include <errno.h>

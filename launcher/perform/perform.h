@@ -201,13 +201,6 @@ void perform_init(const struct plan *plan);
  * plan's namespaces are still to be made. */
 int unprivileged_namespaces(struct plan *plan, const struct caller *caller, struct fuse *servers);
 
-/* Where the overlay's writes go to a directory of the host, one container at a time has it: locked on the host, kept by a process that
- * stays outside and is made in the user namespace, until nobody uses the container's root directory any more. What --writable-tmpfs
- * writes to disk is removed then. */
-void guard_lock(struct plan *plan, const struct request *request);
-void guard_start(struct plan *plan);
-void guard_watch(const struct plan *plan);
-
 /* A network carried from outside, where the plan has one: begun before the user namespace is made, connected when this process is in the
  * network namespace. In between, what begin has returned; -1: there is none. */
 int network_begin(const struct plan *plan);

@@ -1,6 +1,8 @@
 /* What only launches without the setuid program do: user namespaces, FUSE servers, images that are kept mounted, overlay directories.
  * No privilege at all. */
 #include "data_images.h"
+#include "fuse_mounts.h"
+#include "guard.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -65,6 +67,7 @@ int unprivileged_namespaces(struct plan *plan, const struct caller *caller, stru
         return 0;
     fuse_prepare(plan, servers);
     data_images_prepare(plan);
+    fuse_mounts_prepare(plan);
     guard_start(plan);
     return others;
 }

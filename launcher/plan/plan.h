@@ -161,6 +161,7 @@ struct plan {
     uint32_t layer_count;
 
     struct data_images *data; /* images with directories that are bound, or NULL (perform/data_images.h) */
+    struct fuse_mounts *fuse_mounts; /* --fusemount, or NULL (perform/fuse_mounts.h) */
     struct step steps[PLAN_STEPS];
     uint32_t step_count;
 

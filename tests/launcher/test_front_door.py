@@ -320,6 +320,7 @@ WRONG = {
     "bind": "/a:relative",
     "mount": "type=tmpfs,dst=/a",
     "data": "/a",
+    "fusemount": "container:program",
     "home": "/a:relative",
     "scratch": "relative",
     "network": "calico",
