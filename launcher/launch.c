@@ -1,9 +1,15 @@
 /* A launch without the setuid program: through a user namespace, or root's own; and, for sexec-suid in a container that is ready,
  * the start of the program. launch_here() is the whole launch; sexec_suid.c has the same stages. */
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "inside.h"
+#include "perform/data_images.h"
+#include "perform/fuse_mounts.h"
+#include "perform/guard.h"
 #include "restrict/restrict.h"
 #include "starter.h"
 
@@ -60,9 +66,58 @@ static _Noreturn void become_program(struct launch *launch, char **argv)
     launch_start_program(launch, argv);
 }
 
+/* A program of the container that serves a file system in it: started as the program of the launch is, with its environment and its
+ * restrictions, and one descriptor more. */
+static _Noreturn void become_fuse_program(struct launch *launch, uint32_t number)
+{
+    char *words[2 + FUSE_WORDS + 3] = {(char[]){"sexec"}, (char[]){""}};
+    struct fuse_mounts *mounts = launch->plan.fuse_mounts;
+    int device = mounts->devices[number];
+
+    for (uint32_t i = 0; i < launch->plan.step_count; i++)
+        launch->plan.steps[i].facts.made_fd = -1; /* account files, which the launch itself will write */
+    launch->plan.init = launch->plan.one_id = launch->request.new_session = false;
+    launch->plan.report_fd = launch->plan.alive_fd = 0;
+    launch->plan.directory = launch->request.cwd = "/"; /* the caller's may be in what this program is to serve */
+    launch->plan.directory_asked = launch->request.target_cwd = NULL;
+    launch->request.action = ACTION_EXEC, launch->request.app = NULL;
+    launch->request.instance = NULL, launch->request.instance_starts = false; /* nobody is told of this one */
+    launch->request.keep_fd[0].number = (uint64_t)device, launch->request.keep_fd_count = 1;
+    fuse_mounts_settle();
+    if (fcntl(device, F_SETFD, 0) < 0)
+        stop(errno, "--fusemount: /dev/fuse");
+    fuse_mounts_words(mounts->asked[number], device, words + 2);
+    launch_leave_host(launch, -1);
+    become_program(launch, words);
+}
+
+/* Two forks: nobody's child, so that the program does not meet it in wait(2). */
+static void start_fuse_programs(struct launch *launch)
+{
+    const struct fuse_mounts *mounts = launch->plan.fuse_mounts;
+
+    for (uint32_t i = 0; mounts != NULL && i < mounts->count; i++) {
+        if (mounts->asked[i]->number & FUSE_HOST)
+            continue;
+        pid_t child = fork();
+        if (child < 0)
+            stop(errno, "--fusemount: %s", mounts->asked[i]->second);
+        if (child == 0) {
+            if (fork() != 0)
+                _exit(0);
+            become_fuse_program(launch, i);
+        }
+        while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+            continue;
+    }
+    fuse_mounts_check(&launch->plan);
+}
+
 _Noreturn void launch_here(const struct request *given, char **line, int argc, char **argv)
 {
     static struct launch launch;
+    static struct data_images data;
+    static struct fuse_mounts fuse_mounts;
 
     inherited_take(&launch.inherited); /* first: messages need open streams, and the caller's signals and timers must not end us */
     if (privilege_begin())
@@ -86,22 +141,29 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
     if (setuid_mode && launch.plan.mode == MODE_USERNS)
         launch_hand_over(&launch, argv); /* here: a user namespace is made by a process that never had more rights */
     launch_plan_mounts(&launch);
+    data_images_open(&data, &launch.plan, &launch.inputs);
+    fuse_mounts_plan(&fuse_mounts, &launch.plan, &launch.inputs, inherited_environment(&launch.inherited));
 
     launch_prepare(&launch);
     linger_use(&launch.plan, &launch.inputs); /* in place of a server of its own */
     launch.rendezvous.outside = launch.plan.mode == MODE_USERNS ? &outside_keeper : NULL; /* root's id proves enough */
     if (!launch_join(&launch)) { /* first: a container that is shared already needs no image of its own */
+        guard_lock(&launch.plan, &launch.request); /* on the host, which is out of sight next */
         int root = launch_open_image(&launch);
         if (launch.plan.dry)
             launch_show(&launch, root);
+        data_images_find(&launch.plan, &launch.stage); /* sources that no directory of the host has; so are the next */
+        fuse_mounts_make(&launch.plan, &launch.stage);
         facts_image(&launch.plan, &launch.inputs, root); /* as late as this: before, the image file showed nothing */
         launch_plan_root(&launch);
         launch_make_root(&launch);
+        start_fuse_programs(&launch);
     }
     if (launch.request.action == ACTION_LINGER)
         linger_prepare(&launch.plan, &launch.request);
     launch.plan.one_id = launch.plan.root_mapped && user_namespace_maps_one(); /* here: the next line but one forgets /proc */
-    fuse_watch(&launch.plan);       /* here: it watches "/", which is the container's now */
+    fuse_watch(&launch.plan);       /* here: it watches "/", which is the container's now; so does the next */
+    guard_watch(&launch.plan);
     join_stay(&launch.plan, &launch.inputs, &launch.rendezvous);
     launch_leave_host(&launch, -1); /* before a file of the image is read: nothing that is open leads out (CVE-2024-21626) */
     become_program(&launch, argv);

@@ -22,10 +22,11 @@ enum action { ACTION_EXEC, ACTION_RUN, ACTION_SHELL, ACTION_TEST, ACTION_LINGER,
 enum dry_run { DRY_RUN_NO, DRY_RUN_TEXT, DRY_RUN_JSON };
 enum bind_option {
     BIND_READONLY = 1,
-    BIND_MOUNT = 2,    /* by --mount, not --bind */
+    BIND_MOUNT = 2, BIND_NONESTED = 4, /* by --mount, not --bind; not told to launches in the container */
     BIND_VARIABLE = 8, /* from this bit on: which entry of `variable` gave it, counted from 1; 0: the command line */
 };
-enum overlay_option { OVERLAY_READONLY = 1 };
+enum fuse_option { FUSE_HOST = 1, FUSE_DAEMON = 2 }; /* a program of the host, else of the container; one that goes to the background */
+enum overlay_option { OVERLAY_READONLY = 1, OVERLAY_THROWAWAY = 2 }; /* a directory in which one is made that is gone afterwards */
 
 /* The number of an entry of `library`: by which option it came, and what decides whether it goes in. */
 enum library_option {

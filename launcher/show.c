@@ -30,6 +30,8 @@ _Noreturn void launch_show(struct launch *launch, int root)
     for (struct step *step = launch->plan.steps; step < launch->plan.steps + launch->plan.step_count; step++)
         if ((step->flags & STEP_MAKE_SOURCE) && step->facts.source_error == ENOENT && could_be_made(step->source))
             step->facts.source_type = S_IFDIR;
+        else if (step->flags & STEP_IN_IMAGE) /* which is not mounted now */
+            step->facts.source_type = S_IFDIR;
     facts_image(&launch->plan, &launch->inputs, root);
     launch_plan_root(launch);
     plan_print(&launch->plan, &launch->inputs, launch->request.dry_run == DRY_RUN_JSON, stdout);

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "environment/arena.h"
@@ -286,6 +288,20 @@ static void take_identity(struct invocation *invocation)
         account_ranges(&account_sources_usual, uid, request, &invocation->store);
 }
 
+/* Where the number of a process counts: the PID namespace, and the name of the machine, for an image may lie on a file system that
+ * others have too. By name, as /proc says which namespace that is; singularity/locks.py makes the same number. */
+static uint64_t lock_place(void)
+{
+    struct utsname machine;
+    struct stat space = {0};
+    uint32_t place = 0;
+
+    (void)stat("/proc/self/ns/pid", &space);
+    for (const char *at = uname(&machine) == 0 ? machine.nodename : ""; *at != '\0'; at++)
+        place = place * 31 + (uint8_t)*at;
+    return place ^ (uint32_t)space.st_ino;
+}
+
 /* What the kernel and the caller's process say beside the options. What is one higher than it is, is so because 0
  * stands for "not given" in a request. */
 static void take_surroundings(struct invocation *invocation, struct start *start, const struct options *options)
@@ -296,6 +312,7 @@ static void take_surroundings(struct invocation *invocation, struct start *start
     request->level = (uint64_t)(message_level_get() + LEVEL_BIAS);
     request->colour = colour_wanted(options, start->environment);
     request->cwd = invocation->cwd;
+    request->lock_place = lock_place();
     request->stack_soft = start->stack.rlim_cur == RLIM_INFINITY ? UINT64_MAX : start->stack.rlim_cur + 1;
     if (!request->instance_starts) /* which outlives its launcher of ranks, if there is one */
         descriptor_keep_pmi(request, variable(start->environment, "PMI_FD"));
@@ -503,6 +520,10 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
         enter_instance(start, &invocation, &line->options, image);
     else
         take_surroundings(&invocation, start, &line->options);
+    if (invocation.request.fuse_count > 0 && invocation.request.instance == NULL)
+        invocation.request.join_step = NULL; /* its programs end with their launch */
+    if (!enters)
+        on_disk_take(&invocation);
     start->environment = injection_finish(&invocation.injection, start->environment, program, &error);
     if (start->environment == NULL)
         stop_error(&error);

@@ -151,7 +151,7 @@ static _Noreturn void lock(const void *question, int to)
     struct error error = {0};
 
     privilege_forget(&launch->caller);
-    (void)images_lock(&launch->request, &launch->images, &error);
+    (void)images_lock(&launch->request, &launch->images, getppid(), &error);
     _exit(fd_write(to, &error, sizeof error) ? 0 : EXIT_OWN_FAILURE);
 }
 

@@ -7,7 +7,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from singularity.errors import FileError
@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 _PAUSE, _LONGEST_PAUSE = 0.02, 0.2  # seconds between looks at a lock: a hundred that wait leave time for the one
 _IMAGE_TRIES, _IMAGE_PAUSE = 20, 0.025  # half a second, as launches have it
 _PATIENCE, _LIMIT = 1.0, 3600.0  # seconds: before a word about it, in all
+_FLOCK = "hhqqi"  # struct flock: type, whence, start, length, pid
+_MARKS = 1 << 62  # where no file has bytes: from there on a byte for each process that holds an image
+_PROCESSES = 1 << 22  # of one machine
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
@@ -28,13 +31,13 @@ def lock_image(fd: int, *, writable: bool) -> None:
     """The lock of launches on an image, for a descriptor that is open for it: one writer, or any readers.
 
     A lock of the open file (fcntl(2), F_OFD_SETLK), which ends with it: only who can write an image can keep readers
-    out. Raises BlockingIOError after half a second, and OSError where the file system has no locks.
+    out. A second one, on a byte that says which process this is, tells others who has it (launcher/image/images.c).
+    Raises BlockingIOError after half a second, and OSError where the file system has no locks.
     """
     kind = fcntl.F_WRLCK if writable else fcntl.F_RDLCK
-    whole = struct.pack("hhqqi", kind, os.SEEK_SET, 0, 0, 0)  # struct flock: type, whence, start, length, pid
     for last in (*[False] * _IMAGE_TRIES, True):
         try:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, whole)
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(kind, 0, _MARKS))
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
@@ -42,7 +45,37 @@ def lock_image(fd: int, *, writable: bool) -> None:
                 raise BlockingIOError(*error.args) from error
             time.sleep(_IMAGE_PAUSE)
         else:
-            return
+            break
+    with suppress(OSError):
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(fcntl.F_RDLCK, _place() + os.getpid(), 1))
+
+
+def holder_of_image(fd: int) -> str:
+    """Who keeps `lock_image` from its lock: " by process 5", or what else can be said; "" for nothing."""
+    try:
+        found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, _MARKS, 0))
+    except OSError:
+        return ""
+    kind, _, start, *_ = struct.unpack(_FLOCK, found)
+    if kind == fcntl.F_UNLCK or start < _MARKS:
+        return ""
+    if start // _PROCESSES != _place() // _PROCESSES:
+        return " on another machine, or from another container"
+    return f" by process {start % _PROCESSES}"
+
+
+def _flock(kind: int, start: int, length: int) -> bytes:
+    return struct.pack(_FLOCK, kind, os.SEEK_SET, start, length, 0)
+
+
+def _place() -> int:
+    """The byte of process 0 here: as the launcher's lock_place() says."""
+    place = 0
+    for each in os.fsencode(os.uname().nodename):
+        place = (place * 31 + each) & 0xFFFFFFFF
+    with suppress(OSError):
+        place ^= os.stat("/proc/self/ns/pid").st_ino & 0xFFFFFFFF
+    return _MARKS + place * _PROCESSES
 
 
 @contextmanager

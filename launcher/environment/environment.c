@@ -277,16 +277,22 @@ static void restore_host(struct entry *entry)
     }
 }
 
-/* Where the user's binds are, as he named them. */
+static void add_bind(struct text *binds, const struct request_entry *bind)
+{
+    if ((bind->number & BIND_NONESTED) == 0)
+        text_add_strings(binds, *binds->bytes != '\0' ? "," : "", *bind->second != '\0' ? bind->second : bind->first, NULL);
+}
+
+/* Where the user's binds are, as he named them: a launch in the container has them again, unless they are not to be told. */
 static void put_binds(struct variables *variables, const struct request *request)
 {
     struct text binds = {.arena = variables->arena};
 
     text_add_string(&binds, "");
-    for (uint32_t i = 0; i < request->bind_count; i++) {
-        const struct request_entry *bind = &request->bind[i];
-        text_add_strings(&binds, i > 0 ? "," : "", *bind->second != '\0' ? bind->second : bind->first, NULL);
-    }
+    for (uint32_t i = 0; i < request->bind_count; i++)
+        add_bind(&binds, &request->bind[i]);
+    for (uint32_t i = 1; i < request->data_count; i += 2)
+        add_bind(&binds, &request->data[i]);
     put_both(variables, "BIND", binds.bytes);
 }
 

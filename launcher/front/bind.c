@@ -3,14 +3,24 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { BIND_PARTS = 3, BIND_LIMIT = sizeof((struct request *)NULL)->bind / sizeof(struct request_entry) };
+enum { DATA_LIMIT = sizeof((struct request *)NULL)->data / sizeof(struct request_entry) };
+
+/* What the words behind source and target say. */
+struct bind_options {
+    uint64_t flags;
+    const char *inside; /* a directory of the image that the source is; NULL: it is no image, unless `id` is set */
+    uint64_t id;        /* of a partition, 0: not said */
+    bool write;         /* asked for by name */
+};
 
 /* By which option or variable does not matter. */
 static bool same(const struct request_entry *a, const struct request_entry *b)
 {
-    return ((a->number ^ b->number) & BIND_READONLY) == 0 && strcmp(a->first, b->first) == 0 &&
+    return ((a->number ^ b->number) & (BIND_READONLY | BIND_NONESTED)) == 0 && strcmp(a->first, b->first) == 0 &&
            strcmp(a->second, b->second) == 0;
 }
 
@@ -27,14 +37,37 @@ static bool add(struct request *request, const struct option_value *use, const s
     return true;
 }
 
+/* Shown by a server of the user's, in a user namespace, whatever starts containers here: root needs none for that. */
+static bool add_data(struct invocation *invocation, const struct option_value *use, const struct request_entry *bind,
+                     const struct bind_options *options, struct error *error)
+{
+    struct request *request = &invocation->request;
+    const char *inside = options->inside != NULL ? options->inside : "/";
+
+    if (options->write)
+        return error_set(error, 0, "%.*s %.200s: an image is bound read-only (--overlay takes what is written)", OPTION_NAME(use), bind->first);
+    if (request->data_count + 2 > DATA_LIMIT)
+        return error_set(error, 0, "%.*s: more than %d images", OPTION_NAME(use), (int)DATA_LIMIT / 2);
+    const char *directory = text_target(&invocation->store, "/", inside, strlen(inside));
+    if (directory == NULL)
+        return request_full(error);
+    request->data[request->data_count++] = (struct request_entry){bind->first, "", options->id};
+    request->data[request->data_count++] = (struct request_entry){directory, bind->second, bind->number};
+    if (!invocation->root && !request->userns) {
+        request->userns = true;
+        request->userns_reason = "a directory of an image is bound, which a server of the user's shows";
+    }
+    return true;
+}
+
 /* `source` and `target` as written; an empty target is the source's path. The source keeps its "..", since only the
  * kernel knows where that leads past a link; the target loses it, for there it must not depend on links of the image
  * (R-M4). */
 static bool add_paths(struct invocation *invocation, const struct option_value *use, const char *source, const char *target,
-                      uint64_t options, struct error *error)
+                      const struct bind_options *options, struct error *error)
 {
     struct text_store *store = &invocation->store;
-    struct request_entry bind = {.number = options | invocation_origin(invocation, use)};
+    struct request_entry bind = {.number = options->flags | invocation_origin(invocation, use)};
 
     if (source[0] != '/' && invocation->cwd == NULL)
         return error_set(error, ENOENT, "%.*s %.200s: relative to the current directory, which is gone", OPTION_NAME(use), source);
@@ -48,7 +81,8 @@ static bool add_paths(struct invocation *invocation, const struct option_value *
         return error_set(error, 0, "%.*s: too many long paths", OPTION_NAME(use));
     if (strlen(bind.first) >= PATH_MAX || strlen(bind.second) >= PATH_MAX)
         return error_set(error, ENAMETOOLONG, "%.*s %.60s...", OPTION_NAME(use), source);
-    return add(&invocation->request, use, &bind, error);
+    return options->inside != NULL || options->id > 0 ? add_data(invocation, use, &bind, options, error)
+                                                      : add(&invocation->request, use, &bind, error);
 }
 
 /* By its own name: who asks for it under another one names a link of that name. */
@@ -59,32 +93,51 @@ bool bind_library_take(struct invocation *invocation, const struct option_value 
 
     if (*name == '\0' || (size_t)snprintf(target, sizeof target, LIBRARIES_INSIDE "/%s", name) >= sizeof target)
         return error_set(error, 0, "%.*s %.60s: no name of a file", OPTION_NAME(use), text);
-    return add_paths(invocation, use, text, target, BIND_READONLY, error);
+    return add_paths(invocation, use, text, target, &(struct bind_options){.flags = BIND_READONLY}, error);
 }
 
-/* Options of Apptainer that show a part of an image: refused by name, as "not a valid option" would send people to
- * look for a typing error. */
-static bool option_foreign(const char *option)
+/* IMAGE:TARGET, all of an image that holds data. */
+bool data_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    return strncmp(option, "image-src=", 10) == 0 || strncmp(option, "id=", 3) == 0;
+    const char *colon = strrchr(text, ':');
+    const char *image = colon != NULL ? text_copy(&invocation->store, text, (size_t)(colon - text)) : NULL;
+
+    if (colon == NULL || colon == text || colon[1] == '\0')
+        return error_set(error, 0, "%.*s %.200s: IMAGE:TARGET is wanted", OPTION_NAME(use), text);
+    return image != NULL ? add_paths(invocation, use, image, colon + 1, &(struct bind_options){.inside = "/"}, error) : request_full(error);
 }
 
 static bool option_known(const char *option)
 {
-    return strcmp(option, "ro") == 0 || strcmp(option, "rw") == 0;
+    return strcmp(option, "ro") == 0 || strcmp(option, "rw") == 0 || strcmp(option, "nonested") == 0 ||
+           strncmp(option, "image-src=", 10) == 0 || strncmp(option, "id=", 3) == 0;
+}
+
+static bool read_id(const struct option_value *use, const char *text, struct bind_options *options, struct error *error)
+{
+    char *end;
+
+    options->id = *text >= '0' && *text <= '9' ? strtoul(text, &end, 10) : 0;
+    return (options->id > 0 && options->id <= UINT32_MAX && *end == '\0') ||
+           error_set(error, 0, "%.*s: id=%.60s: the number of a partition is wanted (singularity sif list)", OPTION_NAME(use), text);
 }
 
 /* The last of several counts, as for other options. */
-static bool option_take(const struct option_value *use, const char *option, uint64_t *options, struct error *error)
+static bool option_take(const struct option_value *use, const char *option, struct bind_options *options, struct error *error)
 {
-    if (option_foreign(option))
-        return error_set(error, 0, "%.*s: option %.60s: binding from inside an image is not supported here "
-                                   "(use --overlay, or bind a directory)", OPTION_NAME(use), option);
-    if (strcmp(option, "nonested") == 0)
-        return error_set(error, 0, "%.*s: option nonested is not supported here (ro and rw are)", OPTION_NAME(use));
     if (!option_known(option))
-        return error_set(error, 0, "%.*s: \"%.60s\" is not a valid bind option (ro and rw are)", OPTION_NAME(use), option);
-    *options = strcmp(option, "ro") == 0 ? *options | BIND_READONLY : *options & ~(uint64_t)BIND_READONLY;
+        return error_set(error, 0, "%.*s: \"%.60s\" is not a valid bind option (ro, rw, nonested, image-src=DIR and id=N are)",
+                         OPTION_NAME(use), option);
+    if (strncmp(option, "id=", 3) == 0)
+        return read_id(use, option + 3, options, error);
+    if (strncmp(option, "image-src=", 10) == 0)
+        options->inside = option + 10;
+    else if (strcmp(option, "nonested") == 0)
+        options->flags |= BIND_NONESTED;
+    else {
+        options->write = strcmp(option, "rw") == 0;
+        options->flags = options->write ? options->flags & ~(uint64_t)BIND_READONLY : options->flags | BIND_READONLY;
+    }
     return true;
 }
 
@@ -120,13 +173,13 @@ static bool options_go_on(struct text_store *store, const char *text)
     char end;
     const char *part = read_part(&peek, &text, &end);
 
-    return part != NULL && end != ':' && (option_known(part) || option_foreign(part));
+    return part != NULL && end != ':' && option_known(part);
 }
 
 /* Parts are divided by colons, binds by commas, and options by commas too: which of the two a comma is only the next
  * part says. */
 static bool read_bind(struct text_store *store, const struct option_value *use, const char **text, const char *parts[BIND_PARTS],
-                      uint64_t *options, struct error *error)
+                      struct bind_options *options, struct error *error)
 {
     const char *whole = *text;
     char end = ':';
@@ -155,14 +208,14 @@ bool bind_take(struct invocation *invocation, const struct option_value *use, co
     while (*text != '\0') {
         const char *parts[BIND_PARTS] = {NULL, NULL, NULL};
         const char *whole = text;
-        uint64_t options = 0;
+        struct bind_options options = {.flags = 0};
         if (!read_bind(&invocation->store, use, &text, parts, &options, error))
             return false;
         if (*parts[0] == '\0' && parts[1] == NULL)
             continue;
         if (*parts[0] == '\0')
             return error_set(error, 0, "%.*s %.200s: no source before the colon", OPTION_NAME(use), whole);
-        if (!add_paths(invocation, use, parts[0], parts[1] != NULL ? parts[1] : "", options, error))
+        if (!add_paths(invocation, use, parts[0], parts[1] != NULL ? parts[1] : "", &options, error))
             return false;
     }
     return true;
@@ -175,17 +228,19 @@ struct mount {
     const char *type;
     const char *source;
     const char *target;
-    uint64_t options;
+    struct bind_options options;
 };
 
 /* "readonly" alone, "readonly=true" and "readonly=1", as Docker's --mount has it. */
-static bool read_switch(const struct option_value *use, const char *key, const char *value, uint64_t *options, struct error *error)
+static bool read_switch(const struct option_value *use, const char *key, const char *value, uint64_t flag, struct bind_options *options,
+                        struct error *error)
 {
     bool on = strcmp(value, "") == 0 || strcmp(value, "true") == 0 || strcmp(value, "1") == 0;
 
     if (!on && strcmp(value, "false") != 0 && strcmp(value, "0") != 0)
         return error_set(error, 0, "%.*s: %s=%.60s is neither true nor false", OPTION_NAME(use), key, value);
-    *options = on ? *options | BIND_READONLY : *options & ~(uint64_t)BIND_READONLY;
+    options->flags = on ? options->flags | flag : options->flags & ~flag;
+    options->write |= !on && flag == BIND_READONLY;
     return true;
 }
 
@@ -204,15 +259,19 @@ static bool read_key(struct mount *mount, const struct option_value *use, char *
     else if (strcmp(key, "target") == 0 || strcmp(key, "destination") == 0 || strcmp(key, "dst") == 0)
         mount->target = value;
     else if (strcmp(key, "ro") == 0 || strcmp(key, "readonly") == 0)
-        return read_switch(use, key, value, &mount->options, error);
-    else if (strcmp(key, "bind-propagation") == 0 || strcmp(key, "nonested") == 0)
-        return error_set(error, 0, "%.*s: %s is not supported here", OPTION_NAME(use), key);
-    else if (strcmp(key, "image-src") == 0 || strcmp(key, "id") == 0)
-        return error_set(error, 0, "%.*s: %s: binding from inside an image is not supported here (use --overlay, or bind "
-                                   "a directory)", OPTION_NAME(use), key);
-    else
-        return error_set(error, 0, "%.*s: invalid key \"%.60s\" in mount specification (type, source, target, readonly)",
+        return read_switch(use, key, value, BIND_READONLY, &mount->options, error);
+    else if (strcmp(key, "nonested") == 0)
+        return read_switch(use, key, value, BIND_NONESTED, &mount->options, error);
+    else if (strcmp(key, "image-src") == 0)
+        mount->options.inside = value;
+    else if (strcmp(key, "id") == 0)
+        return read_id(use, value, &mount->options, error);
+    else if (strcmp(key, "bind-propagation") == 0)
+        return error_set(error, 0, "%.*s: %s is not supported here (\"mount slave\" of the configuration is for all binds)",
                          OPTION_NAME(use), key);
+    else
+        return error_set(error, 0, "%.*s: invalid key \"%.60s\" in mount specification (type, source, target, readonly, image-src, id, "
+                                   "nonested)", OPTION_NAME(use), key);
     return true;
 }
 
@@ -220,7 +279,7 @@ static bool read_key(struct mount *mount, const struct option_value *use, char *
 static bool mount_line(struct invocation *invocation, const struct option_value *use, const char *line, struct error *error)
 {
     struct csv csv = {.next = line, .store = &invocation->store};
-    struct mount mount = {NULL, NULL, NULL, 0};
+    struct mount mount = {.type = NULL};
     enum csv_outcome outcome;
     char *field;
 
@@ -233,7 +292,7 @@ static bool mount_line(struct invocation *invocation, const struct option_value 
         return error_set(error, 0, "%.*s %.200s: unsupported mount type (\"type=bind\" is the only one)", OPTION_NAME(use), line);
     if (mount.source == NULL || *mount.source == '\0' || mount.target == NULL || *mount.target == '\0')
         return error_set(error, 0, "%.*s %.200s: source and target are both needed", OPTION_NAME(use), line);
-    return add_paths(invocation, use, mount.source, mount.target, mount.options, error);
+    return add_paths(invocation, use, mount.source, mount.target, &mount.options, error);
 }
 
 /* Lines for the variable, which holds several mounts; an empty line is no mistake. */

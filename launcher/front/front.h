@@ -349,10 +349,16 @@ bool options_level(const struct options *options, int *level, struct error *erro
 
 /* ---- The two languages of user binds. */
 
+/* After all that an option, a variable or the site's configuration says: what is written into the image goes to --workdir. */
+void on_disk_take(struct invocation *invocation);
+
 /* Adds the binds of "SOURCE[:TARGET[:OPTIONS]],..." to the request; "\:" and "\," stand for the characters. Relative
  * sources start at the current directory, targets are absolute. A bind that is there already is not added again.
  * False with the error set, which names the option or variable of `use`. */
 bool bind_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);
+
+/* The same for "IMAGE:TARGET" of --data. */
+bool data_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);
 
 /* A library of the host, shown where the loader of every container looks. */
 bool bind_library_take(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error);

@@ -185,6 +185,7 @@ bool invocation_take_options(struct invocation *invocation, unsigned scope, cons
     if (!take_uses(invocation, scope, options, true, error) || !take_uses(invocation, scope, options, false, error) ||
         !restriction_flags_take(invocation, options, error))
         return false;
+    request->pid |= request->fuse_count > 0 && !options_flag(options, OPTION_no_pid); /* so that its programs end with the launch */
     if ((request->target_uid != 0) != (request->target_gid != 0))
         return error_set(error, 0, "SINGULARITY_TARGET_UID and SINGULARITY_TARGET_GID go together: only one is set");
     return take_instance(invocation, scope, options, error) && written_once(request, options, error);

@@ -411,6 +411,56 @@ static bool take_target_gid(struct invocation *invocation, const struct option_v
     return !invocation->root || take_id(use, text, &invocation->request.target_gid, error);
 }
 
+/* "TYPE:COMMAND ARGUMENT... MOUNTPOINT": words are divided by blanks, or stand in single or double quotes. */
+static bool fuse_words(const char *text, char *words, size_t size, const char **last)
+{
+    size_t used = 0;
+    char quote = '\0';
+
+    for (*last = words; *text != '\0' && used + 2 < size; text++) {
+        if (*text == '\n')
+            return false;
+        if (quote != '\0' ? *text == quote : *text == '\'' || *text == '"') {
+            quote = quote != '\0' ? '\0' : *text;
+        } else if (quote == '\0' && (*text == ' ' || *text == '\t')) {
+            if (used > 0 && words[used - 1] != '\n' && text[strspn(text, " \t")] != '\0') {
+                words[used++] = '\n';
+                *last = words + used;
+            }
+        } else {
+            words[used++] = *text;
+        }
+    }
+    words[used] = '\0';
+    return *text == '\0' && quote == '\0' && *last > words;
+}
+
+static bool take_fusemount(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
+{
+    static const char *const types[] = {"container", "host", "container-daemon", "host-daemon"};
+    struct request *request = &invocation->request;
+    struct request_entry entry = {.number = 4};
+    char words[PATH_MAX];
+    const char *colon = strchr(text, ':'), *place;
+
+    for (uint64_t i = 0; colon != NULL && i < 4; i++)
+        if (strlen(types[i]) == (size_t)(colon - text) && strncmp(text, types[i], (size_t)(colon - text)) == 0)
+            entry.number = i; /* in the order of FUSE_HOST and FUSE_DAEMON */
+    if (entry.number == 4 || !fuse_words(colon + 1, words, sizeof words, &place))
+        return error_set(error, 0, "%.*s: \"%.60s\": TYPE:COMMAND MOUNTPOINT is wanted (types are container, host, container-daemon and "
+                                   "host-daemon)", OPTION_NAME(use), text);
+    if (!container_path(invocation, use, NULL, place, &entry.second, error))
+        return false;
+    entry.first = text_copy(&invocation->store, words, (size_t)(place - words) - 1);
+    if (entry.first == NULL)
+        return request_full(error);
+    if (!invocation->root && !request->userns) {
+        request->userns = true;
+        request->userns_reason = "a FUSE program of the user's serves a file system";
+    }
+    return list_add(request->fuse, &request->fuse_count, LIST_LIMIT(fuse), entry, use, error);
+}
+
 /* An option without an entry is a flag, or one of the front door's own. */
 take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_bind] = bind_take,           [OPTION_mount] = mount_value_take,     [OPTION_home] = take_home,
@@ -426,5 +476,5 @@ take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_pid_file] = take_pid_file,
     [OPTION_allow_paths] = allow_path_take,
     [OPTION_security] = security_take,   [OPTION_device] = take_device,         [OPTION_cdi_dirs] = take_cdi_directory,
-    [OPTION_containlibs] = bind_library_take,
+    [OPTION_containlibs] = bind_library_take, [OPTION_data] = data_take, [OPTION_fusemount] = take_fusemount,
 };

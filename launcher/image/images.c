@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -61,39 +62,54 @@ bool images_are_locked(const struct request *request, const struct images *image
     return any;
 }
 
+/* Who has the lock that is in the way: for a lock of an open file has no process (fcntl_locking(2)), each holder has a second one, on
+ * a byte where no file has any. Which byte says where its process has its number, as the front door knows (lock_place), and the
+ * number. singularity/locks.py does the same. */
+static bool in_use(int fd, const char *path, bool writable, uint64_t here, struct error *error)
+{
+    struct flock mark = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)IMAGE_MARKS};
+    char by[64] = "";
+
+    if (fcntl(fd, F_OFD_GETLK, &mark) == 0 && mark.l_type != F_UNLCK && (uint64_t)mark.l_start >= IMAGE_MARKS)
+        snprintf(by, sizeof by, (uint64_t)mark.l_start / IMAGE_PROCESSES == here / IMAGE_PROCESSES ? " by process %u" :
+                 " on another machine, or from another container", (unsigned)((uint64_t)mark.l_start % IMAGE_PROCESSES));
+    return error_set(error, 0, writable ? "%.500s is in use%s: it can be written by one container at a time, and only when none reads it"
+                                        : "%.500s is being written%s", path, by);
+}
+
 /* Half a second, in steps of 25 ms: the launch before may just be ending, and a second writer is to be told within
  * one (R-I2). */
-static bool lock(const struct image *image, const char *path, bool writable, struct error *error)
+bool image_lock(int fd, const char *path, bool writable, uint64_t holder, struct error *error)
 {
     const struct timespec pause = {.tv_nsec = 25000000};
-
-    if (!is_locked(image))
-        return true;
-    struct flock range = {.l_type = (short)(writable ? F_WRLCK : F_RDLCK), .l_whence = SEEK_SET};
+    struct flock range = {.l_type = (short)(writable ? F_WRLCK : F_RDLCK), .l_whence = SEEK_SET, .l_len = (off_t)IMAGE_MARKS};
 
     /* of the open file, as flock(2), but only who can write an image can keep its readers out (Linux 3.15) */
-    for (int tries = 0; fcntl(image->fd, F_OFD_SETLK, &range) < 0; tries++) {
+    for (int tries = 0; fcntl(fd, F_OFD_SETLK, &range) < 0; tries++) {
         bool held = errno == EAGAIN || errno == EACCES;
         if (!held && !writable)
             return true; /* a file system without locks: nobody can lock it for writing either */
         if (!held)
-            return error_set(error, errno, "%.500s cannot be locked for writing (is it on a network file system?)", path);
-        if (tries == LOCK_TRIES && writable)
-            return error_set(error, 0, "%.500s is in use: it can be written by one container at a time, and only when none "
-                             "reads it", path);
+            return error_set(error, errno, "%.500s cannot be locked for writing, and nothing else would keep a second writer out (Lustre "
+                             "needs the mount option flock, NFS its lock service; a local disk has locks)", path);
         if (tries == LOCK_TRIES)
-            return error_set(error, 0, "%.500s is being written by another container", path);
+            return in_use(fd, path, writable, holder, error);
         (void)nanosleep(&pause, NULL);
     }
+    range = (struct flock){.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = (off_t)holder, .l_len = 1};
+    (void)fcntl(fd, F_OFD_SETLK, &range);
     return true;
 }
 
-bool images_lock(const struct request *request, const struct images *images, struct error *error)
+bool images_lock(const struct request *request, const struct images *images, pid_t process, struct error *error)
 {
-    if (!lock(&images->image, request->image, request->writable, error))
+    uint64_t holder = IMAGE_HOLDER(request->lock_place, process);
+
+    if (is_locked(&images->image) && !image_lock(images->image.fd, request->image, request->writable, holder, error))
         return false;
     for (uint32_t i = 0; i < request->overlay_count; i++)
-        if (!lock(&images->overlays[i], request->overlay[i].first, overlay_writable(request, i), error))
+        if (is_locked(&images->overlays[i]) &&
+            !image_lock(images->overlays[i].fd, request->overlay[i].first, overlay_writable(request, i), holder, error))
             return false;
     return true;
 }

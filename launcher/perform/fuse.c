@@ -1,6 +1,7 @@
 /* Servers of file systems (our own for squashfs, fuse2fs, erofsfuse, fuse-overlayfs): started as the user, in a user namespace,
  * watched and waited for. Not in the setuid program. */
-#include "perform.h"
+#include "data_images.h"
+#include "fuse_mounts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -155,6 +156,11 @@ static void server_rights(bool mounts_itself)
         (mounts_itself && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0) < 0) ||
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         stop(errno, "take the rights of the file system server");
+}
+
+void fuse_drop_rights(void)
+{
+    server_rights(false);
 }
 
 /* libfuse 3.3 and newer takes an open device as the mount point "/dev/fd/N" and mounts nothing then. The environment
@@ -328,10 +334,10 @@ bool fuse_needed(const struct plan *plan)
     for (uint32_t i = 0; i < plan->part_count; i++)
         if (plan->parts[i].way == WAY_FUSE)
             return true;
-    return false;
+    return (plan->data != NULL || plan->fuse_mounts != NULL) && !plan->dry;
 }
 
-static void prepare(const struct part *part, struct fuse *fuse)
+void fuse_prepare_part(const struct part *part, struct fuse *fuse)
 {
     struct process server = server_for(part);
     char path[PATH_MAX];
@@ -349,7 +355,7 @@ void fuse_prepare(struct plan *plan, struct fuse *servers)
     for (uint32_t i = 0; i < plan->part_count; i++) {
         if (plan->parts[i].way != WAY_FUSE)
             continue;
-        prepare(&plan->parts[i], &servers[i]);
+        fuse_prepare_part(&plan->parts[i], &servers[i]);
         if (!plan->parts[i].writable || plan->keeper_fd >= 0) /* who shares a container does not wait for its end */
             continue;
         plan->server_fd = servers[i].process >= 0 ? servers[i].process : servers[i].alive;

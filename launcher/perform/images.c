@@ -82,8 +82,8 @@ static void mount_session(const struct plan *plan, struct stage *stage, const st
                                         .attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, .privilege = PRIVILEGE_MOUNT};
     OWNED_FD place = session_place(plan, "/");
 
-    snprintf(options, sizeof options, "mode=0755,uid=%u,gid=%u,size=%llu", mapped ? 0 : (unsigned)caller->uid,
-             mapped ? 0 : (unsigned)caller->gid, (unsigned long long)plan->session_size);
+    snprintf(options, sizeof options, "mode=0755,uid=%u,gid=%u,size=%s", mapped ? 0 : (unsigned)caller->uid,
+             mapped ? 0 : (unsigned)caller->gid, plan->session_size);
     stage->session.fd = mount_new(&stage->session, &filesystem);
     if (stage->session.fd < 0 && errno == ENOSYS) {
         OWNED_FD visible = session_place(plan, "/mnt");

@@ -129,7 +129,7 @@ static int overlay(const struct plan *plan, struct stage *stage)
 
     layers_collect(plan, stage, &layers);
     make_missing(plan, stage->session.fd, "layer", NULL);
-    if (served || (writable && plan->mode == MODE_USERNS))
+    if (served || ((writable || plan->part_count > 1) && plan->mode == MODE_USERNS))
         snprintf(options, sizeof options, served ? "noacl" : "userxattr"); /* images made by mke2fs keep no ACLs */
     layers_text(&layers, served ? FUSE_LAYERS_FIRST : -1, options, sizeof options);
     int tree = served ? fuse_overlay(&stage->session, options, layers.directories, layers.count)

@@ -1,6 +1,8 @@
 /* What only launches without the setuid program do: user namespaces, FUSE servers, images that are kept mounted, overlay directories.
  * No privilege at all. */
-#include "perform.h"
+#include "data_images.h"
+#include "fuse_mounts.h"
+#include "guard.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,7 +42,7 @@ static void leave_keeper(struct plan *plan)
 int unprivileged_namespaces(struct plan *plan, const struct caller *caller, struct fuse *servers)
 {
     int user = (int)(plan->namespaces & CLONE_NEWUSER), others = (int)plan->namespaces & ~CLONE_NEWUSER;
-    bool at_once = user != 0 && !fuse_needed(plan);
+    bool at_once = user != 0 && !fuse_needed(plan) && plan->guard_lock <= 0;
     int network = network_begin(plan);
 
     if (plan->kept_user > 0) { /* the rights over a mount are those of its user namespace */
@@ -64,6 +66,9 @@ int unprivileged_namespaces(struct plan *plan, const struct caller *caller, stru
     if (at_once)
         return 0;
     fuse_prepare(plan, servers);
+    data_images_prepare(plan);
+    fuse_mounts_prepare(plan);
+    guard_start(plan);
     return others;
 }
 

@@ -276,7 +276,7 @@ static bool image_parts(struct plan *plan, const struct plan_inputs *inputs, str
         return error_set(error, 0, "%s: %s image cannot be written (%s: --writable-tmpfs instead lets the program "
                          "write into memory, --overlay into a directory or what \"singularity overlay create FILE\" makes)",
                          request->image, image->format == FORMAT_EROFS ? "an EROFS" : "a squashfs", plan_asked(inputs, "--writable"));
-    if (request->writable && sif && image->overlay_count == 0)
+    if (request->writable && sif && (image->overlay_count == 0 || filesystem_read_only(image->overlays[image->overlay_count - 1].filesystem)))
         return error_set(error, 0, "no SIF writable overlay partition found in %s (%s: \"singularity overlay create IMAGE\" "
                          "adds one, --writable-tmpfs instead lets the program write into memory)", request->image,
                          plan_asked(inputs, "--writable"));
@@ -308,7 +308,8 @@ static bool overlay_parts(struct plan *plan, const struct plan_inputs *inputs, s
                              request->overlay[i].first);
         if (writable)
             plan->writable_part = (int)plan->part_count;
-        part_add(plan, overlay, partition, writable, request->overlay[i].first, plan_asked(inputs, "--overlay"));
+        part_add(plan, overlay, partition, writable, request->overlay[i].first,
+                 plan_asked(inputs, request->overlay[i].number & OVERLAY_THROWAWAY ? "--writable-tmpfs" : "--overlay"));
     }
     return true;
 }
@@ -359,6 +360,7 @@ bool plan_mode(struct plan *plan, const struct plan_inputs *inputs, struct error
     plan->container_dir = inputs->config->container_dir;
     plan->loops_shared = inputs->config->shared_loop_devices;
     plan->loop_devices = (uint32_t)inputs->config->max_loop_devices;
-    plan->session_size = inputs->config->sessiondir_max_size << 20;
+    plan->session_size = inputs->config->sessiondir_max_size > 0
+                             ? plan_text(plan, "%lluM", (unsigned long long)inputs->config->sessiondir_max_size) : "50%";
     return request_enters(inputs->request) || (image_parts(plan, inputs, error) && overlay_parts(plan, inputs, error));
 }

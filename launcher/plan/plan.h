@@ -56,7 +56,7 @@ enum step_flag {
     STEP_ROOT_NAMED = 1 << 15,  /* ... and so must the directory that has its name, all the way up */
     STEP_ONLY_IF_MISSING = 1 << 12, /* skipped when the image has the target */
     STEP_LIBRARY = 1 << 13,     /* skipped unless the image needs it and it can load there */
-    STEP_IS_DIRECTORY = 1 << 14, /* the source must be a directory */
+    STEP_IS_DIRECTORY = 1 << 14, STEP_IN_IMAGE = 1 << 16, /* the source must be a directory; it lies in an image (plan->data) */
 };
 
 /* What a look at the host and into the image found about one step. */
@@ -137,7 +137,7 @@ struct plan {
     int kept_user, kept_mount, kept_tree; /* namespaces of the keeper that has the image mounted, and a copy of that mount, where it
                                            * had to be made early; 0: there is none */
     const char *container_dir;
-    uint64_t session_size;  /* bytes of the session's memory file system */
+    const char *session_size; /* of the session's memory file system, as tmpfs(5) has it */
     const char *hostname, *id_ranges; /* or NULL; those of the request, where they are mapped */
     const char *network_ports; /* of a network that is carried from outside: those forwarded to it; NULL: there is none */
     bool loops_shared;
@@ -154,10 +154,14 @@ struct plan {
     enum layer second;      /* where the kernel refuses the overlay */
     bool second_possible;   /* the root can do with that */
     int writable_part;      /* index of the part that takes the overlay's writes, -1: none, 0: memory */
+    int guard_lock, guard_watch, guard_go; /* where that is a directory of the host: its lock, and what its guard hears of the container */
+    bool guard_removes;     /* ... and it is gone afterwards */
     const char *foreign_hint; /* what to do where that part's directories belong to somebody else */
     struct step layers[PLAN_LAYERS]; /* directories of the image under which bind points are made (underlay) */
     uint32_t layer_count;
 
+    struct data_images *data; /* images with directories that are bound, or NULL (perform/data_images.h) */
+    struct fuse_mounts *fuse_mounts; /* --fusemount, or NULL (perform/fuse_mounts.h) */
     struct step steps[PLAN_STEPS];
     uint32_t step_count;
 

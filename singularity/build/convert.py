@@ -168,14 +168,15 @@ def _copy(image: Image, request: BuildRequest) -> None:
         image.path.open("rb") as file,
     ):
         if request.format is Target.SQUASHFS or image.content is None:
-            _copy_partition(image, file, new.fd, 0)
+            copy_partition(image, file, new.fd, 0)
             return
         offset = sif_write.partition_offset(())
-        _copy_partition(image, file, new.fd, offset)
+        copy_partition(image, file, new.fd, offset)
         _write_objects(new, _objects(image.content, file), offset, _architecture(image.architecture, request))
 
 
-def _copy_partition(image: Image, file: BinaryIO, target: int, offset: int) -> None:
+def copy_partition(image: Image, file: BinaryIO, target: int, offset: int) -> None:
+    """The file system of an image, byte for byte, into an open file. Raises ImageError where it is cut off."""
     done = 0
     while done < image.root.size:
         count = min(image.root.size - done, 1 << 30)

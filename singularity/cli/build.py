@@ -45,6 +45,7 @@ _accepted = partial(option, hidden=True, expose_value=False)
         "singularity build --build-arg VERSION=1.2 --force tool.sif tool.def",
         "singularity build tool.tar.gz tool.sif",
         "singularity build --sandbox debian/ docker://debian:stable",
+        "singularity build --data genomes.sif genomes/",
     ),
 )
 @option(
@@ -96,6 +97,12 @@ _accepted = partial(option, hidden=True, expose_value=False)
     help="sif, sandbox, squashfs, erofs, ext3 or tar; without it the suffix of TARGET says",
 )
 @_target("--erofs", is_flag=True, help="Make the file system in a SIF file an EROFS, and no squashfs")
+@_target(
+    "--data",
+    is_flag=True,
+    variables="DATA",
+    help="Make a SIF file of data, from a directory, a squashfs or an ext3 file, for launches with --data",
+)
 @_target("-w", "--writable", is_flag=True, help="Make an image that can be written to: ext3")
 @_target("--size", type=click.IntRange(1, 1 << 30), metavar="MiB", help="Size of an ext3 image; else what it needs")
 @_target("--compression", default="", metavar="NAME", help="Of squashfs: zstd, gzip, xz, lz4, lzo")

@@ -47,6 +47,7 @@ class Options:
     update: bool
     wanted: str | None  # --format
     erofs: bool
+    data: bool
     writable: bool
     size: int | None
     compression: str
@@ -78,6 +79,9 @@ def build(target: Path, source_: str, options: Options) -> None:
     if options.dry_run not in ("", "text", "json"):
         raise UsageError(f'--dry-run={options.dry_run}: "text" or "json"')
     request = _request(target, source_, options)
+    if options.data:
+        _build_data(request, options)
+        return
     named = uri.parse(source_)
     if named is None or not named.transport.is_web:
         _build(target, request, options)
@@ -87,6 +91,18 @@ def build(target: Path, source_: str, options: Options) -> None:
 
     with images.available(named, request.fetch) as found:
         _build(target, replace(request, source=str(image_store.named(found, named.file_name))), options)
+
+
+def _build_data(request: BuildRequest, options: Options) -> None:
+    if request.format is not Target.SIF or request.erofs:
+        raise UsageError("--data: TARGET becomes a SIF file with a squashfs file system")
+    if options.dry_run:
+        raise UsageError("--data: nothing is planned, with --dry-run")
+    from singularity.build import data
+
+    may_replace = request.overwrite or _may_replace(request.target)
+    data.make(Path(request.source), request.target, arguments=request.mksquashfs_arguments, overwrite=may_replace)
+    logger.info("Build complete: %s", request.target)
 
 
 def _build(target: Path, request: BuildRequest, options: Options) -> None:

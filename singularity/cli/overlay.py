@@ -1,4 +1,4 @@
-"""`singularity overlay create`: an image that takes what containers write."""
+"""`singularity overlay`: images that take what containers write."""
 
 from pathlib import Path
 
@@ -9,13 +9,17 @@ from singularity.cli.page import Page
 from singularity.edit import overlay
 from singularity.edit.overlay import Overlay
 
-_COMMANDS = {"create": "Make an overlay image, or add one to a SIF file"}
+_COMMANDS = {
+    "create": "Make an overlay image, or add one to a SIF file",
+    "sync": "Mend an overlay, and give what it does not need back to the disk",
+    "seal": "Make the overlay of a SIF file read-only",
+}
 
 command = Commands(
     Page(
         verb="overlay",
         summary="Make images that take what containers write",
-        usage=("singularity overlay create [options] FILE",),
+        usage=("singularity overlay create|sync|seal [options] FILE",),
         verbs=(("Commands", tuple(_COMMANDS.items())),),
         examples=("singularity overlay create --size 1024 --sparse changes.img",),
     )
@@ -53,3 +57,40 @@ def create(file: Path, size: int, sparse: bool, directories: tuple[str, ...], fa
     words = [word for given in directories for word in given.split(",") if word]
     wanted = Overlay(size=size, sparse=sparse, directories=tuple(map(overlay.directory, words)), fakeroot=fakeroot)
     overlay.create(file, wanted)
+
+
+@command.below(
+    "sync",
+    description=(
+        (
+            "Checks the file system of an overlay image, or of the writable overlay of a SIF file, mends it where a "
+            "launch was killed, and makes holes of what was deleted in it."
+        ),
+    ),
+    examples=("singularity overlay sync changes.img",),
+)
+@click.argument("file", type=PATH)
+def sync(file: Path) -> None:
+    """Looks after the overlay."""
+    from singularity.edit import overlay_use
+
+    overlay_use.sync(file)
+
+
+@command.below(
+    "seal",
+    description=(
+        (
+            "The writable overlay of a SIF file becomes a squashfs: smaller, read-only, and part of every launch. "
+            '"overlay create" adds another one over it.'
+        ),
+    ),
+    examples=("singularity overlay seal debian.sif",),
+)
+@option("--tmpdir", default="", metavar="DIR", help="Where temporary files are made")
+@click.argument("file", type=PATH)
+def seal(file: Path, tmpdir: str) -> None:
+    """Makes the overlay read-only."""
+    from singularity.edit import overlay_use
+
+    overlay_use.seal(file, Path(tmpdir or file.absolute().parent))

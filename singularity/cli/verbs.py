@@ -70,7 +70,7 @@ NOT_HERE = {
     "buildcfg": "singularity --verbose --version shows where things are",
     "checkpoint": "programs save their own state",
     "confgen": "singularity.conf is installed with its defaults, which it explains",
-    "data": "at a launch, --bind and --overlay bring data in",
+    "data": "singularity build --data IMAGE DIRECTORY makes an image, and a launch shows it: --data IMAGE:TARGET",
     "delete": "the registry's own tools remove images",
     "key": _SIGNATURES,
     "keys": _SIGNATURES,

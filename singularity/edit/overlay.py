@@ -83,12 +83,22 @@ def _refuse(editor: sif_edit.Editor, target: Path) -> Descriptor:
     primary = content.primary()
     if primary is None:
         raise ImageError(f"{target}: no primary system partition, which an overlay would lie over")
-    if content.find(DataType.SIGNATURE):
-        what = f"SIF image {target} is signed: could not add writable overlay"
-        raise ImageError(what, hint="its signatures would not fit any more; an overlay of its own does: --overlay FILE")
-    if any(each.group == primary.group for each in content.overlays()):
+    refuse_signed(editor)
+    if any(each.group == primary.group and is_writable(each) for each in content.overlays()):
         raise ImageError(f"{target}: has an overlay partition already", hint="singularity sif list and sif del")
     return primary
+
+
+def refuse_signed(editor: sif_edit.Editor) -> None:
+    """Raises ImageError for a file whose signatures would not fit any more."""
+    if editor.content.find(DataType.SIGNATURE):
+        what = f"SIF image {editor.path} is signed: could not add writable overlay"
+        raise ImageError(what, hint="its signatures would not fit any more; an overlay of its own does: --overlay FILE")
+
+
+def is_writable(partition: Descriptor) -> bool:
+    """Whether launches can write to an overlay partition; else it is sealed."""
+    return partition.partition is not None and partition.partition.filesystem == Filesystem.EXT3
 
 
 def _make(overlay: Overlay, path: str, fd: int, offset: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from singularity.errors import FileError
 from singularity.image.identify import Format, Image, identify_open, open_path
-from singularity.locks import lock_image
+from singularity.locks import holder_of_image, lock_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +64,18 @@ def _lock(fd: int, image: Image, *, writable: bool) -> None:
     try:
         lock_image(fd, writable=writable)
     except BlockingIOError as error:
-        raise _in_use(image.path, writable=writable) from error
+        raise _in_use(fd, image.path, writable=writable) from error
     except OSError as error:
         if writable:  # where there are no locks nobody can lock it for writing, and reading is safe
             what = f"{image.path}: cannot be locked for writing: {error.strerror}"
             raise FileError(what, hint="is it on a network file system?") from error
 
 
-def _in_use(path: Path, *, writable: bool) -> FileError:
+def _in_use(fd: int, path: Path, *, writable: bool) -> FileError:
+    by = holder_of_image(fd)
     if writable:
-        return FileError(f"{path}: in use", hint="it is written by one at a time, and only when nobody reads it")
-    return FileError(f"{path}: being written", hint="wait until the container or command that does so has ended")
+        return FileError(f"{path}: in use{by}", hint="it is written by one at a time, and only when nobody reads it")
+    return FileError(f"{path}: being written{by}", hint="wait until the container or command that does so has ended")
 
 
 def _is_still(fd: int, path: Path) -> bool:

@@ -98,7 +98,7 @@ def test_an_unknown_key_is_a_misspelt_policy(launch: Launcher, images: Images) -
 
 
 @pytest.mark.parametrize(
-    "key", ["enable fusemount = yes", "memory fs type = tmpfs", "oci mode = no", "download concurrency = 3"]
+    "key", ["systemd cgroups = yes", "memory fs type = tmpfs", "oci mode = no", "download concurrency = 3"]
 )
 def test_a_key_of_the_family_without_meaning_here_is_a_line_at_verbose(
     launch: Launcher, images: Images, key: str

@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,34 +103,38 @@ def test_an_image_that_the_user_may_not_write_is_refused(launch: Launcher, image
 @pytest.mark.needs("fuse", "fuse2fs")
 def test_a_writer_keeps_others_out(launch: Launcher, own_ext3: Path) -> None:
     """R-I2: a clear error within a second, or one file system for all; data is never lost."""
-    hold = launch.argv("exec", "-w", own_ext3, "sh", "-c", "echo one > /one; echo ready; read line; echo two > /two")
+    hold = launch.argv("exec", "-w", own_ext3, "sh", "-c", "echo one > /one; echo $$ $PPID; read line; echo two > /two")
     with launch.start(*hold, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
+        holders = process.stdout.readline().decode().split()
         second = launch("exec", "-w", own_ext3, "sh", "-c", "echo three > /three", timeout=10)
         reader = launch("exec", own_ext3, "true", timeout=10)
+        expand = launch.command(launch.prefix / "bin/singularity", "expand", own_ext3)
         process.communicate(b"\n", timeout=20)
     assert process.returncode == 0
-    for result in (second, reader):
-        if result.status != 0:
-            result.refused("own.img")
-    names = ["/one", "/two", *(["/three"] if second.status == 0 else [])]
-    assert len(launch("exec", own_ext3, "cat", *names).ok().lines) == len(names)
+    said_by = (
+        (second, "is in use by process "),
+        (reader, "is being written by process "),
+        (expand, "in use by process "),
+    )
+    for result, said in said_by:
+        assert result.refused("own.img", said).err.partition(said)[2].split()[0].rstrip(":") in holders
+    assert len(launch("exec", own_ext3, "cat", "/one", "/two").ok().lines) == 2
     check_clean(own_ext3, 31)
 
 
 @pytest.mark.needs("fuse", "fuse2fs")
 def test_readers_keep_a_writer_out_and_not_each_other(launch: Launcher, own_ext3: Path) -> None:
     """R-I2."""
-    hold = launch.argv("exec", own_ext3, "sh", "-c", "echo ready; read line")
+    hold = launch.argv("exec", own_ext3, "sh", "-c", "echo $$ $PPID; read line")
     with launch.start(*hold, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
+        holders = process.stdout.readline().decode().split()
         launch("exec", own_ext3, "true").ok()
         writer = launch("exec", "-w", own_ext3, "sh", "-c", "echo x > /made", timeout=10)
         process.communicate(b"\n", timeout=20)
-    if writer.status != 0:
-        writer.refused("own.img")
+    said = "is in use by process "
+    assert writer.refused("own.img", said).err.partition(said)[2].split()[0].rstrip(":") in holders
     launch("exec", "-w", own_ext3, "sh", "-c", "echo x > /made").ok()
     check_clean(own_ext3, 31)
 
@@ -165,6 +171,19 @@ def test_the_memory_for_writes_is_bounded(launch: Launcher, own_sandbox: Path) -
     assert "No space left" in result.err
 
 
+def empty(directory: Path, name: str) -> Path:
+    (directory / name).mkdir()
+    return directory / name
+
+
+def until(done: Callable[[], bool]) -> None:
+    """Waits for what comes after the end of a program; five seconds at most."""
+    deadline = time.monotonic() + 5
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def layer(directory: Path, name: str, launch: Launcher) -> Path:
     place = directory / name
     (place / "upper").mkdir(parents=True)
@@ -185,6 +204,86 @@ def test_an_overlay_directory_keeps_what_is_written(launch: Launcher, image: Pat
         assert result.status == 0, str(result)
     assert result.out == "2\n"
     assert (over / "upper/kept/lines").read_text() == "x\nx\n"
+
+
+@pytest.mark.needs("overlay", "userns")
+def test_an_overlay_directory_has_one_writer(launch: Launcher, images: Images, directory: Path) -> None:
+    """The kernel says nothing of a second one, and mixes what both write; also a process that is left behind is one."""
+    over = give(empty(directory, "over"), launch)
+    leave = "sh -c 'read line; echo two > /two' <&3 & echo $$ $PPID"
+    hold = launch.argv("exec", "--overlay", over, images.sandbox, "sh", "-c", f"exec 3<&0; echo one > /one; {leave}")
+    with launch.start(*hold, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        holders = process.stdout.readline().decode().split()
+        second = launch("exec", "--overlay", over, images.sandbox, "touch", "/three", timeout=10)
+        said = "over is in use by process "
+        assert second.refused(said).err.partition(said)[2].split()[0].rstrip(":") in holders
+        process.communicate(b"\n", timeout=20)
+    assert process.returncode == 0
+    until(lambda: launch("exec", "--overlay", over, images.sandbox, "cat", "/one", "/two").out == "one\ntwo\n")
+
+
+@pytest.mark.needs("overlay")
+def test_memory_for_writes_is_not_scarce_by_default(launch: Launcher, own_sandbox: Path) -> None:
+    script = "dd if=/dev/zero of=/made bs=1M count=80 2>/dev/null && wc -c < /made"
+    assert launch("exec", "--writable-tmpfs", own_sandbox, "sh", "-c", script).ok().out == f"{80 << 20}\n"
+
+
+@pytest.mark.needs("overlay", "userns")
+@pytest.mark.parametrize("end", ["exit", "killed", "left"])
+def test_what_is_written_goes_to_disk_with_workdir(
+    launch: Launcher, own_sandbox: Path, directory: Path, end: str
+) -> None:
+    """And is gone when the last process of the container is, however it ended."""
+    work = give(empty(directory, "work"), launch)
+    program = {"exit": "read line", "killed": "read line", "left": "exec 3<&0; read line <&3 &"}[end]
+    script = f"echo x > /made; mkdir -p /closed/in; chmod 0 /closed; echo ready; {program}"
+    words = ["--writable-tmpfs", "--workdir", work, own_sandbox, "sh", "-c", script]
+    with launch.start(*launch.argv("exec", *words), stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert [each.read_text() for each in work.glob("writable.*/upper/made")] == ["x\n"]
+        assert launch("exec", "--writable-tmpfs", "--workdir", work, own_sandbox, "sh", "-c", "echo >> /other").ok()
+        if end == "left":
+            assert process.wait(10) == 0
+            assert list(work.iterdir()) != []
+        if end == "killed":
+            process.kill()
+        process.communicate(b"\n", timeout=20)
+    until(lambda: list(work.iterdir()) == [])
+    assert not (own_sandbox / "made").exists()
+
+
+@pytest.mark.needs("overlay", "userns")
+@pytest.mark.modes("suid", "userns")
+def test_files_of_other_ids_are_gone_from_disk_as_well(launch: Launcher, own_sandbox: Path, directory: Path) -> None:
+    work = give(empty(directory, "work"), launch)
+    script = f"mkdir /d && chown 5:5 /d && stat -c %u /d; ls {work}"
+    words = ["--fakeroot", "--writable-tmpfs", "--workdir", work, own_sandbox, "sh", "-c", script]
+    assert launch("exec", "-B", work, *words).ok().lines[0] == "5"
+    until(lambda: list(work.iterdir()) == [])
+
+
+@pytest.mark.needs("overlay", "userns")
+def test_what_a_killed_launch_left_is_removed_by_the_next(launch: Launcher, own_sandbox: Path, directory: Path) -> None:
+    old, new = directory / "work/writable.1.0", directory / "work/writable.2.0"
+    for place in (old, new):
+        (place / "upper/in").mkdir(parents=True)
+        (place / "lock").touch()
+    os.utime(old / "lock", (1, 1))
+    work = give(directory / "work", launch)
+    launch("exec", "--writable-tmpfs", "--workdir", work, own_sandbox, "true").ok()
+    until(lambda: list(work.iterdir()) == [new])
+
+
+@pytest.mark.needs("overlay")
+@pytest.mark.modes("userns")
+def test_memory_takes_what_the_disk_of_workdir_does_not(launch: Launcher, own_sandbox: Path) -> None:
+    said = "no local disk"
+    words = ["--writable-tmpfs", "--workdir", "/dev/shm", own_sandbox, "sh", "-c", "echo x > /made; cat /made"]
+    result = launch("exec", *words, first=["-v"])
+    assert (result.status, result.out) == (0, "x\n"), str(result)
+    assert said in result.err
 
 
 @pytest.mark.needs("overlay")
@@ -282,6 +381,46 @@ def test_the_overlay_partition_of_a_sif_can_be_written(launch: Launcher, images:
     image = give(write_sif(directory / "own.sif", parts), launch)
     launch("exec", "-w", image, "sh", "-c", "echo x > /made").ok()
     assert launch("exec", image, "cat", "/made").ok().out == "x\n"
+
+
+@pytest.mark.needs("overlay", "fuse", "fuse2fs", "userns", "mksquashfs")
+def test_a_sealed_overlay_is_what_was_written(launch: Launcher, images: Images) -> None:
+    """Also what was removed, and directories that took the place of others; a further overlay lies over it."""
+    image, singularity = launch.home_inside / "own.sif", launch.prefix / "bin/singularity"
+    fakeroot = ["-f"] if launch.mode is not Mode.ROOT else []
+    launch.command("cp", images.sif, image).ok()
+    launch.command("chmod", "u+w", image).ok()
+    launch.command(singularity, "overlay", "create", "--sparse", *fakeroot, image).ok()
+    script = "mkdir /new && echo x > /new/file && ln /new/file /new/name && ln -s file /new/link; rm /etc/image-name;"
+    script += "rm -r /opt && mkdir /opt && echo y > /opt/only; truncate -s 1M /new/hole"
+    launch("exec", "-w", *fakeroot, image, "sh", "-c", script).ok()
+    assert launch.command(singularity, "overlay", "seal", image).status == 0
+    look = "cat /new/name /new/link; ls /opt; ls /etc/image-name; stat -c '%s %h' /new/hole /new/file"
+    for words in ([], ["-u"], fakeroot):
+        result = launch("exec", *words, image, "sh", "-c", look)
+        assert result.lines == ["x", "x", "only", "1048576 1", "2 2"], str(result)
+        assert "/etc/image-name" in result.err
+    launch("exec", "-w", image, "true").refused("no SIF writable overlay partition")
+    launch.command(singularity, "overlay", "seal", image).refused("sealed")
+    launch.command(singularity, "overlay", "create", "--sparse", *fakeroot, image).ok()
+    launch("exec", "-w", *fakeroot, image, "sh", "-c", "rm /new/file; echo z > /new/more").ok()
+    assert launch.command(singularity, "overlay", "seal", image).status == 0
+    assert launch("exec", image, "sh", "-c", "cd /new; echo *").ok().out == "hole link more name\n"
+
+
+@pytest.mark.needs("overlay", "fuse", "fuse2fs", "userns")
+def test_what_was_deleted_in_an_overlay_is_given_back(launch: Launcher, images: Images) -> None:
+    image, singularity = launch.home_inside / "own.img", launch.prefix / "bin/singularity"
+    launch.command(singularity, "overlay", "create", "--sparse", image).ok()
+    script = "dd if=/dev/urandom of={0}/big bs=1M count=20 2>/dev/null; echo x > {0}/kept; rm {0}/big".format("/home")
+    launch("exec", "--overlay", image, images.sandbox, "sh", "-c", script)
+    before = int(launch.command("du", "-k", image).ok().out.split()[0])
+    result = launch.command(singularity, "overlay", "sync", image)
+    assert (result.status, result.err.count("\n")) == (0, 1), str(result)
+    after = int(launch.command("du", "-k", image).ok().out.split()[0])
+    assert after <= before
+    assert after < 10 << 10
+    launch("exec", "--overlay", image, images.sandbox, "true").ok()
 
 
 @pytest.mark.needs("root")

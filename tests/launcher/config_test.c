@@ -64,7 +64,7 @@ static void test_defaults(void)
           "booleans have their defaults");
     CHECK(config.enable_overlay == CHOICE_TRY && config.setuid_squashfs == CHOICE_YES && config.mount_dev == CHOICE_YES,
           "choices have their defaults");
-    CHECK(config.sessiondir_max_size == 64 && config.max_loop_devices == 256, "numbers have their defaults");
+    CHECK(config.sessiondir_max_size == 0 && config.max_loop_devices == 256, "numbers have their defaults");
     CHECK(strcmp(config.container_dir, CONTAINER_DIR) == 0 && strcmp(config.sessiondir_prefix, "") == 0,
           "paths have their defaults");
     CHECK(config.bind_path_count == 0 && config.limit_container_paths_count == 0, "a missing list key means none");
@@ -236,7 +236,7 @@ static void test_messages(void)
           strstr(said, ": config bind path = /a (line 2)\n") != NULL &&
           strstr(said, ": config bind path = /b (line 2)\n") != NULL, "at -d each value is a line with its origin");
     CHECK(strstr(said, ": config mount sys = yes (default)\n") != NULL &&
-          strstr(said, ": config sessiondir max size = 64 (default)\n") != NULL &&
+          strstr(said, ": config sessiondir max size = 0 (default)\n") != NULL &&
           strstr(said, ": config container dir = " CONTAINER_DIR " (default)\n") != NULL, "defaults are lines too");
 }
 

@@ -319,6 +319,8 @@ VALUED = [entry for entry in table() if entry.kind not in {Kind.FLAG, Kind.COUNT
 WRONG = {
     "bind": "/a:relative",
     "mount": "type=tmpfs,dst=/a",
+    "data": "/a",
+    "fusemount": "container:program",
     "home": "/a:relative",
     "scratch": "relative",
     "network": "calico",

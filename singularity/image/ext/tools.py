@@ -33,13 +33,14 @@ def says_full(text: str) -> bool:
     return "resulted in short write" in text or os.strerror(errno.ENOSPC) in text
 
 
-def check(fd: int, offset: int, *, name: str, purpose: str) -> bool:
+def check(fd: int, offset: int, *, name: str, purpose: str, discard: bool = False) -> bool:
     """Checks the file system at `offset` of a file open for writing, and mends it; returns whether it had to be.
 
-    Nobody else may use it. Raises ImageError when it cannot be mended, ToolError when e2fsck is missing or fails.
+    With `discard` blocks that it does not use become holes of the file. Nobody else may use it. Raises ImageError when
+    it cannot be mended, ToolError when e2fsck is missing or fails.
     """
     device = f"/proc/self/fd/{fd}?offset={offset}"
-    finished = call(["e2fsck", "-f", "-y", device], purpose=purpose, keep=[fd])
+    finished = call(["e2fsck", "-f", "-y", *(["-E", "discard"] if discard else []), device], purpose=purpose, keep=[fd])
     if finished.status < 0 or finished.status & ~(_CORRECTED | _CORRECTED_MOUNTED | _UNCORRECTED):
         raise finished.failure(purpose)
     if finished.status & _UNCORRECTED:

@@ -26,7 +26,7 @@ from singularity.errors import FileError, ImageError
 from singularity.image.sif import format as sif
 from singularity.image.sif import write as sif_write
 from singularity.image.sif.format import DataType, Descriptor, PartitionType, Sif
-from singularity.locks import lock_image
+from singularity.locks import holder_of_image, lock_image
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,8 @@ def _lock(fd: int, path: Path) -> None:
     try:
         lock_image(fd, writable=True)
     except BlockingIOError as error:
-        raise FileError(f"{path} is in use", hint="it can be changed when no container runs from it") from error
+        what = f"{path} is in use{holder_of_image(fd)}"
+        raise FileError(what, hint="it can be changed when no container runs from it") from error
     except OSError as error:
         what = f"{path} cannot be locked: {error.strerror}"
         raise FileError(what, hint="is it on a network file system?") from error
@@ -112,6 +113,11 @@ class Editor:
         self._file: BinaryIO = open(fd, "rb", buffering=0, closefd=False)  # noqa: SIM115 - the descriptor is not ours
         self.content: Sif
         self._read()
+
+    @property
+    def fd(self) -> int:
+        """The file, open for reading and writing."""
+        return self._fd
 
     def _read(self) -> None:
         try:
@@ -172,7 +178,7 @@ class Editor:
 
     def _describe(self, new: Addition, space: Space) -> Descriptor:
         rows = sif.read_rows(self._file, self.content.header)
-        index = next(number for number, row in enumerate(rows) if not row[4])
+        index = self._free_row(rows, new)
         ids = {each.id for each in self.content.descriptors}
         size = os.fstat(self._fd).st_size - space.offset
         now = _now()
@@ -195,6 +201,16 @@ class Editor:
         primary = partition is not None and partition.type == PartitionType.PRIMARY
         self._write_header(partition.architecture if partition and primary else None)
         return made
+
+    def _free_row(self, rows: list[bytes], new: Addition) -> int:
+        """The first one; of an overlay the first behind those that are there, since the last of them is on top."""
+        start = 0
+        if _use(new) == PartitionType.OVERLAY:
+            start = max((self._index(each) + 1 for each in self.content.overlays()), default=0)
+        for number, row in enumerate(rows):
+            if number >= start and not row[4]:
+                return number
+        raise ImageError(f"{self.path}: no room for another overlay behind those that it has")
 
     def delete(self, number: int) -> None:
         """Removes an object: its descriptor, then its data, which is given back to the file system or overwritten.

@@ -31,10 +31,13 @@ def encode_head(
     architecture: str,
     id: UUID,  # noqa: A002 - the format's own word
     time: int,
+    kind: sif.PartitionType = sif.PartitionType.PRIMARY,
+    name: bytes = b"",
 ) -> bytes:
-    """All of a new file that comes before its primary partition: header, table, `objects`, padding.
+    """All of a new file that comes before its partition, the primary one: header, table, `objects`, padding.
 
-    `partition_size` bytes of `filesystem` are to follow. `architecture` is a key of ARCHITECTURES.
+    `partition_size` bytes of `filesystem` are to follow. `architecture` is a key of ARCHITECTURES. `kind` is for a
+    partition that holds data, which may have a name.
     """
     code = sif.ARCHITECTURES[architecture]
     start = partition_offset(objects)
@@ -50,11 +53,12 @@ def encode_head(
             padded_size=start - last + partition_size,
             created=time,
             modified=time,
-            extra=sif.partition_extra(filesystem, sif.PartitionType.PRIMARY, architecture),
+            name=name,
+            extra=sif.partition_extra(filesystem, kind, architecture),
         )
     )
     header = Header(
-        architecture=code,
+        architecture=code if kind is sif.PartitionType.PRIMARY else sif.NO_ARCHITECTURE,
         identity=id.bytes,
         created=time,
         modified=time,
