@@ -101,7 +101,7 @@ def list_(*, secret: bool, everybody: bool, keysdir: str) -> None:
     """The keys of a ring, numbered."""
     which = ring(keysdir, secret=secret, everybody=everybody)
     click.echo(f"{'Private' if secret else 'Public'} key listing ({which.path}):\n")
-    for number, key in enumerate(which.keys()):
+    for number, key in enumerate(which.listed()):
         click.echo(f"{number})  User:              {escape(key.user)}")
         click.echo(f"    Creation time:     {key.created_at}")
         click.echo(f"    Fingerprint:       {key.fingerprint}")

@@ -56,6 +56,7 @@ VERBS = {
             group=_GENERAL,
             module="key",
         ),
+        Verb(name="keyserver", summary="Say which servers are asked for keys", group=_GENERAL, module="keyserver"),
         Verb(name="registry", summary="Log in to registries of images, and out", group=_GENERAL, module="registry"),
         Verb(name="capability", summary="Say which capabilities users may add", group=_GENERAL, module="capability"),
         Verb(name="help", summary="Show this page, or the page of a verb", group=_GENERAL, module="help"),
@@ -70,9 +71,6 @@ VERBS = {
 
 GROUPS = (_LAUNCH, _IMAGES, _GENERAL)
 
-_SIGNATURES = (
-    "signatures are neither made nor checked; a digest names one image for certain: docker://NAME@sha256:DIGEST"
-)
 OLD_SPELLINGS = {f"instance.{name}": ("instance", name) for name in ("list", "stop")}
 """As 2.4 to 2.6 had them; `instance.start` is the front door's."""
 NOT_HERE = {
@@ -83,7 +81,6 @@ NOT_HERE = {
     "confgen": "singularity.conf is installed with its defaults, which it explains",
     "data": "at a launch, --bind and --overlay bring data in",
     "delete": "the registry's own tools remove images",
-    "keyserver": _SIGNATURES,
     "oci": "exec and run take such images as oci:DIRECTORY and oci-archive:FILE",
     "plugin": "there are no plug-ins",
     "remote": "servers are named where they are used: singularity registry login, --library",

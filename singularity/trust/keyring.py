@@ -32,7 +32,7 @@ class Ring:
         """Its keys, each with all that belongs to it. Raises FileError, SignatureError for a damaged ring."""
         return split(self._read(), str(self.path))
 
-    def keys(self) -> list[Key]:
+    def listed(self) -> list[Key]:
         """What there is to know of its keys, in their order."""
         return [openpgp.keys_in(block)[0] for block in self.blocks()]
 

@@ -148,6 +148,9 @@ class Source:
         for row in sif.read_rows(self.file, self.content.header):
             if row[4] and sif.encode_descriptor(sif.decode_descriptor(row)) != row:
                 raise SignatureError(f"the description of object {int.from_bytes(row[5:9], 'little')} is malformed")
+        header = self.content.header
+        if header.table_size != sif.row_offset(header, header.total) - header.table_offset:
+            raise SignatureError("the table of objects has another size than the header says")
         if len({each.id for each in self.content.descriptors}) < len(self.content.descriptors):
             raise SignatureError("two objects have the same id")
         primary = self.content.primary()

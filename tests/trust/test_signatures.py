@@ -64,7 +64,7 @@ def test_what_is_signed_is_what_the_other_program_signs(real_image: Path) -> Non
 
 
 def test_verify_prints_who_has_signed_what(alice: Person, signed: Path) -> None:
-    (key,) = alice.public.keys()
+    (key,) = alice.public.listed()
     done = alice.types("verify", "--local", signed)
     assert done.stdout == (
         f"[LOCAL]            Signing entity: Alice <alice@example.org>\n"
@@ -80,7 +80,7 @@ def test_verify_prints_who_has_signed_what(alice: Person, signed: Path) -> None:
 
 
 def test_verify_prints_json(alice: Person, signed: Path, fresh: Callable[[str], Path]) -> None:
-    (key,) = alice.public.keys()
+    (key,) = alice.public.listed()
     found = json.loads(alice.types("verify", "--local", "--json", signed).stdout)
     assert found["Signatures"] == 1
     assert found["SignerKeys"][2] == {
@@ -167,7 +167,7 @@ def test_a_key_that_nobody_has_taken_does_not_count(alice: Person, bob: Person, 
     both = PgpChecker((bob.public, alice.public))
     assert len(check(signed, both)) == 1
     with pytest.raises(SignatureError, match="does not count here"):
-        check(signed, replace(both, allowed=frozenset({bob.public.keys()[0].fingerprint})))
+        check(signed, replace(both, allowed=frozenset({bob.public.listed()[0].fingerprint})))
 
 
 def test_each_signature_of_a_group_must_be_good(alice: Person, bob: Person, signed: Path) -> None:
@@ -226,7 +226,7 @@ def test_every_byte_that_counts_is_covered(alice: Person, signed: Path) -> None:
     assert len(check(signed, checker)) == 1
     data = signed.read_bytes()
     (signature,) = (each for each in descriptors(signed) if each.type == DataType.SIGNATURE)
-    places = [*range(128), *range(4096, 4096 + 5 * 585)]
+    places = [*range(128), *range(4096, 4096 + 5 * 585)]  # four are used
     for each in descriptors(signed):
         places += range(each.offset, each.end)
     places = [at for at in places if (at < 200 or at % STRIDE == 0) and not is_irrelevant(signed, at)]
@@ -355,7 +355,7 @@ def test_a_revoked_key_signs_nothing_any_more(fresh: Callable[[str], Path], tmp_
     sign(path, PgpSeal(keys, None))
     assert check(path, PgpChecker((ring,)))
     assert ring.add(revoked)[0][1] is False
-    assert ring.keys()[0].refused == "revoked"
+    assert ring.listed()[0].refused == "revoked"
     with pytest.raises(SignatureError, match="a key that is revoked"):
         check(path, PgpChecker((ring,)))
 
