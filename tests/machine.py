@@ -198,6 +198,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "bsdtar": lambda: _program("bsdtar", "libarchive-tools"),
     "gpg": lambda: _program("gpg", "gpg"),
     "groff": lambda: _program("groff", "groff-base"),
+    "apptainer": lambda: _program("apptainer", "apptainer"),
     "sks": lambda: _program("sks", "sks"),
     "ssh-keygen": lambda: _program("ssh-keygen", "openssh-client"),
     "openssl": lambda: _program("openssl", "openssl"),

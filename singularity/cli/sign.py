@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
     cls=Verb,
     description=(
         "Each group of objects of a SIF file gets a signature: who verifies it sees that nothing has changed since.",
+        "Of another image, or a directory, the signature goes into a file beside it: IMAGE.sig.",
         "Without other options the key is your only secret key of OpenPGP, which singularity key newpair makes.",
         "A passphrase is asked for at the terminal, or else read as a line of standard input.",
     ),
@@ -43,9 +44,9 @@ def command(
 ) -> None:
     """Signs every group, one, or one object."""
     del everything
-    from singularity.trust import sign
-
     if group is not None and number is not None:
         raise UsageError("--group-id and --sif-id: one of them")
-    sign.sign(image, trusting.seal(key=key, ssh=ssh, keyidx=keyidx, keysdir=keysdir), group=group, number=number)
-    logger.info("Signature created and applied to image '%s'", image)
+    if not trusting.is_sif(image) and (group is not None or number is not None):
+        raise UsageError(f"{image}: --group-id and --sif-id are for SIF files")
+    seal = trusting.seal(key=key, ssh=ssh, keyidx=keyidx, keysdir=keysdir)
+    trusting.sign(image, seal, group=group, number=number)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from singularity.cli.command import option
 from singularity.errors import UsageError
+from singularity.image.identify import open_path
+from singularity.image.sif import format as sif
 from singularity.trust import keyring
 from singularity.trust.keyring import Ring
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PGP = "openpgp"  # the only secret key there is
+_HEAD = 256  # bytes of a key's file, in which it says what it is
 _Decorated = TypeVar("_Decorated", bound=Callable[..., object])
 
 
@@ -73,6 +78,41 @@ def seal(*, key: str, ssh: str, keyidx: int | None, keysdir: str) -> "Seal":
 
     logger.info("Signing image with PGP key material")
     return PgpSeal(keyring.secret(keysdir), keyidx)
+
+
+def seal_of(word: str) -> "Seal":
+    """The same for `build --sign=WORD`: openpgp, a number of `key list --secret`, a file of PEM or SSH, or agent."""
+    if word == PGP or word.isdecimal():
+        return seal(key="", ssh="", keyidx=None if word == PGP else int(word), keysdir="")
+    if word != "agent":
+        from singularity.trust import pem
+
+        head = pem.read(existing(word, "--sign"))[:_HEAD]
+        if b"PRIVATE KEY-----" in head and b"OPENSSH" not in head:
+            return seal(key=word, ssh="", keyidx=None, keysdir="")
+    return seal(key="", ssh=word, keyidx=None, keysdir="")
+
+
+def sign(image: Path, seal: "Seal", *, group: int | None = None, number: int | None = None) -> None:
+    """Signs a SIF file, or any other image beside it; says so."""
+    if is_sif(image):
+        from singularity.trust import sign as signing
+
+        signing.sign(image, seal, group=group, number=number)
+        logger.info("Signature created and applied to image '%s'", image)
+    else:
+        from singularity.trust import detached
+
+        logger.info("Signature of '%s' put into %s", image, detached.sign(image, seal))
+
+
+def is_sif(image: Path) -> bool:
+    """Whether an image has room for signatures. Raises FileError where there is none."""
+    fd = open_path(image)
+    try:
+        return not stat.S_ISDIR(os.fstat(fd).st_mode) and os.pread(fd, len(sif.MAGIC), sif.MAGIC_OFFSET) == sif.MAGIC
+    finally:
+        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,21 +2,21 @@
 
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from singularity.cli import sif_listed
+from singularity.cli import sif_listed, trusting
 from singularity.cli.command import PATH, Verb, option
 from singularity.cli.trusting import Trusted, keysdir_option, url_option
 from singularity.console import escape
 from singularity.errors import FileError, SignatureError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from singularity.trust.verify import Verified
+from singularity.trust import detached
+from singularity.trust.seals import Signer
+from singularity.trust.verify import Verified, Wanted, verify
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
     cls=Verb,
     description=(
         "Everything in a SIF file must be signed, and as it was then: only then is the exit status 0.",
+        "The signatures of another image, or of a directory, are in a file beside it: IMAGE.sig.",
         "Signatures by keys of your ring and the site's count; for others key servers are asked, unless --local.",
         "A key from a server tells that nothing was changed, and not who that was: look at its fingerprint.",
     ),
@@ -79,15 +80,19 @@ def command(
     **trusted: Any,
 ) -> None:
     """Prints who has signed what."""
-    from singularity.trust.verify import Wanted, verify
-
     if group is not None and number is not None:
         raise UsageError("--group-id and --sif-id: one of them")
-    wanted = Wanted(group=group, object=number, legacy=legacy_insecure, all_objects=all_objects)
+    inside = trusting.is_sif(image)
+    if not inside and (group is not None or number is not None or legacy_insecure):
+        raise UsageError(f"{image}: --group-id, --sif-id and --legacy-insecure are for SIF files")
     checkers = Trusted(**trusted).checkers()
     try:
-        with image.open("rb") as file:
-            found = verify(file, wanted, checkers)
+        if inside:
+            wanted = Wanted(group=group, object=number, legacy=legacy_insecure, all_objects=all_objects)
+            with image.open("rb") as file:
+                found = [_shown(each) for each in verify(file, wanted, checkers)]
+        else:
+            found = [_Shown(number=number, signer=signer) for number, signer in detached.verify(image, checkers)]
     except OSError as error:
         raise FileError.because(image, error) from error
     except SignatureError as error:
@@ -96,12 +101,30 @@ def command(
         raise SignatureError(f"Failed to verify container: {image}: {error.what}", hint=error.hint) from error
     if as_json:
         _print(found)
-    else:
-        click.echo("\n".join(_told(found)))
+        return
+    click.echo("\n".join(_told(found)))
     logger.info("Verified signature(s) from image '%s'", image)
 
 
-def _told(found: "Sequence[Verified]") -> list[str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """A good signature, and what it is of: rows of a table."""
+
+    number: int
+    signer: Signer
+    rows: tuple[tuple[str, str, str, str], ...] = (("-", "NONE", "NONE", "Image"),)  # of all that is in an image
+
+
+def _shown(found: Verified) -> _Shown:
+    rows = []
+    for each in found.objects:
+        link = "NONE" if not each.link else f"{each.link} (G)" if each.links_group else str(each.link)
+        kind = sif_listed.TYPES.get(each.type, f"Unknown ({each.type:#x})")
+        rows.append((str(each.id), str(each.group), link, kind))
+    return _Shown(number=found.number, signer=found.signer, rows=tuple(rows))
+
+
+def _told(found: Sequence[_Shown]) -> list[str]:
     """The signers and their objects, as the family prints them."""
     lines: list[str] = []
     for each in found:
@@ -110,17 +133,15 @@ def _told(found: "Sequence[Verified]") -> list[str]:
             lines.append(f"{where:<18} Signing entity: {escape(each.signer.name or 'unknown')}")
             lines.append(f"{where:<18} Fingerprint: {escape(each.signer.fingerprint)}")
         lines += ["Objects verified:", "ID  |GROUP   |LINK    |TYPE", "-" * 48]
-        for one in each.objects:
-            link = "NONE" if not one.link else f"{one.link} (G)" if one.links_group else str(one.link)
-            lines.append(f"{one.id:<4}|{one.group or 'NONE':<8}|{link:<8}|{sif_listed.TYPES.get(one.type, 'Unknown')}")
+        lines += [f"{number:<4}|{group:<8}|{link:<8}|{kind}" for number, group, link, kind in each.rows]
     return lines
 
 
-def _print(found: "Sequence[Verified]") -> None:
+def _print(found: Sequence[_Shown]) -> None:
     signers = [
         {
             "Signer": {
-                "Partition": sif_listed.TYPES.get(one.type, "Unknown"),
+                "Partition": kind,
                 "Name": each.signer.name or "unknown",
                 "Fingerprint": each.signer.fingerprint.lower() if each.signer.is_openpgp else "",
                 "KeyLocal": each.signer.is_openpgp and each.signer.local,
@@ -129,7 +150,7 @@ def _print(found: "Sequence[Verified]") -> None:
             }
         }
         for each in found
-        for one in each.objects
+        for _, _, _, kind in each.rows
     ]
     document = {"Signatures": len({each.number for each in found}), "SignerKeys": signers or None}
     click.echo(json.dumps(document, indent=2))

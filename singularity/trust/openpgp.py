@@ -135,16 +135,14 @@ def _unescaped(text: str) -> str:
 def verify(text: bytes, signature: bytes, rings: Sequence[Path]) -> Key:
     """Whose key in `rings` made the signature of `text`. Raises SignatureError: nobody's, or not any more."""
     with home() as gpg, in_memory(text) as signed, in_memory(signature) as packets:
-        words = ["--no-autostart", "--no-default-keyring"]
-        for ring in rings:
+        words = ["--no-autostart"]
+        for ring in rings:  # beside that of the home, which is empty
             words += ["--keyring", str(ring.absolute())]
+        listing = [*words, "--with-colons", "--fixed-list-mode", "--list-keys"]
         words += ["--verify", f"/proc/self/fd/{packets}", f"/proc/self/fd/{signed}"]
         finished = gpg.call(*words, purpose="check a signature", keep=[signed, packets])
         fingerprint = _judge(finished)
-        exported = gpg.call(
-            *words[: 2 + 2 * len(rings)], "--with-colons", "--fixed-list-mode", "--list-keys", fingerprint,
-            purpose="look at the key of a signature",
-        )  # fmt: skip
+        exported = gpg.call(*listing, fingerprint, purpose="look at the key of a signature")
     records = [line.split(":") for line in exported.output.splitlines()]
     public = [record for record in records if record[0] == "pub"]
     users = [record[9] for record in records if record[0] == "uid" and record[1] not in ("r", "e")]

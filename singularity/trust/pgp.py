@@ -31,19 +31,17 @@ class PgpChecker:
         paths = [ring.path for ring in self.rings if ring.blocks()]
         local = True
         try:
-            if not paths:
-                raise openpgp.UnknownKeyError(entity.hex().upper())
             key = openpgp.verify(sealed.document, sealed.signature, paths)
-        except openpgp.UnknownKeyError:
-            if self.fetch is None or not any(entity):
+        except openpgp.UnknownKeyError as unknown:
+            if self.fetch is None:
                 raise
             local = False
-            fingerprint = entity.hex().upper()
+            fingerprint = entity.hex().upper() or unknown.key_id
             try:
                 key = self._fetched(sealed, fingerprint, self.fetch)
             except (NetworkError, RegistryError) as error:
                 raise SignatureError(f"was made with a key that is in no ring here: {fingerprint}; {error}") from error
-            logger.warning("the key %s comes from a key server: nobody here has said whose it is", fingerprint)
+            logger.warning("the key %s comes from a key server: nobody here has said whose it is", key.fingerprint)
         if entity and bytes.fromhex(key.fingerprint) != entity:
             raise SignatureError(f"was made with the key {key.fingerprint}, and not the one that it names")
         if self.allowed is not None and key.fingerprint not in self.allowed:

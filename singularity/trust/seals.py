@@ -63,7 +63,9 @@ class Checker(Protocol):
         ...
 
     def check(self, sealed: Sealed, entity: bytes) -> Signer:
-        """Who has signed. Raises SignatureError: nobody who counts. `entity` is what the descriptor names the key."""
+        """Who has signed. Raises SignatureError: nobody who counts. `entity` is what the descriptor names the
+        key; nothing where there is no descriptor.
+        """
         ...
 
 

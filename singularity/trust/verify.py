@@ -20,8 +20,7 @@ from singularity.trust.signed import Source
 
 logger = logging.getLogger(__name__)
 
-_LEGACY_HASHES = {1: "sha256", 2: "sha384", 3: "sha512"}  # of those that a descriptor can name
-_HASH_TYPES = range(1, 6)
+_HASHES = {1: "sha256", 2: "sha384", 3: "sha512"}  # of those that a descriptor can name
 _LEGACY_TEXT = re.compile(rb"SIFHASH:\n([0-9a-f]+)\n?")
 _GIVES = {Kind.OPENPGP: "no key ring", Kind.PEM: "no --key or --certificate", Kind.SSH: "no --ssh"}
 
@@ -73,7 +72,7 @@ def _signatures(source: Source, *, legacy: bool) -> list[_Found]:
         if each.type != DataType.SIGNATURE:
             continue
         with _about(each):
-            if int.from_bytes(each.extra[:4], "little") not in _HASH_TYPES or any(each.extra[24:]) or each.group:
+            if any(each.extra[24:]) or each.group:
                 raise SignatureError("its description is malformed")
             sealed = seals.opened(sif.read_object(source.file, each, limit=seals.LIMIT))
         if sealed.is_legacy is legacy:
@@ -118,6 +117,8 @@ def _current(
         with _about(each.descriptor):
             signer = checkers[each.sealed.kind].check(each.sealed, _entity(each.descriptor))
             said = signed.decode(each.sealed.document)
+            if said.header.partition(":")[0] != _hash_of(each.descriptor):
+                raise SignatureError("its description names another hash")
             if not whole:
                 said = replace(said, objects=tuple(one for one in said.objects if one.relative_id in ids))
                 if not said.objects:
@@ -147,7 +148,7 @@ def _legacy(
             continue
         with _about(each.descriptor):
             signer = checkers[each.sealed.kind].check(each.sealed, _entity(each.descriptor))
-            name = _LEGACY_HASHES.get(int.from_bytes(each.descriptor.extra[:4], "little"), "")
+            name = _hash_of(each.descriptor)
             text = _LEGACY_TEXT.fullmatch(each.sealed.document)
             if not name or text is None or text[1].decode() != source.digest(objects, name):
                 raise SignatureError("the data is not what was signed")
@@ -165,6 +166,10 @@ def _can_check(each: _Found, checkers: Mapping[Kind, Checker]) -> bool:
             "signature object %d, by %s, is not checked: %s was given", each.descriptor.id, kind.value, _GIVES[kind]
         )
     return kind in checkers
+
+
+def _hash_of(descriptor: Descriptor) -> str:
+    return _HASHES.get(int.from_bytes(descriptor.extra[:4], "little"), "")
 
 
 def _entity(descriptor: Descriptor) -> bytes:

@@ -198,7 +198,7 @@ class Remembering:
 # Fields that no signature of the family covers and that nothing reads: descriptors say what is where in the file.
 HEADER = [(64, 88), (112, 128)]  # times, free entries; where data begins, and how much there is
 DESCRIPTOR = [(33, 41), (49, 57)]  # size with padding, time of change
-SIGNATURE = [(41, 57), (57, 73), (73, 201)]  # of the descriptor of a signature besides: times, owner, name
+SIGNATURE = [(5, 9), (41, 201)]  # of the descriptor of a signature besides: its id, times, owner, name
 
 
 def is_irrelevant(path: Path, at: int) -> bool:
