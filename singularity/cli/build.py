@@ -12,8 +12,8 @@ import click
 from singularity.build.request import Target
 from singularity.cli.command import PATH, OptionalValue, Verb, option
 from singularity.cli.fetching import options as fetching_options
-from singularity.cli.trusting import PGP
 
+OWN_KEY = "openpgp"  # what --sign alone means
 _ABOUT_TARGET = (
     "TARGET becomes a SIF file, or what its suffix or an option says; it is whole or as it was before, whatever "
     "happens. Steps that an earlier build has done with the same inputs come from the cache: after a mistake in "
@@ -131,7 +131,7 @@ _accepted = partial(option, hidden=True, expose_value=False)
 @_target(
     "--sign",
     cls=OptionalValue,
-    bare=PGP,
+    bare=OWN_KEY,
     default="",
     metavar="KEY",
     help="Sign TARGET with your key of OpenPGP, or its number in key list -s, a PEM or SSH key file, or agent",

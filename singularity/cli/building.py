@@ -20,6 +20,7 @@ from singularity.build.request import SECTIONS, Bind, BuildRequest, Target
 from singularity.build.steps import Plan, Step
 from singularity.build.steps.target import Convert
 from singularity.cli import trusting
+from singularity.cli.build import OWN_KEY
 from singularity.definition import recognise, source, template
 from singularity.errors import BuildError, DefinitionError, UsageError
 from singularity.namespaces import fakeroot
@@ -112,7 +113,8 @@ def _build(target: Path, request: BuildRequest, options: Options) -> None:
         return
     may_replace = request.overwrite or _may_replace(target)
     files.refuse_target(target, overwrite=may_replace, directory=request.format is Target.SANDBOX)  # as who calls
-    seal = trusting.seal_of(options.sign) if options.sign else None  # asks for a passphrase before the work
+    key = "" if options.sign == OWN_KEY else options.sign
+    seal = trusting.seal_of(key) if options.sign else None  # asks for a passphrase before the work
     if os.geteuid() != 0:
         try:
             fakeroot.become_root()

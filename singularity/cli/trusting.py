@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PGP = "openpgp"  # the only secret key there is
 _HEAD = 256  # bytes of a key's file, in which it says what it is
 _Decorated = TypeVar("_Decorated", bound=Callable[..., object])
 
@@ -81,9 +80,11 @@ def seal(*, key: str, ssh: str, keyidx: int | None, keysdir: str) -> "Seal":
 
 
 def seal_of(word: str) -> "Seal":
-    """The same for `build --sign=WORD`: openpgp, a number of `key list --secret`, a file of PEM or SSH, or agent."""
-    if word == PGP or word.isdecimal():
-        return seal(key="", ssh="", keyidx=None if word == PGP else int(word), keysdir="")
+    """The same for `build --sign=WORD`: a number of `key list --secret`, a file of PEM or SSH, the word agent, or
+    nothing for the only key of OpenPGP.
+    """
+    if not word or word.isdecimal():
+        return seal(key="", ssh="", keyidx=int(word) if word else None, keysdir="")
     if word != "agent":
         from singularity.trust import pem
 

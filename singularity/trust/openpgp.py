@@ -144,13 +144,12 @@ def verify(text: bytes, signature: bytes, rings: Sequence[Path]) -> Key:
         fingerprint = _judge(finished)
         exported = gpg.call(*listing, fingerprint, purpose="look at the key of a signature")
     records = [line.split(":") for line in exported.output.splitlines()]
-    public = [record for record in records if record[0] == "pub"]
+    public = [record for record in records if record[0] == "pub"]  # one for each ring that has it
     users = [record[9] for record in records if record[0] == "uid" and record[1] not in ("r", "e")]
-    if len(public) != 1:
-        raise SignatureError(f"the key {fingerprint} is there more than once")
-    key = _key(public[0], fingerprint, users[0] if users else "")
-    maker = next(record for record in records if record[0] in ("pub", "sub") and record[4] == _maker(finished))
-    weakness = _key(maker, fingerprint, "").weakness or key.weakness
+    made_by = next(record for record in records if record[0] in ("pub", "sub") and record[4] == _maker(finished))
+    states = [_key(record, fingerprint, users[0] if users else "") for record in public]
+    key = next((state for state in states if state.refused), states[0])
+    weakness = _key(made_by, fingerprint, "").weakness or key.weakness
     if weakness or key.refused:
         raise SignatureError(weakness or f"was made with a key that is {key.refused}")
     return key

@@ -39,7 +39,7 @@ class SshChecker:
         with in_memory(sealed.signature) as signature:
             files_named = ["-f", str(self.signers.absolute()), "-s", f"/proc/self/fd/{signature}"]
             found = _keygen("find-principals", *files_named, keep=signature)
-            names = found.output.splitlines()
+            names = [name for name in found.output.replace(",", "\n").split() if not name.startswith("!")]
             if found.status != 0 or not names:
                 raise SignatureError(f"was made with a key that is not in {self.signers}")
             with in_memory(sealed.document) as data:

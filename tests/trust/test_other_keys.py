@@ -353,6 +353,14 @@ def test_allowed_signers_limit_what_a_key_is_for(ssh: Path, fresh: Callable[[str
                 check(path, SshChecker(allowed))
 
 
+def test_a_key_with_several_names(ssh: Path, fresh: Callable[[str], Path], tmp_path: Path) -> None:
+    path = fresh("image.sif")
+    sign(path, SshSeal(str(ssh / "ed25519")))
+    for names, first in (("alice,bob", "alice"), ("!mallory,bob", "bob"), ("*@example.org", "*@example.org")):
+        (tmp_path / "allowed").write_text(f"{names} {(ssh / 'ed25519.pub').read_text()}")
+        assert check(path, SshChecker(tmp_path / "allowed"))[0].signer.name == first
+
+
 def test_keys_of_ssh_that_cannot_sign(ssh: Path, fresh: Callable[[str], Path], alice: Person) -> None:
     path = fresh("image.sif")
     failed = alice.types("sign", "--ssh", ssh / "locked", path, status=255)

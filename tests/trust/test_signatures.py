@@ -354,6 +354,13 @@ def test_a_revoked_key_signs_nothing_any_more(fresh: Callable[[str], Path], tmp_
     path = fresh("image.sif")
     sign(path, PgpSeal(keys, None))
     assert check(path, PgpChecker((ring,)))
+    site = Ring(tmp_path / "site")
+    site.add(ring.blocks()[0])
+    assert check(path, PgpChecker((ring, site)))
+    site.add(revoked)
+    for rings in ((ring, site), (site, ring)):
+        with pytest.raises(SignatureError, match="a key that is revoked"):
+            check(path, PgpChecker(rings))
     assert ring.add(revoked)[0][1] is False
     assert ring.listed()[0].refused == "revoked"
     with pytest.raises(SignatureError, match="a key that is revoked"):
