@@ -4,7 +4,7 @@ They can be taken over from another program of the family as they are. Secret ke
 their passphrase. A ring is replaced as a whole, by one process at a time.
 """
 
-import stat
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -47,12 +47,15 @@ class Ring:
         return found[0]
 
     def add(self, data: bytes) -> list[tuple[Key, bool]]:
-        """Takes the keys of `data`, each in place of an older state of it; says of each whether it is new here."""
+        """Takes the keys of `data`, public ones together with what is known of them; says of each whether it is new."""
         added: list[tuple[Key, bool]] = []
         with self._changing() as known:
             for block in split(data, "the keys"):
                 key = openpgp.keys_in(block)[0]
-                added.append((key, key.fingerprint not in known))
+                before = known.get(key.fingerprint)
+                added.append((key, before is None))
+                if before is not None and not openpgp.is_secret(block):
+                    block = openpgp.merged(before, block)
                 known[key.fingerprint] = block
         return added
 
@@ -78,10 +81,10 @@ class Ring:
     def _read(self) -> bytes:
         try:
             with self.path.open("rb") as file:
-                status = self.path.stat()
-                if self.private and stat.S_IMODE(status.st_mode) & 0o022:
+                status = os.fstat(file.fileno())
+                if status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid()):
                     what = f"{self.path}: others may write to this key ring"
-                    raise FileError(what, hint=f"chmod 600 {self.path}")
+                    raise FileError(what, hint=f"chown it to yourself, and chmod go-w {self.path}")
                 data = file.read(_LIMIT + 1)
         except FileNotFoundError:
             return b""

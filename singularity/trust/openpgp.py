@@ -270,6 +270,13 @@ def public_half(secret_key: bytes) -> bytes:
         return _exported(gpg, "--export", None)
 
 
+def merged(old: bytes, new: bytes) -> bytes:
+    """All that two states of one public key say: who revoked it cannot be undone by an older copy."""
+    with home() as gpg, in_memory(old + new) as fd:
+        gpg.call("--import", f"/proc/self/fd/{fd}", purpose="take a key", keep=[fd])
+        return _exported(gpg, "--export", None)
+
+
 class LockedError(SignatureError):
     """A secret key that opens with a passphrase, and not with the one that was given."""
 

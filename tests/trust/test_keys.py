@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,12 @@ def test_a_ring_that_others_can_write_to_is_refused(alice: Person, tmp_path: Pat
     ring.path.chmod(0o660)
     with pytest.raises(FileError, match="others may write"):
         check(signed, PgpChecker((ring,)))
+    ring.path.chmod(0o600)
+    assert check(signed, PgpChecker((ring,)))
+    if os.geteuid() == 0:
+        os.chown(ring.path, 1000, -1)
+        with pytest.raises(FileError, match="others may write"):
+            check(signed, PgpChecker((ring,)))
 
 
 @pytest.mark.parametrize("data", [b"x", b"\xc6", b"\x99\x01\x0dxx", b"\xb0\x02ab", b"\xc6\xe0ab"])

@@ -285,6 +285,7 @@ def rewritten(path: Path, change: Callable[[list[sif.Descriptor]], list[sif.Desc
 
 TABLES: dict[str, Callable[[list[sif.Descriptor]], list[sif.Descriptor]]] = {
     "an object goes": lambda all_: all_[1:],
+    "another object goes": lambda a: [a[0], *a[2:]],
     "the signature goes": lambda all_: all_[:3],
     "two objects change places": lambda a: [a[0]._replace(offset=a[1].offset, size=a[1].size),
                                             a[1]._replace(offset=a[0].offset, size=a[0].size), *a[2:]],
@@ -317,6 +318,13 @@ def test_a_table_that_was_changed_is_refused(name: str, alice: Person, signed: P
     rewritten(signed, TABLES[name])
     with pytest.raises(SignatureError):
         check(signed, alice.checker)
+
+
+def test_an_object_in_no_group_is_seen_whatever_is_verified(alice: Person, signed: Path) -> None:
+    rewritten(signed, lambda a: [*a, a[1]._replace(id=5, size=0, group=0)])
+    for wanted in ({}, {"group": 1}, {"object": 2}):
+        with pytest.raises(SignatureError, match="object 5 is in no group"):
+            check(signed, alice.checker, **wanted)
 
 
 def test_the_signature_of_another_image_is_refused(alice: Person, signed: Path, tmp_path: Path) -> None:
@@ -355,13 +363,15 @@ def test_a_revoked_key_signs_nothing_any_more(fresh: Callable[[str], Path], tmp_
     sign(path, PgpSeal(keys, None))
     assert check(path, PgpChecker((ring,)))
     site = Ring(tmp_path / "site")
-    site.add(ring.blocks()[0])
+    (unrevoked,) = ring.blocks()
+    site.add(unrevoked)
     assert check(path, PgpChecker((ring, site)))
     site.add(revoked)
     for rings in ((ring, site), (site, ring)):
         with pytest.raises(SignatureError, match="a key that is revoked"):
             check(path, PgpChecker(rings))
     assert ring.add(revoked)[0][1] is False
+    assert ring.add(unrevoked)[0][1] is False
     assert ring.listed()[0].refused == "revoked"
     with pytest.raises(SignatureError, match="a key that is revoked"):
         check(path, PgpChecker((ring,)))
@@ -452,12 +462,30 @@ def test_a_message_has_one_spelling(name: str, alice: Person, signed: Path) -> N
         alice.checker.check(seals.opened(changed), descriptors(signed)[3].extra[4:24])
 
 
+HEX = b"a" * 64
+OBJECT = b'{"relativeId":0,"descriptorDigest":"sha256:%b","objectDigest":"sha256:%b"}' % (HEX, HEX)
+STATEMENT = b'{"version":1,"header":{"digest":"sha256:%b"},"objects":[%b]}' % (HEX, OBJECT)
 DOCUMENTS = [
-    b"", b"[]", b"{}", b'{"version":2}', b'{"version":1,"header":{},"objects":[]}', b"[" * 100_000,
-    b'{"version":1,"header":{"digest":"sha1:' + b"a" * 40 + b'"},"objects":[]}',
-    b'{"version":1,"version":1,"header":{"digest":"sha256:' + b"a" * 64 + b'"},"objects":[]}',
-    b'{"version":1,"header":{"digest":"sha256:' + b"a" * 64 + b'"},"objects":[{"relativeId":true}]}',
-]  # fmt: skip
+    b"",
+    b"[]",
+    b"{}",
+    b"[" * 100_000,
+    STATEMENT.replace(b'"version":1', b'"version":2'),
+    STATEMENT.replace(b'"version":1', b'"version":1,"version":1'),
+    STATEMENT.replace(OBJECT, b""),
+    STATEMENT.replace(OBJECT, OBJECT + b"," + OBJECT),
+    STATEMENT.replace(b'"sha256:', b'"sha1:'),
+    STATEMENT.replace(b'"sha256:', b'"sha512:'),
+    STATEMENT.replace(b'"relativeId":0', b'"relativeId":true'),
+    STATEMENT.replace(b'"relativeId":0', b'"relativeId":-1'),
+    STATEMENT.replace(b'"relativeId":0,', b""),
+]
+
+
+def test_a_statement_is_read() -> None:
+    assert statements.decode(STATEMENT).encode() == STATEMENT
+    more = STATEMENT.replace(b'"version":1', b'"version":1,"more":[]')  # of programs to come
+    assert statements.decode(more) == statements.decode(STATEMENT)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=range(len(DOCUMENTS)))
