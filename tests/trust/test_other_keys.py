@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import http.server
 import json
 import os
 import subprocess
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -80,8 +83,6 @@ def test_the_name_of_a_key_is_the_one_of_openssh(kind: str, pems: Path) -> None:
             capture_output=True,
             check=True,
         ).stdout
-        import base64
-
         blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + der[-32:]
         text = f"ssh-ed25519 {base64.b64encode(blob).decode()}\n"
     else:
@@ -236,36 +237,64 @@ def test_certificates_that_do_not_count(
 
 
 @contextmanager
-def responder(authority: Authority, port: int, revoked: bool) -> Iterator[None]:
-    """Answers for the root about certificate 0x77."""
-    state = "R\t300101000000Z\t250101000000Z" if revoked else "V\t300101000000Z\t"
-    index = authority.place / "index"
-    index.write_text(f"{state}\t77\tunknown\t/CN=asked\n")
-    argv = ["openssl", "ocsp", "-index", index, "-port", str(port), "-CA", authority.place / "root.crt"]
-    argv += ["-rsigner", authority.place / "root.crt", "-rkey", authority.pems / "rsa.pem"]
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+def responder(authority: Authority, leaf: Path, port: int, state: str) -> Iterator[None]:
+    """Gives what openssl answers for the root about certificate 0x77: good, revoked, or what it answered long ago."""
+    place = authority.place
+    row = "R\t300101000000Z\t250101000000Z" if state == "revoked" else "V\t300101000000Z\t"
+    (place / "index").write_text(f"{row}\t77\tunknown\t/CN=asked\n")
+    root = place / "root.crt"
+    authority.openssl("ocsp", "-issuer", root, "-cert", leaf, "-no_nonce", "-reqout", place / "request")
+    argv = ["openssl", "ocsp", "-index", place / "index", "-CA", root, "-rsigner", root, "-nmin", "5"]
+    argv += ["-rkey", authority.pems / "rsa.pem", "-reqin", place / "request", "-respout", place / "answer"]
+    if state == "stale":
+        argv = ["faketime", "-f", "-1d", *argv]
+    subprocess.run(argv, check=True, capture_output=True)
+    answer = (place / "answer").read_bytes()
+
+    class Responder(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/ocsp-response")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *about: object) -> None:
+            del about
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Responder) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
         try:
-            time.sleep(0.5)
-            assert process.poll() is None
             yield
         finally:
-            process.kill()
+            server.shutdown()
+            thread.join()
 
 
-@pytest.mark.parametrize("revoked", [False, True])
-def test_issuers_are_asked_about_revocation(authority: Authority, *, revoked: bool) -> None:
+@pytest.mark.parametrize(
+    ("state", "why"), [("good", ""), ("revoked", "good: revoked"), ("stale", "Status times invalid")]
+)
+def test_issuers_are_asked_about_revocation(state: str, why: str, authority: Authority) -> None:
+    machine.require("faketime")
     port = free_port()
     extensions = f"{CODE}authorityInfoAccess=OCSP;URI:http://127.0.0.1:{port}\n"
     leaf = authority.issue("asked", "root", extensions, more=("-days", "3", "-set_serial", "0x77"))
     root = authority.place / "root.crt"
-    with pytest.raises(SignatureError, match="does not say that the certificate is good"):
-        pem.by_certificate(leaf, None, root, ocsp=True)
-    with responder(authority, port, revoked):
-        if revoked:
-            with pytest.raises(SignatureError, match="good: revoked"):
-                pem.by_certificate(leaf, None, root, ocsp=True)
-        else:
+    with responder(authority, leaf, port, state):
+        if state == "good":
             assert pem.by_certificate(leaf, None, root, ocsp=True).name == "CN=asked"
+            return
+        with pytest.raises(SignatureError, match=why):
+            pem.by_certificate(leaf, None, root, ocsp=True)
+
+
+def test_no_answer_about_revocation_is_a_failure(authority: Authority) -> None:
+    root = authority.place / "root.crt"
+    extensions = f"{CODE}authorityInfoAccess=OCSP;URI:http://127.0.0.1:{free_port()}\n"
+    with pytest.raises(SignatureError, match="does not say that the certificate is good"):
+        pem.by_certificate(authority.issue("deaf", "root", extensions), None, root, ocsp=True)
     with pytest.raises(SignatureError, match="nobody is named"):
         pem.by_certificate(authority.issue("silent", "root", CODE), None, root, ocsp=True)
 
@@ -334,6 +363,19 @@ def test_no_bit_of_a_signature_of_ssh_can_change(ssh: Path, fresh: Callable[[str
             continue
         wrong.append(at - place.offset)
     assert wrong == []
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_signature_of_ssh_has_one_spelling(at: int, ssh: Path) -> None:
+    data = SshSeal(str(ssh / "ed25519")).sign(b"{}")
+    checker = SshChecker(ssh / "ed25519.allowed")
+    assert checker.check(seals.opened(data), b"")
+    lines = data.split(b"\n")
+    changed = b"\n".join([*lines[: at + 2], lines[at + 2] + lines[at + 3], *lines[at + 4 :]])
+    with pytest.raises(SignatureError):
+        checker.check(seals.opened(changed), b"")
+    with pytest.raises(SignatureError):
+        checker.check(seals.opened(data + b"\n"), b"")
 
 
 def test_allowed_signers_limit_what_a_key_is_for(ssh: Path, fresh: Callable[[str], Path], tmp_path: Path) -> None:

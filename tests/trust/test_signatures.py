@@ -306,6 +306,8 @@ TABLES: dict[str, Callable[[list[sif.Descriptor]], list[sif.Descriptor]]] = {
     "a new object in another group": lambda a: [*a, a[1]._replace(id=5, size=0, name=b"x", group=2)],
     "a signature in a group": lambda a: [*a[:3], a[3]._replace(group=1)],
     "a signature of another key": lambda a: [*a[:3], a[3]._replace(extra=sif.signature_extra(1, b"k" * 20))],
+    "a signature of another hash": lambda a: [
+        *a[:3], a[3]._replace(extra=sif.signature_extra(2, a[3].extra[4:24]))],
     "a signature of no key": lambda a: [*a[:3], a[3]._replace(extra=sif.signature_extra(1, b""))],
     "a signature that is linked to nothing": lambda a: [*a[:3], a[3]._replace(link=0, links_group=False)],
 }  # fmt: skip
