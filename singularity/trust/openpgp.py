@@ -27,6 +27,7 @@ _PLAIN = [
     "gpg", "--no-options", "--batch", "--no-tty", "--status-fd", "1", "--no-auto-key-locate", "--disable-dirmngr",
     "--lock-never",
 ]  # fmt: skip
+_AGENT = "s2k-count 65011712\n"  # the most that can be said; else the agent measures the machine first, for seconds
 _FAILURES = {
     "REVKEYSIG": "was made with a key that is revoked",
     "EXPKEYSIG": "was made with a key that has expired",
@@ -85,6 +86,7 @@ class Home:
 def home() -> Iterator[Home]:
     """A private home directory; the agent that GnuPG starts in it ends with the block."""
     with files.temporary_directory(_PLACE) as path:
+        (path / "gpg-agent.conf").write_text(_AGENT, encoding="ascii")
         try:
             yield Home(path)
         finally:
