@@ -136,7 +136,7 @@ GIVE_BACK = if [[ $$EUID == 0 && ! -O Makefile ]]; then chown -hR --reference=Ma
 
 setup: ## system packages (as root; otherwise names the missing ones) and the private environment build/venv
 	@scripts/check-checkout
-	@scripts/setup-system python build musl decompressors packer images tests
+	@scripts/setup-system python build musl decompressors packer images tests --wanted keyservers
 	@scripts/setup-python $(VENV)
 
 build: ## compile the launcher into build/

@@ -4,6 +4,7 @@ SingularityError            255   anything below
 ├── UsageError                1   the command line: unknown verb or option, a missing argument
 ├── DefinitionError         255   a definition file: `file:line: what`
 ├── ImageError              255   an image that is damaged, or not what it should be
+├── SignatureError          255   a signature that is missing, does not fit, or is of nobody who is trusted
 ├── BuildError              255   a build that cannot go on: a failed section, a missing privilege
 ├── FileError               255   a file that cannot be read, written or replaced
 ├── ToolError               255   a program we rely on: missing, killed, or failed
@@ -29,7 +30,7 @@ class SingularityError(Exception):
     exit_status = 255
 
     def __init__(self, what: str, *, hint: str = "") -> None:
-        self.what = what
+        self.what, self.hint = what, hint
         super().__init__(f"{what} ({hint})" if hint else what)
 
 
@@ -50,6 +51,10 @@ class DefinitionError(SingularityError):
 
 class ImageError(SingularityError):
     """An image that is damaged, incomplete or of another kind; the only exception that leaves the image readers."""
+
+
+class SignatureError(SingularityError):
+    """A signature that is missing, does not fit what it is about, or was made with a key that nobody trusts."""
 
 
 class BuildError(SingularityError):

@@ -24,6 +24,10 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PACKAGES = {
     "debootstrap": "debootstrap",
     "e2fsck": "e2fsprogs",
+    "gpg": "gnupg",
+    "gpgconf": "gnupg",
+    "ssh-add": "openssh-client",
+    "ssh-keygen": "openssh-client",
     "fuse2fs": "fuse2fs",
     "mke2fs": "e2fsprogs",
     "mkfs.erofs": "erofs-utils",
@@ -109,12 +113,13 @@ def call(
     purpose: str,
     environment: Mapping[str, str] | None = None,
     keep: Collection[int] = (),
+    stdin: int | None = None,
     on_line: Callable[[str], None] | None = None,
 ) -> Finished:
     """Run one tool to its end, for callers that judge by themselves. Raises ToolError when it is missing.
 
-    `keep` are descriptors the tool inherits. `on_line` sees each line of output, stderr included, as it comes.
-    However this ends, the tool has ended: an exception, or our own death, takes it along.
+    `keep` are descriptors the tool inherits, `stdin` one that it reads from. `on_line` sees each line of output, stderr
+    included, as it comes. However this ends, the tool has ended: an exception, or our own death, takes it along.
     """
     words = [str(word) for word in argv]
     program = find(words[0], purpose=purpose)
@@ -123,7 +128,7 @@ def call(
         words,
         executable=program,
         env=clean_environment(environment),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL if stdin is None else stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT if on_line else subprocess.PIPE,
         pass_fds=tuple(keep),

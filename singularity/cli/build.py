@@ -13,6 +13,7 @@ from singularity.build.request import Target
 from singularity.cli.command import PATH, OptionalValue, Verb, option
 from singularity.cli.fetching import options as fetching_options
 
+OWN_KEY = "openpgp"  # what --sign alone means
 _ABOUT_TARGET = (
     "TARGET becomes a SIF file, or what its suffix or an option says; it is whole or as it was before, whatever "
     "happens. Steps that an earlier build has done with the same inputs come from the cache: after a mistake in "
@@ -133,6 +134,14 @@ _accepted = partial(option, hidden=True, expose_value=False)
     "--keep-owners",
     is_flag=True,
     help="Files of a directory keep their owners, as subordinate ids of yours; else they, and it, are yours to remove",
+)
+@_target(
+    "--sign",
+    cls=OptionalValue,
+    bare=OWN_KEY,
+    default="",
+    metavar="KEY",
+    help="Sign TARGET with your key of OpenPGP, or its number in key list -s, a PEM or SSH key file, or agent",
 )
 @_target("--fix-perms", "fix", is_flag=True, variables="FIXPERMS", help="The owner may read and write all files")
 @_sections(

@@ -19,6 +19,8 @@ from singularity.build.plan import plan
 from singularity.build.request import SECTIONS, Bind, BuildRequest, Target
 from singularity.build.steps import Plan, Step
 from singularity.build.steps.target import Convert
+from singularity.cli import trusting
+from singularity.cli.build import OWN_KEY
 from singularity.definition import recognise, source, template
 from singularity.errors import BuildError, DefinitionError, UsageError
 from singularity.namespaces import fakeroot
@@ -53,6 +55,7 @@ class Options:
     compression: str
     arguments: str  # --mksquashfs-args
     watch: int | None  # --watch-starts
+    sign: str  # the key; empty: none
     reproducible: bool
     fix: bool  # --fix-perms
     fakeroot: bool
@@ -126,6 +129,8 @@ def _build(target: Path, request: BuildRequest, options: Options) -> None:
         return
     may_replace = request.overwrite or _may_replace(target)
     files.refuse_target(target, overwrite=may_replace, directory=request.format is Target.SANDBOX)  # as who calls
+    key = "" if options.sign == OWN_KEY else options.sign
+    seal = trusting.seal_of(key) if options.sign else None  # asks for a passphrase before the work
     if os.geteuid() != 0:
         try:
             fakeroot.become_root()
@@ -133,6 +138,8 @@ def _build(target: Path, request: BuildRequest, options: Options) -> None:
             if not isinstance(made.steps[0], Convert):  # which needs no root file system on disk
                 raise
     perform.perform(replace(made, request=replace(request, overwrite=may_replace)))
+    if seal is not None:
+        trusting.sign(target, seal)
 
 
 def _refuse_directory(target: Path, source_: str, *, update: bool) -> None:

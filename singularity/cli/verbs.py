@@ -43,9 +43,20 @@ VERBS = {
         Verb(name="check", summary="Say what would fail in a job, before it runs", group=_IMAGES, module="check"),
         Verb(name="run-help", summary="Show the help text of an image", group=_IMAGES, module="run_help"),
         Verb(name="sif", summary="Look into a SIF file, and change it", group=_IMAGES, module="sif"),
+        Verb(name="sign", summary="Sign an image, so that others see that it is whole", group=_IMAGES, module="sign"),
+        Verb(
+            name="verify", summary="Check who has signed an image, and that it is whole", group=_IMAGES, module="verify"
+        ),
         Verb(name="overlay", summary="Make images that take what containers write", group=_IMAGES, module="overlay"),
         Verb(name="cache", summary="Show and remove what is kept to be used again", group=_GENERAL, module="cache"),
         Verb(name="linger", summary="Show and end what keeps images mounted", group=_GENERAL, module="linger"),
+        Verb(
+            name="key",
+            summary="Keep the keys that sign images, and those whose signatures count",
+            group=_GENERAL,
+            module="key",
+        ),
+        Verb(name="keyserver", summary="Say which servers are asked for keys", group=_GENERAL, module="keyserver"),
         Verb(name="registry", summary="Log in to registries of images, and out", group=_GENERAL, module="registry"),
         Verb(name="capability", summary="Say which capabilities users may add", group=_GENERAL, module="capability"),
         Verb(name="config", summary="Change the configuration, and the ids of users", group=_GENERAL, module="config"),
@@ -53,6 +64,7 @@ VERBS = {
         Verb(name="version", summary="Print the version", group=_GENERAL, module="version"),
         Verb(name="completion", summary="Print the completion script of a shell", group=_GENERAL, module="completion"),
         Verb(name="launch", summary="Launch what is not an image file", group=_GENERAL, module="launch", hidden=True),
+        Verb(name="keys", summary="The same as key", group=_GENERAL, module="key", hidden=True),
         Verb(name="caps", summary="The same as capability", group=_GENERAL, module="capability", hidden=True),
         Verb(name="answer", summary="Answer what a launch asks", group=_GENERAL, module="answer", hidden=True),
     )
@@ -60,9 +72,6 @@ VERBS = {
 
 GROUPS = (_LAUNCH, _IMAGES, _GENERAL)
 
-_SIGNATURES = (
-    "signatures are neither made nor checked; a digest names one image for certain: docker://NAME@sha256:DIGEST"
-)
 OLD_SPELLINGS = {f"instance.{name}": ("instance", name) for name in ("list", "stop")}
 """As 2.4 to 2.6 had them; `instance.start` is the front door's."""
 NOT_HERE = {
@@ -72,17 +81,12 @@ NOT_HERE = {
     "confgen": "singularity.conf is installed with its defaults, which it explains",
     "data": "singularity build --data IMAGE DIRECTORY makes an image, and a launch shows it: --data IMAGE:TARGET",
     "delete": "the registry's own tools remove images",
-    "key": _SIGNATURES,
-    "keys": _SIGNATURES,
-    "keyserver": _SIGNATURES,
     "oci": "exec and run take such images as oci:DIRECTORY and oci-archive:FILE",
     "plugin": "there are no plug-ins",
     "remote": "servers are named where they are used: singularity registry login, --library",
     "search": "look in a web browser, then: singularity pull URI",
-    "sign": _SIGNATURES,
     "start": "singularity instance start IMAGE NAME",
     "stop": "singularity instance stop NAME",
     "tag": "push it once more, under the other name: singularity push IMAGE URI",
-    "verify": _SIGNATURES,
 }
 """Verbs of the family that this version lacks, and what there is in their place."""

@@ -20,21 +20,18 @@ USED: Mapping[str, tuple[str, ...]] = {
     "docker-archive": ("From",),
     "docker-daemon": ("From",),
     "dockerfile": _DOCKERFILE,
-    "library": ("From", "Library"),
-    "localimage": ("From",),
+    "library": ("From", "Library", "Fingerprints"),
+    "localimage": ("From", "Fingerprints"),
     "mmdebstrap": _DEB,
     "oci": ("From",),
     "oci-archive": ("From",),
-    "oras": ("From",),
+    "oras": ("From", "Fingerprints"),
     "scratch": (),
     "shub": ("From",),
     "yum": _RPM,
     "zypper": (*_RPM, *_SUSE),
 }
-_UNUSED = ("Fingerprints",)  # by any agent of this version
-KEYWORDS = tuple(dict.fromkeys((*ANY, *(keyword for own in USED.values() for keyword in own), *_UNUSED)))
-
-_SIGNED = ("library", "localimage", "oras")  # agents whose images are checked by Fingerprints elsewhere
+KEYWORDS = tuple(dict.fromkeys((*ANY, *(keyword for own in USED.values() for keyword in own))))
 
 OLD_BOOTSTRAP = ("osbuild", "ostype")
 OLD_AGENTS = {"redhat": "yum", "debian": "debootstrap"}  # under the old names of Bootstrap
@@ -56,11 +53,6 @@ def is_used(keyword: str, agent: str) -> bool:
     if agent not in USED or keyword in (each.lower() for each in (*ANY, *USED[agent])):
         return True
     return agent == "zypper" and bool(_OTHER_URL.fullmatch(keyword))
-
-
-def asks_for_signatures(keyword: str, agent: str) -> bool:
-    """Whether somebody relies on a check of signatures, of which this version makes none."""
-    return keyword == "fingerprints" and agent in _SIGNED
 
 
 def spelling(keyword: str) -> str:

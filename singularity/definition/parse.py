@@ -158,15 +158,12 @@ class _Parser:
         raise self.fail(number, f'unknown header keyword "{word[:WORD_LIMIT]}"', keywords.nearest(word))
 
     def check_uses(self, header: dict[str, Field], written: dict[str, str]) -> None:
-        """Warns of what the agent has no use for; a check of signatures that would be relied on is refused."""
+        """Warns of what the agent has no use for."""
         agent = header["bootstrap"].value.lower() if "bootstrap" in header else ""
         names_version = any(keywords.names_version(keyword, field.value) for keyword, field in header.items())
         for keyword, field in header.items():
             if keywords.is_used(keyword, agent) or (keyword == "osversion" and names_version):
                 continue
-            if keywords.asks_for_signatures(keyword, agent):
-                what = f"{written[keyword]}: signatures are not checked by this version"
-                raise self.fail(field.line, what, "remove the line if the image is to be trusted without")
             self.warn(field.line, f"{written[keyword]} has no meaning for bootstrap agent {agent}")
 
     def filled_in(self, keyword: str, field: Field, header: dict[str, Field]) -> Field:

@@ -185,10 +185,6 @@ BAD = {
     "Bootstrap: x\n%xyzzy\n": 'x.def:2: unknown section "%xyzzy"',
     "Bootstrap: x\n%post\n%xyzzy\n": 'x.def:3: unknown section "%xyzzy" (indent a line of text that begins with %)',
     "Bootstrap: x\n% post\n": 'x.def:2: "% post" is no section (write "%post", or indent the line)',
-    "Bootstrap: oras\nFrom: x\nFingerprints: 12\n": (
-        "x.def:3: Fingerprints: signatures are not checked by this version "
-        "(remove the line if the image is to be trusted without)"
-    ),
     "Bootstrap: yum\nMirrorURL: http://x/%{OSVERSION}\n": (
         "x.def:2: MirrorURL names %{OSVERSION}, but OSVersion is not given (add a line OSVersion: VERSION)"
     ),

@@ -3,37 +3,63 @@
 import logging
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from singularity import console, kernel
 from singularity import digest as digests
 from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
-from singularity.errors import FileError, ImageError
+from singularity.errors import DefinitionError, FileError, ImageError, UsageError
 from singularity.image import contents
 from singularity.image.archive.unpack import unpack
 from singularity.image.identify import Format, Image, identify
 from singularity.image.squashfs import tools as squashfs
 from singularity.namespaces import emulation
 from singularity.process import run
+from singularity.trust import fingerprints
 
 logger = logging.getLogger(__name__)
 
 
 def check(stage: Stage, name: str) -> None:
-    """`From` is all that the header needs, and `find` has looked for it."""
-    del stage, name
+    """`From` is all that the header needs, and `find` has looked for it. Raises DefinitionError for Fingerprints."""
+    if "fingerprints" in stage.header:
+        field = stage.header["fingerprints"]
+        try:
+            fingerprints.parse(field.value)
+        except UsageError as error:
+            raise DefinitionError(f"Fingerprints: {error.what}", name=name, line=field.line, hint=error.hint) from error
 
 
 def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
     """Fills the root with what `From` names, as `fill` does."""
-    del workspace
-    fill(Path(stage.value("from")), root)
+    with signed(Path(stage.value("from")), stage, workspace) as source:
+        fill(source, root)
+
+
+@contextmanager
+def signed(source: Path, stage: Stage, workspace: Workspace) -> Iterator[Path]:
+    """The image, or where Fingerprints wants keys to have signed it a copy that is checked. Raises SignatureError."""
+    wanted = stage.value("fingerprints")
+    if not wanted:
+        yield source
+        return
+    copy = workspace.directory / "signed.sif"
+    try:
+        fingerprints.checked_copy(source, fingerprints.parse(wanted), copy)
+        yield copy
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 def source_digest(stage: Stage) -> str | None:
-    """The digest of the image file; for a directory, of what the file system says about all that is in it."""
-    return digest(Path(stage.value("from")))
+    """The digest of the image file; for a directory, of what the file system says about all that is in it.
+
+    None where signatures count: a key can have been revoked since the last build.
+    """
+    return None if "fingerprints" in stage.header else digest(Path(stage.value("from")))
 
 
 def digest(source: Path) -> str | None:

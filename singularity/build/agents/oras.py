@@ -23,8 +23,8 @@ from singularity.uri import Uri
 
 
 def check(stage: Stage, name: str) -> None:
-    """`From` is all that the header needs, and `find` has looked for it."""
-    del stage, name
+    """As of images that are here: Fingerprints, if there are any."""
+    localimage.check(stage, name)
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def file(stage: Stage, fetch: Fetch) -> Iterator[Path]:
 
 def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
     """Unpacks the image. Raises as `file` does, and ToolError."""
-    with file(stage, workspace.images) as path:
+    with file(stage, workspace.images) as found, localimage.signed(found, stage, workspace) as path:
         localimage.fill(path, root)
         transport = Transport(stage.agent).value
         name = f"{transport}://{stage.value('from').removeprefix(f'{transport}://')}"
@@ -58,6 +58,11 @@ def source_digest(stage: Stage) -> str | None:
 
 
 def fetched_digest(stage: Stage, fetch: Fetch) -> str | None:
-    """The digest of the file, which is fetched for that; it is needed then, unless the cache has what comes of it."""
+    """The digest of the file, which is fetched for that; it is needed then, unless the cache has what comes of it.
+
+    None where signatures count, as of images that are here.
+    """
+    if "fingerprints" in stage.header:
+        return None
     with file(stage, fetch) as path:
         return digest.of_file(path)

@@ -84,7 +84,8 @@ class Bootstrap(Change):
     def base(self) -> Path | None:
         """The image, if it is a directory."""
         place = Path(self.asked.value("from"))
-        return place if self.asked.agent == "localimage" and place.is_dir() else None
+        plain = self.asked.agent == "localimage" and "fingerprints" not in self.asked.header
+        return place if plain and place.is_dir() else None
 
     def perform(self, build: Build) -> None:
         """Starts the agent."""
