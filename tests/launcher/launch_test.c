@@ -123,18 +123,14 @@ static void test_bind_refusals(void)
 {
     refused("exec|-B|/a:/b:ro:x|i",
             "--bind /a:/b:ro:x: more than two colons (SOURCE[:TARGET[:OPTIONS]], a colon in a path is written \"\\:\")");
-    refused("exec|-B|/a:/b:rx|i", "--bind: \"rx\" is not a valid bind option (ro and rw are)");
+    refused("exec|-B|/a:/b:rx|i", "--bind: \"rx\" is not a valid bind option (ro, rw, nonested, image-src=DIR and id=N are)");
     refused("exec|-B|:/b|i", "--bind :/b: no source before the colon");
-    refused("exec|-B|/a:/b:image-src=/|i", "--bind: option image-src=/: binding from inside an image is not supported here "
-                                           "(use --overlay, or bind a directory)");
-    refused("exec|-B|/a:/b:ro,id=2|i", "--bind: option id=2: binding from inside an image is not supported here "
-                                       "(use --overlay, or bind a directory)");
     refused("exec|--mount|type=tmpfs,target=/x|i",
             "--mount type=tmpfs,target=/x: unsupported mount type (\"type=bind\" is the only one)");
     refused("exec|--mount|type=bind,source=/x|i", "--mount type=bind,source=/x: source and target are both needed");
-    refused("exec|--mount|type=bind,bind-propagation=shared|i", "--mount: bind-propagation is not supported here");
+    refused("exec|--mount|type=bind,bind-propagation=shared|i", "--mount: bind-propagation is not supported here (\"mount slave\" of the configuration is for all binds)");
     refused("exec|--mount|type=bind,size=3|i",
-            "--mount: invalid key \"size\" in mount specification (type, source, target, readonly)");
+            "--mount: invalid key \"size\" in mount specification (type, source, target, readonly, image-src, id, nonested)");
     refused("exec|--mount|type=bind,\"source=/a|i", "--mount type=bind,\"source=/a: a quote is not closed");
 }
 
@@ -151,9 +147,9 @@ static void test_variables_are_named(void)
 {
     refused_with("exec|i", "SINGULARITY_BIND=/a:b", "SINGULARITY_BIND /a: the path in the container must begin with \"/\", not \"b\"");
     refused_with("exec|i", "APPTAINER_BINDPATH=:/b", "APPTAINER_BINDPATH :/b: no source before the colon");
-    refused_with("exec|i", "SINGULARITY_BIND=/a:/b:rx", "SINGULARITY_BIND: \"rx\" is not a valid bind option (ro and rw are)");
+    refused_with("exec|i", "SINGULARITY_BIND=/a:/b:rx", "SINGULARITY_BIND: \"rx\" is not a valid bind option (ro, rw, nonested, image-src=DIR and id=N are)");
     refused_with("exec|i", "SINGULARITY_MOUNT=type=bind,size=3",
-                 "SINGULARITY_MOUNT: invalid key \"size\" in mount specification (type, source, target, readonly)");
+                 "SINGULARITY_MOUNT: invalid key \"size\" in mount specification (type, source, target, readonly, image-src, id, nonested)");
     refused_with("exec|i", "SINGULARITY_SCRATCHDIR=b", "SINGULARITY_SCRATCHDIR: the path in the container must begin with \"/\", not \"b\"");
     refused_with("exec|i", "SINGULARITY_ADD_CAPS=xyzzy", "SINGULARITY_ADD_CAPS: unknown capability \"xyzzy\" (see: man 7 capabilities)");
     refused_with("exec|i", "SINGULARITY_KEEP_FD=x", "SINGULARITY_KEEP_FD: \"x\" is no descriptor (numbers, or \"all\")");
@@ -290,7 +286,8 @@ static void test_restrictions(void)
 
 static void test_variables_of_what_is_not_here(void)
 {
-    refused_with("exec|i", "SINGULARITY_FUSESPEC=x", "variable SINGULARITY_FUSESPEC is not available here (a FUSE program of the user's own)");
+    refused_with("exec|i", "SINGULARITY_FUSESPEC=x", "SINGULARITY_FUSESPEC: \"x\": TYPE:COMMAND MOUNTPOINT is wanted (types are container, host, container-daemon "
+                 "and host-daemon)");
     refused_with("exec|i", "APPTAINER_NETNS_PATH=0", "variable APPTAINER_NETNS_PATH is not available here (join a network namespace)");
     refused_with("run|i", "SINGULARITY_NVCCLI=1", "variable SINGULARITY_NVCCLI is not available here (set the GPU up with NVIDIA's own program: use --nv)");
     CHECK(fill("exec|i", "SINGULARITY_NVCCLI=false|SINGULARITY_OCI=0|SINGULARITY_MEMORY="), "what asks for nothing is no mistake");
