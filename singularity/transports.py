@@ -29,11 +29,6 @@ class Transport(Enum):
         return self in _OCI
 
     @property
-    def is_local(self) -> bool:
-        """Whether what is there is a file or directory of this machine."""
-        return self in (Transport.DOCKER_ARCHIVE, Transport.OCI, Transport.OCI_ARCHIVE)
-
-    @property
     def is_web(self) -> bool:
         """Whether it is a plain web server."""
         return self in (Transport.HTTP, Transport.HTTPS)
