@@ -189,7 +189,10 @@ static bool choose_layer(struct plan *plan, const struct plan_inputs *inputs, st
     bool served = overlay && !preferred && plan->parts[0].way == WAY_FUSE && plan->parts[0].partition.filesystem != FILESYSTEM_EXT;
 
     if (overlay_asked(plan)) {
-        plan->layer = plan->writable_part > 0 && plan->parts[plan->writable_part].way == WAY_FUSE ? LAYER_OVERLAY_FUSE : LAYER_OVERLAY;
+        plan->layer = LAYER_OVERLAY;
+        for (uint32_t i = 1; i < plan->part_count; i++) /* fuse-overlayfs has written it, whose marks of what was removed the kernel passes over */
+            if (plan->parts[i].way == WAY_FUSE && plan->parts[i].partition.filesystem == FILESYSTEM_EXT)
+                plan->layer = LAYER_OVERLAY_FUSE;
         plan->layer_reason = plan->writable_part == 0 ? plan_asked(inputs, "--writable-tmpfs") : "overlays were asked for";
         return inputs->config->enable_overlay != CHOICE_NO ||
                error_set(error, 0, "overlays are not allowed here (\"enable overlay = no\" in %s)", inputs->config->path);

@@ -90,6 +90,20 @@ def test_an_overlay_of_another_owner_says_which_one_to_use(launch: Launcher, ima
         launch("exec", *words, "--overlay", launch.home_inside / name, images.sandbox, "true").ok()
 
 
+@pytest.mark.needs("fuse", "fuse2fs")
+@pytest.mark.modes("suid", "userns")
+@pytest.mark.parametrize("options", [[], ["--writable-tmpfs"]], ids=["read-only", "memory"])
+def test_what_was_removed_is_gone_for_readers(launch: Launcher, own_sandbox: Path, options: list[str]) -> None:
+    """An ext3 overlay that FUSE shows: marks of removal are those of who wrote it."""
+    overlay = launch.home_inside / "o.img"
+    launch.command(launch.prefix / "bin/singularity", "overlay", "create", "--size", "64", overlay).ok()
+    remove = "busybox rm /etc/image-name && busybox rm -r /scif/apps && mkdir /scif/apps && ls -A /scif/apps"
+    assert launch("exec", "--overlay", overlay, own_sandbox, "/bin/busybox", "sh", "-c", remove).ok().out == ""
+    look = "ls -A /scif/apps; cat /etc/image-name 2>/dev/null || echo gone"
+    done = launch("exec", *options, "--overlay", f"{overlay}:ro", own_sandbox, "/bin/busybox", "sh", "-c", look)
+    assert done.ok().out == "gone\n"
+
+
 @pytest.mark.needs("root")
 @pytest.mark.modes("suid", "userns")
 def test_an_image_that_the_user_may_not_write_is_refused(launch: Launcher, images: Images) -> None:
