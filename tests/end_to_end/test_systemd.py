@@ -111,12 +111,13 @@ def test_a_limited_instance_outlives_its_session_where_it_lingers(image: Path, m
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[Path]:
     """This machine's own root file system as an image, without what is mounted in it."""
-    place, nothing = tmp_path / "system", tmp_path / "nothing"
+    place, nothing = tmp_path / "system", Path("/run/nothing")  # not a layer within the other
     for directory in (place, nothing):
         directory.mkdir()
     subprocess.run(["mount", "-t", "overlay", "-o", f"ro,lowerdir={nothing}:/", "none", str(place)], check=True)
     yield place
     subprocess.run(["umount", str(place)], check=True)
+    nothing.rmdir()
 
 
 def test_a_whole_system_boots_as_an_instance(system: Path) -> None:
