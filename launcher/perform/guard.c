@@ -5,7 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
+#include <linux/openat2.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@
 
 #define LOCK_NAME "lock"
 #define MADE_NAME "writable." /* in the directory of --workdir: one for each launch, since no two may write into one */
-enum { STALE = 60 /* seconds: until then its launch may not have locked it */, FILES = 16 };
+enum { STALE = 60 /* seconds: until then its launch may not have locked it */ };
 
 /* ---- on the host ---- */
 
@@ -38,6 +38,8 @@ static void make_own(struct plan *plan, struct part *part)
     int made = openat(part->fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (made < 0)
         stop(errno, "make a directory in %s for what the program writes (%s)", part->source, part->reason);
+    plan->guard_directory = part->fd;
+    plan->guard_removes = plan_text(plan, "%s", name);
     part->fd = made;
     part->source = plan_text(plan, "%s/%s", part->source, name);
 }
@@ -49,9 +51,10 @@ void guard_lock(struct plan *plan, const struct request *request)
 
     if (part == NULL || part->way != WAY_BIND || plan->dry || plan->join != plan->instance)
         return; /* who shares a container does not wait for its end */
+    bool throwaway = false;
     for (uint32_t i = 0; i < request->overlay_count; i++)
-        plan->guard_removes |= (request->overlay[i].number & OVERLAY_THROWAWAY) != 0;
-    if (plan->guard_removes)
+        throwaway |= (request->overlay[i].number & OVERLAY_THROWAWAY) != 0;
+    if (throwaway)
         make_own(plan, part);
     plan->guard_lock = openat(part->fd, LOCK_NAME, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (plan->guard_lock < 0) /* somebody else's: whether it can be written is asked later, and said then */
@@ -65,37 +68,56 @@ void guard_lock(struct plan *plan, const struct request *request)
 
 /* ---- the guard ---- */
 
-static int remove_one(const char *path, const struct stat *status, int kind, struct FTW *place)
+/* A directory that is going to be emptied: through no link, and none that something is mounted on. */
+static int open_own(int parent, const char *name)
 {
-    (void)status, (void)kind, (void)place;
-    (void)remove(path);
-    return 0;
+    struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS};
+    struct stat above, status;
+    int fd = (int)syscall(SYS_openat2, parent, name, &how, sizeof how);
+
+    if (fd >= 0 || (errno != ENOSYS && errno != EPERM))
+        return fd;
+    OWNED_FD found = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return found >= 0 && fstat(parent, &above) == 0 && fstat(found, &status) == 0 && status.st_dev == above.st_dev ? fd_give(&found) : -1;
 }
 
-static void remove_tree(const char *path)
+/* By descriptors: somebody else may be exchanging names meanwhile. What lies deeper than files can be open stays. */
+static void remove_tree(int parent, const char *name)
 {
-    (void)nftw(path, remove_one, FILES, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+    struct dirent *entry;
+
+    if (unlinkat(parent, name, 0) == 0)
+        return;
+    int fd = open_own(parent, name);
+    if (fd < 0 && errno == EACCES && fchmodat(parent, name, 0700, AT_SYMLINK_NOFOLLOW) == 0)
+        fd = open_own(parent, name);
+    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+    while (directory != NULL && (entry = readdir(directory)) != NULL)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            remove_tree(fd, entry->d_name);
+    if (directory != NULL)
+        closedir(directory);
+    (void)unlinkat(parent, name, AT_REMOVEDIR);
 }
 
-/* What launches left that were killed with their guards, as batch systems do. */
-static void remove_stale(const char *own)
+/* What launches left that were killed with their guards, as batch systems do. Only one's own: root's launch may be writing in a directory
+ * of somebody else's. */
+static void remove_stale(int place)
 {
-    const char *slash = strrchr(own, '/');
-    char path[PATH_MAX], lock[PATH_MAX + sizeof LOCK_NAME];
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET}; /* with all marks of holders */
+    int listed = openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = listed >= 0 ? fdopendir(listed) : NULL;
     struct dirent *entry;
     struct stat status;
 
-    snprintf(path, sizeof path, "%.*s", (int)(slash - own), own);
-    DIR *directory = opendir(path);
     while (directory != NULL && (entry = readdir(directory)) != NULL) {
-        if (strncmp(entry->d_name, MADE_NAME, strlen(MADE_NAME)) != 0 ||
-            (size_t)snprintf(path, sizeof path, "%.*s/%s", (int)(slash - own), own, entry->d_name) >= sizeof path)
+        if (strncmp(entry->d_name, MADE_NAME, strlen(MADE_NAME)) != 0)
             continue;
-        snprintf(lock, sizeof lock, "%s/" LOCK_NAME, path);
-        OWNED_FD file = open(lock, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+        OWNED_FD made = openat(place, entry->d_name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        OWNED_FD file = made >= 0 && fstat(made, &status) == 0 && status.st_uid == geteuid() ?
+                        openat(made, LOCK_NAME, O_RDWR | O_NOFOLLOW | O_CLOEXEC) : -1;
         if (file >= 0 && fstat(file, &status) == 0 && time(NULL) - status.st_mtime > STALE && fcntl(file, F_OFD_SETLK, &whole) == 0)
-            remove_tree(path);
+            remove_tree(place, entry->d_name);
     }
     if (directory != NULL)
         closedir(directory);
@@ -128,9 +150,9 @@ static void settle(int fds[], int count)
  * one, ends its container as far as this process can tell. */
 static _Noreturn void guard(const struct plan *plan, int go, pid_t launch)
 {
-    enum { GO = 3, WATCH, LAUNCHER, LOCK, COUNT };
-    const char *place = plan->parts[plan->writable_part].source;
-    int fds[] = {go, plan->guard_watch, (int)syscall(SYS_pidfd_open, launch, 0), plan->guard_lock};
+    enum { GO = 3, WATCH, LAUNCHER, LOCK, PLACE, COUNT };
+    int fds[] = {go, plan->guard_watch, (int)syscall(SYS_pidfd_open, launch, 0), plan->guard_lock,
+                 plan->guard_removes != NULL ? plan->guard_directory : -1};
     struct pollfd launcher = {.fd = LAUNCHER, .events = POLLIN};
     struct inotify_event event;
     char watched = 0;
@@ -142,9 +164,9 @@ static _Noreturn void guard(const struct plan *plan, int go, pid_t launch)
     else if (watched != 0)
         while (poll(&launcher, 1, -1) < 0 && errno == EINTR)
             continue;
-    if (plan->guard_removes) {
-        remove_tree(place);
-        remove_stale(place);
+    if (plan->guard_removes != NULL) {
+        remove_tree(PLACE, plan->guard_removes);
+        remove_stale(PLACE);
     }
     _exit(0);
 }

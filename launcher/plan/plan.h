@@ -154,8 +154,8 @@ struct plan {
     enum layer second;      /* where the kernel refuses the overlay */
     bool second_possible;   /* the root can do with that */
     int writable_part;      /* index of the part that takes the overlay's writes, -1: none, 0: memory */
-    int guard_lock, guard_watch, guard_go; /* where that is a directory of the host: its lock, and what its guard hears of the container */
-    bool guard_removes;     /* ... and it is gone afterwards */
+    int guard_lock, guard_watch, guard_go, guard_directory; /* where that is a directory of the host: its lock, and what its guard hears */
+    const char *guard_removes; /* ... and what goes afterwards, by its name in guard_directory; NULL: it stays */
     const char *foreign_hint; /* what to do where that part's directories belong to somebody else */
     struct step layers[PLAN_LAYERS]; /* directories of the image under which bind points are made (underlay) */
     uint32_t layer_count;

@@ -280,14 +280,25 @@ def test_files_of_other_ids_are_gone_from_disk_as_well(launch: Launcher, own_san
 
 @pytest.mark.needs("overlay", "userns")
 def test_what_a_killed_launch_left_is_removed_by_the_next(launch: Launcher, own_sandbox: Path, directory: Path) -> None:
-    old, new = directory / "work/writable.1.0", directory / "work/writable.2.0"
-    for place in (old, new):
+    """R-F6: one's own, and nothing that lies elsewhere; root's launch removes nothing of whose directory it is."""
+    old, new, foreign = (directory / f"work/writable.{number}.0" for number in (1, 2, 3))
+    kept = directory / "kept/file"
+    kept.parent.mkdir()
+    kept.touch()
+    for place in (old, new, foreign):
         (place / "upper/in").mkdir(parents=True)
+        (place / "upper/in/elsewhere").symlink_to(kept.parent)
         (place / "lock").touch()
-    os.utime(old / "lock", (1, 1))
+    (old / "upper/closed/in").mkdir(parents=True)
+    (old / "upper/closed").chmod(0)
+    for place in (old, foreign):
+        os.utime(place / "lock", (1, 1))
     work = give(directory / "work", launch)
+    os.chown(foreign, 10002, 10002)
     launch("exec", "--writable-tmpfs", "--workdir", work, own_sandbox, "true").ok()
-    until(lambda: list(work.iterdir()) == [new])
+    until(lambda: sorted(work.iterdir()) == [new, foreign])
+    assert (foreign / "lock").exists()
+    assert kept.exists()
 
 
 @pytest.mark.needs("overlay")
