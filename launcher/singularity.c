@@ -1,10 +1,12 @@
 /* The front door: argv and SINGULARITY_* variables become a launch request, which is performed here, or by the setuid starter.
  * Every verb that is no launch, and every image that is no path yet, is Python's. Never privileged. */
 #include <errno.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -328,6 +330,10 @@ static void take_surroundings(struct invocation *invocation, struct start *start
         invocation->linger = invocation->keys.linger;
     if (!invocation->statuses_said)
         request->family_statuses = invocation->keys.family_statuses;
+    if (!request->userns && !request->fakeroot && prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN) == 0) {
+        request->userns = true; /* nothing that is started from here can have it, the setuid program neither */
+        request->userns_reason = "a container without the right to mount";
+    }
 }
 
 /* No child: signals, terminal and exit status are the program's without anybody between. The setuid starter gets the

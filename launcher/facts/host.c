@@ -3,12 +3,10 @@
 #include "facts.h"
 
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
@@ -61,14 +59,13 @@ static const char *home_of(uid_t uid, struct plan *plan)
     return home;
 }
 
-/* Whether the rights of root are the machine's, mounting among them: not those of a user namespace that somebody has made (`unshare -r`,
- * containers), whose number is another than the first one's (PROC_USER_INIT_INO), and not a container's without that right. */
-static bool has_machines_rights(void)
+/* Whether the user namespace is the machine's first one (PROC_USER_INIT_INO), and none that somebody has made (`unshare -r`, containers):
+ * only there are file systems of block devices mounted. */
+static bool is_machines_namespace(void)
 {
     struct stat status;
 
-    return fstatat(proc_fd(), "self/ns/user", &status, 0) == 0 && status.st_ino == 0xEFFFFFFDU &&
-           prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN) == 1;
+    return fstatat(proc_fd(), "self/ns/user", &status, 0) == 0 && status.st_ino == 0xEFFFFFFDU;
 }
 
 /* ---- images ---- */
@@ -221,7 +218,7 @@ void facts_host(struct host_facts *host, struct plan *plan, const struct plan_in
 {
     const struct config *config = inputs->config;
 
-    host->machines_rights = (inputs->setuid || inputs->caller->uid == 0) && has_machines_rights();
+    host->machines_namespace = is_machines_namespace();
     host->architecture = architecture_of_host();
     host->runs = architecture_runs(inputs->image->architecture, host->architecture);
     host->mounts = config->mount_hostfs ? host_mounts(plan) : NULL;

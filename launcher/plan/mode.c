@@ -109,8 +109,8 @@ static const char *setuid_obstacle(const struct plan_inputs *inputs)
 
     for (uint32_t i = 0; why == NULL && i < image->overlay_count; i++)
         why = kernel_obstacle(config, &image->overlays[i]);
-    if (why == NULL && !inputs->host->machines_rights)
-        why = "in a container or user namespace without the right to mount";
+    if (why == NULL && !inputs->host->machines_namespace && image->format != FORMAT_DIRECTORY)
+        why = "in a user namespace the kernel mounts no images";
     if (why != NULL || request_enters(inputs->request))
         return why;
     if (served(image, &inputs->host->image, config))
@@ -146,10 +146,10 @@ static void choose_mode(struct plan *plan, const struct plan_inputs *inputs)
         plan->mode_reason = obstacle;
     else if (inputs->setuid)
         plan->mode = MODE_SETUID, plan->mode_reason = "the setuid starter is installed and allowed";
-    else if (inputs->host->machines_rights && inputs->caller->uid == 0)
+    else if (inputs->host->machines_namespace && inputs->caller->uid == 0)
         plan->mode = MODE_ROOT, plan->mode_reason = "run by root";
     else if (inputs->caller->uid == 0)
-        plan->mode_reason = "run by root of a user namespace, or of a container without the right to mount";
+        plan->mode_reason = "run by root of a user namespace";
     else
         plan->mode_reason = "started without the setuid starter";
 }

@@ -199,7 +199,7 @@ struct list_facts {
 
 /* What the host says before anything is planned. */
 struct host_facts {
-    bool machines_rights;      /* root here may mount, and is not one of a user namespace; asked for root and for the setuid program */
+    bool machines_namespace;   /* the user namespace is the machine's, so that root may mount images there */
     const char *architecture;  /* in the words of the SIF format, "" when it has none */
     bool runs;                 /* the image's architecture, natively or by binfmt_misc */
     const char *home;          /* of the caller by /etc/passwd; NULL: there is none, or nobody asks */

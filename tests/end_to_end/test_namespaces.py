@@ -1,5 +1,6 @@
 """PID, IPC, network and host name: separate when asked for, the host's otherwise."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -317,9 +318,26 @@ def enter_user_namespace_with_all_ids() -> None:
 @pytest.mark.needs("root", "fuse", "userns", "setuid")
 @pytest.mark.formats("sandbox", "squashfs")
 def test_who_may_not_mount_here_does_without(launch: Launcher, image: Path) -> None:
+    """The setuid program mounts there what is no image."""
     there = launch.changed(as_root=[*launch.world.as_root, enter_user_namespace_with_all_ids])
     assert there("exec", image, "cat", "/etc/image-name").ok().lines == ["busybox of the tests"]
-    assert "without the right to mount" in there("exec", "--dry-run", image, "true").ok().out
+    said = there("exec", "--dry-run", image, "true").ok().out
+    assert ("the kernel mounts no images" in said) is (launch.mode is Mode.SUID and image.is_file())
+    assert ("run by root of a user namespace" in said) is (launch.mode is Mode.ROOT)
+
+
+def drop_the_right_to_mount() -> None:
+    """PR_CAPBSET_DROP of CAP_SYS_ADMIN, as Docker does."""
+    assert ctypes.CDLL(None).prctl(24, 21, 0, 0, 0) == 0
+
+
+@pytest.mark.modes("suid")
+@pytest.mark.needs("root", "fuse", "userns", "setuid")
+@pytest.mark.formats("sandbox", "squashfs")
+def test_without_the_right_to_mount_users_have_user_namespaces(launch: Launcher, image: Path) -> None:
+    there = launch.changed(as_root=[*launch.world.as_root, drop_the_right_to_mount])
+    assert there("exec", image, "cat", "/etc/image-name").ok().lines == ["busybox of the tests"]
+    assert "a container without the right to mount" in there("exec", "--dry-run", image, "true").ok().out
 
 
 @pytest.mark.modes("suid", "userns")

@@ -124,7 +124,7 @@ static void take_mode(const char *mode)
     world.setuid = strcmp(mode, "setuid") == 0;
     world.caller.uid = root ? 0 : 1000;
     world.caller.gid = root ? 0 : 1000;
-    world.host.machines_rights = root || world.setuid;
+    world.host.machines_namespace = root || world.setuid;
 }
 
 static void take_image(struct image *image, struct image_facts *facts, char *text)
