@@ -82,15 +82,13 @@ def test_here_documents_with_percent_signs_arrive_whole(build: Build, definition
     assert "%Test has no colon" in done.stderr
 
 
-def test_labels_as_people_write_them_arrive_without_their_quotes(
-    build: Build, definition: Callable[[str], Path]
-) -> None:
+def test_labels_as_people_write_them_arrive(build: Build, definition: Callable[[str], Path]) -> None:
     path = definition(
         '%labels\nAuthor "Some Body"\nVERSION=1.0\nKind: tool\n%post\necho \'A="b c"\' >>$SINGULARITY_LABELS\n'
     )
     build.ok("build", "--sandbox", "x", path)
     shown = build.ok("inspect", "x").stdout.splitlines()
-    assert {"A: b c", "Author: Some Body", "Kind: tool", "VERSION: 1.0"} <= set(shown)
+    assert {"A: b c", 'Author: "Some Body"', "Kind: tool", "VERSION: 1.0"} <= set(shown)
 
 
 def test_letters_that_end_lines_elsewhere_end_none_in_a_script(build: Build, definition: Callable[[str], Path]) -> None:
