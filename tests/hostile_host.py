@@ -264,7 +264,7 @@ def judge_rights(host: HostileHost, told: Witness, octets: bytes) -> Iterator[st
     another = values.get("namespace user", str(own)) != str(own) or (
         "namespace user" not in values
         and values["whole_machine"] == "no"
-        and bool(asked & {"fakeroot", "oci_defaults"})
+        and bool(asked & {"fakeroot", "oci_defaults", "add_caps"})
     )
     mapped = another and bool(asked & {"fakeroot", "oci_defaults"})
     if values["whole_machine"] != "no":
