@@ -73,7 +73,11 @@ class Programs(install_data):
         if not (COMPILED / _PACKER).exists():
             del programs[f"libexec/singularity/{_PACKER}"]
         files = {target: (COMPILED / source, 0o755) for target, source in programs.items()}
-        files |= {f"etc/singularity/{source.name}": (source, 0o644) for source in Path("etc").iterdir()}
+        files |= {
+            f"etc/singularity/{source.relative_to('etc')}": (source, 0o644)
+            for source in Path("etc").rglob("*")
+            if source.is_file()
+        }
         for target, (source, mode) in files.items():
             path = Path(self.install_dir, target)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -394,21 +394,29 @@ static void check_limits(struct start *start)
         stop(errno, "the limit of the stack");
 }
 
-/* Limits are Python's work, which starts this program again in a control group that has them. They stand together in the table;
- * "none" keeps a variable from counting. */
-static bool limits_asked(const struct options *options)
+/* Limits and root's networks are Python's work, which starts this program again in a control group or a network namespace that has
+ * them. Limits stand together in the table. Who enters an instance may have limits of his own. */
+static bool is_prepared(enum option_id id, bool enters)
 {
-    for (int id = OPTION_cpus; id <= OPTION_apply_cgroups; id++) {
-        const char *text = options_text(options, (enum option_id)id);
-        if (id == OPTION_oom_kill_disable ? options_flag(options, OPTION_oom_kill_disable) : (text != NULL && strcmp(text, "none") != 0))
+    return (id >= OPTION_cpus && id <= OPTION_apply_cgroups) ||
+           (!enters && (id == OPTION_netns_path || ((id == OPTION_network || id == OPTION_network_args) && getuid() == 0)));
+}
+
+/* "none" keeps a variable from counting, and the host's network is there. */
+static bool preparation_asked(const struct options *options, bool enters)
+{
+    for (int id = 0; id < OPTION_COUNT; id++) {
+        const char *text = is_prepared((enum option_id)id, enters) ? options_text(options, (enum option_id)id) : NULL;
+        if (id == OPTION_oom_kill_disable ? options_flag(options, OPTION_oom_kill_disable)
+                                          : (text != NULL && strcmp(text, "none") != 0 && (id != OPTION_network || strcmp(text, "host") != 0)))
             return true;
     }
     return false;
 }
 
-/* What variables say of limits, as options behind the verb: Python is given the caller's variables, not those that an init script has
+/* What variables say of these, as options behind the verb: Python is given the caller's variables, not those that an init script has
  * set. The command line comes after them, and goes before. */
-static char **limits_spelled(struct start *start, const struct options *options)
+static char **preparation_spelled(struct start *start, const struct options *options, bool enters)
 {
     size_t used = 0;
 
@@ -423,7 +431,7 @@ static char **limits_spelled(struct start *start, const struct options *options)
     memcpy(words, start->words, used * sizeof *words);
     for (uint32_t i = 0; i < options->count; i++) {
         const struct option_value *use = &options->values[i];
-        if (!use->from_variable || use->id < OPTION_cpus || use->id > OPTION_apply_cgroups)
+        if (!use->from_variable || !is_prepared(use->id, enters))
             continue;
         size_t size = strlen(option_table[use->id].names) + strlen(use->text) + 2;
         words[used] = arena_take(&start->arena, size);
@@ -507,11 +515,11 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     start->environment = init_scripts_apply(start);
     take_variables(line, start->environment);
     const char *image = choose_image(start, line, &program);
-    bool enters = instance_named(image) != NULL, limited = limits_asked(&line->options);
-    if (limited || (!enters && image_name_resolved_elsewhere(image))) {
+    bool enters = instance_named(image) != NULL, prepared = preparation_asked(&line->options, enters);
+    if (prepared || (!enters && image_name_resolved_elsewhere(image))) {
         start->environment = original; /* this program comes back, and applies the init scripts then */
         (void)setrlimit(RLIMIT_STACK, &start->stack);
-        become_python(start, hand_over, limited ? limits_spelled(start, &line->options) : start->words);
+        become_python(start, hand_over, prepared ? preparation_spelled(start, &line->options, enters) : start->words);
     }
     if (!enters)
         check_image(line, image, program);

@@ -38,6 +38,11 @@ def listed(key: str) -> list[str]:
     return [word.strip() for name, value in _lines() if name == key for word in value.split(",") if word.strip()]
 
 
+def text(key: str) -> str:
+    """The value of a key; "" without one."""
+    return next((value for name, value in reversed(_lines()) if name == key), "")
+
+
 def number(key: str) -> int:
     """The value of a key that is a number; 0 without one."""
     values = [value for name, value in _lines() if name == key and value.isdecimal()]

@@ -40,6 +40,11 @@ def unshare(flags: int) -> None:
     _checked(_libc.unshare(flags), "unshare")
 
 
+def setns(fd: int, kind: int) -> None:
+    """Enters the namespace behind a descriptor, which must be of this kind, a CLONE flag."""
+    _checked(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns")
+
+
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
     """mount(2); `target` may be `/proc/self/fd/N`."""
     encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind, data)]

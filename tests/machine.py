@@ -207,6 +207,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "newuidmap": lambda: _program("newuidmap", "uidmap"),
     "ip": lambda: _program("ip", "iproute2"),
     "pasta": lambda: _program("pasta", "passt"),
+    "cni": lambda: _program("iptables", "iptables") or _program("/usr/lib/cni/bridge", "containernetworking-plugins"),
     "slirp4netns": lambda: _program("slirp4netns", "slirp4netns"),
     "strace": lambda: _program("strace", "strace"),
     "slurm": _slurm,

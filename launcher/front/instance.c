@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -237,6 +238,20 @@ static void share_limits(pid_t process, const char *name)
     if (procs < 0 || write(procs, "0", 1) != 1)
         message_warning("instance %s: its limits do not hold for what is started here: %s: %s (systemd-run --user --scope starts where it may "
                     "be joined)", name, path, strerror(errno));
+}
+
+/* One that was started in another network namespace than this launch's is entered there: root's, of plugins or by --netns-path, for nobody
+ * else could have got into it. */
+static bool share_network(pid_t process, const char *name, struct error *error)
+{
+    char path[40];
+    struct stat own, other;
+
+    snprintf(path, sizeof path, "/proc/%d/ns/net", (int)process);
+    OWNED_FD space = open(path, O_RDONLY | O_CLOEXEC);
+    if (space < 0 || fstat(space, &other) < 0 || stat("/proc/self/ns/net", &own) < 0)
+        return error_set(error, errno, "instance %s: its network", name);
+    return own.st_ino == other.st_ino || setns(space, CLONE_NEWNET) == 0 || error_set(error, errno, "instance %s: its network", name);
 }
 
 static void put_state(FILE *file, const struct instance *instance, const struct instance_state *state, const uint8_t *bytes, size_t size,
@@ -481,5 +496,5 @@ bool instance_find(struct invocation *invocation, char *const *environment, cons
         return false;
     memcpy(&invocation->request, &found, offsetof(struct request, text_store));
     share_limits(atoi(member(text, "pid")), name);
-    return true;
+    return getuid() != 0 || found.net || share_network(atoi(member(text, "pid")), name, error);
 }

@@ -136,15 +136,13 @@ static bool take_no_mount(struct invocation *invocation, const struct option_val
     return list_add(request->no_mount, &request->no_mount_count, LIST_LIMIT(no_mount), entry, use, error);
 }
 
-/* As root, networks are those of plug-ins, which this program does not call. */
-static bool take_carried_network(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
+/* Root's are those of the site: a launch of them is not this far yet (singularity/network), and an instance has its network. */
+static bool take_carried_network(struct invocation *invocation)
 {
     struct request *request = &invocation->request;
 
-    if (invocation->root)
-        return error_set(error, 0, "%.*s %.60s: not available to root (\"none\", a loopback interface only, and \"host\" are)",
-                         OPTION_NAME(use), text);
-    request->net = request->userns = true; /* who carries it must be able to enter the namespaces, as the user */
+    request->net = true;
+    request->userns |= !invocation->root; /* who carries it must be able to enter the namespaces, as the user */
     if (request->network_ports == NULL)
         request->network_ports = "";
     return true;
@@ -153,13 +151,14 @@ static bool take_carried_network(struct invocation *invocation, const struct opt
 /* "none" is what a new network namespace is by itself. */
 static bool take_network(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    if (strcmp(text, "bridge") == 0 || strcmp(text, "fakeroot") == 0)
-        return take_carried_network(invocation, use, text, error);
-    if (strcmp(text, "none") != 0 && strcmp(text, "host") != 0)
-        return error_set(error, 0, "%.*s %.60s: not available here (networks are none, host, and bridge or fakeroot, which pasta carries)",
-                         OPTION_NAME(use), text);
-    invocation->request.net = strcmp(text, "none") == 0;
-    return true;
+    if (strcmp(text, "none") == 0 || strcmp(text, "host") == 0) {
+        invocation->request.net = strcmp(text, "none") == 0;
+        return true;
+    }
+    if (invocation->root || strcmp(text, "bridge") == 0 || strcmp(text, "fakeroot") == 0)
+        return take_carried_network(invocation);
+    return error_set(error, 0, "%.*s %.60s: not available here (networks are none, host, and bridge or fakeroot, which pasta carries; those "
+                     "of the site are root's)", OPTION_NAME(use), text);
 }
 
 /* A number from 1 to 65535, up to one of `ends`; its length, or 0. */
@@ -188,16 +187,26 @@ static bool take_network_args(struct invocation *invocation, const struct option
     struct request *request = &invocation->request;
     char list[NETWORK_PORTS];
 
+    if (strcmp(text, "none") == 0) /* what a launch that has them already says in place of a variable */
+        return true;
+    if (invocation->root)
+        return take_carried_network(invocation);
     if (strncmp(text, portmap, sizeof portmap - 1) != 0 || !ports_valid(text + sizeof portmap - 1))
         return error_set(error, 0, "%.*s: \"%.60s\": \"portmap=HOST:CONTAINER/tcp\" is wanted, or /udp", OPTION_NAME(use), text);
-    if (!take_carried_network(invocation, use, text, error))
-        return false;
+    (void)take_carried_network(invocation);
     const char *before = request->network_ports;
     int length = snprintf(list, sizeof list, "%s%s%s", before, *before != '\0' ? "," : "", text + sizeof portmap - 1);
     if (length < 0 || (size_t)length >= sizeof list)
         return error_set(error, 0, "%.*s: too many ports", OPTION_NAME(use));
     request->network_ports = text_copy(&invocation->store, list, (size_t)length);
     return request->network_ports != NULL || request_full(error);
+}
+
+/* An instance has its network; all others have entered this one already. */
+static bool take_netns_path(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
+{
+    (void)use, (void)error;
+    return strcmp(text, "none") == 0 || take_carried_network(invocation);
 }
 
 /* RFC 952 and 1123: labels of letters, digits and inner hyphens, up to what the kernel holds. */
@@ -472,7 +481,7 @@ take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_exit_statuses] = take_exit_statuses,
     [OPTION_join] = take_join,           [OPTION_linger] = take_linger,
     [OPTION_dry_run] = take_dry_run,     [OPTION_target_uid] = take_target_uid, [OPTION_target_gid] = take_target_gid,
-    [OPTION_network_args] = take_network_args, [OPTION_fabric] = take_fabric,       [OPTION_mpi] = take_mpi,
+    [OPTION_network_args] = take_network_args, [OPTION_netns_path] = take_netns_path, [OPTION_fabric] = take_fabric,       [OPTION_mpi] = take_mpi,
     [OPTION_pid_file] = take_pid_file,
     [OPTION_allow_paths] = allow_path_take,
     [OPTION_security] = security_take,   [OPTION_device] = take_device,         [OPTION_cdi_dirs] = take_cdi_directory,

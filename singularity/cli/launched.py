@@ -42,6 +42,11 @@ class Launch(NamedTuple):
             words[self.position] = str(path)
         return words
 
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether nothing is to be set up for it."""
+        return any(word.partition("=")[0] == "--dry-run" for word in self.words[: self.position])
+
     def without(self, options: Sequence[Entry]) -> list[str]:
         """The words, without these options, and with what keeps their variables from counting."""
         names = {name: each for each in options for name in each.spellings}
@@ -55,7 +60,7 @@ class Launch(NamedTuple):
                 del given[number : number + (2 if takes_next(given[number], names) else 1)]
             else:
                 number += 1
-        undone = [f"--{each.names[0]}={'none' if each.kind.takes_word else 'false'}" for each in options]
+        undone = [f"--{each.names[0]}={_undoing(each)}" for each in options]
         return [*words[:first], *undone, *given, *words[end:]]
 
     def of_own(self, path: Path) -> list[str]:
@@ -76,6 +81,7 @@ def plain(arguments: Sequence[str]) -> int | None:
     image = launch.image
     _say_as_much_as_asked(launch)
     _enter_limits(launch)
+    _enter_network(launch)
     from singularity import uri
 
     named = uri.parse(image)
@@ -138,9 +144,44 @@ def _enter_limits(launch: Launch) -> None:
     def again(first: Sequence[str]) -> NoReturn:
         _execute([*first, *groups.python_words(launch.words)], environment)
 
-    if limits and not any(word.partition("=")[0] == "--dry-run" for word in launch.words[: launch.position]):
+    if limits and not launch.is_dry_run:
         groups.enter(limits, again)
     _become(front_door(), launch.without([each for each in options if given[each.identifier]]), environment)
+
+
+def _enter_network(launch: Launch) -> None:
+    """Where a namespace or networks of the site are asked for, the launch goes on in them; returns where none is."""
+    identifiers = ("net", "network", "network_args", "netns_path")
+    options = [each for each in entries(launch.verb) if each.identifier in identifiers]
+    given = given_options(launch, options)
+    _, names, arguments, path = (str(given[name]) for name in identifiers)
+    if path in ("", "none") and (os.getuid() != 0 or (names in ("", "none", "host") and arguments in ("", "none"))):
+        return
+    from singularity.network import enter, plugins
+
+    words = launch.without(options)
+    if path not in ("", "none"):
+        if names or arguments:
+            raise UsageError("--netns-path: a namespace that is there has its networks (leave --network out)")
+        if not launch.is_dry_run:
+            enter.existing(Path(path))
+    else:
+        networks = plugins.networks(_words(names or "bridge"), _words(arguments))
+        servers = [] if launch.is_dry_run else enter.new(networks)
+        if servers:
+            words.insert(launch.options, f"--dns={','.join(servers)}")
+    _become(front_door(), words, _environment(Path(launch.image)))
+
+
+def _words(text: str) -> list[str]:
+    return list(dict.fromkeys(filter(None, text.split(","))))
+
+
+def _undoing(option: Entry) -> str:
+    """What an option says that is as if it were not given."""
+    if not option.kind.takes_word:
+        return "false"
+    return "host" if option.identifier == "network" else "none"
 
 
 def fetching_options(launch: Launch) -> dict[str, str | bool]:

@@ -19,6 +19,7 @@ from singularity import locks, paths
 from singularity.errors import FileError, ImageError, UsageError
 from singularity.foreign_json import parse_json
 from singularity.instance import processes
+from singularity.network import enter
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Instance:
     process: int  # the first one of its PID namespace, by its number here
     uid: int
     image: str  # as it was named, absolute
-    address: str  # of its network; empty
+    address: str  # of its network, by plugins; root alone sees it
     errors: str  # logs
     output: str
     identity: str  # of that process
@@ -178,7 +179,7 @@ def _read(states: int, name: str, whose: Owner) -> Instance | str | None:
             process=int(document["pid"]),
             uid=whose.uid,
             image=str(document["image"]),
-            address=str(document["ip"]),
+            address=enter.addresses_of(int(document["pid"])) if os.geteuid() == 0 else "",
             errors=str(document["logErrPath"]),
             output=str(document["logOutPath"]),
             identity=started,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -173,12 +174,29 @@ def test_who_carries_is_confined(
         found = [place for place, name in carriers(carried.account.uid) if name != "sexec-network"]
         assert found
         for place in found:
+            end = time.monotonic() + 10  # it says that it is ready a moment before
+            while "\nSeccomp:\t2\n" not in (place / "status").read_text() and time.monotonic() < end:
+                time.sleep(0.01)
             assert "\nSeccomp:\t2\n" in (place / "status").read_text()
             if more or "pasta" in request.node.name:
                 assert not (place / "root/bin").exists()
         process.stdin.close()
         process.wait(20)
     wait_for_none(carried.account.uid)
+
+
+def answered(address: str, port: int) -> bytes:
+    """What a server says that is about to listen."""
+    for _ in range(100):
+        try:
+            with socket.create_connection((address, port), timeout=5) as connection:
+                answer = connection.recv(100)
+        except OSError:
+            answer = b""
+        if answer:
+            return answer
+        time.sleep(0.1)
+    return b""
 
 
 @pytest.mark.parametrize("more", [[], ["--pid"]], ids=["plain", "pid"])
@@ -192,17 +210,7 @@ def test_ports_are_forwarded(
     with carried.start(*carried.argv("exec", *words, "sh", "-c", "echo up; echo inside | nc -l -p 8000")) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
-        answer = b""
-        for _ in range(100):
-            try:
-                with socket.create_connection(("127.0.0.1", 18080), timeout=5) as connection:
-                    answer = connection.recv(100)
-            except OSError:
-                pass
-            if answer:
-                break
-            time.sleep(0.1)
-        assert answer == b"inside\n"
+        assert answered("127.0.0.1", 18080) == b"inside\n"
         assert process.wait(20) == 0
     wait_for_none(carried.account.uid)
 
@@ -246,7 +254,182 @@ def test_what_cannot_be_carried_is_refused(launch: Launcher, images: Images, dir
         launch("exec", "--network-args", args, images.sandbox, "true").misused("portmap=HOST:CONTAINER/tcp")
 
 
-@pytest.mark.modes("root")
-def test_root_is_told_what_there_is(launch: Launcher, images: Images) -> None:
-    launch("exec", "--network", "bridge", images.sandbox, "true").misused("not available to root")
-    assert launch("exec", "--network", "host", images.sandbox, "echo", "here").ok().out == "here\n"
+# ---- root's networks: a namespace that is there, and those of plugins of CNI ----
+
+root = pytest.mark.modes("root")
+plugins = pytest.mark.needs("root", "cni")
+STATES, LEASES = Path("/run/singularity/networks"), Path("/var/lib/cni/networks")
+
+
+@pytest.fixture
+def forwarding() -> Iterator[None]:
+    """This machine forwards packets, and what a test leaves in its tables goes."""
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
+    yield
+    wait_for_nothing_left()
+
+
+def left_behind() -> list[str]:
+    found = [str(path) for path in STATES.glob("*")] + [str(path) for path in LEASES.glob("*/10.*")]
+    names = [link["ifname"] for link in json.loads(shown("ip", "-json", "link"))]
+    found += [name for name in names if name.startswith("veth")]
+    return found + [line for line in shown("iptables-save").splitlines() if "10.22.0." in line or "10.23.0." in line]
+
+
+def shown(*words: str) -> str:
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def wait_for_nothing_left() -> None:
+    end = time.monotonic() + 20
+    while left_behind() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert left_behind() == []
+
+
+@root
+@plugins
+@pytest.mark.parametrize("network", ["bridge", "ptp"])
+def test_plugins_carry_roots_network(launch: Launcher, images: Images, forwarding: None, network: str) -> None:
+    """Another machine is reached, /sys shows the container's devices, the status is the program's, nothing stays."""
+    del forwarding
+    words = ("exec", "--network", network, images.sandbox, "sh", "-c")
+    script = f"wget -qO- http://{OTHER}/; ls /sys/class/net; test -d /sys/fs/cgroup; exit 7"
+    result = launch(*words, script)
+    assert (result.status, sorted(result.out.split())) == (7, ["eth0", "lo", "other"]), str(result)
+    plan = launch("exec", "--dry-run", "--network", network, images.sandbox, "true").ok().out
+    assert "namespaces: mount" in plan
+
+
+@root
+@plugins
+def test_plugins_forward_ports(launch: Launcher, images: Images, forwarding: None) -> None:
+    """And give the address that is asked for."""
+    del forwarding
+    args = ["--network-args", "portmap=18081:8000/tcp", "--network-args", "IP=10.22.0.77"]
+    script = "ip -4 addr show eth0; echo up; echo inside | timeout 20 nc -l -p 8000"
+    with launch.start(*launch.argv("exec", *args, images.sandbox, "sh", "-c", script)) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, b"up\n")
+        assert any(b"10.22.0.77/16" in line for line in lines)
+        assert answered(OURS, 18081) == b"inside\n"
+        assert process.wait(20) == 0
+
+
+@root
+@plugins
+def test_an_instance_keeps_its_network(launch: Launcher, images: Images, forwarding: None) -> None:
+    del forwarding
+    assert launch("instance", "start", "--network", "bridge", images.sandbox, "carried").status == 0
+    try:
+        script = f"ip -4 addr show eth0; wget -qO- http://{OTHER}/"
+        seen = launch("exec", "instance://carried", "sh", "-c", script).ok().out
+        listed = json.loads(launch("instance", "list", "--json").ok().out)["instances"][0]
+        assert f"inet {listed['ip']}/16" in seen
+        assert seen.endswith("other\n")
+        launch("exec", "--network", "bridge", "instance://carried", "true").refused("has another network")
+        assert left_behind()
+    finally:
+        assert launch("instance", "stop", "carried").status == 0
+
+
+@root
+@plugins
+def test_a_killed_launch_and_a_killed_keeper_leave_nothing(launch: Launcher, images: Images, forwarding: None) -> None:
+    """What nobody could take down any more the next launch takes down."""
+    del forwarding
+    words = launch.argv("exec", "--network", "bridge", images.sandbox, "sh", "-c", "echo up; sleep 60")
+    for keeper in (False, True):  # in this mount namespace, which stays
+        with subprocess.Popen(words, stdout=subprocess.PIPE, process_group=0) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"up\n"
+            state = next(each for each in STATES.iterdir() if not each.suffix)
+            if keeper:
+                links = [fd for fd in Path("/proc").glob("[0-9]*/fd/*") if is_link(fd, state)]
+                assert len(links) == 1
+                os.kill(int(links[0].parts[2]), signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
+        if keeper:
+            assert left_behind()
+            subprocess.run(launch.argv("exec", "--network", "ptp", images.sandbox, "true"), check=True)
+        wait_for_nothing_left()
+
+
+def is_link(link: Path, target: Path) -> bool:
+    try:
+        return os.readlink(link) == str(target)
+    except OSError:
+        return False
+
+
+@root
+@plugins
+def test_several_launches_and_several_networks(launch: Launcher, images: Images, forwarding: None) -> None:
+    del forwarding
+    words = ("exec", "--network", "bridge,ptp", images.sandbox, "ip", "-4", "addr")
+    seen = launch(*words).ok().out
+    assert "eth0" in seen
+    assert "10.22.0." in seen
+    assert "eth1" in seen
+    assert "10.23.0." in seen
+    results: list[str] = []
+    threads = [threading.Thread(target=lambda: results.append(launch(*words).ok().out)) for _ in range(6)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    taken = [line.split()[1] for result in results for line in result.splitlines() if "inet 10." in line]
+    assert len(taken) == len(set(taken)) == 12
+
+
+@root
+@plugins
+def test_networks_of_the_site(launch: Launcher, images: Images, directory: Path) -> None:
+    """What is wrong with them, or with a plugin, is one line, and nothing has been started."""
+    site = directory / "network"
+    site.mkdir()
+    (site / "1.conflist").write_text('{"name": "lab", "cniVersion": "1.0.0", "plugins": [{"type": "nosuch"}]}')
+    (site / "2.conf").write_text('{"name": "old", "cniVersion": "0.4.0", "type": "failing"}')
+    (site / "3.conflist").write_text("{")
+    programs = directory / "programs"
+    programs.mkdir()
+    failing = programs / "failing"
+    failing.write_text(
+        '#!/bin/sh\ncat >/dev/null\n[ $CNI_COMMAND = DEL ] || { echo \'{"code": 11, "msg": "no room"}\'; exit 1; }\n'
+    )
+    failing.chmod(0o755)
+    own = launch.configured(f"cni configuration path = {site}\ncni plugin path = {programs}\n")
+    result = own("exec", "--network", "lab", images.sandbox, "true")
+    result.refused("nosuch, a plugin of networks, not found", "containernetworking-plugins")
+    assert "3.conflist" in result.err
+    (site / "3.conflist").unlink()
+    own("exec", "--network", "old", images.sandbox, "true").refused("network old: failing: no room")
+    own("exec", "--network", "other", images.sandbox, "true").refused("there is no such network", "has lab, old")
+    words = ("exec", "--network", "old", "--network-args")
+    own(*words, "portmap=1:2", images.sandbox, "true").misused("has no plugin that forwards ports")
+    own(*words, "x", images.sandbox, "true").misused("NAME=VALUE is wanted")
+    own(*words, "lab:x=1", images.sandbox, "true").misused("network lab is not asked for")
+    wait_for_nothing_left()
+
+
+@root
+def test_a_namespace_that_is_there_is_entered(launch: Launcher, images: Images, directory: Path) -> None:
+    ip("netns", "add", "lab")
+    try:
+        space = Path("/run/netns/lab")
+        ip("-n", "lab", "link", "add", "lab0", "type", "bridge")
+        assert launch("exec", "--netns-path", space, images.sandbox, "ls", "/sys/class/net").ok().out == "lab0\nlo\n"
+        assert launch("instance", "start", "--netns-path", space, images.sandbox, "there").status == 0
+        assert "lab0" in launch("exec", "instance://there", "ip", "link").ok().out
+        assert launch("instance", "stop", "there").status == 0
+        launch("exec", "--netns-path", space, "--network", "bridge", images.sandbox, "true").misused(
+            "leave --network out"
+        )
+    finally:
+        ip("netns", "delete", "lab")
+    launch("exec", "--netns-path", directory, images.sandbox, "true").refused("no network namespace")
+    launch("exec", "--netns-path", directory / "x", images.sandbox, "true").refused("No such file")
+
+
+def test_only_root_enters_a_namespace(launch: Launcher, images: Images) -> None:
+    launch("exec", "--netns-path", "/proc/1/ns/net", images.sandbox, "true").refused("only root", "--network bridge")
