@@ -462,7 +462,7 @@ def test_what_is_no_state_is_passed_over(node: Node, image: Path) -> None:
     for name in ("pid", "pidNamespace"):  # what JSON calls a number may be none that fits
         path.write_text(json.dumps({**document, name: "INFINITE"}).replace('"INFINITE"', "1e400"))
         assert listed(node) == []
-    path.write_text(json.dumps({**document, "ip": "\033]0;title\a"}))  # R-P3: root may be looking
+    path.write_text(json.dumps({**document, "image": "\033]0;title\a"}))  # R-P3: root may be looking
     assert "\\x1b]0;title\\x07" in instance(node, "list").ok().out
     path.write_text(good)
     inside(node, "true").ok()
