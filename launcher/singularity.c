@@ -526,7 +526,7 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     invocation_begin(&invocation, &start->arena, current_directory(variable(original, "PWD"), directory), getuid() == 0);
     if (!invocation_take_options(&invocation, line->scope, &line->options, &error) ||
         (!enters && !invocation_take_image(&invocation, image, &error)) ||
-        !answers_take(&invocation, &start->installation, start->environment, &error))
+        !answers_take(&invocation, &start->installation, &line->options, start->environment, &error))
         stop_given(&error);
     if (invocation.request.instance_starts && !enters)
         invocation.request.instance = *program++;

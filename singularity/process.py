@@ -33,6 +33,7 @@ PACKAGES = {
     "mkfs.erofs": "erofs-utils",
     "resize2fs": "e2fsprogs",
     "mksquashfs": "squashfs-tools",
+    "nvidia-container-cli": "libnvidia-container-tools, or leave it to --nv",
     "pacman": "pacman-package-manager",
     "pacman-key": "pacman-package-manager",
     "rpmkeys": "rpm",

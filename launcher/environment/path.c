@@ -2,6 +2,7 @@
 #include "environment/parts.h"
 
 #include <string.h>
+#include <unistd.h>
 
 /* Names by which 99-runtimevars.sh of Apptainer's images knows the caller's changes; where that script is missing
  * they are applied here. */
@@ -101,5 +102,7 @@ void library_path_complete(struct variables *variables, bool first)
     text_add_string(&whole, list);
     if (!first && !path_has(list, LIBRARY_DIRECTORY, strlen(LIBRARY_DIRECTORY)))
         text_add_strings(&whole, *list == '\0' ? "" : ":", LIBRARY_DIRECTORY, NULL);
+    if (access(LIBRARY_DIRECTORY "32", F_OK) == 0 && !path_has(list, LIBRARY_DIRECTORY "32", strlen(LIBRARY_DIRECTORY "32")))
+        text_add_strings(&whole, ":", LIBRARY_DIRECTORY "32", NULL);
     put(variables, "LD_LIBRARY_PATH", &whole);
 }

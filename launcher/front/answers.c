@@ -131,15 +131,15 @@ static bool compile(struct invocation *invocation, struct request_entry *profile
 }
 
 /* The option is named in place of a variable, so that a plan gives it as the reason of the binds. */
-static bool take_records(struct invocation *invocation, const char *record, const char *end, struct error *error)
+static bool take_records(struct invocation *invocation, const char *option, const char *record, const char *end, struct error *error)
 {
     struct request *request = &invocation->request;
-    const struct option_value use = {.id = OPTION_device, .from_variable = true, .name = "--device"};
+    const struct option_value use = {.id = OPTION_device, .from_variable = true, .name = option};
     char name[256];
 
     if (request->variable_count == sizeof request->variable / sizeof request->variable[0])
         return request_full(error);
-    request->variable[request->variable_count++] = (struct request_entry){.first = "--device", .second = "--device"};
+    request->variable[request->variable_count++] = (struct request_entry){.first = option, .second = option};
     for (; record < end; record += strlen(record) + 1) {
         snprintf(name, sizeof name, "%.*s", (int)strcspn(record + 1, "="), record + 1);
         if (*record == 'B' && !bind_take(invocation, &use, record + 1, error))
@@ -151,26 +151,45 @@ static bool take_records(struct invocation *invocation, const char *record, cons
     return true;
 }
 
-/* The texts stay in memory: variables are not copied. */
-static bool take_devices(struct invocation *invocation, const struct asking *asking, struct error *error)
+/* Of what `option` names, by these words. The texts stay in memory: variables are not copied. */
+static bool take_devices(struct invocation *invocation, const struct asking *asking, const char *option, const char *const *words, uint32_t count,
+                         struct error *error)
 {
     const char *question[WORDS] = {"devices"};
     char number[NUMBER];
-    size_t count = 2;
+    size_t used = 2;
 
+    if (count == 0)
+        return true;
     snprintf(number, sizeof number, "%u", invocation->cdi_directory_count);
     question[1] = number;
     for (uint32_t i = 0; i < invocation->cdi_directory_count; i++)
-        question[count++] = invocation->cdi_directories[i];
-    for (uint32_t i = 0; i < invocation->device_count; i++)
-        question[count++] = invocation->devices[i];
-    OWNED_FD answer = ask(asking, "--device", question);
+        question[used++] = invocation->cdi_directories[i];
+    for (uint32_t i = 0; i < count; i++)
+        question[used++] = words[i];
+    OWNED_FD answer = ask(asking, option, question);
     off_t size = lseek(answer, 0, SEEK_END);
     char *text = size >= 0 ? arena_take(invocation->injection.given.arena, (size_t)size + 1) : NULL;
     if (text == NULL || pread(answer, text, (size_t)size, 0) != (ssize_t)size)
-        return error_set(error, ENOMEM, "--device");
+        return error_set(error, ENOMEM, "%s", option);
     text[size] = '\0';
-    return take_records(invocation, text, text + size, error);
+    return take_records(invocation, option, text, text + size, error);
+}
+
+/* What drivers have besides --nv and --rocm (singularity/drivers.py). */
+static bool take_drivers(struct invocation *invocation, const struct asking *asking, const struct options *options, struct error *error)
+{
+    const struct request *request = &invocation->request;
+    const char *const nvidia[] = {request->contain ? "nvccli-contained" : "nvccli"}, *const gaudi[] = {"intel-hpu"};
+    bool wide = options_flag(options, OPTION_compat32);
+    const char *tables[] = {request->nv || !request->rocm ? "compat32-nv" : "compat32-rocm", "compat32-rocm"};
+
+    if (wide && !request->nv && !request->rocm)
+        message_warning("--compat32: has a meaning with --nv or --rocm only");
+    return take_devices(invocation, asking, "--nvccli", nvidia, options_flag(options, OPTION_nvccli), error) &&
+           take_devices(invocation, asking, "--intel-hpu", gaudi, options_flag(options, OPTION_intel_hpu), error) &&
+           take_devices(invocation, asking, "--compat32", tables,
+                        wide ? (uint32_t)request->nv + (uint32_t)request->rocm : 0, error);
 }
 
 bool filters_take(struct invocation *invocation, const struct installation *installation, char *const *environment, struct error *error)
@@ -184,13 +203,14 @@ bool filters_take(struct invocation *invocation, const struct installation *inst
     return true;
 }
 
-bool answers_take(struct invocation *invocation, const struct installation *installation, char *const *environment, struct error *error)
+bool answers_take(struct invocation *invocation, const struct installation *installation, const struct options *options, char *const *environment,
+                  struct error *error)
 {
     struct request *request = &invocation->request;
     const struct asking asking = {installation, environment};
 
     if (request->add_caps != 0 && !invocation->root && !request->fakeroot)
         authorize(request, &asking);
-    return (invocation->device_count == 0 || take_devices(invocation, &asking, error)) &&
-           filters_take(invocation, installation, environment, error);
+    return take_devices(invocation, &asking, "--device", invocation->devices, invocation->device_count, error) &&
+           take_drivers(invocation, &asking, options, error) && filters_take(invocation, installation, environment, error);
 }

@@ -383,7 +383,8 @@ bool restriction_flags_take(struct invocation *invocation, const struct options 
 /* Asks the Python half what only that knows, where the request has such questions: root's policy on capabilities, of which what it does
  * not allow is taken out with a warning; what devices need; and filters_take(). Ends the process with Python's own line and status where that
  * fails. */
-bool answers_take(struct invocation *invocation, const struct installation *installation, char *const *environment, struct error *error);
+bool answers_take(struct invocation *invocation, const struct installation *installation, const struct options *options, char *const *environment,
+                  struct error *error);
 
 /* Profiles of system calls, whose filters are open from then on; those that are open already stay. */
 bool filters_take(struct invocation *invocation, const struct installation *installation, char *const *environment, struct error *error);

@@ -50,7 +50,7 @@ static void take_flags(struct request *request, const struct options *options)
     request->no_init |= compat;
     request->no_umask |= compat;
     request->no_eval |= compat;
-    request->writable_tmpfs |= compat;
+    request->writable_tmpfs |= compat || (options_flag(options, OPTION_nvccli) && !request->writable);
     request->oci_defaults |= compat;
     request->nv &= !options_flag(options, OPTION_no_nv);
     request->rocm &= !options_flag(options, OPTION_no_rocm);

@@ -23,10 +23,27 @@ def _capabilities(mask: int, words: Sequence[str]) -> bytes:
 
 
 def _devices(count: int, words: Sequence[str]) -> bytes:
-    """What devices need; `count` of the words are directories of specifications."""
-    from singularity import cdi
+    """What devices need; `count` of the words are directories of specifications.
 
-    return cdi.answer(cdi.needed(words[count:], tuple(map(Path, words[:count]))))
+    The rest are names of devices, or words of the front door's for what other options want (`answers.c`).
+    """
+    from singularity import cdi, drivers
+
+    others: dict[str, Callable[[], cdi.Needed]] = {
+        "nvccli": lambda: drivers.nvidia(os.environ, contained=False),
+        "nvccli-contained": lambda: drivers.nvidia(os.environ, contained=True),
+        "intel-hpu": lambda: drivers.gaudi(os.environ),
+        "compat32-nv": lambda: drivers.compat32(["nvliblist.conf"]),
+        "compat32-rocm": lambda: drivers.compat32(["rocmliblist.conf"]),
+    }
+    names = [word for word in words[count:] if word not in others]
+    found = cdi.needed(names, tuple(map(Path, words[:count]))) if names else cdi.Needed()
+    for word in words[count:]:
+        if word in others:
+            more = others[word]()
+            found.binds += more.binds
+            found.environment += more.environment
+    return cdi.answer(found)
 
 
 _ANSWERS: dict[str, Callable[[int, Sequence[str]], bytes]] = {

@@ -188,7 +188,7 @@ _accepted = partial(option, hidden=True, expose_value=False)
 @_work("--tmpdir", default="", metavar="DIR", help="Where the working directory is made [SINGULARITY_TMPDIR, TMPDIR]")
 @_work("--no-cleanup", is_flag=True, variables="NO_CLEANUP", help="Keep the working directory, and say where it is")
 @option("-e", "--encrypt", "encrypt", is_flag=True, hidden=True)
-@option("--nvccli", is_flag=True, variables="NVCCLI", hidden=True)
+@_scripts("--nvccli", is_flag=True, variables="NVCCLI", help="The same as --nv")
 @_accepted("--json", is_flag=True, variables="JSON")
 @_accepted("--userns", is_flag=True, variables="USERNS")
 @fetching_options

@@ -157,8 +157,6 @@ def _request(target: Path, source_: str, options: Options) -> BuildRequest:
     """The request that the options make. Raises UsageError for those that contradict each other."""
     if options.encrypt:
         raise UsageError("--encrypt: encrypted images are not supported")
-    if options.nvccli:
-        raise UsageError("--nvccli: --nv needs no such program")
     format_ = _format(target, options)
     if options.size and format_ is not Target.EXT3:
         raise UsageError("--size: only ext3 images have one", hint="--format ext3")
@@ -187,7 +185,7 @@ def _request(target: Path, source_: str, options: Options) -> BuildRequest:
         onto=target if options.update else None,
         update=options.update,
         binds=tuple(_binds(options.bind, options.mount)),
-        nv=options.nv,
+        nv=options.nv or options.nvccli,
         rocm=options.rocm,
         writable_tmpfs=options.writable_tmpfs,
         reproducible=options.reproducible,

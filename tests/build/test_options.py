@@ -78,7 +78,6 @@ def test_the_target_is_what_was_asked_for_or_its_suffix_says(
         (["--erofs", "--compression", "gzip"], "are for SIF and squashfs files, not for EROFS"),
         (["--erofs", "--sandbox"], "--erofs is for SIF files (TARGET becomes sandbox)"),
         (["--encrypt"], "--encrypt: encrypted images are not supported"),
-        (["--nvccli"], "--nvccli: --nv needs no such program"),
         (["--bind", "nowhere:/x"], "--bind: nowhere: No such file or directory"),
         (["--bind", "/etc:etc"], "--bind: etc is no absolute path in the image"),
         (["--bind", "/etc:/"], "--bind: nothing can be bound on / of the image"),

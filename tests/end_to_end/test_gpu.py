@@ -277,3 +277,82 @@ def test_libraries_that_are_not_roots_stay_out_where_users_may_not_bind(host: Ho
     assert site("exec", "--nv", image, "dlprobe", "libcuda.so.1").lines == ["libcuda.so.1 535"]
     os.chown(host.place / f"lib/libcuda.so.{NUMBER}", 12345, 12345)
     assert site("exec", "--nv", image, "dlprobe", "libcuda.so.1").lines == ["libcuda.so.1 -1"]
+
+
+# ---- what NVIDIA's tool, programs of 32 bits and Intel's devices ask for ----
+
+
+def test_libraries_of_programs_of_32_bits_have_their_directory(host: Host, image: Path) -> None:
+    """Behind the others, and of the driver's alone; the cache has them as ldconfig marks them."""
+    narrow = host.place / "lib32"
+    narrow.mkdir()
+    for name in ("libcuda.so.1", "libz.so.1"):
+        (narrow / name).write_text(f"{name} of 32 bits\n")
+    known = {path.name: path for path in narrow.iterdir()}
+    cache = write_cache(host.place / "both.cache", libraries_of(host.place / "lib"), known)
+    wide = host.launch.showing(Path("/etc/ld.so.cache"), cache)
+    script = "cat /.singularity.d/libs32/*; ls /.singularity.d/libs32; echo $LD_LIBRARY_PATH; dlprobe libcuda.so.1"
+    assert wide("exec", "--nv", "--compat32", image, "sh", "-c", script).lines == [
+        "libcuda.so.1 of 32 bits",
+        "libcuda.so.1",
+        "/.singularity.d/libs:/.singularity.d/libs32",
+        "libcuda.so.1 535",
+    ]
+    assert wide("exec", "--nv", image, "sh", "-c", "echo $LD_LIBRARY_PATH").lines == ["/.singularity.d/libs"]
+    wide("exec", "--compat32", image, "true").warned("--compat32: has a meaning with --nv or --rocm only")
+    assert "has no libraries of such a driver" in host.launch("exec", "--nv", "--compat32", image, "true").err
+
+
+def test_gaudi_devices_are_those_that_the_job_has(launch: Launcher, images: Images, directory: Path) -> None:
+    names = {f"accel/{name}{number}": (261, number) for name in ("accel", "accel_controlD") for number in range(3)}
+    world = launch.changed(as_root=(device_directory(directory / "dev", names),))
+    words = ("exec", "--contain", "--intel-hpu", images.sandbox, "ls", "/dev/accel")
+    assert world(*words).ok().lines == sorted(name.removeprefix("accel/") for name in names)
+    chosen = world.with_env(HABANA_VISIBLE_DEVICES="0,2")
+    assert chosen(*words).ok().lines == ["accel0", "accel2", "accel_controlD0", "accel_controlD2"]
+    seen = chosen("exec", "--containall", "--intel-hpu", images.sandbox, "sh", "-c", "echo $HABANA_VISIBLE_DEVICES")
+    assert seen.ok().out == "0,2\n"
+    world.with_env(HABANA_VISIBLE_DEVICES="x")(*words).refused('HABANA_VISIBLE_DEVICES="x"', "0,1")
+    launch("exec", "--intel-hpu", images.sandbox, "true").warned("Could not find any Gaudi devices")
+
+
+LISTING = """#!/bin/sh
+echo "$*" >>{place}/asked
+[ "$1" = list ] || exit 2
+case "$2" in --device=*) echo /dev/nvidia0; echo /dev/nvidiactl ;; esac
+echo {place}/bin/nvidia-smi
+echo {place}/lib/libcuda.so.1
+"""
+
+
+def test_what_nvidias_tool_lists_is_shown(host: Host, image: Path, directory: Path) -> None:
+    """The tool is a stand-in that answers as `nvidia-container-cli list` does: the real one wants the driver."""
+    host.launch("exec", "--nvccli", image, "true").refused("nvidia-container-cli not found", "--nv")
+    tool = directory / "nvidia-container-cli"
+    tool.write_text(LISTING.format(place=host.place))
+    tool.chmod(0o755)
+    (host.place / "asked").touch(0o666)
+    (host.place / "asked").chmod(0o666)
+    path = f"{directory}:{host.launch.env['PATH']}"
+    devices = device_directory(directory / "dev", DEVICES)
+    place = Path("/usr/local/bin/nvidia-container-cli")
+    world = host.launch.with_env(PATH=path).changed(as_root=(devices,))
+    if host.launch.account.uid == 0:  # whose tools come from the system
+        place.symlink_to(tool)
+    try:
+        script = "dlprobe libcuda.so.1; nvidia-smi; ls -d /dev/nvidia*; touch /written; echo $NVIDIA_VISIBLE_DEVICES"
+        given = world.with_env(NVIDIA_VISIBLE_DEVICES="GPU-1")
+        assert given("exec", "--contain", "--nvccli", image, "sh", "-c", script).ok().lines == [
+            "libcuda.so.1 535",
+            "driver of the host",
+            "/dev/nvidia0",
+            "/dev/nvidiactl",
+            "GPU-1",
+        ]
+        seen = world("exec", "--contain", "--nvccli", image, "sh", "-c", "ls -d /dev/nvidia* || true")
+        assert "/dev/nvidia0\n" not in seen.out
+        world("exec", "--nvccli", image, "true").ok()
+    finally:
+        place.unlink(missing_ok=True)
+    asked = (host.place / "asked").read_text().splitlines()
+    assert [line.split()[1] for line in asked] == ["--device=GPU-1", "--libraries", "--device=all"]

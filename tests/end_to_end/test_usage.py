@@ -120,11 +120,11 @@ def test_messages_have_no_colour_when_not_on_a_terminal(launch: Launcher, direct
     assert "\x1b" not in launch("exec", directory / "missing.sif", "true").err
 
 
-@pytest.mark.parametrize("option", ["--security", "--nvccli", "--oci", "--passphrase"])
+@pytest.mark.parametrize("option", ["--security", "--oci", "--passphrase"])
 def test_an_option_of_the_family_that_is_not_here_is_refused_in_one_line(
     launch: Launcher, images: Images, option: str
 ) -> None:
-    words = [] if option in {"--nvccli", "--oci"} else ["x"]
+    words = [] if option == "--oci" else ["x"]
     launch("exec", option, *words, images.sandbox, "true").misused(option)
 
 

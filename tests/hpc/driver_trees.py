@@ -20,7 +20,7 @@ from ordinary_user import MS_BIND, MS_REC, mount
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-PLAIN_LIBRARY = 0x0303  # of glibc on x86-64
+PLAIN_LIBRARY, LIBRARY_32 = 0x0303, 0x0003  # of glibc on x86-64, and on i386
 PROBE = r"""
 #include <dlfcn.h>
 #include <stdio.h>
@@ -116,14 +116,16 @@ class Foundry:
         return [f"-Wl,--version-script={script}"]
 
 
-def write_cache(target: Path, libraries: Mapping[str, Path]) -> Path:
-    """What ldconfig would write for these."""
-    start = 48 + 24 * len(libraries)
+def write_cache(target: Path, libraries: Mapping[str, Path], narrow: Mapping[str, Path] | None = None) -> Path:
+    """What ldconfig would write for these, and for these of programs of 32 bits."""
+    known = [(name, path, PLAIN_LIBRARY) for name, path in libraries.items()]
+    known += [(name, path, LIBRARY_32) for name, path in (narrow or {}).items()]
+    start = 48 + 24 * len(known)
     names, entries = b"", b""
-    for name, path in sorted(libraries.items(), reverse=True):
-        entries += struct.pack("=iIIIQ", PLAIN_LIBRARY, start + len(names), start + len(names) + len(name) + 1, 0, 0)
+    for name, path, kind in sorted(known, reverse=True):
+        entries += struct.pack("=iIIIQ", kind, start + len(names), start + len(names) + len(name) + 1, 0, 0)
         names += name.encode() + b"\0" + str(path).encode() + b"\0"
-    head = b"glibc-ld.so.cache1.1" + struct.pack("=II", len(libraries), len(names)) + bytes(20)
+    head = b"glibc-ld.so.cache1.1" + struct.pack("=II", len(known), len(names)) + bytes(20)
     target.write_bytes(head + entries + names)
     target.chmod(0o644)
     return target
