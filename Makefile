@@ -246,6 +246,12 @@ IMAGES =
 test-images: open-to-others setup build ## images by real builders, pulled, launched and compared (IMAGES='busybox or zstd', CORPUS=build/corpus)
 	@CORPUS='$(CORPUS)' scripts/run-pytest $(TEST_PREFIX)-images tests/corpus/run_recipes.py $(if $(IMAGES),-k '$(IMAGES)') $(PYTEST_ARGS)
 
+# Programs of the field that start containers, from the registry of Python; their environments stay in CLIENTS for a week.
+CLIENTS = build/clients
+test-clients: open-to-others setup build ## workflow engines and the like run in our containers, each for real (PYTEST_ARGS="-k cwltool")
+	@scripts/setup-system clients
+	@CLIENTS='$(CLIENTS)' scripts/run-pytest $(TEST_PREFIX)-clients tests/clients/run_clients.py $(PYTEST_ARGS)
+
 test-sanitized: open-to-others setup ## run every end-to-end test against programs built with the sanitizers
 	@SANITIZE=yes scripts/run-pytest $(TEST_PREFIX)-sanitized tests/end_to_end $(PYTEST_ARGS)
 
@@ -264,8 +270,8 @@ compare: ## command lines through another program of the family as well, in a ma
 	@scripts/compare $(WORDS)
 
 # Hours on two processors, most of them for what is emulated or sanitized.
-nightly: ## all that tests and takes long, one after the other: test, test-fresh, test-images, test-sanitized, fuzz, test-kernels, compare
-	@for each in test test-fresh test-images test-sanitized fuzz test-kernels compare; do $(MAKE) --no-print-directory $$each || exit; done
+nightly: ## all that tests and takes long, one after the other: test, test-fresh, test-images, test-clients, test-sanitized, fuzz, test-kernels, compare
+	@for each in test test-fresh test-images test-clients test-sanitized fuzz test-kernels compare; do $(MAKE) --no-print-directory $$each || exit; done
 
 test-install: setup ## install this tree into TEST_PREFIX, for running pytest by hand
 	@rm -rf $(TEST_PREFIX)

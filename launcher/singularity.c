@@ -402,13 +402,16 @@ static bool is_prepared(enum option_id id, bool enters)
            (!enters && (id == OPTION_netns_path || ((id == OPTION_network || id == OPTION_network_args) && getuid() == 0)));
 }
 
-/* "none" keeps a variable from counting, and the host's network is there. */
+/* "none" keeps a variable from counting; the host's network is there, and none has no arguments. */
 static bool preparation_asked(const struct options *options, bool enters)
 {
+    const char *network = options_text(options, OPTION_network);
+    bool plain = network != NULL && (strcmp(network, "none") == 0 || strcmp(network, "host") == 0);
+
     for (int id = 0; id < OPTION_COUNT; id++) {
         const char *text = is_prepared((enum option_id)id, enters) ? options_text(options, (enum option_id)id) : NULL;
-        if (id == OPTION_oom_kill_disable ? options_flag(options, OPTION_oom_kill_disable)
-                                          : (text != NULL && strcmp(text, "none") != 0 && (id != OPTION_network || strcmp(text, "host") != 0)))
+        bool counts = text != NULL && strcmp(text, "none") != 0 && !(plain && (id == OPTION_network || id == OPTION_network_args));
+        if (id == OPTION_oom_kill_disable ? options_flag(options, OPTION_oom_kill_disable) : counts)
             return true;
     }
     return false;

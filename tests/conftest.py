@@ -49,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     be_patient()
     config.addinivalue_line("markers", "needs(*names): what the machine must have (tests/machine.py); else skipped")
     config.addinivalue_line("markers", "modes(*names): the launch modes of an end-to-end test: suid, userns, root")
+    config.addinivalue_line("markers", "client(name, *packages): a program of the field, of these packages of Python's")
     config.addinivalue_line("markers", "formats(*names): the image formats of an end-to-end test")
 
 

@@ -327,6 +327,7 @@ struct invocation {
     bool statuses_said;
     const char *pid_file;       /* where the number of an instance's first process is written; NULL: nowhere */
     const char *devices[ASKED_DEVICES], *cdi_directories[ASKED_DEVICES]; /* --device, --cdi-dirs */
+    const char *network, *network_ports, *network_argument; /* --network and --network-args: ports, and one that only plug-ins know; or NULL */
     uint32_t device_count, cdi_directory_count;
     struct config_keys keys;
 };
@@ -379,6 +380,9 @@ take_value allow_path_take, security_take;
 
 /* And the flags of that kind, after all options. */
 bool restriction_flags_take(struct invocation *invocation, const struct options *options, struct error *error);
+
+/* What --network and --network-args say together, into the request. */
+bool network_decide(struct invocation *invocation, struct error *error);
 
 /* Asks the Python half what only that knows, where the request has such questions: root's policy on capabilities, of which what it does
  * not allow is taken out with a warning; what devices need; and filters_take(). Ends the process with Python's own line and status where that

@@ -183,7 +183,7 @@ bool invocation_take_options(struct invocation *invocation, unsigned scope, cons
     request->action = action_of(scope);
     take_flags(request, options);
     if (!take_uses(invocation, scope, options, true, error) || !take_uses(invocation, scope, options, false, error) ||
-        !restriction_flags_take(invocation, options, error))
+        !network_decide(invocation, error) || !restriction_flags_take(invocation, options, error))
         return false;
     request->pid |= request->fuse_count > 0 && !options_flag(options, OPTION_no_pid); /* so that its programs end with the launch */
     if ((request->target_uid != 0) != (request->target_gid != 0))

@@ -136,29 +136,17 @@ static bool take_no_mount(struct invocation *invocation, const struct option_val
     return list_add(request->no_mount, &request->no_mount_count, LIST_LIMIT(no_mount), entry, use, error);
 }
 
-/* Root's are those of the site: a launch of them is not this far yet (singularity/network), and an instance has its network. */
-static bool take_carried_network(struct invocation *invocation)
-{
-    struct request *request = &invocation->request;
-
-    request->net = true;
-    request->userns |= !invocation->root; /* who carries it must be able to enter the namespaces, as the user */
-    if (request->network_ports == NULL)
-        request->network_ports = "";
-    return true;
-}
-
-/* "none" is what a new network namespace is by itself. */
+/* Decided when all options are known: network_decide(). */
 static bool take_network(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
-    if (strcmp(text, "none") == 0 || strcmp(text, "host") == 0) {
-        invocation->request.net = strcmp(text, "none") == 0;
-        return true;
-    }
-    if (invocation->root || strcmp(text, "bridge") == 0 || strcmp(text, "fakeroot") == 0)
-        return take_carried_network(invocation);
-    return error_set(error, 0, "%.*s %.60s: not available here (networks are none, host, and bridge or fakeroot, which pasta carries; those "
-                     "of the site are root's)", OPTION_NAME(use), text);
+    static const char *const ours[] = {"none", "host", "bridge", "fakeroot"};
+    bool known = invocation->root;
+
+    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
+        known |= strcmp(text, ours[i]) == 0;
+    invocation->network = text;
+    return known || error_set(error, 0, "%.*s %.60s: not available here (networks are none, host, and bridge or fakeroot, which pasta carries; "
+                              "those of the site are root's)", OPTION_NAME(use), text);
 }
 
 /* A number from 1 to 65535, up to one of `ends`; its length, or 0. */
@@ -180,33 +168,56 @@ static bool ports_valid(const char *text)
     return length > 0 && (text[length] == '\0' || strcmp(text + length, "/tcp") == 0 || strcmp(text + length, "/udp") == 0);
 }
 
-/* Arguments of the network, of which ports are the one that a carried network has. */
+/* Arguments of the network, of which ports are the one that a carried network has; "none" is what a launch that has them already says in
+ * place of a variable. */
 static bool take_network_args(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     static const char portmap[] = "portmap=";
-    struct request *request = &invocation->request;
     char list[NETWORK_PORTS];
 
-    if (strcmp(text, "none") == 0) /* what a launch that has them already says in place of a variable */
+    if (strcmp(text, "none") == 0)
         return true;
-    if (invocation->root)
-        return take_carried_network(invocation);
-    if (strncmp(text, portmap, sizeof portmap - 1) != 0 || !ports_valid(text + sizeof portmap - 1))
+    if (strncmp(text, portmap, sizeof portmap - 1) != 0) {
+        invocation->network_argument = text;
+        return strchr(text, '=') != NULL || error_set(error, 0, "%.*s: \"%.60s\": NAME=VALUE is wanted", OPTION_NAME(use), text);
+    }
+    if (!ports_valid(text + sizeof portmap - 1))
         return error_set(error, 0, "%.*s: \"%.60s\": \"portmap=HOST:CONTAINER/tcp\" is wanted, or /udp", OPTION_NAME(use), text);
-    (void)take_carried_network(invocation);
-    const char *before = request->network_ports;
+    const char *before = invocation->network_ports != NULL ? invocation->network_ports : "";
     int length = snprintf(list, sizeof list, "%s%s%s", before, *before != '\0' ? "," : "", text + sizeof portmap - 1);
     if (length < 0 || (size_t)length >= sizeof list)
         return error_set(error, 0, "%.*s: too many ports", OPTION_NAME(use));
-    request->network_ports = text_copy(&invocation->store, list, (size_t)length);
-    return request->network_ports != NULL || request_full(error);
+    invocation->network_ports = text_copy(&invocation->store, list, (size_t)length);
+    return invocation->network_ports != NULL || request_full(error);
 }
 
 /* An instance has its network; all others have entered this one already. */
 static bool take_netns_path(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     (void)use, (void)error;
-    return strcmp(text, "none") == 0 || take_carried_network(invocation);
+    invocation->request.net |= strcmp(text, "none") != 0;
+    return true;
+}
+
+/* "none" is what a new network namespace is by itself, and has no use for addresses that somebody asks plug-ins for. Root's networks are those of
+ * the site: a launch of them is not this far yet (singularity/network), and an instance has its network. */
+bool network_decide(struct invocation *invocation, struct error *error)
+{
+    struct request *request = &invocation->request;
+    const char *name = invocation->network;
+
+    if (name == NULL && invocation->network_ports == NULL && invocation->network_argument == NULL)
+        return true;
+    if (name != NULL && (strcmp(name, "none") == 0 || strcmp(name, "host") == 0)) {
+        request->net = strcmp(name, "none") == 0;
+        return invocation->network_ports == NULL || error_set(error, 0, "--network-args: network %s has no ports that could be forwarded", name);
+    }
+    if (invocation->network_argument != NULL && !invocation->root)
+        return error_set(error, 0, "--network-args: \"%.60s\": \"portmap=HOST:CONTAINER/tcp\" is wanted, or /udp", invocation->network_argument);
+    request->net = true;
+    request->userns |= !invocation->root; /* who carries it must be able to enter the namespaces, as the user */
+    request->network_ports = invocation->network_ports != NULL ? invocation->network_ports : "";
+    return true;
 }
 
 /* RFC 952 and 1123: labels of letters, digits and inner hyphens, up to what the kernel holds. */

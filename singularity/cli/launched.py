@@ -155,7 +155,8 @@ def _enter_network(launch: Launch) -> None:
     options = [each for each in entries(launch.verb) if each.identifier in identifiers]
     given = given_options(launch, options)
     _, names, arguments, path = (str(given[name]) for name in identifiers)
-    if path in ("", "none") and (os.getuid() != 0 or (names in ("", "none", "host") and arguments in ("", "none"))):
+    no_networks = names in ("none", "host") or (not names and arguments in ("", "none"))
+    if path in ("", "none") and (os.getuid() != 0 or no_networks):
         return
     from singularity.network import enter, plugins
 

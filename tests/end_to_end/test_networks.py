@@ -250,6 +250,11 @@ def test_what_cannot_be_carried_is_refused(launch: Launcher, images: Images, dir
         "pasta not found", "install passt, or slirp4netns"
     )
     launch("exec", "--network", "calico", images.sandbox, "true").misused("--network calico: not available here")
+    none = ("exec", "--network-args", "IP=10.0.0.1", "--network", "none", images.sandbox, "ls", "/sys/class/net")
+    assert launch(*none).ok().out == "lo\n"  # as singularity-compose has it
+    words = ("exec", "--network", "none", "--network-args", "portmap=1:2", images.sandbox, "true")
+    launch(*words).misused("network none has no ports")
+    launch("exec", "--network-args", "x", images.sandbox, "true").misused("NAME=VALUE is wanted")
     for args in ("IP=10.0.0.1", "portmap=", "portmap=70000:1", "portmap=1:2/sctp", "portmap=1:2:3"):
         launch("exec", "--network-args", args, images.sandbox, "true").misused("portmap=HOST:CONTAINER/tcp")
 
