@@ -154,7 +154,7 @@ def _enter_network(launch: Launch) -> None:
     identifiers = ("net", "network", "network_args", "netns_path")
     options = [each for each in entries(launch.verb) if each.identifier in identifiers]
     given = given_options(launch, options)
-    _, names, arguments, path = (str(given[name]) for name in identifiers)
+    _, names, arguments, path = (str(given.get(name, "")) for name in identifiers)
     no_networks = names in ("none", "host") or (not names and arguments in ("", "none"))
     if path in ("", "none") and (os.getuid() != 0 or no_networks):
         return

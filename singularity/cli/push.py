@@ -42,6 +42,7 @@ _IMAGE_NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9
             "The same image gives the same digests."
         ),
         "oras:// takes a SIF file as it is, signatures and all, for those who pull it with oras://.",
+        "library:// takes a SIF file as well, in an image library: singularity remote.",
         (
             "oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] and docker-archive:FILE[:NAME:TAG] write the image for OCI to "
             "a directory or a file instead. Without a tag it is latest in a registry. Standard output gets the digest."
@@ -68,6 +69,7 @@ _IMAGE_NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9
 )
 @option("-F", "--force", is_flag=True, help="Replace the file of oci-archive or docker-archive that is there")
 @option("--tmpdir", default="", metavar="DIRECTORY", help="Where the layer is kept until it is there")
+@option("--library", "server", default="", metavar="URL", variables="LIBRARY", help="The library of library://")
 @option("-U", "--allow-unsigned", is_flag=True, hidden=True)
 @access_options
 @click.argument("image", type=PATH)
@@ -82,16 +84,21 @@ def command(
     force: bool,
     tmpdir: str,
     allow_unsigned: bool,
+    server: str,
     access: "Access",
 ) -> None:
     """Pushes."""
     from singularity.push import destination
+    from singularity.sources.library import url
 
     del allow_unsigned
     scheme, rest = _split(uri)
     notes = _annotations(annotations, description)
     if not image.exists():
         raise FileError.missing(image)
+    if scheme == "library":
+        _to_library(image, rest, description, url(server, no_https=access.no_https))
+        return
     if scheme in _ON_DISK:
         place, target = _on_disk(scheme, rest, force=force), uri
     else:
@@ -114,12 +121,29 @@ def _split(uri: str) -> tuple[str, str]:
     if match is None or (scheme not in (*_ON_DISK, "docker", "oras", "library")):
         what = f"nothing is pushed to {scheme}:" if scheme else f'No transport type URI supplied: "{uri}"'
         raise UsageError(f"push: {what}", hint=_HINT)
-    if scheme == "library":
-        raise UsageError("push: SIF files go into registries, not into a library", hint="oras://HOST/NAME:TAG")
     rest = uri[match.end() :]
     if scheme not in _ON_DISK and not rest.startswith("//"):
         raise UsageError(f'push: "{uri}" names no image', hint=_HINT)
     return scheme, rest.removeprefix("//") if scheme not in _ON_DISK else rest
+
+
+def _to_library(image: Path, rest: str, description: str, server: str) -> None:
+    from singularity.image.sif import format as sif
+    from singularity.library import remotes
+    from singularity.library.service import File, Service, parse
+    from singularity.push import artifact
+
+    host, place = parse(rest)
+    service = Service(remotes.library((host and f"{server.partition('://')[0] or 'https'}://{host}") or server))
+    with artifact.packed(image, {}) as document:
+        layer = document.blobs[0]
+        with layer.open() as file:
+            architecture = sif.architecture_name(sif.read(file).header.architecture)
+        size, digest = layer.descriptor.size, layer.descriptor.digest
+        with working(f"sending {image}"):
+            sent = service.send(File(digest=digest, size=size, open=layer.open), place, architecture, description)
+    logger.info("Pushed %s to %s%s", image, service.name(place), "" if sent else ", which had it already")
+    click.echo(digest)
 
 
 def _annotations(given: tuple[str, ...], description: str) -> dict[str, str]:

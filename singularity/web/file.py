@@ -26,12 +26,15 @@ class WebFile:
     cannot be reached is a NetworkError; what is not to be had, or has changed since, a RegistryError.
     """
 
-    def __init__(self, url: str, *, size: int | None = None, patience: Patience | None = None) -> None:
+    def __init__(
+        self, url: str, *, size: int | None = None, authorization: str = "", patience: Patience | None = None
+    ) -> None:
         self.name = shown(url)  # for messages
         self.size = size  # bytes, where somebody says it
         self.validators: tuple[str, ...] = ()  # all that the server tells versions apart by: a date, an ETag
         self._url = url
-        self._bare, self._authorization = _split(url)
+        self._bare, of_url = _split(url)
+        self._authorization = of_url or authorization
         self._client = Client(patience)
         self._version: str | None = None  # what If-Range takes: a strong ETag, else a date; None: not asked yet
         self._pending: Answer | None = None  # a transfer that has begun, and nobody has read of yet

@@ -33,7 +33,7 @@ from singularity.image.identify import Format, identify
 from singularity.registry import reference
 from singularity.registry.access import Access
 from singularity.registry.client import Registry as Client
-from singularity.sources import daemon, library, shub
+from singularity.sources import daemon, shub
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -235,29 +235,6 @@ def test_an_image_comes_out_of_a_hub(sif: Path, tmp_path: Path) -> None:
     assert (tmp_path / "tool_latest.sif").read_bytes() == sif.read_bytes()
     assert asked.count("GET /image") == 1
     assert "StatusCode: 404" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("place", "expected"),
-    [
-        ("tool", ("https://library.sylabs.io", "library/default/tool:latest")),
-        ("mine/tool:1", ("https://library.sylabs.io", "library/mine/tool:1")),
-        ("me/mine/tool:1", ("https://library.sylabs.io", "me/mine/tool:1")),
-        ("host.org/me/mine/tool", ("https://host.org", "me/mine/tool:latest")),
-        ("localhost:5/tool:a,b", ("https://localhost:5", "library/default/tool:a,b")),
-    ],
-)
-def test_names_in_libraries(place: str, expected: tuple[str, str]) -> None:
-    assert library.parse(place, "", no_https=False) == expected
-
-
-@pytest.mark.parametrize("place", ["", "/", "a/b/c/d", "../x/y", "me/mine/to ol", "me/mine/tool:", "me//tool"])
-def test_what_is_no_name_in_a_library_is_refused(place: str) -> None:
-    if place == "me/mine/tool:":
-        assert library.parse(place, "", no_https=False)[1] == "me/mine/tool:latest"
-        return
-    with pytest.raises(ImageError):
-        library.parse(place, "", no_https=False)
 
 
 def test_names_in_hubs() -> None:
