@@ -118,7 +118,7 @@ def site() -> Ring:
 def choose(keys: Sequence[Key], number: int | None) -> int:
     """The place, counted from 0, of the key to sign with. Raises UsageError."""
     if not keys:
-        raise UsageError("there is no secret key to sign with", hint="make one: singularity key newpair")
+        raise SignatureError("there is no secret key to sign with", hint="make one: singularity key newpair")
     if number is None and len(keys) > 1:
         raise UsageError(f"there are {len(keys)} secret keys", hint="--keyidx N, as singularity key list -s counts")
     if number is not None and not 0 <= number < len(keys):
