@@ -11,6 +11,8 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "emulate.h"
+
 #if defined __x86_64__ || defined __aarch64__
 #define EMULATE_KNOWN /* whose numbers and structures of calls are known here */
 #endif
@@ -22,8 +24,9 @@ enum call {
     CALL_SETUID, CALL_SETGID, CALL_SETREUID, CALL_SETREGID, CALL_SETRESUID, CALL_SETRESGID, CALL_SETGROUPS, /* and these but in builds */
     CALL_CHOWN, CALL_LCHOWN, CALL_FCHOWN, CALL_FCHOWNAT,
     CALL_MKNOD, CALL_MKNODAT,
-    CALL_XATTR, /* its name is the second argument */
-    CALL_STAT, CALL_LSTAT, CALL_FSTAT, CALL_FSTATAT, CALL_STATX, /* from here on: what shows something, in builds */
+    CALL_XATTR, CALL_XATTRAT, /* its name is the second argument, or the fourth */
+    CALL_LISTXATTR, CALL_LLISTXATTR, CALL_FLISTXATTR, CALL_LISTXATTRAT, /* from here on: what shows something, in builds */
+    CALL_STAT, CALL_LSTAT, CALL_FSTAT, CALL_FSTATAT, CALL_STATX,
     CALL_GETUID, CALL_GETEUID, CALL_GETGID, CALL_GETEGID, CALL_GETRESUID, CALL_GETRESGID, CALL_GETGROUPS,
     CALL_NONE
 };
@@ -37,8 +40,8 @@ struct rule {
 const struct rule *rule_of(uint32_t architecture, int number);
 
 /* Puts this process under the filter. The descriptor by which calls are handed over; without `listen`, or where another process has
- * that already, -1, and the filter answers all. */
-int filter_begin(bool listen, bool status);
+ * that already, -1, and the filter answers what is for it to answer. */
+int filter_begin(bool listen, struct emulation how);
 
 /* ioctl(2), whose requests are larger than one C library's type for them. */
 static inline bool listener_do(int listener, unsigned long request, uintptr_t argument)
@@ -50,6 +53,7 @@ static inline bool listener_do(int listener, unsigned long request, uintptr_t ar
  * that it still does, for its number may be another process's by then. */
 
 struct asker {
+    struct emulation how;
     int listener;
     uint64_t id;      /* of the call */
     pid_t process;    /* the thread, in fact */
@@ -76,6 +80,10 @@ int asker_open(const struct asker *asker, int directory, const char *path, int f
 
 mode_t asker_mask(const struct asker *asker);
 
+/* Whether it is root of the user namespace with these rights there, by linux/capability.h, and those to go wherever we go. Where there is
+ * one id nobody is anybody else. */
+bool asker_may(const struct asker *asker, unsigned capability);
+
 /* ---- what is remembered (mark.c) ---- */
 
 struct mark {
@@ -84,8 +92,14 @@ struct mark {
     uint32_t major, minor;
 };
 
-/* Of an O_PATH descriptor; false: nothing, it is root's. The current directory must be that of /proc. */
+extern const char mark_name[];
+
+/* Of an O_PATH descriptor; false: nothing, it is what it seems. What others say of their files is not believed. The current directory must
+ * be that of /proc. */
 bool mark_read(int fd, struct mark *mark);
+
+/* The names of its attributes but for the mark's, each with its end, in room for XATTR_LIST_MAX bytes; false and errno. */
+bool mark_hidden(int fd, char *names, size_t *size);
 
 /* 0, or an errno. What says nothing that is not so takes the mark away. */
 int mark_write(int fd, const struct mark *mark);
