@@ -27,14 +27,6 @@ static int64_t id_of(const struct rule *rule, uint64_t argument)
     return id == (rule->narrow ? UINT16_MAX : UINT32_MAX) ? SAME : (int64_t)id;
 }
 
-/* What this file system cannot hold is done all the same, and forgotten. */
-static int remember(int fd, const struct mark *mark)
-{
-    int number = mark_write(fd, mark);
-
-    return number == EOPNOTSUPP || number == EPERM || number == EACCES || number == EINVAL ? 0 : -number;
-}
-
 /* Whether an id is one of this user namespace; SAME is. Lines of three numbers: the first here, the first outside, how many. */
 static bool is_mapped(const char *map, int64_t id)
 {
@@ -73,7 +65,7 @@ static int give(const struct asker *asker, const struct rule *rule, int fd, uint
     mark.gid = gid == SAME ? mark.gid : (uint32_t)gid;
     if (uid <= 0 && gid <= 0) { /* no id but root's is asked for */
         if (marked)
-            (void)mark_write(fd, &mark);
+            (void)mark_remember(fd, &mark);
         return ANSWER_PROCEED;
     }
     uid_t owner = one_id ? (uid_t)-1 : 0;
@@ -81,7 +73,7 @@ static int give(const struct asker *asker, const struct rule *rule, int fd, uint
         return -errno;
     if ((!S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) || (one_id && status.st_uid != 0))
         return 0; /* links and pipes have no such attributes, and files of others none of ours */
-    return remember(fd, &mark);
+    return mark_remember(fd, &mark);
 }
 
 static int answer_fchown(struct asker *asker, const struct rule *rule, const uint64_t *arguments)
@@ -115,57 +107,6 @@ static int answer_fchownat(struct asker *asker, const struct rule *rule, const u
     OWNED_FD fd = open_named(asker, (int)arguments[0], arguments[1], (int)arguments[4]);
 
     return give(asker, rule, fd, arguments[2], arguments[3]);
-}
-
-/* ---- devices ---- */
-
-/* What is made in a directory with this bit belongs to its group. */
-static uint32_t group_in(int directory)
-{
-    struct mark mark;
-    struct stat status;
-
-    if (fstat(directory, &status) < 0 || !(status.st_mode & S_ISGID))
-        return 0;
-    return mark_read(directory, &mark) ? mark.gid : status.st_gid;
-}
-
-/* An empty file stands for the device. Made by this process, which stands in the same restrictions as who asks. */
-static int make_device(struct asker *asker, int directory, char *path, mode_t mode, struct mark *mark)
-{
-    char *slash = strrchr(path, '/');
-    const char *name = slash != NULL ? slash + 1 : path;
-
-    if (*name == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-        return ANSWER_PROCEED;
-    if (slash == path)
-        directory = AT_FDCWD;
-    else if (slash != NULL)
-        *slash = '\0';
-    OWNED_FD parent = asker_open(asker, directory, slash == path ? "/" : slash != NULL ? path : ".", O_DIRECTORY);
-    if (parent < 0 || !asker_waits(asker))
-        return ANSWER_PROCEED;
-    if (mknodat(parent, name, S_IFREG | (mode & 07777 & ~asker_mask(asker)), 0) < 0)
-        return -errno;
-    OWNED_FD made = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    mark->gid = group_in(parent);
-    return made < 0 ? -errno : remember(made, mark);
-}
-
-/* The mark of an overlay that hides a file, a device of numbers 0 and 0, is for everybody to make (Linux 5.8). Numbers come in the
- * kernel's coding, in which 32 bits hold both (new_encode_dev()). */
-static int answer_mknod(struct asker *asker, const struct rule *rule, const uint64_t *arguments)
-{
-    bool at = rule->call == CALL_MKNODAT;
-    const uint64_t *rest = arguments + (at ? 1 : 0);
-    mode_t mode = (mode_t)rest[1], kind = mode & S_IFMT;
-    uint32_t device = (uint32_t)rest[2];
-    struct mark mark = {.device = kind, .major = (device & 0xfff00) >> 8, .minor = (device & 0xff) | ((device >> 12) & 0xfff00)};
-    char path[PATH_MAX];
-
-    if ((kind != S_IFCHR && kind != S_IFBLK) || device == 0 || !asker_may(asker, CAP_MKNOD) || !asker_text(asker, rest[0], path))
-        return ANSWER_PROCEED;
-    return make_device(asker, at ? (int)arguments[0] : AT_FDCWD, path, mode, &mark);
 }
 
 /* ---- attributes ---- */
@@ -286,13 +227,15 @@ int answer(struct asker *asker, const struct rule *rule, const uint64_t *argumen
 {
     static int (*const answers[CALL_NONE])(struct asker *, const struct rule *, const uint64_t *) = {
         [CALL_CHOWN] = answer_chown,   [CALL_LCHOWN] = answer_chown, [CALL_FCHOWN] = answer_fchown,   [CALL_FCHOWNAT] = answer_fchownat,
-        [CALL_MKNOD] = answer_mknod,   [CALL_MKNODAT] = answer_mknod, [CALL_XATTR] = answer_xattr,    [CALL_XATTRAT] = answer_xattr,
+        [CALL_MKNOD] = create_device,  [CALL_MKNODAT] = create_device, [CALL_XATTR] = answer_xattr,    [CALL_XATTRAT] = answer_xattr,
         [CALL_LISTXATTR] = answer_list, [CALL_LLISTXATTR] = answer_list, [CALL_FLISTXATTR] = answer_list,
         [CALL_LISTXATTRAT] = answer_list, [CALL_STAT] = answer_stat,
         [CALL_LSTAT] = answer_stat,    [CALL_FSTAT] = answer_stat,   [CALL_FSTATAT] = answer_fstatat, [CALL_STATX] = answer_statx,
         [CALL_SETUID] = identity_set,  [CALL_SETGID] = identity_set, [CALL_SETREUID] = identity_set,  [CALL_SETREGID] = identity_set,
         [CALL_SETRESUID] = identity_set, [CALL_SETRESGID] = identity_set, [CALL_SETGROUPS] = identity_set,
         [CALL_GETUID] = identity_get,  [CALL_GETEUID] = identity_get, [CALL_GETGID] = identity_get,   [CALL_GETEGID] = identity_get,
+        [CALL_OPEN] = create_file,     [CALL_CREAT] = create_file,   [CALL_OPENAT] = create_file,    [CALL_OPENAT2] = create_file,
+        [CALL_MKDIR] = create_directory, [CALL_MKDIRAT] = create_directory,
         [CALL_GETRESUID] = identity_get, [CALL_GETRESGID] = identity_get, [CALL_GETGROUPS] = identity_get,
     };
 

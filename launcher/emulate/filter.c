@@ -2,6 +2,7 @@
 #include "parts.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <stddef.h>
@@ -15,7 +16,8 @@
 static const struct rule native[] = {
 #ifdef __NR_chown /* the newer machines have only those that take a directory */
     {__NR_chown, CALL_CHOWN, false},     {__NR_lchown, CALL_LCHOWN, false},   {__NR_mknod, CALL_MKNOD, false},
-    {__NR_stat, CALL_STAT, false},       {__NR_lstat, CALL_LSTAT, false},
+    {__NR_stat, CALL_STAT, false},       {__NR_lstat, CALL_LSTAT, false},     {__NR_mkdir, CALL_MKDIR, false},
+    {__NR_open, CALL_OPEN, false},       {__NR_creat, CALL_CREAT, false},
 #endif
     {__NR_fchown, CALL_FCHOWN, false},   {__NR_fchownat, CALL_FCHOWNAT, false}, {__NR_mknodat, CALL_MKNODAT, false},
     {__NR_setxattr, CALL_XATTR, false},  {__NR_lsetxattr, CALL_XATTR, false}, {__NR_fsetxattr, CALL_XATTR, false},
@@ -28,7 +30,8 @@ static const struct rule native[] = {
     {__NR_setfsuid, CALL_DONE, false},   {__NR_setfsgid, CALL_DONE, false},   {__NR_setgroups, CALL_SETGROUPS, false},
     {__NR_getuid, CALL_GETUID, false},   {__NR_geteuid, CALL_GETEUID, false}, {__NR_getgid, CALL_GETGID, false},
     {__NR_getegid, CALL_GETEGID, false}, {__NR_getresuid, CALL_GETRESUID, false}, {__NR_getresgid, CALL_GETRESGID, false},
-    {__NR_getgroups, CALL_GETGROUPS, false},
+    {__NR_getgroups, CALL_GETGROUPS, false}, {__NR_openat, CALL_OPENAT, false}, {437, CALL_OPENAT2, false},
+    {__NR_mkdirat, CALL_MKDIRAT, false},
 };
 
 #ifdef __x86_64__
@@ -111,6 +114,15 @@ static void add_device_done(struct lines *lines, unsigned mode)
     add_return(lines, SECCOMP_RET_ALLOW);
 }
 
+/* Files that are opened and not made go by: that is most of them. */
+static void add_making(struct lines *lines, unsigned flags)
+{
+    add_load(lines, low_half(flags));
+    add(lines, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_CREAT, 0, 1));
+    add_return(lines, SECCOMP_RET_USER_NOTIF);
+    add_return(lines, SECCOMP_RET_ALLOW);
+}
+
 /* With more ids the kernel changes those of processes itself. Names of attributes no filter sees. */
 static uint32_t action_of(enum call call, bool listen, struct emulation how)
 {
@@ -124,13 +136,16 @@ static uint32_t action_of(enum call call, bool listen, struct emulation how)
 static void add_rule(struct lines *lines, const struct rule *rule, bool listen, struct emulation how)
 {
     bool device = !listen && (rule->call == CALL_MKNOD || rule->call == CALL_MKNODAT);
+    bool opening = rule->call == CALL_OPEN || rule->call == CALL_OPENAT;
     uint32_t action = action_of(rule->call, listen, how);
 
     if (action == SECCOMP_RET_ALLOW)
         return;
-    add(lines, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, rule->number, 0, (uint8_t)(device ? 6 : 1)));
+    add(lines, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, rule->number, 0, (uint8_t)(device ? 6 : opening ? 4 : 1)));
     if (device)
         add_device_done(lines, rule->call == CALL_MKNOD ? 1 : 2);
+    else if (opening)
+        add_making(lines, rule->call == CALL_OPEN ? 1 : 2);
     else
         add_return(lines, action);
 }

@@ -54,7 +54,8 @@ bool mark_hidden(int fd, char *names, size_t *size)
     return length >= 0;
 }
 
-int mark_write(int fd, const struct mark *mark)
+/* 0, or an errno. What says nothing that is not so takes the mark away. */
+static int write_mark(int fd, const struct mark *mark)
 {
     char path[PATH_SIZE], text[TEXT_SIZE];
     int length = snprintf(text, sizeof text, "%u %u", mark->uid, mark->gid);
@@ -66,4 +67,11 @@ int mark_write(int fd, const struct mark *mark)
         length = snprintf(text, sizeof text, "%u %u %c %u %u", mark->uid, mark->gid, mark->device == S_IFCHR ? 'c' : 'b', mark->major,
                           mark->minor);
     return setxattr(path, mark_name, text, (size_t)length, 0) < 0 ? errno : 0;
+}
+
+int mark_remember(int fd, const struct mark *mark)
+{
+    int number = write_mark(fd, mark);
+
+    return number == EOPNOTSUPP || number == EPERM || number == EACCES || number == EINVAL ? 0 : -number;
 }

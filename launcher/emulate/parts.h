@@ -28,6 +28,7 @@ enum call {
     CALL_LISTXATTR, CALL_LLISTXATTR, CALL_FLISTXATTR, CALL_LISTXATTRAT, /* from here on: what shows something, in builds */
     CALL_STAT, CALL_LSTAT, CALL_FSTAT, CALL_FSTATAT, CALL_STATX,
     CALL_GETUID, CALL_GETEUID, CALL_GETGID, CALL_GETEGID, CALL_GETRESUID, CALL_GETRESGID, CALL_GETGROUPS,
+    CALL_OPEN, CALL_CREAT, CALL_OPENAT, CALL_OPENAT2, CALL_MKDIR, CALL_MKDIRAT, /* who makes a file, asks too */
     CALL_NONE
 };
 
@@ -101,18 +102,27 @@ bool mark_read(int fd, struct mark *mark);
 /* The names of its attributes but for the mark's, each with its end, in room for XATTR_LIST_MAX bytes; false and errno. */
 bool mark_hidden(int fd, char *names, size_t *size);
 
-/* 0, or an errno. What says nothing that is not so takes the mark away. */
-int mark_write(int fd, const struct mark *mark);
+/* 0, or a negative errno. What this file system cannot hold is done all the same, and forgotten. */
+int mark_remember(int fd, const struct mark *mark);
 
 /* ---- who it believes to be (identity.c); answers as below ---- */
 
 int identity_set(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
 int identity_get(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
 
+/* Whose files it makes; false: root's. */
+bool identity_owner(const struct asker *asker, struct mark *mark);
+
+/* ---- what is made (create.c) ---- */
+
+int create_device(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
+int create_file(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
+int create_directory(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
+
 /* ---- the answers (answer.c) ---- */
 
-/* 0: done; a negative errno; ANSWER_PROCEED: the kernel does it, and says what comes of it. */
-enum { ANSWER_PROCEED = 1 };
+/* 0: done; a negative errno; ANSWER_PROCEED: the kernel does it, and says what comes of it; ANSWER_GIVEN: nothing is left to say. */
+enum { ANSWER_PROCEED = 1, ANSWER_GIVEN };
 int answer(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
 
 #endif

@@ -80,6 +80,8 @@ static _Noreturn void serve(struct emulation how)
         int64_t value;
         int result = answer_call(how, namespace, &question.call, &value);
         (void)alarm(0);
+        if (result == ANSWER_GIVEN)
+            continue;
         struct seccomp_notif_resp response = {.id = question.call.id, .val = value, .error = result < 0 ? result : 0,
                                               .flags = result == ANSWER_PROCEED ? SECCOMP_USER_NOTIF_FLAG_CONTINUE : 0};
         (void)listener_do(LISTENER, SECCOMP_IOCTL_NOTIF_SEND, (uintptr_t)&response); /* fails where nobody waits any more */

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.needs("busybox", "mksquashfs", "root", "userns", "installation")
 Definition = Callable[[str], Path]
 
-APPLETS = ("chown", "chgrp", "cp", "date", "mknod", "mv", "sed", "stat", "su", "tar", "truncate")
+APPLETS = ("chown", "chgrp", "cp", "date", "mknod", "mktemp", "mv", "sed", "stat", "su", "tar", "truncate")
 SCRIPT = r"""%post
     echo secret >/shadow; chown 0:42 /shadow; chmod 640 /shadow
     sed -i 's/secret/changed/' /shadow; test "$(stat -c %u:%g:%a /shadow)" = 0:42:640
@@ -34,6 +34,11 @@ SCRIPT = r"""%post
     test "$(stat -c %u:%g /hard /copied /kept)" = "$(printf '5:6\n5:6\n5:6')"
     echo y >/gone; chown 5:5 /gone; rm /gone; echo z >/new; test "$(stat -c %u /new)" = 0
     echo 'u:x:7:8:u:/:/bin/sh' >>/etc/passwd; test "$(su u -c 'id -u; id -g')" = "$(printf '7\n8')"; test "$(id -u)" = 0
+    mkdir -m 1777 /drop; mkdir -m 2777 /shared; chgrp 34 /shared
+    su u -c 'umask 27; echo o >/drop/own; echo p >>/drop/own; mkdir -p /drop/d/e/; cp /drop/own /shared/own; mkdir /shared/d'
+    su u -c 'set -C; echo n >/drop/new; ! echo n >/drop/new; ln -s own /drop/link; mv /drop/new /drop/moved; mktemp /drop/XXXXXX'
+    test "$(stat -c %u:%g:%a /drop/own /drop/d/e /shared/own /shared/d)" = "$(printf '7:8:640\n7:8:750\n7:34:640\n7:34:2750')"
+    rm /drop/link /drop/??????; echo r >/drop/root
     echo b >/back; chown 5:5 /back; chown 0:0 /back
     echo t >/setuid; chmod 4755 /setuid; chown 7 /setuid; test "$(stat -c %a /setuid)" = 755; chmod 4755 /setuid
     echo h >/high; chown 197609:4000000000 /high; chgrp 197121 /high; test "$(stat -c %u:%g /high)" = 197609:197121

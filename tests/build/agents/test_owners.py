@@ -112,6 +112,7 @@ OTHERS = r"""
     echo high >/opt/high; chown 197609:197121 /opt/high
     python3 -c 'import os; os.setxattr("/opt/high", "user.lab", b"here")'
     test "$(python3 -c 'import os; print(os.listxattr("/opt/high"))')" = "['user.lab']"
+    setpriv --reuid tom --regid tom --init-groups sh -c 'set -e; echo own >/home/tom/own; test "$(id -un):$(id -Gn)" = "tom:tom lab"'
     chroot --userspec tom:tom --groups lab / sh -c 'test "$(id -un):$(id -Gn)" = "tom:tom lab"'
     cp --preserve=xattr,mode /opt/high /opt/copied; test "$(stat -c %u:%g /opt/copied)" = 0:0
     mkdir /out; tar -C / --xattrs --xattrs-include='*' -cf /x.tar opt; tar -C /out --xattrs --xattrs-include='*' -xpf /x.tar
@@ -123,11 +124,14 @@ OTHERS = r"""
 PIP = """
     mkdir -p /tmp
     /usr/bin/python3 -I -m pip install --no-index --no-deps --no-compile --root-user-action ignore --target /opt/site /mnt/owned-1-py3-none-any.whl
-    /usr/bin/python3 -I -c 'import sys; sys.path.append("/opt/site"); import owned'
+    /usr/bin/python3 -IB -c 'import sys; sys.path.append("/opt/site"); import owned'
 """
 
 
 WHEEL = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+IDS = {"root": "11", "range": "20", "one id": "10"}
 
 
 def ways(build: Build, alice: Alice) -> dict[str, Build]:
@@ -138,16 +142,17 @@ def built(name: str, builder: Build, packages: Path, script: str) -> Path:
     """A tar file of what the script makes of a directory with accounts."""
     shutil.rmtree(builder.directory / "base", ignore_errors=True)
     base = lay(builder.directory / "base", ACCOUNTS)
-    for name in ("usr", "mnt", "root", "var", "srv"):
-        (base / name).mkdir()
+    for empty in ("usr", "mnt", "root", "var", "srv"):
+        (base / empty).mkdir()
     owner = builder.directory.stat().st_uid
     for path in (base, *base.rglob("*")):
         os.chown(path, owner, owner, follow_symlinks=False)
         os.utime(path, (0, 0), follow_symlinks=False)
-    builder.write("x.def", f"Bootstrap: localimage\nFrom: base\n%post\n    set -ex; PATH=$PATH:/usr/sbin:/sbin\n{script}")
+    builder.write("x.def", f"Bootstrap: localimage\nFrom: base\n%post\n    set -ex; PATH=$PATH:/usr/sbin:/sbin\n    echo ids: $(wc -l </proc/self/uid_map)$(grep -c 4294967295 /proc/self/uid_map)\n{script}")
     binds = ("--bind", "/usr:/usr:ro", "--bind", f"{packages}:/mnt:ro")
     done = builder.ok("build", "--force", "--reproducible", *binds, "x.tar", "x.def")
     assert "WARNING" not in done.stderr
+    assert f"ids: {IDS[name]}\n" in done.stdout
     return (builder.directory / "x.tar").rename(builder.directory / f"{name}.tar")
 
 
