@@ -1,5 +1,6 @@
-/* What is made: devices, for which an empty file stands, and files and directories of a process that believes to be another user, which are
- * his. Made by the process that answers, which stands in the same restrictions as who asks, and the mark is that of what it has made. */
+/* What is made: devices, for which an empty file stands, and where there is one id files and directories that are not root's: of a process
+ * that believes to be another user, or in a directory whose group all is for. Made by the process that answers, which stands in the same
+ * restrictions as who asks, and the mark is that of what it has made. */
 #include "parts.h"
 
 #include <errno.h>
@@ -27,15 +28,16 @@ static int open_parent(struct asker *asker, int directory, char *path, const cha
     return parent >= 0 && asker_waits(asker) ? fd_give(&parent) : -1;
 }
 
-/* What is made in a directory with the setgid bit belongs to its group. */
-static uint32_t group_in(int directory, uint32_t own)
+/* Whose it is what is made in a directory, whose setgid bit gives it to its group; false: root's. */
+static bool owner_in(const struct asker *asker, int directory, struct mark *mark)
 {
-    struct mark mark;
+    struct mark above;
     struct stat status;
 
-    if (fstat(directory, &status) < 0 || !(status.st_mode & S_ISGID))
-        return own;
-    return mark_read(directory, &mark) ? mark.gid : status.st_gid;
+    identity_owner(asker, mark);
+    if (fstat(directory, &status) == 0 && status.st_mode & S_ISGID)
+        mark->gid = mark_read(directory, &above) ? above.gid : asker->how.one_id ? 0 : status.st_gid;
+    return mark->uid != 0 || mark->gid != 0;
 }
 
 /* A new file, and nothing that has been there: a negative errno. */
@@ -66,13 +68,12 @@ int create_device(struct asker *asker, const struct rule *rule, const uint64_t *
     OWNED_FD made = make_file(asker, parent, name, O_WRONLY, mode);
     if (made < 0)
         return made;
-    (void)identity_owner(asker, &mark);
     mark.device = kind;
-    mark.gid = group_in(parent, mark.gid);
+    (void)owner_in(asker, parent, &mark);
     return mark_remember(made, &mark);
 }
 
-/* ---- files of others ---- */
+/* ---- files and directories ---- */
 
 static bool read_open(struct asker *asker, enum call call, const uint64_t *arguments, struct open_how *how)
 {
@@ -104,14 +105,13 @@ int create_file(struct asker *asker, const struct rule *rule, const uint64_t *ar
     char path[PATH_MAX];
     const char *name;
 
-    if (!identity_owner(asker, &mark) || !read_open(asker, rule->call, arguments, &how) || !(how.flags & O_CREAT) ||
-        (how.flags & (O_DIRECTORY | O_PATH)) || !asker_text(asker, arguments[at ? 1 : 0], path))
+    if (!read_open(asker, rule->call, arguments, &how) || !(how.flags & O_CREAT) || (how.flags & (O_DIRECTORY | O_PATH)) ||
+        !asker_text(asker, arguments[at ? 1 : 0], path))
         return ANSWER_PROCEED;
     OWNED_FD parent = open_parent(asker, at ? (int)arguments[0] : AT_FDCWD, path, &name);
-    OWNED_FD made = parent >= 0 ? make_file(asker, parent, name, (int)how.flags, (mode_t)how.mode) : -1;
+    OWNED_FD made = parent >= 0 && owner_in(asker, parent, &mark) ? make_file(asker, parent, name, (int)how.flags, (mode_t)how.mode) : -1;
     if (made < 0)
         return ANSWER_PROCEED;
-    mark.gid = group_in(parent, mark.gid);
     int result = mark_remember(made, &mark);
     if (result == 0)
         result = hand_over(asker, made, how.flags);
@@ -128,16 +128,15 @@ int create_directory(struct asker *asker, const struct rule *rule, const uint64_
     char path[PATH_MAX];
     const char *name;
 
-    if (!identity_owner(asker, &mark) || !asker_text(asker, arguments[at ? 1 : 0], path))
+    if (!asker_text(asker, arguments[at ? 1 : 0], path))
         return ANSWER_PROCEED;
     for (size_t length = strlen(path); length > 1 && path[length - 1] == '/'; length--)
         path[length - 1] = '\0';
     OWNED_FD parent = open_parent(asker, at ? (int)arguments[0] : AT_FDCWD, path, &name);
-    if (parent < 0)
+    if (parent < 0 || !owner_in(asker, parent, &mark))
         return ANSWER_PROCEED;
     if (mkdirat(parent, name, (mode_t)arguments[at ? 2 : 1] & 07777 & ~asker_mask(asker)) < 0)
         return -errno;
     OWNED_FD made = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    mark.gid = group_in(parent, mark.gid);
     return made >= 0 ? mark_remember(made, &mark) : -errno;
 }

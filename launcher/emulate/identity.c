@@ -212,14 +212,12 @@ static const struct identity *identity_of_asker(const struct asker *asker)
     return table.used > 0 && process_look(asker->process, &process) ? identity_find(&process) : NULL;
 }
 
-bool identity_owner(const struct asker *asker, struct mark *mark)
+void identity_owner(const struct asker *asker, struct mark *mark)
 {
     const struct identity *found = identity_of_asker(asker);
 
-    if (found == NULL || !asker_waits(asker))
-        return false;
-    mark->uid = found->ids.users[EFFECTIVE], mark->gid = found->ids.groups[EFFECTIVE];
-    return mark->uid != 0 || mark->gid != 0;
+    if (found != NULL && asker_waits(asker))
+        mark->uid = found->ids.users[EFFECTIVE], mark->gid = found->ids.groups[EFFECTIVE];
 }
 
 int identity_get(struct asker *asker, const struct rule *rule, const uint64_t *arguments)

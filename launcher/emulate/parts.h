@@ -110,8 +110,8 @@ int mark_remember(int fd, const struct mark *mark);
 int identity_set(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
 int identity_get(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
 
-/* Whose files it makes; false: root's. */
-bool identity_owner(const struct asker *asker, struct mark *mark);
+/* Whose files it makes, where it is not root. */
+void identity_owner(const struct asker *asker, struct mark *mark);
 
 /* ---- what is made (create.c) ---- */
 

@@ -199,9 +199,7 @@ def _make_erofs(root: Path, new: files.NewFile, offset: int, target: Path) -> No
     with files.temporary_directory(target.parent) as place:
         alone = place / "erofs"
         environment, through = reproducible.environment(), emulation.words()
-        erofs.make(
-            root, alone, identity=new_id(), environment=environment, purpose=f"write {target}", through=through
-        )
+        erofs.make(root, alone, identity=new_id(), environment=environment, purpose=f"write {target}", through=through)
         with alone.open("rb") as file:
             files.copy_data(file.fileno(), new.fd, offset)
 

@@ -23,7 +23,7 @@ def is_wanted() -> bool:
 
 
 def words() -> Sequence[str | Path]:
-    """What stands before the words of a program of the host that unpacks or packs files; nothing for the host's root."""
+    """What stands before the words of a program of the host that unpacks or packs files; none for the host's root."""
     return [paths.beside(_NAME), _ids()] if is_wanted() else []
 
 

@@ -35,14 +35,19 @@ SCRIPT = r"""%post
     echo y >/gone; chown 5:5 /gone; rm /gone; echo z >/new; test "$(stat -c %u /new)" = 0
     echo 'u:x:7:8:u:/:/bin/sh' >>/etc/passwd; test "$(su u -c 'id -u; id -g')" = "$(printf '7\n8')"; test "$(id -u)" = 0
     mkdir -m 1777 /drop; mkdir -m 2777 /shared; chgrp 34 /shared
-    su u -c 'umask 27; echo o >/drop/own; echo p >>/drop/own; mkdir -p /drop/d/e/; cp /drop/own /shared/own; mkdir /shared/d'
-    su u -c 'set -C; echo n >/drop/new; ! echo n >/drop/new; ln -s own /drop/link; mv /drop/new /drop/moved; mktemp /drop/XXXXXX'
-    test "$(stat -c %u:%g:%a /drop/own /drop/d/e /shared/own /shared/d)" = "$(printf '7:8:640\n7:8:750\n7:34:640\n7:34:2750')"
+    su u -c 'umask 27; echo o >/drop/own; echo p >>/drop/own; mkdir -p /drop/d/e/; cp /drop/own /shared/own'
+    su u -c 'umask 27; mkdir /shared/d'; echo g >/shared/root; mkdir /shared/deep; echo g >/shared/deep/root
+    cp -p /shared/root /drop/root2; mknod /shared/n c 1 3; cd /shared
+    test "$(stat -c %u:%g root deep deep/root n /drop/root2)" = "$(printf '0:34\n0:34\n0:34\n0:34\n0:34')"; cd /
+    su u -c 'set -C; echo n >/drop/new; ! echo n >/drop/new; ln -s own /drop/link; mv /drop/new /drop/moved'
+    su u -c 'mktemp /drop/XXXXXX'; test "$(stat -c %u:%g:%a /drop/own /drop/d/e)" = "$(printf '7:8:640\n7:8:750')"
+    test "$(stat -c %u:%g:%a /shared/own /shared/d)" = "$(printf '7:34:640\n7:34:2750')"
     rm /drop/link /drop/??????; echo r >/drop/root
     echo b >/back; chown 5:5 /back; chown 0:0 /back
     echo t >/setuid; chmod 4755 /setuid; chown 7 /setuid; test "$(stat -c %a /setuid)" = 755; chmod 4755 /setuid
     echo h >/high; chown 197609:4000000000 /high; chgrp 197121 /high; test "$(stat -c %u:%g /high)" = 197609:197121
-    echo l >/low; chown 9 /low; chown 197609 /low; chown :197121 /low; chown 5:6 /low; test "$(stat -c %u:%g /low)" = 5:6
+    echo l >/low; chown 9 /low; chown 197609 /low; chown :197121 /low; chown 5:6 /low
+    test "$(stat -c %u:%g /low)" = 5:6
     mkdir /nodes; mknod -m 666 /nodes/null c 1 3; mknod -m 660 /nodes/sda b 8 1; chgrp 6 /nodes/sda; mknod /nodes/pipe p
     test -c /nodes/null; test -b /nodes/sda; test -p /nodes/pipe; test "$(stat -c %t:%T /nodes/sda)" = 8:1
     tar -c -f - -C / spool hard nodes >/x.tar; mkdir /out; tar -x -p -f /x.tar -C /out; rm /x.tar

@@ -230,6 +230,41 @@ def test_without_ids_owners_are_answered_as_done_and_remembered(alone: Launcher,
     assert (device.device, (home / "null").stat().st_mode & 0o777) == (os.makedev(1, 3), 0o640)
 
 
+@pytest.mark.needs("newuidmap")
+@pytest.mark.formats("sandbox", "sif")
+def test_with_ids_devices_and_ids_of_nobody_are_remembered(launch: Launcher, image: Path) -> None:
+    script = (
+        "cd /root; busybox mknod -m 640 null c 1 3; busybox chown 5:6 null; busybox mv null moved; busybox touch f g; "
+        "busybox chown 197609:5 f; busybox chown :197121 g; busybox chown 7 g; busybox stat -c %u:%g moved f g"
+    )
+    assert run(launch, image, script).ok().lines == ["0:0"] * 3
+    home = launch.home
+    assert {path.lstat().st_uid for path in home.rglob("*")} == {launch.account.uid}
+    device = marks.read(home / "moved")
+    assert device is not None
+    assert (device.device, device.uid, device.gid) == (os.makedev(1, 3), 5, 6)
+    assert (marks.read(home / "f"), marks.read(home / "g")) == (Mark(uid=197609, gid=5), Mark(uid=7, gid=197121))
+
+
+@pytest.mark.needs("newuidmap")
+def test_who_is_not_root_there_is_not_answered_as_root(launch: Launcher, images: Images) -> None:
+    """Another user of the container, who is another for the kernel too; and a root without the right."""
+    script = (
+        "cd /root; busybox mkdir -m 777 open; busybox mkdir -m 700 shut; busybox mknod n c 1 3; busybox touch g; "
+        "busybox chown 197609 g; busybox chmod 711 .; "
+        "busybox start-stop-daemon -S -c 5:5 -x /bin/busybox -- sh -c '"
+        "busybox mknod open/n c 1 3; busybox mknod shut/n c 1 3; busybox chown 5 n; busybox chown 5 g; "
+        "busybox chown 197609 open'"
+    )
+    done = run(launch, images.sandbox, script)
+    assert done.err.count("Operation not permitted") + done.err.count("Invalid argument") == 4, str(done)
+    assert "mknod: shut/n: Permission denied" in done.err
+    assert sorted(path.name for path in launch.home.rglob("*")) == ["g", "n", "open", "shut"]
+    assert marks.read(launch.home / "g") == Mark(uid=197609, gid=0)
+    done = run(launch, images.sandbox, "busybox mknod /root/other c 1 3", "--drop-caps=mknod")
+    assert "mknod: /root/other: Operation not permitted" in done.err, str(done)
+
+
 def test_what_the_kernel_can_do_it_does(alone: Launcher, images: Images) -> None:
     """A pipe is a pipe, a setuid bit goes with chown, and what is not there is not there."""
     script = (

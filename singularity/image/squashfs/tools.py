@@ -24,7 +24,13 @@ _ZSTD_SINCE = (4, 14)  # Linux
 
 
 def unpack(
-    image: Path, offset: int, target: Path, names: Sequence[str] = (), *, purpose: str, through: Sequence[str | Path] = ()
+    image: Path,
+    offset: int,
+    target: Path,
+    names: Sequence[str] = (),
+    *,
+    purpose: str,
+    through: Sequence[str | Path] = (),
 ) -> None:
     """Unpacks the file system `offset` bytes into `image` to `target`, which must not exist and does afterwards.
 

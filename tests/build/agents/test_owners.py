@@ -9,7 +9,6 @@ import dataclasses
 import os
 import shutil
 import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import machine
@@ -22,6 +21,8 @@ from singularity.image.identify import identify
 from singularity.image.tree import Kind
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from builds import Build
     from conftest import Alice
 
@@ -45,10 +46,10 @@ chmod 600 /opt/owners/secret; setcap cap_net_raw=p /opt/owners/ping
 dpkg-statoverride --update --add root shadow 4750 /opt/owners/tool
 """
 ACCOUNTS = {
-    "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n_apt:x:42:65534::/:/bin/false\n",
+    "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n_apt:x:42:65534::/:/bin/false\n",
     "/etc/group": "root:x:0:\ndisk:x:6:\nshadow:x:42:\nnogroup:x:65534:\n",
     "/etc/shadow": "root:*:19700::::::\n",
-    "/etc/login.defs": "SYS_UID_MIN 100\nSYS_UID_MAX 999\nSYS_GID_MIN 100\nSYS_GID_MAX 999\nUID_MIN 1000\nUSERGROUPS_ENAB yes\n",
+    "/etc/login.defs": "SYS_UID_MIN 100\nSYS_UID_MAX 999\nSYS_GID_MIN 100\nSYS_GID_MAX 999\nUSERGROUPS_ENAB yes\n",
     **{f"/{name}": f"->usr/{name}" for name in ("bin", "sbin", "lib", "lib64")},
 }
 
@@ -111,19 +112,23 @@ OTHERS = r"""
     mknod -m 640 /opt/tty c 5 0; chown tom:lab /opt/tty; ln /opt/tty /opt/again; mkfifo /opt/pipe
     echo high >/opt/high; chown 197609:197121 /opt/high
     python3 -c 'import os; os.setxattr("/opt/high", "user.lab", b"here")'
+    python3 -c 'import os; os.setxattr("/opt/true", "user.singularity.owner", b"9 9")'
+    test "$(stat -c %U:%G /opt/true)" = tom:lab
     test "$(python3 -c 'import os; print(os.listxattr("/opt/high"))')" = "['user.lab']"
-    setpriv --reuid tom --regid tom --init-groups sh -c 'set -e; echo own >/home/tom/own; test "$(id -un):$(id -Gn)" = "tom:tom lab"'
+    setpriv --reuid tom --regid tom --init-groups sh -ec 'echo own >/home/tom/own; test "$(id -Gn)" = "tom lab"'
     chroot --userspec tom:tom --groups lab / sh -c 'test "$(id -un):$(id -Gn)" = "tom:tom lab"'
     cp --preserve=xattr,mode /opt/high /opt/copied; test "$(stat -c %u:%g /opt/copied)" = 0:0
-    mkdir /out; tar -C / --xattrs --xattrs-include='*' -cf /x.tar opt; tar -C /out --xattrs --xattrs-include='*' -xpf /x.tar
+    mkdir /out; tar -C / --xattrs --xattrs-include='*' -cf /x.tar opt
+    tar -C /out --xattrs --xattrs-include='*' -xpf /x.tar
     tar -d -f /x.tar; tar -C /out -d -f /x.tar; rm /x.tar
     cp -a /opt /copy; mv /copy/tty /copy/moved; rsync -aHAX /opt/ /synced/ 2>/dev/null || cp -a /opt /synced
     test -c /copy/moved; test "$(stat -c %t:%T:%U:%a:%h /synced/tty)" = 5:0:tom:640:2
     rm -f /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/subuid- /etc/subgid-
 """
-PIP = """
+PIP = r"""
     mkdir -p /tmp
-    /usr/bin/python3 -I -m pip install --no-index --no-deps --no-compile --root-user-action ignore --target /opt/site /mnt/owned-1-py3-none-any.whl
+    /usr/bin/python3 -I -m pip install --no-index --no-deps --no-compile --root-user-action ignore --target /opt/site \
+        /mnt/owned-1-py3-none-any.whl
     /usr/bin/python3 -IB -c 'import sys; sys.path.append("/opt/site"); import owned'
 """
 
@@ -131,6 +136,10 @@ PIP = """
 WHEEL = "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
+BEGIN = """
+    set -ex; PATH=$PATH:/usr/sbin:/sbin
+    echo ids: $(wc -l </proc/self/uid_map)$(grep -c 4294967295 /proc/self/uid_map)
+"""
 IDS = {"root": "11", "range": "20", "one id": "10"}
 
 
@@ -148,7 +157,10 @@ def built(name: str, builder: Build, packages: Path, script: str) -> Path:
     for path in (base, *base.rglob("*")):
         os.chown(path, owner, owner, follow_symlinks=False)
         os.utime(path, (0, 0), follow_symlinks=False)
-    builder.write("x.def", f"Bootstrap: localimage\nFrom: base\n%post\n    set -ex; PATH=$PATH:/usr/sbin:/sbin\n    echo ids: $(wc -l </proc/self/uid_map)$(grep -c 4294967295 /proc/self/uid_map)\n{script}")
+    builder.write(
+        "x.def",
+        f"Bootstrap: localimage\nFrom: base\n%post\n{BEGIN}{script}",
+    )
     binds = ("--bind", "/usr:/usr:ro", "--bind", f"{packages}:/mnt:ro")
     done = builder.ok("build", "--force", "--reproducible", *binds, "x.tar", "x.def")
     assert "WARNING" not in done.stderr
@@ -205,7 +217,10 @@ def test_packages_of_python(build: Build, alice: Alice, packages: Path) -> None:
     pytest.importorskip("pip")
     with zipfile.ZipFile(packages / "owned-1-py3-none-any.whl", "w") as wheel:
         about = {"METADATA": "Metadata-Version: 2.1\nName: owned\nVersion: 1\n", "WHEEL": WHEEL, "RECORD": ""}
-        for name, text in {"owned.py": "", **{f"owned-1.dist-info/{each}": text for each, text in about.items()}}.items():
+        for name, text in {
+            "owned.py": "",
+            **{f"owned-1.dist-info/{each}": text for each, text in about.items()},
+        }.items():
             wheel.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), text)
     found = same_in_each_way(build, alice, packages, PIP)
     assert found["opt/site/owned.py"].uid == 0
