@@ -235,7 +235,7 @@ def test_without_ids_owners_are_answered_as_done_and_remembered(alone: Launcher,
 def test_with_ids_devices_and_ids_of_nobody_are_remembered(launch: Launcher, image: Path) -> None:
     script = (
         "cd /root; busybox mknod -m 640 null c 1 3; busybox chown 5:6 null; busybox mv null moved; busybox touch f g; "
-        "busybox chown 197609:5 f; busybox chown :197121 g; busybox chown 7 g; busybox stat -c %u:%g moved f g"
+        "busybox chown 197609:5 f; busybox chown 7 g; busybox chown 7:197121 g; busybox stat -c %u:%g moved f g"
     )
     assert run(launch, image, script).ok().lines == ["0:0"] * 3
     home = launch.home
@@ -247,16 +247,18 @@ def test_with_ids_devices_and_ids_of_nobody_are_remembered(launch: Launcher, ima
 
 
 @pytest.mark.needs("newuidmap")
-def test_who_is_not_root_there_is_not_answered_as_root(launch: Launcher, images: Images) -> None:
+def test_who_is_not_root_there_is_not_answered_as_root(launch: Launcher, images: Images, directory: Path) -> None:
     """Another user of the container, who is another for the kernel too; and a root without the right."""
+    accounts = directory / "passwd"
+    accounts.write_text("root:x:0:0::/root:/bin/sh\nother:x:5:5::/:/bin/sh\n")
     script = (
         "cd /root; busybox mkdir -m 777 open; busybox mkdir -m 700 shut; busybox mknod n c 1 3; busybox touch g; "
         "busybox chown 197609 g; busybox chmod 711 .; "
-        "busybox start-stop-daemon -S -c 5:5 -x /bin/busybox -- sh -c '"
+        "busybox su other -s /bin/sh -c '"
         "busybox mknod open/n c 1 3; busybox mknod shut/n c 1 3; busybox chown 5 n; busybox chown 5 g; "
         "busybox chown 197609 open'"
     )
-    done = run(launch, images.sandbox, script)
+    done = run(launch, images.sandbox, script, "-B", f"{accounts}:/etc/passwd")
     assert done.err.count("Operation not permitted") + done.err.count("Invalid argument") == 4, str(done)
     assert "mknod: shut/n: Permission denied" in done.err
     assert sorted(path.name for path in launch.home.rglob("*")) == ["g", "n", "open", "shut"]
