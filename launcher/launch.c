@@ -76,7 +76,7 @@ static _Noreturn void become_fuse_program(struct launch *launch, uint32_t number
 
     for (uint32_t i = 0; i < launch->plan.step_count; i++)
         launch->plan.steps[i].facts.made_fd = -1; /* account files, which the launch itself will write */
-    launch->plan.init = launch->plan.one_id = launch->request.new_session = false;
+    launch->plan.init = launch->plan.emulates = launch->request.new_session = false;
     launch->plan.report_fd = launch->plan.alive_fd = 0;
     launch->plan.directory = launch->request.cwd = "/"; /* the caller's may be in what this program is to serve */
     launch->plan.directory_asked = launch->request.target_cwd = NULL;
@@ -161,6 +161,7 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
     }
     if (launch.request.action == ACTION_LINGER)
         linger_prepare(&launch.plan, &launch.request);
+    launch.plan.emulates = launch.plan.root_mapped;
     launch.plan.one_id = launch.plan.root_mapped && user_namespace_maps_one(); /* here: the next line but one forgets /proc */
     fuse_watch(&launch.plan);       /* here: it watches "/", which is the container's now; so does the next */
     guard_watch(&launch.plan);

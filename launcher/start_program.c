@@ -24,7 +24,7 @@ _Noreturn void launch_start_program(const struct launch *launch, char **argv)
     if (request->user_uid != 0)
         user_namespace_show(request, &launch->caller);
     restrict_program(request); /* for the image's scripts, too, which the last line may run */
-    if (launch->plan.one_id) /* after all that restricts the program: who answers for it has the same restrictions */
-        emulate_root(false);
+    if (launch->plan.emulates) /* after all that restricts the program: who answers for it has the same restrictions */
+        emulate_root((struct emulation){.one_id = launch->plan.one_id});
     payload_execute(&payload);
 }

@@ -97,12 +97,13 @@ def run(
     accept: Collection[int] = (0,),
     keep: Collection[int] = (),
     on_line: Callable[[str], None] | None = None,
+    through: Sequence[str | Path] = (),
 ) -> str:
     """Run one tool to its end; return its stdout. Raises ToolError: missing, killed, or a status not in `accept`.
 
     The rest is as for `call`.
     """
-    finished = call(argv, purpose=purpose, environment=environment, keep=keep, on_line=on_line)
+    finished = call(argv, purpose=purpose, environment=environment, keep=keep, on_line=on_line, through=through)
     if finished.status not in accept:
         raise finished.failure(purpose)
     return finished.output
@@ -116,18 +117,20 @@ def call(
     keep: Collection[int] = (),
     stdin: int | None = None,
     on_line: Callable[[str], None] | None = None,
+    through: Sequence[str | Path] = (),
 ) -> Finished:
     """Run one tool to its end, for callers that judge by themselves. Raises ToolError when it is missing.
 
     `keep` are descriptors the tool inherits, `stdin` one that it reads from. `on_line` sees each line of output, stderr
-    included, as it comes. However this ends, the tool has ended: an exception, or our own death, takes it along.
+    included, as it comes. `through` is a program of ours, and words for it, that becomes the tool. However this ends,
+    the tool has ended: an exception, or our own death, takes it along.
     """
     words = [str(word) for word in argv]
     program = find(words[0], purpose=purpose)
     logger.debug("Running %s", shlex.join(words))
     with _child(
-        words,
-        executable=program,
+        [*map(str, through), str(program), *words[1:]] if through else words,
+        executable=through[0] if through else program,
         env=clean_environment(environment),
         stdin=subprocess.DEVNULL if stdin is None else stdin,
         stdout=subprocess.PIPE,

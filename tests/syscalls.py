@@ -127,7 +127,11 @@ class _Program(ctypes.Structure):
 
 def refuse(refusals: Iterable[Refusal]) -> None:
     """Applies the refusals to this process and all it starts. Without CAP_SYS_ADMIN, no_new_privs is set too."""
-    code = assemble(refusals)
+    load(assemble(refusals))
+
+
+def load(code: bytes) -> None:
+    """Puts this process and all it starts under a filter, as `refuse` does."""
     libc = ctypes.CDLL(None, use_errno=True)
     store = ctypes.create_string_buffer(code, len(code))
     program = _Program(len(code) // 8, ctypes.cast(store, ctypes.c_void_p))

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 
 #include "../descriptor.h"
 
-enum { NAME_SIZE = 48, STATUS_SIZE = 1024, PAGE = 4096 };
+enum { NAME_SIZE = 48, STATUS_SIZE = 4096, PAGE = 4096 };
 
 bool asker_waits(const struct asker *asker)
 {
@@ -140,15 +141,42 @@ int asker_open(const struct asker *asker, int directory, const char *path, int f
     return result;
 }
 
-/* A line of /proc/PID/status (Linux 4.7); other masks are seldom. */
-mode_t asker_mask(const struct asker *asker)
+/* ---- rights ---- */
+
+/* What stands behind this word in /proc/PID/status, whose first line, the name, has no newline in it; NULL: nothing does. */
+static const char *line_of(const struct asker *asker, const char *label, char text[static STATUS_SIZE])
 {
-    char name[NAME_SIZE], text[STATUS_SIZE];
+    char name[NAME_SIZE];
 
     snprintf(name, sizeof name, "%d/status", (int)asker->process);
     OWNED_FD file = open(name, O_RDONLY | O_CLOEXEC);
-    ssize_t length = file >= 0 ? read(file, text, sizeof text - 1) : -1;
+    ssize_t length = file >= 0 ? read(file, text, STATUS_SIZE - 1) : -1;
     text[length > 0 ? length : 0] = '\0';
-    const char *line = strstr(text, "\nUmask:");
-    return line != NULL ? (mode_t)strtoul(line + strlen("\nUmask:"), NULL, 8) & 0777 : 022;
+    const char *line = strstr(text, label);
+    return line != NULL ? line + strlen(label) : NULL;
+}
+
+/* Linux 4.7; other masks are seldom. */
+mode_t asker_mask(const struct asker *asker)
+{
+    char text[STATUS_SIZE];
+    const char *word = line_of(asker, "\nUmask:", text);
+
+    return word != NULL ? (mode_t)strtoul(word, NULL, 8) & 0777 : 022;
+}
+
+/* The last of its user ids is that by which it gets at files. */
+bool asker_may(const struct asker *asker, unsigned capability)
+{
+    const uint64_t wanted = 1ULL << capability | 1ULL << CAP_DAC_OVERRIDE;
+    char text[STATUS_SIZE];
+    unsigned user;
+
+    if (asker->how.one_id)
+        return true;
+    const char *ids = line_of(asker, "\nUid:", text);
+    if (ids == NULL || sscanf(ids, "%*u %*u %*u %u", &user) != 1 || user != 0)
+        return false;
+    const char *rights = line_of(asker, "\nCapEff:", text);
+    return rights != NULL && (strtoull(rights, NULL, 16) & wanted) == wanted && asker_waits(asker);
 }

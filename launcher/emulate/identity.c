@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +85,16 @@ static struct identity *identity_of(const struct process *process)
     return NULL;
 }
 
+/* Who has ended has no children any more who could ask whose they are: the kernel gives them to another. */
+static void forget_ended(void)
+{
+    for (unsigned i = 0; i < table.used;)
+        if (kill(table.known[i].process, 0) < 0 && errno == ESRCH)
+            table.known[i] = table.known[--table.used];
+        else
+            i++;
+}
+
 /* Its own, or that of the nearest one above that had it already when it started the next. */
 static struct identity *identity_find(const struct process *asks)
 {
@@ -106,9 +117,7 @@ static void identity_note(const struct process *process, const struct ids *ids)
     struct timespec now = {0};
 
     if (place == NULL) {
-        place = &table.known[table.next];
-        table.next = (table.next + 1) % KNOWN;
-        table.used += table.used < KNOWN ? 1 : 0;
+        place = &table.known[table.used < KNOWN ? table.used++ : table.next++ % KNOWN];
     }
     (void)clock_gettime(CLOCK_BOOTTIME, &now);
     *place = (struct identity){process->id, process->started, (uint64_t)now.tv_sec * TICKS + (uint64_t)now.tv_nsec / (1000000000 / TICKS), *ids};
@@ -116,11 +125,12 @@ static void identity_note(const struct process *process, const struct ids *ids)
 
 /* ---- calls ---- */
 
-/* As setresuid(2): who is not root may take only what he has already. */
+/* As setresuid(2), but that who is not root may take all but what is root's: whether he has kept the capabilities for it when he gave up
+ * root, and that he gets no others, setpriv(1) knows and we do not. That root is gone for good is what programs make sure of (apt, sshd). */
 static int set_three(uint32_t ids[static KINDS], const uint32_t wanted[static KINDS], bool root)
 {
     for (int i = 0; i < KINDS; i++)
-        if (wanted[i] != SAME && !root && wanted[i] != ids[REAL] && wanted[i] != ids[EFFECTIVE] && wanted[i] != ids[SAVED])
+        if (wanted[i] == 0 && !root && ids[REAL] != 0 && ids[EFFECTIVE] != 0 && ids[SAVED] != 0)
             return -EPERM;
     for (int i = 0; i < KINDS; i++)
         ids[i] = wanted[i] != SAME ? wanted[i] : ids[i];
@@ -141,12 +151,17 @@ static int set_ids(uint32_t ids[static KINDS], enum call call, const uint64_t *a
     return set_three(ids, wanted, root);
 }
 
-static int set_groups(struct asker *asker, struct ids *ids, const uint64_t *arguments)
+static int set_groups(struct asker *asker, struct ids *ids, const uint64_t *arguments, bool root)
 {
     uint32_t count = (uint32_t)arguments[0];
 
     ids->count = count < GROUPS ? count : GROUPS;
-    return ids->count == 0 || asker_read(asker, arguments[1], ids->others, ids->count * sizeof ids->others[0]) ? 0 : -EFAULT;
+    if (ids->count > 0 && !asker_read(asker, arguments[1], ids->others, ids->count * sizeof ids->others[0]))
+        return -EFAULT;
+    for (uint32_t i = 0; i < ids->count; i++)
+        if (ids->others[i] == 0 && !root)
+            return -EPERM;
+    return 0;
 }
 
 int identity_set(struct asker *asker, const struct rule *rule, const uint64_t *arguments)
@@ -162,7 +177,7 @@ int identity_set(struct asker *asker, const struct rule *rule, const uint64_t *a
         ids = before->ids;
     bool root = ids.users[EFFECTIVE] == 0, of_users = rule->call == CALL_SETUID || rule->call == CALL_SETREUID || rule->call == CALL_SETRESUID;
     if (rule->call == CALL_SETGROUPS)
-        result = root ? set_groups(asker, &ids, arguments) : -EPERM;
+        result = set_groups(asker, &ids, arguments, root);
     else
         result = set_ids(of_users ? ids.users : ids.groups, rule->call, arguments, root);
     static const struct ids nobody_else;
@@ -189,10 +204,25 @@ static int get_groups(struct asker *asker, const struct ids *ids, const uint64_t
     return ids->count == 0 || asker_write(asker, arguments[1], ids->others, ids->count * sizeof ids->others[0]) ? 0 : -EFAULT;
 }
 
-int identity_get(struct asker *asker, const struct rule *rule, const uint64_t *arguments)
+static const struct identity *identity_of_asker(const struct asker *asker)
 {
     struct process process;
-    const struct identity *found = table.used > 0 && process_look(asker->process, &process) ? identity_find(&process) : NULL;
+
+    forget_ended();
+    return table.used > 0 && process_look(asker->process, &process) ? identity_find(&process) : NULL;
+}
+
+void identity_owner(const struct asker *asker, struct mark *mark)
+{
+    const struct identity *found = identity_of_asker(asker);
+
+    if (found != NULL && asker_waits(asker))
+        mark->uid = found->ids.users[EFFECTIVE], mark->gid = found->ids.groups[EFFECTIVE];
+}
+
+int identity_get(struct asker *asker, const struct rule *rule, const uint64_t *arguments)
+{
+    const struct identity *found = identity_of_asker(asker);
 
     if (found == NULL)
         return ANSWER_PROCEED;

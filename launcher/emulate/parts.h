@@ -11,6 +11,8 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "emulate.h"
+
 #if defined __x86_64__ || defined __aarch64__
 #define EMULATE_KNOWN /* whose numbers and structures of calls are known here */
 #endif
@@ -22,9 +24,11 @@ enum call {
     CALL_SETUID, CALL_SETGID, CALL_SETREUID, CALL_SETREGID, CALL_SETRESUID, CALL_SETRESGID, CALL_SETGROUPS, /* and these but in builds */
     CALL_CHOWN, CALL_LCHOWN, CALL_FCHOWN, CALL_FCHOWNAT,
     CALL_MKNOD, CALL_MKNODAT,
-    CALL_XATTR, /* its name is the second argument */
-    CALL_STAT, CALL_LSTAT, CALL_FSTAT, CALL_FSTATAT, CALL_STATX, /* from here on: what shows something, in builds */
+    CALL_XATTR, CALL_XATTRAT, /* its name is the second argument, or the fourth */
+    CALL_LISTXATTR, CALL_LLISTXATTR, CALL_FLISTXATTR, CALL_LISTXATTRAT, /* from here on: what shows something, in builds */
+    CALL_STAT, CALL_LSTAT, CALL_FSTAT, CALL_FSTATAT, CALL_STATX,
     CALL_GETUID, CALL_GETEUID, CALL_GETGID, CALL_GETEGID, CALL_GETRESUID, CALL_GETRESGID, CALL_GETGROUPS,
+    CALL_OPEN, CALL_CREAT, CALL_OPENAT, CALL_OPENAT2, CALL_MKDIR, CALL_MKDIRAT, /* who makes a file, asks too */
     CALL_NONE
 };
 
@@ -37,8 +41,8 @@ struct rule {
 const struct rule *rule_of(uint32_t architecture, int number);
 
 /* Puts this process under the filter. The descriptor by which calls are handed over; without `listen`, or where another process has
- * that already, -1, and the filter answers all. */
-int filter_begin(bool listen, bool status);
+ * that already, -1, and the filter answers what is for it to answer. */
+int filter_begin(bool listen, struct emulation how);
 
 /* ioctl(2), whose requests are larger than one C library's type for them. */
 static inline bool listener_do(int listener, unsigned long request, uintptr_t argument)
@@ -50,6 +54,7 @@ static inline bool listener_do(int listener, unsigned long request, uintptr_t ar
  * that it still does, for its number may be another process's by then. */
 
 struct asker {
+    struct emulation how;
     int listener;
     uint64_t id;      /* of the call */
     pid_t process;    /* the thread, in fact */
@@ -76,6 +81,10 @@ int asker_open(const struct asker *asker, int directory, const char *path, int f
 
 mode_t asker_mask(const struct asker *asker);
 
+/* Whether it is root of the user namespace with these rights there, by linux/capability.h, and those to go wherever we go. Where there is
+ * one id nobody is anybody else. */
+bool asker_may(const struct asker *asker, unsigned capability);
+
 /* ---- what is remembered (mark.c) ---- */
 
 struct mark {
@@ -84,21 +93,36 @@ struct mark {
     uint32_t major, minor;
 };
 
-/* Of an O_PATH descriptor; false: nothing, it is root's. The current directory must be that of /proc. */
+extern const char mark_name[];
+
+/* Of an O_PATH descriptor; false: nothing, it is what it seems. What others say of their files is not believed. The current directory must
+ * be that of /proc. */
 bool mark_read(int fd, struct mark *mark);
 
-/* 0, or an errno. What says nothing that is not so takes the mark away. */
-int mark_write(int fd, const struct mark *mark);
+/* The names of its attributes but for the mark's, each with its end, in room for XATTR_LIST_MAX bytes; false and errno. */
+bool mark_hidden(int fd, char *names, size_t *size);
+
+/* 0, or a negative errno. What this file system cannot hold is done all the same, and forgotten. */
+int mark_remember(int fd, const struct mark *mark);
 
 /* ---- who it believes to be (identity.c); answers as below ---- */
 
 int identity_set(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
 int identity_get(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
 
+/* Whose files it makes, where it is not root. */
+void identity_owner(const struct asker *asker, struct mark *mark);
+
+/* ---- what is made (create.c) ---- */
+
+int create_device(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
+int create_file(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
+int create_directory(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
+
 /* ---- the answers (answer.c) ---- */
 
-/* 0: done; a negative errno; ANSWER_PROCEED: the kernel does it, and says what comes of it. */
-enum { ANSWER_PROCEED = 1 };
+/* 0: done; a negative errno; ANSWER_PROCEED: the kernel does it, and says what comes of it; ANSWER_GIVEN: nothing is left to say. */
+enum { ANSWER_PROCEED = 1, ANSWER_GIVEN };
 int answer(struct asker *asker, const struct rule *rule, const uint64_t *arguments);
 
 #endif

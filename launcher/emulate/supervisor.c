@@ -35,10 +35,10 @@ enum { LISTENER, PROC, KEPT, PATIENCE = 60, ROOM = 4096 };
 /* ---- answering ---- */
 
 /* Of a process in a user namespace below ours the ids are others. */
-static int answer_call(int listener, ino_t namespace, const struct seccomp_notif *call, int64_t *value)
+static int answer_call(struct emulation how, ino_t namespace, const struct seccomp_notif *call, int64_t *value)
 {
     const struct rule *rule = rule_of(call->data.arch, call->data.nr);
-    struct asker asker = {.listener = listener, .id = call->id, .process = (pid_t)call->pid, .memory = -1};
+    struct asker asker = {.how = how, .listener = LISTENER, .id = call->id, .process = (pid_t)call->pid, .memory = -1};
     uint64_t arguments[6];
     int result = ANSWER_PROCEED;
 
@@ -52,7 +52,7 @@ static int answer_call(int listener, ino_t namespace, const struct seccomp_notif
 }
 
 /* The listener hangs up when no process is left under its filter (Linux 5.9). ENOENT: who asked was killed meanwhile. */
-static _Noreturn void serve(void)
+static _Noreturn void serve(struct emulation how)
 {
     static union {
         struct seccomp_notif call;
@@ -78,8 +78,10 @@ static _Noreturn void serve(void)
         }
         (void)alarm(PATIENCE);
         int64_t value;
-        int result = answer_call(LISTENER, namespace, &question.call, &value);
+        int result = answer_call(how, namespace, &question.call, &value);
         (void)alarm(0);
+        if (result == ANSWER_GIVEN)
+            continue;
         struct seccomp_notif_resp response = {.id = question.call.id, .val = value, .error = result < 0 ? result : 0,
                                               .flags = result == ANSWER_PROCEED ? SECCOMP_USER_NOTIF_FLAG_CONTINUE : 0};
         (void)listener_do(LISTENER, SECCOMP_IOCTL_NOTIF_SEND, (uintptr_t)&response); /* fails where nobody waits any more */
@@ -121,7 +123,7 @@ static bool send_listener(int connection, int listener)
 
 /* Nothing is open but the listener and /proc, no terminal sends it a signal, and no program sees into it: of the one that has just been
  * copied the memory may hold what is not the container's. */
-static _Noreturn void supervise(int connection, int proc)
+static _Noreturn void supervise(struct emulation how, int connection, int proc)
 {
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)prctl(PR_SET_NAME, "root-emulator", 0, 0, 0);
@@ -136,18 +138,18 @@ static _Noreturn void supervise(int connection, int proc)
     if (listener < 0 || fchdir(proc) < 0 || dup3(taken, LISTENER, O_CLOEXEC) < 0 || dup3(moved, PROC, O_CLOEXEC) < 0 ||
         syscall(SYS_close_range, KEPT, ~0U, 0) < 0)
         _exit(EXIT_FAILURE);
-    serve();
+    serve(how);
 }
 
 /* Two forks: the program never has a child that it did not start. */
-static bool start(int connection, int proc, int other)
+static bool start(struct emulation how, int connection, int proc, int other)
 {
     pid_t child = fork();
 
     if (child == 0) {
         close(other);
         if (fork() == 0)
-            supervise(connection, proc);
+            supervise(how, connection, proc);
         _exit(EXIT_SUCCESS);
     }
     while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
@@ -174,24 +176,28 @@ static bool kernel_notifies(void)
     return syscall(SYS_close_range, ~0U, 0, 0) == 0 || errno != ENOSYS;
 }
 
-void emulate_root(bool status)
+void emulate_root(struct emulation how)
 {
+    if (!how.one_id && geteuid() != 0) /* --security uid: */
+        return;
     OWNED_FD proc = kernel_notifies() ? open_proc() : -1;
     int ends[2] = {-1, -1};
-    bool begun = proc >= 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0 && start(ends[1], proc, ends[0]);
+    bool begun = proc >= 0 && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0 && start(how, ends[1], proc, ends[0]);
     OWNED_FD here = ends[0], there = ends[1];
-    OWNED_FD listener = filter_begin(begun, status);
+    OWNED_FD listener = filter_begin(begun, how);
 
     if (listener >= 0 && send_listener(here, listener))
         message_debug("root is emulated: what is done to owners is remembered");
-    else
+    else if (how.one_id)
         message_verbose("root is emulated, but what is done to owners is not remembered: that needs Linux 5.9 and /proc");
+    else
+        message_verbose("devices cannot be made: that needs Linux 5.9 and /proc, and no root emulation around this one");
 }
 
 #else
-void emulate_root(bool status)
+void emulate_root(struct emulation how)
 {
-    (void)status;
+    (void)how;
     message_verbose("root is not emulated on this machine");
 }
 #endif

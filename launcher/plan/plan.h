@@ -125,6 +125,7 @@ struct plan {
     uint64_t namespaces;    /* CLONE_NEW* */
     bool propagation_slave;
     bool root_mapped, one_id; /* --fakeroot: user id 0 inside; and, once that is known, no other */
+    bool emulates;            /* what the kernel refuses such a root is answered as done */
     bool init;              /* a PID namespace with an init of ours */
     int report_fd;          /* in it: where the program's wait status goes; in a keeper: where it says that all is ready */
     int alive_fd;           /* in both, and where a launcher waits for a server: hangs up when it is gone; 0: none does */

@@ -28,6 +28,7 @@ from singularity.image.sif import write as sif_write
 from singularity.image.sif.format import DataType
 from singularity.image.sif.write import NewObject
 from singularity.image.squashfs import tools as squashfs
+from singularity.namespaces import emulation
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +198,8 @@ def _make_squashfs(
 def _make_erofs(root: Path, new: files.NewFile, offset: int, target: Path) -> None:
     with files.temporary_directory(target.parent) as place:
         alone = place / "erofs"
-        erofs.make(root, alone, identity=new_id(), environment=reproducible.environment(), purpose=f"write {target}")
+        environment, through = reproducible.environment(), emulation.words()
+        erofs.make(root, alone, identity=new_id(), environment=environment, purpose=f"write {target}", through=through)
         with alone.open("rb") as file:
             files.copy_data(file.fileno(), new.fd, offset)
 

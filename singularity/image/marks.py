@@ -1,6 +1,6 @@
 """What root emulation remembers of a file: its owner, and the device that it stands for.
 
-Where a user has one id only, calls that give a file to others, or make a device, are answered as done
+In a user namespace calls that make a device, or give a file to an id that is none there, are answered as done
 (`launcher/emulate/`), and what they said stands in an extended attribute of the file: it goes where the file goes, and
 ends with it. Readers and writers here take it for what it says; no image has the attribute itself. Links, pipes and
 sockets can have none, and belong to root.
@@ -64,24 +64,29 @@ def remember(fd: int, member: Member) -> bool:
     kind = member.kind if member.kind.is_device else None
     mark = Mark(uid=member.uid, gid=member.gid, kind=kind, device=member.device)
     try:
-        if (mark.uid, mark.gid, kind) == (0, 0, None):
-            os.removexattr(fd, NAME)
-        else:
-            os.setxattr(fd, NAME, mark.encode())
+        os.setxattr(fd, NAME, mark.encode())
     except OSError:
         return False
     return True
+
+
+def forget(fd: int) -> None:
+    """Takes off an open file what is remembered of it."""
+    with suppress(OSError):
+        os.removexattr(fd, NAME)
 
 
 def definitions(root: Path, paths: Sequence[str]) -> Iterator[bytes]:
     """What mksquashfs is told of the marked files at `paths`, all of them below `root`: lines of a pseudo file.
 
     Marks are taken off, and files that stand for devices removed, for the image has neither: of a root file system of
-    ours, that nobody needs any more. A name with a newline, which such a file cannot hold, gets no line.
+    ours, that nobody needs any more. What others say of their files counts for nothing. A name with a newline, which
+    such a file cannot hold, gets no line.
     """
     first: dict[tuple[int, int], str] = {}
     for path in paths:
-        mark, status = read(path), os.lstat(path)
+        status = os.lstat(path)
+        mark = read(path) if status.st_uid == os.geteuid() else None
         name = os.fsencode(os.path.relpath(path, root))
         known = first.setdefault((status.st_dev, status.st_ino), path)
         with _time_kept(os.path.dirname(path)):

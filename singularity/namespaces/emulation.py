@@ -1,4 +1,4 @@
-"""Root emulation for what a build runs where there is one id: `root-emulator`, a program of the launcher's.
+"""Root emulation for what a build runs in a user namespace: `root-emulator`, a program of the launcher's.
 
 `launcher/emulate/` has how; `image/marks.py` what it leaves. The program is executed in the image's root file system
 from a sealed copy in memory: programs in there are the same user, and must not get at the file of the installation.
@@ -18,13 +18,17 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 
 
 def is_wanted() -> bool:
-    """Whether there is only one id here, and the program, which is no part of a checkout that was not installed."""
-    return kernel.maps_one_id() and os.access(paths.beside(_NAME), os.X_OK)
+    """Whether root is one of a user namespace, and the program there, which no checkout has that was not installed."""
+    return not kernel.is_initial_user_namespace() and os.access(paths.beside(_NAME), os.X_OK)
 
 
-def words() -> Sequence[Path]:
-    """What stands before the words of a program of the host that unpacks files; nothing where owners can be given."""
-    return [paths.beside(_NAME)] if is_wanted() else []
+def words() -> Sequence[str | Path]:
+    """What stands before the words of a program of the host that unpacks or packs files; none for the host's root."""
+    return [paths.beside(_NAME), _ids()] if is_wanted() else []
+
+
+def _ids() -> str:
+    return "one" if kernel.maps_one_id() else "more"
 
 
 @contextmanager
@@ -47,4 +51,4 @@ def execute(emulator: int | None, argv: Sequence[str], environment: Mapping[str,
     """Becomes a program that is found by PATH, emulated unless `emulator` is None. Raises OSError."""
     if emulator is None:
         os.execvpe(argv[0], list(argv), dict(environment))  # noqa: S606 - a list of words, without a shell
-    os.execve(emulator, [_NAME, *argv], dict(environment))  # noqa: S606
+    os.execve(emulator, [_NAME, _ids(), *argv], dict(environment))  # noqa: S606

@@ -1,4 +1,4 @@
-"""Builds with one id: what root emulation remembers is what root's build writes."""
+"""Builds by users, with one id and with more: what root emulation remembers is what root's build writes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import machine
 import pytest
 from builds import USER, as_user
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.needs("busybox", "mksquashfs", "root", "userns", "installation")
 Definition = Callable[[str], Path]
 
-APPLETS = ("chown", "chgrp", "cp", "date", "mknod", "mv", "sed", "stat", "su", "tar", "truncate")
+APPLETS = ("chown", "chgrp", "cp", "date", "mknod", "mktemp", "mv", "sed", "stat", "su", "tar", "truncate")
 SCRIPT = r"""%post
     echo secret >/shadow; chown 0:42 /shadow; chmod 640 /shadow
     sed -i 's/secret/changed/' /shadow; test "$(stat -c %u:%g:%a /shadow)" = 0:42:640
@@ -33,8 +34,20 @@ SCRIPT = r"""%post
     test "$(stat -c %u:%g /hard /copied /kept)" = "$(printf '5:6\n5:6\n5:6')"
     echo y >/gone; chown 5:5 /gone; rm /gone; echo z >/new; test "$(stat -c %u /new)" = 0
     echo 'u:x:7:8:u:/:/bin/sh' >>/etc/passwd; test "$(su u -c 'id -u; id -g')" = "$(printf '7\n8')"; test "$(id -u)" = 0
+    mkdir -m 1777 /drop; mkdir -m 2777 /shared; chgrp 34 /shared
+    su u -c 'umask 27; echo o >/drop/own; echo p >>/drop/own; mkdir -p /drop/d/e/; cp /drop/own /shared/own'
+    su u -c 'umask 27; mkdir /shared/d'; echo g >/shared/root; mkdir /shared/deep; echo g >/shared/deep/root
+    cp -p /shared/root /drop/root2; mknod /shared/n c 1 3; cd /shared
+    test "$(stat -c %u:%g root deep deep/root n /drop/root2)" = "$(printf '0:34\n0:34\n0:34\n0:34\n0:34')"; cd /
+    su u -c 'set -C; echo n >/drop/new; ! echo n >/drop/new; ln -s own /drop/link; mv /drop/new /drop/moved'
+    su u -c 'mktemp /drop/XXXXXX'; test "$(stat -c %u:%g:%a /drop/own /drop/d/e)" = "$(printf '7:8:640\n7:8:750')"
+    test "$(stat -c %u:%g:%a /shared/own /shared/d)" = "$(printf '7:34:640\n7:34:2750')"
+    rm /drop/link /drop/??????; echo r >/drop/root
     echo b >/back; chown 5:5 /back; chown 0:0 /back
     echo t >/setuid; chmod 4755 /setuid; chown 7 /setuid; test "$(stat -c %a /setuid)" = 755; chmod 4755 /setuid
+    echo h >/high; chown 197609:4000000000 /high; chgrp 197121 /high; test "$(stat -c %u:%g /high)" = 197609:197121
+    echo l >/low; chown 9 /low; chown 197609 /low; chown :197121 /low; chown 5:6 /low
+    test "$(stat -c %u:%g /low)" = 5:6
     mkdir /nodes; mknod -m 666 /nodes/null c 1 3; mknod -m 660 /nodes/sda b 8 1; chgrp 6 /nodes/sda; mknod /nodes/pipe p
     test -c /nodes/null; test -b /nodes/sda; test -p /nodes/pipe; test "$(stat -c %t:%T /nodes/sda)" = 8:1
     tar -c -f - -C / spool hard nodes >/x.tar; mkdir /out; tar -x -p -f /x.tar -C /out; rm /x.tar
@@ -55,13 +68,15 @@ def script(build: Build, definition: Definition) -> Path:
     return path
 
 
-@pytest.mark.parametrize("form", ["sif", "tar", "ext3"])
-def test_the_image_is_that_of_roots_build(build: Build, script: Path, form: str) -> None:
+@pytest.mark.parametrize("ids", ["", "user:500000:65536\n"], ids=["one-id", "range"])
+@pytest.mark.parametrize("form", ["sif", "tar", "ext3", "erofs"])
+def test_the_image_is_that_of_roots_build(build: Build, script: Path, form: str, ids: str) -> None:
     """Byte for byte; and that without layers, whose overlay is another one."""
+    machine.require(*(["newuidmap"] if ids else []), *(["mkfs.erofs"] if form == "erofs" else []))
     build.ok("build", "--reproducible", "--format", form, f"root.{form}", script.name)
     for number, options in enumerate(([], ["--disable-cache"])):
         name = f"user{number}.{form}"
-        done = as_user(build, "build", "--reproducible", "--format", form, *options, name, script.name)
+        done = as_user(build, "build", "--reproducible", "--format", form, *options, name, script.name, ids=ids)
         assert done.returncode == 0, done.stderr
         assert "WARNING" not in done.stderr
         members = files(build, name)
@@ -73,6 +88,7 @@ def test_the_image_is_that_of_roots_build(build: Build, script: Path, form: str)
         assert (build.directory / name).read_bytes() == (build.directory / f"root.{form}").read_bytes()
     assert members[b"nodes/null"].kind is Kind.CHARACTER_DEVICE
     assert (members[b"spool"].uid, members[b"spool"].gid) == (33, 34)
+    assert (members[b"high"].uid, members[b"high"].gid) == (197609, 197121)
     assert build.leftovers() == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import json
 import os
 import re
 import shutil
@@ -12,10 +13,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import docker_profile
 import machine
+import ordinary_user
 import pytest
 import syscalls
 
+from singularity import seccomp
 from singularity.image import marks
 from singularity.image.marks import Mark
 
@@ -27,6 +31,11 @@ pytestmark = [pytest.mark.modes("suid", "userns"), pytest.mark.needs("root", "us
 
 FIRST = 1_000_000  # of the ids that tests give to alice
 NOTHING = Path("/dev/null")
+CLONE_NEWUSER = 0x10000000
+DOCKER = (  # what programs in its containers have
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
+    "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+)  # fmt: skip
 ONE_ID = "only your own id is mapped, to root"
 
 
@@ -158,11 +167,46 @@ def test_the_setting_that_forbids_is_named_by_launches_and_builds(
     if name:
         (directory / "value").write_text(f"{value}\n")
         without = without.showing(setting, directory / "value")
-    without("exec", "--fakeroot", images.sandbox, "true").refused("make a user namespace", words)
+    refused_everywhere(without, images, words)
+
+
+@pytest.mark.modes("userns")
+@pytest.mark.needs("libseccomp")
+def test_in_a_container_of_docker_the_way_out_is_named(launch: Launcher, images: Images, directory: Path) -> None:
+    """Under the filter that its default profile makes for one without CAP_SYS_ADMIN, the real one but for Docker."""
+    path = directory / "docker.json"
+    path.write_text(json.dumps(docker_profile.PROFILE))
+    code = seccomp.compiled(path, seccomp.Surroundings(capabilities=DOCKER))
+    refused_everywhere(launch.changed(as_root=[lambda: syscalls.load(code)]), images, "--security-opt seccomp=")
+
+
+@pytest.mark.modes("userns")
+def test_what_the_kernel_itself_allows_no_more_is_named(launch: Launcher, images: Images) -> None:
+    """user.max_user_namespaces is of each user namespace: of one around all this it is 0, and the machine's stays."""
+    inner = launch.changed(as_root=[lambda: limited("0")])
+    refused_everywhere(inner, images, "sysctl user.max_user_namespaces is 0: an administrator raises it")
+
+
+def refused_everywhere(launch: Launcher, images: Images, words: str) -> None:
+    launch("exec", "--fakeroot", images.sandbox, "true").refused("make a user namespace", words)
     (launch.home / "x.def").write_text(f"Bootstrap: localimage\nFrom: {images.sandbox}\n%post\n    true\n")
-    built = without("build", launch.home_inside / "x.sif", launch.home_inside / "x.def", timeout=120)
+    built = launch("build", launch.home_inside / "x.sif", launch.home_inside / "x.def", timeout=120)
     assert built.status == 255, str(built)
     assert words in built.err.splitlines()[-1], str(built)
+
+
+def limited(number: str) -> None:
+    """A user namespace with the ids of the one around, in which there can be so many below."""
+    process, (go, gone) = os.getpid(), os.pipe()
+    if (child := os.fork()) == 0:
+        os.read(go, 1)
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{process}/{name}").write_text("0 0 4294967295")
+        os._exit(0)
+    ordinary_user.unshare(CLONE_NEWUSER)
+    os.write(gone, b"1")
+    assert os.waitpid(child, 0)[1] == 0
+    Path("/proc/sys/user/max_user_namespaces").write_text(number)
 
 
 # ---- emulation ----
@@ -184,6 +228,43 @@ def test_without_ids_owners_are_answered_as_done_and_remembered(alone: Launcher,
     device = marks.read(home / "null")
     assert device is not None
     assert (device.device, (home / "null").stat().st_mode & 0o777) == (os.makedev(1, 3), 0o640)
+
+
+@pytest.mark.needs("newuidmap")
+@pytest.mark.formats("sandbox", "sif")
+def test_with_ids_devices_and_ids_of_nobody_are_remembered(launch: Launcher, image: Path) -> None:
+    script = (
+        "cd /root; busybox mknod -m 640 null c 1 3; busybox chown 5:6 null; busybox mv null moved; busybox touch f g; "
+        "busybox chown 197609:5 f; busybox chown 7 g; busybox chown 7:197121 g; busybox stat -c %u:%g moved f g"
+    )
+    assert run(launch, image, script).ok().lines == ["0:0"] * 3
+    home = launch.home
+    assert {path.lstat().st_uid for path in home.rglob("*")} == {launch.account.uid}
+    device = marks.read(home / "moved")
+    assert device is not None
+    assert (device.device, device.uid, device.gid) == (os.makedev(1, 3), 5, 6)
+    assert (marks.read(home / "f"), marks.read(home / "g")) == (Mark(uid=197609, gid=5), Mark(uid=7, gid=197121))
+
+
+@pytest.mark.needs("newuidmap")
+def test_who_is_not_root_there_is_not_answered_as_root(launch: Launcher, images: Images, directory: Path) -> None:
+    """Another user of the container, who is another for the kernel too; and a root without the right."""
+    accounts = directory / "passwd"
+    accounts.write_text("root:x:0:0::/root:/bin/sh\nother:x:5:5::/:/bin/sh\n")
+    script = (
+        "cd /root; busybox mkdir -m 777 open; busybox mkdir -m 700 shut; busybox mknod n c 1 3; busybox touch g; "
+        "busybox chown 197609 g; busybox chmod 711 .; "
+        "busybox su other -s /bin/sh -c '"
+        "busybox mknod open/n c 1 3; busybox mknod shut/n c 1 3; busybox chown 5 n; busybox chown 5 g; "
+        "busybox chown 197609 open'"
+    )
+    done = run(launch, images.sandbox, script, "-B", f"{accounts}:/etc/passwd")
+    assert done.err.count("Operation not permitted") + done.err.count("Invalid argument") == 4, str(done)
+    assert "mknod: shut/n: Permission denied" in done.err
+    assert sorted(path.name for path in launch.home.rglob("*")) == ["g", "n", "open", "shut"]
+    assert marks.read(launch.home / "g") == Mark(uid=197609, gid=0)
+    done = run(launch, images.sandbox, "busybox mknod /root/other c 1 3", "--drop-caps=mknod")
+    assert "mknod: /root/other: Operation not permitted" in done.err, str(done)
 
 
 def test_what_the_kernel_can_do_it_does(alone: Launcher, images: Images) -> None:

@@ -142,9 +142,15 @@ def environment(workspace: Workspace) -> Mapping[str, str]:
     return variables
 
 
-def run(argv: list[str], variables: Mapping[str, str], *, before: Callable[[], None] | None = None) -> None:
+def run(
+    argv: list[str],
+    variables: Mapping[str, str],
+    *,
+    root: Path | None = None,
+    before: Callable[[], None] | None = None,
+) -> None:
     """Runs debootstrap or its like, after `before` in its namespaces. Raises BuildError and ToolError."""
-    installer.run(argv, purpose=PURPOSE, environment=variables, before=before, output=_OUTPUT)
+    installer.run(argv, purpose=PURPOSE, environment=variables, root=root, before=before, output=_OUTPUT)
 
 
 def _explained(path: Path) -> BuildError | None:

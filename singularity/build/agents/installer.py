@@ -130,12 +130,9 @@ def digest(stage: Stage, local: Iterable[Path]) -> str | None:
     return hashlib.sha256("\0".join(words).encode("utf-8", "surrogateescape")).hexdigest() if words else ""
 
 
-def require_ids(tool: str, *, emulated: bool = True) -> None:
-    """Packages have files of several owners. Raises BuildError where there is only one, and none are remembered.
-
-    Not `emulated` is a tool that wants more of other ids than to give them files.
-    """
-    if kernel.maps_one_id() and not (emulated and emulation.is_wanted()):
+def require_ids(tool: str) -> None:
+    """Packages have files of several owners. Raises BuildError where there is only one, and none are remembered."""
+    if kernel.maps_one_id() and not emulation.is_wanted():
         hint = "build with sudo, or ask for a range of ids in /etc/subuid and /etc/subgid"
         raise BuildError(f"{tool} needs root, or more ids than your own", hint=hint)
 

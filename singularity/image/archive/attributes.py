@@ -29,9 +29,7 @@ class Attributes:
         self.policy = policy
         self.losses: Counter[Loss] = Counter()
         self.ids = (os.geteuid(), os.getegid())
-        self.marks = (
-            policy.owners and self.ids[0] == 0 and kernel.maps_one_id()
-        )  # owners that cannot be given are remembered
+        self.marks = policy.owners and self.ids[0] == 0 and not kernel.is_initial_user_namespace()
 
     def set(self, fd: int, member: Member, *, clean: bool) -> None:
         """Owner, attributes, mode and time, in the order in which none undoes another.
@@ -63,9 +61,22 @@ class Attributes:
 
     def _give(self, fd: int, member: Member) -> bool:
         """Gives an open file to its owner, or remembers whose it is; whether it is the owner's."""
-        if self.marks and marks.remember(fd, member):
+        if member.kind.is_device and marks.remember(fd, member):  # a file that stands for it
             return True
-        return self._own(member, lambda: os.fchown(fd, member.uid, member.gid))
+        return self._own(member, lambda: self._change(fd, member))
+
+    def _change(self, fd: int, member: Member) -> None:
+        try:
+            os.fchown(fd, member.uid, member.gid)
+        except OSError as error:
+            if error.errno != errno.EINVAL or not self.marks:
+                raise
+            os.fchown(fd, 0, 0)  # what is remembered of files of others counts for nothing
+            if not marks.remember(fd, member):
+                raise
+        else:
+            if self.marks:
+                marks.forget(fd)
 
     def _own(self, member: Member, change: Callable[[], None]) -> bool:
         """Gives a file to its owner; whether it is the owner's."""

@@ -6,14 +6,13 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from singularity import files, kernel
 from singularity.errors import FileError
 from singularity.image.tree import Tree
-from singularity.process import call, find, run
+from singularity.process import call, run
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +24,13 @@ _ZSTD_SINCE = (4, 14)  # Linux
 
 
 def unpack(
-    image: Path, offset: int, target: Path, names: Sequence[str] = (), *, purpose: str, through: Sequence[Path] = ()
+    image: Path,
+    offset: int,
+    target: Path,
+    names: Sequence[str] = (),
+    *,
+    purpose: str,
+    through: Sequence[str | Path] = (),
 ) -> None:
     """Unpacks the file system `offset` bytes into `image` to `target`, which must not exist and does afterwards.
 
@@ -34,8 +39,7 @@ def unpack(
     """
     target.mkdir(exist_ok=True)
     options = ("-no-progress", "-quiet", "-force", "-offset", str(offset), "-dest", target)
-    tool = find("unsquashfs", purpose=purpose)
-    finished = replace(call([*through, tool, *options, image, *names], purpose=purpose), name=tool.name)
+    finished = call(["unsquashfs", *options, image, *names], purpose=purpose, through=through)
     if finished.status == 0:
         return
     lines = finished.complaints.splitlines()

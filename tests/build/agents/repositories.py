@@ -71,8 +71,10 @@ class Package:
     version: str = "1"
     provides: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
+    before: str = ""  # run before installation, by rpm
     script: str = ""  # run after installation
     modes: Mapping[str, str] = field(default_factory=dict)  # of paths: rpm's %attr, or %ghost and the like
+    entries: tuple[str, ...] = ()  # of rpm's %files, for what the tree has not
 
 
 def lay(tree: Path, files: Mapping[str, str | Path]) -> Path:
@@ -147,7 +149,8 @@ def rpm(package: Package, target: Path) -> Path:
         "AutoReqProv: no",
         *(f"Provides: {each}" for each in package.provides), *(f"Requires: {each}" for each in package.requires),
         "%description", "For tests.", "%install", "mkdir -p %{buildroot}", f"cp -a {package.tree}/. %{{buildroot}}/",
-        *(["%post -p /bin/sh", package.script] if package.script else []), "%files", *listed,
+        *(["%pre -p /bin/sh", package.before] if package.before else []),
+        *(["%post -p /bin/sh", package.script] if package.script else []), "%files", *listed, *package.entries,
     ]  # fmt: skip
     spec = work / "package.spec"
     spec.write_text("\n".join(lines) + "\n")

@@ -125,10 +125,6 @@ def test_a_suite_of_ones_own_with_a_key_of_ones_own(
     working = builder.directory / "a place with blanks"
     working.mkdir()
     working.chmod(0o777)
-    if agent == "mmdebstrap" and not getattr(builder, "listed", True):
-        message = builder.fails("build", "--tmpdir", working, "x.sif", "x.def")
-        assert message.startswith(f"{agent} needs root, or more ids than your own (build with sudo, or ask for a range")
-        return
     done = builder.ok("build", "--tmpdir", working, "x.sif", "x.def")
     assert not list(working.iterdir())
     assert "greeter 1" in done.stdout
