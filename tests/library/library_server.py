@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TOKEN = "token-of-alice"
+TOKEN = "token-of-alice-" * 20  # as long as those of real libraries
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -77,7 +77,7 @@ class Library(ThreadingHTTPServer):
         match (method, *path):
             case ("GET", "assets", "config", "config.prod.json"):
                 url = f"http://{self.host}"
-                return 200, {"libraryAPI": {"uri": url}, "tokenAPI": {"uri": f"{url}/token"}}
+                return 200, {"libraryAPI": {"uri": url}, "tokenAPI": {"uri": f"{url}/token"}, "keystoreAPI": {"uri": url}}
             case ("GET", "token", "v1", "token-status"):
                 return (200 if authorization == f"Bearer {TOKEN}" else 401), {"data": {}}
             case ("GET", "version"):
@@ -90,7 +90,7 @@ class Library(ThreadingHTTPServer):
             case ("POST", "v1", "images"):
                 about = json.loads(body)
                 number = f"image{len(self.images)}"
-                self.images[number] = {"id": number, "uploaded": False, **about}
+                self.images[number] = {**about, "id": number, "uploaded": False}
                 return 200, {"data": self.images[number]}
             case ("GET" | "DELETE", "v1", ("images" | "imagefile") as kind, *names):
                 return self._image(method, kind, names, query)
@@ -122,7 +122,7 @@ class Library(ThreadingHTTPServer):
         if above:
             plural = {"entity": "entities", "collection": "collections"}[above]
             path = next(p for p, each in self.objects[plural].items() if each["id"] == about[above]) + f"/{path}"
-        found = {"id": f"{kind}{len(self.objects[kind])}", **about}
+        found = {**about, "id": f"{kind}{len(self.objects[kind])}"}
         self.objects[kind][path] = found
         return 201, {"data": found}
 
