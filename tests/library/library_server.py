@@ -106,7 +106,7 @@ class Library(ThreadingHTTPServer):
                 for architecture, tags in json.loads(body).items():
                     self.tags |= {(container, architecture, tag): number for tag, number in tags.items()}
                 return 200, {"data": {}}
-            case ("GET", "v1", "tags", _):
+            case ("GET", ("v1" | "v2"), "tags", _):
                 return 200, {"data": {}}
             case ("POST", "v1", "tags", container):
                 about = json.loads(body)
