@@ -161,13 +161,13 @@ class Service:
         """By the second version of tags, which knows architectures; by the first one where that is all there is."""
         base = f"{self._library.url}/v2/tags/{container}"
         for tag in tags:
-            body = json.dumps({architecture: {tag: number}}).encode()
-            with self._send("POST", base, body) as answer:
+            about = {"Arch": architecture, "Tag": tag, "ImageID": number}
+            with self._send("POST", base, json.dumps(about).encode()) as answer:
                 status = answer.status
                 answer.drain()
             if status == 404:
                 first = f"{self._library.url}/v1/tags/{container}"
-                self._asked("POST", first, (200, 201, 204), {"Tag": tag, "ImageID": number})
+                self._asked("POST", first, (200, 201, 204), about)
             elif status not in (200, 201, 204):
                 raise refused(f"library {self._library.url}", status, f"when tag {tag} was set")
 

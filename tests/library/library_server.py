@@ -77,7 +77,11 @@ class Library(ThreadingHTTPServer):
         match (method, *path):
             case ("GET", "assets", "config", "config.prod.json"):
                 url = f"http://{self.host}"
-                return 200, {"libraryAPI": {"uri": url}, "tokenAPI": {"uri": f"{url}/token"}, "keystoreAPI": {"uri": url}}
+                return 200, {
+                    "libraryAPI": {"uri": url},
+                    "tokenAPI": {"uri": f"{url}/token"},
+                    "keystoreAPI": {"uri": url},
+                }  # noqa: E501
             case ("GET", "token", "v1", "token-status"):
                 return (200 if authorization == f"Bearer {TOKEN}" else 401), {"data": {}}
             case ("GET", "version"):
@@ -103,8 +107,8 @@ class Library(ThreadingHTTPServer):
             case ("PUT", "v2", "imagefile", number, "_complete"):
                 return 200, {"data": {"quota": {}, "containerUrl": ""}}
             case ("POST", "v2", "tags", container) if self.version >= "2":
-                for architecture, tags in json.loads(body).items():
-                    self.tags |= {(container, architecture, tag): number for tag, number in tags.items()}
+                about = json.loads(body)
+                self.tags[container, about["Arch"], about["Tag"]] = about["ImageID"]
                 return 200, {"data": {}}
             case ("GET", ("v1" | "v2"), "tags", _):
                 return 200, {"data": {}}
