@@ -81,7 +81,7 @@ class Library(ThreadingHTTPServer):
                     "libraryAPI": {"uri": url},
                     "tokenAPI": {"uri": f"{url}/token"},
                     "keystoreAPI": {"uri": url},
-                }  # noqa: E501
+                }
             case ("GET", "token", "v1", "token-status"):
                 return (200 if authorization == f"Bearer {TOKEN}" else 401), {"data": {}}
             case ("GET", "version"):
