@@ -9,6 +9,19 @@ PARTIAL = "partial"  # what an interrupted download has left for the next one
 OWN = (IMAGE, MADE, PARTIAL, LAZY)  # names in the directory of an image that are not the image's
 
 
+_OURS = ".kept"  # other programs of the family have files under the keys alone
+
+
+def place(directory: Path, key: str) -> Path:
+    """Where the image of a key is kept below the directory of its type."""
+    return directory / f"{key}{_OURS}"
+
+
+def key(path: Path) -> str:
+    """The key that a directory is named by."""
+    return path.name.removesuffix(_OURS)
+
+
 def names(directory: Path) -> list[str]:
     """The names that programs in containers have seen of an image; for a listing."""
     try:

@@ -1,7 +1,7 @@
 """Image files that are made or fetched once and kept: each in a directory of the cache with a name of its own.
 
-KEY/image.sif   the image; and other names of it, those that programs in the container see
-KEY/made        its size, time and SHA-256, so that one which is not as it was made is noticed; locked while it is made
+KEY.kept/image.sif   the image; and other names of it, those that programs in the container see
+KEY.kept/made        its size, time and SHA-256: what is not as it was made is noticed; locked while it is made
 
 Caches that others keep have the same directories. They are only read, and only where nobody but their owner can write.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from singularity import files, locks, paths
 from singularity.cache.image_names import IMAGE, MADE, OWN, complete
+from singularity.cache.image_names import place as kept_at
 from singularity.errors import FileError
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def find(place: Path | None, key: str, others: Sequence[Path] = (), *, verify: b
 
     With `verify` it is read again, and a damaged one is as one that is not there.
     """
-    own = complete(place / key) if place else None
+    own = complete(kept_at(place, key)) if place else None
     if own is not None and verify and not _is_sound(own):
         logger.warning("%s: damaged; it is not used any more", own)
         (own.parent / MADE).unlink(missing_ok=True)
@@ -35,7 +36,7 @@ def find(place: Path | None, key: str, others: Sequence[Path] = (), *, verify: b
         files.touch(own)
         return own
     for other in others:
-        found = complete(other / key)
+        found = complete(kept_at(other, key))
         if found is None or not _is_safe(found, other):
             continue
         if verify and not _is_sound(found):
@@ -51,7 +52,7 @@ def have(place: Path, key: str, make: Callable[[Path], None], work: str, *, publ
     `work` says what that process does, for those that wait. With `public` everybody may read it. Raises FileError, and
     what `make` raises.
     """
-    directory = place / key
+    directory = kept_at(place, key)
     found = complete(directory)
     if found is not None:
         files.touch(found)
@@ -77,7 +78,7 @@ def have(place: Path, key: str, make: Callable[[Path], None], work: str, *, publ
 
 def begin(place: Path, key: str) -> Path:
     """Where the image of a key will be, for who brings it in parts, and declares it whole in the end."""
-    return paths.private(place / key) / IMAGE
+    return paths.private(kept_at(place, key)) / IMAGE
 
 
 def declare_complete(path: Path, fd: int) -> bool:

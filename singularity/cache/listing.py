@@ -113,7 +113,13 @@ def _files(type_: Type, directory: Path) -> Iterator[CacheEntry]:
                 touched = image.stat().st_atime if image else status.st_mtime
                 what = ", ".join(image_names.names(path))
             yield CacheEntry(
-                type=type_, name=path.name, path=path, size=size, used=status.st_mtime, touched=touched, what=what
+                type=type_,
+                name=image_names.key(path),
+                path=path,
+                size=size,
+                used=status.st_mtime,
+                touched=touched,
+                what=what,
             )
 
 

@@ -13,7 +13,7 @@ from builders import Layout, layer
 from test_pull import damage, listed, singularity
 
 from singularity import config, paths
-from singularity.cache import image_store, listing, places
+from singularity.cache import image_names, image_store, listing, places
 from singularity.errors import FileError
 from singularity.sources import fetch
 
@@ -73,17 +73,17 @@ def test_a_copy_of_a_seeded_cache_that_lost_fractions_of_seconds_is_as_good(
     for path in (tmp_path / "b").rglob("*"):
         os.utime(path, (path.stat().st_atime_ns // 10**9, path.stat().st_mtime_ns // 10**9))
     (entry,) = (tmp_path / "b/oci-tmp").iterdir()
-    assert image_store.find(None, entry.name, [tmp_path / "b/oci-tmp"]) == entry / "image.sif"
+    assert image_store.find(None, image_names.key(entry), [tmp_path / "b/oci-tmp"]) == entry / "image.sif"
 
 
 def test_r_f5_a_damaged_image_of_others_is_passed_over(front: Front, image: str, tmp_path: Path) -> None:
     site = tmp_path / "site"
     singularity("cache", "seed", "--no-https", site, f"docker://{front.host}/{image}", cwd=tmp_path)
     (entry,) = (site / "oci-tmp").iterdir()
-    assert image_store.find(None, entry.name, [site / "oci-tmp"], verify=True) == entry / "image.sif"
+    assert image_store.find(None, image_names.key(entry), [site / "oci-tmp"], verify=True) == entry / "image.sif"
     damage(entry / "image.sif")
-    assert image_store.find(None, entry.name, [site / "oci-tmp"]) is not None
-    assert image_store.find(None, entry.name, [site / "oci-tmp"], verify=True) is None
+    assert image_store.find(None, image_names.key(entry), [site / "oci-tmp"]) is not None
+    assert image_store.find(None, image_names.key(entry), [site / "oci-tmp"], verify=True) is None
     assert (entry / "made").exists(), "others' caches are only read"
 
 
@@ -95,9 +95,9 @@ def test_what_others_could_have_changed_is_not_used(front: Front, image: str, tm
     (entry,) = (site / "oci-tmp").iterdir()
     path = site / which.format(key=entry.name)
     path.chmod(path.stat().st_mode | 0o020)
-    assert image_store.find(None, entry.name, [site / "oci-tmp"]) is None
+    assert image_store.find(None, image_names.key(entry), [site / "oci-tmp"]) is None
     path.chmod(path.stat().st_mode & ~0o020)
-    assert image_store.find(None, entry.name, [site / "oci-tmp"]) is not None
+    assert image_store.find(None, image_names.key(entry), [site / "oci-tmp"]) is not None
 
 
 @pytest.mark.needs("root")
