@@ -327,7 +327,8 @@ struct invocation {
     bool statuses_said;
     const char *pid_file;       /* where the number of an instance's first process is written; NULL: nowhere */
     const char *devices[ASKED_DEVICES], *cdi_directories[ASKED_DEVICES]; /* --device, --cdi-dirs */
-    const char *network, *network_ports, *network_argument; /* --network and --network-args: ports, and one that only plug-ins know; or NULL */
+    const char *network, *network_ports; /* --network, and the ports of --network-args; or NULL */
+    struct option_value network_argument; /* one that only plug-ins know; without a name: there is none */
     uint32_t device_count, cdi_directory_count;
     struct config_keys keys;
 };

@@ -178,7 +178,7 @@ static bool take_network_args(struct invocation *invocation, const struct option
     if (strcmp(text, "none") == 0)
         return true;
     if (strncmp(text, portmap, sizeof portmap - 1) != 0) {
-        invocation->network_argument = text;
+        invocation->network_argument = *use;
         return strchr(text, '=') != NULL || error_set(error, 0, "%.*s: \"%.60s\": NAME=VALUE is wanted", OPTION_NAME(use), text);
     }
     if (!ports_valid(text + sizeof portmap - 1))
@@ -206,14 +206,16 @@ bool network_decide(struct invocation *invocation, struct error *error)
     struct request *request = &invocation->request;
     const char *name = invocation->network;
 
-    if (name == NULL && invocation->network_ports == NULL && invocation->network_argument == NULL)
+    const struct option_value *argument = &invocation->network_argument;
+
+    if (name == NULL && invocation->network_ports == NULL && argument->name == NULL)
         return true;
     if (name != NULL && (strcmp(name, "none") == 0 || strcmp(name, "host") == 0)) {
         request->net = strcmp(name, "none") == 0;
         return invocation->network_ports == NULL || error_set(error, 0, "--network-args: network %s has no ports that could be forwarded", name);
     }
-    if (invocation->network_argument != NULL && !invocation->root)
-        return error_set(error, 0, "--network-args: \"%.60s\": \"portmap=HOST:CONTAINER/tcp\" is wanted, or /udp", invocation->network_argument);
+    if (argument->name != NULL && !invocation->root)
+        return error_set(error, 0, "%.*s: \"%.60s\": \"portmap=HOST:CONTAINER/tcp\" is wanted, or /udp", OPTION_NAME(argument), argument->text);
     request->net = true;
     request->userns |= !invocation->root; /* who carries it must be able to enter the namespaces, as the user */
     request->network_ports = invocation->network_ports != NULL ? invocation->network_ports : "";
