@@ -69,6 +69,7 @@ _IMAGE_NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9
 )
 @option("-F", "--force", is_flag=True, help="Replace the file of oci-archive or docker-archive that is there")
 @option("--tmpdir", default="", metavar="DIRECTORY", help="Where the layer is kept until it is there")
+@option("--add", is_flag=True, help="Add it to the images of the tag, as the one for its architecture")
 @option("--library", "server", default="", metavar="URL", variables="LIBRARY", help="The library of library://")
 @option("-U", "--allow-unsigned", is_flag=True, hidden=True)
 @access_options
@@ -85,6 +86,7 @@ def command(
     tmpdir: str,
     allow_unsigned: bool,
     server: str,
+    add: bool,
     access: "Access",
 ) -> None:
     """Pushes."""
@@ -99,10 +101,12 @@ def command(
     if scheme == "library":
         _to_library(image, rest, description, url(server, no_https=access.no_https))
         return
+    if add and scheme in _ON_DISK:
+        raise UsageError("--add: is for tags of registries", hint="docker:// or oras://")
     if scheme in _ON_DISK:
         place, target = _on_disk(scheme, rest, force=force), uri
     else:
-        place, target = _in_registry(scheme, rest, access)
+        place, target = _in_registry(scheme, rest, access, _architecture(image) if add else "")
     if scheme == "docker-archive":
         layer_format = "tar"
     place.begin()
@@ -156,7 +160,17 @@ def _annotations(given: tuple[str, ...], description: str) -> dict[str, str]:
     return found
 
 
-def _in_registry(scheme: str, rest: str, access: "Access") -> "tuple[Destination, str]":
+def _architecture(image: Path) -> str:
+    from singularity.image.identify import identify
+
+    found = identify(image).architecture
+    if not found:
+        raise UsageError(f"--add: {image} does not say its architecture", hint="build a SIF file of it")
+    return found
+
+
+def _in_registry(scheme: str, rest: str, access: "Access", architecture: str) -> "tuple[Destination, str]":
+    from singularity.push.added import InIndex
     from singularity.push.destination import InRegistry
     from singularity.registry import reference
     from singularity.registry.client import Registry
@@ -165,7 +179,9 @@ def _in_registry(scheme: str, rest: str, access: "Access") -> "tuple[Destination
     if named.digest is not None:
         what = f"push: {scheme}://{rest}: a digest follows from the content, and cannot be chosen"
         raise UsageError(what, hint="name a tag")
-    return InRegistry(Registry(named.host, access), named), f"{scheme}://{named}"
+    registry = Registry(named.host, access)
+    place = InIndex(registry, named, architecture) if architecture else InRegistry(registry, named)
+    return place, f"{scheme}://{named}"
 
 
 def _on_disk(scheme: str, rest: str, *, force: bool) -> "Destination":

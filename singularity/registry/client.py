@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_TAGS = 10_000  # that are asked for at once
 _ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 _DIGEST_HEADER = "Docker-Content-Digest"
 _NO_MANIFEST = "manifest unknown"
@@ -236,6 +237,17 @@ class Registry:
         if said is not None and said.algorithm == found.algorithm and said != found:
             raise RegistryError(f"{reference}: the registry took the manifest for {said}, but it is {found}")
         return found
+
+    def tags(self, repository: str) -> list[str]:
+        """The tags of a repository, as the registry itself knows them; none where it does not say."""
+        from singularity.foreign_json import parse_answer
+
+        place = self._own(repository)
+        with self._send(place, "GET", f"tags/list?n={_TAGS}", {}, (200, 404), push=True) as answer:
+            if answer.status == 404:
+                return []
+            found = parse_answer(answer.whole(MANIFEST_LIMIT), f"{place}: the list of tags").get("tags")
+        return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
 
     # ---- requests ----------------------------------------------------------------------------------------------------
     def ping(self) -> None:

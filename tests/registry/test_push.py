@@ -239,3 +239,64 @@ def test_the_guide_to_pushing(plain_registry: Registry, tree: Path, sif: Path, t
         assert (program, verb) == ("singularity", "push")
         pushed(*words, cwd=tmp_path, SINGULARITY_NOHTTPS="1")
     assert len(lines) >= 6
+
+
+# ---- several architectures under one tag ----
+
+CODES = {"amd64": "02", "arm64": "04", "ppc64le": "06", "s390x": "11", "riscv64": "12"}  # as SIF has them
+
+
+def for_architecture(sif: Path, name: str, place: Path) -> Path:
+    """The same programs, as if they were another machine's."""
+    data = sif.read_bytes()
+    partition = data[data.index(b"hsqs") :]
+    return write_sif(place / f"{name}.sif", [Partition(data=partition, architecture=CODES[name])])
+
+
+def raw_of(uri: str) -> bytes:
+    words = ["skopeo", "inspect", "--raw", "--tls-verify=false", uri.replace("oras:", "docker:")]
+    return subprocess.run(words, check=True, capture_output=True).stdout
+
+
+def singularity(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-I", "-m", "singularity", *words]
+    return subprocess.run(argv, cwd=cwd, check=False, capture_output=True, text=True)
+
+
+def test_images_are_added_to_a_tag(plain_registry: Registry, sif: Path, tmp_path: Path) -> None:
+    """Each is pulled by whoever is of its architecture; one that stood there alone stays, and a newer one replaces."""
+    for transport in ("docker", "oras"):
+        uri = f"{transport}://{plain_registry.host}/several/{transport}:1"
+        for name, more in (("amd64", ()), ("arm64", ("--add",)), ("riscv64", ("--add",)), ("arm64", ("--add",))):
+            pushed("--no-https", *more, for_architecture(sif, name, tmp_path), uri, cwd=tmp_path)
+        raw = raw_of(uri)
+        index = json.loads(raw)
+        assert [each["platform"]["architecture"] for each in index["manifests"]] == ["amd64", "arm64", "riscv64"]
+        for name in ("amd64", "arm64", "riscv64"):
+            done = singularity("pull", "--no-https", "--force", "--arch", name, "got.sif", uri, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+            assert name in singularity("sif", "header", "got.sif", cwd=tmp_path).stdout
+
+
+def test_two_add_at_once(plain_registry: Registry, sif: Path, tmp_path: Path) -> None:
+    names = ("amd64", "arm64", "riscv64", "s390x", "ppc64le")
+    uri = f"oras://{plain_registry.host}/several/race:1"
+    for name in names:
+        for_architecture(sif, name, tmp_path)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-I", "-m", "singularity", "-q", "push", "--no-https", "--add", f"{name}.sif", uri],
+            cwd=tmp_path, stdout=subprocess.DEVNULL,
+        )
+        for name in names
+    ]  # fmt: skip
+    assert [each.wait(120) for each in running] == [0] * len(names)
+    raw = raw_of(uri)
+    assert {each["platform"]["architecture"] for each in json.loads(raw)["manifests"]} == set(names)
+
+
+def test_what_cannot_be_added(tree: Path, tmp_path: Path) -> None:
+    done = push("--add", tree, "docker://localhost:1/x:1", cwd=tmp_path)
+    assert (done.returncode, "does not say its architecture" in done.stderr) == (1, True)
+    done = push("--add", tree, f"oci:{tmp_path}/x:1", cwd=tmp_path)
+    assert (done.returncode, "is for tags of registries" in done.stderr) == (1, True)
