@@ -7,7 +7,9 @@ import click
 from singularity import paths
 from singularity.cli.command import PATH, Verb, option
 from singularity.cli.inspected import ALL, JSON, PARTS, Wanted, identified, printable, rendered
+from singularity.errors import FileError
 from singularity.image import metadata
+from singularity.image.metadata import Metadata
 
 
 @click.command(
@@ -38,5 +40,13 @@ def command(image: Path, app: str, as_json: bool, everything: bool, **flags: boo
     """Prints the chosen parts on standard output."""
     parts = frozenset(part for part, chosen in flags.items() if chosen)
     wanted = Wanted(parts=parts, app=app, as_json=as_json, everything=everything)
-    found = metadata.read(identified(image), paths.temporary())
+    found = _of_sif(image) or metadata.read(identified(image), paths.temporary())
     click.echo(printable(rendered(found, wanted, image)), nl=False)
+
+
+def _of_sif(image: Path) -> Metadata | None:
+    """What needs no file system, and so no key to it."""
+    try:
+        return metadata.of_sif(image) if image.is_file() else None
+    except OSError as error:
+        raise FileError.because(image, error) from error

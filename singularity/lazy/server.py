@@ -20,6 +20,7 @@ from singularity import kernel, process
 from singularity.errors import FileError, ImageError, SingularityError
 from singularity.lazy.fuse import Server
 from singularity.lazy.image import LazyFile
+from singularity.namespaces import own
 
 logger = logging.getLogger(__name__)
 
@@ -87,13 +88,7 @@ def _detach_streams() -> None:
 def _mount(place: Path) -> int:
     """Mounts an empty FUSE file system; the device to answer through. Raises OSError."""
     uid, gid = os.getuid(), os.getgid()
-    if os.geteuid() == 0:
-        kernel.unshare(kernel.CLONE_NEWNS)
-    else:
-        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
-        for what, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-            Path(f"/proc/self/{what}").write_text(text, encoding="ascii")
-    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    own.enter()
     device = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
     data = f"fd={device},rootmode=40000,user_id={uid},group_id={gid}"
     flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_RDONLY
