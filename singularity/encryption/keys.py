@@ -16,12 +16,8 @@ from singularity.errors import ImageError, SignatureError, UsageError
 from singularity.process import call
 from singularity.trust import pem, pipes
 from singularity.trust.pipes import in_memory, in_pipe
-from singularity.variables import PREFIXES, variable
+from singularity.variables import ENCRYPTION, PREFIXES, variable
 
-VARIABLES = tuple(
-    f"{prefix}ENCRYPTION_{name}" for prefix in PREFIXES for name in ("PASSPHRASE", "PEM_PATH", "PEM_DATA")
-)
-"""What must not be in the environment of anything that is started."""
 HINT = "--passphrase asks for one, --pem-path names a key; so do SINGULARITY_ENCRYPTION_PASSPHRASE and ..._PEM_PATH"
 _MESSAGE = re.compile(rb"\s*-----BEGIN MESSAGE-----\n([A-Za-z0-9+/=\n]+)-----END MESSAGE-----\s*")
 _OAEP = ("rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha256")
@@ -142,7 +138,7 @@ def _openssl(
 
 def without(environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
     """An environment without keys to images."""
-    return {name: value for name, value in environment.items() if os.fsdecode(name) not in VARIABLES}
+    return {name: value for name, value in environment.items() if os.fsdecode(name) not in ENCRYPTION}
 
 
 def needed(image: Path) -> ImageError:
