@@ -144,6 +144,12 @@ _accepted = partial(option, hidden=True, expose_value=False)
     metavar="KEY",
     help="Sign TARGET with your key of OpenPGP, or its number in key list -s, a PEM or SSH key file, or agent",
 )
+@_target(
+    "--provenance",
+    is_flag=True,
+    variables="PROVENANCE",
+    help="Put into TARGET, a SIF file, what it was built from and how; --sign with a key in PEM signs that too",
+)
 @_target("--fix-perms", "fix", is_flag=True, variables="FIXPERMS", help="The owner may read and write all files")
 @_keys(
     "-e",

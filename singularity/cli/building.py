@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from singularity import console, files, uri
-from singularity.build import binds, forecast, perform
+from singularity.build import binds, forecast, perform, provenance
 from singularity.build import encrypted as encrypting
 from singularity.build.forecast import Fate
 from singularity.build.plan import plan
@@ -29,6 +29,7 @@ from singularity.encryption import keys, sealed, shown
 from singularity.errors import BuildError, DefinitionError, UsageError
 from singularity.namespaces import fakeroot
 from singularity.sources.fetch import Fetch
+from singularity.trust.pem import PemSeal
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Options:
     arguments: str  # --mksquashfs-args
     watch: int | None  # --watch-starts
     sign: str  # the key; empty: none
+    provenance: bool
     reproducible: bool
     fix: bool  # --fix-perms
     fakeroot: bool
@@ -162,11 +164,14 @@ def _build(target: Path, request: BuildRequest, options: Options, stack: ExitSta
     files.refuse_target(target, overwrite=may_replace, directory=request.format is Target.SANDBOX)  # as who calls
     key = "" if options.sign == OWN_KEY else options.sign
     seal = trusting.seal_of(key) if options.sign else None  # asks for a passphrase before the work
+    begun = provenance.begin(made) if options.provenance else None
     made = replace(made, request=replace(request, overwrite=may_replace))
     if options.encrypt:
         _encrypt(made, target, options)
     else:
         _perform(made)
+    if begun is not None:
+        provenance.add(target, begun, seal if isinstance(seal, PemSeal) else None)
     if seal is not None:
         trusting.sign(target, seal)
 
@@ -223,6 +228,8 @@ def _request(target: Path, source_: str, options: Options) -> BuildRequest:
         words = ["-comp", options.compression, *words]
     if options.encrypt and (format_ is not Target.SIF or options.erofs or options.data):
         raise UsageError("--encrypt is for SIF files with squashfs", hint=f"TARGET becomes {format_.value}")
+    if options.provenance and (format_ is not Target.SIF or options.data):
+        raise UsageError("--provenance is for SIF files", hint=f"TARGET becomes {format_.value}")
     if options.erofs and format_ not in (Target.SIF, Target.EROFS):
         raise UsageError("--erofs is for SIF files", hint=f"TARGET becomes {format_.value}")
     if words and (options.erofs or format_ not in (Target.SIF, Target.SQUASHFS)):

@@ -74,6 +74,8 @@ def _in_registry(uri: Uri, fetch: Fetch, caches: Caches) -> Found:
         from singularity.sources.resolved import resolved
 
         found = resolved(named, fetch.access, stores, offline=fetch.offline)
+    if fetch.told is not None:
+        fetch.told(str(found.digest))
     policies = places.found()
     if policies:
         from singularity.cache.blob_store import Store as BlobStore

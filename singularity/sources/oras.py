@@ -31,6 +31,8 @@ def locate(place: str, fetch: Fetch, caches: Caches) -> RemoteFile:
     named = references.parse(place)
     found = resolved(named, fetch.access, stores, offline=fetch.offline)
     manifest, layer = _layer(found, fetch, store)
+    if fetch.told is not None:
+        fetch.told(str(found.digest or manifest))
     policies = places.found()
     if policies:
         from singularity.policy import check

@@ -124,16 +124,16 @@ class PemSeal:
         except SignatureError as error:
             raise SignatureError(f"{path}: {error}") from error
 
-    def sign(self, document: bytes) -> bytes:
-        """A DSSE envelope."""
-        with in_memory(seals.authenticated(document)) as data:
+    def sign(self, document: bytes, kind: str = seals.PAYLOAD_TYPE) -> bytes:
+        """A DSSE envelope; `kind` is the type of what is in it."""
+        with in_memory(seals.authenticated(document, kind)) as data:
             data_file = f"/proc/self/fd/{data}"
             if self._key.is_ed25519:
                 words = ["pkeyutl", "-sign", "-rawin", "-in", data_file, "-inkey"]
                 signature = self._openssl(words, keep=data)
             else:
                 signature = self._openssl(["dgst", "-sha256", "-sign"], data_file, keep=data)
-        return seals.enveloped(document, signature, self._key_id)
+        return seals.enveloped(document, signature, self._key_id, kind)
 
     def _public(self) -> PublicKey:
         pem = self._openssl(["pkey", "-pubout", "-in"])
