@@ -32,6 +32,7 @@ from singularity.image.squashfs import packer
 from singularity.image.squashfs import root as squashfs_root
 from singularity.image.squashfs import tools as squashfs
 from singularity.image.tree import Entry, Kind, Member, Tree
+from singularity.trust import provenance
 
 if TYPE_CHECKING:
     from singularity.oci import image as oci_image
@@ -192,12 +193,15 @@ def copy_partition(image: Image, file: BinaryIO, target: int, offset: int) -> No
 
 
 def objects_of(content: sif.Sif, file: BinaryIO) -> list[NewObject]:
-    """What a SIF file says about its primary partition; signatures are of the file that they are in."""
+    """What a SIF file says about its primary partition; signatures and provenance are of the file that they are in."""
     primary = content.primary()
     return [
         NewObject(type=DataType(each.type), data=sif.read_object(file, each), name=each.name)
         for each in content.descriptors
-        if primary and each.group == primary.group and each.type in (DataType.DEFINITION, DataType.GENERIC_JSON)
+        if primary
+        and each.group == primary.group
+        and each.type in (DataType.DEFINITION, DataType.GENERIC_JSON)
+        and each.name != provenance.OBJECT_NAME
     ]
 
 

@@ -78,7 +78,7 @@ def _predicate(begun: Begun, target: Path) -> dict[str, Any]:
         "buildDefinition": {
             "buildType": _BUILD_TYPE,
             "externalParameters": {key: value for key, value in parameters.items() if value not in ("", [], None)},
-            "resolvedDependencies": [*begun.inputs, *_fetched(target)],
+            "resolvedDependencies": [*begun.inputs, *_fetched(plan, target)],
         },
         "runDetails": run,
     }
@@ -101,8 +101,10 @@ def _inputs(plan: Plan) -> Iterator[Mapping[str, Any]]:
             yield {"uri": f"file:{path.name}", "digest": {"sha256": digest.of_file(path)}}
 
 
-def _fetched(target: Path) -> Iterator[Mapping[str, Any]]:
-    """The image of a registry that the file system says it comes from."""
+def _fetched(plan: Plan, target: Path) -> Iterator[Mapping[str, Any]]:
+    """The image of a registry that the file system says it comes from, where the build began with one."""
+    if plan.definition.stages[-1].agent not in {each.value for each in Transport}:
+        return
     try:
         labels = metadata.of_sif(target) or metadata.read(identify(target), target.parent)
     except (SingularityError, OSError):

@@ -57,8 +57,10 @@ def envelope(file: BinaryIO, predicate: Mapping[str, Any], seal: PemSeal | None)
 def find(file: BinaryIO) -> Provenance | None:
     """What an open SIF file says of how it was made; None where it says nothing. Raises ImageError."""
     content = sif.read(file)
-    found = content.find(DataType.GENERIC_JSON, OBJECT_NAME)
-    return decode(sif.read_object(file, found, limit=_LIMIT)) if found else None
+    objects = [each for each in content.descriptors if each.name == OBJECT_NAME and each.type == DataType.GENERIC_JSON]
+    if len(objects) > 1:
+        raise ImageError("its provenance is there more than once")
+    return decode(sif.read_object(file, objects[0], limit=_LIMIT)) if objects else None
 
 
 def decode(data: bytes) -> Provenance:

@@ -7,6 +7,7 @@ other way, its running ours, is what `make compare` tries.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -266,3 +267,42 @@ def test_signatures_are_of_what_is_encrypted(launch: Launcher, plain: Path, work
     data[len(data) // 2] ^= 1
     image.write_bytes(data)
     assert launch("verify", "--key", keys / "pub.pem", image).status == 255
+
+
+@pytest.mark.needs("apptainer")
+@pytest.mark.modes("root")
+def test_another_program_runs_ours(launch: Launcher, plain: Path, work: Path, keys: Path) -> None:
+    image = encrypted(launch, plain, work, "--pem-path", keys / "pub.pem")
+    done = launch.command(
+        "apptainer", "exec", "-u", "--pem-path", keys / "old.pem", image, "head", "-n1", "/etc/marker"
+    )
+    assert done.out == "a word of the image that stands nowhere else\n", str(done)
+
+
+@pytest.mark.needs("root", "busybox", "installation")
+def test_the_guide_can_be_typed(plain: Path, directory: Path) -> None:
+    """In its order, in one directory; passphrases are lines of standard input."""
+    prefix = machine.prefix()
+    assert prefix is not None
+    guide = (machine.CHECKOUT / "docs/encryption.md").read_text()
+    (directory / "tool.def").write_text(f"Bootstrap: localimage\nFrom: {plain}\n")
+    shutil.copytree(directory / "tree", directory / "secret-tool", symlinks=True)
+    environment = {"PATH": f"{prefix}/bin:{os.environ['PATH']}", "HOME": str(directory), "TMPDIR": str(directory)}
+    lines = [
+        line
+        for block in re.findall(r"^```sh\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    ]
+    assert len(lines) == 9
+    for line in lines:
+        done = subprocess.run(
+            ["bash", "-c", line],
+            cwd=directory,
+            env=environment,
+            input="word\n",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0 or line.startswith("singularity run"), f"{line}\n{done.stderr}"
+        assert "FATAL" not in done.stderr

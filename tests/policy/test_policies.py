@@ -595,3 +595,15 @@ def test_every_byte_of_a_payload_and_of_a_policy_may_be_wrong(tmp_path: Path) ->
         path.write_bytes(policy[:number])
         with pytest.raises(SingularityError):
             model.read(path)
+
+
+def test_the_example_of_the_guide_is_a_policy(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs/policies.md").read_text()
+    path = tmp_path / "policy.json"
+    path.write_text(guide.partition("```json\n")[2].partition("```")[0])
+    policy = model.read(path)
+    kinds = {
+        name: policy.requirements("docker", identity.scopes(references.parse(name)))[0].kind.name
+        for name in ("registry.example.org/a:1", "registry.example.org/old/a:1", "busybox", "alice/a", "other.org/a")
+    }
+    assert [*kinds.values()] == ["SIGSTORE", "SIGNED_BY", "ACCEPT", "REJECT", "REJECT"]
