@@ -8,14 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from singularity import kernel, process
+from singularity import kernel
 from singularity.encryption import gocryptfs
 from singularity.encryption.sealed import Sealed
 from singularity.errors import ImageError, SingularityError
 from singularity.image.identify import open_path
 from singularity.namespaces import fakeroot, own
 
-_LAST_WORDS = 4096  # bytes of what a process says that cannot begin
 _PLACE = Path("/tmp")  # noqa: S108 - covered in a mount namespace of its own
 
 
@@ -25,18 +24,14 @@ def for_launch(image: Sealed, secret: bytes) -> Path:
     Who has opened it keeps it. Raises ImageError, FileError and ToolError.
     """
     gocryptfs.find()
-    ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
-    pid = process.fork(partial(_show, image, secret, ready_write, os.getpid()))
-    os.close(ready_write)
-    with open(ready_read, encoding="utf-8", errors="replace") as pipe:
-        answer = pipe.read(_LAST_WORDS)
-    if answer != "ready":
-        os.waitpid(pid, 0)
-        raise ImageError(answer or f"{image.path}: encrypted, and what decrypts it was killed")
+    try:
+        pid = own.started(partial(_show, image, secret, os.getpid()))
+    except own.UnreadyError as error:
+        raise ImageError(str(error) or f"{image.path}: encrypted, and what decrypts it was killed") from error
     return Path(f"/proc/{pid}/root{_PLACE}/shown/{image.path.name}")
 
 
-def _show(image: Sealed, secret: bytes, ready: int, followed: int) -> NoReturn:
+def _show(image: Sealed, secret: bytes, followed: int, ready: int) -> NoReturn:
     """Holds the mount until the launch has ended, or whoever it has become."""
     try:
         watched = os.pidfd_open(followed)
@@ -52,14 +47,14 @@ def _show(image: Sealed, secret: bytes, ready: int, followed: int) -> NoReturn:
             name = shown / image.path.name
             name.touch()
             kernel.mount(str(path), str(name), None, kernel.MS_BIND)
-            os.write(ready, b"ready")
+            os.write(ready, own.READY)
             os.close(ready)
             select.select([watched], [], [])
             os._exit(0)  # and not through the end of the block, which would wait for those who read
     except BaseException as error:
         text = str(error) if isinstance(error, SingularityError) else f"{image.path}: encrypted: {error}"
         with suppress(OSError):
-            os.write(ready, text.encode("utf-8", "replace")[:_LAST_WORDS])
+            os.write(ready, text.encode("utf-8", "replace")[: own.LAST_WORDS])
     os._exit(255)
 
 
