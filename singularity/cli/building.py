@@ -227,7 +227,8 @@ def _request(target: Path, source_: str, options: Options) -> BuildRequest:
     if options.compression:
         words = ["-comp", options.compression, *words]
     if options.encrypt and (format_ is not Target.SIF or options.erofs or options.data):
-        raise UsageError("--encrypt is for SIF files with squashfs", hint=f"TARGET becomes {format_.value}")
+        what = "data" if options.data else "erofs" if options.erofs else format_.value
+        raise UsageError("--encrypt is for SIF files with squashfs", hint=f"TARGET becomes {what}")
     if options.provenance and (format_ is not Target.SIF or options.data):
         raise UsageError("--provenance is for SIF files", hint=f"TARGET becomes {format_.value}")
     if options.erofs and format_ not in (Target.SIF, Target.EROFS):

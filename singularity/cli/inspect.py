@@ -8,9 +8,9 @@ import click
 from singularity import paths
 from singularity.cli.command import PATH, Verb, option
 from singularity.cli.inspected import ALL, JSON, PARTS, Wanted, identified, printable, rendered
-from singularity.errors import FileError, ImageError
+from singularity.errors import ImageError
 from singularity.image import metadata
-from singularity.image.metadata import Metadata
+from singularity.image.identify import EncryptedError
 
 
 @click.command(
@@ -45,7 +45,13 @@ def command(image: Path, app: str, as_json: bool, everything: bool, provenance: 
         return
     parts = frozenset(part for part, chosen in flags.items() if chosen)
     wanted = Wanted(parts=parts, app=app, as_json=as_json, everything=everything)
-    found = _of_sif(image) or metadata.read(identified(image), paths.temporary())
+    try:
+        found = metadata.read(identified(image), paths.temporary())
+    except EncryptedError:
+        described = metadata.of_sif(image)  # which needs no file system, and so no key to it
+        if described is None:
+            raise
+        found = described
     click.echo(printable(rendered(found, wanted, image)), nl=False)
 
 
@@ -63,11 +69,3 @@ def _provenance(image: Path) -> str:
             f"{image}: says nothing of how it was built", hint="build --provenance puts that into a SIF file"
         )
     return json.dumps(found.statement, indent="\t", ensure_ascii=False)
-
-
-def _of_sif(image: Path) -> Metadata | None:
-    """What needs no file system, and so no key to it."""
-    try:
-        return metadata.of_sif(image) if image.is_file() else None
-    except OSError as error:
-        raise FileError.because(image, error) from error

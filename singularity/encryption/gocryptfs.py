@@ -11,6 +11,7 @@ import logging
 import os
 import resource
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from typing import NoReturn
 from singularity import kernel, paths, process
 from singularity.encryption.sealed import Sealed
 from singularity.errors import FileError, ImageError, SingularityError, ToolError
+from singularity.foreign_json import parse_answer
 from singularity.trust.pipes import in_pipe
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ _READ, _WRITE = "read an encrypted image", "encrypt an image"
 _SAFE = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 _WRONG_PASSPHRASE = 12  # the status that it ends with then: gocryptfs(1), "EXIT CODES"
 _FAILED = 255
+_CONFIGURATION_LIMIT = 1 << 16  # bytes
+_MEMORY_LIMIT, _PARALLEL_LIMIT = 1 << 30, 16
 _END, _PAUSE = 5.0, 0.01  # seconds: for who still reads to close it, and between two looks
 
 
@@ -49,7 +53,7 @@ def reading(image: Sealed, fd: int, secret: bytes, place: Path) -> Iterator[Path
     """
     with _mounted(partial(_show_cipher, image, fd), secret, place, writable=False, name=str(image.path)):
         names = sorted(name for name in os.listdir(place) if name.startswith(PREFIX))
-        if len(names) != 1:
+        if len(names) != 1 or not stat.S_ISREG((place / names[0]).lstat().st_mode):
             raise ImageError(f"{image.path}: encrypted, and without the one squashfs file that belongs there")
         yield place / names[0]
 
@@ -239,8 +243,24 @@ def _show_cipher(image: Sealed, fd: int) -> Path:
         _mount(device, place, "fuse.squashfs", kernel.MS_RDONLY)
         os.close(device)
         server.start()  # it ends with the mount, and is nobody's to wait for
-    os.listdir(place)
+    _check_costs(place / CONFIGURATION)
     return place
+
+
+def _check_costs(path: Path) -> None:
+    """Raises ImageError where a stranger's image says that its key takes more memory than machines have.
+
+    That is scrypt's (RFC 7914): 128 bytes, times N, times R. gocryptfs makes images of 64 MiB.
+    """
+    with path.open("rb") as file:
+        data = file.read(_CONFIGURATION_LIMIT + 1)
+    said = parse_answer(data, CONFIGURATION).get("ScryptObject") if len(data) <= _CONFIGURATION_LIMIT else None
+    given = [said.get(name) for name in "NRP"] if isinstance(said, dict) else []
+    numbers = [each for each in given if isinstance(each, int) and each > 0]
+    if len(numbers) != 3:
+        raise ImageError("no configuration of gocryptfs")
+    if 128 * numbers[0] * numbers[1] > _MEMORY_LIMIT or numbers[2] > _PARALLEL_LIMIT:
+        raise ImageError("its key takes too much memory, or time, to be made")
 
 
 def _become_image_server(program: Path, image: Sealed, fd: int, device: int, apart: int, go: int) -> NoReturn:

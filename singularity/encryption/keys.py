@@ -9,6 +9,7 @@ import binascii
 import os
 import re
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ _MESSAGE = re.compile(rb"\s*-----BEGIN MESSAGE-----\n([A-Za-z0-9+/=\n]+)-----END
 _OAEP = ("rsa_padding_mode:oaep", "rsa_oaep_md:sha256", "rsa_mgf1_md:sha256")
 _LIMIT = 4096  # bytes of a secret, open or locked
 _OCTETS = 0x04
+_ENVIRONMENT_FIELD = 50 - 3  # env_start of proc_pid_stat(5), whose third field is the first behind the name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,8 @@ def chosen(*, ask: bool, pem_path: str, new: bool = False) -> Key | None:
 
     Raises UsageError and FileError.
     """
+    passphrase, data = (_exactly(f"ENCRYPTION_{name}") for name in ("PASSPHRASE", "PEM_DATA"))
+    forget()
     if ask and pem_path:
         raise UsageError("--passphrase and --pem-path: one of them")
     if ask:
@@ -46,7 +50,6 @@ def chosen(*, ask: bool, pem_path: str, new: bool = False) -> Key | None:
     path = pem_path or variable("ENCRYPTION_PEM_PATH")
     if path:
         return Key(pem=pem.read(Path(path)), name=path)
-    passphrase, data = (_exactly(f"ENCRYPTION_{name}") for name in ("PASSPHRASE", "PEM_DATA"))
     if passphrase:
         return _passphrase(passphrase, "SINGULARITY_ENCRYPTION_PASSPHRASE")
     if data:
@@ -57,6 +60,22 @@ def chosen(*, ask: bool, pem_path: str, new: bool = False) -> Key | None:
 def _exactly(key: str) -> str:
     """A variable with the blanks around it."""
     return next((value for prefix in PREFIXES if (value := os.environ.get(prefix + key))), "")
+
+
+def forget() -> None:
+    """Takes the keys out of this process's environment, also as `/proc` shows it of this process and its forks."""
+    for name in ENCRYPTION:
+        os.environ.pop(name, None)
+    with suppress(OSError, ValueError, IndexError):
+        fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        start, at = int(fields[_ENVIRONMENT_FIELD]), 0
+        with open("/proc/self/mem", "r+b", buffering=0) as memory:
+            for entry in Path("/proc/self/environ").read_bytes().split(b"\0"):
+                key, equals, value = entry.partition(b"=")
+                if os.fsdecode(key) in ENCRYPTION:
+                    memory.seek(start + at + len(key) + len(equals))
+                    memory.write(bytes(len(value)))
+                at += len(entry) + 1
 
 
 def _passphrase(text: str, name: str) -> Key:

@@ -6,6 +6,7 @@ other way, its running ours, is what `make compare` tries.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -15,10 +16,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import machine
 import pytest
 from images import Images, squashfs
+
+from singularity.image.sif import format as sif
+from singularity.image.sif.format import Filesystem
+from singularity.image.sif.write import encode_head
 
 if TYPE_CHECKING:
     from launching import Launcher
@@ -232,6 +238,71 @@ def test_damaged_images_end_with_one_line(launch: Launcher, plain: Path, work: P
         assert len([line for line in done.err.splitlines() if line.startswith("FATAL")]) <= 1, str(done)
     image.write_bytes(data[: len(data) // 2])
     launch("exec", image, "true", env=BY_WORD).refused()
+
+
+@pytest.mark.modes("suid", "root")
+@pytest.mark.parametrize(
+    "case",
+    [
+        "no configuration",
+        "no JSON",
+        "no file",
+        "two files",
+        "a link",
+        "much memory",
+        "a pipe",
+        "another squashfs",
+        "deep",
+    ],
+)
+def test_hostile_images_end_with_one_line(
+    launch: Launcher, plain: Path, work: Path, directory: Path, case: str
+) -> None:
+    """Made by somebody who knows the form: around a good one, with one thing changed."""
+    image = encrypted(launch, plain, work, **BY_WORD)
+    outer = directory / "outer"
+    with image.open("rb") as file:
+        primary = sif.read(file).primary()
+        assert primary is not None
+        (directory / "outer.sqfs").write_bytes(sif.read_object(file, primary, limit=1 << 30))
+    unpack = ["unsquashfs", "-q", "-n", "-d", outer, directory / "outer.sqfs"]
+    subprocess.run(unpack, check=True, capture_output=True)
+    cipher, configuration = outer / "squashfs-root", outer / "gocryptfs.conf"
+    configuration.chmod(0o600)
+    said = json.loads(configuration.read_text())
+    match case:
+        case "no configuration":
+            configuration.unlink()
+        case "no JSON":
+            configuration.write_text("{")
+        case "deep":
+            configuration.write_text("[" * 60000)
+        case "no file":
+            cipher.unlink()
+        case "two files":
+            shutil.copy(cipher, outer / "squashfs-other")
+        case "a link":
+            cipher.unlink()
+            cipher.symlink_to("/etc/passwd")
+        case "a pipe":
+            cipher.unlink()
+            os.mkfifo(cipher)
+        case "much memory":
+            said["ScryptObject"]["N"] = 1 << 40
+            configuration.write_text(json.dumps(said))
+        case "another squashfs":
+            cipher.write_bytes(b"hsqs" + cipher.read_bytes())
+    partition = squashfs(outer, directory / "again.sqfs").read_bytes()
+    head = encode_head(
+        (), partition_size=len(partition), filesystem=Filesystem.GOCRYPTFS_SQUASHFS, architecture="amd64",
+        id=UUID(int=1), time=0,
+    )  # fmt: skip
+    hostile = work / "hostile.sif"
+    hostile.write_bytes(head + partition)
+    launch("exec", hostile, "true", env=BY_WORD).refused()
+    done = launch("build", "--sandbox", work / "box", hostile, env=BY_WORD)
+    assert done.status == 255, str(done)
+    assert len([line for line in done.err.splitlines() if line.startswith("FATAL")]) == 1, str(done)
 
 
 @pytest.mark.modes("suid")

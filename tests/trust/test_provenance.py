@@ -167,7 +167,7 @@ def test_push_brings_it_along(place: Path, plain_registry: Registry, scheme: str
         envelope = plain_registry.blob(artifact["layers"][0]["digest"]).read_bytes()
         assert provenance.decode(envelope).statement == statement(place)
         types(place, "push", "--no-https", "x.sif", f"{scheme}://{name}:1")
-    types(place, "pull", "--no-https", "back.sif", f"{scheme}://{name}:1")
+    assert f"Digest: {pushed}\n" in types(place, "pull", "--no-https", "back.sif", f"{scheme}://{name}:1").stderr
     if scheme == "oras":
         types(place, "verify", "--key", "one.pub", "back.sif")
         assert statement(place, "back.sif") == statement(place)
