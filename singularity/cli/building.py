@@ -1,5 +1,6 @@
 """What `singularity build` does with its options: a request, a plan, and the steps of it, or their names."""
 
+import functools
 import json
 import logging
 import os
@@ -109,6 +110,12 @@ def build(target: Path, source_: str, options: Options) -> None:
         _build(target, request, options, stack)
 
 
+@functools.cache
+def _key(ask: bool, pem_path: str, new: bool) -> keys.Key | None:
+    """The one key of SOURCE and TARGET, asked for once. Raises UsageError and FileError."""
+    return keys.chosen(ask=ask, pem_path=pem_path, new=new)
+
+
 def _opened(request: BuildRequest, sources: Iterable[Path], options: Options, stack: ExitStack) -> BuildRequest:
     """Until the end of `stack`, the paths of encrypted images lead to what is in them, for this process.
 
@@ -116,7 +123,7 @@ def _opened(request: BuildRequest, sources: Iterable[Path], options: Options, st
     """
     encrypted = [found for path in sources if path.is_file() and (found := sealed.find(path)) is not None]
     for image in encrypted:
-        key = keys.chosen(ask=options.passphrase, pem_path=options.pem_path)
+        key = _key(options.passphrase, options.pem_path, options.encrypt)
         if key is None:
             raise keys.needed(image.path)
         secret = keys.opened(key, image.message, image.path)
@@ -188,7 +195,7 @@ def _perform(made: Plan) -> None:
 
 def _encrypt(made: Plan, target: Path, options: Options) -> None:
     """The build, into a place where all is encrypted, and from there to `target`. What it made is kept nowhere else."""
-    key = keys.chosen(ask=options.passphrase, pem_path=options.pem_path, new=True)
+    key = _key(options.passphrase, options.pem_path, options.encrypt)
     if key is None:
         raise UsageError("--encrypt: no key", hint=keys.HINT)
     start = time.monotonic()

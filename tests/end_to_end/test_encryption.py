@@ -83,6 +83,13 @@ def test_with_a_passphrase(launch: Launcher, plain: Path, work: Path) -> None:
     assert launch("exec", "--passphrase", image, "echo", "asked", stdin=SECRET.encode() + b"\n").ok().out == "asked\n"
     again = {"APPTAINER_ENCRYPTION_PASSPHRASE": SECRET}
     assert launch("run", image, env=again).status == launch("run", plain).status
+    done = launch("build", "--encrypt", work / "again.sif", image, env=BY_WORD)  # one word for both
+    assert done.status == 0, str(done)
+    assert launch("exec", work / "again.sif", "echo", "again", env=BY_WORD).ok().out == "again\n"
+    done = launch(
+        "build", "--encrypt", "--passphrase", "--force", work / "again.sif", image, stdin=f"{SECRET}\n".encode()
+    )
+    assert done.status == 0, str(done)
     launch("exec", image, "true").refused("no key was given", "--passphrase")
     launch("exec", image, "true", env={"SINGULARITY_ENCRYPTION_PASSPHRASE": SECRET + " "}).refused("does not open it")
 
