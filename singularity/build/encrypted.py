@@ -5,12 +5,11 @@ since 1.3; definition, labels and scripts stay readable beside it. The plain SIF
 it is written, so that no disk ever has it.
 """
 
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from singularity import files, kernel, process
+from singularity import files, process
 from singularity.build import convert, pack
 from singularity.encryption import gocryptfs, keys, sealed
 from singularity.encryption.keys import Key
@@ -20,9 +19,7 @@ from singularity.image.sif import format as sif
 from singularity.image.sif import write as sif_write
 from singularity.image.sif.format import DataType
 from singularity.image.sif.write import NewObject
-from singularity.namespaces import fakeroot
-
-logger = logging.getLogger(__name__)
+from singularity.namespaces import fakeroot, own
 
 _PARTITION = 1  # the id of the partition, which comes first
 
@@ -32,8 +29,7 @@ def enter() -> None:
     if os.geteuid() != 0:
         fakeroot.become_root()
     try:
-        kernel.unshare(kernel.CLONE_NEWNS)
-        kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+        own.enter()
     except OSError as error:
         what = f"what is encrypted is mounted in a namespace, and there is none: {error.strerror}"
         raise BuildError(what, hint="in a container? run it with more rights") from error
