@@ -186,15 +186,19 @@ def _confirmed(file: BinaryIO, descriptor: sif.Descriptor) -> Partition:
             return Partition(format=found, offset=descriptor.offset, size=descriptor.size)
     if kind == sif.Filesystem.RAW and is_erofs(file, descriptor.offset, descriptor.size):
         return Partition(format=Format.EROFS, offset=descriptor.offset, size=descriptor.size)
+    what = (
+        f"the root file system is of a kind that cannot be used: {_OTHER_FILESYSTEMS.get(kind, 'unknown file system')}"
+    )
     if kind in (sif.Filesystem.ENCRYPTED_SQUASHFS, sif.Filesystem.GOCRYPTFS_SQUASHFS):
-        raise EncryptedError("its root file system is encrypted", hint=_DECRYPTED)
-    name = _OTHER_FILESYSTEMS.get(kind, "unknown file system")
-    raise ImageError(f"the root file system is of a kind that cannot be used: {name}")
+        raise EncryptedError(what, hint=_DECRYPTED)
+    raise ImageError(what)
 
 
 _OTHER_FILESYSTEMS: dict[int, str] = {
     sif.Filesystem.ARCHIVE: "archive",
     sif.Filesystem.RAW: "raw data",
+    sif.Filesystem.ENCRYPTED_SQUASHFS: "encrypted squashfs",
+    sif.Filesystem.GOCRYPTFS_SQUASHFS: "encrypted squashfs (gocryptfs)",
 }
 _ARCHIVES = (
     (0, b"\x1f\x8b", Format.COMPRESSED),
