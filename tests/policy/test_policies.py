@@ -607,3 +607,21 @@ def test_the_example_of_the_guide_is_a_policy(tmp_path: Path) -> None:
         for name in ("registry.example.org/a:1", "registry.example.org/old/a:1", "busybox", "alice/a", "other.org/a")
     }
     assert [*kinds.values()] == ["SIGSTORE", "SIGNED_BY", "ACCEPT", "REJECT", "REJECT"]
+
+
+def test_sif_files_in_registries_are_judged_by_their_manifest(place: Place, own_key: tuple[Path, Path]) -> None:
+    private, public = own_key
+    (place.home / "tree/bin").mkdir(parents=True)
+    (place.home / "tree/bin/sh").write_text("x")
+    uri = f"oras://{place.host}/artifacts/a:1"
+    for words in (["build", "x.sif", "tree"], ["push", "--no-https", "x.sif", uri]):
+        assert place.ours(*words).returncode == 0
+    pull = ("pull", "--force", "--no-https", "back.sif", uri)
+    assert place.ours(*pull).returncode == 0
+    place.requires({"type": "sigstoreSigned", "keyPath": str(public)})
+    assert "no signature of sha256" in place.ours(*pull).stderr
+    payload = json.dumps(_payload(place, "artifacts/a:1")).encode()
+    _attach(place, "artifacts/a:1", payload, _signature(private, payload))
+    assert place.ours(*pull).returncode == 0
+    place.policy({"default": ACCEPT, "transports": {"docker": {f"{place.host}/artifacts": REJECT}}})
+    assert place.ours(*pull).returncode == 255
