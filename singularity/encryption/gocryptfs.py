@@ -36,6 +36,7 @@ _WRONG_PASSPHRASE = 12  # the status that it ends with then: gocryptfs(1), "EXIT
 _FAILED = 255
 _CONFIGURATION_LIMIT = 1 << 16  # bytes
 _MEMORY_LIMIT, _PARALLEL_LIMIT = 1 << 30, 16
+_DESCRIPTORS = 1 << 20
 _END, _PAUSE = 5.0, 0.01  # seconds: for who still reads to close it, and between two looks
 
 
@@ -114,8 +115,9 @@ class _Server:
         os.read(self.apart, 1)
 
     def start(self) -> None:
-        """Lets it serve."""
-        os.write(self.go, b"1")
+        """Lets it serve; where it has ended already, the first look at the mount tells."""
+        with suppress(BrokenPipeError):
+            os.write(self.go, b"1")
 
 
 @contextmanager
@@ -197,7 +199,9 @@ def _become(
     try:
         begin_server(said)
         os.dup2(passphrase, 0)
-        kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC)
+        kernel.unshare(kernel.CLONE_NEWNS)
+        with suppress(OSError):  # without it where there are none to be had (user.max_net_namespaces)
+            kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWIPC)
         kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
         os.write(apart, b"1")
         directory = cipher()
@@ -223,8 +227,12 @@ def begin_server(said: int) -> None:
 
 def execute(program: Path, words: list[str], kept: list[int]) -> NoReturn:
     """Becomes a server that has no rights, no variables, and no descriptors but these and the standard ones."""
-    for fd in kept:
+    first = 3
+    for fd in sorted(kept):
+        os.closerange(first, fd)
         os.set_inheritable(fd, True)
+        first = fd + 1
+    os.closerange(first, _DESCRIPTORS)
     kernel.give_up_rights()
     os.execve(program, words, process.clean_environment())  # noqa: S606 - a list of words, without a shell
 

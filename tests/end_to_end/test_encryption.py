@@ -181,18 +181,32 @@ def test_an_instance_goes_on_without_who_started_it(launch: Launcher, plain: Pat
 def test_nobody_is_told_the_passphrase(launch: Launcher, plain: Path, work: Path) -> None:
     """Not in words nor variables of any process, nor in the container; and nothing stays when it ends."""
     image = encrypted(launch, plain, work, **BY_WORD)
-    with launch.start(
-        *launch.argv("exec", image, "sh", "-c", "env; echo --; cat"), env=BY_WORD, stdin=subprocess.PIPE
-    ) as running:
+    words = launch.argv("exec", image, "sh", "-c", "env; echo --; cat")
+    with (
+        (work / "kept").open("w") as kept,
+        launch.start(*words, env=BY_WORD, stdin=subprocess.PIPE, pass_fds=[kept.fileno()]) as running,
+    ):
         assert running.stdout
         said = b""
         while b"--\n" not in said:
             said += os.read(running.stdout.fileno(), 4096)
         found = _seen_of_processes()
+        open_files = _open_in_servers()
         running.communicate(b"", timeout=20)
     assert SECRET.encode() not in said
     assert any(words.startswith(b"gocryptfs") for words, _ in found)
+    assert b"/kept" not in open_files, "files of the caller's"
     assert not [words for words, variables in found if SECRET.encode() in words + variables]
+
+
+def _open_in_servers() -> bytes:
+    """Names of what gocryptfs and image servers have open."""
+    names = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (place / "cmdline").read_bytes().startswith((b"gocryptfs", b"image-server")):
+                names += [os.readlink(each) for each in (place / "fd").iterdir()]
+    return "\n".join(names).encode()
 
 
 def _seen_of_processes() -> list[tuple[bytes, bytes]]:
