@@ -519,7 +519,7 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     take_variables(line, start->environment);
     const char *image = choose_image(start, line, &program);
     bool enters = instance_named(image) != NULL, prepared = preparation_asked(&line->options, enters);
-    if (prepared || (!enters && image_name_resolved_elsewhere(image))) {
+    if (prepared || (!enters && (image_name_resolved_elsewhere(image) || image_is_encrypted(image)))) {
         start->environment = original; /* this program comes back, and applies the init scripts then */
         (void)setrlimit(RLIMIT_STACK, &start->stack);
         become_python(start, hand_over, prepared ? preparation_spelled(start, &line->options, enters) : start->words);

@@ -3,7 +3,10 @@
 import os
 
 PREFIXES = ("SINGULARITY_", "APPTAINER_")
-_SECRETS = frozenset(prefix + key for prefix in (*PREFIXES, "") for key in ("DOCKER_PASSWORD", "LOGIN_PASSWORD"))
+ENCRYPTION = tuple(prefix + key for prefix in PREFIXES for key in ("ENCRYPTION_PASSPHRASE", "ENCRYPTION_PEM_DATA"))
+"""Keys to images, which nothing that is started may have."""
+_PASSWORDS = (prefix + key for prefix in (*PREFIXES, "") for key in ("DOCKER_PASSWORD", "LOGIN_PASSWORD"))
+_SECRETS = frozenset((*_PASSWORDS, *ENCRYPTION))
 TRUE, FALSE = frozenset({"1", "t", "true", "y", "yes", "on"}), frozenset({"0", "f", "false", "n", "no", "off"})
 
 

@@ -169,6 +169,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "overlay": _overlay,
     "busybox": _busybox,
     "gcc": lambda: _program("gcc", "gcc"),
+    "gocryptfs": lambda: _program("gocryptfs", "gocryptfs"),
     "squashfuse": lambda: _program("squashfuse", "squashfuse"),
     "fuse2fs": lambda: _program("fuse2fs", "fuse2fs"),
     "fuse-overlayfs": lambda: _program("fuse-overlayfs", "fuse-overlayfs"),

@@ -281,6 +281,9 @@ char **injection_finish(struct injection *injection, char **environment, char *c
  * looked at is one whose name ends as an archive's: a directory of such a name is started as it is. */
 bool image_name_resolved_elsewhere(const char *name);
 
+/* Whether the image is a SIF file whose root file system is encrypted: Python decrypts it, and this program starts what it shows. */
+bool image_is_encrypted(const char *name);
+
 /* Whether nothing in this directory makes it an image: neither what a root file system has, nor `program`, which may be
  * NULL. False for all that is no directory. */
 bool image_name_mistaken(const char *directory, const char *program);

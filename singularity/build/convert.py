@@ -32,6 +32,7 @@ from singularity.image.squashfs import packer
 from singularity.image.squashfs import root as squashfs_root
 from singularity.image.squashfs import tools as squashfs
 from singularity.image.tree import Entry, Kind, Member, Tree
+from singularity.trust import provenance
 
 if TYPE_CHECKING:
     from singularity.oci import image as oci_image
@@ -172,7 +173,7 @@ def _copy(image: Image, request: BuildRequest) -> None:
             return
         offset = sif_write.partition_offset(())
         copy_partition(image, file, new.fd, offset)
-        _write_objects(new, _objects(image.content, file), offset, _architecture(image.architecture, request))
+        write_objects(new, objects_of(image.content, file), offset, _architecture(image.architecture, request))
 
 
 def copy_partition(image: Image, file: BinaryIO, target: int, offset: int) -> None:
@@ -191,13 +192,16 @@ def copy_partition(image: Image, file: BinaryIO, target: int, offset: int) -> No
         done += copied
 
 
-def _objects(content: sif.Sif, file: BinaryIO) -> list[NewObject]:
-    """What a SIF file says about its primary partition; signatures are of the file that they are in."""
+def objects_of(content: sif.Sif, file: BinaryIO) -> list[NewObject]:
+    """What a SIF file says about its primary partition; signatures and provenance are of the file that they are in."""
     primary = content.primary()
     return [
         NewObject(type=DataType(each.type), data=sif.read_object(file, each), name=each.name)
         for each in content.descriptors
-        if primary and each.group == primary.group and each.type in (DataType.DEFINITION, DataType.GENERIC_JSON)
+        if primary
+        and each.group == primary.group
+        and each.type in (DataType.DEFINITION, DataType.GENERIC_JSON)
+        and each.name != provenance.OBJECT_NAME
     ]
 
 
@@ -207,10 +211,18 @@ def _architecture(said: str, request: BuildRequest) -> str:
     return next((name for name in named if name in sif.ARCHITECTURES), "") or architecture.host().sif
 
 
-def _write_objects(new: files.NewFile, objects: list[NewObject], offset: int, architecture: str) -> None:
+def write_objects(
+    new: files.NewFile,
+    objects: list[NewObject],
+    offset: int,
+    architecture: str,
+    filesystem: sif.Filesystem = sif.Filesystem.SQUASHFS,
+) -> None:
     """Puts the objects behind the partition at `offset`, and the head before it."""
     size = os.fstat(new.fd).st_size - offset
-    for part in pack.behind(objects, partition_offset=offset, partition_size=size, architecture=architecture):
+    for part in pack.behind(
+        objects, partition_offset=offset, partition_size=size, architecture=architecture, filesystem=filesystem
+    ):
         pack.write_at(new.fd, part.data, part.offset)
 
 
@@ -271,7 +283,7 @@ class _Conversion:
                 case _:
                     offset = sif_write.partition_offset(())
                     self.write_file_system(whole, new, offset)
-                    _write_objects(new, objects, offset, self.architecture)
+                    write_objects(new, objects, offset, self.architecture)
 
     def pack(self, image: "oci_image.Image", store: Path) -> None:
         """The same from packed layers: no stream of all their files, and so no second attempt."""
@@ -291,7 +303,7 @@ class _Conversion:
             offset = sif_write.partition_offset(()) if request.format is Target.SIF else 0
             packing.write(image, Store(store, str(form)), form, new, request.target, offset, place, complete)
             if request.format is Target.SIF:
-                _write_objects(new, objects, offset, self.architecture)
+                write_objects(new, objects, offset, self.architecture)
 
     def write_metadata(self, root: Root) -> None:
         """What a build writes."""

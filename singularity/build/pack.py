@@ -283,9 +283,14 @@ class Part:
 
 
 def behind(
-    objects: Sequence[NewObject], *, partition_offset: int, partition_size: int, architecture: str
+    objects: Sequence[NewObject],
+    *,
+    partition_offset: int,
+    partition_size: int,
+    architecture: str,
+    filesystem: sif.Filesystem = sif.Filesystem.SQUASHFS,
 ) -> list[Part]:
-    """What makes a SIF file of one that holds a squashfs partition: head and table before it, `objects` after it."""
+    """What makes a SIF file of one that holds a partition, object 1: head and table before it, `objects` after it."""
     identity, now = new_id(), new_time()
     code = sif.ARCHITECTURES[architecture]
     header = sif.Header(architecture=code, identity=identity.bytes, created=now, modified=now, free=0, data_size=0)
@@ -299,7 +304,7 @@ def behind(
             padded_size=partition_offset - header.data_offset + partition_size,
             created=now,
             modified=now,
-            extra=sif.partition_extra(sif.Filesystem.SQUASHFS, sif.PartitionType.PRIMARY, architecture),
+            extra=sif.partition_extra(filesystem, sif.PartitionType.PRIMARY, architecture),
         )
     ]
     for each in objects:
@@ -314,6 +319,8 @@ def behind(
                 created=now,
                 modified=now,
                 name=each.name,
+                link=each.link,
+                extra=each.extra,
             )
         )
     header = header._replace(free=header.total - len(descriptors), data_size=descriptors[-1].end - header.data_offset)

@@ -57,6 +57,8 @@ def perform(plan: Plan, *, on_step: Callable[[Step], None] = _nothing) -> None:
                 on_step(step)
                 with console.step(number, len(plan.steps)), _room_explained(build, step):
                     _carry_out(build, step)
+    if request.is_encrypted_next:
+        return
     took = console.duration(time.monotonic() - start)
     about = took if request.format is Target.SANDBOX else f"{console.size(request.target.stat().st_size)}, {took}"
     logger.info("Build complete: %s (%s)", request.target, about)

@@ -59,6 +59,7 @@ class BuildRequest:
     architecture: str = ""  # as Go and OCI name it; empty: the host's
     fix_permissions: bool = False  # the owner may read and write everything, and enter every directory
     by_user: bool = False  # who calls is an ordinary user, whose directories are to be his, so that he can remove them
+    is_encrypted_next: bool = False  # `target` is not yet what was asked for, and nobody is told that it is done
     keep_owners: bool = False  # ... but for their owners, which are his subordinate ids then
     fetch: Fetch = field(default_factory=Fetch)  # how images are fetched that it is built from
     temporary: Path  # where the working directory is made

@@ -21,6 +21,7 @@ _ABOUT_TARGET = (
 )
 _target = partial(option, group="What TARGET becomes")
 _sections = partial(option, group="Sections")
+_keys = partial(option, group="Encryption")
 _values = partial(option, group="Values of templates")
 _scripts = partial(option, group="What scripts of the build see")
 _work = partial(option, group="Cache and working directory")
@@ -143,7 +144,34 @@ _accepted = partial(option, hidden=True, expose_value=False)
     metavar="KEY",
     help="Sign TARGET with your key of OpenPGP, or its number in key list -s, a PEM or SSH key file, or agent",
 )
+@_target(
+    "--provenance",
+    is_flag=True,
+    variables="PROVENANCE",
+    help="Put into TARGET, a SIF file, what it was built from and how; --sign with a key in PEM signs that too",
+)
 @_target("--fix-perms", "fix", is_flag=True, variables="FIXPERMS", help="The owner may read and write all files")
+@_keys(
+    "-e",
+    "--encrypt",
+    "encrypt",
+    is_flag=True,
+    variables="ENCRYPT",
+    help="Encrypt TARGET, a SIF file, with the key below; launches take the same, or the private half of it",
+)
+@_keys(
+    "--passphrase",
+    is_flag=True,
+    help="Ask for a passphrase; SINGULARITY_ENCRYPTION_PASSPHRASE has it where nobody is asked",
+)
+@_keys(
+    "--pem-path",
+    "pem_path",
+    default="",
+    metavar="FILE",
+    variables="ENCRYPTION_PEM_PATH",
+    help="An RSA key in PEM: the public half encrypts, the private half opens an encrypted SOURCE",
+)
 @_sections(
     "--section",
     multiple=True,
@@ -187,7 +215,6 @@ _accepted = partial(option, hidden=True, expose_value=False)
 @_work("--disable-cache", is_flag=True, variables="DISABLE_CACHE", help="Take nothing from the cache, keep nothing")
 @_work("--tmpdir", default="", metavar="DIR", help="Where the working directory is made [SINGULARITY_TMPDIR, TMPDIR]")
 @_work("--no-cleanup", is_flag=True, variables="NO_CLEANUP", help="Keep the working directory, and say where it is")
-@option("-e", "--encrypt", "encrypt", is_flag=True, hidden=True)
 @_scripts("--nvccli", is_flag=True, variables="NVCCLI", help="The same as --nv")
 @_accepted("--json", is_flag=True, variables="JSON")
 @_accepted("--userns", is_flag=True, variables="USERNS")

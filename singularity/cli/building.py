@@ -1,19 +1,23 @@
 """What `singularity build` does with its options: a request, a plan, and the steps of it, or their names."""
 
+import functools
 import json
 import logging
 import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
-from singularity import files, uri
-from singularity.build import binds, forecast, perform
+from singularity import console, files, uri
+from singularity.build import binds, forecast, perform, provenance
+from singularity.build import encrypted as encrypting
 from singularity.build.forecast import Fate
 from singularity.build.plan import plan
 from singularity.build.request import SECTIONS, Bind, BuildRequest, Target
@@ -22,9 +26,11 @@ from singularity.build.steps.target import Convert
 from singularity.cli import trusting
 from singularity.cli.build import OWN_KEY
 from singularity.definition import recognise, source, template
+from singularity.encryption import keys, sealed, shown
 from singularity.errors import BuildError, DefinitionError, UsageError
 from singularity.namespaces import fakeroot
 from singularity.sources.fetch import Fetch
+from singularity.trust.pem import PemSeal
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +62,7 @@ class Options:
     arguments: str  # --mksquashfs-args
     watch: int | None  # --watch-starts
     sign: str  # the key; empty: none
+    provenance: bool
     reproducible: bool
     fix: bool  # --fix-perms
     fakeroot: bool
@@ -73,6 +80,8 @@ class Options:
     no_cache: bool
     no_cleanup: bool
     encrypt: bool
+    passphrase: bool
+    pem_path: str
     nvccli: bool
     fetch: Fetch
 
@@ -87,13 +96,42 @@ def build(target: Path, source_: str, options: Options) -> None:
         return
     named = uri.parse(source_)
     if named is None or not named.transport.is_web:
-        _build(target, request, options)
+        with ExitStack() as stack:
+            if named is None:
+                request = _opened(request, (Path(source_),), options, stack)
+            _build(target, request, options, stack)
         return
     from singularity.cache import image_store
     from singularity.sources import images
 
-    with images.available(named, request.fetch) as found:
-        _build(target, replace(request, source=str(image_store.named(found, named.file_name))), options)
+    with images.available(named, request.fetch) as found, ExitStack() as stack:
+        path = image_store.named(found, named.file_name)
+        request = _opened(replace(request, source=str(path)), (path,), options, stack)
+        _build(target, request, options, stack)
+
+
+@functools.cache
+def _key(ask: bool, pem_path: str, new: bool) -> keys.Key | None:
+    """The one key of SOURCE and TARGET, asked for once. Raises UsageError and FileError."""
+    return keys.chosen(ask=ask, pem_path=pem_path, new=new)
+
+
+def _opened(request: BuildRequest, sources: Iterable[Path], options: Options, stack: ExitStack) -> BuildRequest:
+    """Until the end of `stack`, the paths of encrypted images lead to what is in them, for this process.
+
+    Layers that are made of that are not kept. Raises SingularityError.
+    """
+    encrypted = [found for path in sources if path.is_file() and (found := sealed.find(path)) is not None]
+    for image in encrypted:
+        key = _key(options.passphrase, options.pem_path, options.encrypt)
+        if key is None:
+            raise keys.needed(image.path)
+        secret = keys.opened(key, image.message, image.path)
+        place = stack.enter_context(files.temporary_directory(request.temporary)) / "plain"
+        place.mkdir()
+        encrypting.enter()
+        stack.enter_context(shown.in_place(image, secret, place))
+    return replace(request, cache=False, resume=False) if encrypted else request
 
 
 def _build_data(request: BuildRequest, options: Options) -> None:
@@ -108,7 +146,7 @@ def _build_data(request: BuildRequest, options: Options) -> None:
     logger.info("Build complete: %s", request.target)
 
 
-def _build(target: Path, request: BuildRequest, options: Options) -> None:
+def _build(target: Path, request: BuildRequest, options: Options, stack: ExitStack) -> None:
     dry_run, source_ = options.dry_run, request.source
     if target.is_dir():
         _refuse_directory(target, source_, update=options.update)
@@ -118,6 +156,8 @@ def _build(target: Path, request: BuildRequest, options: Options) -> None:
     definition = source.read(
         source_, request.arguments, unused_allowed=request.unused_arguments_allowed, header_optional=request.update
     )
+    local = [Path(stage.value("from")) for stage in definition.stages if stage.agent == "localimage"]
+    request = _opened(request, local, options, stack)
     made = plan(request, definition)
     for warning in made.definition.warnings:
         logger.warning("%s", warning)
@@ -131,15 +171,45 @@ def _build(target: Path, request: BuildRequest, options: Options) -> None:
     files.refuse_target(target, overwrite=may_replace, directory=request.format is Target.SANDBOX)  # as who calls
     key = "" if options.sign == OWN_KEY else options.sign
     seal = trusting.seal_of(key) if options.sign else None  # asks for a passphrase before the work
+    begun = provenance.begin(made) if options.provenance else None
+    made = replace(made, request=replace(request, overwrite=may_replace))
+    if options.encrypt:
+        _encrypt(made, target, options)
+    else:
+        _perform(made)
+    if begun is not None:
+        provenance.add(target, begun, seal if isinstance(seal, PemSeal) else None)
+    if seal is not None:
+        trusting.sign(target, seal)
+
+
+def _perform(made: Plan) -> None:
     if os.geteuid() != 0:
         try:
             fakeroot.become_root()
         except BuildError:
             if not isinstance(made.steps[0], Convert):  # which needs no root file system on disk
                 raise
-    perform.perform(replace(made, request=replace(request, overwrite=may_replace)))
-    if seal is not None:
-        trusting.sign(target, seal)
+    perform.perform(made)
+
+
+def _encrypt(made: Plan, target: Path, options: Options) -> None:
+    """The build, into a place where all is encrypted, and from there to `target`. What it made is kept nowhere else."""
+    key = _key(options.passphrase, options.pem_path, options.encrypt)
+    if key is None:
+        raise UsageError("--encrypt: no key", hint=keys.HINT)
+    start = time.monotonic()
+    encrypting.enter()
+
+    def build(place: Path, directory: Path) -> None:
+        request = replace(made.request, target=place, is_encrypted_next=True, cache=False, resume=False)
+        if isinstance(made.steps[0], Convert):  # root file systems need more than an encrypted directory has
+            request = replace(request, temporary=directory)
+        perform.perform(replace(made, request=request))
+
+    encrypting.make(target, key, made.request.temporary, build, overwrite=made.request.overwrite)
+    took = console.duration(time.monotonic() - start)
+    logger.info("Build complete: %s (%s, %s)", target, console.size(target.stat().st_size), took)
 
 
 def _refuse_directory(target: Path, source_: str, *, update: bool) -> None:
@@ -155,14 +225,17 @@ def _refuse_directory(target: Path, source_: str, *, update: bool) -> None:
 
 def _request(target: Path, source_: str, options: Options) -> BuildRequest:
     """The request that the options make. Raises UsageError for those that contradict each other."""
-    if options.encrypt:
-        raise UsageError("--encrypt: encrypted images are not supported")
     format_ = _format(target, options)
     if options.size and format_ is not Target.EXT3:
         raise UsageError("--size: only ext3 images have one", hint="--format ext3")
     words = _words(options.arguments)
     if options.compression:
         words = ["-comp", options.compression, *words]
+    if options.encrypt and (format_ is not Target.SIF or options.erofs or options.data):
+        what = "data" if options.data else "erofs" if options.erofs else format_.value
+        raise UsageError("--encrypt is for SIF files with squashfs", hint=f"TARGET becomes {what}")
+    if options.provenance and (format_ is not Target.SIF or options.data):
+        raise UsageError("--provenance is for SIF files", hint=f"TARGET becomes {format_.value}")
     if options.erofs and format_ not in (Target.SIF, Target.EROFS):
         raise UsageError("--erofs is for SIF files", hint=f"TARGET becomes {format_.value}")
     if words and (options.erofs or format_ not in (Target.SIF, Target.SQUASHFS)):

@@ -1,5 +1,6 @@
 """`singularity inspect IMAGE`: what an image says about itself, without launching it."""
 
+import json
 from pathlib import Path
 
 import click
@@ -7,7 +8,9 @@ import click
 from singularity import paths
 from singularity.cli.command import PATH, Verb, option
 from singularity.cli.inspected import ALL, JSON, PARTS, Wanted, identified, printable, rendered
+from singularity.errors import ImageError
 from singularity.image import metadata
+from singularity.image.identify import EncryptedError
 
 
 @click.command(
@@ -30,13 +33,39 @@ from singularity.image import metadata
 @option(*PARTS["environment"], is_flag=True, help="The environment scripts")
 @option(*PARTS["helpfile"], is_flag=True, help="The help text")
 @option(*PARTS["apps"], "apps", is_flag=True, help="The names of its applications (SCIF)")
+@option("--provenance", is_flag=True, help="What it was built from and how, as build --provenance has noted it")
 @option("--app", default="", metavar="NAME", help="What this application of the image says, in place of the image")
 @option(*JSON, "as_json", is_flag=True, help="As a JSON document")
 @option(*ALL, "everything", is_flag=True, help="All there is, as a JSON document; goes before --app")
 @click.argument("image", type=PATH)
-def command(image: Path, app: str, as_json: bool, everything: bool, **flags: bool) -> None:
+def command(image: Path, app: str, as_json: bool, everything: bool, provenance: bool, **flags: bool) -> None:
     """Prints the chosen parts on standard output."""
+    if provenance:
+        click.echo(printable(_provenance(image)))
+        return
     parts = frozenset(part for part, chosen in flags.items() if chosen)
     wanted = Wanted(parts=parts, app=app, as_json=as_json, everything=everything)
-    found = metadata.read(identified(image), paths.temporary())
+    try:
+        found = metadata.read(identified(image), paths.temporary())
+    except EncryptedError:
+        described = metadata.of_sif(image)  # which needs no file system, and so no key to it
+        if described is None:
+            raise
+        found = described
     click.echo(printable(rendered(found, wanted, image)), nl=False)
+
+
+def _provenance(image: Path) -> str:
+    """The statement, as a JSON document. Raises ImageError where there is none."""
+    from singularity.cli import trusting
+    from singularity.trust import provenance
+
+    found = None
+    if trusting.is_sif(image):
+        with image.open("rb") as file:
+            found = provenance.find(file)
+    if found is None:
+        raise ImageError(
+            f"{image}: says nothing of how it was built", hint="build --provenance puts that into a SIF file"
+        )
+    return json.dumps(found.statement, indent="\t", ensure_ascii=False)

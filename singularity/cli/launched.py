@@ -19,6 +19,7 @@ from singularity.errors import FileError, ImageError, SingularityError, UsageErr
 from singularity.variables import PREFIXES, truth, variable
 
 if TYPE_CHECKING:
+    from singularity.encryption.sealed import Sealed
     from singularity.uri import Uri
 
 logger = logging.getLogger(__name__)
@@ -87,8 +88,12 @@ def plain(arguments: Sequence[str]) -> int | None:
     named = uri.parse(image)
     if named is not None:
         return _launch_uri(launch, named)
+    from singularity.encryption import sealed
     from singularity.image.identify import identify
 
+    encrypted = sealed.find(Path(image))
+    if encrypted is not None:
+        _launch_encrypted(launch, encrypted)
     found = identify(Path(image))
     if not found.format.is_archive:
         raise ImageError(f"{image}: a {found.format.value}, but named as an archive", hint="give it another name")
@@ -125,6 +130,19 @@ def _launch_uri(launch: Launch, named: "Uri") -> int:
     return _become(front_door(), launch.of(found), _environment(found))
 
 
+def _launch_encrypted(launch: Launch, image: "Sealed") -> NoReturn:
+    """Launches what a key opens, which nothing that is started gets to know."""
+    from singularity.encryption import keys, shown
+
+    given = given_options(launch, [each for each in entries(launch.verb) if each.identifier in _KEYS])
+    key = keys.chosen(ask=bool(given["passphrase"]), pem_path=str(given["pem_path"]))
+    if key is None:
+        raise keys.needed(image.path)
+    path = shown.for_launch(image, keys.opened(key, image.message, image.path))
+    _become(front_door(), launch.of_own(path), keys.without(_environment(path)))
+
+
+_KEYS = ("passphrase", "pem_path")
 _FETCHING = (
     "no_https", "authfile", "docker_login", "platform", "arch", "arch_variant", "tmpdir", "disable_cache", "offline",
     "docker_host", "library_url", "lazy", "verify_cache",

@@ -40,13 +40,16 @@ def pull(words: Sequence[str], directory: Path, fetch: Fetch, *, name: str, over
 
 
 def _file(target: Path, named: Uri, fetch: Fetch, *, overwrite: bool) -> None:
-    with images.available(named, fetch, beside=target.parent) as path:
+    meant: list[str] = []
+    with images.available(named, fetch._replace(told=meant.append), beside=target.parent) as path:
         if named.transport.is_web:
             from singularity.sources import web
 
             web.is_image(str(named).partition("?")[0])(path)
         shared = any(path.is_relative_to(each) for each in others_of_site())
         image_store.put(path, target, overwrite=overwrite, shared=shared)
+    if meant:
+        logger.info("Digest: %s", meant[0])
     logger.info("Image: %s, %s", target, console.size(target.stat().st_size))
 
 

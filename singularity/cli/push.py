@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from singularity import paths
+from singularity.cli import trusting
 from singularity.cli.access import access_options
 from singularity.cli.command import PATH, Verb, option
 from singularity.console import working
@@ -114,8 +115,24 @@ def command(
         with working(f"sending {image}"):
             destination.send(document, place)
         digest = document.digest
+        _attach(image, document, place)
     logger.info("Pushed %s to %s", image, target)
     click.echo(digest)
+
+
+def _attach(image: Path, document: "Document", place: "Destination") -> None:
+    """Brings along what a SIF file says about how it was built."""
+    from singularity.push.destination import InRegistry
+
+    if not isinstance(place, InRegistry) or not trusting.is_sif(image):
+        return
+    from singularity.trust import provenance
+
+    with image.open("rb") as file:
+        found = provenance.find(file)
+    if found is not None:
+        attached = place.attach(document, found.envelope, provenance.PREDICATE_TYPE)
+        logger.info("Its provenance is beside it: %s", attached)
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -14,7 +14,8 @@ from singularity.cli.command import PATH, Verb, option
 from singularity.cli.trusting import Trusted, keysdir_option, url_option
 from singularity.console import escape
 from singularity.errors import FileError, SignatureError, UsageError
-from singularity.trust import detached
+from singularity.trust import detached, provenance
+from singularity.trust.pem import PemChecker
 from singularity.trust.seals import Signer
 from singularity.trust.verify import Verified, Wanted, verify
 
@@ -82,7 +83,7 @@ def command(
     """Prints who has signed what."""
     if group is not None and number is not None:
         raise UsageError("--group-id and --sif-id: one of them")
-    inside = trusting.is_sif(image)
+    inside, made = trusting.is_sif(image), None
     if not inside and (group is not None or number is not None or legacy_insecure):
         raise UsageError(f"{image}: --group-id, --sif-id and --legacy-insecure are for SIF files")
     checkers = Trusted(**trusted).checkers()
@@ -91,6 +92,8 @@ def command(
             wanted = Wanted(group=group, object=number, legacy=legacy_insecure, all_objects=all_objects)
             with image.open("rb") as file:
                 found = [_shown(each) for each in verify(file, wanted, checkers)]
+                by_pem = next((each for each in checkers if isinstance(each, PemChecker)), None)
+                made = provenance.check(file, by_pem)
         else:
             found = [_Shown(number=number, signer=signer) for number, signer in detached.verify(image, checkers)]
     except OSError as error:
@@ -103,6 +106,8 @@ def command(
         _print(found)
         return
     click.echo("\n".join(_told(found)))
+    if made is not None:
+        logger.info("It says how it was built: singularity inspect --provenance %s", image)
     logger.info("Verified signature(s) from image '%s'", image)
 
 

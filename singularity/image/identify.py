@@ -20,7 +20,12 @@ _NO_IMAGES = {
     stat.S_ISBLK: "a block device",
     stat.S_ISCHR: "a character device",
 }
+_DECRYPTED = "launches and build take a key to it; build --sandbox makes a directory of it"
 _LINE_LIMIT, _HEAD_SIZE = 128, 512  # bytes of an interpreter line, and of what is looked at first
+
+
+class EncryptedError(ImageError):
+    """An image whose files only a key opens."""
 
 
 class Format(Enum):
@@ -108,7 +113,7 @@ def recognise(file: BinaryIO, path: Path) -> Image:
     try:
         return _recognise(file, path)
     except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error.what}", hint=error.hint) from error
 
 
 def _recognise(file: BinaryIO, path: Path) -> Image:
@@ -181,8 +186,12 @@ def _confirmed(file: BinaryIO, descriptor: sif.Descriptor) -> Partition:
             return Partition(format=found, offset=descriptor.offset, size=descriptor.size)
     if kind == sif.Filesystem.RAW and is_erofs(file, descriptor.offset, descriptor.size):
         return Partition(format=Format.EROFS, offset=descriptor.offset, size=descriptor.size)
-    name = _OTHER_FILESYSTEMS.get(kind, "unknown file system")
-    raise ImageError(f"the root file system is of a kind that cannot be used: {name}")
+    what = (
+        f"the root file system is of a kind that cannot be used: {_OTHER_FILESYSTEMS.get(kind, 'unknown file system')}"
+    )
+    if kind in (sif.Filesystem.ENCRYPTED_SQUASHFS, sif.Filesystem.GOCRYPTFS_SQUASHFS):
+        raise EncryptedError(what, hint=_DECRYPTED)
+    raise ImageError(what)
 
 
 _OTHER_FILESYSTEMS: dict[int, str] = {

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from singularity.errors import FileError, ImageError
 from singularity.foreign_json import parse_json
-from singularity.image.identify import Format, Image, open_path, recognise
+from singularity.image.identify import EncryptedError, Format, Image, open_path, recognise
 from singularity.image.sif import format as sif
 
 OBJECT_NAME = b"inspect-metadata.json"
@@ -73,7 +73,7 @@ def read(image: Image, temporary: Path) -> Metadata:
         with _files(image, temporary) as files:
             return from_root(files)
     with image.path.open("rb") as file:
-        object_ = _object(file, image)
+        object_ = _object(file, image.content, image.path)
         if object_ is not None:
             return object_
         with _files(image, temporary) as files:
@@ -89,16 +89,25 @@ def read(image: Image, temporary: Path) -> Metadata:
 
 
 def of_sif(path: Path) -> Metadata | None:
-    """The same for a SIF file that has it in one object; None for all else. Raises ImageError and OSError."""
+    """The same for a SIF file that has it in one object, where no key is needed; None for all else.
+
+    Raises ImageError and OSError.
+    """
     with open(open_path(path), "rb") as file:
         if not file.read(sif.MAGIC_OFFSET + len(sif.MAGIC)).endswith(sif.MAGIC):
             return None
-        return _object(file, recognise(file, path))
+        try:
+            return _object(file, recognise(file, path).content, path)
+        except EncryptedError:
+            described = _object(file, sif.read(file), path)
+            if described is None:
+                raise
+            return described
 
 
-def _object(file: BinaryIO, image: Image) -> Metadata | None:
-    found = image.content.find(sif.DataType.GENERIC_JSON, OBJECT_NAME) if image.content else None
-    return from_json(sif.read_object(file, found), str(image.path)) if found else None
+def _object(file: BinaryIO, content: sif.Sif | None, path: Path) -> Metadata | None:
+    found = content.find(sif.DataType.GENERIC_JSON, OBJECT_NAME) if content else None
+    return from_json(sif.read_object(file, found), str(path)) if found else None
 
 
 def _files(image: Image, temporary: Path) -> AbstractContextManager[Files]:

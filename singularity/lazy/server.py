@@ -20,11 +20,11 @@ from singularity import kernel, process
 from singularity.errors import FileError, ImageError, SingularityError
 from singularity.lazy.fuse import Server
 from singularity.lazy.image import LazyFile
+from singularity.namespaces import own
 
 logger = logging.getLogger(__name__)
 
 _DEVICE = "/dev/fuse"
-_LAST_WORDS = 4096  # bytes of what a server says that cannot begin
 _CLOSING = 10.0  # seconds in which a container that has ended closes its image
 _LOOK = 0.02  # seconds between two looks whether it has
 
@@ -34,19 +34,15 @@ def shown(lazy: LazyFile, name: str, place: Path) -> Path:
 
     Raises ImageError where there can be no such mount.
     """
-    ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
-    followed = os.getpid()
-    pid = process.fork(partial(_serve, lazy, name, place, ready_write, followed))
-    os.close(ready_write)
-    with open(ready_read, encoding="utf-8", errors="replace") as pipe:
-        answer = pipe.read(_LAST_WORDS)
-    if answer != "ready":
-        os.waitpid(pid, 0)
-        raise ImageError(f"{name} cannot be started before it is there: {answer}", hint="start it without --lazy")
+    try:
+        pid = own.started(partial(_serve, lazy, name, place, os.getpid()))
+    except own.UnreadyError as error:
+        what = f"{name} cannot be started before it is there: {error}"
+        raise ImageError(what, hint="start it without --lazy") from error
     return Path(f"/proc/{pid}/root{place.absolute()}", name)
 
 
-def _serve(lazy: LazyFile, name: str, place: Path, ready: int, followed: int) -> NoReturn:
+def _serve(lazy: LazyFile, name: str, place: Path, followed: int, ready: int) -> NoReturn:
     """The server's process."""
     try:
         os.setsid()
@@ -58,7 +54,7 @@ def _serve(lazy: LazyFile, name: str, place: Path, ready: int, followed: int) ->
         device = _mount(place)
         server = Server(device, os.fsencode(name), lazy.size, lazy.read)
         server.start()
-        os.write(ready, b"ready")
+        os.write(ready, own.READY)
         os.close(ready)
         _fill_until_ended(lazy, watched)
         end = time.monotonic() + _CLOSING
@@ -66,7 +62,7 @@ def _serve(lazy: LazyFile, name: str, place: Path, ready: int, followed: int) ->
             time.sleep(_LOOK)
     except BaseException as error:
         with suppress(OSError):
-            os.write(ready, _told(error).encode("utf-8", "replace")[:_LAST_WORDS])
+            os.write(ready, _told(error).encode("utf-8", "replace")[: own.LAST_WORDS])
         os._exit(255)
     os._exit(0)
 
@@ -87,13 +83,7 @@ def _detach_streams() -> None:
 def _mount(place: Path) -> int:
     """Mounts an empty FUSE file system; the device to answer through. Raises OSError."""
     uid, gid = os.getuid(), os.getgid()
-    if os.geteuid() == 0:
-        kernel.unshare(kernel.CLONE_NEWNS)
-    else:
-        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
-        for what, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-            Path(f"/proc/self/{what}").write_text(text, encoding="ascii")
-    kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    own.enter()
     device = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
     data = f"fd={device},rootmode=40000,user_id={uid},group_id={gid}"
     flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_RDONLY

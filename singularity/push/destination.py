@@ -81,6 +81,12 @@ class InRegistry:
             raise ImageError(f"{self._reference}: the registry has {answered}, but {image.digest} was sent")
         self._pushed.remember([blob.descriptor.digest for blob in image.blobs], self._reference.repository)
 
+    def attach(self, image: Document, envelope: bytes, predicate: str) -> Digest:
+        """Puts an attestation beside an image that is there."""
+        from singularity.push import referrers
+
+        return referrers.attach(self._registry, self._reference, image, envelope, predicate)
+
 
 class InLayout:
     """An OCI layout in a directory, made where there is none; other images in it stay."""

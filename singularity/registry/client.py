@@ -249,6 +249,16 @@ class Registry:
             found = parse_answer(answer.whole(MANIFEST_LIMIT), f"{place}: the list of tags").get("tags")
         return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
 
+    def lists_referrers(self, repository: str, digest: Digest) -> bool:
+        """Whether the registry itself lists what refers to a manifest."""
+        try:
+            self._send(self._own(repository), "GET", f"referrers/{digest}").drain()
+        except RegistryError as error:
+            if endpoints.is_missing(error):
+                return False
+            raise
+        return True
+
     # ---- requests ----------------------------------------------------------------------------------------------------
     def ping(self) -> None:
         """Whether the host itself is a registry that lets us in, wherever its images are to be had."""

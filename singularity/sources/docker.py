@@ -101,6 +101,17 @@ def in_parts(reference: Reference, wanted: Platform, access: Access, store: Stor
     return Partial(image=found, layers=layers, blobs=blobs)
 
 
+def manifest(reference: Reference, wanted: Platform, access: Access, store: Store | None, temporary: Path) -> Digest:
+    """The digest of the manifest that a reference with a digest means for a platform: of it, or of one in its index.
+
+    Raises as `opened`.
+    """
+    if store is None:
+        with files.temporary_directory(temporary) as directory:
+            return manifest(reference, wanted, access, Store(directory / "blob"), temporary)
+    return _Remote(reference, access, store).image(wanted).digest
+
+
 class Ranges:
     """The bytes of a layer: of the store where it is there, else of the registry. They are not checked."""
 

@@ -12,6 +12,8 @@ from singularity.registry.access import Access
 from singularity.variables import named, truth, variable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from singularity.content.platform import Platform
 
 _OS = "linux"
@@ -34,6 +36,7 @@ class Fetch(NamedTuple):
     library: str = ""  # URL of the library
     daemon: str = ""  # address of the Docker daemon
     packed: Path | None = None  # where layers may be that are packed already, and need not be fetched
+    told: "Callable[[str], object] | None" = None  # the digest that a name meant in its registry
     temporary: Path | None = None  # where temporary files go, if not where they usually do
 
     @property

@@ -9,6 +9,7 @@ from singularity.cache.places import Caches
 from singularity.errors import ImageError
 from singularity.sources import remote_file
 from singularity.sources.fetch import Fetch
+from singularity.sources.oci import admit
 from singularity.sources.remote_file import RemoteFile
 from singularity.transports import Transport
 from singularity.uri import Uri
@@ -24,6 +25,8 @@ def available(uri: Uri, fetch: Fetch, caches: Caches | None = None) -> Iterator[
 
 def locate(uri: Uri, fetch: Fetch, caches: Caches) -> RemoteFile:
     """Where the one file is that a URI means. Raises ImageError, NetworkError and RegistryError."""
+    if uri.transport is not Transport.ORAS:
+        admit(uri)
     match uri.transport:
         case Transport.ORAS:
             from singularity.sources import oras

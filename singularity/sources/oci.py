@@ -2,9 +2,11 @@
 
 import hashlib
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from singularity.cache.places import Caches, trim
+from singularity.policy import places
 from singularity.sources.fetch import Fetch
 from singularity.transports import Transport
 from singularity.uri import Uri
@@ -26,6 +28,8 @@ class Found(NamedTuple):
 
 def find(uri: Uri, fetch: Fetch, caches: Caches) -> Found:
     """The image of a URI whose transport `is_oci`. Raises ImageError, FileError, NetworkError and RegistryError."""
+    if uri.transport is not Transport.DOCKER:
+        admit(uri)
     match uri.transport:
         case Transport.DOCKER:
             return _in_registry(uri, fetch, caches)
@@ -49,6 +53,15 @@ def find(uri: Uri, fetch: Fetch, caches: Caches) -> Found:
             )
 
 
+def admit(uri: Uri) -> None:
+    """Returns where policies let in what a URI names, which is in no registry. Raises SignatureError."""
+    policies = places.found()
+    if policies:
+        from singularity.policy import check
+
+        check.admit_other(uri.transport.value, uri.place, policies)
+
+
 def _in_registry(uri: Uri, fetch: Fetch, caches: Caches) -> Found:
     from singularity.registry import reference as references
 
@@ -61,6 +74,17 @@ def _in_registry(uri: Uri, fetch: Fetch, caches: Caches) -> Found:
         from singularity.sources.resolved import resolved
 
         found = resolved(named, fetch.access, stores, offline=fetch.offline)
+    if fetch.told is not None:
+        fetch.told(str(found.digest))
+    policies = places.found()
+    if policies:
+        from singularity.cache.blob_store import Store as BlobStore
+        from singularity.policy import check
+        from singularity.sources.docker import manifest
+
+        blobs = BlobStore(place, others, public=caches.public) if place else None
+        judged = partial(manifest, found, fetch.platform, fetch.access, blobs, fetch.scratch)
+        check.admit(named, judged, fetch.access, policies)
 
     @contextmanager
     def opened() -> "Iterator[Image]":

@@ -4,11 +4,13 @@ from typing import BinaryIO
 
 from singularity.cache.blob_store import Store
 from singularity.cache.places import Caches
-from singularity.content import document
+from singularity.content import digest, document
+from singularity.content.digest import Digest
 from singularity.content.document import MANIFEST_LIMIT, Descriptor, Index, Manifest
 from singularity.content.download import Download
 from singularity.errors import ImageError
 from singularity.oci import choose
+from singularity.policy import places
 from singularity.registry import reference as references
 from singularity.registry.reference import Reference
 from singularity.sources.fetch import Fetch
@@ -26,8 +28,16 @@ def locate(place: str, fetch: Fetch, caches: Caches) -> RemoteFile:
     others = caches.elsewhere("blob")
     store = Store(directory, others, public=caches.public) if directory else None
     stores = [*([directory] if directory else []), *others]
-    found = resolved(references.parse(place), fetch.access, stores, offline=fetch.offline)
-    layer = _layer(found, fetch, store)
+    named = references.parse(place)
+    found = resolved(named, fetch.access, stores, offline=fetch.offline)
+    manifest, layer = _layer(found, fetch, store)
+    if fetch.told is not None:
+        fetch.told(str(found.digest or manifest))
+    policies = places.found()
+    if policies:
+        from singularity.policy import check
+
+        check.admit(named, lambda: manifest, fetch.access, policies)
 
     def open_(offset: int) -> BinaryIO:
         from singularity.registry.client import Registry
@@ -39,14 +49,15 @@ def locate(place: str, fetch: Fetch, caches: Caches) -> RemoteFile:
     return RemoteFile(kind=_KIND, key=key, download=download, check=is_sif(f"oras://{found}"))
 
 
-def _layer(found: Reference, fetch: Fetch, store: Store | None) -> Descriptor:
-    """The one layer of the artifact; in an index, of the one for the machine that is wanted."""
+def _layer(found: Reference, fetch: Fetch, store: Store | None) -> tuple[Digest, Descriptor]:
+    """The artifact's manifest, and its one layer; in an index, those for the machine that is wanted."""
     name = f"oras://{found}"
     named = found
     for _ in range(2):
-        document_ = document.parse(_document(named, fetch, store), "", name)
+        data = _document(named, fetch, store)
+        document_ = document.parse(data, "", name)
         if isinstance(document_, Manifest):
-            return _only_layer(document_, name)
+            return named.digest or digest.of(data), _only_layer(document_, name)
         named = _of_index(document_, named, fetch, name)
     raise ImageError(f"{name}: an index in an index")
 

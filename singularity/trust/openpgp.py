@@ -140,11 +140,32 @@ def verify(text: bytes, signature: bytes, rings: Sequence[Path]) -> Key:
         words = ["--no-autostart"]
         for ring in rings:  # beside that of the home, which is empty
             words += ["--keyring", str(ring.absolute())]
-        listing = [*words, "--with-colons", "--fixed-list-mode", "--list-keys"]
-        words += ["--verify", f"/proc/self/fd/{packets}", f"/proc/self/fd/{signed}"]
-        finished = gpg.call(*words, purpose="check a signature", keep=[signed, packets])
-        fingerprint = _judge(finished)
-        exported = gpg.call(*listing, fingerprint, purpose="look at the key of a signature")
+        check = ["--verify", f"/proc/self/fd/{packets}", f"/proc/self/fd/{signed}"]
+        finished = gpg.call(*words, *check, purpose="check a signature", keep=[signed, packets])
+        return _maker_of(gpg, finished, words)
+
+
+def opened_message(message: bytes, keys: Sequence[bytes], limit: int) -> bytes:
+    """What is in a signed message, of at most `limit` bytes, that one of `keys` has signed. Raises SignatureError."""
+    with home() as gpg, in_memory(message) as packets:
+        for each in keys:
+            with in_memory(each) as fd:
+                gpg.call("--import", f"/proc/self/fd/{fd}", purpose="take a key", keep=[fd])
+        target = gpg.path / "message"
+        words = ["--no-autostart", "--max-output", str(limit), "--output", str(target)]
+        check = ["--decrypt", f"/proc/self/fd/{packets}"]
+        finished = gpg.call(*words, *check, purpose="check a signature", keep=[packets])
+        _maker_of(gpg, finished, ["--no-autostart"])
+        if any(words[0] in ("BEGIN_DECRYPTION", "ENC_TO") for words in _statuses(finished)):
+            raise SignatureError("is of another kind than those of documents")
+        return target.read_bytes()
+
+
+def _maker_of(gpg: Home, finished: Finished, words: Sequence[str]) -> Key:
+    """Whose the one signature is that GnuPG has checked. Raises SignatureError: nobody's who counts."""
+    fingerprint = _judge(finished)
+    listing = [*words, "--with-colons", "--fixed-list-mode", "--list-keys"]
+    exported = gpg.call(*listing, fingerprint, purpose="look at the key of a signature")
     records = [line.split(":") for line in exported.output.splitlines()]
     public = [record for record in records if record[0] == "pub"]  # one for each ring that has it
     users = [record[9] for record in records if record[0] == "uid" and record[1] not in ("r", "e")]

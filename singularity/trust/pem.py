@@ -59,6 +59,17 @@ class PublicKey:
         blob = b"".join(struct.pack(">I", len(part)) + part for part in parts)
         return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
+    def has_signed(self, data: bytes, signature: bytes) -> bool:
+        """Whether a raw signature is of these bytes, by their SHA-256 where the key signs digests."""
+        with in_memory(self.pem) as key, in_memory(signature) as signed, in_memory(data) as about:
+            key_file, signature_file, data_file = (f"/proc/self/fd/{fd}" for fd in (key, signed, about))
+            if self.is_ed25519:
+                words = ["pkeyutl", "-verify", "-pubin", "-inkey", key_file, "-rawin", "-in", data_file]
+                words += ["-sigfile", signature_file]
+            else:
+                words = ["dgst", "-sha256", "-verify", key_file, "-signature", signature_file, data_file]
+            return call(["openssl", *words], purpose="check a signature", keep=[key, signed, about]).status == 0
+
     def _parts(self) -> tuple[bytes, bytes]:
         """The algorithm and the key in it (RFC 5280, 4.1: SubjectPublicKeyInfo)."""
         rest, algorithm = _der(_der(self.der)[1])
@@ -89,16 +100,8 @@ class PemChecker:
         key_id = self.key.key_id
         if sealed.key_id and sealed.key_id != key_id:
             raise SignatureError("was made with another key")
-        signed = seals.authenticated(sealed.document)
-        with in_memory(self.key.pem) as key, in_memory(sealed.signature) as signature, in_memory(signed) as data:
-            key_file, signature_file, data_file = (f"/proc/self/fd/{fd}" for fd in (key, signature, data))
-            if self.key.is_ed25519:
-                words = ["pkeyutl", "-verify", "-pubin", "-inkey", key_file, "-rawin", "-in", data_file]
-                words += ["-sigfile", signature_file]
-            else:
-                words = ["dgst", "-sha256", "-verify", key_file, "-signature", signature_file, data_file]
-            if call(["openssl", *words], purpose="check a signature", keep=[key, signature, data]).status != 0:
-                raise SignatureError("does not fit what it is about, or was made with another key")
+        if not self.key.has_signed(seals.authenticated(sealed.document), sealed.signature):
+            raise SignatureError("does not fit what it is about, or was made with another key")
         return Signer(kind=self.kind, name=self.name, fingerprint=key_id)
 
 
@@ -121,16 +124,16 @@ class PemSeal:
         except SignatureError as error:
             raise SignatureError(f"{path}: {error}") from error
 
-    def sign(self, document: bytes) -> bytes:
-        """A DSSE envelope."""
-        with in_memory(seals.authenticated(document)) as data:
+    def sign(self, document: bytes, kind: str = seals.PAYLOAD_TYPE) -> bytes:
+        """A DSSE envelope; `kind` is the type of what is in it."""
+        with in_memory(seals.authenticated(document, kind)) as data:
             data_file = f"/proc/self/fd/{data}"
             if self._key.is_ed25519:
                 words = ["pkeyutl", "-sign", "-rawin", "-in", data_file, "-inkey"]
                 signature = self._openssl(words, keep=data)
             else:
                 signature = self._openssl(["dgst", "-sha256", "-sign"], data_file, keep=data)
-        return seals.enveloped(document, signature, self._key_id)
+        return seals.enveloped(document, signature, self._key_id, kind)
 
     def _public(self) -> PublicKey:
         pem = self._openssl(["pkey", "-pubout", "-in"])

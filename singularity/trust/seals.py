@@ -93,16 +93,16 @@ def opened(data: bytes) -> Sealed:
     return _envelope(data)
 
 
-def enveloped(document: bytes, signature: bytes, key_id: str) -> bytes:
-    """A DSSE envelope, as the family writes it."""
+def enveloped(document: bytes, signature: bytes, key_id: str, kind: str = PAYLOAD_TYPE) -> bytes:
+    """A DSSE envelope, as the family writes it. `kind` is the type of the document."""
     coded, signed = (base64.b64encode(each).decode() for each in (document, signature))
-    found = {"payloadType": PAYLOAD_TYPE, "payload": coded, "signatures": [{"keyid": key_id, "sig": signed}]}
+    found = {"payloadType": kind, "payload": coded, "signatures": [{"keyid": key_id, "sig": signed}]}
     return json.dumps(found, separators=(",", ":")).encode() + b"\n"
 
 
-def authenticated(document: bytes) -> bytes:
+def authenticated(document: bytes, kind: str = PAYLOAD_TYPE) -> bytes:
     """The bytes that a signature in a DSSE envelope is of."""
-    return b"DSSEv1 %d %b %d %b" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(document), document)
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(document), document)
 
 
 def _envelope(data: bytes) -> Sealed:

@@ -167,4 +167,5 @@ skopeo copy --quiet oci:layout:1 oci-archive:oci.tar:1
 skopeo copy --quiet oci:layout:1 docker-archive:docker.tar:tool:1
 apptainer --silent build oci.sif oci-archive:oci.tar
 cp tool.sif signed.sif
+APPTAINER_ENCRYPTION_PASSPHRASE=word apptainer --silent build --encrypt encrypted.sif tool.sif
 :

@@ -120,7 +120,7 @@ def test_messages_have_no_colour_when_not_on_a_terminal(launch: Launcher, direct
     assert "\x1b" not in launch("exec", directory / "missing.sif", "true").err
 
 
-@pytest.mark.parametrize("option", ["--security", "--oci", "--passphrase"])
+@pytest.mark.parametrize("option", ["--security", "--oci"])
 def test_an_option_of_the_family_that_is_not_here_is_refused_in_one_line(
     launch: Launcher, images: Images, option: str
 ) -> None:

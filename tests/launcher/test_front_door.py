@@ -345,7 +345,7 @@ WRONG = {
 }
 NEVER_WRONG = {
     "paths, of which any may exist": {
-        "workdir", "overlay", "env_file", "cwd", "shell", "tmpdir", "authfile", "image", "pid_file",
+        "workdir", "overlay", "env_file", "cwd", "shell", "tmpdir", "authfile", "image", "pid_file", "pem_path",
         "allow_paths", "cdi_dirs",
     },
     "an unknown word is a warning, as elsewhere in the family": {"no_mount"},

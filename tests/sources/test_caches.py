@@ -52,7 +52,7 @@ def test_a_seeded_cache_is_used_by_others_who_can_only_read_it(front: Front, ima
     words = ["pull", "--no-https", f"docker://{front.host}/{image}"]
     contents = sorted(site.rglob("*"))
     said = singularity(*words, cwd=tmp_path, more=more).stderr
-    assert re.fullmatch(r"INFO:    Image: greeting_1.sif, \d+ KiB\n", said)
+    assert re.fullmatch(r"INFO:    Digest: sha256:\w{64}\nINFO:    Image: greeting_1.sif, \d+ KiB\n", said)
     assert {each.method for each in front.asked[asked:]} == {"HEAD"}
     assert listed(tmp_path / "greeting_1.sif")["etc/greeting"] == b"hello\n"
     assert not (tmp_path / "greeting_1.sif").samefile(next(site.rglob("image.sif")))

@@ -91,7 +91,10 @@ def test_a_sif_file_comes_out_of_a_registry_as_it_went_in(
     singularity(*words, cwd=tmp_path)
     assert (tmp_path / "tool_1.sif").read_bytes() == sif.read_bytes()
     asked = len(front.asked)
-    assert re.fullmatch(r"INFO:    Image: tool_1.sif, \d+ KiB\n", singularity(*words, cwd=tmp_path).stderr)
+    assert re.fullmatch(
+        r"INFO:    Digest: sha256:\w{64}\nINFO:    Image: tool_1.sif, \d+ KiB\n",
+        singularity(*words, cwd=tmp_path).stderr,
+    )
     assert {each.method for each in front.asked[asked:]} == {"HEAD"}
     (entry,) = (cache() / "oras").iterdir()
     assert entry.name == f"sha256.{sha256(sif.read_bytes()).hexdigest()}.kept"

@@ -15,11 +15,16 @@ from singularity.image.root import Root
 from singularity.oci import container, layers, local
 from singularity.oci.image import Image
 from singularity.sources.fetch import Fetch
+from singularity.sources.oci import admit
+from singularity.transports import Transport
+from singularity.uri import Uri
 
 
 def check(stage: Stage, name: str) -> None:
-    """`From` is all that the header needs, and `find` has looked for it."""
-    del stage, name
+    """`From` is all that the header needs, and `find` has looked for it. Raises SignatureError by a policy."""
+    del name
+    place = stage.value("from")
+    admit(Uri(transport=Transport(stage.agent), place=place, text=f"{stage.agent}:{place}"))
 
 
 def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:

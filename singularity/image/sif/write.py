@@ -15,6 +15,8 @@ class NewObject:
     type: DataType
     data: bytes
     name: bytes = b""
+    link: int = 0  # id of another object; 0: none
+    extra: bytes = b""  # by type
 
 
 def partition_offset(objects: Sequence[NewObject]) -> int:
@@ -91,5 +93,7 @@ def _place(objects: Sequence[NewObject], time: int) -> Iterator[Descriptor]:
             created=time,
             modified=time,
             name=each.name,
+            link=each.link,
+            extra=each.extra,
         )
         offset += size
