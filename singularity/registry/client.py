@@ -240,14 +240,9 @@ class Registry:
 
     def tags(self, repository: str) -> list[str]:
         """The tags of a repository, as the registry itself knows them; none where it does not say."""
-        from singularity.foreign_json import parse_answer
-
         place = self._own(repository)
         with self._send(place, "GET", f"tags/list?n={_TAGS}", {}, (200, 404), push=True) as answer:
-            if answer.status == 404:
-                return []
-            found = parse_answer(answer.whole(MANIFEST_LIMIT), f"{place}: the list of tags").get("tags")
-        return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
+            return _listed(answer, place) if answer.status == 200 else []
 
     def lists_referrers(self, repository: str, digest: Digest) -> bool:
         """Whether the registry itself lists what refers to a manifest."""
@@ -306,6 +301,13 @@ class Registry:
 
 def _digest_of(data: bytes, algorithm: str) -> Digest:
     return Digest(algorithm, hashlib.new(algorithm, data).hexdigest())
+
+
+def _listed(answer: Answer, place: Place) -> list[str]:
+    from singularity.foreign_json import parse_answer
+
+    found = parse_answer(answer.whole(MANIFEST_LIMIT), f"{place}: the list of tags").get("tags")
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
 
 
 def _said_digest(answer: Answer, reference: Reference) -> Digest | None:
