@@ -202,6 +202,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "groff": lambda: _program("groff", "groff-base"),
     "apptainer": lambda: _program("apptainer", "apptainer"),
     "sks": lambda: _program("sks", "sks"),
+    "veritysetup": lambda: _program("veritysetup", "cryptsetup-bin"),
+    "device-mapper": lambda: "" if Path("/dev/mapper/control").exists() else "a kernel that has the device mapper",
     "ssh-keygen": lambda: _program("ssh-keygen", "openssh-client"),
     "openssl": lambda: _program("openssl", "openssl"),
     "newuidmap": lambda: _program("newuidmap", "uidmap"),
