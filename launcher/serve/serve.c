@@ -18,7 +18,7 @@
 
 enum { STACK = 256 << 10 };
 
-struct server *serve_open(int image, uint64_t offset, uint64_t size, const char **why)
+struct server *serve_open(int image, uint64_t offset, uint64_t size, const struct seal *seal, const char *name, const char **why)
 {
     struct server *server = calloc(1, sizeof *server);
 
@@ -26,7 +26,11 @@ struct server *serve_open(int image, uint64_t offset, uint64_t size, const char 
     if (server == NULL)
         return NULL;
     server->file = (struct squashfs_file){image, offset};
-    const struct squashfs_source source = squashfs_file_source(&server->file, size);
+    struct squashfs_source source = squashfs_file_source(&server->file, size);
+    if (seal != NULL && seal->tree != 0) {
+        server->sealed = sealed_open(image, seal, name);
+        source = (struct squashfs_source){.context = server->sealed, .size = server->sealed != NULL ? size : 0, .read = sealed_read};
+    }
     if (squashfs_look(&source, &server->image, why) == 0) {
         server->block_size = squashfs_super(server->image)->block_size;
         server->zeros = mmap(NULL, server->block_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -36,6 +40,7 @@ struct server *serve_open(int image, uint64_t offset, uint64_t size, const char 
             return server;
     }
     squashfs_close(server->image);
+    free(server->sealed);
     free(server);
     return NULL;
 }
@@ -146,6 +151,8 @@ void serve_run(struct server *server, int device, int image, int tell)
     (void)signal(SIGPIPE, SIG_IGN);
     server->device = device;
     server->file.fd = image;
+    if (server->sealed != NULL)
+        sealed_move(server->sealed, image);
     server->first.queue = device;
     atomic_store(&server->threads, 1);
     if (pthread_mutex_init(&server->ahead.lock, NULL) != 0 || pthread_cond_init(&server->ahead.more, NULL) != 0 ||

@@ -9,14 +9,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../signature/seal.h"
+
 /* Memory for data, all threads together. The rest (buffers, metadata) stays below as much again. */
 enum { SERVE_MEMORY = 32 << 20 };
 
 struct server;
 
 /* An image in `size` bytes of the file from `offset` on: the superblock read and judged, so that what is wrong is said before anything
- * is mounted. NULL: `why` says what, in a few words without the image's name. The file stays the caller's. */
-struct server *serve_open(int image, uint64_t offset, uint64_t size, const char **why);
+ * is mounted. NULL: `why` says what, in a few words without the image's name. The file stays the caller's. With a `seal` that has a hash
+ * tree each block is checked when it is read, and one that is not what was signed is an error for who reads, and a message that
+ * names the image. */
+struct server *serve_open(int image, uint64_t offset, uint64_t size, const struct seal *seal, const char *name, const char **why);
 
 /* Serves what is mounted behind `device`, with the image open as `image` (a launch moves its descriptors in between). The
  * process ends when the mount is gone; or at once, with words written to `tell`, or a message where that is -1, when the image's tables
