@@ -275,11 +275,14 @@ bool signature_judge(const struct seal_question *question, struct signature_poli
 /* A file that root alone has a say in, where the starter is setuid; with a NUL behind it. */
 static bool file_read(const char *path, bool enforced, char *text, size_t *size, struct error *error)
 {
-    OWNED_FD file = enforced ? config_open(path, error) : open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    struct error why = {0};
+    OWNED_FD file = enforced ? config_open(path, &why) : open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     ssize_t got = 1;
 
+    if (file < 0 && !enforced)
+        error_set(&why, errno, "%.200s", path);
     if (file < 0)
-        return error_set(error, errno, "nothing starts without %.200s, which says whose images may", path);
+        return error_set(error, 0, "%.300s (it says whose images may run, and nothing does without it)", why.text);
     for (*size = 0; got > 0 && *size < SIGNERS_FILE; *size += got > 0 ? (size_t)got : 0)
         got = read(file, text + *size, SIGNERS_FILE - *size);
     if (got != 0)
