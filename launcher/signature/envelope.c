@@ -56,7 +56,9 @@ static bool decode(struct envelope *envelope, struct span text, struct span *dec
     }
     if (count % 4 != 0 || envelope->stored < padding)
         return false;
-    envelope->stored -= padding;
+    for (; padding > 0; padding--) /* one spelling: bits that nobody decodes are none */
+        if (envelope->store[--envelope->stored] != 0)
+            return false;
     *decoded = (struct span){begin, (size_t)(envelope->store + envelope->stored - begin)};
     return true;
 }

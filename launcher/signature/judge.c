@@ -78,7 +78,9 @@ static bool group_read(const struct table *table, const struct seal_question *qu
         const uint8_t *row = table->rows[i];
         if (row[4] == 0)
             continue;
-        if (row[4] != 1 || (group_of(row) == 0) != (le32(row) == TYPE_SIGNATURE))
+        if (row[4] != 1 || (le32(row + 9) & GROUP_MASK) != GROUP_MASK)
+            return error_set(error, 0, "its table of objects is not as every program reads it");
+        if ((group_of(row) == 0) != (le32(row) == TYPE_SIGNATURE))
             return error_set(error, 0, "object %u is in no group: no signature speaks of it", le32(row + 5));
         if (le32(row) == TYPE_PARTITION && le64(row + 17) == question->offset && le64(row + 25) == question->size)
             part = row;
