@@ -29,5 +29,5 @@ int main(int argc, char **argv)
     struct server *server = serve_open((int)values[1], values[2], values[3], NULL, "", &why);
     if (server == NULL)
         stop(0, "%s", why);
-    serve_run(server, (int)values[0], (int)values[1], -1);
+    serve_run(server, (int)values[0], (int)values[1], -1, -1);
 }

@@ -38,7 +38,7 @@ struct process {
     const char *program;
     const char *package;
     bool mounts_itself;  /* built on libfuse 2, which takes no open device */
-    int library;         /* what is loaded into fuse2fs that writes (launcher/preload/fuse2fs.c), or -1 */
+    int library;         /* what is loaded into fuse2fs that writes (launcher/preload/fuse2fs.c); of one that speaks the launch's process; or -1 */
     const char *source;  /* for messages */
     int image;           /* SERVER_IMAGE in the server; -1: it lays directories over each other */
     const int *layers;   /* those */
@@ -262,7 +262,7 @@ static _Noreturn void server_process(const struct process *server, const char *p
     server_descriptors(server, device, ready);
     server_rights(server->mounts_itself);
     if (server->ours != NULL)
-        serve_run(server->ours, SERVER_DEVICE, SERVER_IMAGE, SERVER_ALIVE);
+        serve_run(server->ours, SERVER_DEVICE, SERVER_IMAGE, SERVER_ALIVE, server->library >= 0 ? SERVER_LIBRARY : -1);
     server_run(server, path);
 }
 
@@ -348,7 +348,8 @@ void fuse_prepare_part(const struct part *part, struct fuse *fuse)
     OWNED_FD library = server.mounts_itself && part->writable ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (server.mounts_itself && part->writable && library < 0)
         stop(errno, "%s cannot be written: %s (the installation is incomplete: install again)", part->source, path);
-    server.library = library;
+    OWNED_FD launch = server.speaks ? (int)syscall(SYS_pidfd_open, getpid(), 0) : -1; /* Linux 5.3 */
+    server.library = server.speaks ? launch : library;
     server_start(&server, fuse);
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -140,7 +141,18 @@ static _Noreturn void stop_unread(const char *why, int tell)
     _exit(EXIT_OWN_FAILURE);
 }
 
-void serve_run(struct server *server, int device, int image, int tell)
+/* Whoever waits for the program is not to wait for us. */
+static void *fall_silent(void *launch)
+{
+    struct pollfd ended = {.fd = (int)(intptr_t)launch, .events = POLLIN};
+
+    while (ended.fd >= 0 && poll(&ended, 1, -1) < 0 && errno == EINTR)
+        continue;
+    close(STDERR_FILENO);
+    return NULL;
+}
+
+void serve_run(struct server *server, int device, int image, int tell, int launch)
 {
     const char *why;
 
@@ -160,6 +172,8 @@ void serve_run(struct server *server, int device, int image, int tell)
         stop(errno, "start the image server");
     queues_open(server);
     confine(server);
+    if (server->sealed != NULL && (launch < 0 || !thread_begin(fall_silent, (void *)(intptr_t)launch)))
+        close(STDERR_FILENO);
     if (squashfs_tables(server->image, &why) != 0)
         stop_unread(why, tell);
     serve_queue(&server->first, device);

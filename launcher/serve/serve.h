@@ -22,10 +22,11 @@ struct server;
  * names the image. */
 struct server *serve_open(int image, uint64_t offset, uint64_t size, const struct seal *seal, const char *name, const char **why);
 
-/* Serves what is mounted behind `device`, with the image open as `image` (a launch moves its descriptors in between). The
- * process ends when the mount is gone; or at once, with words written to `tell`, or a message where that is -1, when the image's tables
+/* Serves what is mounted behind `device`, with the image open as `image` (a launch moves its descriptors in between). What is wrong with a
+ * sealed image is said on standard error for as long as the process of `launch` lives, a pidfd: whoever reads that to its end waits for
+ * nobody else. The process ends when the mount is gone; or at once, with words written to `tell`, or a message where that is -1, when the image's tables
  * cannot be read: they are, like all that has to be decompressed, in the confined process alone. No thread but the caller's may be
  * there. */
-_Noreturn void serve_run(struct server *server, int device, int image, int tell);
+_Noreturn void serve_run(struct server *server, int device, int image, int tell, int launch);
 
 #endif
