@@ -42,7 +42,7 @@ def sign(path: Path, seal: Seal, *, group: int | None = None, number: int | None
         if not chosen:
             raise SignatureError(f"{path}: there is nothing in it that could be signed")
         if trees and number is None and _grow(editor, source, chosen.keys() - source.content.signed_groups()):
-            source = Source(file)
+            source = source.with_more()
             chosen = {key: source.groups[key] for key in chosen}
         made = {key: seal.sign(source.statement(key, objects).encode()) for key, objects in chosen.items()}
         for key, signature in made.items():

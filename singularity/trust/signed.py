@@ -118,6 +118,12 @@ class Source:
                 raise SignatureError(f"object {each.id} is in no group: no signature speaks of it")
             self.groups.setdefault(each.group, []).append(each)
 
+    def with_more(self) -> "Source":
+        """The file with objects that whoever calls has appended meanwhile: the others are not read again."""
+        more = Source(self.file)
+        more._digests, more._trees = self._digests, self._trees
+        return more
+
     def tree_of(self, each: Descriptor) -> Descriptor | None:
         """The hash tree of a partition, if the file has one; whether it fits is another question."""
         for other in self.groups[each.group]:
