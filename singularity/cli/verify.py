@@ -15,7 +15,7 @@ from singularity.cli.trusting import Trusted, keysdir_option, url_option
 from singularity.console import escape
 from singularity.errors import FileError, SignatureError, UsageError
 from singularity.trust import detached
-from singularity.trust.seals import Signer
+from singularity.trust.seals import Checker, Kind, Sealed, Signer
 from singularity.trust.verify import Verified, Wanted, verify
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def command(
     inside = trusting.is_sif(image)
     if not inside and (group is not None or number is not None or legacy_insecure):
         raise UsageError(f"{image}: --group-id, --sif-id and --legacy-insecure are for SIF files")
-    checkers = Trusted(**trusted).checkers()
+    checkers = [_Counted(each) for each in Trusted(**trusted).checkers()]
     try:
         if inside:
             wanted = Wanted(group=group, object=number, legacy=legacy_insecure, all_objects=all_objects)
@@ -97,13 +97,31 @@ def command(
         raise FileError.because(image, error) from error
     except SignatureError as error:
         if as_json:
-            _print([])
+            _print([], sum(each.count for each in checkers))
         raise SignatureError(f"Failed to verify container: {image}: {error.what}", hint=error.hint) from error
     if as_json:
         _print(found)
         return
     click.echo("\n".join(_told(found)))
     logger.info("Verified signature(s) from image '%s'", image)
+
+
+@dataclass(slots=True)
+class _Counted:
+    """A checker, and how many signatures it was asked about: of a failure the family prints up to which one it came."""
+
+    checker: Checker
+    count: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        """That of the checker."""
+        return self.checker.kind
+
+    def check(self, sealed: Sealed, entity: bytes) -> Signer:
+        """As the checker does."""
+        self.count += 1
+        return self.checker.check(sealed, entity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +155,7 @@ def _told(found: Sequence[_Shown]) -> list[str]:
     return lines
 
 
-def _print(found: Sequence[_Shown]) -> None:
+def _print(found: Sequence[_Shown], failed: int = 0) -> None:
     signers = [
         {
             "Signer": {
@@ -152,5 +170,5 @@ def _print(found: Sequence[_Shown]) -> None:
         for each in found
         for _, _, _, kind in each.rows
     ]
-    document = {"Signatures": len({each.number for each in found}), "SignerKeys": signers or None}
+    document = {"Signatures": failed or len({each.number for each in found}), "SignerKeys": signers or None}
     click.echo(json.dumps(document, indent=2))

@@ -346,6 +346,51 @@ def test_a_partition_put_in_place_of_the_signed_one(site: Site, fresh: Callable[
     assert b"somebody" not in done.stdout
 
 
+def mapped() -> list[str]:
+    """The devices of dm-verity that launches have made."""
+    names = [path.read_text().strip() for path in Path("/sys/block").glob("dm-*/dm/name")]
+    return [name for name in names if name.startswith("singularity-")]
+
+
+@pytest.mark.modes("suid", "root")
+@pytest.mark.needs("device-mapper")
+def test_nothing_is_left_of_a_device(site: Site, fresh: Callable[..., Path]) -> None:
+    path, launch = own(fresh("image.sif"), site.launch), site.configured()
+    sign(path, SshSeal(str(site.key)))
+    with launch.start(*launch.argv("exec", path, "sh", "-c", "echo up; read x"), stdin=-1) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        assert len(mapped()) == 1
+        launch("exec", path, "true").ok()  # at the same time, on the same loop device or another
+        process.kill()
+    for _ in range(100):
+        if not mapped():
+            break
+        time.sleep(0.1)
+    assert mapped() == []
+
+
+def test_the_size_of_an_image_costs_nothing(site: Site, squashfs: bytes, directory: Path) -> None:
+    if site.launch.mode is not Mode.USERNS and not MAPPER:
+        pytest.skip("by the kernel only where it has dm-verity")
+    path = own(write_sif(directory / "image.sif", [Partition(data=squashfs)]), site.launch)
+    one, size = partition(path), (1 << 28) if os.environ.get("GUEST") else (1 << 30)
+    with path.open("r+b") as file:  # all of it is the partition's now, and most of it a hole
+        file.truncate(one.offset + size)
+        header = sif.decode_header(file.read(128))
+        file.seek(sif.row_offset(header, 1))
+        file.write(sif.encode_descriptor(one._replace(size=size)))
+    times: dict[str, float] = {}
+    for kind, launch in (("unsigned", site.launch), ("signed", site.configured())):
+        if kind == "signed":
+            sign(path, SshSeal(str(site.key)))
+        for _ in range(7):
+            start = time.monotonic()
+            launch("exec", path, "true").ok()
+            times[kind] = min(times.get(kind, 1e9), time.monotonic() - start)
+    assert times["signed"] < 3 * times["unsigned"], times
+
+
 # Of a definition file, the partition, its tree and the signature.
 TABLES: dict[str, Callable[[list[sif.Descriptor]], list[sif.Descriptor]]] = {
     "the signature goes": lambda a: a[:3],
@@ -411,7 +456,7 @@ def test_a_signature_of_one_object_is_none_of_the_group(site: Site, fresh: Calla
 
 @pytest.mark.modes("userns")
 def test_nobody_waits_for_the_server(site: Site, fresh: Callable[..., Path]) -> None:
-    """It has the caller's standard error, to say what is wrong, and yet no one who reads that to its end waits for it."""
+    """It has the caller's standard error, to say what is wrong; who reads that to its end does not wait for it."""
     path, launch = fresh("image.sif"), site.configured()
     sign(path, SshSeal(str(site.key)))
     launch("instance", "start", "-u", path, "signed")
