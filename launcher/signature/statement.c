@@ -37,7 +37,7 @@ static bool take_digest(struct span *from, uint8_t digest[SEAL_DIGEST])
         const char *letter = from->at[i] == '\0' ? NULL : strchr(letters, from->at[i]);
         if (letter == NULL)
             return false;
-        digest[i / 2] = (uint8_t)(digest[i / 2] << 4 | (letter - letters));
+        digest[i / 2] = (uint8_t)((i % 2 == 0 ? 0 : digest[i / 2] << 4) | (letter - letters));
     }
     *from = (struct span){from->at + 2 * SEAL_DIGEST, from->length - 2 * SEAL_DIGEST};
     return take(from, "\"");
