@@ -38,13 +38,14 @@ bool crypto_is_there(void)
     return true;
 }
 
-/* The library's programs for debugging, and its end for want of memory, were compiled for another C library; nobody comes here. */
-__attribute__((weak)) int __fprintf_chk(void *stream, int flag, const char *format, ...);
-__attribute__((weak)) int __fprintf_chk(void *stream, int flag, const char *format, ...)
+#ifndef __GLIBC__ /* for which the libraries were compiled: for the last words of a process that has no memory, and for debugging */
+int __fprintf_chk(void *stream, int flag, const char *format, ...);
+int __fprintf_chk(void *stream, int flag, const char *format, ...)
 {
     (void)stream, (void)flag, (void)format;
     return 0;
 }
+#endif
 
 void hash_spans(enum hash hash, const struct span *spans, size_t count, uint8_t *digest)
 {
