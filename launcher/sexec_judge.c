@@ -47,7 +47,6 @@ static _Noreturn void judge_seal(char **words)
     const struct seal_question question = {.image = atoi(words[0]), .offset = strtoull(words[1], NULL, 10),
                                            .size = strtoull(words[2], NULL, 10), .reader = (enum seal_reader)atoi(words[3]), .enforced = true};
 
-    message_begin(LEVEL_ERROR, false);
     proc_open();
     seal_judge_and_tell(&question, atoi(words[4]));
 }

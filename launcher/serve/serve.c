@@ -39,7 +39,8 @@ struct server *serve_open(int image, uint64_t offset, uint64_t size, const struc
         if (server->zeros != MAP_FAILED && cache_begin(&server->cache, (uint32_t)server->block_size, SERVE_MEMORY) &&
             hands_begin(&server->first, server, why))
             return server;
-    }
+    } else if (server->sealed != NULL)
+        *why = "its first block is not what was signed (damaged, or changed since; get the image again)";
     squashfs_close(server->image);
     free(server->sealed);
     free(server);

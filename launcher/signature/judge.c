@@ -325,6 +325,7 @@ _Noreturn void seal_judge_and_tell(const struct seal_question *question, int to)
 {
     static struct seal_verdict verdict;
 
+    message_begin(LEVEL_ERROR, false); /* whoever asks has read the same configuration, and said what there is to say of it */
     if (!judge(question, &verdict) && verdict.error.text[0] == '\0')
         error_set(&verdict.error, 0, "its signature could not be checked");
     _exit(fd_write(to, &verdict, sizeof verdict) ? 0 : EXIT_OWN_FAILURE);

@@ -131,7 +131,7 @@ struct sealed_file;
 /* NULL: no memory, or the seal has no tree. `name` stands in the message about a block that is not what was signed; it and the seal
  * are copied. */
 struct sealed_file *sealed_open(int fd, const struct seal *seal, const char *name);
-/* The file has another descriptor now. */
+/* It is served now, by another descriptor: until here nothing is said of blocks that are not what was signed. */
 void sealed_move(struct sealed_file *file, int fd);
 /* `length` bytes at `at` of what is sealed, each block checked; as a squashfs_source reads. Any thread may. */
 int sealed_read(void *file, uint64_t at, void *bytes, size_t length);

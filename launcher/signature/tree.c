@@ -25,6 +25,7 @@ struct sealed_file {
     uint64_t starts[LEVELS]; /* where each level begins in the tree, in blocks; [0] has the digests of data */
     pthread_mutex_t lock;
     unsigned told;
+    uint64_t told_last;
     struct kept kept[KEPT];
 };
 
@@ -38,6 +39,7 @@ struct sealed_file *sealed_open(int fd, const struct seal *seal, const char *nam
     file->fd = fd;
     file->seal = *seal;
     strncpy(file->name, name, sizeof file->name - 1);
+    file->told = TOLD_MOST; /* whoever opens it says it himself */
     for (uint64_t count = seal->size / SEAL_BLOCK; count > 1 && file->levels < LEVELS; file->levels++) {
         count = (count + PER_BLOCK - 1) / PER_BLOCK;
         counts[file->levels] = count;
@@ -54,13 +56,16 @@ struct sealed_file *sealed_open(int fd, const struct seal *seal, const char *nam
 void sealed_move(struct sealed_file *file, int fd)
 {
     file->fd = fd;
+    file->told = 0;
 }
 
-/* One line for the user, and not one for each program that stumbles over it. */
+/* One line for the user, and not one for each try of the kernel's and each program that stumbles over it. */
 static int refuse(struct sealed_file *file, uint64_t block, bool of_tree)
 {
     pthread_mutex_lock(&file->lock);
-    bool told = file->told++ >= TOLD_MOST;
+    bool told = file->told >= TOLD_MOST || (file->told > 0 && file->told_last == block);
+    file->told += !told;
+    file->told_last = block;
     pthread_mutex_unlock(&file->lock);
     if (!told)
         message_error("%s: %s byte %llu is not what was signed (damaged, or changed since; get the image again)", file->name,

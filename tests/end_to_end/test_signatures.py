@@ -1,4 +1,7 @@
-"""Where the site requires signatures nothing else runs, and what runs is what was signed, each block as it is read."""
+"""Where the site requires signatures nothing else runs, and what runs is what was signed, each block as it is read.
+
+R-S1 to R-S4.
+"""
 
 from __future__ import annotations
 
@@ -344,6 +347,11 @@ def test_a_partition_put_in_place_of_the_signed_one(site: Site, fresh: Callable[
     done = site.configured()("exec", path, "cat", "/secret")
     assert done.status != 0
     assert b"somebody" not in done.stdout
+    if site.launch.mode is not Mode.USERNS:
+        return
+    assert done.err.count(" is not what was signed (damaged, or changed since; get the image again)") == 1
+    flip(path, one.offset + 3000)
+    site.configured()("exec", path, "cat", "/secret").refused(str(path), "its first block is not what was signed")
 
 
 def mapped() -> list[str]:
@@ -468,6 +476,13 @@ def test_nobody_waits_for_the_server(site: Site, fresh: Callable[..., Path]) -> 
     time.sleep(4)
 
 
+@pytest.mark.modes("userns")
+def test_a_warning_of_the_configuration_is_given_once(site: Site, fresh: Callable[..., Path]) -> None:
+    path = fresh("image.sif")
+    sign(path, SshSeal(str(site.key)))
+    site.configured("no such key = 1\n")("exec", path, "true").warned('unknown key "no such key"')
+
+
 # ---- overlays --------------------------------------------------------------------------------------------------------
 @pytest.mark.modes("userns", "suid")
 def test_overlays_are_signed_too_but_what_is_written(site: Site, fresh: Callable[..., Path]) -> None:
@@ -479,6 +494,16 @@ def test_overlays_are_signed_too_but_what_is_written(site: Site, fresh: Callable
         return  # such kernels let users mount no overlay
     launch("exec", "--overlay", f"{over}:ro", path, "true").ok()
     launch("exec", "--writable-tmpfs", path, "touch", "/x").ok()
+
+
+@pytest.mark.modes("userns")
+def test_images_of_data_are_signed_too(site: Site, fresh: Callable[..., Path]) -> None:
+    launch, path, data = site.configured(), fresh("image.sif"), fresh("data.sif")
+    sign(path, SshSeal(str(site.key)))
+    words = ["exec", "--data", f"{data}:/mnt", path, "cat", "/mnt/secret"]
+    launch(*words).refused(f"{data}: not signed")
+    sign(data, SshSeal(str(site.key)))
+    assert launch(*words).ok().stdout == SECRET
 
 
 # ---- the execution control list --------------------------------------------------------------------------------------
