@@ -5,18 +5,6 @@
 
 #include "../image/bytes.h"
 
-bool ssh_string(struct span *from, struct span *string)
-{
-    if (from->length < 4)
-        return false;
-    size_t length = (size_t)from->at[0] << 24 | (size_t)from->at[1] << 16 | (size_t)from->at[2] << 8 | from->at[3];
-    if (length > from->length - 4)
-        return false;
-    *string = (struct span){from->at + 4, length};
-    *from = (struct span){from->at + 4 + length, from->length - 4 - length};
-    return true;
-}
-
 size_t hash_size(enum hash hash)
 {
     return hash == HASH_SHA256 ? 32 : hash == HASH_SHA384 ? 48 : 64;

@@ -8,16 +8,6 @@ enum { LINE_LIMIT = 192 << 10 };
 
 /* ---- text ---- */
 
-static bool take(struct span *from, const char *text)
-{
-    size_t length = strlen(text);
-
-    if (from->length < length || memcmp(from->at, text, length) != 0)
-        return false;
-    *from = (struct span){from->at + length, from->length - length};
-    return true;
-}
-
 /* Up to `end`, which is taken as well. */
 static bool take_until(struct span *from, const char *end, struct span *found)
 {
@@ -28,38 +18,18 @@ static bool take_until(struct span *from, const char *end, struct span *found)
     *found = (struct span){from->at, (size_t)(at - from->at)};
     from->length -= found->length;
     from->at = at;
-    return take(from, end);
+    return span_take(from, end);
 }
 
-/* Letters of base64 as they are, ends of lines left out; to where the store has room. */
+/* To where the store has room. */
 static bool decode(struct envelope *envelope, struct span text, struct span *decoded)
 {
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    uint8_t *begin = envelope->store + envelope->stored;
-    uint32_t bits = 0;
-    size_t count = 0, padding = 0;
+    uint8_t *to = envelope->store + envelope->stored;
 
-    for (size_t i = 0; i < text.length; i++) {
-        const char *letter = text.at[i] == '\0' ? NULL : strchr(letters, text.at[i]);
-        if (text.at[i] == '\n')
-            continue;
-        if (text.at[i] == '=' && ++padding <= 2)
-            letter = letters;
-        else if (letter == NULL || padding > 0 || envelope->stored + 3 > sizeof envelope->store)
-            return false;
-        bits = bits << 6 | (uint32_t)(letter - letters);
-        if (++count % 4 == 0) {
-            for (int shift = 16; shift >= 0; shift -= 8)
-                envelope->store[envelope->stored++] = (uint8_t)(bits >> shift);
-            bits = 0;
-        }
-    }
-    if (count % 4 != 0 || envelope->stored < padding)
+    if (!base64_decode(text, to, sizeof envelope->store - envelope->stored, &decoded->length))
         return false;
-    for (; padding > 0; padding--) /* one spelling: bits that nobody decodes are none */
-        if (envelope->store[--envelope->stored] != 0)
-            return false;
-    *decoded = (struct span){begin, (size_t)(envelope->store + envelope->stored - begin)};
+    decoded->at = to;
+    envelope->stored += decoded->length;
     return true;
 }
 
@@ -192,7 +162,8 @@ static bool packet_read(struct span data, struct envelope *envelope)
     if (envelope->stored + length + 6 > sizeof envelope->store)
         return false;
     memcpy(trailer, head.at, length);
-    const uint8_t end[6] = {PACKET_VERSION, 0xff, (uint8_t)(length >> 24), (uint8_t)(length >> 16), (uint8_t)(length >> 8), (uint8_t)length};
+    const uint8_t end[6] = {PACKET_VERSION, 0xff, (uint8_t)(length >> 24), (uint8_t)(length >> 16), (uint8_t)(length >> 8),
+                            (uint8_t)length};
     memcpy(trailer + length, end, sizeof end);
     envelope->stored += length + sizeof end;
     envelope->trailer = (struct span){trailer, length + sizeof end};
@@ -220,7 +191,7 @@ static bool open_openpgp(struct span text, struct envelope *envelope)
     if (!skip_headers(&text, "Hash: ") || !take_until(&text, "\n-----BEGIN PGP SIGNATURE-----\n", &envelope->statement) ||
         !skip_headers(&text, NULL) || !take_until(&text, "-----END PGP SIGNATURE-----", &armor))
         return false;
-    (void)take(&text, "\n");
+    (void)span_take(&text, "\n");
     if (text.length != 0)
         return false;
     if (!take_until(&armor, "\n=", &data)) { /* the checksum may be left out */
@@ -241,7 +212,7 @@ static bool open_pem(struct span text, struct envelope *envelope)
     if (!take_until(&text, "\",\"signatures\":[{\"keyid\":\"", &payload) || !take_until(&text, "\",\"sig\":\"", &key) ||
         !take_until(&text, "\"}]}", &coded))
         return false;
-    (void)take(&text, "\n");
+    (void)span_take(&text, "\n");
     return text.length == 0 && decode(envelope, payload, &envelope->statement) && decode(envelope, coded, &envelope->signature);
 }
 
@@ -262,14 +233,14 @@ static bool open_ssh(struct span text, struct envelope *envelope)
     envelope->kind = ENVELOPE_SSH;
     if (!take_until(&text, "\n-----BEGIN SSH SIGNATURE-----\n", &envelope->statement) ||
         !take_until(&text, "\n-----END SSH SIGNATURE-----\n", &armor) || text.length != 0 || !decode(envelope, armor, &blob) ||
-        !take(&blob, "SSHSIG") || blob.length < 4 || memcmp(blob.at, "\0\0\0\1", 4) != 0)
+        !span_take(&blob, "SSHSIG") || blob.length < 4 || memcmp(blob.at, "\0\0\0\1", 4) != 0)
         return false;
     blob = (struct span){blob.at + 4, blob.length - 4};
     struct span space, reserved, hash;
     static const char *const names[HASHES] = {[HASH_SHA256] = "sha256", [HASH_SHA512] = "sha512"};
     return ssh_string(&blob, &envelope->key) && ssh_string(&blob, &space) && ssh_string(&blob, &reserved) &&
            ssh_string(&blob, &hash) && ssh_string(&blob, &envelope->signature) && blob.length == 0 && reserved.length == 0 &&
-           take(&space, "singularity-image") && space.length == 0 && hash_named(hash, names, &envelope->hash);
+           span_take(&space, "singularity-image") && space.length == 0 && hash_named(hash, names, &envelope->hash);
 }
 
 bool envelope_open(struct span text, struct envelope *envelope)
@@ -280,9 +251,9 @@ bool envelope_open(struct span text, struct envelope *envelope)
     envelope->stored = 0;
     if (text.length > ENVELOPE_LIMIT)
         return false;
-    if (take(&text, "-----BEGIN PGP SIGNED MESSAGE-----\n"))
+    if (span_take(&text, "-----BEGIN PGP SIGNED MESSAGE-----\n"))
         good = open_openpgp(text, envelope);
-    else if (take(&text, "{\"payloadType\":\"application/vnd.sylabs.sif-metadata+json\",\"payload\":\""))
+    else if (span_take(&text, "{\"payloadType\":\"application/vnd.sylabs.sif-metadata+json\",\"payload\":\""))
         good = open_pem(text, envelope);
     else
         good = open_ssh(text, envelope);
@@ -386,7 +357,7 @@ static bool ssh_by(const struct envelope *envelope, const struct signer *signer)
     if (memcmp(signer->blob, blob.at, blob.length < SIGNER_BLOB ? blob.length : SIGNER_BLOB) != 0 || !ssh_string(&rest, &kind) ||
         !ssh_string(&rest, &value) || rest.length != 0)
         return false;
-    if (key->kind == KEY_RSA ? !hash_named(kind, rsa, &hash) : !(take(&kind, others[key->kind]) && kind.length == 0))
+    if (key->kind == KEY_RSA ? !hash_named(kind, rsa, &hash) : !(span_take(&kind, others[key->kind]) && kind.length == 0))
         return false;
     signature.first = value;
     if (key->kind != KEY_RSA && key->kind != KEY_ED25519 &&

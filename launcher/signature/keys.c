@@ -27,33 +27,6 @@ static char *word_next(char **rest)
     return *word != '\0' ? word : NULL;
 }
 
-/* In the place of the text, which is longer. */
-static bool base64_decode(const char *text, uint8_t *to, size_t room, size_t *size)
-{
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    size_t length = strlen(text), padding = 0;
-
-    *size = 0;
-    if (length % 4 != 0 || length / 4 * 3 > room)
-        return false;
-    for (size_t i = 0; i < length; i += 4) {
-        uint32_t bits = 0;
-        for (size_t j = i; j < i + 4; j++) {
-            const char *letter = strchr(letters, text[j]);
-            if (text[j] == '=' && j + 2 >= length)
-                padding++, letter = letters;
-            else if (letter == NULL || padding > 0)
-                return false;
-            bits = bits << 6 | (uint32_t)(letter - letters);
-        }
-        to[(*size)++] = (uint8_t)(bits >> 16);
-        to[(*size)++] = (uint8_t)(bits >> 8);
-        to[(*size)++] = (uint8_t)bits;
-    }
-    *size -= padding;
-    return true;
-}
-
 static void base64_encode(const uint8_t *from, size_t size, char *to)
 {
     static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -158,7 +131,8 @@ static bool line_read(const struct reading *reading, char *line, struct signers 
             return false;
         word = word_next(&rest);
     }
-    if (word == NULL || (coded = word_next(&rest)) == NULL || !base64_decode(coded, signer->blob, sizeof signer->blob, &size))
+    if (word == NULL || (coded = word_next(&rest)) == NULL ||
+        !base64_decode((struct span){(const uint8_t *)coded, strlen(coded)}, signer->blob, sizeof signer->blob, &size))
         return complain(reading, "not NAME [OPTIONS] KEYTYPE KEY, as ssh-keygen has it");
     if (!public_key_read((struct span){signer->blob, size}, &signer->key))
         return complain(reading, "a key that does not count (RSA of 2048 bits, ECDSA and Ed25519 do)");

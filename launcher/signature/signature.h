@@ -1,9 +1,9 @@
 /* Whether somebody who counts here has signed an image. Reads what strangers have written: files of the image in memory, nothing is
  * decompressed, nothing is written. Not in the setuid program.
  *
- * A signature is an object of a SIF file (singularity/trust/seals.py): an envelope around a statement, which is a line of JSON.
- * envelope.c finds statement and signature, keys.c who may have made it, crypto.c whether he has, statement.c what it says of the
- * file; list.c whose signatures count for images of this place. */
+ * A signature is an object of a SIF file (singularity/trust/seals.py): an envelope around a statement, which is a line of JSON. span.c
+ * takes bytes apart; envelope.c finds statement and signature, keys.c who may have made it, crypto.c whether he has, statement.c what it
+ * says of the file; list.c whose signatures count for images of this place; judge.c puts it together. tree.c reads what is sealed. */
 #ifndef SINGULARITY_SIGNATURE_H
 #define SINGULARITY_SIGNATURE_H
 
@@ -19,6 +19,14 @@ struct span {
     const uint8_t *at;
     size_t length;
 };
+
+/* ---- span.c: each takes from the front what it expects there, or returns false. */
+
+bool span_take(struct span *from, const char *text);
+/* A string of SSH: four bytes of length before it. */
+bool ssh_string(struct span *from, struct span *string);
+/* All of it, ends of lines left out. False where it is none, or larger than there is room for. */
+bool base64_decode(struct span text, uint8_t *to, size_t room, size_t *size);
 
 /* ---- crypto.c: digests and signatures, by nettle. */
 
@@ -50,9 +58,6 @@ struct raw_signature {
 /* `message` is what is signed: for Ed25519 itself, else it is hashed first. */
 bool public_key_verify(const struct public_key *key, enum hash hash, const struct span *message, size_t count,
                        const struct raw_signature *signature);
-
-/* A string of SSH: four bytes of length before it. False where there is none. */
-bool ssh_string(struct span *from, struct span *string);
 
 /* ---- keys.c: who may sign. A file of root's, in the format of ssh-keygen's allowed signers, of which it takes the options namespaces,
  * valid-after and valid-before. A name of 40 hexadecimal digits stands for a key of OpenPGP with this fingerprint; `singularity key

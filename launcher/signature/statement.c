@@ -5,16 +5,6 @@
 #include <string.h>
 
 /* Each takes what it expects from the front, or returns false. */
-static bool take(struct span *from, const char *text)
-{
-    size_t length = strlen(text);
-
-    if (from->length < length || memcmp(from->at, text, length) != 0)
-        return false;
-    *from = (struct span){from->at + length, from->length - length};
-    return true;
-}
-
 static bool take_number(struct span *from, uint32_t *number)
 {
     size_t digits = 0;
@@ -31,7 +21,7 @@ static bool take_digest(struct span *from, uint8_t digest[SEAL_DIGEST])
 {
     static const char letters[] = "0123456789abcdef";
 
-    if (!take(from, "\"sha256:") || from->length < 2 * SEAL_DIGEST)
+    if (!span_take(from, "\"sha256:") || from->length < 2 * SEAL_DIGEST)
         return false;
     for (size_t i = 0; i < 2 * SEAL_DIGEST; i++) {
         const char *letter = from->at[i] == '\0' ? NULL : strchr(letters, from->at[i]);
@@ -40,7 +30,7 @@ static bool take_digest(struct span *from, uint8_t digest[SEAL_DIGEST])
         digest[i / 2] = (uint8_t)((i % 2 == 0 ? 0 : digest[i / 2] << 4) | (letter - letters));
     }
     *from = (struct span){from->at + 2 * SEAL_DIGEST, from->length - 2 * SEAL_DIGEST};
-    return take(from, "\"");
+    return span_take(from, "\"");
 }
 
 static const struct described *find(const struct signed_group *group, uint32_t relative)
@@ -58,8 +48,8 @@ static bool object_fits(struct span *rest, const struct signed_group *group, int
     uint8_t descriptor[SEAL_DIGEST], data[SEAL_DIGEST];
     uint32_t relative;
 
-    if (!take(rest, "{\"relativeId\":") || !take_number(rest, &relative) || !take(rest, ",\"descriptorDigest\":") ||
-        !take_digest(rest, descriptor) || !take(rest, ",\"objectDigest\":") || !take_digest(rest, data) || !take(rest, "}") ||
+    if (!span_take(rest, "{\"relativeId\":") || !take_number(rest, &relative) || !span_take(rest, ",\"descriptorDigest\":") ||
+        !take_digest(rest, descriptor) || !span_take(rest, ",\"objectDigest\":") || !take_digest(rest, data) || !span_take(rest, "}") ||
         (int64_t)relative <= *last)
         return error_set(error, 0, "what is signed is no statement that launches know (sign it again: singularity sign)");
     *last = relative;
@@ -89,8 +79,8 @@ static bool tree_fits(struct span *rest, const struct signed_group *group, int64
     uint32_t relative, number;
     uint8_t root[SEAL_DIGEST];
 
-    if (!take(rest, "{\"relativeId\":") || !take_number(rest, &relative) || !take(rest, ",\"tree\":") || !take_number(rest, &number) ||
-        !take(rest, ",\"root\":") || !take_digest(rest, root) || !take(rest, "}") || (int64_t)relative <= *last)
+    if (!span_take(rest, "{\"relativeId\":") || !take_number(rest, &relative) || !span_take(rest, ",\"tree\":") ||
+        !take_number(rest, &number) || !span_take(rest, ",\"root\":") || !take_digest(rest, root) || !span_take(rest, "}") || (int64_t)relative <= *last)
         return false;
     *last = relative;
     const struct described *tree = find(group, number);
@@ -115,28 +105,28 @@ bool statement_fits(struct span statement, const struct signed_group *group, uin
     uint32_t count = 0;
 
     *seal = (struct seal){.offset = group->objects[which].offset, .size = group->objects[which].size};
-    if (!take(&statement, "{\"version\":1,\"header\":{\"digest\":") || !take_digest(&statement, header) ||
-        !take(&statement, "},\"objects\":["))
+    if (!span_take(&statement, "{\"version\":1,\"header\":{\"digest\":") || !take_digest(&statement, header) ||
+        !span_take(&statement, "},\"objects\":["))
         return error_set(error, 0, "%s", unknown);
     if (memcmp(header, group->header, SEAL_DIGEST) != 0)
         return error_set(error, 0, "the header is not the one that was signed");
     do
         count += object_fits(&statement, group, &last, which, seal, error);
-    while (error->text[0] == '\0' && take(&statement, ","));
+    while (error->text[0] == '\0' && span_take(&statement, ","));
     if (error->text[0] != '\0')
         return false;
     if (count != group->count)
         return error_set(error, 0, "of its %u objects only %u are signed", group->count, count);
-    if (!take(&statement, "]"))
+    if (!span_take(&statement, "]"))
         return error_set(error, 0, "%s", unknown);
     last = -1;
-    if (take(&statement, ",\"verity\":[")) {
+    if (span_take(&statement, ",\"verity\":[")) {
         do
             if (!tree_fits(&statement, group, &last, which, seal))
                 return error_set(error, 0, "its hash tree is not the one that was signed");
-        while (take(&statement, ","));
-        if (!take(&statement, "]"))
+        while (span_take(&statement, ","));
+        if (!span_take(&statement, "]"))
             return error_set(error, 0, "%s", unknown);
     }
-    return (take(&statement, "}") && statement.length == 0) || error_set(error, 0, "%s", unknown);
+    return (span_take(&statement, "}") && statement.length == 0) || error_set(error, 0, "%s", unknown);
 }
