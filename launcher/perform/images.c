@@ -116,9 +116,10 @@ static const struct {
 /* Who finds the file unchanged need not read all of it again. */
 static void remember(const struct part *part)
 {
-    OWNED_FD file = PRIVILEGE_RAISED("open", PRIVILEGE_ROOT, open(part->seal.known, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444));
+    char path[PATH_MAX];
 
-    message_debug("%s: %s", part->seal.known, file < 0 ? errno_words(errno) : "remembered");
+    snprintf(path, sizeof path, SEALS_KNOWN "%s", part->seal.known);
+    OWNED_FD file = PRIVILEGE_RAISED("open", PRIVILEGE_ROOT, open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444));
 }
 
 static int mount_kernel(const struct plan *plan, const struct stage *stage, const struct part *part)

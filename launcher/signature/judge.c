@@ -194,7 +194,7 @@ static bool signature_read(const struct seal_question *question, uint64_t size, 
 /* Named by what the kernel changes with each change of a file, and by what was signed. False: others than root can write to it. */
 static bool place_write(const struct stat *file, struct seal *seal)
 {
-    int used = snprintf(seal->known, sizeof seal->known, CONTAINER_DIR "/../signed/%llx-%llx-%llx.%lx-%llx-",
+    int used = snprintf(seal->known, sizeof seal->known, "%llx-%llx-%llx.%lx-%llx-",
                         (unsigned long long)file->st_dev, (unsigned long long)file->st_ino, (unsigned long long)file->st_ctim.tv_sec,
                         (unsigned long)file->st_ctim.tv_nsec, (unsigned long long)seal->offset);
 
@@ -220,7 +220,9 @@ static bool keep_whole(const struct seal_question *question, const struct stat *
 {
     bool kernel = question->reader == READER_KERNEL, roots = place_write(file, seal), tree = seal->tree != 0;
     uint8_t digest[SEAL_DIGEST];
+    char path[PATH_MAX];
 
+    snprintf(path, sizeof path, SEALS_KNOWN "%s", seal->known);
     table_write(seal);
     if (tree && (kernel ? access("/dev/mapper/control", F_OK) == 0 : question->reader == READER_SERVER))
         return true;
@@ -229,7 +231,7 @@ static bool keep_whole(const struct seal_question *question, const struct stat *
                          tree ? "this kernel has no dm-verity to check what it reads"
                               : "signed without a hash tree (singularity sign adds one where nothing is signed yet)");
     seal->tree = 0;
-    if (kernel && roots && access(seal->known, F_OK) == 0)
+    if (kernel && roots && access(path, F_OK) == 0)
         return true;
     if (!sha256_of_file(question->image, seal->offset, seal->size, digest))
         return error_set(error, 0, "cannot be read to its end");

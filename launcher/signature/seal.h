@@ -8,16 +8,16 @@
 #include "../message.h"
 
 enum { SEAL_DIGEST = 32, SEAL_BLOCK = 4096 };
+#define SEALS_KNOWN CONTAINER_DIR "/../signed/"
 
 struct seal {
     uint64_t offset, size;       /* in the file */
     uint64_t tree, end;          /* where the digests of its hash tree are in the file, the top level first, at a distance of whole blocks
                                   * from the data; 0: nothing is checked when it is read, and need not be */
-    uint8_t root[SEAL_DIGEST];   /* of the tree */
-    uint8_t digest[SEAL_DIGEST]; /* of all the data */
-    char table[160];             /* all this as dm-verity has it, behind the names of the devices */
+    uint8_t root[SEAL_DIGEST], digest[SEAL_DIGEST]; /* of the tree, and of all the data */
     bool remember;               /* all of it has just been read, and is what was signed */
-    char known[192];             /* where root remembers that of the file as it is now */
+    char table[160], known[192]; /* all this as dm-verity has it, behind the names of the devices; and by what name, in SEALS_KNOWN, root
+                                  * remembers that it was read, of the file as it is now */
 };
 
 /* Who reads what is mounted: the kernel, which can check blocks where it has dm-verity; our server of squashfs, which always can;
