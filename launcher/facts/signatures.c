@@ -28,7 +28,7 @@ bool facts_signature(struct part *part, const struct plan *plan, const struct pl
     enum seal_reader reader = part->way == WAY_KERNEL                              ? READER_KERNEL
                               : part->partition.filesystem == FILESYSTEM_SQUASHFS ? READER_SERVER : READER_OTHER;
     const struct question question = {inputs->caller, {part->fd, part->partition.offset, part->partition.size, reader,
-                                                       plan->mode == MODE_SETUID}};
+                                                       plan->mode != MODE_USERNS}};
     static struct seal_verdict verdict;
 
     if (!wanted(inputs))

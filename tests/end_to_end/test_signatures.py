@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -356,7 +357,10 @@ def test_a_partition_put_in_place_of_the_signed_one(site: Site, fresh: Callable[
 
 def mapped() -> list[str]:
     """The devices of dm-verity that launches have made."""
-    names = [path.read_text().strip() for path in Path("/sys/block").glob("dm-*/dm/name")]
+    names = []
+    for path in Path("/sys/block").glob("dm-*/dm/name"):
+        with suppress(OSError):  # it is just going
+            names.append(path.read_text())
     return [name for name in names if name.startswith("singularity-")]
 
 
@@ -471,9 +475,10 @@ def test_nobody_waits_for_the_server(site: Site, fresh: Callable[..., Path]) -> 
     assert launch("exec", "instance://signed", "cat", "/secret").stdout == SECRET
     launch("instance", "stop", "signed")
     start = time.monotonic()
-    launch("exec", path, "sh", "-c", "sleep 4 >/dev/null 2>&1 &").ok()
-    assert time.monotonic() - start < 3
-    time.sleep(4)
+    seconds = 20 if os.environ.get("GUEST") else 4
+    launch("exec", path, "sh", "-c", f"sleep {seconds} >/dev/null 2>&1 &").ok()
+    assert time.monotonic() - start < seconds - 1
+    time.sleep(seconds)
 
 
 @pytest.mark.modes("userns")
