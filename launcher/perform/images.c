@@ -180,7 +180,7 @@ static int mount_other(const struct plan *plan, const struct stage *stage, uint3
 void perform_images(struct plan *plan, struct stage *stage, const struct caller *caller)
 {
     struct fuse servers[PLAN_PARTS];
-    int trees[PLAN_PARTS];
+    static int trees[PLAN_PARTS];
 
     session_begin(&stage->session);
     if (plan->parts[0].way == WAY_BIND && fchdir(plan->parts[0].fd) < 0)
