@@ -70,6 +70,15 @@ def _overlay() -> str:
     return "" if "overlay" in known else "the kernel has no overlay file system"
 
 
+def _opens(path: str, what: str) -> str:
+    """Whether there is a driver behind a device."""
+    try:
+        os.close(os.open(path, os.O_RDWR))
+    except OSError:
+        return what
+    return ""
+
+
 def _busybox() -> str:
     path = Path("/bin/busybox")
     if not path.exists():
@@ -203,7 +212,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "apptainer": lambda: _program("apptainer", "apptainer"),
     "sks": lambda: _program("sks", "sks"),
     "veritysetup": lambda: _program("veritysetup", "cryptsetup-bin"),
-    "device-mapper": lambda: "" if Path("/dev/mapper/control").exists() else "a kernel that has the device mapper",
+    "device-mapper": lambda: _opens("/dev/mapper/control", "a kernel that has the device mapper"),
     "ssh-keygen": lambda: _program("ssh-keygen", "openssh-client"),
     "openssl": lambda: _program("openssl", "openssl"),
     "newuidmap": lambda: _program("newuidmap", "uidmap"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import machine
@@ -20,7 +22,7 @@ from singularity.trust.pgp import PgpChecker, PgpSeal
 from singularity.trust.sign import sign
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 BLOCK = 4096
 
@@ -32,8 +34,19 @@ def grown(data: bytes) -> tuple[str, bytes]:
     return growing.finish()
 
 
+@pytest.fixture
+def no_node() -> Iterator[None]:
+    """The tool makes a node for the device mapper, though the kernel has none; launches believe in it."""
+    place = Path("/dev/mapper")
+    there = place.exists()
+    yield
+    if not there:
+        shutil.rmtree(place, ignore_errors=True)
+
+
 @pytest.mark.parametrize("blocks", [1, 2, 127, 128, 129, 128 * 128, 128 * 128 + 1])
-def test_veritysetup_takes_the_tree_and_no_other_data(blocks: int, tmp_path: Path) -> None:
+def test_veritysetup_takes_the_tree_and_no_other_data(blocks: int, tmp_path: Path, no_node: None) -> None:
+    del no_node
     machine.require("veritysetup")
     data = os.urandom(BLOCK) * (blocks - 1) + os.urandom(BLOCK)
     root, tree = grown(data)
