@@ -66,11 +66,12 @@ else
 PATHS = -DLIBEXECDIR='"$(LIBEXECDIR)"' -DSYSCONFDIR='"$(SYSCONFDIR)"' -DCONFIG_PATH='"$(SYSCONFDIR)/singularity.conf"' \
         -DCONTAINER_DIR='"$(CONTAINER_DIR)"' -DPYTHON_PATH='"$(LIBEXECDIR)/python/bin/python3"'
 endif
-# What decompresses squashfs: static libraries, each where it is (launcher/squashfs/decompress.c). They call nothing that musl has not.
+# What decompresses squashfs, and checks signatures: static libraries, each where it is (launcher/squashfs/decompress.c,
+# launcher/signature/crypto.c). They call nothing that musl has not.
 static_library = $(filter /%,$(shell $(CC) -print-file-name=lib$(1).a 2>/dev/null))
 ZLIB := $(or $(call static_library,deflate),$(call static_library,z))
-DECOMPRESSORS := $(ZLIB) $(foreach name,zstd lz4 lzma lzo2,$(call static_library,$(name)))
-HAVE = $(patsubst lib%.a,-DHAVE_%,$(notdir $(DECOMPRESSORS)))
+LIBRARIES := $(ZLIB) $(foreach name,zstd lz4 lzma lzo2 hogweed nettle gmp,$(call static_library,$(name)))
+HAVE = $(patsubst lib%.a,-DHAVE_%,$(notdir $(LIBRARIES)))
 COMPILE = $(PROGRAM_CC) -std=gnu17 -fPIE -D_GNU_SOURCE -DVERSION='"$(VERSION)"' $(PATHS) -Ilauncher \
           $(HARDENING) $(WARNINGS) $(HAVE) $(CPPFLAGS) $(CFLAGS)
 LINK = $(PROGRAM_CC) -fPIE $(HARDENING) $(LINKING) $(LDFLAGS)
@@ -178,16 +179,16 @@ $(BUILD)/root-emulator: $(BUILD)/launcher/root_emulator.o $(ARCHIVE)
 $(BUILD)/sexec-suid: $(BUILD)/launcher/sexec_suid.o $(SETUID:%.c=$(BUILD)/%.o) $(ARCHIVE)
 $(filter-out $(PRELOADED),$(PROGRAMS)):
 	@echo "  link $@"
-	@$(LINK) -Wl,-Map=$@.map -o $@ $^ $(if $(filter %-suid,$@),,$(DECOMPRESSORS))
+	@$(LINK) -Wl,-Map=$@.map -o $@ $^ $(if $(filter %-suid,$@),,$(LIBRARIES))
 
 $(UNIT_TESTS): %: %.o $(ARCHIVE)
-	@$(LINK) -o $@ $^ $(DECOMPRESSORS)
+	@$(LINK) -o $@ $^ $(LIBRARIES)
 
 $(BUILD)/fuzz/layer_fuzz: $(addprefix $(BUILD)/packer/,tar.o pax.o common.o)
 
 # Under FUZZ=yes libFuzzer drives the targets; otherwise standalone.c runs them over the files it is given.
 $(FUZZ_TARGETS): %: %.o $(if $(FUZZ),,$(BUILD)/fuzz/standalone.o) $(ARCHIVE)
-	@$(LINK) -o $@ $^ $(DECOMPRESSORS)
+	@$(LINK) -o $@ $^ $(LIBRARIES)
 
 -include $(OBJECTS:.o=.d) $(UNIT_TESTS:%=%.d) $(FUZZ_TARGETS:%=%.d) \
          $(MAINS:%.c=$(BUILD)/%.d) $(SETUID:%.c=$(BUILD)/%.d) $(BUILD)/fuzz/standalone.d $(SPANK_PLUGIN:.so=.d) $(PRELOADED:.so=.d) \

@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 
 #include "descriptor.h"
-#include "suggest.h"
 
 /* ---- the table of keys ---- */
 
@@ -139,13 +138,9 @@ __attribute__((format(printf, 2, 3))) static bool complain(const struct reading 
  * (R-C2). */
 static bool unknown_key(const struct reading *reading, const char *name)
 {
-    struct suggestion nearest = {.word = name, .length = strlen(name)};
     char hint[96] = "";
 
-    for (const struct key *key = keys; key < keys + KEYS; key++)
-        suggest_from(&nearest, key->name, strlen(key->name));
-    if (nearest.found_length > 0)
-        snprintf(hint, sizeof hint, " (did you mean \"%.64s\"?)", nearest.found);
+    config_suggest(name, hint, sizeof hint);
     if (reading->enforced)
         return complain(reading, "unknown key \"%.100s\"%s", name, hint);
     message_warning("%s:%u: unknown key \"%.100s\"%s", reading->config->path, reading->line, name, hint);
@@ -184,7 +179,7 @@ static bool scalar_line(struct reading *reading, const struct key *key, const ch
     struct value value = {.text = text, .line = reading->line}, *held = &reading->values[key - keys];
 
     if ((key->kind == KIND_WORD && !word_read(key, text, &value.number)) ||
-        (key->kind == KIND_NUMBER && !number_read(key, text, &value.number)) || (key->kind == KIND_PLACE && *text != '/'))
+        (key->kind == KIND_NUMBER && !number_read(key, text, &value.number)) || (key->kind == KIND_PLACE && *text != '/' && strcmp(text, key->initial.text) != 0))
         return complain(reading, "%s: \"%.100s\" is not %s", key->name, text, key->wanted);
     if (key->kind == KIND_WORD)
         value.text = key->words[value.number];

@@ -48,6 +48,9 @@ struct config {
  * left whole ("source[:target]"), the blanks around its colons removed. */
 bool config_read(const char *path, bool enforced, struct config *config, struct error *error);
 
+/* " (did you mean ...?)" for a key that there is not, where one is near. The setuid program makes no suggestions. */
+void config_suggest(const char *name, char *hint, size_t size);
+
 /* Opens what nobody but root has a say in: it and every directory above it belong to root, are writable by root only, and are
  * no links. From "/" down by descriptor, so that no name is looked up twice; -1 with the error set. */
 int config_open(const char *path, struct error *error);

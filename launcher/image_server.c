@@ -26,8 +26,8 @@ int main(int argc, char **argv)
         if (argc != 5 || !number(argv[i + 1], &values[i]) || (i < 2 && values[i] > INT32_MAX))
             stop_with(EXIT_USAGE, 0, "usage: image-server DEVICE IMAGE OFFSET SIZE (two descriptors and a place in the image; "
                       "\"singularity mount\" calls this)");
-    struct server *server = serve_open((int)values[1], values[2], values[3], &why);
+    struct server *server = serve_open((int)values[1], values[2], values[3], NULL, "", &why);
     if (server == NULL)
         stop(0, "%s", why);
-    serve_run(server, (int)values[0], (int)values[1], -1);
+    serve_run(server, (int)values[0], (int)values[1], -1, -1);
 }

@@ -140,6 +140,7 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
     launch_plan_mode(&launch);
     if (setuid_mode && launch.plan.mode == MODE_USERNS)
         launch_hand_over(&launch, argv); /* here: a user namespace is made by a process that never had more rights */
+    launch_check_signatures(&launch);
     launch_plan_mounts(&launch);
     data_images_open(&data, &launch.plan, &launch.inputs);
     fuse_mounts_plan(&fuse_mounts, &launch.plan, &launch.inputs, inherited_environment(&launch.inherited));

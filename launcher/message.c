@@ -46,18 +46,14 @@ void message_as(int64_t uid)
 
 static const char *level_name(int level)
 {
-    static const char *const names[] = {[LEVEL_FATAL - LEVEL_FATAL] = "FATAL", [LEVEL_ERROR - LEVEL_FATAL] = "ERROR",
-                                        [LEVEL_WARNING - LEVEL_FATAL] = "WARNING", [LEVEL_LOG - LEVEL_FATAL] = "LOG",
-                                        [LEVEL_INFO - LEVEL_FATAL] = "INFO"};
+    static const char *const names[] = {"FATAL", "ERROR", "WARNING", "LOG", "", "INFO"}; /* from LEVEL_FATAL on */
 
     return level == LEVEL_DEBUG ? "DEBUG" : level > LEVEL_INFO ? "VERBOSE" : names[level - LEVEL_FATAL];
 }
 
 static const char *level_colour(int level)
 {
-    if (!coloured || level >= LEVEL_INFO)
-        return "";
-    return level == LEVEL_WARNING ? "\033[33m" : "\033[31m";
+    return !coloured || level >= LEVEL_INFO ? "" : level == LEVEL_WARNING ? "\033[33m" : "\033[31m";
 }
 
 /* A terminal obeys ESC, and 8 bit controls as well (0x9b is CSI, ECMA-48): text of an image must not move its cursor,
@@ -189,31 +185,17 @@ static const char *limit_hint(int number)
                               : NULL;
 }
 
-/* Takes a text's last words in parentheses away: they guess at other causes than a limit. */
-static void drop_hint(char *text)
-{
-    int depth = 0;
-
-    if (*text == '\0' || text[strlen(text) - 1] != ')')
-        return;
-    for (char *at = text + strlen(text) - 1; at > text; at--) {
-        depth += *at == ')' ? 1 : *at == '(' ? -1 : 0;
-        if (depth == 0) {
-            at[at[-1] == ' ' ? -1 : 0] = '\0';
-            return;
-        }
-    }
-}
-
+/* Where a limit was met the text's last words in parentheses go: they guess at other causes. */
 static void append_number(char *text, size_t size, int number)
 {
     const char *hint = limit_hint(number);
+    size_t used = strlen(text);
+    char *guess = hint != NULL && used > 0 && text[used - 1] == ')' ? strrchr(text, '(') : NULL;
 
     if (number == 0)
         return;
-    if (hint != NULL)
-        drop_hint(text);
-    size_t used = strlen(text);
+    if (guess != NULL)
+        used = (size_t)(guess - text) - (guess > text && guess[-1] == ' ');
     snprintf(text + used, size - used, hint != NULL ? ": %s (%s)" : ": %s", errno_words(number), hint);
 }
 

@@ -186,12 +186,6 @@ void privilege_become(const struct ids *ids, uint64_t keep)
     user = ids->uid;
 }
 
-static void no_new_privileges(void)
-{
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1)
-        stop(errno, "set no_new_privs");
-}
-
 void privilege_end(const struct caller *caller, uint64_t keep, bool no_new_privs)
 {
     uint64_t effective, permitted;
@@ -207,8 +201,9 @@ void privilege_end(const struct caller *caller, uint64_t keep, bool no_new_privs
         stop(errno, "clear the ambient capabilities");
     capabilities_get(&effective, &permitted);
     capabilities_set(permitted & keep, permitted & keep, permitted & keep);
-    if (no_new_privs) /* last of what changes: for good, and inherited by all that the program starts (Linux 3.5) */
-        no_new_privileges();
+    /* last of what changes: for good, and inherited by all that the program starts (Linux 3.5) */
+    if (no_new_privs && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1))
+        stop(errno, "set no_new_privs");
     capabilities_get(&effective, &permitted);
     if (((effective | permitted) & ~keep) != 0)
         stop(0, "capabilities did not drop");

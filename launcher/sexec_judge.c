@@ -1,5 +1,5 @@
-/* Works for the setuid starter, which executes it without any privilege: compares libraries of the host with those of an image,
- * prints the plan of a dry run, and keeps containers that are shared. Installed with mode 0711, so that its users can neither trace nor read it. */
+/* Works for the setuid starter, which executes it without any privilege: judges signatures, compares libraries of the host with those
+ * of an image, prints the plan of a dry run, and keeps containers that are shared. Installed with mode 0711, so that its users can neither trace nor read it. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,6 +41,16 @@ static _Noreturn void keep(int count, char **words)
     keeper_run(&rendezvous, atoi(words[0]), spaces, (size_t)count);
 }
 
+/* What the setuid program's seal_judge_and_tell() has handed on. */
+static _Noreturn void judge_seal(char **words)
+{
+    const struct seal_question question = {.image = atoi(words[0]), .offset = strtoull(words[1], NULL, 10),
+                                           .size = strtoull(words[2], NULL, 10), .reader = (enum seal_reader)atoi(words[3]), .enforced = true};
+
+    proc_open();
+    seal_judge_and_tell(&question, atoi(words[4]));
+}
+
 int main(int argc, char **argv)
 {
     static struct launch launch;
@@ -49,6 +59,8 @@ int main(int argc, char **argv)
     (void)privilege_begin(); /* it has none: says who the user is, for processes that give up what they might have */
     if (argc > 5 && argc <= 5 + RENDEZVOUS_SPACES && strcmp(argv[1], "keep") == 0)
         keep(argc - 5, argv + 2);
+    if (argc == 7 && strcmp(argv[1], "signature") == 0)
+        judge_seal(argv + 2);
     if (argc != 4 || !request_receive(atoi(argv[1]), &launch.request, &error))
         stop_with(EXIT_USAGE, 0, "this is a part of the starter of singularity containers: run singularity instead");
     message_begin((int)(launch.request.level % 64) - 16, launch.request.colour);

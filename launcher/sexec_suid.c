@@ -67,12 +67,24 @@ static _Noreturn void become_program(struct launch *launch, int plain, char **ar
     start_program(launch, plain, argv);
 }
 
+static struct launch launch;
+static char **words;
+
+/* What is no image is explained by the plain starter, which finds it again. */
+bool image_explain(const uint8_t *head, size_t size, const char *name, struct error *error)
+{
+    (void)head, (void)size, (void)name, (void)error;
+    launch.plan.mode = MODE_USERNS;
+    launch.plan.mode_reason = "there is no image to mount";
+    launch_hand_over(&launch, words);
+}
+
 /* The whole launch. scripts/count_privileged.py takes its text for the order of time: no loop here, privilege_begin() first. */
 int main(int argc, char **argv)
 {
-    static struct launch launch;
     bool installed = privilege_begin(); /* from the first call on the user's ids: root's is only the saved one */
 
+    words = argv;
     message_syslog(installed);         /* before anything can be refused */
     inherited_take(&launch.inherited); /* streams are open, variables gone, limits and signals known, before a message is written */
     proc_open();                       /* from here on the kernel is asked of this process through this mount alone */
@@ -85,6 +97,7 @@ int main(int argc, char **argv)
     launch_plan_mode(&launch);             /* all that the configuration refuses, before anything is done */
     if (launch.plan.mode != MODE_SETUID)
         launch_hand_over(&launch, argv);   /* with every right given up: a user namespace needs none of ours */
+    launch_check_signatures(&launch);      /* by descriptor: of the files that are mounted, whatever has their names by then */
     int plain = open_plain_starter();      /* while the host's root directory is the root: the image has others of this name */
     launch_plan_mounts(&launch);
 

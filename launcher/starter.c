@@ -79,6 +79,11 @@ void launch_plan_mode(struct launch *launch)
     plan_or_stop(launch, plan_mode);
 }
 
+void launch_check_signatures(struct launch *launch)
+{
+    plan_or_stop(launch, facts_signatures);
+}
+
 void launch_plan_mounts(struct launch *launch)
 {
     plan_or_stop(launch, plan_steps);
@@ -191,7 +196,8 @@ void launch_make_root(struct launch *launch)
     if (number != 0)
         refuse_overlay(launch, number);
     perform_steps(&launch->plan, &launch->stage);
-    perform_root(&launch->stage);
+    if (mount_pivot(launch->stage.root) < 0) /* the container's tree takes the place of the host's, which is gone from this namespace */
+        stop(errno, "make the container's root directory the root");
     if (launch->plan.keeper_fd >= 0 && !launch->plan.instance)
         join_keep(&launch->plan, &launch->inputs, &launch->rendezvous);
 }

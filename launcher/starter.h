@@ -43,6 +43,9 @@ void launch_plan_mode(struct launch *launch);
 /* Runs the plain starter with the same request: what needs a user namespace, without any privilege; or root himself. */
 _Noreturn void launch_hand_over(struct launch *launch, char **argv);
 
+/* Whether the images are signed as the site requires it. A child without privilege looks. */
+void launch_check_signatures(struct launch *launch);
+
 /* Which mounts. */
 void launch_plan_mounts(struct launch *launch);
 

@@ -70,6 +70,15 @@ def _overlay() -> str:
     return "" if "overlay" in known else "the kernel has no overlay file system"
 
 
+def _opens(path: str, what: str) -> str:
+    """Whether there is a driver behind a device."""
+    try:
+        os.close(os.open(path, os.O_RDWR))
+    except OSError:
+        return what
+    return ""
+
+
 def _busybox() -> str:
     path = Path("/bin/busybox")
     if not path.exists():
@@ -203,6 +212,8 @@ CHECKS: dict[str, Callable[[], str]] = {
     "groff": lambda: _program("groff", "groff-base"),
     "apptainer": lambda: _program("apptainer", "apptainer"),
     "sks": lambda: _program("sks", "sks"),
+    "veritysetup": lambda: _program("veritysetup", "cryptsetup-bin"),
+    "device-mapper": lambda: _opens("/dev/mapper/control", "a kernel that has the device mapper"),
     "ssh-keygen": lambda: _program("ssh-keygen", "openssh-client"),
     "openssl": lambda: _program("openssl", "openssl"),
     "newuidmap": lambda: _program("newuidmap", "uidmap"),

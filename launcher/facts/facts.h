@@ -32,6 +32,11 @@ void facts_start(struct plan *plan, const struct plan_inputs *inputs);
 /* Where and as whom the program of an image of Docker or OCI starts, by its files. */
 void facts_oci(struct plan *plan, const struct plan_inputs *inputs, int root);
 
+/* Where the site wants signatures: whether an image, or each of the launch, has one that counts, and how what it is of is checked when
+ * it is read. By a process without any privilege; false: the launch is refused. */
+bool facts_signature(struct part *part, const struct plan *plan, const struct plan_inputs *inputs, struct error *error);
+bool facts_signatures(struct plan *plan, const struct plan_inputs *inputs, struct error *error);
+
 /* Which libraries of the host are skipped, by a comparison with the image's. */
 void facts_libraries(struct plan *plan, const struct request *request, const struct caller *caller, int root);
 

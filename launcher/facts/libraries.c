@@ -4,13 +4,10 @@
 #include "../libraries/look.h"
 #include "../privilege.h"
 
-/* The child's text quotes names of the image: a terminator is put in, and control characters go. */
+/* The child's text quotes names of the image: a terminator is put in. Whoever shows it escapes it. */
 static void apply(struct plan *plan, struct step *step, struct told *told)
 {
     told->text[TOLD_TEXT - 1] = '\0';
-    for (char *byte = told->text; *byte != '\0'; byte++)
-        if (*byte < ' ' || *byte > '~')
-            *byte = '?';
     if (*told->text != '\0')
         *(told->taken ? &step->reason : &step->skipped) = plan_text(plan, "%s", told->text);
 }

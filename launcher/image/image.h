@@ -3,6 +3,7 @@
 #define SINGULARITY_IMAGE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -47,6 +48,10 @@ bool image_open(const char *path, bool writable, struct image *image, struct err
 /* Recognises an open regular file of `size` bytes; fills everything but fd, device, inode, owner and group.
  * `name` stands in messages. Reads only what it must, never past `size`. */
 bool image_recognise(int fd, uint64_t size, const char *name, struct image *image, struct error *error);
+
+/* Sets the error for a file that is no image, by its first bytes and its name; false. The setuid program leaves that to the plain
+ * starter, with the whole launch. */
+bool image_explain(const uint8_t *head, size_t size, const char *name, struct error *error);
 
 /* Each looks at one format in the `room` bytes of the file from `offset` on; a SIF is always the whole file.
  * Other: not this format, no error set. Bad: this format, damaged or of a kind that cannot be launched; the error says

@@ -118,7 +118,10 @@ void data_images_open(struct data_images *data, struct plan *plan, const struct 
     }
     for (uint32_t i = 0; i + 1 < request->data_count && data->count < DATA_IMAGES; i += 2) {
         const struct request_entry *shown = &request->data[i + 1];
+        struct error error = {0};
         open_part(&data->parts[data->count], &request->data[i], request);
+        if (!facts_signature(&data->parts[data->count], plan, inputs, &error))
+            stop(0, "%s", error.text);
         struct step *step = plan_add(plan, STEP_BIND, request->data[i].first, shown->second, STEP_NODEV | STEP_READONLY | STEP_IN_IMAGE,
                                      plan_text(plan, "%s of this image", shown->first));
         step->missing_source = step->missing_target = LOSS_STOP;

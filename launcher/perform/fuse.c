@@ -34,10 +34,11 @@ static const char mount_place[] = "/tmp"; /* in the server's own mount namespace
 
 struct process {
     struct server *ours; /* forked and not executed; NULL: a program is */
+    bool speaks;         /* it has something to say to the user: blocks that are not what was signed */
     const char *program;
     const char *package;
     bool mounts_itself;  /* built on libfuse 2, which takes no open device */
-    int library;         /* what is loaded into fuse2fs that writes (launcher/preload/fuse2fs.c), or -1 */
+    int library;         /* what is loaded into fuse2fs that writes (launcher/preload/fuse2fs.c); of one that speaks the launch's process; or -1 */
     const char *source;  /* for messages */
     int image;           /* SERVER_IMAGE in the server; -1: it lays directories over each other */
     const int *layers;   /* those */
@@ -70,7 +71,8 @@ static struct process server_for(const struct part *part)
         return server;
     }
     server.mounts_itself = false;
-    server.ours = serve_open(part->fd, partition->offset, partition->size, &why); /* here, where an error can be told */
+    server.speaks = part->seal.tree != 0;
+    server.ours = serve_open(part->fd, partition->offset, partition->size, &part->seal, part->source, &why); /* here, where an error can be told */
     if (server.ours == NULL)
         stop(0, "%s: %s", part->source, why);
     return server;
@@ -111,8 +113,8 @@ static int above(int limit, int fd)
     return moved;
 }
 
-/* These stay open, from SERVER_DEVICE on; -1 stands for /dev/null. What a server says is seen with --debug. */
-static void own_descriptors(const int *fds, int count)
+/* These stay open, from SERVER_DEVICE on; -1 stands for /dev/null. What a server says is seen with --debug, or where it `speaks`. */
+static void own_descriptors(const int *fds, int count, bool speaks)
 {
     int moved[SERVER_END - SERVER_DEVICE + FUSE_LAYERS];
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -122,7 +124,7 @@ static void own_descriptors(const int *fds, int count)
     for (int i = 0; i < count; i++)
         moved[i] = above(SERVER_DEVICE + count, fds[i] >= 0 ? fds[i] : null);
     for (int fd = 0; fd < 3; fd++)
-        if (fd < 2 || message_level_get() < LEVEL_DEBUG)
+        if (fd < 2 || (message_level_get() < LEVEL_DEBUG && !speaks))
             move_descriptor(null, fd);
     for (int i = 0; i < count; i++)
         move_descriptor(moved[i], SERVER_DEVICE + i);
@@ -136,7 +138,7 @@ static void server_descriptors(const struct process *server, int device, int ali
 
     for (int i = 0; i < server->layer_count; i++)
         fds[FUSE_LAYERS_FIRST - SERVER_DEVICE + i] = server->layers[i];
-    own_descriptors(fds, FUSE_LAYERS_FIRST - SERVER_DEVICE + server->layer_count);
+    own_descriptors(fds, FUSE_LAYERS_FIRST - SERVER_DEVICE + server->layer_count, server->speaks);
 }
 
 /* A server that mounts by itself needs the right to, in the user namespace and its own mount namespace; no other. */
@@ -223,7 +225,7 @@ static _Noreturn void let_go(int go, int ready, pid_t server)
     char pid[16], byte;
     OWNED_FD info = openat(proc_fd(), "thread-self/mountinfo", O_RDONLY | O_CLOEXEC);
 
-    own_descriptors((const int[]){go, info, ready}, 3);
+    own_descriptors((const int[]){go, info, ready}, 3, false);
     snprintf(pid, sizeof pid, "%d", (int)server);
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != server || write(READY, pid, strlen(pid)) < 0)
         _exit(EXIT_OWN_FAILURE);
@@ -260,7 +262,7 @@ static _Noreturn void server_process(const struct process *server, const char *p
     server_descriptors(server, device, ready);
     server_rights(server->mounts_itself);
     if (server->ours != NULL)
-        serve_run(server->ours, SERVER_DEVICE, SERVER_IMAGE, SERVER_ALIVE);
+        serve_run(server->ours, SERVER_DEVICE, SERVER_IMAGE, SERVER_ALIVE, server->library >= 0 ? SERVER_LIBRARY : -1);
     server_run(server, path);
 }
 
@@ -346,7 +348,8 @@ void fuse_prepare_part(const struct part *part, struct fuse *fuse)
     OWNED_FD library = server.mounts_itself && part->writable ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     if (server.mounts_itself && part->writable && library < 0)
         stop(errno, "%s cannot be written: %s (the installation is incomplete: install again)", part->source, path);
-    server.library = library;
+    OWNED_FD launch = server.speaks ? (int)syscall(SYS_pidfd_open, getpid(), 0) : -1; /* Linux 5.3 */
+    server.library = server.speaks ? launch : library;
     server_start(&server, fuse);
 }
 

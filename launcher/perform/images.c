@@ -113,6 +113,15 @@ static const struct {
                     [FILESYSTEM_EXT] = {"ext4", "ro,errors=remount-ro,noload"},
                     [FILESYSTEM_EROFS] = {"erofs", "ro"}};
 
+/* Who finds the file unchanged need not read all of it again. */
+static void remember(const struct part *part)
+{
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof path, SEALS_KNOWN "%s", part->seal.known);
+    OWNED_FD file = PRIVILEGE_RAISED("open", PRIVILEGE_ROOT, open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444));
+}
+
 static int mount_kernel(const struct plan *plan, const struct stage *stage, const struct part *part)
 {
     bool squashfs = part->partition.filesystem == FILESYSTEM_SQUASHFS;
@@ -121,9 +130,15 @@ static int mount_kernel(const struct plan *plan, const struct stage *stage, cons
                                    .block = squashfs && part->partition.size % 4096 == 0 ? 4096 : 0};
     struct loop loop;
 
+    if (part->seal.remember)
+        remember(part);
+    if (part->seal.tree != 0)
+        request.size = part->seal.end - request.offset;
     if (!loop_attach(&request, &loop))
         stop(errno, "attach %s to a loop device%s", part->source,
              errno == ENOSPC ? " (\"max loop devices\" in the configuration)" : "");
+    if (part->seal.tree != 0 && !loop_seal(&part->seal, &loop))
+        stop(errno, "check what is read of %s by dm-verity (has the kernel it? modprobe dm_verity)", part->source);
     OWNED_FD device = loop.fd;
     struct new_filesystem filesystem = {.type = kernel_types[part->partition.filesystem].type, .source = loop.path,
                                         .attributes = part_attributes(plan, part), .privilege = PRIVILEGE_ROOT};
@@ -151,25 +166,6 @@ int part_bind(const struct plan *plan, const struct stage *stage, const struct p
     return tree;
 }
 
-/* O_NOFOLLOW although the session directory is ours alone: nothing that is mounted should ever depend on what a link
- * says. */
-static int part_place(const struct stage *stage, uint32_t number)
-{
-    char name[32];
-
-    snprintf(name, sizeof name, "part%u", number);
-    return session_entry(&stage->session, name, true, O_PATH | O_DIRECTORY | O_NOFOLLOW);
-}
-
-/* A damaged image is told once, here, and not by every mount that it lacks. */
-static void check_readable(int tree, const char *source)
-{
-    OWNED_FD directory = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (directory < 0 && errno != EACCES)
-        stop(errno, "%s: its root directory cannot be read (damaged?)", source);
-}
-
 /* The image's own directory, or what the plain starter alone has: overlay directories, and file systems that are served. */
 static int mount_other(const struct plan *plan, const struct stage *stage, uint32_t number, int here, struct fuse *servers)
 {
@@ -184,7 +180,7 @@ static int mount_other(const struct plan *plan, const struct stage *stage, uint3
 void perform_images(struct plan *plan, struct stage *stage, const struct caller *caller)
 {
     struct fuse servers[PLAN_PARTS];
-    int trees[PLAN_PARTS];
+    static int trees[PLAN_PARTS];
 
     session_begin(&stage->session);
     if (plan->parts[0].way == WAY_BIND && fchdir(plan->parts[0].fd) < 0)
@@ -203,11 +199,17 @@ void perform_images(struct plan *plan, struct stage *stage, const struct caller 
         int tree = part->way == WAY_KERNEL ? mount_kernel(plan, stage, part)
                    : trees[i] >= 0         ? trees[i]
                                            : mount_other(plan, stage, i, here, servers);
-        OWNED_FD place = part_place(stage, i);
+        char name[32];
+        snprintf(name, sizeof name, "part%u", i);
+        /* O_NOFOLLOW although the session directory is ours alone: nothing that is mounted should ever depend on what a link says */
+        OWNED_FD place = session_entry(&stage->session, name, true, O_PATH | O_DIRECTORY | O_NOFOLLOW);
         bool served = part->way == WAY_FUSE || part->way == WAY_KEPT;
         if (mount_attach(tree, place) < 0 || (served && mount_restrict(tree, part_attributes(plan, part)) < 0))
             stop(errno, "attach %s", part->source);
-        check_readable(tree, part->source);
+        /* a damaged image is told once, here, and not by every mount that it lacks */
+        OWNED_FD directory = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (directory < 0 && errno != EACCES)
+            stop(errno, "%s: its root directory cannot be read (damaged?)", part->source);
         stage->parts[i] = tree;
     }
     stage->root = stage->parts[0];

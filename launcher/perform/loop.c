@@ -1,12 +1,14 @@
 /* Loop devices: a free one is asked for, configured in one call where the kernel can (LOOP_CONFIGURE, Linux 5.8), and verified to
- * show our file. Each privileged call stands in a bracket of its own. */
+ * show our file; and dm-verity on top of them. Each privileged call stands in a bracket of its own. */
 #include "perform.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/dm-ioctl.h>
 #include <linux/loop.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -29,14 +31,16 @@ static int privileged_open(const char *path, int flags)
 /* Some take a number where others take a pointer. */
 static int privileged_ioctl(int fd, unsigned long command, uintptr_t argument)
 {
-    return PRIVILEGE_RAISED("ioctl of a loop device", PRIVILEGE_ROOT, syscall(SYS_ioctl, fd, command, argument));
+    return PRIVILEGE_RAISED("ioctl of a block device", PRIVILEGE_ROOT, syscall(SYS_ioctl, fd, command, argument));
 }
 
 static bool is_loop_device(int fd)
 {
     struct stat status;
+    bool known = fd >= 0 && fstat(fd, &status) == 0;
 
-    return fstat(fd, &status) == 0 && S_ISBLK(status.st_mode) && major(status.st_rdev) == 7;
+    errno = known ? ENOTBLK : errno;
+    return known && S_ISBLK(status.st_mode) && major(status.st_rdev) == 7;
 }
 
 /* Is this device backed by our very file, in the same place? LOOP_GET_STATUS64 gives device and inode of the file
@@ -91,8 +95,7 @@ static uint32_t first_number(const struct loop_request *request)
 
     if (!request->shared || fstat(request->file, &file) < 0)
         return 0;
-    uint64_t mixed = (file.st_ino * UINT64_C(0x9e3779b97f4a7c15)) ^ (file.st_dev << 7) ^ (request->offset << 1);
-    return (uint32_t)((mixed >> 32) % request->devices);
+    return (uint32_t)((file.st_ino ^ file.st_dev) % request->devices);
 }
 
 /* 1: this device is ours now, 0: somebody else's, -1: errno. The node is opened by number below /dev, which is
@@ -107,12 +110,8 @@ static int try_number(int control, uint32_t number, const struct loop_request *r
             return -1;
         device = privileged_open(loop->path, request->writable ? O_RDWR : O_RDONLY);
     }
-    if (device < 0)
+    if (!is_loop_device(device))
         return errno == ENXIO || errno == EBUSY ? 0 : -1;
-    if (!is_loop_device(device)) {
-        errno = ENOTBLK;
-        return -1;
-    }
     bool shared = request->shared && shows(device, request), busy = !shared && configure(device, request) < 0;
     if (busy && errno != EBUSY)
         return -1;
@@ -152,4 +151,56 @@ bool loop_attach(const struct loop_request *request, struct loop *loop)
     }
     errno = EBUSY;
     return false;
+}
+
+/* ---- dm-verity (the kernel's Documentation/admin-guide/device-mapper, linux/dm-ioctl.h) ---- */
+
+/* libdevmapper's DM_UDEV_DISABLE_*, shifted: nobody else is to look at the device, or to name it. */
+enum { UNSEEN = 0x000f << 16, SECTOR = 512 };
+
+/* To the device mapper, with a table where there is one. */
+struct command {
+    struct dm_ioctl head;
+    struct dm_target_spec target;
+    char table[256];
+};
+
+/* By a copy, since the kernel writes its answer over it. */
+static bool map(int control, const struct command *given, unsigned long number, uint32_t flags, uint64_t *device)
+{
+    struct command command = *given;
+
+    command.head.flags |= flags;
+    bool done = privileged_ioctl(control, number, (uintptr_t)&command) == 0;
+    *device = command.head.dev;
+    return done;
+}
+
+/* The mapped device is to be removed by the kernel when nobody has it open, from before it is used: no way of dying leaves one behind
+ * but between the first call and the last. */
+bool loop_seal(const struct seal *seal, struct loop *loop)
+{
+    struct command command = {.head = {.version = {DM_VERSION_MAJOR}, .data_size = sizeof command, .target_count = 1,
+                                       .data_start = offsetof(struct command, target), .flags = DM_READONLY_FLAG, .event_nr = UNSEEN},
+                              .target = {.length = seal->size / SECTOR, .target_type = "verity"}};
+    struct stat below;
+    uint64_t device, same;
+    OWNED_FD control = privileged_open("/dev/mapper/control", O_RDWR);
+
+    if (control < 0 || fstat(loop->fd, &below) < 0)
+        return false;
+    unsigned on = major(below.st_rdev), number = minor(below.st_rdev);
+    snprintf(command.head.name, sizeof command.head.name, "singularity-%u-%d-%lx", number, (int)getpid(), (unsigned long)clock());
+    snprintf(command.table, sizeof command.table, "1 %u:%u %u:%u %s", on, number, on, number, seal->table);
+    if (!map(control, &command, DM_DEV_CREATE, 0, &device))
+        return false;
+    snprintf(loop->path, sizeof loop->path, "/dev/dm-%u", minor((dev_t)device));
+    bool ready = map(control, &command, DM_TABLE_LOAD, 0, &same) && map(control, &command, DM_DEV_SUSPEND, 0, &same);
+    OWNED_FD mapped = ready ? privileged_open(loop->path, O_RDONLY) : -1;
+    int why = errno;
+    bool removed = map(control, &command, DM_DEV_REMOVE, mapped >= 0 ? DM_DEFERRED_REMOVE : 0, &same);
+    fd_close(&loop->fd);
+    loop->fd = fd_give(&mapped);
+    errno = why;
+    return loop->fd >= 0 && removed;
 }

@@ -60,11 +60,6 @@ _Static_assert(MOUNT_ATTR_RDONLY == MS_RDONLY && MOUNT_ATTR_NOSUID == MS_NOSUID 
                    ST_NOEXEC == MS_NOEXEC && ST_NOATIME == MS_NOATIME && ST_NODIRATIME == MS_NODIRATIME,
                "the flags of mounts");
 
-static unsigned long old_flags(uint64_t attributes)
-{
-    return attributes & BOTH_FLAGS;
-}
-
 /* A mount point in the session directory for one tree at a time. */
 static const char *stage_name(const struct session *session, bool directory)
 {
@@ -100,7 +95,7 @@ static int remount(int tree, uint64_t attributes)
     if (fstatvfs(tree, &status) < 0)
         return -1;
     unsigned long flags = (status.f_flag & (BOTH_FLAGS | ST_NOATIME | ST_NODIRATIME)) | (status.f_flag & ST_RELATIME ? MS_RELATIME : 0);
-    return privileged_mount(NULL, file_path(path, tree), NULL, MS_REMOUNT | MS_BIND | flags | old_flags(attributes), NULL,
+    return privileged_mount(NULL, file_path(path, tree), NULL, MS_REMOUNT | MS_BIND | flags | (attributes & BOTH_FLAGS), NULL,
                             PRIVILEGE_MOUNT);
 }
 
@@ -215,7 +210,7 @@ int mount_new(const struct session *session, const struct new_filesystem *filesy
     OWNED_FD fd = PRIVILEGE_RAISED("fsopen", filesystem->privilege, syscall(SYS_fsopen, filesystem->type, FSOPEN_CLOEXEC));
 
     if (fd < 0 && errno == ENOSYS && session->fd >= 0)
-        return staged(session, true, filesystem, old_flags(filesystem->attributes));
+        return staged(session, true, filesystem, filesystem->attributes & BOTH_FLAGS);
     if (fd < 0 || configure(filesystem, fd) < 0)
         return -1;
     return PRIVILEGE_RAISED("fsmount", PRIVILEGE_MOUNT, syscall(SYS_fsmount, fd, FSMOUNT_CLOEXEC, filesystem->attributes));
@@ -225,7 +220,7 @@ int mount_first(int place, const struct new_filesystem *filesystem)
 {
     char path[PATH_MAX], target[FILE_PATH];
 
-    if (privileged_mount(filesystem->source, file_path(target, place), filesystem->type, old_flags(filesystem->attributes),
+    if (privileged_mount(filesystem->source, file_path(target, place), filesystem->type, filesystem->attributes & BOTH_FLAGS,
                          filesystem->options, filesystem->privilege) < 0 ||
         !descriptor_path(place, path, sizeof path))
         return -1;

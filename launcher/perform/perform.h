@@ -2,7 +2,7 @@
  * a half-built container never runs, and the kernel cleans up behind us.
  *
  * The order is the launch's (sexec.c, sexec_suid.c): perform_make_sources() on the host, perform_images() into namespaces of the
- * launch's own, then, when the image has been looked into, perform_layer(), perform_steps() and perform_root().
+ * launch's own, then, when the image has been looked into, perform_layer(), perform_steps() and mount_pivot().
  */
 #ifndef SINGULARITY_PERFORM_H
 #define SINGULARITY_PERFORM_H
@@ -88,6 +88,10 @@ struct loop_request {
 /* False: errno, ENOSPC for more devices than allowed and EBUSY for none to be had in time. */
 bool loop_attach(const struct loop_request *request, struct loop *loop);
 
+/* In place of a loop device that begins where a seal does and ends behind its hash tree: one that shows what is sealed, each block of
+ * which the kernel checks as it reads it. False: errno. */
+bool loop_seal(const struct seal *seal, struct loop *loop);
+
 /* ---- File systems served by a program: what the kernel may not mount for a user. The server is started from outside the
  * container's mount namespace, gets the image and the device by descriptor, has no capability, no terminal and no other
  * descriptor, and ends by itself when the container's mount is gone. */
@@ -167,9 +171,6 @@ int perform_layer(const struct plan *plan, struct stage *stage);
 
 /* Each step that is not skipped, in order. */
 void perform_steps(struct plan *plan, struct stage *stage);
-
-/* pivot_root(2): the container's tree takes the place of the host's, which is gone from this namespace when this returns. */
-void perform_root(const struct stage *stage);
 
 /* The contents of the account files, which show nothing before. Needs no privilege; closes what it needs. Stops on failure. */
 void perform_accounts(struct plan *plan, const struct plan_inputs *inputs);

@@ -172,13 +172,7 @@ void perform_accounts(struct plan *plan, const struct plan_inputs *inputs)
     }
 }
 
-/* ---- the root, and where the program starts ---- */
-
-void perform_root(const struct stage *stage)
-{
-    if (mount_pivot(stage->root) < 0)
-        stop(errno, "make the container's root directory the root");
-}
+/* ---- where the program starts ---- */
 
 /* Resolved from the new root, without magic links of /proc: CVE-2024-21626 was a working directory /proc/self/fd/N that led out to
  * the host. getcwd(2) is asked afterwards, since it knows of a directory that is not below the root. */

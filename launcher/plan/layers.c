@@ -12,11 +12,6 @@ enum { UNDERLAY_ENTRIES = 12 };
 #define LACKING "mount points that the image lacks"
 #define NO_LAYER "no overlay is possible here, and underlay is off in the configuration"
 
-static const char *skip_text(const struct step *step)
-{
-    return step->facts.source_error == 0 ? "not on the host" : errno_words(step->facts.source_error);
-}
-
 /* EMFILE and ENFILE end the launch whatever the step: they say nothing of this source, and every later one would be
  * "missing" too. */
 static bool judge_source(struct step *step, struct error *error)
@@ -29,7 +24,7 @@ static bool judge_source(struct step *step, struct error *error)
         return true;
     if (step->facts.source_error == EMFILE || step->facts.source_error == ENFILE)
         return error_set(error, step->facts.source_error, "mount source %s", step->source);
-    step->skipped = skip_text(step);
+    step->skipped = step->facts.source_error == 0 ? "not on the host" : errno_words(step->facts.source_error);
     if (step->missing_source == LOSS_STOP)
         return error_set(error, 0, "mount source %s doesn't exist or cannot be opened: %s (%s%s)", step->source, step->skipped,
                          step->reason, step->facts.source_error == ENOENT ? ": create it on the host, or leave it out" : "");
@@ -103,9 +98,7 @@ bool step_must_be_made(const struct step *step)
 
 const char *step_loss(int number)
 {
-    if (number == ENOENT)
-        return "the image lacks it, and it cannot be made there (--no-mount leaves it out)";
-    return errno_words(number);
+    return number == ENOENT ? "the image lacks it, and it cannot be made there (--no-mount leaves it out)" : errno_words(number);
 }
 
 /* Where nothing can be made, what was asked for ends the launch. */

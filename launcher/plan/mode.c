@@ -55,7 +55,7 @@ static bool kernel_mounts(const struct config *config, enum filesystem filesyste
     if (filesystem == FILESYSTEM_EXT)
         return config->setuid_extfs;
     enum config_choice choice = filesystem == FILESYSTEM_EROFS ? config->setuid_erofs : config->setuid_squashfs;
-    return choice == CHOICE_YES || (choice == CHOICE_IFLIMITED && limited(config));
+    return choice == CHOICE_YES || (choice == CHOICE_IFLIMITED && (limited(config) || *config->require_signature == '/'));
 }
 
 static void part_add(struct plan *plan, const struct image *image, const struct partition *partition, bool writable,

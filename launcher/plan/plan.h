@@ -17,6 +17,7 @@
 #include "../config.h"
 #include "../image/images.h"
 #include "../request.h"
+#include "../signature/seal.h"
 
 enum { PLAN_STEPS = 1024, PLAN_LAYERS = 32, PLAN_PARTS = 48, PLAN_GROUPS = 64, PLAN_TEXT = 1 << 20, PLAN_LIST = 64 << 10 };
 
@@ -98,6 +99,7 @@ struct part {
     bool writable;
     const char *source;     /* for messages */
     const char *reason;
+    struct seal seal;       /* where signatures are required */
 };
 
 /* How the program comes to be a user of the image. */

@@ -46,6 +46,10 @@ void confine(struct server *server)
         /* requests, answers and the image; descriptors are all open */
         IF_CALL(read), IF_CALL(writev), IF_CALL(write), IF_CALL(pread64),
         IF_CALL(futex), IF_CALL(exit), IF_CALL(exit_group), IF_CALL(rt_sigreturn), IF_CALL(rt_sigprocmask),
+#ifdef SYS_poll
+        IF_CALL(poll), /* for the launch's end; so is the other */
+#endif
+        IF_CALL(ppoll),
         /* memory, as allocators of both C libraries ask for it */
         IF_CALL(mmap), IF_CALL(munmap), IF_CALL(mprotect), IF_CALL(mremap), IF_CALL(madvise), IF_CALL(brk),
         /* a thread more, and what a C library does in it; by clone3(2) flags are in memory, where no filter sees them */

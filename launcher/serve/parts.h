@@ -11,6 +11,7 @@
 
 #include <linux/fuse.h>
 
+#include "../signature/signature.h"
 #include "../squashfs/squashfs.h"
 #include "serve.h"
 
@@ -127,6 +128,7 @@ struct listings {
 
 struct server {
     struct squashfs_file file;
+    struct sealed_file *sealed; /* of an image whose blocks are checked, or NULL */
     struct squashfs *image;
     int device;
     int queues[THREADS]; /* clones of the device, one a thread */

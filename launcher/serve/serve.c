@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 
 enum { STACK = 256 << 10 };
 
-struct server *serve_open(int image, uint64_t offset, uint64_t size, const char **why)
+struct server *serve_open(int image, uint64_t offset, uint64_t size, const struct seal *seal, const char *name, const char **why)
 {
     struct server *server = calloc(1, sizeof *server);
 
@@ -26,7 +27,11 @@ struct server *serve_open(int image, uint64_t offset, uint64_t size, const char 
     if (server == NULL)
         return NULL;
     server->file = (struct squashfs_file){image, offset};
-    const struct squashfs_source source = squashfs_file_source(&server->file, size);
+    struct squashfs_source source = squashfs_file_source(&server->file, size);
+    if (seal != NULL && seal->tree != 0) {
+        server->sealed = sealed_open(image, seal, name);
+        source = (struct squashfs_source){.context = server->sealed, .size = server->sealed != NULL ? size : 0, .read = sealed_read};
+    }
     if (squashfs_look(&source, &server->image, why) == 0) {
         server->block_size = squashfs_super(server->image)->block_size;
         server->zeros = mmap(NULL, server->block_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -34,8 +39,10 @@ struct server *serve_open(int image, uint64_t offset, uint64_t size, const char 
         if (server->zeros != MAP_FAILED && cache_begin(&server->cache, (uint32_t)server->block_size, SERVE_MEMORY) &&
             hands_begin(&server->first, server, why))
             return server;
-    }
+    } else if (server->sealed != NULL)
+        *why = "its first block is not what was signed (damaged, or changed since; get the image again)";
     squashfs_close(server->image);
+    free(server->sealed);
     free(server);
     return NULL;
 }
@@ -135,7 +142,18 @@ static _Noreturn void stop_unread(const char *why, int tell)
     _exit(EXIT_OWN_FAILURE);
 }
 
-void serve_run(struct server *server, int device, int image, int tell)
+/* Whoever waits for the program is not to wait for us. */
+static void *fall_silent(void *launch)
+{
+    struct pollfd ended = {.fd = (int)(intptr_t)launch, .events = POLLIN};
+
+    while (ended.fd >= 0 && poll(&ended, 1, -1) < 0 && errno == EINTR)
+        continue;
+    close(STDERR_FILENO);
+    return NULL;
+}
+
+void serve_run(struct server *server, int device, int image, int tell, int launch)
 {
     const char *why;
 
@@ -146,6 +164,8 @@ void serve_run(struct server *server, int device, int image, int tell)
     (void)signal(SIGPIPE, SIG_IGN);
     server->device = device;
     server->file.fd = image;
+    if (server->sealed != NULL)
+        sealed_move(server->sealed, image);
     server->first.queue = device;
     atomic_store(&server->threads, 1);
     if (pthread_mutex_init(&server->ahead.lock, NULL) != 0 || pthread_cond_init(&server->ahead.more, NULL) != 0 ||
@@ -153,6 +173,8 @@ void serve_run(struct server *server, int device, int image, int tell)
         stop(errno, "start the image server");
     queues_open(server);
     confine(server);
+    if (server->sealed != NULL && (launch < 0 || !thread_begin(fall_silent, (void *)(intptr_t)launch)))
+        close(STDERR_FILENO);
     if (squashfs_tables(server->image, &why) != 0)
         stop_unread(why, tell);
     serve_queue(&server->first, device);

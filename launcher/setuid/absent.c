@@ -2,6 +2,11 @@
  * to the plain starter. These stand where the linker would put the real ones. */
 #include "../perform/perform.h"
 
+void config_suggest(const char *name, char *hint, size_t size)
+{
+    (void)name, (void)hint, (void)size;
+}
+
 #define STOP_ABSENT() stop(0, "no part of the setuid starter (a fault of singularity: please report it)")
 
 int unprivileged_namespaces(struct plan *plan, const struct caller *caller, struct fuse *servers)

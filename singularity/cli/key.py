@@ -30,6 +30,7 @@ _COMMANDS = {
     "search": "Look for keys on a key server",
     "pull": "Take a public key from a key server",
     "push": "Give a public key to a key server",
+    "signers": "Print lines for the file whose keys count for launches",
 }
 _LIMIT = 16 << 20  # bytes of a file of keys
 _BITS = 2048  # of RSA, at least
@@ -220,6 +221,18 @@ def push(*, fingerprint: str, url: str, keysdir: str) -> None:
     key, block = ring(keysdir).find(fingerprint)
     server = keyserver.publish(block, keyserver.named(url))
     logger.info("public key `%s' pushed to server %s successfully", key.fingerprint, server.uri)
+
+
+@command.below("signers", examples=("singularity key signers alice.asc bob.pub >>/etc/singularity/signers",))
+@click.argument("files", type=PATH, nargs=-1)
+def signers(files: tuple[Path, ...]) -> None:
+    """Of keys in files: of OpenPGP, public ones in PEM or of SSH. Without any those that root keeps for all."""
+    from singularity.trust import keyring
+    from singularity.trust import signers as lines
+
+    for path in files or (keyring.site().path,):
+        for line in lines.lines(path):
+            click.echo(line)
 
 
 def _add(which: "Ring", block: bytes, name: str) -> None:

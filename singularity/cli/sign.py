@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 @option("-a", "--all", "everything", is_flag=True, hidden=True, help="The default")
 @option("--key", default="", metavar="FILE", variables="SIGN_KEY", help="A private key in PEM: RSA, ECDSA or Ed25519")
 @option("--ssh", default="", metavar="KEY|agent", help="A key of SSH: its file, or the word agent for the one it has")
+@option("--verity", is_flag=True, hidden=True, help="The default")
+@option(
+    "--no-verity", "plain", is_flag=True, help="Add no hash trees, by which launches check each block as they read it"
+)
 @keysdir_option
 @click.argument("image", type=PATH)
 def command(
@@ -40,13 +44,15 @@ def command(
     everything: bool,
     key: str,
     ssh: str,
+    verity: bool,
+    plain: bool,
     keysdir: str,
 ) -> None:
     """Signs every group, one, or one object."""
-    del everything
+    del everything, verity
     if group is not None and number is not None:
         raise UsageError("--group-id and --sif-id: one of them")
     if not trusting.is_sif(image) and (group is not None or number is not None):
         raise UsageError(f"{image}: --group-id and --sif-id are for SIF files")
     seal = trusting.seal(key=key, ssh=ssh, keyidx=keyidx, keysdir=keysdir)
-    trusting.sign(image, seal, group=group, number=number)
+    trusting.sign(image, seal, group=group, number=number, trees=not plain)

@@ -94,12 +94,12 @@ def seal_of(word: str) -> "Seal":
     return seal(key="", ssh=word, keyidx=None, keysdir="")
 
 
-def sign(image: Path, seal: "Seal", *, group: int | None = None, number: int | None = None) -> None:
+def sign(image: Path, seal: "Seal", *, group: int | None = None, number: int | None = None, trees: bool = True) -> None:
     """Signs a SIF file, or any other image beside it; says so."""
     if is_sif(image):
         from singularity.trust import sign as signing
 
-        signing.sign(image, seal, group=group, number=number)
+        signing.sign(image, seal, group=group, number=number, trees=trees)
         logger.info("Signature created and applied to image '%s'", image)
     else:
         from singularity.trust import detached

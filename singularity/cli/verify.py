@@ -16,7 +16,7 @@ from singularity.console import escape
 from singularity.errors import FileError, SignatureError, UsageError
 from singularity.trust import detached, provenance
 from singularity.trust.pem import PemChecker
-from singularity.trust.seals import Signer
+from singularity.trust.seals import Checker, Kind, Sealed, Signer
 from singularity.trust.verify import Verified, Wanted, verify
 
 logger = logging.getLogger(__name__)
@@ -86,13 +86,13 @@ def command(
     inside, made = trusting.is_sif(image), None
     if not inside and (group is not None or number is not None or legacy_insecure):
         raise UsageError(f"{image}: --group-id, --sif-id and --legacy-insecure are for SIF files")
-    checkers = Trusted(**trusted).checkers()
+    checkers = [_Counted(each) for each in Trusted(**trusted).checkers()]
     try:
         if inside:
             wanted = Wanted(group=group, object=number, legacy=legacy_insecure, all_objects=all_objects)
             with image.open("rb") as file:
                 found = [_shown(each) for each in verify(file, wanted, checkers)]
-                by_pem = next((each for each in checkers if isinstance(each, PemChecker)), None)
+                by_pem = next((each.checker for each in checkers if isinstance(each.checker, PemChecker)), None)
                 made = provenance.check(file, by_pem)
         else:
             found = [_Shown(number=number, signer=signer) for number, signer in detached.verify(image, checkers)]
@@ -100,7 +100,7 @@ def command(
         raise FileError.because(image, error) from error
     except SignatureError as error:
         if as_json:
-            _print([])
+            _print([], sum(each.count for each in checkers))
         raise SignatureError(f"Failed to verify container: {image}: {error.what}", hint=error.hint) from error
     if as_json:
         _print(found)
@@ -109,6 +109,24 @@ def command(
     if made is not None:
         logger.info("It says how it was built: singularity inspect --provenance %s", image)
     logger.info("Verified signature(s) from image '%s'", image)
+
+
+@dataclass(slots=True)
+class _Counted:
+    """A checker, and how many signatures it was asked about: of a failure the family prints up to which one it came."""
+
+    checker: Checker
+    count: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        """That of the checker."""
+        return self.checker.kind
+
+    def check(self, sealed: Sealed, entity: bytes) -> Signer:
+        """As the checker does."""
+        self.count += 1
+        return self.checker.check(sealed, entity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +160,7 @@ def _told(found: Sequence[_Shown]) -> list[str]:
     return lines
 
 
-def _print(found: Sequence[_Shown]) -> None:
+def _print(found: Sequence[_Shown], failed: int = 0) -> None:
     signers = [
         {
             "Signer": {
@@ -157,5 +175,5 @@ def _print(found: Sequence[_Shown]) -> None:
         for each in found
         for _, _, _, kind in each.rows
     ]
-    document = {"Signatures": len({each.number for each in found}), "SignerKeys": signers or None}
+    document = {"Signatures": failed or len({each.number for each in found}), "SignerKeys": signers or None}
     click.echo(json.dumps(document, indent=2))

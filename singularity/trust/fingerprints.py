@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from singularity import files
-from singularity.errors import FileError, SignatureError, UsageError
+from singularity.errors import FileError, ImageError, SignatureError, ToolError, UsageError
 from singularity.image.sif import format as sif
 from singularity.trust import keyring, keyserver
 from singularity.trust.pgp import PgpChecker
@@ -24,6 +24,21 @@ def parse(text: str) -> tuple[str, ...]:
     if short or not found:
         raise UsageError(f'"{short[0] if short else text}" is no fingerprint', hint=f"{_DIGITS} hexadecimal digits")
     return found
+
+
+def warn_unless_good(image: Path) -> None:
+    """Says of a SIF file that is signed whether it is good, by the keys of OpenPGP that are here."""
+    try:
+        with image.open("rb") as file:
+            if not sif.read(file).signed_groups():
+                return
+            good = verify(file, Wanted(), [PgpChecker((keyring.public(), keyring.site()))])
+    except (ImageError, OSError):  # no SIF file: what it is else is not for here to say
+        return
+    except (SignatureError, ToolError) as error:
+        logger.warning("%s is signed, and could not be verified; the build goes on: %s", image, error)
+    else:
+        logger.info("%s: signed with %s", image, ", ".join(sorted({each.signer.fingerprint for each in good})))
 
 
 def checked_copy(image: Path, wanted: Sequence[str], target: Path) -> None:

@@ -43,6 +43,15 @@ class PublicKey:
     @property
     def key_id(self) -> str:
         """The fingerprint that OpenSSH would show. Raises SignatureError for a kind or a size that proves nothing."""
+        return "SHA256:" + base64.b64encode(hashlib.sha256(self._blob()).digest()).decode().rstrip("=")
+
+    @property
+    def ssh(self) -> str:
+        """The key as a line of SSH has it. Raises SignatureError as above."""
+        blob = self._blob()
+        return f"{blob[4 : 4 + blob[3]].decode('ascii')} {base64.b64encode(blob).decode()}"
+
+    def _blob(self) -> bytes:
         algorithm, value = self._parts()
         curve = next((name for mark, name in _CURVES.items() if algorithm.endswith(mark)), b"")
         if self.is_ed25519:
@@ -56,8 +65,7 @@ class PublicKey:
             parts = [b"ssh-rsa", _der(rest)[1], modulus]
         else:
             raise SignatureError("neither an RSA key nor one of NIST's curves or Ed25519")
-        blob = b"".join(struct.pack(">I", len(part)) + part for part in parts)
-        return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+        return b"".join(struct.pack(">I", len(part)) + part for part in parts)
 
     def has_signed(self, data: bytes, signature: bytes) -> bool:
         """Whether a raw signature is of these bytes, by their SHA-256 where the key signs digests."""

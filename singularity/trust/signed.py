@@ -1,21 +1,22 @@
 """What is signed: a statement about the objects of one group of a SIF file, as a line of JSON.
 
 The format is that of the whole family: members in this order, without blanks, digests as `sha256:HEX`. Nothing here
-knows how a statement is signed or by whom. What a signature is to cover beside the objects becomes a further member of
-`Statement`, written behind the others: readers of the family pass over members that they do not know.
+knows how a statement is signed or by whom. The roots of hash trees are a further member, `verity`, behind the others:
+readers of the family pass over members that they do not know. A tree itself is one more object of the group.
 """
 
 import hashlib
 import json
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from singularity.errors import ImageError, SignatureError
 from singularity.image.sif import format as sif
 from singularity.image.sif.format import DataType, Descriptor, Sif
+from singularity.trust import hash_tree
 
 HASHES = {"sha256": "sha256", "sha384": "sha384", "sha512": "sha512", "sha512_256": "sha512_256"}
 """Names in digests, and what hashlib calls them. SHA-224 is known to the family, and too short."""
@@ -37,11 +38,21 @@ class ObjectDigests:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TreeRoot:
+    """What is said of an object that has a hash tree."""
+
+    relative_id: int
+    tree: int  # the relative id of the object that the tree is
+    root: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
     """What a signature says of a group."""
 
     header: str
     objects: tuple[ObjectDigests, ...]  # in the order of their ids
+    trees: tuple[TreeRoot, ...] = ()
 
     def encode(self) -> bytes:
         """The line of JSON that is signed, without an end of line."""
@@ -49,7 +60,11 @@ class Statement:
             {"relativeId": each.relative_id, "descriptorDigest": each.descriptor, "objectDigest": each.data}
             for each in self.objects
         ]
-        document = {"version": 1, "header": {"digest": self.header}, "objects": objects}
+        document: dict[str, object] = {"version": 1, "header": {"digest": self.header}, "objects": objects}
+        if self.trees:
+            document["verity"] = [
+                {"relativeId": each.relative_id, "tree": each.tree, "root": each.root} for each in self.trees
+            ]
         return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -67,10 +82,16 @@ def decode(document: bytes) -> Statement:
             )
             for each in found["objects"]
         )
-        ids = [each.relative_id for each in objects]
-        if not ids or ids != sorted(set(ids)):
+        trees = tuple(
+            TreeRoot(relative_id=_number(each["relativeId"]), tree=_number(each["tree"]), root=_digest(each["root"]))
+            for each in found.get("verity", [])
+        )
+        for ids in ([each.relative_id for each in objects], [each.relative_id for each in trees]):
+            if ids != sorted(set(ids)):
+                raise ValueError
+        if not objects:
             raise ValueError
-        return Statement(header=_digest(found["header"]["digest"]), objects=objects)
+        return Statement(header=_digest(found["header"]["digest"]), objects=objects, trees=trees)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SignatureError("what is signed is no statement about a SIF file") from error
 
@@ -88,6 +109,7 @@ class Source:
         self.content = sif.read(file)
         self.groups: dict[int, list[Descriptor]] = {}  # what can be signed, in the order of ids
         self._digests: dict[tuple[int, str], str] = {}
+        self._trees: dict[int, tuple[str, bytes]] = {}
         self._check_form()
         for each in sorted(self.content.descriptors, key=lambda each: each.id):
             if each.type == DataType.SIGNATURE:
@@ -96,9 +118,40 @@ class Source:
                 raise SignatureError(f"object {each.id} is in no group: no signature speaks of it")
             self.groups.setdefault(each.group, []).append(each)
 
+    def with_more(self) -> "Source":
+        """The file with objects that whoever calls has appended meanwhile: the others are not read again."""
+        more = Source(self.file)
+        more._digests, more._trees = self._digests, self._trees
+        return more
+
+    def tree_of(self, each: Descriptor) -> Descriptor | None:
+        """The hash tree of a partition, if the file has one; whether it fits is another question."""
+        for other in self.groups[each.group]:
+            linked = other.link == each.id and not other.links_group
+            if linked and other.type == DataType.GENERIC and other.name == hash_tree.NAME:
+                return other
+        return None
+
+    def tree(self, each: Descriptor) -> tuple[str, bytes]:
+        """The root and the bytes of the tree that an object's data has, whatever the file has."""
+        if each.id not in self._trees:
+            growing, digest = hash_tree.Growing(), hashlib.sha256()
+            for piece in self._pieces(each):
+                growing.update(piece)
+                digest.update(piece)
+            self._trees[each.id] = growing.finish()
+            self._digests[each.id, "sha256"] = digest.hexdigest()
+        return self._trees[each.id]
+
     def statement(self, group: int, chosen: Iterable[Descriptor]) -> Statement:
-        """What is to be said of `chosen` objects of a group."""
+        """What is to be said of `chosen` objects of a group; a tree that does not fit has no root here."""
+        chosen = list(chosen)
         base = self.groups[group][0].id
+        trees = tuple(
+            TreeRoot(relative_id=each.id - base, tree=tree.id - base, root=self.tree(each)[0])
+            for each in chosen
+            if (tree := self.tree_of(each)) in chosen and tree and self.tree_fits(each, tree)
+        )
         objects = tuple(
             ObjectDigests(
                 relative_id=each.id - base,
@@ -107,7 +160,13 @@ class Source:
             )
             for each in chosen
         )
-        return Statement(header=_named("sha256", _identity(self.content)), objects=objects)
+        return Statement(header=_named("sha256", _identity(self.content)), objects=objects, trees=trees)
+
+    def tree_fits(self, each: Descriptor, tree: Descriptor) -> bool:
+        """Whether an object is the tree of another's data, to the byte."""
+        if each.size == 0 or each.size % hash_tree.BLOCK or tree.size != hash_tree.size_for(each.size):
+            return False
+        return self.digest([tree], "sha256") == hashlib.sha256(self.tree(each)[1]).hexdigest()
 
     def differences(self, group: int, chosen: Sequence[Descriptor], said: Statement) -> list[str]:
         """What is not as a statement has it; empty where `chosen` objects of a group are just those it speaks of."""
@@ -123,6 +182,13 @@ class Source:
                 found.append(f"the description of object {each.id} is not the one that was signed")
             elif self.digest([each], HASHES[(parts := of[number].data.split(":"))[0]]) != parts[1]:
                 found.append(f"object {each.id} is not the one that was signed")
+        for root in () if found else said.trees:
+            data, tree = there.get(root.relative_id), there.get(root.tree)
+            if data is None or tree is None:
+                if len(there) == len(self.groups[group]):
+                    found.append(f"object {base + root.relative_id} was signed with a hash tree that is not there")
+            elif self.tree_of(data) != tree or not self.tree_fits(data, tree) or self.tree(data)[0] != root.root:
+                found.append(f"object {tree.id} is not the hash tree of object {data.id}")
         return found
 
     def digest(self, objects: Sequence[Descriptor], name: str) -> str:
@@ -132,17 +198,21 @@ class Source:
             return self._digests[key]
         digest = hashlib.new(name)
         for each in objects:
-            self.file.seek(each.offset)
-            left = each.size
-            while left:
-                data = self.file.read(min(left, _BLOCK))
-                if not data:
-                    raise ImageError(f"object {each.id} is cut short")
-                digest.update(data)
-                left -= len(data)
+            for piece in self._pieces(each):
+                digest.update(piece)
         if len(objects) == 1:
             self._digests[key] = digest.hexdigest()
         return digest.hexdigest()
+
+    def _pieces(self, each: Descriptor) -> Iterator[bytes]:
+        self.file.seek(each.offset)
+        left = each.size
+        while left:
+            data = self.file.read(min(left, _BLOCK))
+            if not data:
+                raise ImageError(f"object {each.id} is cut short")
+            yield data
+            left -= len(data)
 
     def _check_form(self) -> None:
         for row in sif.read_rows(self.file, self.content.header):

@@ -150,7 +150,7 @@ def test_nothing_that_waits_for_the_user_outlives_its_launcher(launch: Launcher,
     with launch.start(*words, **silent) as process:
         os.close(writer)
         said = b""
-        while option == "--pid" and b"Called with privilege: ioctl of a loop" not in said:
+        while option == "--pid" and b"Called with privilege: ioctl of a block" not in said:
             said += os.read(reader, 16)
         time.sleep(0.5)  # the pipe is full, and they wait for room
         children = children_of(process)

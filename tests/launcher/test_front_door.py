@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 NOBODY = 54321  # has no passwd entry
 COMPILE = ["gcc", "-std=gnu17", "-D_GNU_SOURCE", '-DVERSION="5.0.0"', "-Ilauncher", "-O1", "-fPIE", "-static-pie"]
-DECOMPRESSORS = ("deflate", "z", "zstd", "lz4", "lzma", "lzo2")
+LIBRARIES = ("deflate", "z", "zstd", "lz4", "lzma", "lzo2", "hogweed", "nettle", "gmp")
 PYTHON = '#!/bin/sh\nfor word; do echo "python $word"; done\n'
 
 
@@ -94,7 +94,7 @@ def built(storage: Path) -> Path:
     door = ["launcher/singularity.c", "launcher/front/installation.c"]
     printer = "tests/launcher/request_print.c"
     libraries = [
-        path for name in DECOMPRESSORS if (path := printed("gcc", f"-print-file-name=lib{name}.a")).startswith("/")
+        path for name in LIBRARIES if (path := printed("gcc", f"-print-file-name=lib{name}.a")).startswith("/")
     ]
     run([*COMPILE, "-o", place / "singularity", *door, printer, archive, *libraries])
     run([*COMPILE, "-o", place / "sexec-suid", printer, archive, *libraries])

@@ -14,7 +14,7 @@ import ordinary_user
 import pytest
 from builders import Layout, layer
 from test_pull import ARGV, listed, singularity
-from test_transports import SIF_LAYER, artifact
+from test_transports import SIF_LAYER, answering, artifact
 
 from singularity.image.identify import identify
 from singularity.image.sif import format as sifs
@@ -181,6 +181,34 @@ def test_a_sif_file_of_a_registry_is_built_on(plain_registry: Registry, layout: 
     assert labels["org.opencontainers.image.base.digest"] == f"sha256:{content}"
     singularity_built(tmp_path, "--no-https", "--force", "x.tar", f"oras://{name}")
     assert "made" not in listed(tmp_path / "x.tar")
+
+
+@pytest.mark.needs("root", "gpg")
+def test_fingerprints_of_a_sif_file_from_elsewhere(
+    plain_registry: Registry, layout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SINGULARITY_KEYSDIR", str(tmp_path / "keys"))
+    words = ["--name", "A", "--email", "a@example.org", "--comment", "", "--password", "", "--bit-length", "2048"]
+    made = subprocess.run([*ARGV, "key", "newpair", *words], check=True, capture_output=True, text=True).stdout
+    fingerprint = made.split()[3]
+    singularity("build", "--sign", "base.sif", f"oci:{layout}:t", cwd=tmp_path)
+    data = (tmp_path / "base.sif").read_bytes()
+    artifact(plain_registry, "building/signed:1", (data, SIF_LAYER))
+    about = {"data": {"hash": f"sha256.{hashlib.sha256(data).hexdigest()}", "size": len(data)}}
+    image = f"library/default/signed:1?arch={identify(tmp_path / 'base.sif').architecture}"
+    answers = {f"/v1/images/{image}": (200, json.dumps(about).encode()), f"/v1/imagefile/{image}": (200, data)}
+    with answering(answers) as (host, _):
+        for header in (
+            ["Bootstrap: oras", f"From: {plain_registry.host}/building/signed:1"],
+            ["Bootstrap: library", "From: library/default/signed:1", f"Library: http://{host}"],
+        ):
+            definition = defined(tmp_path, *header, f"Fingerprints: {fingerprint}")
+            said = singularity_built(tmp_path, "--no-https", "--force", "x.tar", definition)
+            assert f"signed with {fingerprint}" in said
+            assert listed(tmp_path / "x.tar")["etc/new"] == b"n"
+            definition = defined(tmp_path, *header, f"Fingerprints: {'1' * 40}")
+            done = singularity("build", "--no-https", "--force", "x.tar", definition, cwd=tmp_path, status=255)
+            assert f"not signed with the key {'1' * 40}" in done.stderr
 
 
 def test_the_image_for_the_machine_that_is_wanted_is_taken(plain_registry: Registry, tmp_path: Path) -> None:

@@ -201,6 +201,11 @@ def test_fingerprints_of_a_definition_file_count(alice: Person, bob: Person, bas
     assert "x.def:3: Fingerprints: " in build("12", 255)
     assert "x.def:3: Fingerprints: " in build("", 255)
     assert "tree: " in build(ours, 255, base.parent / "tree")  # a directory
+    definition.write_text(f"Bootstrap: localimage\nFrom: {base}\n")
+    assert f"signed with {ours}" in alice.types("build", "--force", "--notest", target, definition).stderr
+    warned = bob.types("build", "--force", "--notest", target, definition).stderr
+    assert "is signed, and could not be verified; the build goes on" in warned
+    target.unlink()
     data = bytearray(base.read_bytes())
     data[40_000] ^= 1
     base.write_bytes(data)

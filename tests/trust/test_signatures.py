@@ -97,6 +97,11 @@ def test_verify_prints_json(alice: Person, signed: Path, fresh: Callable[[str], 
     assert json.loads(failed.stdout) == {"Signatures": 0, "SignerKeys": None}
     assert "FATAL:   Failed to verify container: " in failed.stderr
     assert "signature not found for object group 1" in failed.stderr
+    data = bytearray(signed.read_bytes())
+    data[descriptors(signed)[2].offset] ^= 1
+    signed.write_bytes(data)
+    failed = alice.types("verify", "--local", "--json", signed, status=255)
+    assert json.loads(failed.stdout) == {"Signatures": 1, "SignerKeys": None}
 
 
 def test_a_locked_key_signs_with_its_passphrase_only(bob: Person, fresh: Callable[[str], Path]) -> None:

@@ -41,9 +41,13 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
 
 @contextmanager
 def signed(source: Path, stage: Stage, workspace: Workspace) -> Iterator[Path]:
-    """The image, or where Fingerprints wants keys to have signed it a copy that is checked. Raises SignatureError."""
+    """The image, or where Fingerprints wants keys to have signed it a copy that is checked. Raises SignatureError.
+
+    Without Fingerprints a signature that is not good is worth a warning.
+    """
     wanted = stage.value("fingerprints")
     if not wanted:
+        fingerprints.warn_unless_good(source)
         yield source
         return
     copy = workspace.directory / "signed.sif"
