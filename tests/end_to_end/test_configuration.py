@@ -323,6 +323,6 @@ def test_the_installed_file_explains_every_key_and_changes_nothing(launch: Launc
     keys = Path(__file__).parents[2] / "launcher/config.def"
     import re
 
-    for kind, key in re.findall(r'\bCONFIG_(\w+)\((?:\w+, )?"([^"]+)"', keys.read_text(), re.MULTILINE):
+    for kind, key in re.findall(r'(?:^|\) )CONFIG_(\w+)\((?:\w+, )?"([^"]+)"', keys.read_text(), re.MULTILINE):
         if kind != "FOREIGN":
             assert re.search(rf"^#?\s*{re.escape(key)} =", text, re.MULTILINE), key
