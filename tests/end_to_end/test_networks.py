@@ -634,6 +634,8 @@ def test_a_namespace_that_is_there_is_entered(launch: Launcher, images: Images, 
         )
     finally:
         ip("netns", "delete", "lab")
+    ours = launch("exec", "--network", "host", images.sandbox, "ls", "/sys/class/net").ok().out
+    assert launch("exec", "--netns-path", "/proc/self/ns/net", images.sandbox, "ls", "/sys/class/net").ok().out == ours
     launch("exec", "--netns-path", directory, images.sandbox, "true").refused("no network namespace")
     launch("exec", "--netns-path", directory / "x", images.sandbox, "true").refused("No such file")
 
