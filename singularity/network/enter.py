@@ -33,6 +33,7 @@ _STATES = Path("/run/singularity/networks")
 _OWN = Path("/proc/self/ns/net")
 _NO_CHILDREN, _PAUSE = 2, 0.1  # looks that find nobody, and seconds between them
 _WORD = 1 << 16  # bytes
+_GRACE = 5  # seconds for a plugin whose launch has ended
 _DAMAGED = (AttributeError, KeyError, TypeError, ValueError)  # what reading a state that makes no sense ends with
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # of netdevice(7)
 
@@ -129,10 +130,6 @@ def _mounts_below(directory: str) -> list[str]:
 # ---- the process that has them set up and taken down ----
 
 
-class _LeftError(Exception):
-    """The launch has ended that the networks were for."""
-
-
 def _leave_behind(other: socket.socket, hand: socket.socket, networks: Sequence[plugins.Network]) -> None:
     other.close()  # or its end would not be seen
     if os.fork() == 0:
@@ -175,17 +172,16 @@ def _serve(hand: socket.socket, networks: Sequence[plugins.Network]) -> None:
 
 
 def _leave_with(hand: socket.socket) -> None:
-    """A plugin that is waited for is waited for no longer than somebody wants what it does."""
+    """Plugins are waited for no longer than somebody wants what they do: but those are ended badly that work."""
 
     def left(*_: object) -> None:
-        if select.select([hand], [], [], 0)[0]:  # its end: nothing is sent this way any more
-            raise _LeftError
+        if select.select([hand], [], [], 0)[0] and signal.alarm(0):  # its end: nothing is sent this way any more
+            signal.alarm(_GRACE)
 
     signal.signal(signal.SIGIO, left)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGIO, signal.SIGALRM))  # whatever the caller has held
     fcntl.fcntl(hand, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(hand, fcntl.F_SETFL, fcntl.fcntl(hand, fcntl.F_GETFL) | os.O_ASYNC)
-    left()  # before that
 
 
 def _set_up(
