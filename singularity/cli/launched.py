@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from singularity import paths
 from singularity.cli.options_table import Entry, Kind, entries, takes_next
 from singularity.errors import FileError, ImageError, SingularityError, UsageError
-from singularity.variables import PREFIXES, truth, variable
+from singularity.variables import FALSE, PREFIXES, truth, variable
 
 if TYPE_CHECKING:
     from singularity.encryption.sealed import Sealed
@@ -46,23 +46,29 @@ class Launch(NamedTuple):
     @property
     def is_dry_run(self) -> bool:
         """Whether nothing is to be set up for it."""
-        return any(word.partition("=")[0] == "--dry-run" for word in self.words[: self.position])
+        entry = next(each for each in entries(self.verb) if each.identifier == "dry_run")
+        given = [self.words[place].partition("=") for place in self.places()]
+        said = [value for value in map(variable, entry.variables) if value]
+        said += [value for name, _, value in given if name in entry.spellings]
+        return bool(said) and said[-1].lower() not in FALSE
+
+    def places(self) -> Iterator[int]:
+        """Where the options of the verb are among the words; values that are words of their own are left out."""
+        by_name = {name: each for each in entries(self.verb) for name in each.spellings}
+        place = self.options
+        while place < len(self.words) and self.words[place].startswith("-") and self.words[place] not in ("-", "--"):
+            yield place
+            place += 2 if takes_next(self.words[place], by_name) else 1
 
     def without(self, options: Sequence[Entry]) -> list[str]:
         """The words, without these options, and with what keeps their variables from counting."""
         names = {name: each for each in options for name in each.spellings}
-        words = list(self.words)
-        first = self.options
-        end = len(words) if self.position is None else self.position
-        given = words[first:end]
-        number = 0
-        while number < len(given):
-            if given[number].partition("=")[0] in names:
-                del given[number : number + (2 if takes_next(given[number], names) else 1)]
-            else:
-                number += 1
+        left = list(self.words)
+        for place in reversed(list(self.places())):
+            if self.words[place].partition("=")[0] in names:
+                del left[place : place + (2 if takes_next(self.words[place], names) else 1)]
         undone = [f"--{each.names[0]}={_undoing(each)}" for each in options]
-        return [*words[:first], *undone, *given, *words[end:]]
+        return [*left[: self.options], *undone, *left[self.options :]]
 
     def of_own(self, path: Path) -> list[str]:
         """The words, with an image that only processes of this user can read, so not the setuid program."""
@@ -81,13 +87,13 @@ def plain(arguments: Sequence[str]) -> int | None:
     launch = read(arguments)
     image = launch.image
     _say_as_much_as_asked(launch)
-    _enter_limits(launch)
-    _enter_network(launch)
     from singularity import uri
 
-    named = uri.parse(image)
-    if named is not None:
+    named = None if image.startswith("instance://") else uri.parse(image)
+    if named is not None:  # fetched by the host's network, and not at the cost of the program; then we are back
         return _launch_uri(launch, named)
+    _enter_network(launch)
+    _enter_limits(launch)  # after it: what takes networks down is none of the container's processes
     from singularity.encryption import sealed
     from singularity.image.identify import identify
 
@@ -212,19 +218,18 @@ def fetching_options(launch: Launch) -> dict[str, str | bool]:
 
 def given_options(launch: Launch, options: Sequence[Entry]) -> dict[str, str | bool]:
     """What these options before the image, and their variables, say; the last one of each counts, lists add up."""
-    words = list(launch.words[launch.options : launch.position])
     found: dict[str, str | bool] = {}
     for each in options:
         value = next((value for value in map(variable, each.variables) if value), "")
         names, several = each.spellings, []
-        for number, word in enumerate(words):
-            name, equals, after = word.partition("=")
+        for place in launch.places():
+            name, equals, after = launch.words[place].partition("=")
             if name not in names:
                 continue
             if not each.kind.takes_word:
                 value = after or "true"
-            elif equals or number + 1 < len(words):
-                several.append(after if equals else words[number + 1])
+            elif equals or place + 1 < len(launch.words):
+                several.append(after if equals else launch.words[place + 1])
         if several:
             value = ",".join(several) if each.kind is Kind.LIST_CSV else several[-1]
         found[each.identifier] = value if each.kind.takes_word else truth(value)

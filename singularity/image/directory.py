@@ -139,7 +139,7 @@ class _Walk:
         first, place = self._first_name(status), b"/proc/self/fd/%d/%s" % (directory, name)
         if first is not None:
             member = self.member(self.here, status, None, Kind.HARD_LINK, target=first)
-            mark = marks.read(place) if status.st_uid == self.caller else None
+            mark = marks.read(place) if marks.counts(status) else None
             yield Entry(replace(member, uid=mark.uid, gid=mark.gid) if mark else member)
             return
         kind = _KINDS[stat.S_IFMT(status.st_mode)]
@@ -226,7 +226,7 @@ class _Walk:
         """A member with the attributes of `status` or of a mark, and the extended ones of what is at `place`."""
         xattrs = self._xattrs(place) if place is not None else {}
         text = xattrs.pop(marks.KEY, b"")
-        mark = marks.parse(text) if status.st_uid == self.caller else None  # others' are their word, not ours
+        mark = marks.parse(text) if text and marks.counts(status) else None  # others' are their word, not ours
         kind = mark.kind if mark and mark.kind and kind is Kind.FILE else kind
         return Member(
             path=path,

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from singularity import kernel
 from singularity.image.tree import Kind, Member
 
 NAME = "user.singularity.owner"
@@ -59,6 +60,16 @@ def read(path: str | bytes | Path) -> Mark | None:
     return None
 
 
+def counts(status: os.stat_result) -> bool:
+    """Whether the mark of a file is the caller's word: others' files have theirs.
+
+    So may a file of the host's root that others can write; what is made as root of a user namespace is nobody else's
+    to come to, and what stands for a device there is for all to write.
+    """
+    mine = status.st_uid == os.geteuid()
+    return mine and not (status.st_uid == 0 and status.st_mode & 0o022 and kernel.is_initial_user_namespace())
+
+
 def remember(fd: int, member: Member) -> bool:
     """Marks an open file as owned by a member's owner, or as the device that it is; whether that could be done."""
     kind = member.kind if member.kind.is_device else None
@@ -86,7 +97,7 @@ def definitions(root: Path, paths: Sequence[str]) -> Iterator[bytes]:
     first: dict[tuple[int, int], str] = {}
     for path in paths:
         status = os.lstat(path)
-        mark = read(path) if status.st_uid == os.geteuid() else None
+        mark = read(path) if counts(status) else None
         name = os.fsencode(os.path.relpath(path, root))
         known = first.setdefault((status.st_dev, status.st_ino), path)
         with _time_kept(os.path.dirname(path)):

@@ -5,20 +5,22 @@ What it has besides stays.
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from singularity import files, locks, paths
 from singularity.errors import FileError, ImageError, RegistryError, UsageError
 from singularity.foreign_json import parse_answer
-from singularity.web.http import Client, Patience
+from singularity.web.http import Client, Patience, followed
 
 USUAL = "https://library.sylabs.io"  # of a library:// that names no server, where no remote is active
 _NAME = "remote.yaml"
 _LIMIT = 1 << 20  # bytes
+_NO_YAML = (AttributeError, LookupError, RecursionError, ValueError)  # of PyYAML, for values that are none of their tag
 _DISCOVERY = "/assets/config/config.prod.json"
 _PATIENCE = Patience(connect=10, stall=30, delays=(1,))
 
@@ -49,7 +51,11 @@ class Remote:
                 )
             document = parse_answer(answer.whole(_LIMIT), f"remote {self.name}")
         found = {name: about.get("uri") for name, about in document.items() if isinstance(about, dict)}
-        return {name: uri.rstrip("/") for name, uri in found.items() if isinstance(uri, str) and "://" in uri}
+        return {
+            name: followed(self.url, uri).rstrip("/")  # a token goes there: to none that is less safe
+            for name, uri in found.items()
+            if isinstance(uri, str) and uri.startswith(("http://", "https://"))
+        }
 
     def check(self, token: str) -> None:
         """Asks whether a token is good there. Raises RegistryError."""
@@ -70,9 +76,11 @@ class Library:
 
 
 def remotes() -> list[Remote]:
-    """The site's and the user's, in order of names; of one name the user's has the token."""
+    """The site's and the user's, in order of names; of one name the site's, with the user's token for that place."""
     system, own = _remotes(_read(_site())), _remotes(_read(_place()))
-    return sorted({**own, **system, **{name: each for name, each in own.items() if each.token}}.values(), key=_by_name)
+    mine = {name: each.token for name, each in own.items() if name in system and each.url == system[name].url}
+    tokens = {name: replace(system[name], token=token) for name, token in mine.items() if token}
+    return sorted({**own, **system, **tokens}.values(), key=_by_name)
 
 
 def _by_name(remote: Remote) -> str:
@@ -85,7 +93,7 @@ def active() -> Remote | None:
     exclusive = [each for each in known if each.exclusive and each.system]
     if exclusive:
         return exclusive[0]
-    chosen = [str(_read(path).get("Active") or "") for path in (_place(), _site())]
+    chosen = [_text(_read(path).get("Active")) for path in (_place(), _site())]
     return next((each for name in chosen for each in known if each.name == name), None)
 
 
@@ -143,16 +151,17 @@ def use(name: str, *, site: bool, exclusive: bool) -> None:
         document["Active"] = name
         if site:
             for other, about in document["Remotes"].items():
-                about["Exclusive"] = exclusive and other == name
+                if isinstance(about, dict):
+                    about["Exclusive"] = exclusive and other == name
 
 
 def set_token(remote: Remote, token: str) -> None:
     """Keeps a token for the user, or forgets it."""
     with _changing(site=False) as document:
-        about = document["Remotes"].setdefault(
-            remote.name, {"URI": remote.uri, "System": remote.system, "Insecure": remote.insecure}
-        )
-        about["Token"] = token
+        about, known = document["Remotes"].get(remote.name), _remotes(document).get(remote.name)
+        if known is None or known.url != remote.url:
+            about = {"URI": remote.uri, "System": remote.system, "Insecure": remote.insecure}
+        document["Remotes"][remote.name] = {**about, "Token": token}
 
 
 # ---- the files ----
@@ -170,28 +179,37 @@ def _remotes(document: dict[str, Any]) -> dict[str, Remote]:
     return {
         str(name): Remote(
             name=str(name),
-            uri=str(about.get("URI") or ""),
-            token=str(about.get("Token") or ""),
+            uri=about["URI"],
+            token=_text(about.get("Token")),
             system=bool(about.get("System")),
             exclusive=bool(about.get("Exclusive")),
             insecure=bool(about.get("Insecure")),
         )
         for name, about in document["Remotes"].items()
-        if isinstance(about, dict) and about.get("URI")
+        if isinstance(about, dict) and _text(about.get("URI"))
     }
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _read(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        with path.open("rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if path == _place() and status.st_uid != os.geteuid():
+                raise FileError(f"{path}: belongs to user {status.st_uid}, not to you")
+            if not stat.S_ISREG(status.st_mode):
+                raise FileError(f"{path}: no regular file")
             document = yaml.safe_load(file.read(_LIMIT))
     except FileNotFoundError:
         document = None
     except OSError as error:
         raise FileError.because(path, error) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, *_NO_YAML) as error:
         raise ImageError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
     found = document if isinstance(document, dict) else {}
     if not isinstance(found.get("Remotes"), dict):

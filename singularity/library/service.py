@@ -17,7 +17,7 @@ from singularity.errors import ImageError, RegistryError
 from singularity.foreign_json import parse_answer
 from singularity.library.remotes import Library
 from singularity.web.file import refused
-from singularity.web.http import Client
+from singularity.web.http import Client, followed
 
 _DEFAULTS = ("library", "default")  # entity, collection
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -93,7 +93,7 @@ class Service:
         if wanted is None:
             raise ImageError(f"{name}: the library does not say what its digest is")
         file = self._of_image("imagefile", place, architecture)
-        return Known(digest=wanted, size=size if isinstance(size, int) and size else None, url=file)
+        return Known(digest=wanted, size=size if type(size) is int and size > 0 else None, url=file)
 
     def remove(self, place: Place, architecture: str) -> None:
         """Removes it there. Raises NetworkError and RegistryError."""
@@ -139,12 +139,14 @@ class Service:
     def _upload(self, file: File, number: str) -> None:
         version = self._asked("GET", f"{self._library.url}/version", (200, 404)).get("apiVersion", "")
         if not re.match(r"[2-9]", str(version)):
-            self._put("POST", f"{self._library.url}/v1/imagefile/{number}", file, self._library.authorization)
+            self._put("POST", f"{self._library.url}/v1/imagefile/{_part(number)}", file, self._library.authorization)
             return
-        place = f"{self._library.url}/v2/imagefile/{number}"
+        place = f"{self._library.url}/v2/imagefile/{_part(number)}"
         about = {"filesize": file.size, "sha256sum": file.digest.digits}
-        url = str(self._asked("POST", place, (200, 201), about).get("uploadURL", ""))
-        self._put("PUT", urllib.parse.urljoin(self._library.url, url), file, "")  # signed, and perhaps elsewhere
+        url = self._asked("POST", place, (200, 201), about).get("uploadURL")
+        if not isinstance(url, str) or not url:
+            raise RegistryError(f"library {self._library.url}: does not say where images are sent to")
+        self._put("PUT", followed(self._library.url, url), file, "")  # signed, and perhaps elsewhere
         self._asked("PUT", f"{place}/_complete", (200, 201), {})
 
     def _put(self, method: str, url: str, file: File, authorization: str) -> None:
@@ -159,14 +161,14 @@ class Service:
 
     def _tag(self, container: str, number: str, tags: Sequence[str], architecture: str) -> None:
         """By the second version of tags, which knows architectures; by the first one where that is all there is."""
-        base = f"{self._library.url}/v2/tags/{container}"
+        base = f"{self._library.url}/v2/tags/{_part(container)}"
         for tag in tags:
             about = {"Arch": architecture, "Tag": tag, "ImageID": number}
             with self._send("POST", base, json.dumps(about).encode()) as answer:
                 status = answer.status
                 answer.drain()
             if status == 404:
-                first = f"{self._library.url}/v1/tags/{container}"
+                first = f"{self._library.url}/v1/tags/{_part(container)}"
                 self._asked("POST", first, (200, 201, 204), about)
             elif status not in (200, 201, 204):
                 raise refused(f"library {self._library.url}", status, f"when tag {tag} was set")
@@ -214,6 +216,11 @@ class Service:
                 raise ImageError(f"{name}: the answer of the library makes no sense")
             return {}
         return found
+
+
+def _part(number: str) -> str:
+    """A thing's id, which the library chose, as one part of an address."""
+    return urllib.parse.quote(number, safe="", errors="replace")
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

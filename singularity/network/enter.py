@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import select
+import signal
 import socket
 import struct
 import time
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from singularity import kernel, process
-from singularity.errors import FileError, ImageError, NetworkError, SingularityError, ToolError
+from singularity.errors import FileError, ImageError, NetworkError, SingularityError
 from singularity.foreign_json import parse_json
 from singularity.network import plugins
 
@@ -32,6 +33,8 @@ _STATES = Path("/run/singularity/networks")
 _OWN = Path("/proc/self/ns/net")
 _NO_CHILDREN, _PAUSE = 2, 0.1  # looks that find nobody, and seconds between them
 _WORD = 1 << 16  # bytes
+_GRACE = 5  # seconds for a plugin whose launch has ended
+_DAMAGED = (AttributeError, KeyError, TypeError, ValueError)  # what reading a state that makes no sense ends with
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # of netdevice(7)
 
 
@@ -44,6 +47,8 @@ def existing(path: Path) -> None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
+            if os.path.samestat(os.fstat(fd), os.stat(_OWN)):
+                return
             kernel.setns(fd, kernel.CLONE_NEWNET)
         finally:
             os.close(fd)
@@ -62,12 +67,16 @@ def new(networks: Sequence[plugins.Network]) -> list[str]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
-            pid = process.fork(partial(_leave_behind, os.getpid(), theirs, networks))
+            pid = process.fork(partial(_leave_behind, ours, theirs, networks))
             os.waitpid(pid, 0)
         try:
             kernel.unshare(kernel.CLONE_NEWNET)
             _raise_loopback()
-            ours.send(b"ready")
+            made = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                socket.send_fds(ours, [b"ready"], [made])
+            finally:
+                os.close(made)
             answer = ours.recv(_WORD)
         except OSError as error:
             raise NetworkError(f"a network for the container: {error.strerror}") from error
@@ -82,7 +91,7 @@ def new(networks: Sequence[plugins.Network]) -> list[str]:
 
 def addresses_of(process_id: int) -> str:
     """The addresses that plugins have given to the network of a process, with commas; "" where there are none."""
-    with suppress(OSError, ImageError, KeyError, TypeError):
+    with suppress(OSError, ImageError, *_DAMAGED):
         document = parse_json((_STATES / str(os.stat(f"/proc/{process_id}/ns/net").st_ino)).read_bytes())
         return ",".join(each for _, result in document["results"] for each in plugins.addresses(result))
     return ""
@@ -121,40 +130,81 @@ def _mounts_below(directory: str) -> list[str]:
 # ---- the process that has them set up and taken down ----
 
 
-def _leave_behind(launcher: int, hand: socket.socket, networks: Sequence[plugins.Network]) -> None:
+def _leave_behind(other: socket.socket, hand: socket.socket, networks: Sequence[plugins.Network]) -> None:
+    other.close()  # or its end would not be seen
     if os.fork() == 0:
         with suppress(BaseException):
-            _serve(launcher, hand, networks)
+            try:
+                _serve(hand, networks)
+            except OSError as error:
+                _say_failed(hand, error)
     os._exit(0)
 
 
-def _serve(launcher: int, hand: socket.socket, networks: Sequence[plugins.Network]) -> None:
+def _serve(hand: socket.socket, networks: Sequence[plugins.Network]) -> None:
     os.setsid()
-    if hand.recv(_WORD) != b"ready":
+    os.umask(0o022)  # what is made here and by plugins is not for everybody to write, whatever the caller's says
+    word, made, _, _ = socket.recv_fds(hand, _WORD, 1)
+    if word != b"ready":
         return
+    _leave_with(hand)
     _sweep()
-    made = Path(f"/proc/{launcher}/ns/net")
-    identity = made.stat().st_ino
+    identity = os.fstat(made[0]).st_ino
     results: list[tuple[plugins.Network, dict[str, Any]]] = []
-    with _state(_STATES / str(identity), made) as state:
+    with _state(_STATES / str(identity), made[0]) as state:
         place = plugins.Place(container=os.urandom(16).hex(), namespace=str(_mounted(_STATES / str(identity))))
-        for network in networks:
-            results.append((network, {}))  # and what is half done is taken down too
-            _write(state, place, results)
-            try:
-                results[-1] = (network, plugins.add(network, place))
-            except (ToolError, OSError) as error:
-                _take_down(place, results)
-                hint = error.hint if isinstance(error, ToolError) else ""
-                hand.send(json.dumps({"error": str(error), "hint": hint}).encode())
-                return
+        try:
+            servers = _set_up(state, place, networks, results)
+            signal.signal(signal.SIGIO, signal.SIG_IGN)  # whoever has the answer hangs up
+            hand.send(json.dumps({"error": "", "name_servers": servers}).encode())
+            hand.close()
+            _forget_caller(state)
+            _wait_until_unused(identity)
+        except (SingularityError, OSError) as error:
+            signal.signal(signal.SIGIO, signal.SIG_IGN)
+            _take_down(place, results)
+            results.clear()
+            _say_failed(hand, error)
+        finally:
+            signal.signal(signal.SIGIO, signal.SIG_IGN)
+            _forget_caller(state)
+            _take_down(place, results)
+
+
+def _leave_with(hand: socket.socket) -> None:
+    """Plugins are waited for no longer than somebody wants what they do: but those are ended badly that work."""
+
+    def left(*_: object) -> None:
+        if select.select([hand], [], [], 0)[0] and signal.alarm(0):  # its end: nothing is sent this way any more
+            signal.alarm(_GRACE)
+
+    signal.signal(signal.SIGIO, left)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGIO, signal.SIGALRM))  # whatever the caller has held
+    fcntl.fcntl(hand, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(hand, fcntl.F_SETFL, fcntl.fcntl(hand, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _set_up(
+    state: int,
+    place: plugins.Place,
+    networks: Sequence[plugins.Network],
+    results: list[tuple[plugins.Network, dict[str, Any]]],
+) -> list[str]:
+    for network in networks:
+        results.append((network, {}))  # and what is half done is taken down too
         _write(state, place, results)
-        servers = [each for _, result in results for each in plugins.name_servers(result)]
-        hand.send(json.dumps({"error": "", "name_servers": servers}).encode())
-        hand.close()
-        _forget_caller(state)
-        _wait_until_unused(identity)
-        _take_down(place, results)
+        results[-1] = (network, plugins.add(network, place))
+    _write(state, place, results)
+    return [each for _, result in results for each in plugins.name_servers(result)]
+
+
+def _say_failed(hand: socket.socket, error: SingularityError | OSError) -> None:
+    if isinstance(error, SingularityError):
+        text, hint = str(error), error.hint
+    else:
+        text, hint = f"a network for the container: {error.filename or _STATES}: {error.strerror}", ""
+    with suppress(OSError):  # nobody listens any more
+        hand.send(json.dumps({"error": text, "hint": hint}).encode())
 
 
 def _forget_caller(state: int) -> None:
@@ -163,8 +213,10 @@ def _forget_caller(state: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(null, standard)
-    os.closerange(3, state)
-    os.closerange(state + 1, 1 << 16)
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number not in (0, 1, 2, state):
+            with suppress(OSError):
+                os.close(number)
 
 
 def _wait_until_unused(identity: int) -> None:
@@ -224,14 +276,14 @@ def _alone() -> Iterator[None]:
 
 
 @contextmanager
-def _state(path: Path, namespace: Path) -> Iterator[int]:
+def _state(path: Path, namespace: int) -> Iterator[int]:
     """A file that is locked as long as this lasts; it, and what keeps the namespace, is gone afterwards."""
     with _alone():
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         fcntl.flock(fd, fcntl.LOCK_EX)
     try:
         _mounted(path).touch(mode=0o600)
-        kernel.mount(str(namespace), str(_mounted(path)), None, kernel.MS_BIND)
+        kernel.mount(f"/proc/self/fd/{namespace}", str(_mounted(path)), None, kernel.MS_BIND)
         yield fd
     finally:
         _forget(path)
@@ -248,7 +300,8 @@ def _forget(path: Path) -> None:
 def _write(fd: int, place: plugins.Place, results: Sequence[tuple[plugins.Network, dict[str, Any]]]) -> None:
     document = {"container": place.container, "results": [(asdict(network), result) for network, result in results]}
     text = json.dumps(document).encode()
-    os.pwrite(fd, text, 0)
+    if os.pwrite(fd, text, 0) < len(text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.ftruncate(fd, len(text))
 
 
@@ -258,7 +311,7 @@ def _sweep() -> None:
         for path in sorted(each for each in _STATES.iterdir() if not each.suffix):
             with suppress(OSError), path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                with suppress(OSError, ImageError, KeyError, TypeError, ValueError):
+                with suppress(OSError, ImageError, *_DAMAGED):
                     document = parse_json(file.read())
                     there = _mounted(path).stat().st_ino == int(path.name)  # not, where a mount namespace has ended too
                     namespace = str(_mounted(path)) if there else ""

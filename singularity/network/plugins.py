@@ -4,12 +4,15 @@ Configuration, variables and results are those of https://www.cni.dev/docs/spec/
 plugins are programs of the host, which run in the host's namespaces with root's rights.
 """
 
+import ipaddress
 import json
 import logging
 import os
 import re
+import signal
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 PROGRAMS = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")  # of upstream, Debian and Fedora
 _SIZE_LIMIT = 1 << 20  # bytes of a configuration
+_REASON = 1000  # characters of what a plugin says
+_PATIENCE = 120  # seconds for a plugin: a server of addresses may be slow
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of networks and plugins, by the specification
 _PORTS = re.compile(r"(?P<host>\d{1,5})(:(?P<container>\d{1,5}))?(/(?P<protocol>tcp|udp))?")
 _ARGUMENT = re.compile(r"((?P<network>[A-Za-z0-9][A-Za-z0-9_.-]*):)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)=(?P<value>[^;=]*)")
@@ -224,17 +229,35 @@ def _call(
     with tempfile.TemporaryFile() as file:
         file.write(json.dumps(configuration).encode())
         file.seek(0)
-        finished = process.call(
-            [_program(plugin["type"])],
-            purpose=f"set up network {network.name}",
-            environment=environment,
-            stdin=file.fileno(),
-        )
+        with _in_time(f"network {network.name}: {plugin['type']}"):
+            finished = process.call(
+                [_program(plugin["type"])],
+                purpose=f"set up network {network.name}",
+                environment=environment,
+                stdin=file.fileno(),
+            )
     answer = _answer(finished.output)
     if finished.status != 0:
         words = " ".join(str(answer[key]) for key in ("msg", "details") if answer.get(key))
-        raise ToolError(f"network {network.name}: {plugin['type']}: {words or finished.failure(command).reason}")
+        reason = (words or finished.failure(command).reason)[:_REASON]
+        raise ToolError(f"network {network.name}: {plugin['type']}: {reason}")
     return answer
+
+
+@contextmanager
+def _in_time(what: str) -> Iterator[None]:
+    """Ends what takes too long: others wait for what it has locked. Raises ToolError."""
+
+    def late(*_: object) -> None:
+        raise ToolError(f"{what}: has not ended after {_PATIENCE} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(_PATIENCE)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _answer(output: str) -> dict[str, Any]:
@@ -252,10 +275,17 @@ def addresses(result: Mapping[str, Any]) -> list[str]:
 
 
 def name_servers(result: Mapping[str, Any]) -> list[str]:
-    """Those that a result names."""
+    """Those that a result names; what is no address is none."""
     dns = result.get("dns")
     servers = dns.get("nameservers") if isinstance(dns, dict) else None
-    return [str(each) for each in servers] if isinstance(servers, list) else []
+    return [each for each in servers if _is_address(each)] if isinstance(servers, list) else []
+
+
+def _is_address(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(ipaddress.ip_address(value))
+    except ValueError:
+        return False
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

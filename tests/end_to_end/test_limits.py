@@ -92,6 +92,26 @@ def test_they_are_in_force_and_nothing_is_left(launch: Launcher, images: Images,
     assert done.ok().out.startswith("0::/singularity-")
 
 
+@on_version_2
+@pytest.mark.modes("root")
+def test_who_keeps_a_network_is_not_limited(launch: Launcher, images: Images, directory: Path) -> None:
+    """The process that takes it down, which must live longer than the container."""
+    site, plugin = directory / "network", directory / "own"
+    site.mkdir()
+    (site / "lab.conf").write_text('{"name": "lab", "cniVersion": "1.0.0", "type": "own"}')
+    plugin.write_text("#!/bin/sh\ncat >/dev/null; cat /proc/$PPID/cgroup >>${0%/*}/told; echo '{}'\n")
+    plugin.chmod(0o755)
+    own = launch.configured(f"cni configuration path = {site}\ncni plugin path = {directory}\n")
+    done = own("exec", "--memory", "64M", "--network", "lab", images.sandbox, "cat", "/proc/self/cgroup")
+    assert done.ok().out.startswith("0::/singularity-")
+    end = time.monotonic() + 20
+    while len((directory / "told").read_text().splitlines()) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    told = (directory / "told").read_text().splitlines()
+    assert len(told) == 2
+    assert not any("singularity-" in line for line in told)
+
+
 def wait_until_gone(group: Path) -> None:
     end = time.monotonic() + 20
     while group.exists() and time.monotonic() < end:

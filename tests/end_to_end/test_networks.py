@@ -17,6 +17,8 @@ import machine
 import pytest
 from ordinary_user import CLONE_NEWNET, setns, unshare
 
+from singularity.cli import launched
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -417,6 +419,206 @@ def test_networks_of_the_site(launch: Launcher, images: Images, directory: Path)
     wait_for_nothing_left()
 
 
+def site_of(directory: Path, script: str) -> str:
+    """A configuration with a network "lab", whose plugin notes what it is told and goes on as this script."""
+    site, programs, told = directory / "network", directory / "programs", directory / "told"
+    site.mkdir()
+    programs.mkdir()
+    (site / "lab.conflist").write_text('{"name": "lab", "cniVersion": "1.0.0", "plugins": [{"type": "own"}]}')
+    (programs / "own").write_text(f"#!/bin/sh\ncat >/dev/null\necho $CNI_COMMAND >>{told}\n{script}")
+    (programs / "own").chmod(0o755)
+    return f"cni configuration path = {site}\ncni plugin path = {programs}\n"
+
+
+def wait_for_told(directory: Path, words: list[str]) -> None:
+    end = time.monotonic() + 20
+    told = directory / "told"
+    while time.monotonic() < end and (told.read_text().split() if told.exists() else []) != words:
+        time.sleep(0.05)
+    assert told.read_text().split() == words
+
+
+def wait_for_no_state() -> None:
+    end = time.monotonic() + 20
+    while any(STATES.glob("*")) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not list(STATES.glob("*"))
+
+
+@root
+def test_a_plugin_that_hangs_ends_with_the_launch(launch: Launcher, images: Images, directory: Path) -> None:
+    """And what it has done is taken down; whoever reads the launch's output is not kept waiting."""
+    own = launch.configured(site_of(directory, "[ $CNI_COMMAND = DEL ] || sleep 3217"))
+    with own.start(*own.argv("exec", "--network", "lab", images.sandbox, "true")) as process:
+        wait_for_told(directory, ["ADD"])
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.communicate(timeout=20) == (b"", b"")
+    wait_for_told(directory, ["ADD", "DEL"])
+    wait_for_no_state()
+    assert not any(b"3217" in path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if is_there(path))
+
+
+def is_there(path: Path) -> bool:
+    try:
+        return bool(path.read_bytes())
+    except OSError:
+        return False
+
+
+@root
+def test_a_launch_killed_meanwhile_has_its_network_taken_down(
+    launch: Launcher, images: Images, directory: Path
+) -> None:
+    """By a plugin that is done before anybody looks."""
+    own = launch.configured(site_of(directory, "[ $CNI_COMMAND = DEL ] || { trap '' TERM; sleep 0.4; }; echo '{}'"))
+    with own.start(*own.argv("exec", "--network", "lab", images.sandbox, "true")) as process:
+        wait_for_told(directory, ["ADD"])
+        os.killpg(process.pid, signal.SIGKILL)
+    wait_for_told(directory, ["ADD", "DEL"])
+    wait_for_no_state()
+
+
+@root
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("head -c 3000000 /dev/zero", ""),
+        ("""printf '{"msg": "'; head -c 3000000 /dev/zero | tr '\\0' x; echo '"}'; exit 1""", "network lab: own: xxx"),
+        ("""[ $CNI_COMMAND = DEL ] || echo '{"ips": 5, "dns": {"nameservers": ["--help", 5]}}'""", ""),
+        ("""[ $CNI_COMMAND = DEL ] || echo '{"ips": [5, {"address": []}], "dns": [5]}'""", ""),
+        ("kill -9 $$", "killed by SIGKILL"),
+    ],
+    ids=["zeros", "long", "servers", "types", "killed"],
+)
+def test_what_plugins_print_is_one_line_at_most(
+    launch: Launcher, images: Images, directory: Path, script: str, said: str
+) -> None:
+    own = launch.configured(site_of(directory, script))
+    result = own("exec", "--network", "lab", images.sandbox, "true")
+    if said:
+        result.refused(said)
+    assert "Traceback" not in result.err
+    assert len(result.err) < 10000
+    wait_for_told(directory, ["ADD", "DEL"])
+    wait_for_no_state()
+
+
+STATE = {"name": "x", "version": "1", "plugins": [], "interface": "eth0", "ports": [], "arguments": ""}
+
+
+@root
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"container": "x", "results": 5}',
+        '{"container": "x", "results": [[1, 2, 3]]}',
+        json.dumps({"container": "x", "results": [[{**STATE, "plugins": ["x"]}, []]]}),
+    ],
+)
+def test_a_damaged_state_is_swept_and_hinders_nobody(
+    launch: Launcher, images: Images, directory: Path, text: str
+) -> None:
+    own = launch.configured(site_of(directory, "echo '{}'"))
+    STATES.mkdir(mode=0o700, parents=True, exist_ok=True)
+    number = os.stat("/proc/self/ns/net").st_ino
+    (STATES / str(number)).write_text(text)
+    assert own("instance", "start", images.sandbox, "beside").status == 0
+    try:
+        assert json.loads(own("instance", "list", "--json").ok().out)["instances"][0]["ip"] == ""
+    finally:
+        assert own("instance", "stop", "beside").status == 0
+    own("exec", "--network", "lab", images.sandbox, "true").ok()
+    wait_for_no_state()
+
+
+@root
+def test_nobody_can_write_where_states_are(launch: Launcher, images: Images, directory: Path) -> None:
+    """Whatever the umask of who launches is."""
+    own = launch.configured(site_of(directory, f"umask >>{directory}/umask; echo '{{}}'"))
+    words = own.argv("exec", "--network", "lab", images.sandbox, "true")
+    own.command("sh", "-c", 'umask 0; exec "$@"', "sh", *words).ok()
+    wait_for_told(directory, ["ADD", "DEL"])
+    assert set((directory / "umask").read_text().split()) == {"0022"}
+    assert not (STATES.parent.stat().st_mode | STATES.stat().st_mode) & 0o022
+
+
+@root
+def test_a_keeper_keeps_nothing_of_the_caller(launch: Launcher, images: Images, directory: Path) -> None:
+    own = launch.configured(site_of(directory, "echo '{}'"))
+    words = own.argv("exec", "--network", "lab", images.sandbox, "sh", "-c", "echo up; read x")
+    read, write = os.pipe()
+    far = os.dup2(write, 1000)
+    with own.start(*words, stdin=subprocess.PIPE, pass_fds=(write, far)) as process:
+        os.close(write)
+        os.close(far)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        state = next(each for each in STATES.iterdir() if not each.suffix)
+        keeper = next(fd for fd in Path("/proc").glob("[0-9]*/fd/*") if is_link(fd, state)).parents[1]
+        found = sorted(os.readlink(fd) for fd in (keeper / "fd").iterdir())
+        assert set(found) <= {"/dev/null", str(state), "anon_inode:[pidfd]"}
+        assert os.readlink(keeper / "cwd") == "/"
+        process.communicate(b"\n", timeout=20)
+    os.close(read)
+    wait_for_no_state()
+
+
+@root
+@pytest.mark.parametrize("room", ["0", "4096"], ids=["no-file", "no-text"])
+def test_a_full_disk_is_one_line(launch: Launcher, images: Images, directory: Path, room: str) -> None:
+    """Where states are written down; what was set up before is taken down."""
+    own = launch.configured(site_of(directory, "echo '{}'"))
+    STATES.mkdir(mode=0o700, parents=True, exist_ok=True)
+    inodes = "1" if room == "0" else "9"
+    script = (
+        f"mount -t tmpfs -o size=4096,nr_inodes={inodes} none {STATES} && head -c {room} /dev/zero >{STATES}/x.full; "
+        'exec "$@"'
+    )
+    words = own.argv("exec", "--network", "lab", images.sandbox, "true")
+    result = own.command("unshare", "--mount", "sh", "-c", script, "sh", *words)
+    assert result.status == 255, str(result)
+    assert "a network for the container: /run/singularity/networks" in result.err
+    assert "No space left on device" in result.err
+
+
+@root
+def test_only_an_option_makes_a_dry_run(launch: Launcher, images: Images, directory: Path) -> None:
+    """And neither what says no, nor the value of another, nor a word of the program."""
+    own = launch.configured(site_of(directory, "echo '{}'"))
+    show = (images.sandbox, "ls", "/sys/class/net")
+    for more, env in (
+        (["--dry-run=no"], {}),
+        (["--dry-run=no"], {"SINGULARITY_DRY_RUN": "yes"}),
+    ):
+        assert own("exec", "--network", "lab", *more, *show, env=env).ok().out == "lo\n"
+        wait_for_no_state()
+    assert not launched.read(["exec", "--hostname", "--dry-run", "x.sif", "true"]).is_dry_run
+    by_variable = {"SINGULARITY_IMAGE": str(images.sandbox)}
+    script = "ls /sys/class/net"
+    words = ("exec", "--network", "lab", "sh", "-c", script, "--dry-run", "--network=host")
+    assert own(*words, env=by_variable).ok().out == "lo\n"
+    wait_for_told(directory, ["ADD", "DEL"] * 3)
+    own("exec", "--network", "lab", *show, env={"SINGULARITY_DRY_RUN": "json"}).ok()
+    wait_for_told(directory, ["ADD", "DEL"] * 3)
+
+
+@root
+def test_an_image_is_fetched_by_the_hosts_network(launch: Launcher, directory: Path) -> None:
+    """What the container's network reaches is the program's."""
+    own = launch.configured(site_of(directory, "echo '{}'"))
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        server.settimeout(30)
+        port = server.getsockname()[1]
+        words = own.argv("exec", "--network", "lab", "--memory=64M", f"http://127.0.0.1:{port}/x.sif", "true")
+        with own.start(*words) as process:
+            server.accept()[0].close()
+            os.killpg(process.pid, signal.SIGKILL)
+    assert not (directory / "told").exists()
+
+
 @root
 def test_a_namespace_that_is_there_is_entered(launch: Launcher, images: Images, directory: Path) -> None:
     ip("netns", "add", "lab")
@@ -432,6 +634,8 @@ def test_a_namespace_that_is_there_is_entered(launch: Launcher, images: Images, 
         )
     finally:
         ip("netns", "delete", "lab")
+    ours = launch("exec", "--network", "host", images.sandbox, "ls", "/sys/class/net").ok().out
+    assert launch("exec", "--netns-path", "/proc/self/ns/net", images.sandbox, "ls", "/sys/class/net").ok().out == ours
     launch("exec", "--netns-path", directory, images.sandbox, "true").refused("no network namespace")
     launch("exec", "--netns-path", directory / "x", images.sandbox, "true").refused("No such file")
 

@@ -15,7 +15,7 @@ from ordinary_user import MNT_DETACH, World, _libc, bind, mount
 
 from singularity.errors import FileError
 from singularity.files import remove_tree
-from singularity.image import directory
+from singularity.image import directory, marks
 from singularity.image.archive import tar_writer
 from singularity.image.archive.unpack import unpack
 from singularity.image.tree import Kind, Member, Segment
@@ -176,7 +176,7 @@ READ = """
 import sys
 from pathlib import Path
 from singularity.errors import FileError
-from singularity.image import directory
+from singularity.image import directory, marks
 try:
     found = {e.member.path: (e.member.mode, b"".join(e.data)) for e in directory.read(Path(sys.argv[1]))}
 except FileError as error:
@@ -237,3 +237,20 @@ def test_small_parts_of_a_file_are_segments(root: Path) -> None:
     trees._sparse(root / "s", ((8192, b"x" * 4096),), size=16384)
     member = read(root)[b"s"][0]
     assert member.segments == (Segment(offset=8192, size=4096),)
+
+
+@pytest.mark.needs("root")
+def test_roots_word_is_what_only_root_can_write(root: Path) -> None:
+    """An owner or a device that others have written into a file of root's is none, for the packer of squashfs too."""
+    for name, owner, mode in (("all", 0, 0o666), ("hers", 1000, 0o600), ("own", 0, 0o600)):
+        path = root / name
+        path.write_text("")
+        path.chmod(mode)
+        os.chown(path, owner, owner)
+        os.setxattr(path, marks.NAME, b"0 0 b 8 0")
+    kinds = {entry.member.path: entry.member.kind for entry in directory.read(root)}
+    assert (kinds[b"all"], kinds[b"hers"], kinds[b"own"]) == (Kind.FILE, Kind.FILE, Kind.BLOCK_DEVICE)
+    found = list(marks.definitions(root, [str(root / name) for name in ("all", "hers", "own")]))
+    assert [line.split()[0] for line in found] == [b"own"]
+    assert (root / "all").exists()
+    assert marks.read(root / "all") is None

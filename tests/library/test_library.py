@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 from library_server import TOKEN, Library
 
-from singularity.errors import ImageError
+from singularity.errors import FileError, ImageError, NetworkError
+from singularity.library import remotes
 from singularity.library.service import parse
 
 if TYPE_CHECKING:
@@ -158,3 +161,126 @@ def test_names_in_libraries(place: str, server: str, expected: str) -> None:
 def test_what_is_no_name_in_a_library_is_refused(place: str) -> None:
     with pytest.raises(ImageError, match="names no image"):
         parse(place)
+
+
+# ---- hostile servers, and lists that are not what they should be ----
+
+
+class Hostile(Library):
+    """Answers some questions as its test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: dict[tuple[str, str], tuple[int, object]] = {}
+
+    def do(
+        self, method: str, path: list[str], query: dict[str, str], body: bytes, authorization: str
+    ) -> tuple[int, object]:
+        return self.said.get((method, "/".join(path))) or super().do(method, path, query, body, authorization)
+
+
+@pytest.fixture
+def hostile() -> Iterator[Hostile]:
+    server = Hostile()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("url", ["", 5, "file:///etc/passwd", "ftp://x/y", "http://user@localhost/x", "http://[x/"])
+def test_an_image_is_sent_to_web_servers_alone(hostile: Hostile, sif: Path, call: Caller, url: object) -> None:
+    call("remote", "add", "--insecure", "lab", hostile.host, stdin=f"{TOKEN}\n")
+    hostile.said["POST", "v2/imagefile/image0"] = (200, {"data": {"uploadURL": url}})
+    assert len(call("push", "-U", sif, "library://me/tools/small:1", status=255).stderr.splitlines()) <= 3
+    assert not hostile.files
+
+
+def test_an_id_is_one_part_of_an_address(hostile: Hostile, sif: Path, call: Caller) -> None:
+    call("remote", "add", "--insecure", "lab", hostile.host, stdin=f"{TOKEN}\n")
+    hostile.said["POST", "v1/entities"] = (200, {"data": {"id": "e"}})
+    hostile.said["POST", "v1/collections"] = (200, {"data": {"id": "c"}})
+    hostile.said["POST", "v1/containers"] = (200, {"data": {"id": "c"}})
+    hostile.said["POST", "v1/images"] = (200, {"data": {"id": "../../x?y#\n\ud800"}})
+    call("push", "-U", sif, "library://me/tools/small:1", status=255)
+    assert "POST /v2/imagefile/..%2F..%2Fx%3Fy%23%0A%3F" in hostile.asked
+
+
+def test_a_token_goes_nowhere_by_http_that_was_for_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answering:
+        def __init__(self, *_: object) -> None:
+            self.status = 200
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def send(self, *_: object) -> Answering:
+            return self
+
+        def whole(self, _: int) -> bytes:
+            return b'{"libraryAPI": {"uri": "http://lab.example.org"}}'
+
+    monkeypatch.setattr(remotes, "Client", Answering)  # no server here has a certificate of such a name
+    with pytest.raises(NetworkError, match="less safe"):
+        remotes.Remote(name="lab", uri="lab.example.org", token="x").services()
+    assert remotes.Remote(name="lab", uri="lab.example.org", insecure=True).services()
+
+
+def test_what_the_site_says_of_a_remote_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A login does not undo that there is no other, and its token is for the place that it was for."""
+    monkeypatch.setenv("SINGULARITY_CONFIGDIR", str(tmp_path / "mine"))
+    monkeypatch.setattr(remotes, "_site", lambda: tmp_path / "remote.yaml")
+    site = "Active: lab\nRemotes:\n  lab: {URI: one.example.org, System: true, Exclusive: true}\n"
+    (tmp_path / "remote.yaml").write_text(site)
+    remotes.set_token(remotes.find("lab"), "secret")
+    remotes.add(remotes.Remote(name="other", uri="other.example.org"), site=False)
+    remotes.use("other", site=False, exclusive=False)
+    found = remotes.find("")
+    assert (found.name, found.token, found.exclusive) == ("lab", "secret", True)
+    (tmp_path / "remote.yaml").write_text(site.replace("one", "two"))
+    assert (remotes.find("").uri, remotes.find("").token) == ("two.example.org", "")
+    remotes.set_token(remotes.find("lab"), "new")
+    assert (remotes.find("").uri, remotes.find("").token) == ("two.example.org", "new")
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{name}: &{name} [{','.join([f'*{before}'] * 9)}]\n"
+    for before, name in zip("abcdefghij", "bcdefghijk", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{BOMB}Remotes: {{x: {{URI: *k}}, y: {{URI: h, Token: *k}}}}",
+        "x: !!bool maybe",
+        "x: !!timestamp y",
+        'x: !!int ""',
+    ],
+    ids=["bomb", "bool", "time", "number"],
+)
+def test_values_of_a_list_are_taken_for_what_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    monkeypatch.setenv("SINGULARITY_CONFIGDIR", str(tmp_path))
+    (tmp_path / "remote.yaml").write_text(text)
+    with suppress(ImageError):
+        assert [each.name for each in remotes.remotes()] == ["y"]
+
+
+def test_a_list_that_is_no_file_or_anothers_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SINGULARITY_CONFIGDIR", str(tmp_path))
+    os.mkfifo(tmp_path / "remote.yaml")
+    with pytest.raises(FileError, match="no regular file"):
+        remotes.remotes()
+    (tmp_path / "remote.yaml").unlink()
+    if os.geteuid() == 0:
+        (tmp_path / "remote.yaml").write_text("")
+        os.chown(tmp_path / "remote.yaml", 1234, 1234)
+        with pytest.raises(FileError, match="belongs to user 1234"):
+            remotes.remotes()
