@@ -12,7 +12,6 @@ import logging
 import os
 import select
 import socket
-import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -32,7 +31,6 @@ _STATES = Path("/run/singularity/networks")
 _OWN = Path("/proc/self/ns/net")
 _NO_CHILDREN, _PAUSE = 2, 0.1  # looks that find nobody, and seconds between them
 _WORD = 1 << 16  # bytes
-_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # of netdevice(7)
 
 
 def existing(path: Path) -> None:
@@ -66,7 +64,7 @@ def new(networks: Sequence[plugins.Network]) -> list[str]:
             os.waitpid(pid, 0)
         try:
             kernel.unshare(kernel.CLONE_NEWNET)
-            _raise_loopback()
+            kernel.raise_loopback()
             ours.send(b"ready")
             answer = ours.recv(_WORD)
         except OSError as error:
@@ -86,11 +84,6 @@ def addresses_of(process_id: int) -> str:
         document = parse_json((_STATES / str(os.stat(f"/proc/{process_id}/ns/net").st_ino)).read_bytes())
         return ",".join(each for _, result in document["results"] for each in plugins.addresses(result))
     return ""
-
-
-def _raise_loopback() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", _IFF_UP))
 
 
 def _show_own_devices() -> None:

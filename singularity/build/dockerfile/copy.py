@@ -1,0 +1,321 @@
+"""COPY and ADD: files of the context, of stages, of web servers and of the Dockerfile itself go into the image."""
+
+import errno
+import hashlib
+import os
+import posixpath
+import re
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from singularity.build.dockerfile import accounts, sources
+from singularity.build.dockerfile.accounts import UnknownNameError
+from singularity.build.dockerfile.sources import Source
+from singularity.build.reproducible import source_date_epoch
+from singularity.definition.dockerfile import ignore, words
+from singularity.definition.dockerfile.ignore import Patterns
+from singularity.definition.dockerfile.state import State, absolute, fail
+from singularity.definition.dockerfile.words import WordError
+from singularity.definition.model import HereDocument, Instruction
+from singularity.definition.sections import WORD_LIMIT
+from singularity.errors import FileError, ImageError, NetworkError, RegistryError
+from singularity.image import directory
+from singularity.image.archive import reader as archives
+from singularity.image.archive.policy import Parents, Policy
+from singularity.image.archive.unpack import Unpacker, warn
+from singularity.image.identify import Format, identify_open
+from singularity.image.root import Root
+from singularity.image.tree import Entry, Kind, Member, Tree
+
+_WEB = ("http://", "https://")
+_GIT = re.compile(r"git@|git://|ssh://|(?:https?://).*\.git(?:#.*)?\Z")
+_OUT = re.compile(r"\A/*(?:\./+)*\.\.(?:/|\Z)")
+_READING = os.O_RDONLY | os.O_NONBLOCK
+_CHUNK = 1 << 20
+Opener = Callable[[], AbstractContextManager[Source]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copying:
+    """One COPY or ADD, variables filled in."""
+
+    instruction: Instruction
+    sources: tuple[str, ...]  # patterns and URLs
+    documents: tuple[tuple[HereDocument, str], ...]  # with their texts
+    target: str  # absolute
+    is_directory: bool  # whether the target is one, by how it is written or for what goes there
+    excluded: Patterns | None
+    owner: str  # of --chown; empty: it stays as it is
+    mode: int | None
+    checksum: str  # of --checksum, `sha256:DIGITS`
+    unpacks: bool  # archives
+
+
+def understood(instruction: Instruction, state: State) -> Copying:
+    """What a COPY or ADD asks for. Raises DefinitionError."""
+    listed = words.json_list(instruction.text)
+    documents = {each.word: each for each in instruction.documents}
+    plain, texts = [], []
+    *given, last = instruction.text.split() if listed is None else listed
+    for word in given:
+        if word in documents and listed is None:
+            texts.append((documents[word], _text(instruction, documents[word], state)))
+        else:
+            plain.append(state.filled(instruction, word))
+    target = state.filled(instruction, last)
+    if not target or not all(plain):
+        raise fail(instruction, "an empty word, of which nothing can be copied")
+    excluded = [state.filled(instruction, value) for flag, value in instruction.flags if flag == "exclude"]
+    unpack = instruction.flag("unpack")
+    return Copying(
+        instruction=instruction,
+        sources=tuple(plain),
+        documents=tuple(texts),
+        target=absolute(state, target),
+        is_directory=target.endswith(("/", "/.")) or target in (".", "..") or len(given) > 1,
+        excluded=ignore.read("\n".join(excluded), instruction.file) if excluded else None,
+        owner=state.filled(instruction, instruction.flag("chown")),
+        mode=_mode(instruction, state.filled(instruction, instruction.flag("chmod"))),
+        checksum=state.filled(instruction, instruction.flag("checksum")),
+        unpacks=instruction.name == "ADD" and unpack != "false",
+    )
+
+
+def _text(instruction: Instruction, document: HereDocument, state: State) -> str:
+    if not document.expands:
+        return document.body
+    try:
+        return words.fill_text(document.body, state.values, instruction.escape)
+    except WordError as error:
+        raise fail(instruction, f"<<{document.name}: {error}") from error
+
+
+def _mode(instruction: Instruction, text: str) -> int | None:
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-7]{1,5}", text) or int(text, 8) > 0o7777:
+        raise fail(instruction, f"--chmod={text[:WORD_LIMIT]}: an octal number is expected", "such as 755")
+    return int(text, 8)
+
+
+def remote(instruction: Instruction, word: str) -> bool:
+    """Whether a source of ADD is a URL. Raises DefinitionError for repositories of git."""
+    if instruction.name != "ADD":
+        return False
+    if _GIT.match(word):
+        raise fail(
+            instruction, f"{word[:WORD_LIMIT]}: git repositories are not fetched", "RUN git clone, or a bind mount"
+        )
+    return word.startswith(_WEB)
+
+
+def found(copying: Copying, source: Source, word: str) -> list[str]:
+    """The paths that a source stands for. Raises DefinitionError where there are none."""
+    instruction = copying.instruction
+    if _OUT.match(word) or posixpath.normpath(word).startswith(".."):
+        what = f"{word[:WORD_LIMIT]} lies outside of the context"
+        raise fail(instruction, what, "name a directory above as the context: --file DOCKERFILE TARGET CONTEXT")
+    names = source.names(word)
+    if not names:
+        hint = (
+            "or .dockerignore leaves it out"
+            if source.is_context and source.patterns and source.patterns.patterns
+            else ""
+        )
+        where = "context" if source.is_context else "stage"
+        raise fail(instruction, f"{word[:WORD_LIMIT]}: no such file in the {where} {source.shown}".rstrip(), hint)
+    return names
+
+
+def inputs(copying: Copying, opened: Opener) -> list[object]:
+    """All that the host has of the sources, for the key of the build cache. Raises DefinitionError."""
+    result: list[object] = [copying.checksum, *(text for _, text in copying.documents)]
+    with opened() as source:
+        for word in copying.sources:
+            if remote(copying.instruction, word):
+                result.append(word)
+            else:
+                with _explained(copying.instruction):
+                    names = found(copying, source, word)
+                    result.append([(name, sources.digest(source, name, copying.excluded)) for name in names])
+    return result
+
+
+def perform(copying: Copying, opened: Opener, root: Path, scratch: Path) -> None:
+    """Carries it out; `scratch` is a directory for what is downloaded. Raises DefinitionError and SingularityError."""
+    with Root(root) as target, opened() as source, _explained(copying.instruction):
+        copier = _Copier(copying, target, scratch)
+        for word in copying.sources:
+            if remote(copying.instruction, word):
+                copier.download(word)
+            else:
+                names = found(copying, source, word)
+                for name in names:
+                    copier.copy(source, name, many=len(names) > 1)
+        for document, text in copying.documents:
+            data = text.encode("utf-8", "surrogateescape")
+            member = Member(path=b"", kind=Kind.FILE, mode=0o644, size=len(data), mtime=_now())
+            copier.file(Entry(member, (data,)), document.name)
+
+
+@contextmanager
+def _explained(instruction: Instruction) -> Iterator[None]:
+    """Puts the line of the instruction in front of what the system says."""
+    try:
+        yield
+    except UnknownNameError as error:
+        raise fail(instruction, str(error), "numbers do, too") from error
+    except (ImageError, FileError) as error:
+        raise fail(instruction, error.what, error.hint) from error
+    except OSError as error:
+        about = f"{error.filename}: " if error.filename else ""
+        raise fail(instruction, f"{about}{error.strerror}") from error
+
+
+class _Copier:
+    def __init__(self, copying: Copying, root: Root, scratch: Path) -> None:
+        self.copying = copying
+        self.root = root
+        self.scratch = scratch
+        self.target = copying.target.strip("/")
+        self.owner = accounts.owner(root, copying.owner) if copying.owner else None
+        self.policy = replace(Policy.of_caller(), parents=Parents.FOLLOW)
+
+    def into_directory(self) -> bool:
+        return self.copying.is_directory or self.root.is_directory(self.target)
+
+    def copy(self, source: Source, name: str, *, many: bool) -> None:
+        """A file, or what is in a directory, or in an archive."""
+        if source.root.is_directory(name):
+            self.tree(source.entries(name, self.copying.excluded), self.target)
+            return
+        if self.copying.unpacks and self.unpack(source, name):
+            return
+        for entry in source.entries(name):
+            self.file(entry, posixpath.basename(name), many=many)
+
+    def file(self, entry: Entry, name: str, *, many: bool = False) -> None:
+        path = f"{self.target}/{name}".lstrip("/") if many or self.into_directory() else self.target
+        if self.root.is_directory(path):
+            raise OSError(errno.EISDIR, "a directory is there, and a file should be", path)
+        self.tree(iter([entry]), path)
+
+    def tree(self, entries: Tree, path: str, *, is_archive: bool = False) -> None:
+        """Entries below a path. Directories that are there stay as they are, unless they come from an archive."""
+        prefix = path.encode("utf-8", "surrogateescape")
+        with Unpacker(self.root.path, self.policy) as unpacker:
+            for made in self.missing(f"{path}/" if is_archive else path):
+                unpacker.add(Entry(made))
+            for entry in entries:
+                placed = self.placed(entry.member, prefix)
+                name = placed.path.decode("utf-8", "surrogateescape")
+                is_there = placed.kind is Kind.DIRECTORY and self.root.is_directory(name)
+                if not is_there or (is_archive and entry.member.path):
+                    unpacker.add(Entry(placed, entry.data))
+            warn(unpacker.finish(), Path(self.copying.instruction.file))
+
+    def missing(self, path: str) -> Iterator[Member]:
+        """The directories above a path that are not there."""
+        parts = path.split("/")[:-1]
+        for end in range(1, len(parts) + 1):
+            above = "/".join(parts[:end])
+            if self.root.status(above) is None:
+                yield _directory(above, self.owner or (0, 0))
+
+    def placed(self, member: Member, prefix: bytes) -> Member:
+        """A member as it is to be."""
+        changed = sources.below(member, prefix)
+        if self.owner is not None:
+            changed = replace(changed, uid=self.owner[0], gid=self.owner[1])
+        if self.copying.mode is not None and member.kind is not Kind.LINK:
+            changed = replace(changed, mode=self.copying.mode)
+        return changed
+
+    def unpack(self, source: Source, name: str) -> bool:
+        """Unpacks a tar archive into the target; False for what is none."""
+        with open(source.root.open(name, _READING), "rb") as file:
+            try:
+                kind = identify_open(file.fileno(), Path(name)).format
+            except ImageError:
+                return False
+            if kind not in (Format.TAR, Format.COMPRESSED):
+                return False
+            file.seek(0)
+            return self.archive(file, name)
+
+    def archive(self, file: BinaryIO, name: str) -> bool:
+        try:
+            with archives.opened(file, name) as tree:
+                self.tree(tree, self.target, is_archive=True)
+        except ImageError:
+            if self.is_archive(file, name):
+                raise
+            return False
+        return True
+
+    def is_archive(self, file: BinaryIO, name: str) -> bool:
+        """Whether a file that could not be unpacked is an archive all the same, and damaged."""
+        file.seek(0)
+        try:
+            with archives.opened(file, name) as tree:
+                return next(tree, None) is not None
+        except ImageError:
+            return False
+
+    def download(self, url: str) -> None:
+        """A file of a web server, which only its owner may read, and which is not unpacked."""
+        name = posixpath.basename(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
+        if not name and self.into_directory():
+            raise fail(
+                self.copying.instruction, f"{url}: no name for the file in it", "name a target that is no directory"
+            )
+        place = self.scratch / "download"
+        try:
+            _fetch(self.copying, url, place)
+            with place.open("rb") as file:
+                entry = directory.read_file(file.fileno(), place)
+                self.file(Entry(replace(entry.member, mode=0o600, uid=0, gid=0, mtime=_now()), entry.data), name)
+        finally:
+            place.unlink(missing_ok=True)
+
+
+def _fetch(copying: Copying, url: str, place: Path) -> None:
+    from singularity.web.file import WebFile
+
+    digest = hashlib.sha256()
+    try:
+        with WebFile(url).open() as stream, place.open("xb") as file:
+            while data := stream.read(_CHUNK):
+                digest.update(data)
+                file.write(data)
+    except (NetworkError, RegistryError) as error:
+        raise fail(copying.instruction, error.what, error.hint) from error
+    got = f"sha256:{digest.hexdigest()}"
+    if copying.checksum and copying.checksum.lower() != got:
+        raise fail(copying.instruction, f"{url}: its checksum is {got}", "not what --checksum says")
+
+
+def make_directory(root: Path, path: str) -> None:
+    """A directory, with those above it that are missing. Raises FileError."""
+    with Root(root) as opened, Unpacker(root, replace(Policy.of_caller(), parents=Parents.FOLLOW)) as unpacker:
+        parts = [part for part in path.split("/") if part]
+        for end in range(1, len(parts) + 1):
+            above = "/".join(parts[:end])
+            if opened.status(above) is None:
+                unpacker.add(Entry(_directory(above, (0, 0))))
+        unpacker.finish()
+
+
+def _directory(path: str, owner: tuple[int, int]) -> Member:
+    name = path.encode("utf-8", "surrogateescape")
+    return Member(path=name, kind=Kind.DIRECTORY, mode=0o755, uid=owner[0], gid=owner[1], mtime=_now())
+
+
+def _now() -> int:
+    epoch = source_date_epoch()
+    return time.time_ns() if epoch is None else epoch * 10**9
