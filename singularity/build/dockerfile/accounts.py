@@ -20,7 +20,7 @@ class Account:
 
     uid: int = 0
     gid: int = 0
-    groups: tuple[int, ...] = ()  # others that the user is in
+    groups: tuple[int, ...] = ()  # all that the user is in
     home: str = "/"
 
 
@@ -32,12 +32,12 @@ def find(root: Root, text: str) -> Account:
         raise UnknownNameError(f'no user "{user}" in the image')
     uid = int(fields[2] if fields else user or "0")
     gid = int(fields[3]) if fields else 0
-    groups: tuple[int, ...] = ()
+    groups = set()
     if colon and group:
         gid = group_id(root, group)
     elif fields:
-        groups = tuple(sorted({int(each[2]) for each in _lines(root, _GROUP, 4, 2) if fields[0] in each[3].split(",")}))
-    return Account(uid=uid, gid=gid, groups=groups, home=(fields[5] if fields else "") or "/")
+        groups = {int(each[2]) for each in _lines(root, _GROUP, 4, 2) if fields[0] in each[3].split(",")}
+    return Account(uid=uid, gid=gid, groups=(gid, *sorted(groups - {gid})), home=(fields[5] if fields else "") or "/")
 
 
 def owner(root: Root, text: str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import posixpath
 import re
+import stat
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -192,7 +193,7 @@ class _Copier:
     def copy(self, source: Source, name: str, *, many: bool) -> None:
         """A file, or what is in a directory, or in an archive."""
         if source.root.is_directory(name):
-            self.tree(source.entries(name, self.copying.excluded), self.target)
+            self.tree(source.entries(name, self.copying.excluded), self.target, into=True)
             return
         if self.copying.unpacks and self.unpack(source, name):
             return
@@ -205,19 +206,30 @@ class _Copier:
             raise OSError(errno.EISDIR, "a directory is there, and a file should be", path)
         self.tree(iter([entry]), path)
 
-    def tree(self, entries: Tree, path: str, *, is_archive: bool = False) -> None:
-        """Entries below a path. Directories that are there stay as they are, unless they come from an archive."""
+    def tree(self, entries: Tree, path: str, *, into: bool = False, as_is: bool = False) -> None:
+        """Entries below a path; what is `into` a directory finds that made, as are all above it.
+
+        With `as_is`, of an archive, they keep their owners and modes, whatever is asked for.
+        """
         prefix = path.encode("utf-8", "surrogateescape")
         with Unpacker(self.root.path, self.policy) as unpacker:
-            for made in self.missing(f"{path}/" if is_archive else path):
+            for made in self.missing(f"{path}/" if into else path):
                 unpacker.add(Entry(made))
             for entry in entries:
-                placed = self.placed(entry.member, prefix)
-                name = placed.path.decode("utf-8", "surrogateescape")
-                is_there = placed.kind is Kind.DIRECTORY and self.root.is_directory(name)
-                if not is_there or (is_archive and entry.member.path):
-                    unpacker.add(Entry(placed, entry.data))
+                placed = sources.below(entry.member, prefix)
+                if not self.is_kept(placed, is_top=not entry.member.path):
+                    unpacker.add(Entry(placed if as_is else self.changed(placed), entry.data))
             warn(unpacker.finish(), Path(self.copying.instruction.file))
+
+    def is_kept(self, member: Member, *, is_top: bool) -> bool:
+        """Whether a directory is there, and stays as it is: the target itself, and what a link leads to."""
+        if member.kind is not Kind.DIRECTORY:
+            return False
+        name = member.path.decode("utf-8", "surrogateescape")
+        status = self.root.status(name, follow=False)
+        if status is None or not (is_top or stat.S_ISLNK(status.st_mode)):
+            return False
+        return self.root.is_directory(name)
 
     def missing(self, path: str) -> Iterator[Member]:
         """The directories above a path that are not there."""
@@ -227,14 +239,13 @@ class _Copier:
             if self.root.status(above) is None:
                 yield _directory(above, self.owner or (0, 0))
 
-    def placed(self, member: Member, prefix: bytes) -> Member:
-        """A member as it is to be."""
-        changed = sources.below(member, prefix)
+    def changed(self, member: Member) -> Member:
+        """A member with the owner and the mode that were asked for."""
         if self.owner is not None:
-            changed = replace(changed, uid=self.owner[0], gid=self.owner[1])
+            member = replace(member, uid=self.owner[0], gid=self.owner[1])
         if self.copying.mode is not None and member.kind is not Kind.LINK:
-            changed = replace(changed, mode=self.copying.mode)
-        return changed
+            member = replace(member, mode=self.copying.mode)
+        return member
 
     def unpack(self, source: Source, name: str) -> bool:
         """Unpacks a tar archive into the target; False for what is none."""
@@ -251,7 +262,7 @@ class _Copier:
     def archive(self, file: BinaryIO, name: str) -> bool:
         try:
             with archives.opened(file, name) as tree:
-                self.tree(tree, self.target, is_archive=True)
+                self.tree(tree, self.target, into=True, as_is=True)
         except ImageError:
             if self.is_archive(file, name):
                 raise

@@ -106,7 +106,7 @@ def _place(command: Command, mount: Mount, source: Source) -> str:
 def perform(command: Command, root: Path, request: BuildRequest, scratch: Path, opener: Mapping[str, Opener]) -> None:
     """Runs it; `opener` has the context and stages that mounts name. Raises BuildError and DefinitionError."""
     instruction = command.instruction
-    with ExitStack() as stack, Root(root) as opened:
+    with Root(root) as opened, ExitStack() as stack:
         try:
             account = accounts.find(opened, command.user)
         except UnknownNameError as error:

@@ -57,7 +57,7 @@ class State:
         """What is inherited from a base image with this configuration."""
         raw = {key: value for key, value in base.items() if key != "OnBuild"}
         if not any(str(each).startswith("PATH=") for each in raw.get("Env") or ()):
-            raw["Env"] = [f"PATH={_PATH}", *(raw.get("Env") or ())]
+            raw["Env"] = [*(raw.get("Env") or ()), f"PATH={_PATH}"]
         return cls(raw=raw, recipe=recipe)
 
     @property
@@ -134,19 +134,21 @@ def _env(state: State, instruction: Instruction) -> None:
 
 
 def _arg(state: State, instruction: Instruction) -> None:
+    found: dict[str, str] = {}  # those of one line do not see each other
     for word in words.split(instruction.text, instruction.escape):
         name, equals, default = word.partition("=")
         name = state.filled(instruction, name)
         state.declared.add(name)
         recipe = state.recipe
         if name in recipe.arguments:
-            state.arguments[name] = recipe.arguments[name]
+            found[name] = recipe.arguments[name]
         elif equals:
-            state.arguments[name] = state.filled(instruction, default)
+            found[name] = state.filled(instruction, default)
         elif name in recipe.before:
-            state.arguments[name] = recipe.before[name]
+            found[name] = recipe.before[name]
         elif name in recipe.automatic:
-            state.arguments[name] = recipe.automatic[name]
+            found[name] = recipe.automatic[name]
+    state.arguments |= found
 
 
 def _label(state: State, instruction: Instruction) -> None:
