@@ -149,11 +149,10 @@ def _show(root: Root, content: Content) -> None:
     """A file that is written into /dev, which is memory of this namespace, shown, and without a name there then."""
     place = "/dev/shown"
     root.write(place, content.data, content.mode)
-    with suppress(OSError):  # a user namespace without that id
-        with root.parent(place) as (fd, name):
+    with root.parent(place) as (fd, name):
+        with suppress(OSError):  # a user namespace without that id
             os.chown(name, content.uid, content.gid, dir_fd=fd)
             os.chmod(name, content.mode, dir_fd=fd)
-    with root.parent(place) as (fd, name):
         _mount(root, content.target, f"/proc/self/fd/{fd}/{name}", None, kernel.MS_BIND)
     root.remove(place)
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from itertools import takewhile
+from pathlib import Path
 
 from singularity import kernel, paths
 from singularity.build import agents, architecture, layers
@@ -15,6 +16,7 @@ from singularity.build.steps.filesystem import Bootstrap, CopyFiles
 from singularity.build.steps.scripts import HostScript, PostScript, SetupScript
 from singularity.cache import layer_store as cache
 from singularity.errors import BuildError, SingularityError, ToolError
+from singularity.image.root import Root
 from singularity.namespaces import fakeroot
 from singularity.oci.container import CONFIG_FILE
 
@@ -112,7 +114,7 @@ class _Forecast:
         if like is not None:
             self.key, self.parent = self.ends[like]
             self.uncached = Fate.DONE if self.key else Fate.UNKNOWN
-            self._learn(step.stage)
+            self._learn(step.stage, cache.place(self.directory, self.key) if self.key and self.parent else None)
             return Fate.CACHED if self.parent else self.uncached
         try:
             key = step.key(self.key, self.plan)
@@ -120,18 +122,20 @@ class _Forecast:
             key = None
         is_base = self.key == self.empty and step.base() is not None
         if key is None or is_base:
-            self.uncached = Fate.UNKNOWN if step.waits(self.plan) else Fate.DONE
+            self.uncached = Fate.UNKNOWN if self.parent and step.waits(self.plan) else Fate.DONE
+            if is_base:
+                self._learn(step.stage, step.base())
             self.key = self.parent = key
             return Fate.DONE if is_base else self.uncached
         self.key = key
         self.parent = cache.has(self.directory, key, self.parent) if self.parent else None
-        if isinstance(step, Bootstrap):
-            self._learn(step.stage)
+        if isinstance(step, Bootstrap) and self.parent:
+            self._learn(step.stage, cache.place(self.directory, key))
         return Fate.CACHED if self.parent else Fate.DONE
 
-    def _learn(self, stage: int) -> None:
-        """Notes the configuration that a stage begins with, where the cache has it."""
-        if self.parent and self.key and stage not in self.plan.configs:
-            with suppress(OSError, SingularityError):
-                data = cache.read(self.directory, self.key, CONFIG_FILE)
+    def _learn(self, stage: int, place: Path | None) -> None:
+        """Notes the configuration that a stage begins with, from a directory that has it."""
+        if place is not None and stage not in self.plan.configs:
+            with suppress(OSError, SingularityError), Root(place) as root:
+                data = root.read(CONFIG_FILE) if root.is_file(CONFIG_FILE) else None
                 self.plan.configs[stage] = base_config(data, self.plan.definition.name)

@@ -34,7 +34,9 @@ def plan(request: BuildRequest, definition: Definition) -> Plan:
     steps = []
     for index in range(len(definition.stages)):
         _check_stages(definition, index)
-        steps += _stage_steps(request, definition, index)
+        recipe = definition.stages[index].recipe
+        inner = recipe is not None and recipe.is_inner
+        steps += _root_steps(request, definition, index) if inner else _stage_steps(request, definition, index)
     last = Place if request.format is Target.SANDBOX else Pack
     reason = "--erofs: a SIF file" if request.erofs and request.format is Target.SIF else _FORMATS[request.format]
     steps.append(last(what=str(request.target), reason=reason, stage=len(definition.stages) - 1))
@@ -96,8 +98,6 @@ def _stage_steps(request: BuildRequest, definition: Definition, index: int) -> I
     setup = "setup" in wanted
     yield from script(HostScript, "%pre", stage.pre if setup else None)
     yield from _root_steps(request, definition, index)
-    if stage.recipe and stage.recipe.is_inner:
-        return
     yield Prepare(reason="default", stage=index, apps=stage.apps)
     yield from copy("%files from stages", tuple(each for each in stage.files if each.stage))
     yield from script(SetupScript, "%setup", stage.setup if setup else None)

@@ -24,7 +24,6 @@ from pathlib import Path
 from singularity import digest, files, kernel, locks, paths
 from singularity.console import VERBOSE
 from singularity.errors import FileError
-from singularity.image.root import Root
 
 logger = logging.getLogger(__name__)
 
@@ -172,10 +171,9 @@ def has(directory: Path, key: str, parent: str) -> str | None:
     return about.id if about and about.parent == parent else None
 
 
-def read(directory: Path, key: str, path: str) -> bytes | None:
-    """A file as the layer of this key has it; None where it has none. Nothing is locked or checked. Raises OSError."""
-    with Root(directory / key / _LAYER) as root:
-        return root.read(path) if root.is_file(path) else None
+def place(directory: Path, key: str) -> Path:
+    """Where the files of the layer of this key are, if it is there."""
+    return directory / key / _LAYER
 
 
 def listing(directory: Path) -> Iterator[StoredLayer]:

@@ -255,7 +255,7 @@ def _binds(binds_: tuple[str, ...], mounts: tuple[str, ...]) -> Iterator[Bind]:
 
 
 def _secret(text: str) -> tuple[str, Secret]:
-    """`id=ID[,src=FILE|,env=NAME]`: the environment's variable of that name where neither is said. Raises UsageError."""
+    """`id=ID[,src=FILE|,env=NAME]`; where neither is said, the variable of that name. Raises UsageError."""
     given = dict(word.partition("=")[::2] for word in text.split(","))
     identifier, kind = given.pop("id", ""), given.pop("type", "")
     file, variable = given.pop("src", "") or given.pop("source", ""), given.pop("env", "")
@@ -263,6 +263,10 @@ def _secret(text: str) -> tuple[str, Secret]:
         raise UsageError("--secret: not understood", hint="id=ID,src=FILE, or id=ID,env=NAME")
     if kind == "env" and file:
         file, variable = "", file
+    if not file and (variable or identifier) not in os.environ:
+        raise UsageError(f"--secret id={identifier}: no variable {variable or identifier} in the environment")
+    if file and not os.access(file, os.R_OK):
+        raise UsageError(f"--secret id={identifier}: {file}: no such file, or you may not read it")
     return identifier, Secret(file=Path(file)) if file else Secret(variable=variable or identifier)
 
 
@@ -303,7 +307,7 @@ def _arguments(words: tuple[str, ...], file: Path | None) -> dict[str, str]:
         except (OSError, UnicodeDecodeError) as error:
             why = (error.strerror if isinstance(error, OSError) else "") or "no text"
             raise UsageError(f"--build-arg-file: {file}: {why}") from error
-    words = tuple(f"{word}={os.environ[word]}" if word in os.environ else word for word in words)  # as Docker has it
+    words = tuple(f"{word}={os.environ[word]}" if word in os.environ else word for word in words)  # as Docker does
     try:
         return values | dict(template.parse_argument(each, "") for word in words for each in _ARGUMENT_END.split(word))
     except DefinitionError as error:
@@ -346,6 +350,6 @@ def _described(step: Step, fate: Fate) -> dict[str, object]:
         "do": step.name,
         "what": step.what,
         "reason": step.reason,
-        "cache": {Fate.CACHED: True, Fate.DONE: False, Fate.UNKNOWN: None}[fate],
+        "cache": {Fate.CACHED: True, Fate.DONE: False, Fate.IDLE: False, Fate.UNKNOWN: None}[fate],
         **step.values(),
     }

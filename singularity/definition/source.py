@@ -55,15 +55,7 @@ def read(
     path = Path(source)
     text = _text(path)
     if text is None:
-        image = identify(path)
-        if (path / "oci-layout").is_file():
-            raise ImageError(f"{source}: an OCI layout, no root file system", hint=f"oci:{source} is the image in it")
-        if image.format is Format.DIRECTORY and os.access(path, os.R_OK) and not os.listdir(path):
-            raise ImageError(f"{source}: an empty directory, not an image")
-        if image.format is Format.TAR and _holds_layers(path):
-            hint = f"oci-archive:{source} or docker-archive:{source} is the image in it"
-            raise ImageError(f"{source}: an archive of layers, no root file system", hint=hint)
-        return _of_image("localimage", source, source)
+        return _of_path(path, source)
     if dockerfiles and (dockerfiles.is_dockerfile or dockerfile.recognise(path.name, text)):
         if header_optional:
             raise DefinitionError(
@@ -90,6 +82,19 @@ def read(
         stages=definition.stages,
         warnings=(*definition.warnings, f"{source}: {what}"),
     )
+
+
+def _of_path(path: Path, source: str) -> Definition:
+    """What is no text: an image. Raises ImageError and FileError."""
+    image = identify(path)
+    if (path / "oci-layout").is_file():
+        raise ImageError(f"{source}: an OCI layout, no root file system", hint=f"oci:{source} is the image in it")
+    if image.format is Format.DIRECTORY and os.access(path, os.R_OK) and not os.listdir(path):
+        raise ImageError(f"{source}: an empty directory, not an image")
+    if image.format is Format.TAR and _holds_layers(path):
+        hint = f"oci-archive:{source} or docker-archive:{source} is the image in it"
+        raise ImageError(f"{source}: an archive of layers, no root file system", hint=hint)
+    return _of_image("localimage", source, source)
 
 
 def _of_dockerfile(

@@ -9,10 +9,9 @@ import stat
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 from singularity.build.dockerfile import accounts, sources
 from singularity.build.dockerfile.accounts import UnknownNameError
@@ -236,7 +235,10 @@ class _Copier:
         parts = path.split("/")[:-1]
         for end in range(1, len(parts) + 1):
             above = "/".join(parts[:end])
-            if self.root.status(above) is None:
+            status = self.root.status(above)
+            if status is not None and not stat.S_ISDIR(status.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, "a file is there, and a directory should be", f"/{above}")
+            if status is None:
                 yield _directory(above, self.owner or (0, 0))
 
     def changed(self, member: Member) -> Member:
@@ -249,34 +251,16 @@ class _Copier:
 
     def unpack(self, source: Source, name: str) -> bool:
         """Unpacks a tar archive into the target; False for what is none."""
-        with open(source.root.open(name, _READING), "rb") as file:
+        with open(source.root.open(name, _READING), "rb") as file, ExitStack() as stack:
             try:
-                kind = identify_open(file.fileno(), Path(name)).format
-            except ImageError:
+                if identify_open(file.fileno(), Path(name)).format not in (Format.TAR, Format.COMPRESSED):
+                    return False
+                file.seek(0)
+                tree = stack.enter_context(archives.opened(file, name))
+            except ImageError:  # of no known kind, or compressed and no archive
                 return False
-            if kind not in (Format.TAR, Format.COMPRESSED):
-                return False
-            file.seek(0)
-            return self.archive(file, name)
-
-    def archive(self, file: BinaryIO, name: str) -> bool:
-        try:
-            with archives.opened(file, name) as tree:
-                self.tree(tree, self.target, into=True, as_is=True)
-        except ImageError:
-            if self.is_archive(file, name):
-                raise
-            return False
+            self.tree(tree, self.target, into=True, as_is=True)
         return True
-
-    def is_archive(self, file: BinaryIO, name: str) -> bool:
-        """Whether a file that could not be unpacked is an archive all the same, and damaged."""
-        file.seek(0)
-        try:
-            with archives.opened(file, name) as tree:
-                return next(tree, None) is not None
-        except ImageError:
-            return False
 
     def download(self, url: str) -> None:
         """A file of a web server, which only its owner may read, and which is not unpacked."""

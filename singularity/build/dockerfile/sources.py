@@ -69,6 +69,8 @@ class Source:
 
     def hides(self, path: str) -> bool:
         """Whether a file of this path is not seen; a directory of which nothing else is either."""
+        if not path:
+            return False
         if self.patterns is None:
             return path == _OWN
         name = path.rpartition("/")[2]

@@ -1,7 +1,7 @@
 """Steps that carry out the instructions of a Dockerfile: those that change files, and one that notes all the rest.
 
-What ENV, USER and the like say is found out anew for each step, from the base image's configuration and the instructions
-above: a step from the cache needs nothing of an earlier step but its layer.
+What ENV, USER and the like say is found out anew for each step, from the base image's configuration and the
+instructions above: a step from the cache needs nothing of an earlier step but its layer.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
 """Patterns of `.dockerignore`: which files of a context no instruction sees.
 
-One a line: `*` and `?` as in a shell, `**` for any number of directories, `!` in front for what is seen all the same; the
-last that fits decides. What fits a directory fits all in it.
+One a line: `*` and `?` as in a shell, `**` for any number of directories, `!` in front for what is seen all the same;
+the last that fits decides. What fits a directory fits all in it.
 """
 
 import re

@@ -114,8 +114,8 @@ class _Reader:
             flags.append((found[1], found[2] if found[2] is not None else "true"))
             rest = after
         inner = rest.split(None, 1)[:1] if nested else [name]
-        documents = ()
-        if [each.upper() for each in inner] and inner[0].upper() in _WITH_HERE_DOCUMENTS:
+        documents: tuple[HereDocument, ...] = ()
+        if inner and inner[0].upper() in _WITH_HERE_DOCUMENTS:
             documents = tuple(self.here_documents(rest, line))
         return Instruction(
             name=name,

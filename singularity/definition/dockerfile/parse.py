@@ -264,7 +264,8 @@ class _Parser:
             is_inner=is_inner,
         )
         header = _header(raw.image, line) if raw.base is None else _fields("dockerfile", self.asked.name, line)
-        header["stage"] = Field(value=self.named(raw), line=line)
+        if raw.name or is_inner:
+            header["stage"] = Field(value=self.named(raw), line=line)
         return Stage(header=header, line=line, recipe=recipe, architecture=raw.platform)
 
     def image_stage(self, image: str, needed: list[_Raw]) -> Stage:
@@ -277,7 +278,7 @@ class _Parser:
 
 
 def _automatic(asked: Asked) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for kind, architecture in (("TARGET", asked.architecture), ("BUILD", asked.host)):
         found |= {
             f"{kind}PLATFORM": f"linux/{architecture}",
@@ -328,15 +329,7 @@ def _check_more(instruction: Instruction) -> None:
         case "ONBUILD":
             trigger(instruction)
         case "RUN":
-            for flag, value in instruction.flags:
-                if flag == "mount":
-                    mounts.parse(instruction, value)
-                elif flag == "network" and value not in ("default", "host", "none"):
-                    raise fail(instruction, f"--network={value[:WORD_LIMIT]}", "default, host or none")
-                elif flag == "security" and value != "sandbox":
-                    raise fail(
-                        instruction, f"--security={value[:WORD_LIMIT]}: a build has no more rights than who builds"
-                    )
+            _check_run(instruction)
         case "ENV" | "LABEL":
             assignments(instruction)
         case "COPY" | "ADD":
@@ -347,6 +340,16 @@ def _check_more(instruction: Instruction) -> None:
                 raise fail(instruction, "a source and a target are expected", f"{instruction.name} SOURCE... TARGET")
         case "SHELL" | "HEALTHCHECK":
             State.begin({}, Recipe(file="", instructions=(), context=Path())).apply(instruction)
+
+
+def _check_run(instruction: Instruction) -> None:
+    for flag, value in instruction.flags:
+        if flag == "mount":
+            mounts.parse(instruction, value)
+        elif flag == "network" and value not in ("default", "host", "none"):
+            raise fail(instruction, f"--network={value[:WORD_LIMIT]}", "default, host or none")
+        elif flag == "security" and value != "sandbox":
+            raise fail(instruction, f"--security={value[:WORD_LIMIT]}: a build has no more rights than who builds")
 
 
 def trigger(instruction: Instruction) -> Instruction:

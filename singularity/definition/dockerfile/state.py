@@ -110,7 +110,7 @@ class State:
 
 
 def assignments(instruction: Instruction) -> list[tuple[str, str]]:
-    """`NAME=VALUE ...`, or `NAME VALUE` in the form of old; quotes and variables as they stand. Raises DefinitionError."""
+    """`NAME=VALUE ...`, or `NAME VALUE` in the form of old; quotes as they stand there. Raises DefinitionError."""
     found = words.split(instruction.text, instruction.escape)
     if found and "=" not in found[0]:
         value = instruction.text[len(found[0]) :].strip()
