@@ -71,7 +71,8 @@ def test_a_file_and_its_context_are_named(build: Build, dockerfile: Callable[...
 
 def test_the_image_runs_as_docker_would(build: Build, dockerfile: Callable[..., Path]) -> None:
     dockerfile(
-        'ENV GREETING="hello  $(id) \\"you\\""\nENTRYPOINT ["/bin/echo", "-n"]\nCMD ["a  b", "$GREETING"]\nLABEL k="v w"\n'
+        'ENV GREETING="hello  $(id) \\"you\\""\nENTRYPOINT ["/bin/echo", "-n"]\n'
+        'CMD ["a  b", "$GREETING"]\nLABEL k="v w"\n'
     )
     build.ok("build", "x.sif", "ctx/Dockerfile")
     root = build.root_of("x.sif")
@@ -202,7 +203,8 @@ def test_a_cache_is_found_by_the_next_build(build: Build, dockerfile: Callable[.
 
 def test_binds_of_a_command_cannot_be_written_back(build: Build, dockerfile: Callable[..., Path]) -> None:
     dockerfile(
-        "RUN --mount=type=bind,target=/ro --mount=type=bind,target=/rw,rw ! touch /ro/x && touch /rw/x && ls /ro >/seen\n"
+        "RUN --mount=type=bind,target=/ro --mount=type=bind,target=/rw,rw "
+        "! touch /ro/x && touch /rw/x && ls /ro >/seen\n"
         "RUN --mount=type=tmpfs,target=/t,size=64k ! dd if=/dev/zero of=/t/x bs=1024 count=128\n"
         "RUN --network=none ip link | grep -c UP >/devices\n"
     )
@@ -221,7 +223,8 @@ def test_binds_of_a_command_cannot_be_written_back(build: Build, dockerfile: Cal
 def test_links_lead_nowhere_outside(build: Build, dockerfile: Callable[..., Path]) -> None:
     build.write("outside/secret", "secret\n")
     dockerfile(
-        f"RUN ln -s {build.directory}/outside /out; ln -s ../../../../../../../../../etc /up\nCOPY a /out/a\nCOPY a /up/a\nCOPY tree /tree\n"
+        f"RUN ln -s {build.directory}/outside /out; ln -s ../../../../../../../../../etc /up\n"
+        f"RUN mkdir -p {build.directory}/outside\nCOPY a /out/a\nCOPY a /up/a\nCOPY tree /tree\n"
     )
     build.write("ctx/a", "a\n")
     (build.directory / "ctx/tree").mkdir()

@@ -89,7 +89,8 @@ def busybox_root(root: Path) -> None:
         (root / name).chmod(mode)
     (root / "srv/old/file").write_text("old\n")
     (root / "etc/passwd").write_text(
-        "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1001:A user:/home/user:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
+        "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1001:A user:/home/user:/bin/sh\n"
+        "nobody:x:65534:65534::/:/bin/false\n"
     )
     (root / "etc/group").write_text("root:x:0:\nusers:x:1001:\nextra:x:1002:user\nnogroup:x:65534:\n")
 
@@ -221,11 +222,12 @@ def test_the_image_is_what_buildah_makes(build: Build, buildah: Buildah, name: s
     write_context(context, case)
     secret = build.write("secret", "hush")
     (context / "Dockerfile").write_text(buildah.placed(case.text))
-    theirs_ = build.write("plain/Dockerfile", buildah.placed(case.plain or case.text))
+    plain = build.write("plain/Dockerfile", buildah.placed(case.plain or case.text))
     options = [word.replace("@secret@", str(secret)) for word in case.options]
     buildah(
-        "bud", "--quiet", "--isolation=chroot", "--format=docker", "--layers=false", "--network=host", "--identity-label=false", *options, "-t", "made",
-        "--file", theirs_, context
+        "bud", "--quiet", "--isolation=chroot", "--format=docker", "--layers=false", "--network=host",
+        "--identity-label=false", *options, "-t", "made",
+        "--file", plain, context
     )  # fmt: skip
     wanted = json.loads(buildah("inspect", "--type", "image", "made"))["Docker"]["config"]
     container = buildah("from", "--pull-never", "made")
@@ -239,9 +241,6 @@ def test_the_image_is_what_buildah_makes(build: Build, buildah: Buildah, name: s
     config = json.loads((build.directory / "made/.singularity.d/oci-config.json").read_text())
     assert differences(ours, theirs, case.theirs) == []
     wanted["WorkingDir"] = str(wanted.get("WorkingDir") or "").rstrip("/")  # buildah keeps a slash at the end
-    assert [
-        (key, config.get(key), wanted.get(key))
-        for key in COMPARED
-        if (config.get(key) or None) != (wanted.get(key) or None)
-    ] == []
+    said = [(key, config.get(key) or None, wanted.get(key) or None) for key in COMPARED]
+    assert [each for each in said if each[1] != each[2]] == []
     assert build.leftovers() == []

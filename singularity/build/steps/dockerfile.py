@@ -13,18 +13,14 @@ from singularity.build.agents import localimage
 from singularity.build.dockerfile import copy, run, sources
 from singularity.build.dockerfile.copy import Opener
 from singularity.build.steps import Build, Change, Plan
-from singularity.content import document
-from singularity.content.digest import of
 from singularity.definition.dockerfile import mounts
 from singularity.definition.dockerfile.parse import trigger
 from singularity.definition.dockerfile.state import CHANGING, State, after
-from singularity.definition.dockerfile.state import document as config_document
 from singularity.definition.model import Instruction, Recipe
 from singularity.errors import DefinitionError, FileError
 from singularity.image import origin
 from singularity.image.root import Root
 from singularity.oci import container
-from singularity.oci.image import Image
 
 _SHOWN = 72  # characters of an instruction in a message
 # Instructions that say how later ones are carried out; the others are only noted.
@@ -220,14 +216,10 @@ class Configure(Instructed):
 
     def perform(self, build: Build) -> None:
         """Writes the files."""
-        data = config_document(self.final(build).raw, build.workspace.architecture.sif)
-        config = document.parse_config(data, self.recipe.file)
+        raw, architecture = self.final(build).raw, build.workspace.architecture.sif
         try:
             with Root(build.root(self)) as root:
-                image = Image(
-                    name=self.recipe.file, digest=of(data), config=config, layers=(), origin=origin.read(root)
-                )
-                container.write(root, image)
+                container.write(root, container.configured(raw, architecture, self.recipe.file, origin.read(root)))
         except OSError as error:
             raise FileError.because(error.filename or build.root(self), error) from error
 

@@ -4,7 +4,6 @@ The configuration is that of OCI images (image-spec 1.1, config.md) with what Do
 `Healthcheck`.
 """
 
-import json
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -159,7 +158,7 @@ def _label(state: State, instruction: Instruction) -> None:
 
 
 def _maintainer(state: State, instruction: Instruction) -> None:
-    state.raw["Labels"] = {**(state.raw.get("Labels") or {}), "maintainer": instruction.text}
+    state.raw["Labels"] = {"maintainer": instruction.text, **(state.raw.get("Labels") or {})}
 
 
 def _entrypoint(state: State, instruction: Instruction) -> None:
@@ -279,9 +278,3 @@ def after(base: Mapping[str, Any], recipe: Recipe, instructions: Iterable[Instru
     for each in instructions:
         state.apply(each)
     return state
-
-
-def document(raw: Mapping[str, Any], architecture: str) -> bytes:
-    """The configuration as images have it in a file of its own."""
-    whole = {"architecture": architecture, "os": "linux", "config": raw, "rootfs": {"type": "layers", "diff_ids": []}}
-    return json.dumps(whole).encode()
