@@ -190,8 +190,8 @@ class Stack:
 
     def begin_like(self, other: "Stack") -> bool:
         """Begins with all that another one shows, where that is layers alone; else False, and nothing is done."""
-        if self.scratch is None or other._upper is not None or not self.is_empty:
-            return False
+        if self.scratch is None or not self.is_empty or (other._upper is not None and other.key is None):
+            return False  # where the other one has a key, its upper directory only shows what it is made of
         self._layers, self.key = list(other._layers), other.key
         return True
 

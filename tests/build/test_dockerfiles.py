@@ -280,6 +280,7 @@ def test_the_image_itself_is_no_part_of_the_context(build: Build, dockerfile: Ca
         ("COPY none /\n", "ctx/Dockerfile:2: COPY: none: no such file in the context ctx"),
         ("COPY n*ne /\n", "ctx/Dockerfile:2: COPY: n*ne: no such file in the context ctx"),
         ("COPY --from=0 none /\n", 'ctx/Dockerfile:2: COPY: "0" is the stage itself'),
+        ("WORKDIR /bin/sh/x\n", "ctx/Dockerfile:2: WORKDIR: /bin/sh: no directory is there, and one should be"),
         ("RUN mkdir /d\nCOPY Dockerfile /d/Dockerfile/\nCOPY Dockerfile /bin/sh/x\n", "ctx/Dockerfile:4: COPY: "),
         (
             "ADD git@example.org:a/b.git /x\n",

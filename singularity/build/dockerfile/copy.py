@@ -212,7 +212,7 @@ class _Copier:
         """
         prefix = path.encode("utf-8", "surrogateescape")
         with Unpacker(self.root.path, self.policy) as unpacker:
-            for made in self.missing(f"{path}/" if into else path):
+            for made in _missing(self.root, path if into else posixpath.dirname(path), self.owner or (0, 0)):
                 unpacker.add(Entry(made))
             for entry in entries:
                 placed = sources.below(entry.member, prefix)
@@ -229,17 +229,6 @@ class _Copier:
         if status is None or not (is_top or stat.S_ISLNK(status.st_mode)):
             return False
         return self.root.is_directory(name)
-
-    def missing(self, path: str) -> Iterator[Member]:
-        """The directories above a path that are not there."""
-        parts = path.split("/")[:-1]
-        for end in range(1, len(parts) + 1):
-            above = "/".join(parts[:end])
-            status = self.root.status(above)
-            if status is not None and not stat.S_ISDIR(status.st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, "a file is there, and a directory should be", f"/{above}")
-            if status is None:
-                yield _directory(above, self.owner or (0, 0))
 
     def changed(self, member: Member) -> Member:
         """A member with the owner and the mode that were asked for."""
@@ -295,20 +284,26 @@ def _fetch(copying: Copying, url: str, place: Path) -> None:
         raise fail(copying.instruction, f"{url}: its checksum is {got}", "not what --checksum says")
 
 
-def make_directory(root: Path, path: str) -> None:
-    """A directory, with those above it that are missing. Raises FileError."""
-    with Root(root) as opened, Unpacker(root, replace(Policy.of_caller(), parents=Parents.FOLLOW)) as unpacker:
-        parts = [part for part in path.split("/") if part]
-        for end in range(1, len(parts) + 1):
-            above = "/".join(parts[:end])
-            if opened.status(above) is None:
-                unpacker.add(Entry(_directory(above, (0, 0))))
+def make_directory(instruction: Instruction, root: Path, path: str) -> None:
+    """Makes a directory, with those above it that are missing. Raises DefinitionError and FileError."""
+    policy = replace(Policy.of_caller(), parents=Parents.FOLLOW)
+    with _explained(instruction), Root(root) as opened, Unpacker(root, policy) as unpacker:
+        for made in _missing(opened, path, (0, 0)):
+            unpacker.add(Entry(made))
         unpacker.finish()
 
 
-def _directory(path: str, owner: tuple[int, int]) -> Member:
-    name = path.encode("utf-8", "surrogateescape")
-    return Member(path=name, kind=Kind.DIRECTORY, mode=0o755, uid=owner[0], gid=owner[1], mtime=_now())
+def _missing(root: Root, path: str, owner: tuple[int, int]) -> Iterator[Member]:
+    """The directories that are not there on the way to one, with itself. Raises OSError where something else is."""
+    done = ""
+    for part in filter(None, path.split("/")):
+        done = f"{done}/{part}".lstrip("/")
+        status = root.status(done) or root.status(done, follow=False)
+        if status is None:
+            name = done.encode("utf-8", "surrogateescape")
+            yield Member(path=name, kind=Kind.DIRECTORY, mode=0o755, uid=owner[0], gid=owner[1], mtime=_now())
+        elif not stat.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "no directory is there, and one should be", f"/{done}")
 
 
 def _now() -> int:

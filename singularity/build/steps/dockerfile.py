@@ -98,11 +98,11 @@ class Instructed(Change):
         state, root, openers = self.state(build, before), build.root(self), self.openers(build)
         scratch = build.workspace.directory
         if instruction.name == "RUN":
-            copy.make_directory(root, state.directory)  # a base image may say one that it has not
+            copy.make_directory(instruction, root, state.directory)  # a base image may say one that it has not
             run.perform(run.understood(instruction, state), root, build.request, scratch, openers)
         elif instruction.name == "WORKDIR":
             state.apply(instruction)
-            copy.make_directory(root, state.directory)
+            copy.make_directory(instruction, root, state.directory)
         else:
             with console.working("copying files"):
                 copy.perform(copy.understood(instruction, state), openers[instruction.flag("from")], root, scratch)
@@ -204,6 +204,11 @@ class Configure(Instructed):
     name = "configure"
     verb = "note"
     begun = ""
+
+    def is_idle(self, plan: Plan) -> bool:
+        """Many inner stages say nothing new of the image; more layers than needed are in the way of others."""
+        known = plan.config(self.stage)
+        return self.recipe.is_inner and known is not None and self.final(plan).raw == known
 
     def inputs(self, plan: Plan) -> Sequence[object] | None:
         """All instructions, and the values that they are filled in with."""
