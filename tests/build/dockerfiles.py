@@ -396,6 +396,7 @@ COPY app.tar /copied/
     "workdirs": Case(
         "FROM base:busybox\nWORKDIR /a\nWORKDIR b\nWORKDIR ../c/./d\nRUN pwd >/p\n"
         "ENV D=/x/y\nWORKDIR $D/z\nRUN touch here\n"
+        "USER user\nWORKDIR /owned/deep\nRUN touch mine\n"
     ),
     "users": Case(
         """\

@@ -254,7 +254,7 @@ class _Copier:
     def download(self, url: str) -> None:
         """A file of a web server, which only its owner may read, and which is not unpacked."""
         name = posixpath.basename(urllib.parse.unquote(urllib.parse.urlsplit(url).path))
-        if not name and self.into_directory():
+        if (not name or "\0" in name) and self.into_directory():
             raise fail(
                 self.copying.instruction, f"{url}: no name for the file in it", "name a target that is no directory"
             )
@@ -284,11 +284,12 @@ def _fetch(copying: Copying, url: str, place: Path) -> None:
         raise fail(copying.instruction, f"{url}: its checksum is {got}", "not what --checksum says")
 
 
-def make_directory(instruction: Instruction, root: Path, path: str) -> None:
-    """Makes a directory, with those above it that are missing. Raises DefinitionError and FileError."""
+def make_directory(instruction: Instruction, root: Path, path: str, user: str = "") -> None:
+    """Makes a directory, with those above it that are missing, a user's. Raises DefinitionError and FileError."""
     policy = replace(Policy.of_caller(), parents=Parents.FOLLOW)
     with _explained(instruction), Root(root) as opened, Unpacker(root, policy) as unpacker:
-        for made in _missing(opened, path, (0, 0)):
+        account = accounts.find(opened, user)
+        for made in _missing(opened, path, (account.uid, account.gid)):
             unpacker.add(Entry(made))
         unpacker.finish()
 

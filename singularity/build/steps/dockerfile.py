@@ -102,7 +102,7 @@ class Instructed(Change):
             run.perform(run.understood(instruction, state), root, build.request, scratch, openers)
         elif instruction.name == "WORKDIR":
             state.apply(instruction)
-            copy.make_directory(instruction, root, state.directory)
+            copy.make_directory(instruction, root, state.directory, str(state.raw.get("User") or ""))
         else:
             with console.working("copying files"):
                 copy.perform(copy.understood(instruction, state), openers[instruction.flag("from")], root, scratch)
