@@ -44,6 +44,7 @@ class Options:
     """What the options of the command say, under the names that they have there."""
 
     source: str = ""  # SOURCE, as it was typed
+    context: Path | None = None  # of a Dockerfile that was downloaded: an empty directory
     force: bool
     dry_run: str  # empty: it is none
     architecture: str
@@ -98,8 +99,11 @@ def build(target: Path, source_: str, options: Options) -> None:
     from singularity.cache import image_store
     from singularity.sources import images
 
-    with images.available(named, request.fetch) as found:
-        _build(target, replace(request, source=str(image_store.named(found, named.file_name))), options)
+    with images.available(named, request.fetch) as found, files.temporary_directory(request.temporary) as above:
+        downloaded = replace(request, source=str(image_store.named(found, named.file_name)))
+        nothing = above / "context"
+        nothing.mkdir()
+        _build(target, downloaded, replace(options, context=nothing))
 
 
 def _build_data(request: BuildRequest, options: Options) -> None:
@@ -155,7 +159,7 @@ def _build(target: Path, request: BuildRequest, options: Options) -> None:
 
 def _for_dockerfiles(request: BuildRequest, options: Options) -> source.ForDockerfiles:
     """What a Dockerfile would need. Raises UsageError for a context that is no directory, and BuildError."""
-    context = Path(options.source) if options.file else None
+    context = Path(options.source) if options.file else options.context
     if context is not None and not context.is_dir():
         raise UsageError(f"--file: {context} is no directory", hint="SOURCE is the context: where COPY finds its files")
     return source.ForDockerfiles(

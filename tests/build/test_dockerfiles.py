@@ -274,7 +274,7 @@ def test_the_image_itself_is_no_part_of_the_context(build: Build, dockerfile: Ca
         ("RUN exit 3\n", "ctx/Dockerfile:2: RUN failed with status 3"),
         ("RUN kill -9 $$\n", "ctx/Dockerfile:2: RUN was killed by signal 9"),
         ('RUN ["/none"]\n', "ctx/Dockerfile:2: RUN: /none in the image: No such file or directory (scripts need it)"),
-        ("USER none\nRUN true\n", 'ctx/Dockerfile:3: RUN: USER: no user "none" in the image'),
+        ("USER none\nRUN true\n", 'ctx/Dockerfile:3: RUN: no user "none" in the image'),
         ("COPY --chown=none Dockerfile /\n", 'ctx/Dockerfile:2: COPY: no user "none" in the image (numbers do, too)'),
         ("COPY --chmod=u+x Dockerfile /\n", "ctx/Dockerfile:2: COPY: --chmod=u+x: an octal number is expected"),
         ("COPY none /\n", "ctx/Dockerfile:2: COPY: none: no such file in the context ctx"),
@@ -389,3 +389,25 @@ def test_users_with_one_id_have_owners_emulated(build: Build, dockerfile: Callab
     }
     assert owners == {"home/user/Dockerfile": (1000, 1001), "tmp/x": (33, 34)}
     assert not any(marks.read(path) for path in root.rglob("*"))
+
+
+def test_a_dockerfile_of_a_web_server_has_no_context(
+    build: Build, dockerfile: Callable[..., Path], server: str, tmp_path: Path
+) -> None:
+    dockerfile("RUN echo run >/run\n")
+    shutil.copy(build.directory / "ctx/Dockerfile", tmp_path / "www/Dockerfile")
+    build.ok("build", "x.sif", f"{server}/Dockerfile")
+    assert (build.root_of("x.sif") / "run").read_text() == "run\n"
+    (tmp_path / "www/Other.Dockerfile").write_text(FROM + "COPY . /all\n")
+    build.ok("build", "-F", "x.sif", f"{server}/Other.Dockerfile")
+    assert os.listdir(build.root_of("x.sif") / "all") == []
+
+
+def test_links_of_a_running_system_do_not_keep_the_network_away(build: Build, dockerfile: Callable[..., Path]) -> None:
+    dockerfile(
+        "RUN ln -s ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf || true\nRUN cat /etc/resolv.conf >/seen\n"
+    )
+    (build.directory / "base/etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    build.ok("build", "--sandbox", "x", "ctx/Dockerfile")
+    assert (build.directory / "x/seen").read_text() == Path("/etc/resolv.conf").read_text()
+    assert not (build.directory / "x/run").exists()

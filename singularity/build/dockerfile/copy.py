@@ -34,7 +34,6 @@ from singularity.image.tree import Entry, Kind, Member, Tree
 
 _WEB = ("http://", "https://")
 _GIT = re.compile(r"git@|git://|ssh://|(?:https?://).*\.git(?:#.*)?\Z")
-_OUT = re.compile(r"\A/*(?:\./+)*\.\.(?:/|\Z)")
 _READING = os.O_RDONLY | os.O_NONBLOCK
 _CHUNK = 1 << 20
 Opener = Callable[[], AbstractContextManager[Source]]
@@ -117,7 +116,7 @@ def remote(instruction: Instruction, word: str) -> bool:
 def found(copying: Copying, source: Source, word: str) -> list[str]:
     """The paths that a source stands for. Raises DefinitionError where there are none."""
     instruction = copying.instruction
-    if _OUT.match(word) or posixpath.normpath(word).startswith(".."):
+    if source.is_context and posixpath.normpath(word.lstrip("/")).split("/")[0] == "..":
         what = f"{word[:WORD_LIMIT]} lies outside of the context"
         raise fail(instruction, what, "name a directory above as the context: --file DOCKERFILE TARGET CONTEXT")
     names = source.names(word)
@@ -140,7 +139,7 @@ def inputs(copying: Copying, opened: Opener) -> list[object]:
             if remote(copying.instruction, word):
                 result.append(word)
             else:
-                with _explained(copying.instruction):
+                with explained(copying.instruction):
                     names = found(copying, source, word)
                     result.append([(name, sources.digest(source, name, copying.excluded)) for name in names])
     return result
@@ -148,7 +147,7 @@ def inputs(copying: Copying, opened: Opener) -> list[object]:
 
 def perform(copying: Copying, opened: Opener, root: Path, scratch: Path) -> None:
     """Carries it out; `scratch` is a directory for what is downloaded. Raises DefinitionError and SingularityError."""
-    with Root(root) as target, opened() as source, _explained(copying.instruction):
+    with Root(root) as target, opened() as source, explained(copying.instruction):
         copier = _Copier(copying, target, scratch)
         for word in copying.sources:
             if remote(copying.instruction, word):
@@ -164,7 +163,7 @@ def perform(copying: Copying, opened: Opener, root: Path, scratch: Path) -> None
 
 
 @contextmanager
-def _explained(instruction: Instruction) -> Iterator[None]:
+def explained(instruction: Instruction) -> Iterator[None]:
     """Puts the line of the instruction in front of what the system says."""
     try:
         yield
@@ -287,7 +286,7 @@ def _fetch(copying: Copying, url: str, place: Path) -> None:
 def make_directory(instruction: Instruction, root: Path, path: str, user: str = "") -> None:
     """Makes a directory, with those above it that are missing, a user's. Raises DefinitionError and FileError."""
     policy = replace(Policy.of_caller(), parents=Parents.FOLLOW)
-    with _explained(instruction), Root(root) as opened, Unpacker(root, policy) as unpacker:
+    with explained(instruction), Root(root) as opened, Unpacker(root, policy) as unpacker:
         account = accounts.find(opened, user)
         for made in _missing(opened, path, (account.uid, account.gid)):
             unpacker.add(Entry(made))

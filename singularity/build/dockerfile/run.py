@@ -5,6 +5,7 @@ be written back; secrets are in memory; a cache is a directory that the next bui
 """
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -15,8 +16,7 @@ from singularity import digest, files, kernel, paths
 from singularity.build import container, gpu, reproducible
 from singularity.build.container import Who
 from singularity.build.dockerfile import accounts, sources
-from singularity.build.dockerfile.accounts import UnknownNameError
-from singularity.build.dockerfile.copy import Opener
+from singularity.build.dockerfile.copy import Opener, explained
 from singularity.build.dockerfile.sources import Source
 from singularity.build.request import Bind, BuildRequest, Content, Empty, Secret
 from singularity.build.request import Mount as Shown
@@ -31,6 +31,8 @@ from singularity.image.archive.policy import Parents, Policy
 from singularity.image.archive.unpack import Unpacker
 from singularity.image.root import Root
 from singularity.image.tree import Entry, Kind, Member
+
+logger = logging.getLogger(__name__)
 
 _SECRETS = "/run/secrets"
 _SCRIPT = "/dev/pipes/EOF"  # where a script with an interpreter line of its own lies
@@ -89,7 +91,7 @@ def inputs(command: Command, opener: Mapping[str, Opener]) -> list[object]:
     result: list[object] = []
     for mount in command.mounts:
         if mount.kind in ("bind", "cache") and not mount.stage and (mount.kind == "bind" or mount.source):
-            with opener[""]() as source:
+            with opener[""]() as source, explained(command.instruction):
                 result.append(sources.digest(source, _place(command, mount, source)))
     return result
 
@@ -107,13 +109,11 @@ def perform(command: Command, root: Path, request: BuildRequest, scratch: Path, 
     """Runs it; `opener` has the context and stages that mounts name. Raises BuildError and DefinitionError."""
     instruction = command.instruction
     with Root(root) as opened, ExitStack() as stack:
-        try:
+        with explained(instruction):
             account = accounts.find(opened, command.user)
-        except UnknownNameError as error:
-            raise fail(instruction, f"USER: {error}", "useradd makes one, in a RUN above; numbers do, too") from error
         shown, variables = _Shower(command, request, scratch, opener, stack).all()
         asked = [*gpu.binds(nv=request.nv, rocm=request.rocm), *request.binds]
-        network = list(_network_files(scratch))
+        network = list(_network_files(opened, scratch))
         environment = {
             **network_environment(),
             **reproducible.environment(),
@@ -141,13 +141,18 @@ def perform(command: Command, root: Path, request: BuildRequest, scratch: Path, 
         raise BuildError(f"{instruction.file}:{instruction.line}: RUN {how}")
 
 
-def _network_files(scratch: Path) -> Iterator[Bind]:
-    """Copies of the host's, so that a command that writes to them changes neither the host nor the image."""
+def _network_files(root: Root, scratch: Path) -> Iterator[Bind]:
+    """Copies of the host's, so that a command that writes to them changes neither the host nor the image.
+
+    Where the image has a link to what is there in a running system only, as Debian's systemd makes one, that is made.
+    """
     for name in _NETWORK_FILES:
         if os.path.exists(name):
-            copy = scratch / Path(name).name
+            copy, target = scratch / Path(name).name, name
             copy.write_bytes(Path(name).read_bytes())
-            yield Bind(source=copy, target=name)
+            if root.status(name) is None and root.status(name, follow=False) is not None:
+                target = os.path.normpath(os.path.join(os.path.dirname(name), root.link_text(name)))
+            yield Bind(source=copy, target=target)
 
 
 class _Shower:
@@ -193,16 +198,13 @@ class _Shower:
 
     def fill(self, mount: Mount, place: Path) -> None:
         """Copies what a mount has as its source to `place`."""
-        try:
-            with self.opener[mount.stage]() as source:
-                policy = replace(Policy.of_caller(), parents=Parents.FOLLOW)
-                path = _place(self.command, mount, source)
-                with Unpacker(place.parent, policy) as unpacker:
-                    for entry in source.entries(path):
-                        unpacker.add(Entry(sources.below(entry.member, os.fsencode(place.name)), entry.data))
-                    unpacker.finish()
-        except OSError as error:
-            raise fail(self.command.instruction, f"--mount: {error.filename}: {error.strerror}") from error
+        policy = replace(Policy.of_caller(), parents=Parents.FOLLOW)
+        with self.opener[mount.stage]() as source, explained(self.command.instruction):
+            path = _place(self.command, mount, source)
+            with Unpacker(place.parent, policy) as unpacker:
+                for entry in source.entries(path):
+                    unpacker.add(Entry(sources.below(entry.member, os.fsencode(place.name)), entry.data))
+                unpacker.finish()
 
     def secret(self, mount: Mount) -> bytes | None:
         """A secret; None where it is not given, and need not be."""
@@ -231,11 +233,14 @@ class _Shower:
         fd = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.stack.callback(os.close, fd)
         os.utime(here)
-        how = {"shared": fcntl.LOCK_SH, "locked": fcntl.LOCK_EX, "private": fcntl.LOCK_EX | fcntl.LOCK_NB}
+        how = fcntl.LOCK_SH if mount.sharing == "shared" else fcntl.LOCK_EX
         try:
-            fcntl.flock(fd, how[mount.sharing])
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False
+            if mount.sharing == "private":
+                return False
+            logger.info("Waiting for another build that has the cache %s", mount.id or mount.target)
+            fcntl.flock(fd, how)
         return True
 
     def made(self, mount: Mount, place: Path) -> Path:
