@@ -111,6 +111,7 @@ class Plan:
     steps: tuple[Step, ...]
     keys: dict[int, str | None] = field(default_factory=dict)  # of the stages whose root file systems are known so far
     configs: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # what stages begin with, as far as is known
+    indexes: dict[str, int] = field(default_factory=dict)  # of stages, by name
 
     @property
     def bootstrapped(self) -> Sequence[Stage]:
@@ -132,7 +133,9 @@ class Plan:
 
     def stage_index(self, name: str) -> int:
         """Which stage has this name; one must have it."""
-        return {stage.name: index for index, stage in enumerate(self.definition.stages)}[name]
+        if not self.indexes:
+            self.indexes.update((stage.name, index) for index, stage in enumerate(self.definition.stages))
+        return self.indexes[name]
 
 
 def base_config(data: bytes | None, name: str) -> Mapping[str, Any]:
