@@ -54,6 +54,14 @@ class Copying:
     checksum: str  # of --checksum, `sha256:DIGITS`
     unpacks: bool  # archives
 
+    @property
+    def words(self) -> list[object]:
+        """All that it says, for digests."""
+        excluded = self.excluded.patterns if self.excluded else ()
+        texts = [[document.name, text] for document, text in self.documents]
+        words = [self.sources, texts, self.target, self.is_directory, excluded, self.owner, self.mode]
+        return [*words, self.checksum, self.unpacks]
+
 
 def understood(instruction: Instruction, state: State) -> Copying:
     """What a COPY or ADD asks for. Raises DefinitionError."""
@@ -133,7 +141,7 @@ def found(copying: Copying, source: Source, word: str) -> list[str]:
 
 def inputs(copying: Copying, opened: Opener) -> list[object]:
     """All that the host has of the sources, for the key of the build cache. Raises DefinitionError."""
-    result: list[object] = [copying.checksum, *(text for _, text in copying.documents)]
+    result: list[object] = []
     with opened() as source:
         for word in copying.sources:
             if remote(copying.instruction, word):

@@ -23,7 +23,7 @@ from singularity.build.request import Mount as Shown
 from singularity.build.workspace import network_environment
 from singularity.definition.dockerfile import mounts
 from singularity.definition.dockerfile.mounts import Mount
-from singularity.definition.dockerfile.state import State, absolute, fail
+from singularity.definition.dockerfile.state import PREDEFINED, State, absolute, fail
 from singularity.definition.model import Instruction
 from singularity.definition.sections import WORD_LIMIT
 from singularity.errors import BuildError, FileError
@@ -55,6 +55,12 @@ class Command:
     directory: str = "/"
     user: str = ""
     network: bool = True
+
+    @property
+    def words(self) -> list[object]:
+        """All that it says, for digests; where a proxy is makes no difference."""
+        variables = sorted(each for each in self.environment.items() if each[0] not in PREDEFINED)
+        return [self.argv, self.script, repr(self.mounts), variables, self.directory, self.user, self.network]
 
 
 def understood(instruction: Instruction, state: State) -> Command:

@@ -23,8 +23,6 @@ from singularity.image.root import Root
 from singularity.oci import container
 
 _SHOWN = 72  # characters of an instruction in a message
-# Instructions that say how later ones are carried out; the others are only noted.
-_MEANT = frozenset({"ARG", "ENV", "SHELL", "USER", "WORKDIR"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,19 +76,22 @@ class Instructed(Change):
     def inputs_of(self, plan: Plan, instruction: Instruction, before: Sequence[Instruction]) -> list[object] | None:
         """All that one instruction depends on beside what was there before; None where that is not known."""
         state = self.state(plan, before)
-        meant = [each.words for each in before if each.name in _MEANT]
-        values = sorted((name, value) for name, value in state.arguments.items())
         named = [plan.keys.get(plan.stage_index(self.recipe.stages[name])) for name in _stages_of(instruction)]
         if None in named:
             return None
-        found: list[object] = [instruction.words, meant, values, named, _requested(plan, instruction)]
         openers = self.openers(plan)
+        found: list[object] = [instruction.name, named, _requested(plan, instruction)]
         if instruction.name in ("COPY", "ADD"):
             copying = copy.understood(instruction, state)
-            # A stage is known by its key: its files may not be there yet
-            found.append(copying.checksum if instruction.flag("from") else copy.inputs(copying, openers[""]))
+            found += copying.words
+            if not instruction.flag("from"):  # a stage is known by its key: its files may not be there yet
+                found += copy.inputs(copying, openers[""])
         elif instruction.name == "RUN":
-            found.append(run.inputs(run.understood(instruction, state), openers))
+            command = run.understood(instruction, state)
+            found += [*command.words, *run.inputs(command, openers)]
+        else:
+            state.apply(instruction)
+            found += [state.directory, state.raw.get("User")]
         return found
 
     def carry_out(self, build: Build, instruction: Instruction, before: Sequence[Instruction]) -> None:
@@ -155,7 +156,7 @@ class Instruct(Instructed):
         )
 
     def inputs(self, plan: Plan) -> Sequence[object] | None:
-        """The instruction, those above that say how it is carried out, and the files it takes."""
+        """What it does, with all variables filled in, and the files it takes."""
         return self.inputs_of(plan, self.instruction, self.before(plan))
 
     def perform(self, build: Build) -> None:
