@@ -5,8 +5,11 @@ Each raises OSError with the kernel's number. What follows from a failure is dec
 
 import ctypes
 import errno
+import fcntl
 import os
 import platform
+import socket
+import struct
 from pathlib import Path
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
@@ -142,3 +145,12 @@ def _id_map() -> list[int]:
         return [int(word) for word in Path("/proc/self/uid_map").read_text(encoding="ascii").split()]
     except OSError:
         return []
+
+
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # of netdevice(7)
+
+
+def raise_loopback() -> None:
+    """Puts the loopback device of this network namespace up, which a new one has down. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", _IFF_UP))

@@ -46,8 +46,7 @@ static bool explain_recipe(const uint8_t *head, size_t size, const char *name, s
         (dot != NULL && strcmp(dot, ".def") == 0))
         return error_set(error, 0, "a definition file, not an image (build it first: singularity build IMAGE.sif %.200s)", last);
     if (strncmp(last, "Dockerfile", strlen("Dockerfile")) == 0 || line_begins(head, size, "FROM "))
-        return error_set(error, 0, "a Dockerfile, not an image (build it first, with docker, podman or buildah, and start what "
-                         "they save: docker-archive:FILE)");
+        return error_set(error, 0, "a Dockerfile, not an image (build it first: singularity build IMAGE.sif %.200s)", last);
     return true;
 }
 

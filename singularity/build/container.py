@@ -5,11 +5,12 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from singularity import kernel
-from singularity.build.request import Bind
+from singularity.build.request import Bind, Content, Empty, Mount
 from singularity.errors import BuildError
 from singularity.image.root import Root
 from singularity.namespaces import emulation
@@ -23,25 +24,39 @@ _NOBODY = 65534
 _SAFE = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Who:
+    """How a program is started that is not root's, from `/` and with the host's network."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    directory: str = "/"
+    network: bool = True
+
+
 def run(
     root: Path,
     argv: Sequence[str],
     *,
     environment: Mapping[str, str],
-    binds: Sequence[Bind] = (),
+    binds: Sequence[Mount] = (),
     on_line: Callable[[str], None] | None = None,
+    who: Who = Who(),
 ) -> int:
-    """Runs a program in the root file system `root`, as its root, from `/`; returns its exit status.
+    """Runs a program in the root file system `root`, as its root unless `who` says more; returns its exit status.
 
-    Output goes to `on_line`, or where ours goes; input is empty. Where there is one id only, root is emulated. Raises
-    BuildError when it cannot be started.
+    Output goes to `on_line`, or where ours goes; input is empty. Where there is one id only, root is emulated, and
+    others are root too. Raises BuildError when it cannot be started.
     """
 
     def start() -> NoReturn:
+        if not who.network:
+            kernel.unshare(kernel.CLONE_NEWNET)
+            kernel.raise_loopback()
         _enter(root, binds)
         os.umask(0o022)
-        with suppress(PermissionError):  # a user namespace with one id only
-            os.setgroups([])
+        _become(who)
         try:
             emulation.execute(emulator, argv, environment)
         except OSError as error:
@@ -50,6 +65,24 @@ def run(
     logger.debug("Running %s in %s", list(argv), root)
     with emulation.opened() as emulator:
         return isolated(start, on_line=on_line)
+
+
+def _become(who: Who) -> None:
+    try:
+        os.chdir(who.directory)
+    except OSError as error:
+        raise BuildError(f"{who.directory} in the image: {error.strerror}") from error
+    if kernel.maps_one_id():
+        with suppress(PermissionError):
+            os.setgroups([])
+        return
+    try:
+        os.setgroups(who.groups)
+        os.setresgid(who.gid, who.gid, who.gid)
+        os.setresuid(who.uid, who.uid, who.uid)
+    except OSError as error:
+        what = f"no user {who.uid} with group {who.gid} here: {error.strerror}"
+        raise BuildError(what, hint="an administrator gives more ids: /etc/subuid, /etc/subgid") from error
 
 
 def watched(root: Path, argv: Sequence[str], *, environment: Mapping[str, str], seconds: int) -> int:
@@ -80,13 +113,20 @@ def watched(root: Path, argv: Sequence[str], *, environment: Mapping[str, str], 
     return isolated(start, on_line=lambda _: None, seconds=seconds)
 
 
-def _enter(path: Path, binds: Sequence[Bind]) -> None:
+def _enter(path: Path, binds: Sequence[Mount]) -> None:
     """Makes `path` the root of this process, which has a mount namespace of its own, and detaches the host's."""
     kernel.mount(str(path), str(path), None, kernel.MS_BIND | kernel.MS_REC)
     with Root(path) as root:
         mount_kernel_files(root)
         for bind in binds:
-            _bind(root, bind)
+            match bind:
+                case Bind():
+                    _bind(root, bind)
+                case Empty():
+                    size = f",size={bind.size}" if bind.size else ""
+                    _mount(root, bind.target, "tmpfs", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, f"mode=1777{size}")
+                case Content():
+                    _show(root, bind)
         os.fchdir(root.fd)
     kernel.pivot_root(".", ".")  # the old root comes to lie over the new one, and is then taken off it
     kernel.unmount(".", kernel.MNT_DETACH)
@@ -103,6 +143,18 @@ def _bind(root: Root, bind: Bind) -> None:
     _mount(root, bind.target, str(bind.source), None, kernel.MS_BIND | kernel.MS_REC)
     if not bind.writable:
         _restrict(root, bind.target, kernel.MS_RDONLY)
+
+
+def _show(root: Root, content: Content) -> None:
+    """A file that is written into /dev, which is memory of this namespace, shown, and without a name there then."""
+    place = "/dev/shown"
+    root.write(place, content.data, content.mode)
+    with root.parent(place) as (fd, name):
+        with suppress(OSError):  # a user namespace without that id
+            os.chown(name, content.uid, content.gid, dir_fd=fd)
+            os.chmod(name, content.mode, dir_fd=fd)
+        _mount(root, content.target, f"/proc/self/fd/{fd}/{name}", None, kernel.MS_BIND)
+    root.remove(place)
 
 
 def _restrict(root: Root, target: str, flags: int) -> None:
@@ -171,7 +223,7 @@ def _mount_dev(root: Root) -> None:
 
 
 @contextmanager
-def mount_points(root: Root, binds: Sequence[Bind]) -> Iterator[None]:
+def mount_points(root: Root, binds: Sequence[Mount], option: str = "--bind") -> Iterator[None]:
     """Makes what is missing of the targets in the image, and removes it at the end. Raises BuildError."""
     made: list[tuple[str, bool]] = []
     try:
@@ -180,7 +232,7 @@ def mount_points(root: Root, binds: Sequence[Bind]) -> Iterator[None]:
                 if not bind.target.startswith("/dev/"):
                     _make_target(root, bind, made)
         except OSError as error:
-            raise BuildError(f"--bind: {error.filename or root.path} in the image: {error.strerror}") from error
+            raise BuildError(f"{option}: {error.filename or root.path} in the image: {error.strerror}") from error
         yield
     finally:
         for path, is_directory in reversed(made):
@@ -188,11 +240,11 @@ def mount_points(root: Root, binds: Sequence[Bind]) -> Iterator[None]:
                 (os.rmdir if is_directory else os.unlink)(name, dir_fd=fd)
 
 
-def _make_target(root: Root, bind: Bind, made: list[tuple[str, bool]]) -> None:
+def _make_target(root: Root, bind: Mount, made: list[tuple[str, bool]]) -> None:
     parts = PurePosixPath(bind.target)
     for part in reversed((parts, *parts.parents[:-1])):
         if root.status(str(part)) is None:
-            is_directory = part != parts or bind.source.is_dir()
+            is_directory = part != parts or bind.is_directory
             made.append((str(part), is_directory))
             if is_directory:
                 root.make_directory(str(part))

@@ -2,18 +2,23 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from itertools import takewhile
+from pathlib import Path
 
 from singularity import kernel, paths
 from singularity.build import agents, architecture, layers
-from singularity.build.steps import Change, Plan, Step
-from singularity.build.steps.filesystem import Bootstrap, CopyFiles, Metadata
+from singularity.build.steps import Change, Plan, Step, base_config
+from singularity.build.steps.dockerfile import Instructed
+from singularity.build.steps.filesystem import Bootstrap, CopyFiles
 from singularity.build.steps.scripts import HostScript, PostScript, SetupScript
 from singularity.cache import layer_store as cache
 from singularity.errors import BuildError, SingularityError, ToolError
+from singularity.image.root import Root
 from singularity.namespaces import fakeroot
+from singularity.oci.container import CONFIG_FILE
 
 _QUICK = frozenset({"localimage", "scratch"})  # agents
 
@@ -24,6 +29,7 @@ class Fate(Enum):
     CACHED = "from the cache"
     DONE = "to be done"
     UNKNOWN = "perhaps from the cache"
+    IDLE = "nothing to do"
 
 
 def check(plan: Plan) -> None:
@@ -53,7 +59,8 @@ def missing(plan: Plan) -> Iterator[SingularityError]:
 def is_worth_keeping(plan: Plan) -> bool:
     """Whether a later build could do without a step; an image is unpacked as fast as it would be kept."""
     return any(
-        isinstance(step, PostScript | CopyFiles) or (isinstance(step, Bootstrap) and step.asked.agent not in _QUICK)
+        isinstance(step, PostScript | CopyFiles | Instructed)
+        or (isinstance(step, Bootstrap) and step.asked.agent not in _QUICK)
         for step in plan.steps
     )
 
@@ -75,13 +82,14 @@ def fates(plan: Plan) -> Sequence[Fate]:
 
 class _Forecast:
     def __init__(self, plan: Plan, key: str) -> None:
-        self.plan = replace(plan, keys={})
+        self.plan = replace(plan, keys={}, configs={})
         self.empty = key
         self.directory = paths.cache_place() / "build"
         self.stage = -1
         self.key: str | None = None  # of the stage so far
         self.parent: str | None = None  # as a layer on it names it; None when it is not in the cache
         self.uncached = Fate.DONE  # what becomes of steps whose key is not known
+        self.ends: dict[int, tuple[str | None, str | None]] = {}  # key and parent of each stage
 
     def fate(self, step: Step) -> Fate:
         if step.stage != self.stage:
@@ -90,22 +98,44 @@ class _Forecast:
             self.uncached = Fate.DONE
         if isinstance(step, SetupScript):
             self.key, self.parent, self.uncached = None, None, Fate.UNKNOWN
-        if isinstance(step, Metadata):
-            self.plan.keys[step.stage] = self.key
-        if not isinstance(step, Change) or isinstance(step, SetupScript | Metadata):
+        if not isinstance(step, Change) or isinstance(step, SetupScript) or not step.counts:
             return Fate.DONE
+        fate = self._fate(step)
+        self.plan.keys[step.stage] = self.key
+        self.ends[step.stage] = (self.key, self.parent)
+        return fate
+
+    def _fate(self, step: Change) -> Fate:
         if self.key is None:
             return self.uncached
+        if step.is_idle(self.plan):
+            return Fate.IDLE
+        like = step.begins_like(self.plan)
+        if like is not None:
+            self.key, self.parent = self.ends[like]
+            self.uncached = Fate.DONE if self.key else Fate.UNKNOWN
+            self._learn(step.stage, cache.place(self.directory, self.key) if self.key and self.parent else None)
+            return Fate.CACHED if self.parent else self.uncached
         try:
             key = step.key(self.key, self.plan)
         except SingularityError:
             key = None
         is_base = self.key == self.empty and step.base() is not None
         if key is None or is_base:
-            waits = isinstance(step, CopyFiles) and step.waits(self.plan)
-            self.uncached = Fate.UNKNOWN if waits else Fate.DONE
+            self.uncached = Fate.UNKNOWN if self.parent and step.waits(self.plan) else Fate.DONE
+            if is_base:
+                self._learn(step.stage, step.base())
             self.key = self.parent = key
             return Fate.DONE if is_base else self.uncached
         self.key = key
         self.parent = cache.has(self.directory, key, self.parent) if self.parent else None
+        if isinstance(step, Bootstrap) and self.parent:
+            self._learn(step.stage, cache.place(self.directory, key))
         return Fate.CACHED if self.parent else Fate.DONE
+
+    def _learn(self, stage: int, place: Path | None) -> None:
+        """Notes the configuration that a stage begins with, from a directory that has it."""
+        if place is not None and stage not in self.plan.configs:
+            with suppress(OSError, SingularityError), Root(place) as root:
+                data = root.read(CONFIG_FILE) if root.is_file(CONFIG_FILE) else None
+                self.plan.configs[stage] = base_config(data, self.plan.definition.name)

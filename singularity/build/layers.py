@@ -22,6 +22,7 @@ from singularity import __version__, digest, files, kernel
 from singularity.build import reproducible
 from singularity.cache.layer_store import FORMAT, Layer, LayerCache
 from singularity.errors import BuildError, FileError
+from singularity.image.root import Root
 
 _DEPTH = 120  # layers; their names must fit into one page, and some are needed for what is not kept
 _OPTIONS = {  # the first that the kernel takes; volatile (5.10): what a crash loses is noticed later, by its size
@@ -186,6 +187,22 @@ class Stack:
             return True
         owners = {each for pair in digest.by_status(base, changes=True).owners for each in pair}
         return owners <= {0} if kernel.maps_one_id() else kernel.OVERFLOW not in owners
+
+    def begin_like(self, other: "Stack") -> bool:
+        """Begins with all that another one shows, where that is layers alone; else False, and nothing is done."""
+        if self.scratch is None or not self.is_empty or (other._upper is not None and other.key is None):
+            return False  # where the other one has a key, its upper directory only shows what it is made of
+        self._layers, self.key = list(other._layers), other.key
+        return True
+
+    def read(self, path: str) -> bytes | None:
+        """A small file as it is now, without a mount; None where there is none. Raises OSError."""
+        shown = self.scratch is None or self._upper is not None
+        for place in [self.path] if shown else [layer.path for layer in reversed(self._layers)]:
+            with Root(place) as root:
+                if root.is_file(path):
+                    return root.read(path)
+        return None
 
     def take(self, key: str | None) -> bool:
         """Puts a layer of an earlier build on top, where there is one."""

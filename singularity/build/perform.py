@@ -165,7 +165,16 @@ def _carry_out(build: Build, step: Step) -> None:
         with _timed(build, step):
             step.perform(build)
         return
-    stack = build.stacks[step.stage]
+    if not step.is_idle(build):
+        _change(build, step)
+    if step.counts:
+        build.keys[step.stage] = build.stacks[step.stage].key
+
+
+def _change(build: Build, step: Change) -> None:
+    stack, like = build.stacks[step.stage], step.begins_like(build)
+    if like is not None and stack.begin_like(build.stacks[like]):
+        return
     key = None if stack.key is None else step.key(stack.key, build)
     if stack.take(key):
         level = logging.INFO if step.begun else VERBOSE

@@ -6,10 +6,12 @@ from pathlib import Path
 from singularity.build import agents, checkpoints
 from singularity.build.request import BuildRequest, Target
 from singularity.build.steps import Plan, Step
+from singularity.build.steps.dockerfile import BeginLike, Configure, Instruct, Triggers, shown
 from singularity.build.steps.filesystem import Begin, Bootstrap, CopyFiles, Metadata, Prepare
 from singularity.build.steps.scripts import HostScript, PostScript, ScriptStep, SetupScript, TestScript
 from singularity.build.steps.target import Convert, Pack, Place
-from singularity.definition.model import Copy, Definition, Script
+from singularity.definition.dockerfile.state import CHANGING
+from singularity.definition.model import Copy, Definition, Recipe, Script, Stage
 from singularity.errors import DefinitionError
 from singularity.image.identify import identify
 
@@ -32,7 +34,9 @@ def plan(request: BuildRequest, definition: Definition) -> Plan:
     steps = []
     for index in range(len(definition.stages)):
         _check_stages(definition, index)
-        steps += _stage_steps(request, definition, index)
+        recipe = definition.stages[index].recipe
+        inner = recipe is not None and recipe.is_inner
+        steps += _root_steps(request, definition, index) if inner else _stage_steps(request, definition, index)
     last = Place if request.format is Target.SANDBOX else Pack
     reason = "--erofs: a SIF file" if request.erofs and request.format is Target.SIF else _FORMATS[request.format]
     steps.append(last(what=str(request.target), reason=reason, stage=len(definition.stages) - 1))
@@ -94,6 +98,7 @@ def _stage_steps(request: BuildRequest, definition: Definition, index: int) -> I
     setup = "setup" in wanted
     yield from script(HostScript, "%pre", stage.pre if setup else None)
     yield from _root_steps(request, definition, index)
+    yield Prepare(reason="default", stage=index, apps=stage.apps)
     yield from copy("%files from stages", tuple(each for each in stage.files if each.stage))
     yield from script(SetupScript, "%setup", stage.setup if setup else None)
     yield from copy("%files", tuple(each for each in stage.files if not each.stage))
@@ -112,7 +117,25 @@ def _root_steps(request: BuildRequest, definition: Definition, index: int) -> It
     if request.onto is not None and is_last:
         reason = "--update" if request.update else "it is there"
         yield Begin(what=str(request.onto), reason=reason, stage=index, onto=request.onto)
-    if not (request.update and is_last):
-        reason = f"{definition.name}:{stage.header['bootstrap'].line}"
+    if stage.recipe and stage.recipe.base:
+        yield BeginLike(what=stage.recipe.base, reason=f"{stage.recipe.file}:{stage.line}", stage=index)
+    elif not (request.update and is_last):
+        name = stage.recipe.file if stage.recipe else definition.name
+        reason = f"{name}:{stage.header['bootstrap'].line}"
         yield Bootstrap(what=stage.agent, reason=reason, stage=index, asked=stage)
-    yield Prepare(reason="default", stage=index, apps=stage.apps)
+    if stage.recipe:
+        yield from _instructions(stage.recipe, stage, index)
+
+
+def _instructions(recipe: Recipe, stage: Stage, index: int) -> Iterator[Step]:
+    """What a stage of a Dockerfile does with the image that it begins with."""
+    if stage.agent != "scratch" and not (recipe.is_inner and not recipe.instructions):
+        yield Triggers(
+            what="ONBUILD of the base image", reason=f"{recipe.file}:{stage.line}", stage=index, recipe=recipe
+        )
+    for number, each in enumerate(recipe.instructions):
+        if each.name in CHANGING:
+            reason = f"{each.file}:{each.line}"
+            yield Instruct(what=shown(each), reason=reason, stage=index, recipe=recipe, number=number)
+    if recipe.instructions or not recipe.is_inner:
+        yield Configure(what="what the instructions say of the image", reason="default", stage=index, recipe=recipe)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import ClassVar
 
 from singularity.sources.fetch import Fetch
 
@@ -29,6 +30,43 @@ class Bind:
     target: str  # in the image: absolute
     writable: bool = True
 
+    @property
+    def is_directory(self) -> bool:
+        """What its mount point has to be."""
+        return self.source.is_dir()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Empty:
+    """An empty directory in memory, gone with the program that sees it."""
+
+    target: str
+    size: int = 0  # bytes that it may hold; 0: as many as the kernel lets it
+    is_directory: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """A file in memory, gone with the program that sees it: no disk has it at any time."""
+
+    target: str
+    data: bytes
+    mode: int = 0o400
+    uid: int = 0
+    gid: int = 0
+    is_directory: ClassVar[bool] = False
+
+
+Mount = Bind | Empty | Content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """Where a secret is that RUN may see; never part of an image, a key or a message."""
+
+    file: Path | None = None
+    variable: str = ""  # of the environment
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
@@ -46,6 +84,7 @@ class BuildRequest:
     watch: int | None = None  # seconds for starts of the image's programs, watched for its layout; None: what is usual
     arguments: Mapping[str, str] = field(default_factory=dict)  # values of templates
     unused_arguments_allowed: bool = False
+    secrets: Mapping[str, Secret] = field(default_factory=dict)  # of Dockerfiles, by id
     cache: bool = True  # layers and downloads are kept
     resume: bool = True  # layers of earlier builds are used; else they are replaced
     onto: Path | None = None  # a container whose content the build begins with: a directory or an image file

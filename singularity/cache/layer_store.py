@@ -171,6 +171,11 @@ def has(directory: Path, key: str, parent: str) -> str | None:
     return about.id if about and about.parent == parent else None
 
 
+def place(directory: Path, key: str) -> Path:
+    """Where the files of the layer of this key are, if it is there."""
+    return directory / key / _LAYER
+
+
 def listing(directory: Path) -> Iterator[StoredLayer]:
     """The layers below a directory, in the order of their keys."""
     with suppress(FileNotFoundError):

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from singularity import files, paths
+from singularity.build import architecture
 from singularity.build.plan import plan
 from singularity.build.request import BuildRequest, Target
 from singularity.build.steps import Step
@@ -65,7 +66,11 @@ def command(image: Path, definition: str | None, arguments: tuple[str, ...], *, 
         _update(image)
         return
     say("Checking bootstrap definition")
-    read = source.read(definition, {}, unused_allowed=True, header_optional=True, positional=arguments)
+    host = architecture.host().sif
+    for_dockerfiles = source.ForDockerfiles(architecture=host, host=host)
+    read = source.read(
+        definition, {}, unused_allowed=True, header_optional=True, positional=arguments, dockerfiles=for_dockerfiles
+    )
     for warning in read.warnings:
         logger.warning("%s", warning)
     if not os.path.lexists(image):

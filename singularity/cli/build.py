@@ -23,6 +23,7 @@ _target = partial(option, group="What TARGET becomes")
 _sections = partial(option, group="Sections")
 _keys = partial(option, group="Encryption")
 _values = partial(option, group="Values of templates")
+_dockerfiles = partial(option, group="Dockerfiles")
 _scripts = partial(option, group="What scripts of the build see")
 _work = partial(option, group="Cache and working directory")
 _accepted = partial(option, hidden=True, expose_value=False)
@@ -33,8 +34,8 @@ _accepted = partial(option, hidden=True, expose_value=False)
     name="build",
     description=(
         (
-            "SOURCE is a definition file, or what is made into an image as it is: an image, a directory, an archive, "
-            "or the URI of one, as pull has them; an http or https URL may be a definition file's, too."
+            "SOURCE is a definition file, a Dockerfile, or what is made into an image as it is: an image, a directory, "
+            "an archive, or the URI of one, as pull has them; an http or https URL may be a definition file's, too."
         ),
         _ABOUT_TARGET,
         "Ordinary users build in a user namespace, with subordinate ids (/etc/subuid) or with emulated owners.",
@@ -47,6 +48,8 @@ _accepted = partial(option, hidden=True, expose_value=False)
         "singularity build --build-arg VERSION=1.2 --force tool.sif tool.def",
         "singularity build tool.tar.gz tool.sif",
         "singularity build --sandbox debian/ docker://debian:stable",
+        "singularity build tool.sif Dockerfile",
+        "singularity build --file docker/Dockerfile.gpu tool.sif .",
         "singularity build --data genomes.sif genomes/",
     ),
 )
@@ -185,10 +188,20 @@ _accepted = partial(option, hidden=True, expose_value=False)
     "build_arg",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Value of {{ NAME }} in SOURCE; repeat, or use commas, for several",
+    help="Value of {{ NAME }}, or of an ARG, in SOURCE; repeat, or use commas, for several",
 )
 @_values("--build-arg-file", type=PATH, metavar="FILE", help="Such values, one NAME=VALUE a line")
 @_values("--warn-unused-build-args", "unused", is_flag=True, help="A value that SOURCE has no use for is no failure")
+@_dockerfiles(
+    "--file", type=PATH, metavar="FILE", help="Build this Dockerfile; SOURCE is its context then, a directory"
+)
+@_dockerfiles("--target", "stage", default="", metavar="STAGE", help="Build this stage of it, by name or number")
+@_dockerfiles(
+    "--secret",
+    multiple=True,
+    metavar="id=ID,src=FILE|env=NAME",
+    help="A secret for RUN --mount=type=secret,id=ID; neither the image nor the cache has it",
+)
 @_scripts(
     "-B",
     "--bind",

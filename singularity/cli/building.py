@@ -16,16 +16,17 @@ from pathlib import Path
 import click
 
 from singularity import console, files, uri
-from singularity.build import binds, forecast, perform, provenance
+from singularity.build import architecture, binds, forecast, perform, provenance
 from singularity.build import encrypted as encrypting
 from singularity.build.forecast import Fate
 from singularity.build.plan import plan
-from singularity.build.request import SECTIONS, Bind, BuildRequest, Target
+from singularity.build.request import SECTIONS, Bind, BuildRequest, Secret, Target
 from singularity.build.steps import Plan, Step
 from singularity.build.steps.target import Convert
 from singularity.cli import trusting
 from singularity.cli.build import OWN_KEY
 from singularity.definition import recognise, source, template
+from singularity.definition.model import Definition
 from singularity.encryption import keys, sealed, shown
 from singularity.errors import BuildError, DefinitionError, UsageError
 from singularity.namespaces import fakeroot
@@ -48,6 +49,8 @@ _ARGUMENT_END = re.compile(r",(?=\w+=)")
 class Options:
     """What the options of the command say, under the names that they have there."""
 
+    source: str = ""  # SOURCE, as it was typed
+    context: Path | None = None  # of a Dockerfile that was downloaded: an empty directory
     force: bool
     dry_run: str  # empty: it is none
     architecture: str
@@ -72,6 +75,9 @@ class Options:
     build_arg: tuple[str, ...]
     build_arg_file: Path | None
     unused: bool  # --warn-unused-build-args
+    file: Path | None  # of a Dockerfile, where SOURCE is its context
+    stage: str  # --target
+    secret: tuple[str, ...]
     bind: tuple[str, ...]
     mount: tuple[str, ...]
     nv: bool
@@ -90,11 +96,12 @@ def build(target: Path, source_: str, options: Options) -> None:
     """Builds the image, or prints how it would be built. Raises SingularityError."""
     if options.dry_run not in ("", "text", "json"):
         raise UsageError(f'--dry-run={options.dry_run}: "text" or "json"')
+    options = replace(options, source=source_)
     request = _request(target, source_, options)
     if options.data:
         _build_data(request, options)
         return
-    named = uri.parse(source_)
+    named = None if options.file else uri.parse(source_)
     if named is None or not named.transport.is_web:
         with ExitStack() as stack:
             if named is None:
@@ -107,7 +114,9 @@ def build(target: Path, source_: str, options: Options) -> None:
     with images.available(named, request.fetch) as found, ExitStack() as stack:
         path = image_store.named(found, named.file_name)
         request = _opened(replace(request, source=str(path)), (path,), options, stack)
-        _build(target, request, options, stack)
+        nothing = stack.enter_context(files.temporary_directory(request.temporary)) / "context"
+        nothing.mkdir()
+        _build(target, request, replace(options, context=nothing), stack)
 
 
 @functools.cache
@@ -154,10 +163,15 @@ def _build(target: Path, request: BuildRequest, options: Options, stack: ExitSta
         hint = f"TARGET comes first: singularity build {source_} {target}" if source_ else "name another file"
         recognise.refuse_target(target, hint=hint)
     definition = source.read(
-        source_, request.arguments, unused_allowed=request.unused_arguments_allowed, header_optional=request.update
+        source_,
+        request.arguments,
+        unused_allowed=request.unused_arguments_allowed,
+        header_optional=request.update,
+        dockerfiles=_for_dockerfiles(request, options),
     )
     local = [Path(stage.value("from")) for stage in definition.stages if stage.agent == "localimage"]
     request = _opened(request, local, options, stack)
+    _refuse_unused(definition, options)
     made = plan(request, definition)
     for warning in made.definition.warnings:
         logger.warning("%s", warning)
@@ -212,6 +226,28 @@ def _encrypt(made: Plan, target: Path, options: Options) -> None:
     logger.info("Build complete: %s (%s, %s)", target, console.size(target.stat().st_size), took)
 
 
+def _for_dockerfiles(request: BuildRequest, options: Options) -> source.ForDockerfiles:
+    """What a Dockerfile would need. Raises UsageError for a context that is no directory, and BuildError."""
+    context = Path(options.source) if options.file else options.context
+    if context is not None and not context.is_dir():
+        raise UsageError(f"--file: {context} is no directory", hint="SOURCE is the context: where COPY finds its files")
+    return source.ForDockerfiles(
+        context=context,
+        is_dockerfile=options.file is not None,
+        target=options.stage,
+        architecture=architecture.find(request.architecture).sif,
+        host=architecture.host().sif,
+    )
+
+
+def _refuse_unused(definition: Definition, options: Options) -> None:
+    """Raises UsageError for options of Dockerfiles without one."""
+    has_one = any(stage.recipe for stage in definition.stages)
+    for name, given in (("--target", options.stage), ("--secret", options.secret)):
+        if given and not has_one:
+            raise UsageError(f"{name}: SOURCE is no Dockerfile, and has none", hint="it is an option for those alone")
+
+
 def _refuse_directory(target: Path, source_: str, *, update: bool) -> None:
     """Raises UsageError for a directory whose replacement would take away more than a container."""
     place = target.resolve()
@@ -242,7 +278,7 @@ def _request(target: Path, source_: str, options: Options) -> BuildRequest:
         raise UsageError("--compression and --mksquashfs-args are for SIF and squashfs files, not for EROFS")
     return BuildRequest(
         target=target,
-        source=source_,
+        source=str(options.file or source_),
         format=format_,
         erofs=options.erofs,
         size=options.size,
@@ -253,6 +289,7 @@ def _request(target: Path, source_: str, options: Options) -> BuildRequest:
         watch=options.watch,
         arguments=_arguments(options.build_arg, options.build_arg_file),
         unused_arguments_allowed=options.unused,
+        secrets=dict(_secret(text) for text in options.secret),
         cache=options.fetch.cache,
         resume=not options.no_cache,
         onto=target if options.update else None,
@@ -293,6 +330,22 @@ def _binds(binds_: tuple[str, ...], mounts: tuple[str, ...]) -> Iterator[Bind]:
         yield binds.parse_mount(text)
 
 
+def _secret(text: str) -> tuple[str, Secret]:
+    """`id=ID[,src=FILE|,env=NAME]`; where neither is said, the variable of that name. Raises UsageError."""
+    given = dict(word.partition("=")[::2] for word in text.split(","))
+    identifier, kind = given.pop("id", ""), given.pop("type", "")
+    file, variable = given.pop("src", "") or given.pop("source", ""), given.pop("env", "")
+    if not identifier or given or kind not in ("", "file", "env") or (file and variable):
+        raise UsageError("--secret: not understood", hint="id=ID,src=FILE, or id=ID,env=NAME")
+    if kind == "env" and file:
+        file, variable = "", file
+    if not file and (variable or identifier) not in os.environ:
+        raise UsageError(f"--secret id={identifier}: no variable {variable or identifier} in the environment")
+    if file and not os.access(file, os.R_OK):
+        raise UsageError(f"--secret id={identifier}: {file}: no such file, or you may not read it")
+    return identifier, Secret(file=Path(file)) if file else Secret(variable=variable or identifier)
+
+
 def _may_replace(target: Path) -> bool:
     """Asks, where there is somebody to ask."""
     if not os.path.lexists(target) or not os.isatty(0) or not os.isatty(2):
@@ -330,6 +383,7 @@ def _arguments(words: tuple[str, ...], file: Path | None) -> dict[str, str]:
         except (OSError, UnicodeDecodeError) as error:
             why = (error.strerror if isinstance(error, OSError) else "") or "no text"
             raise UsageError(f"--build-arg-file: {file}: {why}") from error
+    words = tuple(f"{word}={os.environ[word]}" if word in os.environ else word for word in words)  # as Docker does
     try:
         return values | dict(template.parse_argument(each, "") for word in words for each in _ARGUMENT_END.split(word))
     except DefinitionError as error:
@@ -372,6 +426,6 @@ def _described(step: Step, fate: Fate) -> dict[str, object]:
         "do": step.name,
         "what": step.what,
         "reason": step.reason,
-        "cache": {Fate.CACHED: True, Fate.DONE: False, Fate.UNKNOWN: None}[fate],
+        "cache": {Fate.CACHED: True, Fate.DONE: False, Fate.IDLE: False, Fate.UNKNOWN: None}[fate],
         **step.values(),
     }

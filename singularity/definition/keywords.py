@@ -19,7 +19,7 @@ USED: Mapping[str, tuple[str, ...]] = {
     "docker": _REGISTRY,
     "docker-archive": ("From",),
     "docker-daemon": ("From",),
-    "dockerfile": _DOCKERFILE,
+    "dockerfile": ("From", "Filename", "Target", "BuildArgs"),
     "library": ("From", "Library", "Fingerprints"),
     "localimage": ("From", "Fingerprints"),
     "mmdebstrap": _DEB,

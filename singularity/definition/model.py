@@ -1,7 +1,8 @@
-"""What a definition file says, after parsing: values that need no second look."""
+"""What a definition file or a Dockerfile says, after parsing: values that need no second look."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,60 @@ class App:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HereDocument:
+    """Text that stands below an instruction of a Dockerfile, between `<<NAME` and a line `NAME`."""
+
+    word: str  # with which it is named, as it stands there
+    name: str
+    body: str  # empty, or ending with a newline
+    expands: bool = True  # variables are filled in, where the instruction does that
+    tabs: bool = False  # those at the beginning of its lines are left out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """One instruction of a Dockerfile."""
+
+    name: str  # in upper case
+    flags: tuple[tuple[str, str], ...] = ()  # `--NAME=VALUE`, in order; the value of one alone is "true"
+    text: str  # the rest, continued lines joined
+    documents: tuple[HereDocument, ...] = ()
+    file: str  # in which it stands, and the line, for messages
+    line: int
+    escape: str = "\\"  # the character that the file escapes with
+
+    def __str__(self) -> str:
+        flags = "".join(f" --{name}={value}" for name, value in self.flags)
+        return f"{self.name}{flags} {self.text}".rstrip()
+
+    @property
+    def words(self) -> Sequence[object]:
+        """All that it says, for digests."""
+        documents = [[each.name, each.body, each.expands, each.tabs] for each in self.documents]
+        return [self.name, [list(each) for each in self.flags], self.text, documents, self.escape]
+
+    def flag(self, name: str) -> str:
+        """The value of a flag that is given once; empty where it is not."""
+        return dict(self.flags).get(name, "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """The instructions of one stage of a Dockerfile, and what they may refer to."""
+
+    file: str  # for messages
+    instructions: tuple[Instruction, ...]  # without FROM
+    base: str = ""  # the stage that it begins with; empty: its header says what
+    stages: Mapping[str, str] = field(default_factory=dict)  # names of others, in `--from`, as definitions name them
+    context: Path  # where sources are
+    ignored: tuple[str, ...] = ()  # patterns of what no instruction sees there
+    arguments: Mapping[str, str] = field(default_factory=dict)  # --build-arg
+    before: Mapping[str, str] = field(default_factory=dict)  # each ARG above the first FROM
+    automatic: Mapping[str, str] = field(default_factory=dict)  # of platforms, for ARG
+    is_inner: bool = False  # a stage that another one uses, and no image
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """One root file system to be built: a header and the sections under it."""
 
@@ -77,6 +132,8 @@ class Stage:
     help: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     apps: tuple[App, ...] = ()  # in the order of their first mention
+    recipe: Recipe | None = None  # of a Dockerfile, carried out before the sections
+    architecture: str = ""  # as Go names it, of the image that it begins with; empty: that of the build
 
     @property
     def agent(self) -> str:

@@ -144,7 +144,7 @@ class _Parser:
             if line.lstrip().startswith("<"):
                 hint = "a web page? download the file itself"
             elif line.startswith(("FROM ", "ARG ")):
-                hint = "a Dockerfile? docker, podman or buildah build it; use what they save: docker-archive:FILE"
+                hint = "a Dockerfile? SOURCE may be one, with a name like Dockerfile, or after --file"
             raise self.fail(number, what, hint)
         self.warn(number, "DistType has no meaning beside Bootstrap")
 

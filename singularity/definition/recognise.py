@@ -6,7 +6,11 @@ from pathlib import Path
 from singularity.errors import UsageError
 
 _LOOK = 1 << 16  # bytes in which an image has a NUL, and a definition a line that is a sign of it
-_SIGN = re.compile(rb"^(?:\s*(?:bootstrap|osbuild|ostype)\s*:|DistType\s|%[a-z]+\s)", re.IGNORECASE | re.MULTILINE)
+_SIGN = re.compile(
+    rb"^(?:\s*(?:bootstrap|osbuild|ostype)\s*:|DistType\s|%[a-z]+\s|(?-i:FROM)\s+\S+(?:\s+AS\s+\S+)?\s*$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_DOCKERFILE = re.compile(r"(?:.+\.)?(?:Dockerfile|Containerfile)(?:\..+)?", re.IGNORECASE)
 
 
 def is_definition(path: Path) -> bool:
@@ -15,7 +19,8 @@ def is_definition(path: Path) -> bool:
         data = file.read(_LOOK)
     if not data or b"\0" in data:
         return False
-    return path.name.endswith(".def") or path.name.startswith("Singularity") or bool(_SIGN.search(data))
+    named = path.name.endswith(".def") or path.name.startswith("Singularity") or bool(_DOCKERFILE.fullmatch(path.name))
+    return named or bool(_SIGN.search(data))
 
 
 def refuse_target(target: Path, *, hint: str) -> None:

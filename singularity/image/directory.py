@@ -7,7 +7,7 @@ import re
 import resource
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,18 +30,31 @@ _FILE = _OPEN | os.O_RDONLY | os.O_NONBLOCK
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
-def read(path: Path, *, cross_mounts: bool = False) -> Tree:
+def _none(path: bytes, is_directory: bool) -> bool:
+    del path, is_directory
+    return False
+
+
+def read(
+    path: Path,
+    *,
+    cross_mounts: bool = False,
+    opened: int | None = None,
+    skipped: Callable[[bytes, bool], bool] = _none,
+) -> Tree:
     """The root file system in a directory; its root is the first member.
 
     What is mounted inside is left out, unless `cross_mounts`: its mount point is there, and empty. Files and
     directories of the caller's that only their modes keep from being read are made readable for as long as they are
-    open. Raises FileError naming what cannot be read.
+    open. `opened` is a descriptor of the directory, where there is one, and `path` only what messages call it. What is
+    `skipped`, by its path and whether it is a directory, is not looked at, nor what is in it. Raises FileError naming
+    what cannot be read.
     """
     try:
-        root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(path if opened is None else ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=opened)
     except OSError as error:
         raise FileError.because(path, error) from error
-    walk = _Walk(path, set() if cross_mounts else _mount_points(root))
+    walk = _Walk(path, set() if cross_mounts else _mount_points(root), skipped)
     try:
         yield Entry(walk.member(b"", os.fstat(root), root, Kind.DIRECTORY))
         yield from walk.below(root)
@@ -69,10 +82,18 @@ class _Level:
             os.close(self.fd)
 
 
+def read_file(fd: int, path: Path) -> Entry:
+    """One file as a tree has it, its path empty; to be used while `fd` is open, which `path` stands for in messages."""
+    walk, status = _Walk(path, set(), _none), os.fstat(fd)
+    member = walk.member(b"", status, fd, Kind.FILE, segments=_segments(fd, status))
+    return Entry(member, walk.data(fd, member) if member.kind is Kind.FILE else ())
+
+
 class _Walk:
-    def __init__(self, root: Path, mounts: set[bytes]) -> None:
+    def __init__(self, root: Path, mounts: set[bytes], skipped: Callable[[bytes, bool], bool]) -> None:
         self.root = root
         self.mounts = mounts
+        self.skipped = skipped
         self.here = b""  # the member that is being looked at
         self.links: dict[tuple[int, int], tuple[bytes, int]] = {}  # of a file: its first name, and how many more it has
         self.changed: Counter[str] = Counter()
@@ -102,6 +123,8 @@ class _Walk:
                     status = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
                 except FileNotFoundError:
                     self.changed["files went away while the directory was read"] += 1
+                    continue
+                if self.skipped(self.here, stat.S_ISDIR(status.st_mode)):
                     continue
                 if not stat.S_ISDIR(status.st_mode):
                     yield from self._file(level.fd, name, status)
@@ -156,9 +179,9 @@ class _Walk:
             if member.kind is not Kind.FILE:  # what stands for a device
                 data = ()
             elif segments is None and member.size <= _AT_ONCE:
-                data = tuple(self._data(fd, member))
+                data = tuple(self.data(fd, member))
             else:
-                data = self._data(fd, member)
+                data = self.data(fd, member)
             yield Entry(member, data)
         finally:
             os.close(fd)
@@ -193,7 +216,7 @@ class _Walk:
             raise OSError(errno.EBUSY, "replaced while it was read", os.fsdecode(name))
         return fd
 
-    def _data(self, fd: int, member: Member) -> Iterator[bytes]:
+    def data(self, fd: int, member: Member) -> Iterator[bytes]:
         """The data of a file, as much as was announced, whatever happens to it meanwhile."""
         short = False
         try:

@@ -144,7 +144,7 @@ def _refuse_recipe(head: bytes, name: str) -> None:
         hint = f"build it first: singularity build IMAGE.sif {name}"
         raise ImageError("a definition file, not an image", hint=hint)
     if name.startswith("Dockerfile") or any(line.startswith(b"FROM ") for line in lines):
-        hint = "build it first, with docker, podman or buildah, and start what they save: docker-archive:FILE"
+        hint = f"build it first: singularity build IMAGE.sif {name}"
         raise ImageError("a Dockerfile, not an image", hint=hint)
 
 

@@ -13,7 +13,6 @@ import os
 import select
 import signal
 import socket
-import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,7 +34,6 @@ _NO_CHILDREN, _PAUSE = 2, 0.1  # looks that find nobody, and seconds between the
 _WORD = 1 << 16  # bytes
 _GRACE = 5  # seconds for a plugin whose launch has ended
 _DAMAGED = (AttributeError, KeyError, TypeError, ValueError)  # what reading a state that makes no sense ends with
-_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1  # of netdevice(7)
 
 
 def existing(path: Path) -> None:
@@ -71,7 +69,7 @@ def new(networks: Sequence[plugins.Network]) -> list[str]:
             os.waitpid(pid, 0)
         try:
             kernel.unshare(kernel.CLONE_NEWNET)
-            _raise_loopback()
+            kernel.raise_loopback()
             made = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 socket.send_fds(ours, [b"ready"], [made])
@@ -95,11 +93,6 @@ def addresses_of(process_id: int) -> str:
         document = parse_json((_STATES / str(os.stat(f"/proc/{process_id}/ns/net").st_ino)).read_bytes())
         return ",".join(each for _, result in document["results"] for each in plugins.addresses(result))
     return ""
-
-
-def _raise_loopback() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", _IFF_UP))
 
 
 def _show_own_devices() -> None:

@@ -9,9 +9,11 @@ import json
 import logging
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from singularity.console import VERBOSE
+from singularity.content import digest, document
 from singularity.image import metadata, origin
 from singularity.image.root import Root
 from singularity.oci.image import Image
@@ -90,6 +92,14 @@ def write(root: Root, image: Image) -> None:
     origin.write(root, image.origin)
     for key in sorted(_UNUSED & {key for key, value in config.raw.items() if value}):
         logger.log(VERBOSE, "%s of the image is kept in %s; launches have no use for it", key, CONFIG_FILE)
+
+
+def configured(raw: Mapping[str, Any], architecture: str, name: str, came_from: origin.Origin | None) -> Image:
+    """An image without layers that has this configuration; `name` stands in messages. Raises ImageError."""
+    whole = {"architecture": architecture, "os": "linux", "config": raw, "rootfs": {"type": "layers", "diff_ids": []}}
+    data = json.dumps(whole).encode()
+    config = document.parse_config(data, name)
+    return Image(name=name, digest=digest.of(data), config=config, layers=(), origin=came_from)
 
 
 def _write(root: Root, path: str, text: str, mode: int) -> None:

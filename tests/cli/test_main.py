@@ -200,7 +200,11 @@ def test_an_unknown_transport_is_not_to_be_pulled(said: Said) -> None:
             "a definition file, not an image (build it first: singularity build IMAGE.sif x.def)",
         ),
         ("recipe", "# a\nBootStrap: docker\nFrom: debian\n", "(build it first: singularity build IMAGE.sif recipe)"),
-        ("Dockerfile", "ARG X=1\nFROM debian\n", "a Dockerfile, not an image (build it first, with docker,"),
+        (
+            "Dockerfile",
+            "ARG X=1\nFROM debian\n",
+            "a Dockerfile, not an image (build it first: singularity build IMAGE.sif Dockerfile)",
+        ),
         ("Dockerfile.gpu", "", "an empty file"),
         ("notes", "From here on: FROM debian\n", "unknown format"),
     ],

@@ -21,8 +21,10 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
 PROGRAM = re.compile(r"(?:^|[|;] ?|\$ |sudo |srun |mpirun -np \d+ )singularity ((?!\[).*)")
 LAUNCHES = ("exec", "run", "shell", "test")
-# Of cp and Docker.
+# Of cp, Docker and instructions of Dockerfiles.
 OF_OTHERS = {"--remove-destination", "--rm", "--volume", "--gpus", "--privileged", "--entrypoint", "--security-opt"}
+OF_OTHERS |= {"--cache-from", "--squash", "--checksum", "--chmod", "--chown", "--exclude", "--from", "--link"}
+OF_OTHERS |= {"--parents", "--security", "--unpack"}
 
 
 def lines(path: Path) -> Iterator[str]:

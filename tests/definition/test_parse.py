@@ -200,7 +200,7 @@ BAD = {
     ),
     "ARG X=1\nFROM debian\n": (
         'x.def:1: "ARG X=1" is no header line'
-        " (a Dockerfile? docker, podman or buildah build it; use what they save: docker-archive:FILE)"
+        " (a Dockerfile? SOURCE may be one, with a name like Dockerfile, or after --file)"
     ),
     "<!DOCTYPE html>\n<html>": ('x.def:1: "<!DOCTYPE html>" is no header line (a web page? download the file itself)'),
     "Bootstrap: x\n%apprun\n  a\n": 'x.def:2: %apprun needs the name of an application, not ""',

@@ -244,7 +244,7 @@ def test_a_directory_with_nothing_but_its_program_is_an_image(
             "# of mine\nBootstrap: docker\nFrom: debian\n",
             "build it first: singularity build IMAGE.sif recipe",
         ),
-        ("Dockerfile", "ARG X=1\nFROM debian\n", "a Dockerfile, not an image (build it first, with docker, podman or"),
+        ("Dockerfile", "ARG X=1\nFROM debian\n", "a Dockerfile, not an image (build it first: singularity build"),
         ("Dockerfile.gpu", "# none\n", "a Dockerfile, not an image"),
         ("notes", "where it came FROM is unknown\n", "unknown format"),
     ],

@@ -45,7 +45,6 @@ AGENTS = {
 }
 FETCHED = frozenset({"docker", "docker-daemon", "library", "oras", "shub"})  # those that are a `FetchingAgent`
 LAYERED = frozenset({"docker", "docker-archive", "docker-daemon", "oci", "oci-archive"})  # that are a `LayeredAgent`
-_OF_DOCKERFILES = frozenset({"buildkit", "dockerfile"})
 
 
 class Agent(Protocol):
@@ -85,12 +84,9 @@ def find(stage: Stage, name: str) -> Agent:
 
     field = stage.header["bootstrap"]
     if stage.agent not in AGENTS:
-        if stage.agent in _OF_DOCKERFILES:
-            what = f'bootstrap agent "{field.value}": there is none in this version'
-            hint = "build with docker or buildah, and save the image: docker-archive and oci-archive read that"
-            raise DefinitionError(what, name=name, line=field.line, hint=hint)
-        near = get_close_matches(stage.agent, list(AGENTS), n=1)
-        hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(AGENTS)}"
+        known_ones = [*AGENTS, "dockerfile"]
+        near = ["dockerfile"] if stage.agent == "buildkit" else get_close_matches(stage.agent, known_ones, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(known_ones)}"
         raise DefinitionError(f'unknown bootstrap agent "{field.value}"', name=name, line=field.line, hint=hint)
     known = AGENTS[stage.agent]
     if known.place:

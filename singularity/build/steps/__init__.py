@@ -8,14 +8,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from singularity import digest
 from singularity.build.layers import Stack
 from singularity.build.request import BuildRequest
 from singularity.build.workspace import Workspace
 from singularity.definition.model import Definition, Stage
-from singularity.errors import DefinitionError
+from singularity.errors import DefinitionError, ImageError
+from singularity.foreign_json import parse_json
+from singularity.oci.container import CONFIG_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,23 @@ class Step(ABC):
 class Change(Step):
     """A step that changes the root file system; an earlier build may have left the same change in the cache."""
 
+    counts: ClassVar[bool] = True  # whether what it makes is part of the stage that others refer to
+
+    def is_idle(self, plan: "Plan") -> bool:
+        """Whether it has nothing to do, as far as is known."""
+        del plan
+        return False
+
+    def waits(self, plan: "Plan") -> bool:
+        """Whether its key depends on that of an earlier stage, or on an image, which is not known yet."""
+        del plan
+        return False
+
+    def begins_like(self, plan: "Plan") -> int | None:
+        """The index of the stage whose root file system it begins with, if any."""
+        del plan
+        return None
+
     def inputs(self, plan: "Plan") -> Sequence[object] | None:
         """All that its result depends on; None when that is known only when it is done, or never.
 
@@ -91,12 +110,16 @@ class Plan:
     definition: Definition
     steps: tuple[Step, ...]
     keys: dict[int, str | None] = field(default_factory=dict)  # of the stages whose root file systems are known so far
+    configs: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # what stages begin with, as far as is known
+    indexes: dict[str, int] = field(default_factory=dict)  # of stages, by name
 
     @property
     def bootstrapped(self) -> Sequence[Stage]:
         """The stages whose header counts; in an update, the root file system of the last is there already."""
         stages = self.definition.stages
-        return stages[:-1] if self.request.update else stages
+        return [
+            each for each in (stages[:-1] if self.request.update else stages) if not (each.recipe and each.recipe.base)
+        ]
 
     @property
     def bases(self) -> Sequence[Path]:
@@ -104,9 +127,23 @@ class Plan:
         named = [Path(stage.value("from")) for stage in self.bootstrapped if stage.agent == "localimage"]
         return [*named, *([self.request.onto] if self.request.onto else [])]
 
+    def config(self, stage: int) -> Mapping[str, Any] | None:
+        """The configuration of the image that a stage begins with; None where nobody knows it yet."""
+        return self.configs.get(stage)
+
     def stage_index(self, name: str) -> int:
         """Which stage has this name; one must have it."""
-        return {stage.name: index for index, stage in enumerate(self.definition.stages)}[name]
+        if not self.indexes:
+            self.indexes.update((stage.name, index) for index, stage in enumerate(self.definition.stages))
+        return self.indexes[name]
+
+
+def base_config(data: bytes | None, name: str) -> Mapping[str, Any]:
+    """The configuration that an image's own file has; `name` stands in messages. Raises ImageError."""
+    found = parse_json(data) if data else {}
+    if not isinstance(found, dict):
+        raise ImageError(f"{name}: its configuration is none")
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +154,12 @@ class Build(Plan):
     stacks: Sequence[Stack]  # the root file systems of the stages
     placed: Path  # where a sandbox is before it gets its name
     opened: list[str] = field(default_factory=list)  # the files that %test opened, in order
+
+    def config(self, stage: int) -> Mapping[str, Any]:
+        """The configuration of the image that a stage begins with. Raises ImageError and OSError."""
+        if stage not in self.configs:
+            self.configs[stage] = base_config(self.stacks[stage].read(CONFIG_FILE), self.definition.stages[stage].name)
+        return self.configs[stage]
 
     def root(self, step: Step) -> Path:
         """The root file system that a step works on."""

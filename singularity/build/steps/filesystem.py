@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from singularity import console
@@ -12,6 +12,7 @@ from singularity.build.steps import Build, Change, Plan
 from singularity.definition.model import App, Copy, Stage
 from singularity.errors import DefinitionError
 from singularity.image.root import Root
+from singularity.sources.fetch import Fetch
 
 _OF_DEBIAN = frozenset({"debootstrap", "mmdebstrap"})
 
@@ -75,11 +76,12 @@ class Bootstrap(Change):
     def inputs(self, plan: Plan) -> Sequence[object] | None:
         """The header, what its source is now, and what was to prepare the host."""
         stage = self.asked
-        source = agents.source_digest(stage, plan.definition.name, plan.request.fetch)
+        source = agents.source_digest(stage, plan.definition.name, _fetch(plan.request.fetch, stage))
         if source is None:
             return None
         header = sorted((keyword, field.value) for keyword, field in stage.header.items() if keyword != "stage")
-        return [header, source, stage.pre.body if stage.pre else ""]
+        more = [stage.architecture] if stage.architecture else []
+        return [header, source, stage.pre.body if stage.pre else "", *more]
 
     def base(self) -> Path | None:
         """The image, if it is a directory."""
@@ -90,7 +92,13 @@ class Bootstrap(Change):
     def perform(self, build: Build) -> None:
         """Starts the agent."""
         agent = agents.find(self.asked, build.definition.name)
-        agent.bootstrap(self.asked, build.root(self), build.workspace)
+        workspace = replace(build.workspace, fetch=_fetch(build.workspace.fetch, self.asked))
+        agent.bootstrap(self.asked, build.root(self), workspace)
+
+
+def _fetch(fetch: Fetch, stage: Stage) -> Fetch:
+    """How images are fetched, for the architecture of a stage where that has one of its own."""
+    return fetch._replace(architecture=stage.architecture, variant="") if stage.architecture else fetch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,10 +195,10 @@ class Metadata(Change):
 
     name = "metadata"
     verb = "write /.singularity.d"
+    counts = False
 
     def perform(self, build: Build) -> None:
         """Writes it, with the time of the build, for which it is never kept; clears what is different each day."""
-        build.keys[self.stage] = build.stacks[self.stage].key  # that of all that it is made from
         request, epoch = build.request, reproducible.source_date_epoch()
         facts = platform_files.Facts(
             architecture=build.workspace.architecture.sif,

@@ -1,0 +1,1 @@
+"""What the instructions of Dockerfiles do: `run` to a command, `copy` to files, `sources` and `accounts` for both."""
