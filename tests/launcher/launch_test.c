@@ -288,15 +288,17 @@ static void test_variables_of_what_is_not_here(void)
 {
     refused_with("exec|i", "SINGULARITY_FUSESPEC=x", "SINGULARITY_FUSESPEC: \"x\": TYPE:COMMAND MOUNTPOINT is wanted (types are container, host, container-daemon "
                  "and host-daemon)");
-    refused_with("exec|i", "APPTAINER_NETNS_PATH=0", "variable APPTAINER_NETNS_PATH is not available here (join a network namespace)");
-    refused_with("run|i", "SINGULARITY_NVCCLI=1", "variable SINGULARITY_NVCCLI is not available here (set the GPU up with NVIDIA's own program: use --nv)");
-    CHECK(fill("exec|i", "SINGULARITY_NVCCLI=false|SINGULARITY_OCI=0|SINGULARITY_MEMORY="), "what asks for nothing is no mistake");
+    refused_with("exec|i", "APPTAINER_NOENV=0", "variable APPTAINER_NOENV is not available here (variables to keep out: use \"env -u NAME\" or "
+                 "--cleanenv)");
+    refused_with("run|i", "SINGULARITY_SHARENS=1", "variable SINGULARITY_SHARENS is not available here (one container for several processes: use "
+                 "--join=yes)");
+    CHECK(fill("exec|i", "SINGULARITY_SHARENS=false|SINGULARITY_OCI=0|SINGULARITY_MEMORY="), "what asks for nothing is no mistake");
 }
 
 static void test_value_refusals(void)
 {
     refused("exec|--network|calico|i", "--network calico: not available here (networks are none, host, and bridge or fakeroot, which pasta "
-                                       "carries)");
+                                       "carries; those of the site are root's)");
     refused("exec|--dns|1.2.3|i", "--dns: \"1.2.3\" is no IP address");
     refused("exec|--hostname|-a|i", "--hostname -a: no host name (letters, digits, hyphens and dots, at most 64)");
     refused("exec|--hostname|a..b|i", "--hostname a..b: no host name (letters, digits, hyphens and dots, at most 64)");

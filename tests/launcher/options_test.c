@@ -180,7 +180,7 @@ static void test_refusals(void)
     refused("exec --home= img", "option --home for exec needs a value (see: singularity help exec)");
     refused("exec -H '' img", "option --home for exec needs a value (see: singularity help exec)");
     refused("exec --pid=perhaps img", "option --pid: \"perhaps\" is neither true nor false");
-    refused("exec --netns-path=2 img", "option --netns-path is not available here (join a network namespace)");
+    refused("exec --dmtcp-launch=2 img", "option --dmtcp-launch is not available here (checkpoints: programs save their own state)");
     refused("exec --oci img", "option --oci is not available here (an OCI runtime in place of this launcher)");
     refused("-c /x exec img",
             "option --config is not available here (another configuration file: its path is fixed when the program is built)");
