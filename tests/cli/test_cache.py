@@ -132,7 +132,7 @@ def test_unknown_types_and_commands_are_usage_errors(place: Path) -> None:
     assert "--type: bulk (known are library, " in run("clean", "-f", "--type", "bulk").stderr
     assert run("list", "--type", "oci").returncode == 0
     assert "unknown command cache lst (did you mean list?)" in run("lst").stderr
-    assert "blob, archive, build, debootstrap; or all" in " ".join(run("list", "--help").stdout.split())
+    assert "blob, archive, build, mounts, debootstrap; or all" in " ".join(run("list", "--help").stdout.split())
 
 
 def test_names_from_elsewhere_do_not_drive_the_terminal(place: Path) -> None:
