@@ -69,4 +69,4 @@ def _check(path: Path, file: BinaryIO) -> None:
 
 def _no_sif(path: Path) -> ImageError:
     hint = "docker:// takes images of every format; singularity build makes a SIF file of it"
-    return ImageError(f"{path}: no SIF file, and only those are pushed by oras://", hint=hint)
+    return ImageError(f"{path}: no SIF file, and only those are pushed by oras:// and library://", hint=hint)

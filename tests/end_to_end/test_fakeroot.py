@@ -344,6 +344,7 @@ def test_programs_that_are_killed_while_they_ask_harm_nobody(alone: Launcher, im
 
 def test_the_emulator_cannot_be_read_by_programs(alone: Launcher, images: Images) -> None:
     script = (
+        "until busybox cat /proc/[0-9]*/comm 2>/dev/null | busybox grep -qx root-emulator; do busybox sleep 0.1; done; "
         "for each in /proc/[0-9]*; do if busybox grep -qx root-emulator $each/comm 2>/dev/null; then "
         "busybox cat $each/environ $each/exe 2>/dev/null | busybox wc -c; "
         "busybox ls $each/root/ 2>/dev/null | busybox wc -l; fi; done"

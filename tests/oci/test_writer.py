@@ -320,7 +320,7 @@ def test_an_ordinary_user_pushes_the_same(storage: Path, tree: Path, kind: str) 
         (("text", "oci:layout"), 255, "text: unknown format"),
         (("text", "text"), 1, 'No transport type URI supplied: "text" (docker://HOST/NAME:TAG'),
         (("text", "ftp://x/y"), 1, "nothing is pushed to ftp:"),
-        (("text", "library://a/b/c"), 1, "not into a library (oras://HOST/NAME:TAG)"),
+        (("text", "library://a/b/c"), 255, "only those are pushed by oras:// and library://"),
         (("text", "docker:debian"), 1, '"docker:debian" names no image'),
         (("text", "oci:layout:a/b"), 1, '"a/b" is no tag'),
         (("text", "docker-archive:f:no-tag"), 1, "is no tag (NAME:TAG)"),

@@ -131,7 +131,7 @@ def test_several_secret_keys_have_to_be_told_apart(alice: Person, tmp_path: Path
         PgpSeal(ring, 2)
     sign(fresh("image.sif"), PgpSeal(ring, 0))
     assert PgpSeal(ring, 1).key.user == "Second <s@example.org>"
-    with pytest.raises(UsageError, match="newpair"):
+    with pytest.raises(SignatureError, match="newpair"):
         PgpSeal(Ring(tmp_path / "empty"), None)
 
 
