@@ -76,13 +76,13 @@ COMPILE = $(PROGRAM_CC) -std=gnu17 -fPIE -D_GNU_SOURCE -DVERSION='"$(VERSION)"' 
           $(HARDENING) $(WARNINGS) $(HAVE) $(CPPFLAGS) $(CFLAGS)
 LINK = $(PROGRAM_CC) -fPIE $(HARDENING) $(LINKING) $(LDFLAGS)
 
-MAINS = launcher/singularity.c launcher/sexec.c launcher/sexec_suid.c launcher/sexec_judge.c launcher/image_server.c launcher/root_emulator.c
+MAINS = launcher/singularity.c launcher/sexec.c launcher/sexec_suid.c launcher/sexec_judge.c launcher/image_server.c launcher/root_emulator.c launcher/host_command.c launcher/recorder.c
 # In the setuid program these stand in for what it does without; elsewhere the archive has the real ones.
 SETUID := $(sort $(wildcard launcher/setuid/*.c))
 SOURCES := $(filter-out $(MAINS) $(SETUID) launcher/slurm/% launcher/preload/%,$(sort $(shell find launcher -name '*.c')))
 OBJECTS = $(SOURCES:%.c=$(BUILD)/%.o)
 ARCHIVE = $(BUILD)/liblauncher.a
-PROGRAMS = $(BUILD)/singularity $(BUILD)/sexec $(BUILD)/sexec-suid $(BUILD)/sexec-judge $(BUILD)/image-server $(BUILD)/root-emulator $(PRELOADED)
+PROGRAMS = $(BUILD)/singularity $(BUILD)/sexec $(BUILD)/sexec-suid $(BUILD)/sexec-judge $(BUILD)/image-server $(BUILD)/root-emulator $(BUILD)/host-command $(BUILD)/recorder $(PRELOADED)
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(sort $(shell find tests/launcher -name '*_test.c')))
 FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard fuzz/*_fuzz.c)))
 
@@ -100,6 +100,7 @@ COMPILE_SPANK = $(COMPILE_SHARED) -DFRONT_DOOR='"$(PREFIX)/bin/singularity"'
 # the system's libraries, since it is no part of a launch.
 PACKER = $(BUILD)/singularity-pack
 PACKER_SOURCES := $(sort $(wildcard packer/*.c))
+PACKER_LINKING = -pie
 PACKER_LIBRARIES = -lzstd -ldeflate -lcrypto -lpthread
 HAS_PACKER = $(shell $(CC) $(CPPFLAGS) -E -include zstd.h -include libdeflate.h -include openssl/evp.h -x c /dev/null >/dev/null 2>&1 && echo yes)
 COMPILE_PACKER = $(CC) -std=gnu17 -fPIE -D_GNU_SOURCE $(HARDENING) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
@@ -126,7 +127,7 @@ CHECKOUT := $(shell pwd -P | sha256sum | cut -c1-8)
 TEST_PREFIX = $(if $(filter 0,$(shell id -u)),/opt/singularity-test-$(CHECKOUT),$(CURDIR)/build/test/root)
 
 .PHONY: help setup build spank spank-where-slurm-is demo open-to-others test test-install test-kernels compare nightly test-fresh test-images test-sanitized bench bench-all bench-build \
-        bench-pull bench-lazy bench-mpi bench-scale lint fuzz fuzz-functions fuzz-starter docs install uninstall deb clean FORCE launcher unit-tests fuzz-targets clang-analyzed
+        bench-pull bench-chunks bench-lazy bench-trace bench-diff bench-mpi bench-scale lint fuzz fuzz-functions fuzz-starter docs install uninstall deb dist tarball release clean FORCE launcher unit-tests fuzz-targets clang-analyzed
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -176,6 +177,8 @@ $(BUILD)/singularity $(BUILD)/sexec: $(BUILD)/%: $(BUILD)/launcher/%.o $(ARCHIVE
 $(BUILD)/sexec-judge: $(BUILD)/launcher/sexec_judge.o $(ARCHIVE)
 $(BUILD)/image-server: $(BUILD)/launcher/image_server.o $(ARCHIVE)
 $(BUILD)/root-emulator: $(BUILD)/launcher/root_emulator.o $(ARCHIVE)
+$(BUILD)/host-command: $(BUILD)/launcher/host_command.o $(ARCHIVE)
+$(BUILD)/recorder: $(BUILD)/launcher/recorder.o $(ARCHIVE)
 $(BUILD)/sexec-suid: $(BUILD)/launcher/sexec_suid.o $(SETUID:%.c=$(BUILD)/%.o) $(ARCHIVE)
 $(filter-out $(PRELOADED),$(PROGRAMS)):
 	@echo "  link $@"
@@ -207,7 +210,7 @@ $(PACKER_SOURCES:%.c=$(BUILD)/%.o): $(BUILD)/%.o: %.c $(BUILD)/flags
 
 $(PACKER): $(PACKER_SOURCES:%.c=$(BUILD)/%.o)
 	@echo "  link $@"
-	@$(CC) -pie $(HARDENING) -Wl,-z,relro,-z,now $(LDFLAGS) -o $@ $^ $(PACKER_LIBRARIES)
+	@$(CC) $(PACKER_LINKING) $(HARDENING) -Wl,-z,relro,-z,now $(LDFLAGS) -o $@ $^ $(PACKER_LIBRARIES)
 
 $(PRELOADED): launcher/preload/fuse2fs.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -291,8 +294,9 @@ lint: setup ## ruff, mypy, dead and double Python, gcc's and clang's analyzers, 
 	$(VENV)/bin/pylint singularity
 	@$(MAKE) -k -j$(JOBS) BUILD=build/analyze ANALYZE=yes launcher $(if $(HAS_SLURM),build/analyze/slurm/singularity.so)
 	@$(MAKE) -k -j$(JOBS) clang-analyzed
-	shellcheck .ci/run packaging/deb tests/corpus/builders.sh tests/compare/*.sh examples/slurm/*.sbatch $(shell grep -l "^.!/bin/bash" scripts/*)
+	shellcheck .ci/run packaging/deb packaging/dist packaging/release packaging/tarball packaging/python3 tests/corpus/builders.sh tests/compare/*.sh examples/slurm/*.sbatch $(shell grep -l "^.!/bin/bash" scripts/*)
 	@$(PYTHON_IN_VENV) scripts/draw_architecture.py --check
+	@$(PYTHON_IN_VENV) scripts/draw_figures.py --check
 	@scripts/check-privileged
 	@$(MAKE) -j$(JOBS) BUILD=build/count COUNT=yes build/count/sexec-suid
 	@$(PYTHON_IN_VENV) scripts/count_privileged.py build/count $(SETUID_LINES) $(PRIVILEGED_LINES)
@@ -337,9 +341,21 @@ bench-pull: setup ## time, memory and disk from a registry to a SIF file beside 
 	@mkdir -p build/bench
 	@$(PYTHON_IN_VENV) bench/pull.py --directory build/bench
 
+bench-diff: test-install ## how long diff takes between two images of 1 GB
+	@mkdir -p build/bench
+	@$(PYTHON_IN_VENV) bench/diff.py --directory build/bench --singularity $(TEST_PREFIX)/bin/singularity
+
+bench-chunks: test-install ## what is fetched of an image of which another version is there, beside rsync
+	@mkdir -p build/bench
+	@$(PYTHON_IN_VENV) bench/chunks.py --directory build/bench --singularity $(TEST_PREFIX)/bin/singularity
+
 bench-lazy: test-install ## time to the first output of images that are not there yet, in one run
 	@mkdir -p build/bench
 	@$(PYTHON_IN_VENV) bench/lazy.py --directory build/bench --singularity $(TEST_PREFIX)/bin/singularity
+
+bench-trace: test-install ## what --trace costs a start-up of Python that imports 2,000 modules
+	@mkdir -p build/bench
+	@$(PYTHON_IN_VENV) bench/trace.py --directory build/bench --singularity $(TEST_PREFIX)/bin/singularity
 
 bench-mpi: setup ## messages between two MPI ranks natively and in containers, and the ratio (BENCH_ROUNDS=5)
 	@bench/mpi/run $(TEST_PREFIX)-bench-mpi $(BENCH_ROUNDS)
@@ -348,11 +364,14 @@ bench-scale: setup ## what launches ask of file systems, modelled for 10,000 nod
 	@scripts/setup-system bench || echo "measuring without them"
 	@bench/scale/run $(TEST_PREFIX)-bench-scale $(BENCH_COUNTS)
 
-docs: setup ## manual pages and completions into build/docs, and every link of the Markdown pages checked
+docs: setup ## the site, manual pages and completions into build/docs; every link checked, and the pages looked at in a browser
+	@scripts/setup-system --wanted browser
 	@$(PYTHON_IN_VENV) -m singularity.cli.pages build/docs/man
 	@$(PYTHON_IN_VENV) -m singularity.cli.completions build/docs/completions
-	@$(PYTHON_IN_VENV) scripts/check_links.py README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md docs/*.md docs/hpc/*.md
-	@echo "Manual pages are in build/docs/man"
+	@$(PYTHON_IN_VENV) scripts/check_links.py $(filter-out docs/site/%,$(wildcard *.md docs/*.md docs/*/*.md))
+	@flock build/docs.lock sh -c '$(PYTHON_IN_VENV) docs/site/assemble.py build/docs && $(PYTHON_IN_VENV) docs/site/browse.py build/docs'
+	@$(GIVE_BACK)
+	@echo "The site is build/docs/html/index.html, manual pages are in build/docs/man"
 
 # ---- installing ------------------------------------------------------------------------------------------------------
 INSTALL = mkdir -p build && flock build/install.lock env \
@@ -372,6 +391,15 @@ install: ## install into PREFIX (below DESTDIR, for packagers); as root with the
 
 uninstall: ## remove what install put into PREFIX; an edited configuration stays
 	@$(INSTALL) uninstall
+
+dist: ## the source archive singularity-VERSION.tar.gz, which has a spec file: rpmbuild -ta singularity-VERSION.tar.gz
+	@packaging/dist
+
+tarball: ## build/singularity-VERSION-linux-MACHINE.tar.gz, to be unpacked anywhere by anybody (PYTHON_SIDE=no: launches alone)
+	@packaging/tarball
+
+release: ## both archives, their checksums and, with RELEASE_KEY=FILE, the signature of these, in build/release
+	@packaging/release
 
 deb: ## a Debian package, build/singularity_VERSION_ARCHITECTURE.deb (as root or under fakeroot)
 	@packaging/deb

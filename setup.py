@@ -30,6 +30,8 @@ PROGRAMS = {
     "libexec/singularity/sexec": "sexec",
     "libexec/singularity/image-server": "image-server",
     "libexec/singularity/root-emulator": "root-emulator",
+    "libexec/singularity/host-command": "host-command",
+    "libexec/singularity/recorder": "recorder",
     "libexec/singularity/fuse2fs-truncate.so": "fuse2fs-truncate.so",
     f"libexec/singularity/{_PACKER}": _PACKER,  # where its libraries are
 }

@@ -38,6 +38,11 @@ STAGES = (
     ("setitimer", "variables, the program", "#5a9bd4"),
 )
 WIDTH, LEFT, ROW = 1100, 20, 118  # pixels
+STYLE = (  # light and dark as the reader has it
+    "<style>text{fill:#1d2733}.quiet{fill:#56626f}.tick{stroke:#8b97a3}.line{stroke:#d5dde4}"
+    "@media (prefers-color-scheme:dark){text{fill:#e3e8ed}.quiet{fill:#a3afba}"
+    ".tick{stroke:#6b7783}.line{stroke:#333d46}}</style>"
+)
 GRID, NAMED = 50.0, 5.0  # microseconds; shorter calls have no name in the picture
 
 
@@ -191,10 +196,10 @@ def draw(found: Sequence[Timeline]) -> str:
         parts += _grid(timeline, top, scale)
         parts += _bars(timeline, top, scale)
     height = 34 + len(found) * (ROW + 66)
-    parts.append(f'<text x="{LEFT}" y="{height}" fill="#555">{escape(_legend(found))}</text>')
-    size = f'width="{WIDTH}" height="{height + 16}"'
+    parts.append(f'<text x="{LEFT}" y="{height}" class="quiet">{escape(_legend(found))}</text>')
+    size = f'viewBox="0 0 {WIDTH} {height + 16}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
-    return "\n".join([head, f'<rect {size} fill="white"/>', *parts, "</svg>"]) + "\n"
+    return "\n".join([head, STYLE, *parts, "</svg>"]) + "\n"
 
 
 def _legend(found: Sequence[Timeline]) -> str:
@@ -207,10 +212,10 @@ def _grid(timeline: Timeline, top: float, scale: float) -> Iterator[str]:
     time = 0.0
     while time <= timeline.whole:
         x, tall = LEFT + time * scale, round(time / GRID) % 5 == 0
-        yield f'<path d="M{x:.1f} {top}v{34 if tall else 28}" stroke="#{"999" if tall else "ddd"}"/>'
+        yield f'<path d="M{x:.1f} {top}v{34 if tall else 28}" class="{"tick" if tall else "line"}"/>'
         if tall:
             place = f'x="{x:.1f}" y="{top + 46}" text-anchor="middle"'
-            yield f'<text {place} fill="#555" font-size="10">{time / 1000:.2f}</text>'
+            yield f'<text {place} class="quiet" font-size="10">{time / 1000:.2f}</text>'
         time += GRID
 
 

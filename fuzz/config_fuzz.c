@@ -5,6 +5,10 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "descriptor.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -60,7 +64,9 @@ static void compare(void)
 static bool parse(const void *bytes, size_t size, bool enforced, struct config *into, struct error *error)
 {
     memset(into, 0, offsetof(struct config, text_store));
-    return config_parse("x.conf", bytes, size, enforced, into, error);
+    OWNED_FD fd = memfd_create("config", MFD_CLOEXEC);
+    assert(fd >= 0 && pwrite(fd, bytes, size, 0) == (ssize_t)size);
+    return config_take(fd, "x.conf", enforced, into, error);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -271,26 +271,6 @@ static bool lines_read(struct config *config, size_t size, bool enforced, struct
     return true;
 }
 
-static bool config_begin(const char *name, struct config *config, struct error *error)
-{
-    if (strlen(name) >= sizeof config->path)
-        return error_set(error, ENAMETOOLONG, "%.400s", name);
-    memcpy(config->path, name, strlen(name));
-    return true;
-}
-
-bool config_parse(const char *name, const char *bytes, size_t size, bool enforced, struct config *config,
-                  struct error *error)
-{
-    if (!config_begin(name, config, error))
-        return false;
-    if (size > CONFIG_SIZE_LIMIT)
-        return error_set(error, EFBIG, "%.400s", name);
-    memcpy(config->text_store, bytes, size);
-    config->text_store[size] = '\0';
-    return lines_read(config, size, enforced, error);
-}
-
 /* ---- the file ---- */
 
 /* Only root may have a say in what `fd` holds: the first `length` bytes of `path`. */
@@ -350,7 +330,7 @@ static bool file_load(int fd, bool enforced, struct config *config, size_t *size
 
     if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
         return error_set(error, 0, "%.400s: not a regular file", config->path);
-    if (enforced && status.st_nlink != 1)
+    if (enforced && status.st_nlink > 1)
         return error_set(error, 0, "%.400s: has a second hard link: no SUID mode with it (make a copy)", config->path);
     do {
         got = read(fd, config->text_store + *size, sizeof config->text_store - *size);
@@ -362,19 +342,24 @@ static bool file_load(int fd, bool enforced, struct config *config, size_t *size
     return true;
 }
 
-/* Without SUID mode there is nothing to enforce: the user could run the program with another file anyway. */
-bool config_read(const char *path, bool enforced, struct config *config, struct error *error)
+bool config_take(int fd, const char *name, bool enforced, struct config *config, struct error *error)
 {
     size_t size = 0;
 
-    if (!config_begin(path, config, error))
-        return false;
+    if (strlen(name) >= sizeof config->path)
+        return error_set(error, ENAMETOOLONG, "%.400s", name);
+    memcpy(config->path, name, strlen(name));
+    return (fd < 0 || file_load(fd, enforced, config, &size, error)) && lines_read(config, size, enforced, error);
+}
+
+/* Without SUID mode there is nothing to enforce: the user could run the program with another file anyway. */
+bool config_read(const char *path, bool enforced, struct config *config, struct error *error)
+{
     OWNED_FD fd = enforced ? config_open(path, error) : open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
     if (fd < 0 && !enforced && (errno == ENOENT || errno == ENOTDIR))
         message_verbose("%s: no such file, the defaults hold", path);
     else if (fd < 0)
         return error_set(error, errno, "%.400s", path);
-    else if (!file_load(fd, enforced, config, &size, error))
-        return false;
-    return lines_read(config, size, enforced, error);
+    return config_take(fd, path, enforced, config, error);
 }

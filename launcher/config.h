@@ -55,8 +55,7 @@ void config_suggest(const char *name, char *hint, size_t size);
  * no links. From "/" down by descriptor, so that no name is looked up twice; -1 with the error set. */
 int config_open(const char *path, struct error *error);
 
-/* config_read() for bytes at hand (tests, fuzzing); `name` stands in messages. Copies `bytes`. */
-bool config_parse(const char *name, const char *bytes, size_t size, bool enforced, struct config *config,
-                  struct error *error);
+/* config_read() of a file that is open; -1: of none. `name` stands in messages. */
+bool config_take(int fd, const char *name, bool enforced, struct config *config, struct error *error);
 
 #endif

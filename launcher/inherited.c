@@ -53,7 +53,6 @@ static void relocations_seal(void)
 void inherited_take(struct inherited *inherited)
 {
     static char *none[] = {NULL};
-    static const struct rlimit no_core = {0, 0};
     static const struct itimerval no_timer;
     struct sigaction known = {0};
 
@@ -70,7 +69,7 @@ void inherited_take(struct inherited *inherited)
     for (int i = 0; i < 3; i++)
         if (setitimer(timer_numbers[i], &no_timer, &inherited->timers[i]) < 0)
             stop(errno, "timers");
-    if (getrlimit(RLIMIT_CORE, &inherited->core) < 0 || setrlimit(RLIMIT_CORE, &(struct rlimit){no_core.rlim_cur, inherited->core.rlim_max}) < 0)
+    if (getrlimit(RLIMIT_CORE, &inherited->core) < 0 || setrlimit(RLIMIT_CORE, &(struct rlimit){0, inherited->core.rlim_max}) < 0)
         stop(errno, "limits");
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include "perform/guard.h"
 #include "restrict/restrict.h"
 #include "starter.h"
+#include "trace.h"
 
 /* Through its bytes, although both are in one process: what is launched is what a request can say, and each text and list is held
  * to the limits of one. Some microseconds, beside half a millisecond for a second program. */
@@ -64,6 +66,40 @@ static _Noreturn void become_program(struct launch *launch, char **argv)
         perform_session(); /* in the program's process: the init's would be another session */
     launch_tell_payload(launch);
     launch_start_program(launch, argv);
+}
+
+/* What the image server alone sees: that serves the image, and not the kernel. */
+static void watch_image(struct launch *launch)
+{
+    const struct request *request = &launch->request;
+    struct partition *root = &launch->images.image.root;
+
+    if (request_enters(request) || (request->trace == NULL && !request->names_removed))
+        return;
+    if (root->filesystem == FILESYSTEM_SQUASHFS)
+        root->no_kernel = request->trace != NULL ? "--trace: the image server sees which names are used"
+                                                 : "the image server tells which of the names are missed that build --only has removed";
+    else if (request->trace != NULL)
+        stop(0, "--trace: %s is no SIF or squashfs file, and of others nobody sees which names are used (singularity build NEW.sif %s makes "
+             "one)", request->image, request->image);
+}
+
+/* As the user, and before the container's mounts hide it. */
+static void watch_begin(struct launch *launch)
+{
+    const struct request *request = &launch->request;
+    struct plan *plan = &launch->plan;
+    const char *why;
+
+    plan->tells_removed = request->names_removed && !plan->dry;
+    if (request->trace == NULL || plan->dry || request_enters(request))
+        return;
+    plan->trace_file = request->trace;
+    mode_t own = umask(launch->inherited.mask); /* the caller's file, as he has his files */
+    plan->trace_fd = trace_open(request->trace, &why);
+    (void)umask(own);
+    if (plan->trace_fd < 0)
+        stop(errno, "--trace %s: %s", request->trace, why);
 }
 
 /* A program of the container that serves a file system in it: started as the program of the launch is, with its environment and its
@@ -137,6 +173,7 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
     bool setuid_mode = become_target(&launch); /* before the first path is opened: what root may read is not what the user may */
 
     launch_find_facts(&launch, setuid_mode); /* read-only: nothing above or in it has changed the host */
+    watch_image(&launch);
     launch_plan_mode(&launch);
     if (setuid_mode && launch.plan.mode == MODE_USERNS)
         launch_hand_over(&launch, argv); /* here: a user namespace is made by a process that never had more rights */
@@ -145,6 +182,7 @@ _Noreturn void launch_here(const struct request *given, char **line, int argc, c
     data_images_open(&data, &launch.plan, &launch.inputs);
     fuse_mounts_plan(&fuse_mounts, &launch.plan, &launch.inputs, inherited_environment(&launch.inherited));
 
+    watch_begin(&launch);
     launch_prepare(&launch);
     linger_use(&launch.plan, &launch.inputs); /* in place of a server of its own */
     launch.rendezvous.outside = launch.plan.mode == MODE_USERNS ? &outside_keeper : NULL; /* root's id proves enough */

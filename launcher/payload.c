@@ -184,6 +184,18 @@ static _Noreturn void act_start(const struct ending *ending)
     _exit(0);
 }
 
+/* A container that is shared by name stays for as long as whoever asked keeps standard input open; says when it is there. Nothing
+ * of the image is needed for that, which may have neither a shell nor anything else that waits. */
+static _Noreturn void act_hold(void)
+{
+    char ignored[64];
+
+    if (write(STDOUT_FILENO, "\n", 1) == 1)
+        while (read(STDIN_FILENO, ignored, sizeof ignored) > 0)
+            continue;
+    _exit(0);
+}
+
 /* Before the environment is made, which may run a shell: a wrong name is told at once. A slash in it would lead to
  * another directory than applications have. */
 static void check_app(const struct ending *ending)
@@ -206,6 +218,8 @@ _Noreturn void payload_execute(const struct payload *given)
     variables_begin(&variables, &arena);
     if (payload.arguments == NULL)
         payload.arguments = no_words;
+    if (payload.request->action == ACTION_HOLD)
+        act_hold();
     check_app(&ending);
     environment_make(&payload, &variables);
     switch (payload.request->action) {

@@ -17,7 +17,7 @@
 enum { REQUEST_VERSION = 1, REQUEST_LIMIT = 1 << 20 };
 
 /* Numbers of the format: new ones go to the end. */
-enum action { ACTION_EXEC, ACTION_RUN, ACTION_SHELL, ACTION_TEST, ACTION_LINGER, ACTION_START, ACTION_BOOT, ACTION_COUNT };
+enum action { ACTION_EXEC, ACTION_RUN, ACTION_SHELL, ACTION_TEST, ACTION_LINGER, ACTION_START, ACTION_BOOT, ACTION_HOLD, ACTION_COUNT };
 /* 0 is what a request without the field means. */
 enum dry_run { DRY_RUN_NO, DRY_RUN_TEXT, DRY_RUN_JSON };
 enum bind_option {
@@ -26,7 +26,11 @@ enum bind_option {
     BIND_VARIABLE = 8, /* from this bit on: which entry of `variable` gave it, counted from 1; 0: the command line */
 };
 enum fuse_option { FUSE_HOST = 1, FUSE_DAEMON = 2 }; /* a program of the host, else of the container; one that goes to the background */
-enum overlay_option { OVERLAY_READONLY = 1, OVERLAY_THROWAWAY = 2 }; /* a directory in which one is made that is gone afterwards */
+enum overlay_option {
+    OVERLAY_READONLY = 1,
+    OVERLAY_THROWAWAY = 2, /* a directory in which one is made that is gone afterwards */
+    OVERLAY_LAYER = 4,     /* the image itself, on its base */
+};
 
 /* The number of an entry of `library`: by which option it came, and what decides whether it goes in. */
 enum library_option {
@@ -45,9 +49,8 @@ enum library_option {
 };
 
 /* The option that brings a library of the host in, by that number, and the directory that programs find it in. */
-/* Of a network that is carried from outside: where names are asked for, and how long the text of its ports may be. */
+/* Of a network that is carried from outside: where names are asked for. */
 #define NETWORK_NAMESERVER "10.0.2.3"
-enum { NETWORK_PORTS = 1024 };
 
 #define LIBRARIES_INSIDE "/.singularity.d/libs"
 const char *library_option(uint64_t number);
@@ -71,9 +74,6 @@ struct request {
 #undef REQUEST_LIST
     char text_store[REQUEST_LIMIT]; /* the texts of a decoded request */
 };
-
-/* Descriptors that a launch which starts an instance has first in keep_fd: to who waits for it, and the logs. */
-enum { INSTANCE_TOLD, INSTANCE_OUTPUT, INSTANCE_ERRORS, INSTANCE_DESCRIPTORS };
 
 /* Whether the launch enters an instance, whose container is there: nothing of its image is opened or mounted. */
 static inline bool request_enters(const struct request *request)

@@ -15,6 +15,7 @@ enum restriction {
     RESTRICTION_SELINUX,
     RESTRICTION_UID,       /* a number in decimal */
     RESTRICTION_GID,       /* the same; the first one is the process's, the others are besides */
+    RESTRICTION_RECORD,    /* --record: nothing is taken away; from bit RESTRICTION_DESCRIPTOR on the socket to who records */
     RESTRICTION_KINDS,
     RESTRICTION_KIND = 0xff, /* mask of these */
     RESTRICTION_DESCRIPTOR = 8,

@@ -226,7 +226,8 @@ static void take_variables(struct command_line *line, char *const *environment)
 static const char *choose_image(const struct start *start, const struct command_line *line, char *const **rest)
 {
     const char *image = start->direct ? NULL : options_text(&line->options, OPTION_image);
-    const char *verb = scope_verb(line->scope);
+    const char *verb = scope_verb(line->scope), *join = options_text(&line->options, OPTION_join);
+    bool holds = join != NULL && join[0] == '@'; /* a container, which needs no program */
     struct error error = {.number = 0};
 
     *rest = line->rest;
@@ -243,7 +244,7 @@ static const char *choose_image(const struct start *start, const struct command_
                                                        : "[ARGUMENT...]", verb);
     else if ((line->scope & SCOPE_INSTANCE) && **rest == NULL)
         error_set(&error, 0, "%s: no name given (usage: singularity %s [options] %.200s NAME [ARGUMENT...])", verb, verb, image);
-    else if (line->scope == SCOPE_EXEC && **rest == NULL)
+    else if (line->scope == SCOPE_EXEC && **rest == NULL && !holds)
         error_set(&error, 0, "exec: no command given (usage: singularity exec [options] %.200s COMMAND [ARGUMENT...])", image);
     if (error.text[0] != '\0')
         stop_usage(&error);
@@ -398,20 +399,22 @@ static void check_limits(struct start *start)
  * them. Limits stand together in the table. Who enters an instance may have limits of his own. */
 static bool is_prepared(enum option_id id, bool enters)
 {
-    return (id >= OPTION_cpus && id <= OPTION_apply_cgroups) ||
+    return id == OPTION_record || (id >= OPTION_cpus && id <= OPTION_apply_cgroups) ||
            (!enters && (id == OPTION_netns_path || ((id == OPTION_network || id == OPTION_network_args) && getuid() == 0)));
 }
 
 /* "none" keeps a variable from counting; the host's network is there, and none has no arguments. */
-static bool preparation_asked(const struct options *options, bool enters)
+static bool preparation_asked(const struct options *options, bool enters, bool of_networks)
 {
     const char *network = options_text(options, OPTION_network);
     bool plain = network != NULL && (strcmp(network, "none") == 0 || strcmp(network, "host") == 0);
 
     for (int id = 0; id < OPTION_COUNT; id++) {
-        const char *text = is_prepared((enum option_id)id, enters) ? options_text(options, (enum option_id)id) : NULL;
-        bool counts = text != NULL && strcmp(text, "none") != 0 && !(plain && (id == OPTION_network || id == OPTION_network_args));
-        if (id == OPTION_oom_kill_disable ? options_flag(options, OPTION_oom_kill_disable) : counts)
+        bool prepared = is_prepared((enum option_id)id, enters) && (!of_networks || id < OPTION_cpus);
+        const char *text = prepared ? options_text(options, (enum option_id)id) : NULL;
+        bool counts = text != NULL && strcmp(text, "none") != 0 && !(id == OPTION_record && text[0] == RECORD_HANDED) &&
+                      !(plain && (id == OPTION_network || id == OPTION_network_args));
+        if (id == OPTION_oom_kill_disable ? prepared && options_flag(options, OPTION_oom_kill_disable) : counts)
             return true;
     }
     return false;
@@ -500,14 +503,70 @@ static void start_instance(const struct start *start, struct invocation *invocat
     instance_detach(&instance, invocation);
 }
 
+static void hide_line(char **line)
+{
+    static char *const nothing[] = {NULL};
+
+    outside_hide_options(line, nothing, "sexec");
+}
+
+/* As late as this: in the process that the container's life is bound to. */
+static void start_host_commands(const struct start *start, struct invocation *invocation, char *const *environment)
+{
+    struct commands commands = {.environment = environment, .stack = start->stack, .line = start->argv, .hide = hide_line};
+    struct error error = {.number = 0};
+
+    if (!host_commands_begin(invocation, &start->installation, &commands, &error))
+        stop_error(&error);
+}
+
+/* Python makes an image of what is none yet, and starts this program again, which applies the init scripts then. */
+static _Noreturn void hand_over(struct start *start, char **original, char *const *words)
+{
+    static char launch_word[] = "launch";
+    static char *const first[] = {launch_word, NULL};
+
+    start->environment = original;
+    (void)setrlimit(RLIMIT_STACK, &start->stack);
+    become_python(start, first, words);
+}
+
+/* An image with its base, or with none. */
+static void take_base(struct start *start, struct invocation *invocation, char **original, const struct sif_look *look)
+{
+    struct error error = {.number = 0};
+    enum base_outcome outcome = bases_take(invocation, look, start->environment, &error);
+
+    if (outcome == BASE_REFUSED)
+        stop_error(&error);
+    if (outcome == BASE_UNKNOWN)
+        hand_over(start, original, start->words);
+}
+
+/* The file that is launched. What Python must make an image of first goes there. */
+static const char *find_image(struct start *start, struct command_line *line, char **original, const char *image, char *const *program,
+                              struct sif_look *look)
+{
+    static char staged[PATH_MAX];
+
+    if (image_name_resolved_elsewhere(image))
+        hand_over(start, original, start->words);
+    sif_look(image, look);
+    if (look->encrypted)
+        hand_over(start, original, start->words);
+    check_image(line, image, program);
+    if (options_flag(&line->options, OPTION_writable) || !staged_find(image, start->environment, staged))
+        return image;
+    message_verbose("the image is %s, staged from %s", staged, image);
+    return staged;
+}
+
 /* The order matters: messages before anything can fail; init scripts before variables, which they may set; variables
  * before the image, which one of them may name; the image before the current directory, since Python may have to make
  * a path of its name first and starts this program again. */
 static _Noreturn void launch_image(struct start *start, struct command_line *line)
 {
     static struct invocation invocation;
-    static char launch_word[] = "launch";
-    static char *const hand_over[] = {launch_word, NULL};
     static char directory[PATH_MAX], *nothing[] = {NULL};
     struct error error = {.number = 0};
     char *const *program;
@@ -518,36 +577,47 @@ static _Noreturn void launch_image(struct start *start, struct command_line *lin
     start->environment = init_scripts_apply(start);
     take_variables(line, start->environment);
     const char *image = choose_image(start, line, &program);
-    bool enters = instance_named(image) != NULL, prepared = preparation_asked(&line->options, enters);
-    if (prepared || (!enters && (image_name_resolved_elsewhere(image) || image_is_encrypted(image)))) {
-        start->environment = original; /* this program comes back, and applies the init scripts then */
-        (void)setrlimit(RLIMIT_STACK, &start->stack);
-        become_python(start, hand_over, prepared ? preparation_spelled(start, &line->options, enters) : start->words);
-    }
+    bool enters = instance_named(image) != NULL;
+    struct sif_look look = {.encrypted = false};
+    if (options_text(&line->options, OPTION_host_cmd) != NULL && preparation_asked(&line->options, enters, true))
+        stop(0, "--host-cmd does not go with a network that root enters: the commands would be in it");
+    if (preparation_asked(&line->options, enters, false))
+        hand_over(start, original, preparation_spelled(start, &line->options, enters));
     if (!enters)
-        check_image(line, image, program);
+        image = find_image(start, line, original, image, program, &look);
     invocation_begin(&invocation, &start->arena, current_directory(variable(original, "PWD"), directory), getuid() == 0);
     if (!invocation_take_options(&invocation, line->scope, &line->options, &error) ||
-        (!enters && !invocation_take_image(&invocation, image, &error)) ||
-        !answers_take(&invocation, &start->installation, &line->options, start->environment, &error))
+        (!enters && !invocation_take_image(&invocation, image, &error)))
         stop_given(&error);
+    if (!enters)
+        take_base(start, &invocation, original, &look);
+    if (!answers_take(&invocation, &start->installation, &line->options, start->environment, &error))
+        stop_given(&error);
+    if (line->scope == SCOPE_EXEC && *program == NULL)
+        invocation.request.action = ACTION_HOLD;
     if (invocation.request.instance_starts && !enters)
         invocation.request.instance = *program++;
     if (enters)
         enter_instance(start, &invocation, &line->options, image);
     else
         take_surroundings(&invocation, start, &line->options);
-    if (invocation.request.fuse_count > 0 && invocation.request.instance == NULL)
-        invocation.request.join_step = NULL; /* its programs end with their launch */
+    if (invocation.request.trace != NULL)
+        invocation.linger = 0; /* what is traced is this launch's own mount; so is the next */
+    if (look.lacks_names && invocation.linger == 0)
+        removed_names_take(&invocation, &line->options);
+    if ((invocation.request.fuse_count > 0 || invocation.host_command_count > 0) && invocation.request.instance == NULL)
+        invocation.request.join_step = NULL; /* its programs, or its helper, end with their launch */
     if (!enters)
         on_disk_take(&invocation);
     start->environment = injection_finish(&invocation.injection, start->environment, program, &error);
     if (start->environment == NULL)
         stop_error(&error);
     if (invocation.linger > 0 && linger_begin(&invocation.request, invocation.linger, start->argv, &invocation.store))
-        start->environment = nothing, program = nothing;
+        start->environment = nothing, program = nothing, invocation.host_command_count = 0;
     if (invocation.request.instance_starts)
         start_instance(start, &invocation);
+    if (invocation.host_command_count > 0)
+        start_host_commands(start, &invocation, original);
     start_launch(start, &invocation, program);
 }
 

@@ -1,5 +1,7 @@
 /* The last act of a launch, in the plain starter: every privilege is gone. */
+#include "commands/commands.h"
 #include "emulate/emulate.h"
+#include "named.h"
 #include "payload.h"
 #include "perform/perform.h"
 #include "restrict/restrict.h"
@@ -15,10 +17,11 @@ _Noreturn void launch_start_program(const struct launch *launch, char **argv)
     if (request->action == ACTION_LINGER)
         linger_keep(request, &launch->caller);
     const struct payload payload = {.request = request, .caller_environment = inherited_environment(&launch->inherited),
-                                    .arguments = argv + 2, .home = request->home, .image = request->image,
+                                    .arguments = argv + 2, .home = request->home, .image = image_named(request),
                                     .home_yields = request->home_yields, .path_exact = request->path_exact};
 
     message_statuses(request->family_statuses);
+    commands_greet();
     instance_tell(request, launch->plan.mode == MODE_USERNS);
     inherited_restore(&launch->inherited, request);
     if (request->user_uid != 0)

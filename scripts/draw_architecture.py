@@ -22,8 +22,8 @@ INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
 WIDTH, HEIGHT, GAP, STEP, TOP = 96, 30, 14, 58, 54
 
 STYLE = (
-    "rect{fill:#eef3f8;stroke:#456}path{fill:none;stroke:#89a}.title{font-size:16px;font-weight:bold}"
-    ".paper{fill:#fff;stroke:none}"
+    "rect{fill:#eef3f8;stroke:#456}path{fill:none;stroke:#89a}text{fill:#1d2733}.title{font-size:16px;font-weight:bold}"
+    "@media (prefers-color-scheme:dark){rect{fill:#1f2d38;stroke:#7fa3bd}path{stroke:#6b7f8e}text{fill:#e3e8ed}}"
 )
 
 Edges = Mapping[str, set[str]]
@@ -124,7 +124,6 @@ def picture() -> str:
     box = f"0 0 {sum(widths)} {TOP + (tallest + 1) * STEP}"
     font = 'font-family="sans-serif" font-size="13" text-anchor="middle"'
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" {font}>', f"<style>{STYLE}</style>"]
-    lines.append('<rect width="100%" height="100%" class="paper"/>')
     for (title, edges), width, left in zip(halves.items(), widths, (0, widths[0]), strict=True):
         lines += _half(title, edges, left, width, tallest)
     return "\n".join([*lines, "</svg>"]) + "\n"

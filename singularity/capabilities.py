@@ -68,9 +68,9 @@ def mask_of(names: Collection[str]) -> int:
     return sum(1 << number for number, name in enumerate(NAMES) if f"CAP_{name}" in names)
 
 
-def read() -> Policy:
-    """The policy of this installation. Raises FileError where somebody else than root could have written it."""
-    path = place()
+def read(path: Path | None = None) -> Policy:
+    """The policy of this installation, or in another such file. Raises FileError where it could be somebody else's."""
+    path = path or place()
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())

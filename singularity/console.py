@@ -13,9 +13,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
-from typing import TextIO
+from typing import Any, NamedTuple, TextIO
 
 CLOSED = os.O_RDWR | os.O_APPEND  # how /dev/null is opened in place of a closed standard stream, as by the front door
 VERBOSE = 15  # between logging's DEBUG and INFO: a decision and its reason
@@ -56,6 +56,7 @@ _RED, _YELLOW, _PLAIN = "\033[31m", "\033[33m", "\033[0m"
 _CLEAR = "\r\033[K"  # to the first column, and all after it gone
 _DRAWN = 0.2  # seconds between two drawings of a count
 _TOLD = 30.0  # seconds between two plain lines, where nothing is drawn
+_STALLED = 10.0  # seconds without a byte that are told
 _WINDOW = 5.0  # seconds in which a rate is measured
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\udc80-\udcff]")
 
@@ -113,8 +114,103 @@ class _Handler(logging.StreamHandler[TextIO]):
             self.progress = False
 
 
+class Listener(logging.Handler):
+    """Is told what happens: docs/events.md has the events, and what each of them says."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A message is an event, too."""
+        level = _NAMES.get(record.levelno, record.levelname).lower()
+        self.tell("message", level=level, text=record.getMessage())
+
+    def tell(self, event: str, **more: Any) -> None:
+        """One event."""
+        raise NotImplementedError
+
+
+class _Events(Listener):
+    """Tells other programs: a JSON object a line, on what was standard output.
+
+    A reader that has left is no reason to end: it is told nothing more.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._fd = fd
+
+    def tell(self, event: str, **more: Any) -> None:
+        """What is None is left out."""
+        import json  # which starting would pay for
+
+        said = {"event": event, "time": round(time.time(), 3)} | {k: v for k, v in more.items() if v is not None}
+        with suppress(OSError):
+            os.write(self._fd, (json.dumps(said) + "\n").encode())
+
+
+class Progress(NamedTuple):
+    """How far something is that takes long, for whoever watches it."""
+
+    text: str  # what is being done, or a message about it
+    step: int = 0  # which one of a build, from 1; 0: it is not part of one
+    steps: int = 0  # of how many
+    done: int | None = None  # bytes; None: they are not counted
+    total: int | None = None  # bytes; None: nobody knows
+
+
+class Observer(Listener):
+    """Tells a function how far things are, and another one each message."""
+
+    def __init__(self, tell: Callable[[Progress], object], log: Callable[[logging.LogRecord], object]) -> None:
+        super().__init__()
+        self._tell, self._log = tell, log
+        self._place = (0, 0)  # which step, of how many
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A message."""
+        self._log(record)
+        if record.levelno >= logging.INFO:
+            super().emit(record)
+
+    def tell(self, event: str, **more: Any) -> None:
+        """What an event says, as far as it is progress."""
+        if event == "step":
+            self._place = (more["number"], more["total"])
+        elif event == "step-end":
+            self._place = (0, 0)
+        if event == "message":
+            self._tell(Progress(more["text"], *self._place))
+        elif event == "progress":
+            self._tell(Progress(more["what"], *self._place, more.get("done"), more.get("total")))
+
+
+def begin_events() -> None:
+    """From here on standard output has events, and what programs that are started print there goes to standard error.
+
+    Raises OSError.
+    """
+    sys.stdout.flush()
+    events = _Events(os.dup(1))
+    os.dup2(2, 1)
+    logging.getLogger().addHandler(events)
+
+
+def observe(observer: Observer) -> None:
+    """From here on this process shows nothing."""
+    root = logging.getLogger()
+    root.handlers[:] = [observer]
+    root.setLevel(logging.INFO)
+
+
+def tell(event: str, **more: object) -> None:
+    """Tells listeners of an event, where there are any."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, Listener):
+            handler.tell(event, **more)
+
+
 def size(count: int) -> str:
-    """A number of bytes for people: `12 KiB`, `29.4 MiB`, `1.2 GiB`."""
+    """A number of bytes for people: `17 bytes`, `12 KiB`, `29.4 MiB`, `1.2 GiB`."""
+    if count < 1 << 10:
+        return f"{count} byte{'s' if count != 1 else ''}"
     if count < 1 << 20:
         return f"{-(-count // 1024)} KiB"
     return f"{count / (1 << 20):.1f} MiB" if count < 1000 << 20 else f"{count / (1 << 30):.1f} GiB"
@@ -139,10 +235,18 @@ class Meter:
         self._total = total or None  # bytes
         self._clock = clock
         self._seen: deque[tuple[float, int]] = deque([(clock(), 0)])
+        self._changed = clock()  # when some came last
+
+    def shown(self, show: Callable[[str], None], what: str, done: int) -> None:
+        """Shows people and programs that so many bytes are done."""
+        show(f"{what} {self.text(done)}")
+        tell("progress", what=what, done=min(done, self._total) if self._total else done, total=self._total)
 
     def text(self, done: int) -> str:
         """The words for so many bytes; the rate is that of the last seconds."""
         now = self._clock()
+        if done != self._seen[-1][1]:
+            self._changed = now
         self._seen.append((now, done))
         while len(self._seen) > 2 and now - self._seen[1][0] >= _WINDOW:
             self._seen.popleft()
@@ -156,6 +260,8 @@ class Meter:
             words.append(f"{rate / (1 << 20):.1f} MiB/s")
             if self._total and done < self._total:
                 words.append(f"{duration((self._total - done) / rate)} left")
+        if now - self._changed >= _STALLED and done != self._total:
+            words.append(f"nothing for {duration(now - self._changed)}")
         return ", ".join(words)
 
 
@@ -207,10 +313,11 @@ def counting(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
             now = time.monotonic()
             if now - drawn >= _DRAWN:
                 drawn = now
-                show(f"{what} {meter.text(done)}")
+                meter.shown(show, what, done)
 
         add(0)
         yield add
+        tell("progress", what=what, done=total or done, total=total or None)  # ended: an estimate was what it was
 
 
 def _can_draw(stream: TextIO) -> bool:
@@ -243,23 +350,31 @@ def _every_second(handler: _Handler) -> Iterator[None]:
 @contextmanager
 def working(text: str) -> Iterator[None]:
     """Shows `text` as what a step is at, and how long it has been."""
+    tell("progress", what=text)
     with progress() as show:
         show(text)
         yield
 
 
+class Step:
+    """A step that is being carried out."""
+
+    cached = False  # whether it came from the cache
+
+
 @contextmanager
-def step(number: int, total: int) -> Iterator[None]:
+def step(number: int, total: int, what: str = "") -> Iterator[Step]:
     """Progress shown meanwhile begins with which step of how many this is, and with its seconds."""
-    handler = _own_handler()
-    if handler is None:
-        yield
-        return
-    handler.prefix, handler.began = f"[{number}/{total}]  ", time.monotonic()
+    handler, began, it = _own_handler(), time.monotonic(), Step()
+    tell("step", number=number, total=total, what=what)
+    if handler is not None:
+        handler.prefix, handler.began = f"[{number}/{total}]  ", began
     try:
-        yield
+        yield it
     finally:
-        handler.prefix = ""
+        if handler is not None:
+            handler.prefix = ""
+    tell("step-end", number=number, seconds=round(time.monotonic() - began, 3), cached=it.cached)
 
 
 def _may_colour(stream: TextIO) -> bool:

@@ -49,6 +49,10 @@ class Configuration:
         """As it is now."""
         return "".join(f"{line}\n" for line in self._lines)
 
+    def names(self) -> list[str]:
+        """The directives that the file explains."""
+        return [" ".join(head[1].lower().split()) for line in self._lines if (head := _HEAD.fullmatch(line))]
+
     def find(self, name: str) -> Directive:
         """A directive by its name, in any case. Raises UsageError for a name that the file does not explain."""
         wanted = " ".join(name.lower().split())
@@ -69,11 +73,14 @@ class Configuration:
         lines = (at for at, line in enumerate(self._lines) if setting.fullmatch(line))
         return Directive(name, kind, default, number, tuple(lines))
 
-    def values(self, name: str) -> list[str]:
-        """What a directive is set to: each entry of a list; without a line, the default."""
+    def values(self, name: str, *, listed: bool = False) -> list[str]:
+        """What a directive is set to: each entry of a list; without a line, the default.
+
+        `listed` says that it is one, where the file calls it something else.
+        """
         found = self.find(name)
         texts = [self._lines[at].partition("=")[2].strip() for at in found.lines]
-        if found.kind != "LIST":
+        if found.kind != "LIST" and not listed:
             return texts[-1:] or [found.default]
         return [word.strip() for text in texts for word in text.split(",") if word.strip()]
 

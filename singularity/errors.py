@@ -6,12 +6,13 @@ SingularityError            255   anything below
 ├── ImageError              255   an image that is damaged, or not what it should be
 ├── SignatureError          255   a signature that is missing, does not fit, or is of nobody who is trusted
 ├── BuildError              255   a build that cannot go on: a failed section, a missing privilege
+├── LaunchError             255   a container that cannot be set up, told to a program that uses this library
 ├── FileError               255   a file that cannot be read, written or replaced
 ├── ToolError               255   a program we rely on: missing, killed, or failed
 ├── NetworkError            255   a server that cannot be reached, or breaks off
 └── RegistryError           255   a server that says no: nothing there, not allowed
 
-Only `cli/main.py` prints them and exits.
+`cli/main.py` prints them and exits; whoever imports the library catches them.
 """
 
 import errno
@@ -20,7 +21,7 @@ from pathlib import Path
 
 STANDARD_OUTPUT = "standard output"  # the file name of an OSError about it
 _NAMED = re.compile(  # the names that stand without "//" are those of `launcher/front/image_name.c` too
-    r"([a-z][a-z0-9+.-]+):/+([^/].*)|(docker(-daemon|-archive)?|oci(-archive)?|oras|library|shub):.*", re.DOTALL
+    r"([a-z][a-z0-9+.-]+):/+([^/].*)|(docker(-daemon|-archive)?|oci(-archive)?|oras|library|shub|doi):.*", re.DOTALL
 )
 
 
@@ -59,6 +60,10 @@ class SignatureError(SingularityError):
 
 class BuildError(SingularityError):
     """A build that cannot go on."""
+
+
+class LaunchError(SingularityError):
+    """A container that cannot be set up, in the words of the launcher; the program in it was not started."""
 
 
 class FileError(SingularityError):

@@ -34,13 +34,15 @@ class NewFile(NamedTuple):
 
 
 @contextmanager
-def replacing(target: Path, *, overwrite: bool, mode: int = 0o666, like: int | None = None) -> Iterator[NewFile]:
+def replacing(
+    target: Path, *, overwrite: bool, mode: int = 0o666, like: int | None = None, keep_owner: bool = False
+) -> Iterator[NewFile]:
     """A new file beside `target`; at the end fsync, its name, fsync of the directory.
 
     On any exception `target` is as it was and the new file is gone; on file systems that have nameless files it is gone
     after SIGKILL too. `mode` is cut by the umask. With `like`, an open file, the new one gets its owner, mode and
-    attributes, as far as the caller may give them. Raises FileError: the target exists and may not be overwritten, is
-    no regular file, or the system refuses.
+    attributes, as far as the caller may give them. With `keep_owner`, root's file is root's under sudo, too. Raises
+    FileError: the target exists and may not be overwritten, is no regular file, or the system refuses.
     """
     refuse_target(target, overwrite=overwrite)
     try:
@@ -53,7 +55,8 @@ def replacing(target: Path, *, overwrite: bool, mode: int = 0o666, like: int | N
             yield new
             if like is None:
                 os.fchmod(new.fd, mode & ~umask())
-                _give_to_sudo_user(new.fd)
+                if not keep_owner:
+                    _give_to_sudo_user(new.fd)
             else:
                 _take_after(new.fd, like)
             os.fsync(new.fd)
@@ -212,6 +215,17 @@ def _copy_range(source: int, start: int, end: int, target: int, offset: int) -> 
         start += done
 
 
+def give_second_name(path: Path, target: Path) -> bool:
+    """A hard link, which takes no room; False where `target` is there. Raises FileError, as for another file system."""
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise FileError.because(target, error) from error
+    return True
+
+
 def umask() -> int:
     """The bits that modes of new files lose."""
     bits = os.umask(0o077)
@@ -228,21 +242,24 @@ def temporary_directory(parent: Path, *, keep: bool = False) -> Iterator[Path]:
     """
     _reap(parent)
     path = parent / f"{WORKING_PREFIX}{os.urandom(6).hex()}"
-    try:
-        path.mkdir(mode=0o700)
-    except OSError as error:
-        raise FileError.because(parent, error) from error
-    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    is_ours, lock = True, -1
+    try:  # from before it is there: a signal may come at any moment
+        try:
+            path.mkdir(mode=0o700)
+        except OSError as error:
+            is_ours = False
+            raise FileError.because(parent, error) from error
+        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield path
     finally:
-        if keep:
+        if keep and lock >= 0:
             (path / _KEPT).touch()
             (path / _LOCK).unlink(missing_ok=True)
-        else:
+        elif is_ours:
             remove_tree(path)
-        os.close(lock)
+        if lock >= 0:
+            os.close(lock)
 
 
 def _reap(parent: Path) -> None:

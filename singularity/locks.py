@@ -64,6 +64,15 @@ def holder_of_image(fd: int) -> str:
     return f" by process {start % _PROCESSES}"
 
 
+def is_held(fd: int, place: int) -> bool:
+    """Whether another open file has a lock (F_OFD_SETLK) on the byte at `place`; False where there are no locks."""
+    try:
+        found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_WRLCK, place, 1))
+    except OSError:
+        return False
+    return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
+
+
 def _flock(kind: int, start: int, length: int) -> bytes:
     return struct.pack(_FLOCK, kind, os.SEEK_SET, start, length, 0)
 

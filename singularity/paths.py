@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from singularity import files
-from singularity.errors import FileError
+from singularity.errors import FileError, SingularityError
 from singularity.variables import variable
 
 
@@ -54,6 +54,23 @@ def beside(name: str) -> Path:
     environment = Path(sys.prefix)
     installed = environment.parent / name
     return installed if installed.exists() else environment / "libexec" / "singularity" / name
+
+
+def front_door() -> Path:
+    """The program `singularity` of this installation. Raises SingularityError where there is none.
+
+    `make install` puts it above our private environment, `pip install` into the `bin` of an environment, of the
+    user's own directory, or of whatever `--target` named.
+    """
+    modules = Path(__file__).parent.parent
+    environment = modules.parent.parent.parent if modules.name in ("site-packages", "dist-packages") else modules
+    places = [environment.parent.parent.parent, environment, modules, Path(sys.executable or "/").parent.parent]
+    for path in (place / "bin" / "singularity" for place in places):
+        if os.access(path, os.X_OK):
+            return path
+    raise SingularityError(
+        f"{environment / 'bin/singularity'} is missing", hint="the installation is incomplete: install again"
+    )
 
 
 def cache_directory() -> Path:

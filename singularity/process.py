@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, NoReturn, cast
 
 from singularity import kernel
 from singularity.errors import ToolError
@@ -247,6 +247,46 @@ def fork(work: Callable[[], object]) -> int:
             finally:
                 os._exit(255)
     return pid
+
+
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGQUIT)
+_STRAY = 5.0  # seconds after which a child is looked for whose end was told to a thread that does not care
+
+
+@contextmanager
+def foreground_signals() -> Iterator[set[signal.Signals]]:
+    """Blocks what `foreground` waits for; a thread that begins here has them blocked for good, and takes none away."""
+    waited = {*_FORWARDED, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
+    try:
+        yield waited
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def foreground(start: Callable[[], NoReturn]) -> int:
+    """Runs what `start` becomes, a launch, as a child in our place; its exit status, 128 and its number for a signal.
+
+    Signals that somebody sends us go to the child. Those of the terminal reach it by themselves.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    def begin() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+            signal.signal(number, signal.SIG_DFL)
+        start()
+
+    with foreground_signals() as waited:
+        child = fork(begin)
+        while True:
+            received = signal.sigtimedwait(waited, _STRAY)
+            pid, status = os.waitpid(child, os.WNOHANG)
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+            if received is not None and received.si_signo != signal.SIGCHLD and received.si_code <= 0:
+                os.kill(child, received.si_signo)
 
 
 @contextmanager

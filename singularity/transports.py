@@ -20,6 +20,7 @@ class Transport(Enum):
     ORAS = "oras"
     LIBRARY = "library"
     SHUB = "shub"
+    DOI = "doi"
     HTTP = "http"
     HTTPS = "https"
 

@@ -27,6 +27,10 @@ class Uri(NamedTuple):
         if self.transport.is_web:
             last = unquote(urlsplit(self.place).path).rstrip("/").rpartition("/")[2]
             return _UNSAFE.sub("_", last) or "image.sif"
+        if self.transport is Transport.DOI:
+            return (
+                last if self.place.strip("/").count("/") > 1 else f"{last}.sif"
+            )  # a file of the record, or its only image
         name, at, digest = last.partition("@")
         if ":" in name or not at:
             name, _, tag = name.partition(":")

@@ -8,9 +8,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,14 @@ def _landlock(least: int, since: str) -> str:
     return "" if version >= least else f"a kernel that has Landlock as of Linux {since}"
 
 
+def _qemu_user() -> str:
+    """Foreign programs, for which a user namespace of a test's own says what runs them."""
+    if tuple(map(int, os.uname().release.split(".")[:2])) < (6, 7):
+        return "binfmt_misc of a user namespace's own: Linux 6.7"
+    there = Path("/usr/lib/binfmt.d/qemu-aarch64.conf").exists()
+    return "" if there else "no registration of qemu-aarch64-static (package qemu-user-static)"
+
+
 def _libseccomp() -> str:
     try:
         ctypes.CDLL("libseccomp.so.2")
@@ -205,10 +215,17 @@ CHECKS: dict[str, Callable[[], str]] = {
     "pacman": lambda: _program("pacman", "pacman-package-manager"),
     "makepkg": lambda: _program("makepkg", "makepkg"),  # repo-add of the other package calls its scripts
     "dpkg-scanpackages": lambda: _program("dpkg-scanpackages", "dpkg-dev"),
+    "pip": lambda: _program("/usr/bin/pip3", "python3-pip"),
+    "npm": lambda: _program("npm", "npm"),
+    "db5.3_load": lambda: _program("db5.3_load", "db5.3-util"),
+    "chromium": lambda: _program("chromium", "chromium"),
     "bsdtar": lambda: _program("bsdtar", "libarchive-tools"),
     "gpg": lambda: _program("gpg", "gpg"),
+    "qemu-user": _qemu_user,
     "zsh": lambda: _program("zsh", "zsh"),
     "fish": lambda: _program("fish", "fish"),
+    "lmod": lambda: "" if Path("/usr/share/lmod/lmod/init/sh").exists() else "lmod is not here (install lmod)",
+    "desktop-file-validate": lambda: _program("desktop-file-validate", "desktop-file-utils"),
     "groff": lambda: _program("groff", "groff-base"),
     "apptainer": lambda: _program("apptainer", "apptainer"),
     "sks": lambda: _program("sks", "sks"),
@@ -296,6 +313,20 @@ def command_of(process: int) -> str:
         return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return "(gone)"
+
+
+@contextmanager
+def leaving_nothing(directory: Path) -> Iterator[None]:
+    """At its end no process of ours that it began lives, and no loop device holds a file of this directory."""
+    before = children()
+    yield
+    deadline = time.monotonic() + 5
+    while True:
+        left = [f"process {child}: {command_of(child)}" for child in children() - before] + loops_of(directory)
+        if not left or time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    assert not left, f"left behind: {left}"
 
 
 def loops_of(directory: Path) -> list[str]:

@@ -11,12 +11,14 @@ The assumptions, on which every figure of docs/hpc/scale.md rests:
    `opens_cached` the node asks for each file once.
 4. One name looked up, one open, one call that lists a directory are one metadata operation each. The close that follows
    an open, and locks, are not counted: they come on top for everybody.
-5. All nodes start at the same moment, and no node gets anything from another one.
+5. All nodes start at the same moment, and no node gets anything from another one, but for `staging`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+DEEPEST, BLOCK = 64, 256 << 10  # of `singularity stage`: nodes one below another, bytes that are handed on together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,3 +90,21 @@ def demand(launch: Launch, cluster: Cluster) -> Demand:
     else:
         node = asked.names + asked.opens + asked.lists + (cluster.launches - 1) * following
     return Demand(operations=cluster.nodes * node, bytes=cluster.nodes * asked.bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What one node gets and gives."""
+
+    bandwidth: float  # bytes a second, in each direction
+    hop: float  # seconds that a block waits in a node, beside the time of its bytes
+
+
+def staging(size: int, nodes: int, network: Network, system: FileSystem) -> float:
+    """The seconds until all nodes have an image of `size` bytes by `singularity stage`: a chain, of many a tree.
+
+    One node reads it. A node that sends to two others gives each half of what it has.
+    """
+    deepest, share = min(nodes - 1, DEEPEST), 1 if nodes - 1 <= DEEPEST else 2
+    rate = min(network.bandwidth / share, system.bandwidth)
+    return size / rate + deepest * (BLOCK / network.bandwidth + network.hop)

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
+#include "../handed.h"
 #include "../message.h"
 #include "parts.h"
 
@@ -90,37 +91,6 @@ static _Noreturn void serve(struct emulation how)
 
 /* ---- its beginning ---- */
 
-static int receive(int connection)
-{
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control = {.bytes = {0}};
-    char byte;
-    struct iovec vector = {.iov_base = &byte, .iov_len = 1};
-    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
-    int fd = -1;
-
-    if (recvmsg(connection, &message, MSG_CMSG_CLOEXEC) == 1 && CMSG_FIRSTHDR(&message) != NULL)
-        memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
-    return fd;
-}
-
-static bool send_listener(int connection, int listener)
-{
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control = {.bytes = {0}};
-    char byte = 0;
-    struct iovec vector = {.iov_base = &byte, .iov_len = 1};
-    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
-
-    control.header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = (socklen_t)CMSG_LEN(sizeof(int))};
-    memcpy(CMSG_DATA(&control.header), &listener, sizeof listener);
-    return sendmsg(connection, &message, MSG_NOSIGNAL) == 1;
-}
-
 /* Nothing is open but the listener and /proc, no terminal sends it a signal, and no program sees into it: of the one that has just been
  * copied the memory may hold what is not the container's. */
 static _Noreturn void supervise(struct emulation how, int connection, int proc)
@@ -134,7 +104,7 @@ static _Noreturn void supervise(struct emulation how, int connection, int proc)
     sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)umask(0);
-    int listener = receive(connection), moved = fcntl(proc, F_DUPFD_CLOEXEC, KEPT), taken = fcntl(listener, F_DUPFD_CLOEXEC, KEPT);
+    int listener = handed_receive(connection), moved = fcntl(proc, F_DUPFD_CLOEXEC, KEPT), taken = fcntl(listener, F_DUPFD_CLOEXEC, KEPT);
     if (listener < 0 || fchdir(proc) < 0 || dup3(taken, LISTENER, O_CLOEXEC) < 0 || dup3(moved, PROC, O_CLOEXEC) < 0 ||
         syscall(SYS_close_range, KEPT, ~0U, 0) < 0)
         _exit(EXIT_FAILURE);
@@ -186,7 +156,7 @@ void emulate_root(struct emulation how)
     OWNED_FD here = ends[0], there = ends[1];
     OWNED_FD listener = filter_begin(begun, how);
 
-    if (listener >= 0 && send_listener(here, listener))
+    if (listener >= 0 && handed_send(here, listener))
         message_debug("root is emulated: what is done to owners is remembered");
     else if (how.one_id)
         message_verbose("root is emulated, but what is done to owners is not remembered: that needs Linux 5.9 and /proc");

@@ -385,6 +385,7 @@ static void finish(struct entry *entry)
     put_base(entry);
     if (has_library_directory(entry))
         library_path_complete(variables, entry->host_mpi);
+    path_commands_first(variables);
     put_prompt(variables);
 }
 

@@ -9,6 +9,9 @@
 #include "message.h"
 #include "payload.h"
 
+/* Where commands of the host are in the container (commands/commands.h). */
+#define COMMANDS_INSIDE "/.singularity.d/host"
+
 /* Fills `variables`, whose arena must be ready, with all that the program gets, exported; sets the umask that a script
  * asks for. Reads the image's scripts and starts its shell if one of them is live code. Stops the process when a script
  * ends the launch, or memory is short. */

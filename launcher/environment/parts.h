@@ -29,6 +29,9 @@ void path_begin(struct variables *variables);
 /* Appends the directories of the default that PATH lacks. */
 void path_complete(struct variables *variables);
 
+/* Where there are commands of the host, they are found before all others, whatever else is said of PATH. */
+void path_commands_first(struct variables *variables);
+
 /* Applies SING_USER_DEFINED_PREPEND_PATH, ..._APPEND_PATH and ..._PATH. */
 void path_change(struct variables *variables);
 

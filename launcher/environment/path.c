@@ -2,6 +2,7 @@
 #include "environment/parts.h"
 
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Names by which 99-runtimevars.sh of Apptainer's images knows the caller's changes; where that script is missing
@@ -80,6 +81,15 @@ void path_change(struct variables *variables)
     else
         text_add_strings(&whole, prepend, *prepend == '\0' ? "" : ":", path, *append == '\0' ? "" : ":", append, NULL);
     put(variables, "PATH", &whole);
+}
+
+/* A socket, and not the empty file that it was mounted on, which stays in a directory that is written. */
+void path_commands_first(struct variables *variables)
+{
+    struct stat status;
+
+    if (stat(COMMANDS_INSIDE "/socket", &status) == 0 && S_ISSOCK(status.st_mode))
+        environment_need(variables_put(variables, "PATH", text_join(variables->arena, COMMANDS_INSIDE "/bin", ":", value_or_empty(variables, "PATH"))));
 }
 
 /* They are between the launcher and the image's script, and none of the program's business. */

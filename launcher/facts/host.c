@@ -218,7 +218,7 @@ void facts_host(struct host_facts *host, struct plan *plan, const struct plan_in
 {
     const struct config *config = inputs->config;
 
-    host->machines_namespace = is_machines_namespace();
+    host->machines_namespace = (inputs->setuid || inputs->caller->uid == 0) && is_machines_namespace();
     host->architecture = architecture_of_host();
     host->runs = architecture_runs(inputs->image->architecture, host->architecture);
     host->mounts = config->mount_hostfs ? host_mounts(plan) : NULL;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/types.h>
 
+#include "../commands/commands.h"
 #include "../environment/arena.h"
 #include "../environment/variables.h"
 #include "../message.h"
@@ -281,8 +282,18 @@ char **injection_finish(struct injection *injection, char **environment, char *c
  * looked at is one whose name ends as an archive's: a directory of such a name is started as it is. */
 bool image_name_resolved_elsewhere(const char *name);
 
-/* Whether the image is a SIF file whose root file system is encrypted: Python decrypts it, and this program starts what it shows. */
-bool image_is_encrypted(const char *name);
+/* What a SIF file says before it is launched; of any other file nothing. */
+enum { BASE_DIGITS = 64 };
+struct sif_look {
+    bool encrypted;             /* Python decrypts it, and this program starts what it shows */
+    bool lacks_names;           /* some were removed from it, and it has a list of them */
+    char base[BASE_DIGITS + 1]; /* the SHA-256 of the image that it lies on; "": none */
+    bool senseless;             /* what it says of that makes no sense, or it has overlays of its own: Python refuses it */
+};
+void sif_look(const char *name, struct sif_look *look);
+
+/* Whether this node has a copy of an image, by `singularity stage`; then where it is. */
+bool staged_find(const char *image, char *const *environment, char copy[PATH_MAX]);
 
 /* Whether nothing in this directory makes it an image: neither what a root file system has, nor `program`, which may be
  * NULL. False for all that is no directory. */
@@ -300,21 +311,24 @@ enum fabric { FABRIC_CONTAINER, FABRIC_AUTO, FABRIC_HOST };
 /* --mpi: whose MPI a program is started with. */
 enum mpi_choice { MPI_UNSAID, MPI_CONTAINER, MPI_AUTO, MPI_HOST };
 
-/* What the front door must know of the site's configuration: "always use nv", "always use rocm", "mpi", "linger", "exit statuses". The starter
- * reads and judges the whole of it. */
+/* What the front door must know of the site's configuration: "always use nv", "always use rocm", "mpi", "linger", "exit statuses", "user bind
+ * control", "allow user ns". The starter reads and judges the whole of it. */
 struct config_keys {
     bool always_nv;
     bool always_rocm;
     enum mpi_choice mpi;
     uint64_t linger; /* seconds */
     bool family_statuses;
+    bool binds_refused, userns_refused;
 };
 
-/* --join: AUTO shares where a launcher of ranks names the job step, YES also where only the session is common, NO
- * never. */
+/* --join: AUTO shares where a launcher of ranks names the job step, YES also where only the session is common, or a name
+ * that was given, NO never. */
 enum join_wish { JOIN_AUTO, JOIN_YES, JOIN_NO };
+enum { JOIN_NAME = 200 }; /* bytes of such a name */
 
-enum { ASKED_DEVICES = 64 };
+/* NETWORK_PORTS: how long the text of a network's ports may be. */
+enum { ASKED_DEVICES = 64, NETWORK_PORTS = 1024 };
 
 struct invocation {
     struct request request;
@@ -325,6 +339,7 @@ struct invocation {
     enum fabric fabric;
     enum mpi_choice mpi;
     enum join_wish join;
+    const char *join_name;      /* of --join=@NAME; NULL: none */
     uint64_t linger;            /* seconds for which the image is to stay mounted */
     bool linger_said;           /* that is the user's word, 0 too */
     bool statuses_said;
@@ -332,13 +347,22 @@ struct invocation {
     const char *devices[ASKED_DEVICES], *cdi_directories[ASKED_DEVICES]; /* --device, --cdi-dirs */
     const char *network, *network_ports; /* --network, and the ports of --network-args; or NULL */
     struct option_value network_argument; /* one that only plug-ins know; without a name: there is none */
-    uint32_t device_count, cdi_directory_count;
+    const char *host_commands[COMMANDS_LIMIT]; /* --host-cmd */
+    uint32_t device_count, cdi_directory_count, host_command_count;
     struct config_keys keys;
 };
 
 /* An empty request, in an `invocation` that is all zero (it is large: fresh memory is not touched more than needed). `arena` is
  * for the variables of the container. */
 void invocation_begin(struct invocation *invocation, struct arena *arena, const char *cwd, bool root);
+
+/* Makes the lowest base the image, and lays what is on it over it, the lowest of all overlays; `look` is at the image, which may be
+ * whole. UNKNOWN: Python must look for a base; REFUSED: the error is set. What Python has handed over leaves `environment`. */
+enum base_outcome { BASE_FOUND, BASE_UNKNOWN, BASE_REFUSED };
+enum base_outcome bases_take(struct invocation *invocation, const struct sif_look *look, char **environment, struct error *error);
+
+/* Asks for the image server where it can be had, which tells of names that the image has no more. */
+void removed_names_take(struct invocation *invocation, const struct options *options);
 
 /* Fills in what the options say. Opens nothing. False with the error set: a value that cannot be meant. */
 bool invocation_take_options(struct invocation *invocation, unsigned scope, const struct options *options, struct error *error);
@@ -382,7 +406,11 @@ extern take_value *const option_takers[OPTION_COUNT];
 /* Those of what a program does without (restrictions.c). */
 take_value allow_path_take, security_take;
 
+/* One name of --host-cmd (host_commands.c). */
+take_value host_command_take;
+
 /* And the flags of that kind, after all options. */
+enum { RECORD_HANDED = '@' }; /* --record=@NUMBER: a descriptor, from the Python half */
 bool restriction_flags_take(struct invocation *invocation, const struct options *options, struct error *error);
 
 /* What --network and --network-args say together, into the request. */
@@ -397,6 +425,14 @@ bool answers_take(struct invocation *invocation, const struct installation *inst
 /* Profiles of system calls, whose filters are open from then on; those that are open already stay. */
 bool filters_take(struct invocation *invocation, const struct installation *installation, char *const *environment, struct error *error);
 
+/* ---- Commands of the host for programs in the container (commands/commands.h). */
+
+/* Finds the commands of --host-cmd on the host, if the site allows them, starts their helper, which lives as long as this process, and adds
+ * to the request what the container sees of them. `commands` has the caller's environment, stack and command line. False with the error
+ * set. */
+bool host_commands_begin(struct invocation *invocation, const struct installation *installation, struct commands *commands,
+                         struct error *error);
+
 /* Sets the error of a request whose texts have no room left; always false. */
 bool request_full(struct error *error);
 
@@ -404,6 +440,9 @@ bool request_full(struct error *error);
 
 /* Without a file, or with one that cannot be read, the defaults of config.def. */
 void config_keys_read(const struct installation *installation, struct config_keys *keys);
+
+/* The entries of a key that is a list, in the order of the file, copied into the store; those beyond `limit` are left out. */
+size_t config_list_read(const struct installation *installation, const char *key, struct text_store *store, const char **items, size_t limit);
 
 /* ---- Variables that the C library takes from a setuid program before it can look. */
 

@@ -20,7 +20,7 @@ static size_t scheme_length(const char *name)
 static bool is_reference(const char *name)
 {
     static const char *const bare[] = {"docker", "docker-daemon", "docker-archive", "oci", "oci-archive", "oras", "library",
-                                       "shub"};
+                                       "shub", "doi"};
     size_t length = scheme_length(name);
 
     if (length > 0 && strncmp(name + length, "://", 3) == 0)

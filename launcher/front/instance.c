@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
+#include "../named.h"
 #include "../restriction.h"
 #include "../variable.h"
 
@@ -295,7 +296,7 @@ bool instance_write(const struct instance *instance, const struct instance_state
     FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
     if (file == NULL)
         return error_set(error, errno, "write down instance %s in %s", instance->name, instance->directory);
-    put_state(file, instance, state, bytes, size, request->image);
+    put_state(file, instance, state, bytes, size, image_named(request));
     bool written = ferror(file) == 0;
     if (fclose(file) == 0 && written && renameat(instance->state, "new", instance->state, state_name(instance, name)) == 0)
         return true;

@@ -7,6 +7,9 @@
 #define INSTANCE_IMAGE "instance://"
 enum { INSTANCE_NAME = 200, INSTANCE_HOST = 65, INSTANCE_IDENTITY = 96 };
 
+/* Descriptors that a launch which starts an instance has first in keep_fd: to who waits for it, and the logs. */
+enum { INSTANCE_TOLD, INSTANCE_OUTPUT, INSTANCE_ERRORS, INSTANCE_DESCRIPTORS };
+
 /* What an image is called that is an instance; NULL: it is none. */
 const char *instance_named(const char *image);
 

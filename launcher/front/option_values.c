@@ -311,12 +311,16 @@ static bool take_join(struct invocation *invocation, const struct option_value *
 {
     bool truth = true;
 
+    invocation->join_name = NULL;
     if (strcmp(text, "auto") == 0)
         invocation->join = JOIN_AUTO;
-    else if (boolean_parse(text, &truth))
+    else if (text[0] == '@' && text[1] != '\0' && strlen(text) <= JOIN_NAME) {
+        invocation->join = JOIN_YES;
+        invocation->join_name = text + 1;
+    } else if (boolean_parse(text, &truth))
         invocation->join = truth ? JOIN_YES : JOIN_NO;
     else
-        return error_set(error, 0, "%.*s %.60s: \"auto\", \"yes\" or \"no\" is wanted", OPTION_NAME(use), text);
+        return error_set(error, 0, "%.*s %.60s: \"auto\", \"yes\", \"no\" or @ and a name is wanted", OPTION_NAME(use), text);
     return true;
 }
 
@@ -483,6 +487,23 @@ static bool take_fusemount(struct invocation *invocation, const struct option_va
     return list_add(request->fuse, &request->fuse_count, LIST_LIMIT(fuse), entry, use, error);
 }
 
+/* Who is not root has the image server in a user namespace alone; root has it anyway. */
+static bool take_trace(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
+{
+    struct request *request = &invocation->request;
+
+    if (*text == '\0')
+        return error_set(error, 0, "%.*s: a file is wanted", OPTION_NAME(use));
+    if (text[0] != '/' && invocation->cwd == NULL)
+        return error_set(error, ENOENT, "%.*s %.200s: relative to the current directory, which is gone", OPTION_NAME(use), text);
+    request->trace = text_path(&invocation->store, invocation->cwd, text, strlen(text));
+    if (!invocation->root) {
+        request->userns = true;
+        request->userns_reason = "--trace: the image server sees which names are used";
+    }
+    return request->trace != NULL || request_full(error);
+}
+
 /* An option without an entry is a flag, or one of the front door's own. */
 take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_bind] = bind_take,           [OPTION_mount] = mount_value_take,     [OPTION_home] = take_home,
@@ -495,8 +516,9 @@ take_value *const option_takers[OPTION_COUNT] = {
     [OPTION_join] = take_join,           [OPTION_linger] = take_linger,
     [OPTION_dry_run] = take_dry_run,     [OPTION_target_uid] = take_target_uid, [OPTION_target_gid] = take_target_gid,
     [OPTION_network_args] = take_network_args, [OPTION_netns_path] = take_netns_path, [OPTION_fabric] = take_fabric,       [OPTION_mpi] = take_mpi,
-    [OPTION_pid_file] = take_pid_file,
+    [OPTION_pid_file] = take_pid_file,   [OPTION_host_cmd] = host_command_take,
     [OPTION_allow_paths] = allow_path_take,
     [OPTION_security] = security_take,   [OPTION_device] = take_device,         [OPTION_cdi_dirs] = take_cdi_directory,
     [OPTION_containlibs] = bind_library_take, [OPTION_data] = data_take, [OPTION_fusemount] = take_fusemount,
+    [OPTION_trace] = take_trace,
 };

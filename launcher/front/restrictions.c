@@ -2,6 +2,7 @@
 #include "front.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../restriction.h"
@@ -84,7 +85,7 @@ bool security_take(struct invocation *invocation, const struct option_value *use
     const char *value = text + length + 1;
     struct suggestion nearest = {.word = text, .length = length};
 
-    for (int kind = RESTRICTION_FILTER; kind < RESTRICTION_KINDS; kind++) {
+    for (int kind = RESTRICTION_FILTER; kind <= RESTRICTION_GID; kind++) {
         suggest_from(&nearest, names[kind], strlen(names[kind]));
         if (strlen(names[kind]) != length || memcmp(names[kind], text, length) != 0)
             continue;
@@ -103,6 +104,21 @@ bool security_take(struct invocation *invocation, const struct option_value *use
                      OPTION_NAME(use), text);
 }
 
+/* What the Python half says of itself: the descriptor by which a recorder is told, which is kept as that of a filter is. A FILE never
+ * comes here: see is_prepared(). */
+static bool add_record(struct invocation *invocation, const struct options *options, struct error *error)
+{
+    const char *text = options_text(options, OPTION_record);
+    const struct option_value *use = options_last(options, OPTION_record);
+
+    if (text == NULL || text[0] != RECORD_HANDED)
+        return true;
+    if (!descriptor_keep(&invocation->request, use, text + 1, error) || !add(invocation, use, RESTRICTION_RECORD, "", error))
+        return false;
+    invocation->request.restriction[invocation->request.restriction_count - 1].number |= strtoull(text + 1, NULL, 10) << RESTRICTION_DESCRIPTOR;
+    return true;
+}
+
 bool restriction_flags_take(struct invocation *invocation, const struct options *options, struct error *error)
 {
     static const struct {
@@ -113,5 +129,5 @@ bool restriction_flags_take(struct invocation *invocation, const struct options 
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
         if (options_flag(options, flags[i].id) && !add(invocation, options_last(options, flags[i].id), flags[i].kind, "", error))
             return false;
-    return true;
+    return add_record(invocation, options, error);
 }

@@ -135,7 +135,7 @@ void data_images_open(struct data_images *data, struct plan *plan, const struct 
 void data_images_prepare(const struct plan *plan)
 {
     for (uint32_t i = 0; plan->data != NULL && !plan->dry && i < plan->data->count; i++)
-        fuse_prepare_part(&plan->data->parts[i], &plan->data->servers[i]);
+        fuse_prepare_part(&plan->data->parts[i], NULL, &plan->data->servers[i]);
 }
 
 static int mounted(const struct stage *stage, const struct data_images *data, uint32_t number, struct fuse *server)

@@ -18,7 +18,7 @@ struct data_images {
 void data_images_open(struct data_images *data, struct plan *plan, const struct plan_inputs *inputs);
 
 /* Of a part that is served by a program: the server. Of fuse.c, where fuse_prepare() has the parts of the root. */
-void fuse_prepare_part(const struct part *part, struct fuse *fuse);
+void fuse_prepare_part(const struct part *part, const struct plan *watched, struct fuse *fuse);
 
 /* Starts the servers: inside the user namespace, before the mount namespace is made. */
 void data_images_prepare(const struct plan *plan);

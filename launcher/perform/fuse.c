@@ -28,7 +28,7 @@
 int umount2(const char *target, int flags);
 int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data);
 
-enum { SERVER_DEVICE = 3, SERVER_IMAGE, SERVER_ALIVE, SERVER_LIBRARY, SERVER_END, WAIT_MILLISECONDS = 10000, LEFT_MILLISECONDS = 100 };
+enum { SERVER_DEVICE = 3, SERVER_IMAGE, SERVER_ALIVE, SERVER_LIBRARY, SERVER_TRACE, SERVER_END, WAIT_MILLISECONDS = 10000, LEFT_MILLISECONDS = 100 };
 #define PRELOADED "fuse2fs-truncate.so"
 static const char mount_place[] = "/tmp"; /* in the server's own mount namespace, seen by nobody else */
 
@@ -38,6 +38,7 @@ struct process {
     const char *program;
     const char *package;
     bool mounts_itself;  /* built on libfuse 2, which takes no open device */
+    int trace;           /* where the names are written that are found in the image, or -1 */
     int library;         /* what is loaded into fuse2fs that writes (launcher/preload/fuse2fs.c); of one that speaks the launch's process; or -1 */
     const char *source;  /* for messages */
     int image;           /* SERVER_IMAGE in the server; -1: it lays directories over each other */
@@ -51,11 +52,11 @@ struct process {
  * fuse2fs take the user for root in its own permission checks (fuse2fs(1)): without it files of root in the image
  * would be closed to the very user who may run it. `norecovery` because a read-only image may not have its journal
  * replayed, which would be a write. erofsfuse leaves such checks to the kernel. */
-static struct process server_for(const struct part *part)
+static struct process server_for(const struct part *part, const struct plan *watched)
 {
     const struct partition *partition = &part->partition;
     struct process server = {.program = "fuse2fs", .package = "fuse2fs", .mounts_itself = true, .source = part->source,
-                             .image = part->fd, .library = -1};
+                             .image = part->fd, .library = -1, .trace = -1};
     const char *why;
 
     snprintf(server.options, sizeof server.options, "%s,offset=%llu,allow_other,fakeroot%s", part->writable ? "rw" : "ro",
@@ -71,10 +72,14 @@ static struct process server_for(const struct part *part)
         return server;
     }
     server.mounts_itself = false;
-    server.speaks = part->seal.tree != 0;
+    server.trace = watched != NULL && watched->trace_fd > 0 ? watched->trace_fd : -1;
+    server.speaks = part->seal.tree != 0 || server.trace >= 0 || (watched != NULL && watched->tells_removed);
     server.ours = serve_open(part->fd, partition->offset, partition->size, &part->seal, part->source, &why); /* here, where an error can be told */
     if (server.ours == NULL)
         stop(0, "%s: %s", part->source, why);
+    if ((server.trace >= 0 && !trace_begin(server.ours, SERVER_TRACE, watched->trace_file, part->source)) ||
+        (watched != NULL && watched->tells_removed && !removed_begin(server.ours)))
+        stop(ENOMEM, "%s", part->source);
     return server;
 }
 
@@ -134,7 +139,7 @@ static void own_descriptors(const int *fds, int count, bool speaks)
 /* In the order of their names, and then the layers of an overlay. */
 static void server_descriptors(const struct process *server, int device, int alive)
 {
-    int fds[SERVER_END - SERVER_DEVICE + FUSE_LAYERS] = {device, server->image, alive, server->library};
+    int fds[SERVER_END - SERVER_DEVICE + FUSE_LAYERS] = {device, server->image, alive, server->library, server->trace};
 
     for (int i = 0; i < server->layer_count; i++)
         fds[FUSE_LAYERS_FIRST - SERVER_DEVICE + i] = server->layers[i];
@@ -339,9 +344,9 @@ bool fuse_needed(const struct plan *plan)
     return (plan->data != NULL || plan->fuse_mounts != NULL) && !plan->dry;
 }
 
-void fuse_prepare_part(const struct part *part, struct fuse *fuse)
+void fuse_prepare_part(const struct part *part, const struct plan *watched, struct fuse *fuse)
 {
-    struct process server = server_for(part);
+    struct process server = server_for(part, watched);
     char path[PATH_MAX];
 
     snprintf(path, sizeof path, "%s/" PRELOADED, location_libexec());
@@ -358,8 +363,8 @@ void fuse_prepare(struct plan *plan, struct fuse *servers)
     for (uint32_t i = 0; i < plan->part_count; i++) {
         if (plan->parts[i].way != WAY_FUSE)
             continue;
-        fuse_prepare_part(&plan->parts[i], &servers[i]);
-        if (!plan->parts[i].writable || plan->keeper_fd >= 0) /* who shares a container does not wait for its end */
+        fuse_prepare_part(&plan->parts[i], i == 0 ? plan : NULL, &servers[i]);
+        if ((!plan->parts[i].writable && (i > 0 || plan->trace_fd <= 0)) || plan->keeper_fd >= 0) /* who shares a container does not wait for its end */
             continue;
         plan->server_fd = servers[i].process >= 0 ? servers[i].process : servers[i].alive;
         plan->unmounted_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
@@ -529,7 +534,7 @@ int fuse_mount(const struct session *session, const struct part *part, struct fu
 int fuse_overlay(const struct session *session, const char *options, const int *layers, int count)
 {
     struct process server = {.program = "fuse-overlayfs", .package = "fuse-overlayfs", .source = "the overlay", .image = -1,
-                            .library = -1, .layers = layers, .layer_count = count};
+                            .library = -1, .trace = -1, .layers = layers, .layer_count = count};
     struct fuse fuse;
 
     snprintf(server.options, sizeof server.options, "%s", options);

@@ -116,7 +116,7 @@ int fuse_mount(const struct session *session, const struct part *part, struct fu
 /* An overlay whose writable layer the kernel's own overlay does not take, as it is served by a program itself. It finds
  * the directories of `layers`, which `options` name, as its descriptors from FUSE_LAYERS_FIRST on. Stops the process on
  * failure. */
-enum { FUSE_LAYERS_FIRST = 7, FUSE_LAYERS = PLAN_PARTS + 3 };
+enum { FUSE_LAYERS_FIRST = 8, FUSE_LAYERS = PLAN_PARTS + 3 };
 int fuse_overlay(const struct session *session, const char *options, const int *layers, int count);
 
 /* In the container: lets `unmounted_fd` of the plan tell when nobody uses the root directory any more. */

@@ -127,7 +127,7 @@ bool plan_refused_overlay(const struct plan *plan, const struct plan_inputs *inp
         return all_there(plan, inputs, error);
     if (number == EPERM)
         return error_set(error, 0, "this kernel does not let users mount an overlay (Linux 5.11 or newer does): "
-                         "--overlay and --writable-tmpfs need one");
+                         "--overlay, --writable-tmpfs and images on a base need one");
     if (number == ELOOP)
         return error_set(error, 0, "overlays and image may not lie in one another: use a directory of its own for each");
     return error_set(error, number, "the kernel takes no overlay in such a file system (\"overlay create\" makes images for it)");

@@ -127,12 +127,15 @@ struct plan {
     uint64_t namespaces;    /* CLONE_NEW* */
     bool propagation_slave;
     bool root_mapped, one_id; /* --fakeroot: user id 0 inside; and, once that is known, no other */
+    bool tells_removed;       /* the image lists names that were removed from it */
     bool emulates;            /* what the kernel refuses such a root is answered as done */
     bool init;              /* a PID namespace with an init of ours */
     int report_fd;          /* in it: where the program's wait status goes; in a keeper: where it says that all is ready */
     int alive_fd;           /* in both, and where a launcher waits for a server: hangs up when it is gone; 0: none does */
     int server_fd;          /* can be read, or hangs up, when the file system server of what is written has ended; 0: there is none */
     int unmounted_fd;       /* then: tells when nobody uses the container's root directory any more */
+    int trace_fd;           /* --trace: its file, or 0 */
+    const char *trace_file; /* ... and its name */
     bool join;              /* the container is shared with other launches of the job step, or is an instance */
     bool instance;          /* ... the latter: it stays under its name */
     const char *join_reason;/* why it is, or why not; NULL: nothing asks for it */

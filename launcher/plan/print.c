@@ -29,7 +29,7 @@ static const char *const restriction_names[RESTRICTION_KINDS] = {
     [RESTRICTION_PATH] = "allowed to read and write",       [RESTRICTION_PATH_READ] = "allowed to read",
     [RESTRICTION_FILTER] = "system calls by the profile",   [RESTRICTION_APPARMOR] = "AppArmor's profile",
     [RESTRICTION_SELINUX] = "SELinux's label",              [RESTRICTION_UID] = "user",
-    [RESTRICTION_GID] = "group"};
+    [RESTRICTION_GID] = "group",                            [RESTRICTION_RECORD] = "recorded"};
 
 enum { NAMESPACES = sizeof namespace_names / sizeof namespace_names[0] };
 

@@ -5,6 +5,7 @@
 #include <sys/prctl.h>
 
 #include "../inside.h"
+#include "../record/record.h"
 
 const struct request_entry *restriction_next(const struct request *request, enum restriction kind, const struct request_entry *last)
 {
@@ -56,6 +57,10 @@ void restrict_program(const struct request *request)
         restrict_paths(request, entry);
     if ((entry = restriction_next(request, RESTRICTION_NETWORK, NULL)) != NULL)
         restrict_network(entry);
+    entry = restriction_next(request, RESTRICTION_RECORD, NULL);
+    if (entry != NULL && !record_begin((int)(entry->number >> RESTRICTION_DESCRIPTOR)))
+        stop(errno, "%s: the kernel hands no calls over to who records them (Linux 5.9 does, where nobody else has them handed over)",
+             entry->second);
     for (entry = NULL; (entry = restriction_next(request, RESTRICTION_FILTER, entry)) != NULL;)
         restrict_calls(entry);
 }

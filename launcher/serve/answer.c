@@ -99,8 +99,12 @@ static int answer_lookup(const struct request *request)
         failed = squashfs_lookup(request->hands->reader, &directory, request->body, &entry);
     if (failed == 0)
         failed = squashfs_inode_read(request->hands->reader, entry.reference, &inode);
-    if (failed == 0)
+    if (failed == 0) {
         entry_fill(request->hands, &inode, &out);
+        trace_found(request->hands->server, directory.reference, request->body, &inode);
+    }
+    if (failed == -ENOENT)
+        removed_missed(request->hands, directory.reference, request->body); /* before whoever asks goes on without it */
     if (failed == 0 || failed == -ENOENT)
         reply_bytes(request, &out, sizeof out);
     return failed == -ENOENT ? 0 : failed;
@@ -128,6 +132,7 @@ static int answer_readlink(const struct request *request)
         length = squashfs_link_read(request->hands->reader, &inode, request->out, PATH_MOST);
     if (length < 0)
         return length;
+    trace_read(request->hands, inode.reference);
     reply_bytes(request, request->out, (size_t)length);
     return 0;
 }
@@ -170,6 +175,7 @@ static int answer_read(const struct request *request)
     if (failed != 0)
         return failed;
     size_t length = hands->pieces.length;
+    trace_read(hands, inode.reference);
     reply(request, 0, hands->pieces.parts, hands->pieces.count, length);
     pieces_give_back(hands, false);
     ahead_of(hands->server, &inode, in->offset, length);
@@ -181,7 +187,8 @@ static int answer_read(const struct request *request)
 struct listing {
     char *out;
     size_t room, used;
-    bool plus;
+    bool plus;                                             /* the kernel takes more than names: it looks those up no more */
+    enum { TELL_ALL, TELL_SOURCES, TELL_NAMES } tell;
 };
 
 /* False: no room. */
@@ -255,15 +262,32 @@ static int list_entries(struct hands *hands, struct listing *listing, const stru
             more = 0;
             continue;
         }
-        more = listing->plus ? squashfs_inode_read(hands->reader, entry.reference, &inode) : 0;
-        if (more == 0 && listing->plus)
+        bool source = listing->tell == TELL_SOURCES && entry.length > 3 && strcmp(entry.name + entry.length - 3, ".py") == 0;
+        bool told = listing->plus && (listing->tell == TELL_ALL || source);
+        out = (struct fuse_entry_out){0}; /* node 0: a name alone */
+        more = told ? squashfs_inode_read(hands->reader, entry.reference, &inode) : 0;
+        if (more == 0 && told)
             entry_fill(hands, &inode, &out);
+        if (more == 0 && source)
+            trace_told(hands->server, directory->reference, entry.name, &inode);
         if (more == 0 && !list(listing, &out, &about, entry.name)) {
             cursor_keep(hands, directory, &before);
             return 0;
         }
     }
     return more;
+}
+
+/* Of a name that is traced the kernel must not know more, or nobody sees that it is used. Only with sources of Python that are compiled
+ * there is another sign, the compiled file: the import of a module asks of its source whether it is there and how old it is, so that to
+ * hear that would cost a question a module. */
+static int told_of(struct hands *hands, const struct squashfs_inode *directory)
+{
+    struct squashfs_entry compiled;
+
+    if (hands->server->trace == NULL)
+        return TELL_ALL;
+    return squashfs_lookup(hands->reader, directory, "__pycache__", &compiled) == 0 ? TELL_SOURCES : TELL_NAMES;
 }
 
 /* An error behind the first entries is told when they have been taken. */
@@ -279,6 +303,10 @@ static int answer_readdir(const struct request *request)
     int failed = inode_asked(request, &directory);
     if (failed == 0 && !S_ISDIR(directory.mode))
         failed = -ENOTDIR;
+    if (failed == 0) {
+        trace_read(request->hands, directory.reference);
+        listing.tell = told_of(request->hands, &directory);
+    }
     if (failed == 0 && list_dots(&listing, &directory, in->offset))
         failed = list_entries(request->hands, &listing, &directory, in->offset > 2 ? in->offset - 2 : 0);
     if (failed != 0 && listing.used == 0)

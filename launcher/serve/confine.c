@@ -1,5 +1,6 @@
 /* The filter of the image server: it reads what strangers made, and needs few calls for it. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -43,6 +44,13 @@ void confine(struct server *server)
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NEAR_FLAGS, 0, 1), ALLOW,
         REFUSE(EPERM),
         IF_CALL(close), IF_CALL(sched_setaffinity),
+        /* where a trace is added to its file */
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, server->trace != NULL ? SYS_fcntl : UINT32_MAX, 0, 4),
+        LOAD(args[1]),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_OFD_SETLK, 0, 1), ALLOW,
+        REFUSE(EPERM),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, server->trace != NULL ? SYS_lseek : UINT32_MAX, 0, 1), ALLOW,
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, server->trace != NULL ? SYS_ftruncate : UINT32_MAX, 0, 1), ALLOW,
         /* requests, answers and the image; descriptors are all open */
         IF_CALL(read), IF_CALL(writev), IF_CALL(write), IF_CALL(pread64),
         IF_CALL(futex), IF_CALL(exit), IF_CALL(exit_group), IF_CALL(rt_sigreturn), IF_CALL(rt_sigprocmask),

@@ -80,6 +80,7 @@ void near_follow(struct server *server, struct near *near, uint32_t asker);
 struct hands {
     struct server *server;
     struct squashfs_reader *reader;
+    uint64_t traced; /* what was read last, + 1 */
     int queue;
     struct near near;
     struct walks walks;
@@ -115,6 +116,37 @@ struct ahead {
 /* After a read was answered. */
 void ahead_of(struct server *server, const struct squashfs_inode *inode, uint64_t offset, size_t length);
 
+/* ---- Names of the image, each a directory, by its reference, and a word. Without locks. */
+
+struct name {
+    uint64_t directory, node; /* node: what they stand for, to who has added them */
+    uint32_t hash, text, flags;
+};
+struct names {
+    struct name *list;
+    uint32_t count, room, *table;
+    char *text;
+    size_t text_used, text_room;
+    bool full;     /* one had no room */
+    uint64_t seed; /* a number that no image knows, so that none has names which all come to the same place */
+};
+void names_begin(struct names *names); /* of all zero; before the process is confined */
+struct name *names_find(struct names *names, uint64_t directory, const char *text, size_t length);
+/* That one, or a new one of all zero; NULL: there is no room. What is found stays there until the next is added. */
+struct name *names_add(struct names *names, uint64_t directory, const char *text, size_t length);
+
+/* A name was found, and what it names was read: a file's bytes, a link's target, a directory's names. For the trace, if there is one. */
+void trace_found(struct server *server, uint64_t directory, const char *text, const struct squashfs_inode *inode);
+void trace_read(struct hands *hands, uint64_t node);
+/* The kernel was told what a name stands for, and does not look it up: it was found if it is read. */
+void trace_told(struct server *server, uint64_t directory, const char *text, const struct squashfs_inode *inode);
+/* Nobody uses the image any more. */
+void trace_write(struct server *server);
+
+/* A name was looked for that is not there. */
+#define REMOVED_LIST "/.singularity.d/removed"
+void removed_missed(struct hands *hands, uint64_t directory, const char *text);
+
 /* Where parts of directories ended that the kernel is about to go on with, whichever thread it asks. */
 enum { LISTINGS = 16 };
 struct listings {
@@ -142,6 +174,10 @@ struct server {
     struct cache cache;
     struct ahead ahead;
     struct listings listings;
+    struct trace *trace;     /* NULL: no names are kept */
+    struct removed *removed; /* NULL: nobody is told of any */
+    pthread_mutex_t ending;  /* of the thread that ends the process */
+    int tell;                /* closed when all is written down; -1: nobody waits */
     struct hands first; /* of the thread that begins */
     atomic_ulong requests[OPCODES], count;
     atomic_ulong stores;

@@ -79,10 +79,14 @@ static void say_counts(struct server *server)
     message_debug("image server: %lu stores, %u threads", atomic_load(&server->stores), atomic_load(&server->threads));
 }
 
-/* The mount is gone: the whole process ends with the first thread that sees it. */
+/* The mount is gone: the whole process ends with the first thread that sees it, and others wait for that. */
 static _Noreturn void serve_queue(struct hands *hands, int queue)
 {
     answer_requests(hands, queue);
+    pthread_mutex_lock(&hands->server->ending);
+    trace_write(hands->server);
+    if (hands->server->tell >= 0)
+        close(hands->server->tell); /* whoever waits for a trace need not wait until this memory is given back */
     say_counts(hands->server);
     _exit(0);
 }
@@ -162,18 +166,20 @@ void serve_run(struct server *server, int device, int image, int tell, int launc
      * the host's files */
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a trace that is too large for the limit is an error like others */
     server->device = device;
+    server->tell = tell;
     server->file.fd = image;
     if (server->sealed != NULL)
         sealed_move(server->sealed, image);
     server->first.queue = device;
     atomic_store(&server->threads, 1);
     if (pthread_mutex_init(&server->ahead.lock, NULL) != 0 || pthread_cond_init(&server->ahead.more, NULL) != 0 ||
-        pthread_mutex_init(&server->listings.lock, NULL) != 0)
+        pthread_mutex_init(&server->listings.lock, NULL) != 0 || pthread_mutex_init(&server->ending, NULL) != 0)
         stop(errno, "start the image server");
     queues_open(server);
     confine(server);
-    if (server->sealed != NULL && (launch < 0 || !thread_begin(fall_silent, (void *)(intptr_t)launch)))
+    if ((server->sealed != NULL || server->trace != NULL || server->removed != NULL) && (launch < 0 || !thread_begin(fall_silent, (void *)(intptr_t)launch)))
         close(STDERR_FILENO);
     if (squashfs_tables(server->image, &why) != 0)
         stop_unread(why, tell);

@@ -22,8 +22,14 @@ struct server;
  * names the image. */
 struct server *serve_open(int image, uint64_t offset, uint64_t size, const struct seal *seal, const char *name, const char **why);
 
+/* Names that are found are written to `fd`, open for it, when the mount is gone; `file` and `image` are what it and the image are called. */
+bool trace_begin(struct server *server, int fd, const char *file, const char *image);
+
+/* Whoever looks for a name that "build --only" has removed is told, as below. */
+bool removed_begin(struct server *server);
+
 /* Serves what is mounted behind `device`, with the image open as `image` (a launch moves its descriptors in between). What is wrong with a
- * sealed image is said on standard error for as long as the process of `launch` lives, a pidfd: whoever reads that to its end waits for
+ * sealed image, and what one that has been made smaller lacks, is said on standard error for as long as the process of `launch` lives, a pidfd: whoever reads that to its end waits for
  * nobody else. The process ends when the mount is gone; or at once, with words written to `tell`, or a message where that is -1, when the image's tables
  * cannot be read: they are, like all that has to be decompressed, in the confined process alone. No thread but the caller's may be
  * there. */

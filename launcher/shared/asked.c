@@ -31,7 +31,11 @@ static void accept(struct invocation *invocation, const struct job_step *step)
     char text[REASON_SIZE], session[JOB_STEP_SESSION];
 
     invocation->request.join_asked = invocation->join == JOIN_YES;
-    if (step->name[0] != '\0') {
+    if (invocation->join_name != NULL) {
+        snprintf(text, sizeof text, "the name %s", invocation->join_name);
+        invocation->request.join_step = keep(invocation, text);
+        snprintf(text, sizeof text, "--join=@%s", invocation->join_name);
+    } else if (step->name[0] != '\0') {
         snprintf(text, sizeof text, "%s%u ranks of %s job step %.200s on this node", asked, (unsigned)step->ranks,
                  step->launcher, step->shown);
         invocation->request.join_step = keep(invocation, step->name);

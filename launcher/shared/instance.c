@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../descriptor.h"
+#include "../front/instance.h"
 #include "../message.h"
 
 /* ---- the first process ---- */

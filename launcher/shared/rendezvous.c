@@ -98,10 +98,10 @@ static bool add_request(struct rendezvous *rendezvous, const struct request *req
     struct error error = {0};
 
     memcpy(&common, request, offsetof(struct request, text_store));
-    common.colour = common.new_session = common.join_asked = false;
-    common.cleanenv = common.no_eval = common.no_umask = false;
+    common.colour = common.new_session = common.join_asked = common.cleanenv = common.no_eval = common.no_umask = false;
     common.action = common.level = common.stack_soft = 0;
-    common.shell = common.app = common.userns_reason = common.join_reason = common.linger_key = common.linger_file = common.linger_reason = NULL;
+    common.shell = common.app = common.target_cwd = common.userns_reason = common.join_reason = NULL;
+    common.linger_key = common.linger_file = common.linger_reason = NULL;
     common.keep_fd_count = common.variable_count = common.restriction_count = 0;
     for (uint32_t i = 0; i < common.bind_count; i++)
         common.bind[i].number &= BIND_READONLY; /* whoever asked for it */

@@ -9,19 +9,19 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from singularity import console, files, process
 from singularity.build import architecture, layout, pack, platform_files, reproducible, streaming, writers
-from singularity.build.request import BuildRequest, Target
+from singularity.build.request import BuildRequest, Chosen, Target
 from singularity.cache.packed_store import Store
 from singularity.console import VERBOSE
 from singularity.definition import source
 from singularity.errors import ImageError
-from singularity.image import metadata
+from singularity.image import base, metadata
 from singularity.image.identify import Format, Image
 from singularity.image.root import Root
 from singularity.image.sif import format as sif
@@ -80,16 +80,27 @@ def perform(image: Image, request: BuildRequest) -> None:
         _copy(image, request)
         return
 
+    chosen = request.only.chosen(image) if request.only else None
+
     @contextmanager
     def read() -> Iterator[Tree]:
         from singularity.image import contents
 
-        with contents.tree(image) as tree, writers.counted(tree, "writing") as told:
+        with contents.tree(image) as tree, writers.counted(_chosen(tree, chosen), "writing") as told:
             yield told
 
     with files.temporary_directory(request.temporary, keep=request.keep) as directory:
         has = _architecture(image.architecture, request)
-        _Conversion(str(image.path), read, has, request, directory, image.path.stat().st_size).perform()
+        configure = chosen.complete if chosen else _nothing
+        _Conversion(str(image.path), read, has, request, directory, image.path.stat().st_size, configure).perform()
+
+
+def _nothing(root: Root) -> None:
+    del root
+
+
+def _chosen(tree: Tree, chosen: Chosen | None) -> Tree:
+    return tree if chosen is None else (entry for entry in tree if entry.member.path in chosen.paths)
 
 
 def can_stream_layers(request: BuildRequest) -> bool:
@@ -152,8 +163,8 @@ def convert_oci(
 
 def _is_copied(image: Image, request: BuildRequest) -> bool:
     """Whether the file system is there, byte for byte as it is asked for."""
-    changed = request.mksquashfs_arguments or request.fix_permissions
-    if image.root.format is not Format.SQUASHFS or changed:
+    changed = request.mksquashfs_arguments or request.fix_permissions or request.only
+    if image.root.format is not Format.SQUASHFS or changed or base.of(image) is not None:
         return False
     return request.format is Target.SQUASHFS or (request.format is Target.SIF and _is_described(image))
 
@@ -217,13 +228,23 @@ def write_objects(
     offset: int,
     architecture: str,
     filesystem: sif.Filesystem = sif.Filesystem.SQUASHFS,
+    *,
+    partition_name: bytes = b"",
 ) -> None:
     """Puts the objects behind the partition at `offset`, and the head before it."""
     size = os.fstat(new.fd).st_size - offset
     for part in pack.behind(
-        objects, partition_offset=offset, partition_size=size, architecture=architecture, filesystem=filesystem
-    ):
+        objects, partition_offset=offset, partition_size=size, architecture=architecture, filesystem=filesystem,
+        partition_name=partition_name,
+    ):  # fmt: skip
         pack.write_at(new.fd, part.data, part.offset)
+
+
+def write_layer(tree: Tree, request: BuildRequest, new: files.NewFile, offset: int, place: Path) -> None:
+    """Writes a tree as a squashfs file system `offset` bytes into a file; `place` is for what is in between."""
+    conversion = _Conversion(str(request.target), lambda: nullcontext(tree), "", request, place)
+    with writers.counted(tree, "packing") as told:
+        conversion.write_file_system(writers.clamped(told), new, offset)
 
 
 @dataclass
@@ -235,8 +256,8 @@ class _Conversion:
     architecture: str
     request: BuildRequest
     directory: Path
-    size: int  # bytes of the source, about
-    configure: Callable[[Root], None] = lambda _: None  # writes what the source says beside its files
+    size: int = 0  # bytes of the source, about
+    configure: Callable[[Root], None] = _nothing  # writes what the source says beside its files
     left_out: frozenset[int] = frozenset()
     root: Member = Member(path=b"", kind=Kind.DIRECTORY, mode=0o755)  # noqa: RUF009 - frozen
     attempts: int = 0
@@ -284,6 +305,8 @@ class _Conversion:
                     offset = sif_write.partition_offset(())
                     self.write_file_system(whole, new, offset)
                     write_objects(new, objects, offset, self.architecture)
+            if request.only:
+                request.only.try_out(new, request.target)
 
     def pack(self, image: "oci_image.Image", store: Path) -> None:
         """The same from packed layers: no stream of all their files, and so no second attempt."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from singularity.build import gate
 from singularity.errors import BuildError, FileError, NetworkError, RegistryError
 
 if TYPE_CHECKING:
@@ -14,15 +15,13 @@ _SCHEMES = ("http://", "https://")
 def fetch(place: str, *, limit: int, patience: "Patience | None" = None) -> bytes:
     """The content at an `http:`, `https:` or `file:` URL or an absolute path; of at most `limit` bytes.
 
-    Servers of https URLs must prove who they are. Proxies are those of the environment. Raises BuildError, and
-    FileError for a local file.
+    Servers of https URLs must prove who they are. It comes by the way that all of the build's downloads do. Raises
+    BuildError, and FileError for a local file.
     """
     if not place.startswith(_SCHEMES):
         return _read(Path("/" + place.removeprefix("file:").lstrip("/")), limit)
-    from singularity.web.file import WebFile
-
     try:
-        with WebFile(place, patience=patience).open() as stream:
+        with gate.opened(place, patience=patience) as stream:
             data = b""
             while len(data) <= limit and (piece := stream.read(limit + 1 - len(data))):
                 data += piece

@@ -18,7 +18,7 @@ _OCI = "org.opencontainers.image."
 # What is said of one build, and of no image that is built on it.
 _OWN = (f"{_SCHEMA}build-", f"{_SCHEMA}usage", f"{_SCHEMA}schema-version")
 _OWN_OCI = (f"{_OCI}created", f"{_OCI}architecture", f"{_OCI}base.")
-_FETCHED = frozenset(("docker", "oras", "library", "shub"))  # agents that note where it came from
+_FETCHED = frozenset(("docker", "oras", "library", "shub", "doi"))  # agents that note where it came from
 _HELP = "/.singularity.d/runscript.help"
 
 

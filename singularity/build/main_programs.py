@@ -31,9 +31,16 @@ _PREFIXES = 16  # directories of /opt that are looked at
 _NOT_MAIN = frozenset(("pip", "setuptools", "pkg_resources", "wheel", "distutils", "test", "tests", "easy_install"))
 
 
+def _is_directory(root: Root, path: str) -> bool:
+    try:
+        return root.is_directory(path)
+    except OSError:  # links without end, or what this user may not enter
+        return False
+
+
 def starts(root: Root, opened: Collection[str]) -> Iterator[Sequence[str]]:
     """Commands, the likeliest first. `opened` is what starts have opened already: their interpreters are left out."""
-    opt = [f"/opt/{name}/bin" for name in root.names("/opt")[:_PREFIXES]]
+    opt = [f"/opt/{name}/bin" for name in root.names("/opt")[:_PREFIXES] if _is_directory(root, f"/opt/{name}/bin")]
     seen: set[tuple[str | None, str]] = set()
     for name in _INTERPRETERS:
         for directory in (*opt, *SYSTEM_PATH.split(":")):

@@ -20,7 +20,7 @@ from singularity.build import layout, reproducible
 from singularity.build.reproducible import source_date_epoch as source_date_epoch
 from singularity.console import VERBOSE
 from singularity.errors import BuildError
-from singularity.image import marks, metadata
+from singularity.image import marks, metadata, removed
 from singularity.image.erofs import tools as erofs
 from singularity.image.root import Root
 from singularity.image.sif import format as sif
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 OCI_CONFIGURATION = f"{metadata.DIRECTORY}/oci-config.json"
 _OCI_OBJECT = b"oci-config.json"
 _NANOSECONDS = 10**9
+_MEBIBYTE, _LARGE = 1 << 20, 8 << 20  # bytes
 _INODES = 1 << 63  # numbers that mksquashfs can be told; overlays of several file systems may have larger ones
 LEVEL = 9  # of zstd
 TIMES = range(1 << 32)  # that squashfs has room for, in seconds since 1970
@@ -57,7 +58,7 @@ def pack(
     the same root makes the same file. Raises FileError and ToolError.
     """
     marked: list[str] = []
-    size = 0 if as_erofs else _fit(root, target, marked)
+    size, alike = (0, 0) if as_erofs else _fit(root, target, marked)
     owners = b"".join(marks.definitions(root, marked))
     with Root(root) as opened:
         objects = objects_of(opened) if architecture else []
@@ -67,7 +68,7 @@ def pack(
         if as_erofs:
             _make_erofs(root, new, offset, target)
         else:
-            _make_squashfs(root, new, offset, order, arguments, target, size, owners)
+            _make_squashfs(root, new, offset, order, arguments, target, size, owners, alike)
         if not architecture:
             return
         head = sif_write.encode_head(
@@ -99,6 +100,8 @@ def objects_of(root: Root) -> list[NewObject]:
         NewObject(type=DataType.DEFINITION, data=f"{about.deffile}\n".encode("utf-8", "replace")),
         NewObject(type=DataType.GENERIC_JSON, data=document.encode("utf-8", "replace"), name=metadata.OBJECT_NAME),
     ]
+    if root.is_file(removed.FILE):  # for the front door, which looks into no file system
+        objects.append(NewObject(type=DataType.GENERIC_JSON, data=b"{}", name=removed.OBJECT_NAME))
     if root.is_file(OCI_CONFIGURATION):
         objects.append(NewObject(type=DataType.GENERIC_JSON, data=root.read(OCI_CONFIGURATION), name=_OCI_OBJECT))
     return objects
@@ -146,19 +149,30 @@ def common_arguments(offset: int) -> list[str]:
     return ["-noappend", "-no-progress", "-no-recovery", "-offset", str(offset), "-processors", processors]
 
 
-def memory(arguments: Sequence[str]) -> list[str]:
-    """How much mksquashfs may take; by itself, a quarter of the machine.
+def memory(arguments: Sequence[str], alike: int | None = None) -> list[str]:
+    """How much mksquashfs may take; by itself, a quarter of the machine. And whether it looks for copies of files.
 
-    With a few blocks for each processor it is as fast, and what it has read is not far from what it has written.
+    With a few blocks for each processor it is as fast, and what it has read is not far from what it has written. But
+    behind an offset it (4.5.1) spoils a file of which it finds a copy when the file is larger than a quarter of that
+    memory. `alike` is the size of the largest that may have one; None: nobody knows.
     """
-    if {"-mem", "-b"}.intersection(arguments):
-        return []
-    return ["-mem", f"{max(64, 2 * len(os.sched_getaffinity(0)))}M"]
+    needed = 0 if alike is None else 4 * -(-alike // _MEBIBYTE) + 8
+    usual = max(64, 2 * len(os.sched_getaffinity(0)))
+    own = [] if {"-mem", "-b"}.intersection(arguments) else ["-mem", f"{usual}M"]
+    if alike == 0:
+        return own
+    if (
+        alike is None
+        or "-mem" in arguments
+        or needed << 20 > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    ):
+        return [*own, "-no-duplicates"]
+    return ["-mem", f"{max(usual, needed)}M"]
 
 
 def _make_squashfs(
     root: Path, new: files.NewFile, offset: int, order: layout.Layout, arguments: Sequence[str], target: Path,
-    size: int, owners: bytes,
+    size: int, owners: bytes, alike: int,
 ) -> None:  # fmt: skip
     """Writes the file system; how far it is, is what mksquashfs has read of `size` bytes.
 
@@ -166,7 +180,7 @@ def _make_squashfs(
     """
     purpose = f"write {target}"
     argv: list[str | Path] = ["mksquashfs", root, new.path, *common_arguments(offset)]
-    argv += [*compression(arguments, purpose), *memory(arguments)]
+    argv += [*compression(arguments, purpose), *memory(arguments, alike)]
     actions = {"uncompressed": order.uncompressed, "no-fragments": order.alone, "fragment(first)": order.together}
     for action, paths in actions.items():
         numbers = {os.lstat(root / path).st_ino for path in paths}
@@ -211,14 +225,15 @@ def warn_of_losses(target: Path, times: int, lists: int) -> None:
             logger.warning("%s: %d %s are left out: squashfs cannot hold them", target, count, what)
 
 
-def _fit(root: Path, target: Path, marked: list[str]) -> int:
+def _fit(root: Path, target: Path, marked: list[str]) -> tuple[int, int]:
     """Moves times into the range of squashfs, which mksquashfs would let wrap around, in a root file system of ours.
 
-    Returns the bytes in its regular files, and adds to `marked` the paths of those that root emulation has marked: to
-    walk through them twice is what would be felt. Says how many times, and how many access control lists squashfs
-    cannot hold. What cannot be read, mksquashfs names.
+    Returns the bytes in its regular files, and the size of the largest that may be copies of each other. Adds to
+    `marked` the paths of those that root emulation has marked: to walk through them twice is what would be felt. Says
+    how many times, and how many access control lists squashfs cannot hold. What cannot be read, mksquashfs names.
     """
     times = lists = size = 0
+    large: dict[int, set[int]] = {}  # inodes by size
     pending = [os.fspath(root)]
     while pending:
         with suppress(OSError), os.scandir(pending.pop()) as entries:
@@ -239,8 +254,10 @@ def _fit(root: Path, target: Path, marked: list[str]) -> int:
                             marked.append(entry.path)
                     if entry.is_file(follow_symlinks=False):
                         size += status.st_size // status.st_nlink  # each of its names comes by
+                        if status.st_size >= _LARGE:
+                            large.setdefault(status.st_size, set()).add(status.st_ino)
     warn_of_losses(target, times, lists)
-    return size
+    return size, max((each for each, inodes in large.items() if len(inodes) > 1), default=0)
 
 
 def _tests(inodes: Sequence[int]) -> Iterable[str]:
@@ -289,6 +306,7 @@ def behind(
     partition_size: int,
     architecture: str,
     filesystem: sif.Filesystem = sif.Filesystem.SQUASHFS,
+    partition_name: bytes = b"",
 ) -> list[Part]:
     """What makes a SIF file of one that holds a partition, object 1: head and table before it, `objects` after it."""
     identity, now = new_id(), new_time()
@@ -304,6 +322,7 @@ def behind(
             padded_size=partition_offset - header.data_offset + partition_size,
             created=now,
             modified=now,
+            name=partition_name,
             extra=sif.partition_extra(filesystem, sif.PartitionType.PRIMARY, architecture),
         )
     ]

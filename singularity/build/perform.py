@@ -23,6 +23,7 @@ from singularity.errors import BuildError, FileError, SingularityError
 
 logger = logging.getLogger(__name__)
 
+_LONG = 1.0  # seconds of a step that people want to be told of
 _ROOM = 1 << 20  # free bytes below which a file system counts as full
 _NAMES = 16  # free inodes at which it does; what a failed step had made may be gone again
 
@@ -49,14 +50,14 @@ def perform(plan: Plan, *, on_step: Callable[[Step], None] = _nothing) -> None:
     first = plan.steps[0]
     if isinstance(first, Convert):  # it needs neither a directory nor layers
         on_step(first)
-        with console.step(1, 1), _timed(plan, first):
+        with console.step(1, 1, str(first)), _timed(plan, first):
             first.perform(plan)
     else:
         with _begun(plan) as build:
             for number, step in enumerate(plan.steps, 1):
                 on_step(step)
-                with console.step(number, len(plan.steps)), _room_explained(build, step):
-                    _carry_out(build, step)
+                with console.step(number, len(plan.steps), str(step)) as shown, _room_explained(build, step):
+                    shown.cached = _carry_out(build, step)
     if request.is_encrypted_next:
         return
     took = console.duration(time.monotonic() - start)
@@ -159,36 +160,41 @@ def _keep(root: Stack) -> None:
         copied.rename(root.path)
 
 
-def _carry_out(build: Build, step: Step) -> None:
-    """Does a step; a change of the root file system is taken from the cache where an earlier build has left it."""
+def _carry_out(build: Build, step: Step) -> bool:
+    """Does a step; a change of the root file system is taken from the cache where an earlier build has left it.
+
+    Whether it was.
+    """
     if not isinstance(step, Change):
         with _timed(build, step):
             step.perform(build)
-        return
-    if not step.is_idle(build):
-        _change(build, step)
+        return False
+    cached = not step.is_idle(build) and _change(build, step)
     if step.counts:
         build.keys[step.stage] = build.stacks[step.stage].key
+    return cached
 
 
-def _change(build: Build, step: Change) -> None:
+def _change(build: Build, step: Change) -> bool:
+    """Makes a change; whether the cache had it."""
     stack, like = build.stacks[step.stage], step.begins_like(build)
     if like is not None and stack.begin_like(build.stacks[like]):
-        return
+        return False
     key = None if stack.key is None else step.key(stack.key, build)
     if stack.take(key):
         level = logging.INFO if step.begun else VERBOSE
         logger.log(level, "%sUsing the cache: %s", _about_stage(build, step), step.what or step)
-        return
+        return True
     with _timed(build, step):
         base = step.base() if stack.is_empty else None
         if base and stack.can_begin_with(base):
             stack.begin(key, base)
-            return
+            return False
         with stack.changing(key, str(step), build.definition.name) as change:
             step.perform(build)
             if key is None and change.content and stack.key is not None:
                 change.key = step.key_of_result(stack.key, change.content)
+    return False
 
 
 @contextmanager
@@ -197,7 +203,8 @@ def _timed(plan: Plan, step: Step) -> Iterator[None]:
         logger.info("%s" + step.begun, _about_stage(plan, step), step.what)
     start = time.monotonic()
     yield
-    logger.log(VERBOSE, "Took %.1f s: %s", time.monotonic() - start, step)
+    took = time.monotonic() - start
+    logger.log(logging.INFO if step.begun and took >= _LONG else VERBOSE, "Took %.1f s: %s", took, step)
 
 
 def _about_stage(plan: Plan, step: Step) -> str:

@@ -12,7 +12,7 @@ from singularity.build.steps.scripts import HostScript, PostScript, ScriptStep, 
 from singularity.build.steps.target import Convert, Pack, Place
 from singularity.definition.dockerfile.state import CHANGING
 from singularity.definition.model import Copy, Definition, Recipe, Script, Stage
-from singularity.errors import DefinitionError
+from singularity.errors import BuildError, DefinitionError
 from singularity.image.identify import identify
 
 _FORMATS = {
@@ -27,9 +27,16 @@ _FORMATS = {
 
 def plan(request: BuildRequest, definition: Definition) -> Plan:
     """The steps of a build, in order. Raises DefinitionError when stages are named that come later, or not at all."""
-    if _is_conversion(request, definition):
+    is_conversion = _is_conversion(request, definition)
+    if request.only and (not is_conversion or definition.stages[0].agent in agents.LAYERED):
+        what = f"--only: {request.source} is no image file"
+        raise BuildError(what, hint="build or pull it first, and make a smaller one of that")
+    if is_conversion:
         what = f"{request.source} to {request.target}"
-        steps: list[Step] = [Convert(what=what, reason="an image as it is: nothing to unpack", stage=0)]
+        reason = (
+            "--only: files that are not used are left out" if request.only else "an image as it is: nothing to unpack"
+        )
+        steps: list[Step] = [Convert(what=what, reason=reason, stage=0)]
         return Plan(request=request, definition=definition, steps=tuple(steps))
     steps = []
     for index in range(len(definition.stages)):
@@ -38,13 +45,16 @@ def plan(request: BuildRequest, definition: Definition) -> Plan:
         inner = recipe is not None and recipe.is_inner
         steps += _root_steps(request, definition, index) if inner else _stage_steps(request, definition, index)
     last = Place if request.format is Target.SANDBOX else Pack
+    on = f"--on {request.on.path}: a SIF file of what differs" if request.on else ""
     reason = "--erofs: a SIF file" if request.erofs and request.format is Target.SIF else _FORMATS[request.format]
-    steps.append(last(what=str(request.target), reason=reason, stage=len(definition.stages) - 1))
+    steps.append(last(what=str(request.target), reason=on or reason, stage=len(definition.stages) - 1))
     return Plan(request=request, definition=definition, steps=tuple(steps))
 
 
 def _is_conversion(request: BuildRequest, definition: Definition) -> bool:
     """Whether an image is only to get another format, which needs no root file system on disk."""
+    if request.on is not None:
+        return False
     stage = definition.stages[0]
     from singularity.build import convert
 

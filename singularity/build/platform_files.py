@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from singularity.build import labels, scripts
 from singularity.definition.model import App, Definition, Script, Stage
 from singularity.definition.parse import APP_NAME
-from singularity.image import metadata, origin
+from singularity.image import metadata, offered, origin
 from singularity.image.metadata import APPS, DIRECTORY
 from singularity.image.root import Root
 
@@ -120,7 +120,11 @@ def write(root: Root, definition: Definition, stage: Stage, facts: Facts) -> Non
         automatic = labels.automatic(
             stage, architecture=facts.architecture, time=facts.time, has_help=has_help, origin=origin.read(root)
         )
-        _write_labels(root, f"{DIRECTORY}/labels.json", own, automatic, overwrite=facts.overwrite)
+        path = f"{DIRECTORY}/labels.json"
+        if stage.wrappers:  # added to those of the image below, which has its programs still
+            before = own.pop(offered.LABEL, None) or metadata.read_labels(root, path).get(offered.LABEL, "")
+            automatic[offered.LABEL] = offered.added(before, stage.wrappers)
+        _write_labels(root, path, own, automatic, overwrite=facts.overwrite)
     for app in stage.apps:
         _write_app(root, app, facts)
     _write_apps_environment(root)

@@ -1,12 +1,12 @@
 """What a build says about itself: the predicate of SLSA's provenance 1.0, in the words of this program.
 
 Only what is known for certain: the definition and the options as they were given, images that the build began with
-and their digests. What scripts fetched nobody has seen. Values of templates and contents of files are left out, since
-they may be secret; the definition is in the image anyway.
+and their digests, and of builds with a lock what package managers and scripts fetched. Values of templates and contents
+of files are left out, since they may be secret; the definition is in the image anyway.
 """
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from singularity import __version__, digest
 from singularity.build import pack
+from singularity.build.locked.document import Fetched
 from singularity.build.steps import Plan
 from singularity.errors import SingularityError
 from singularity.image import metadata
@@ -44,17 +45,21 @@ def begin(plan: Plan) -> Begun:
     return Begun(plan=plan, inputs=tuple(_inputs(plan)))
 
 
-def add(target: Path, begun: Begun, seal: PemSeal | None) -> None:
-    """Puts the provenance into a SIF file that is finished, and not signed yet. Raises SingularityError."""
+def add(target: Path, begun: Begun, seal: PemSeal | None, fetched: Iterable[Fetched] = ()) -> None:
+    """Puts the provenance into a SIF file that is finished, and not signed yet. Raises SingularityError.
+
+    `fetched` is what a build with a lock has noted.
+    """
+    found = [{"uri": each.url, "digest": {"sha256": each.sha256}} for each in fetched if each.sha256]
     with edit.editing(target) as editor, target.open("rb") as file:
-        data = provenance.envelope(file, _predicate(begun, target), seal)
+        data = provenance.envelope(file, _predicate(begun, target, found), seal)
         primary = editor.content.primary()
         group = primary.group if primary else 0
         addition = edit.Addition(type=DataType.GENERIC_JSON, name=provenance.OBJECT_NAME, group=group)
         editor.add(addition, io.BytesIO(data))
 
 
-def _predicate(begun: Begun, target: Path) -> dict[str, Any]:
+def _predicate(begun: Begun, target: Path, found: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     plan, epoch = begun.plan, pack.source_date_epoch()
     request, definition = plan.request, plan.definition
     parameters: dict[str, Any] = {
@@ -78,7 +83,7 @@ def _predicate(begun: Begun, target: Path) -> dict[str, Any]:
         "buildDefinition": {
             "buildType": _BUILD_TYPE,
             "externalParameters": {key: value for key, value in parameters.items() if value not in ("", [], None)},
-            "resolvedDependencies": [*begun.inputs, *_fetched(plan, target)],
+            "resolvedDependencies": [*begun.inputs, *_fetched(plan, target), *found],
         },
         "runDetails": run,
     }

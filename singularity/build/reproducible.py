@@ -28,6 +28,7 @@ _LABELS = {
 }
 _EMPTIED = ("/var/log", "/etc/machine-id")
 _SHADOWS = ("/etc/shadow", "/etc/shadow-")
+_PACMAN, _INSTALLED = "/var/lib/pacman/local", b"\n%INSTALLDATE%\n"
 _DAY = 86400
 _REMOVED = (  # made anew when they are missing
     "/var/cache/ldconfig/aux-cache",
@@ -43,6 +44,14 @@ _REMOVED = (  # made anew when they are missing
     "/var/lib/rpm/__db.001",
     "/var/lib/rpm/__db.002",
     "/var/lib/rpm/__db.003",
+    "/var/lib/rpm/rpmdb.sqlite-shm",
+    "/usr/lib/sysimage/rpm/rpmdb.sqlite-shm",
+    "/var/lib/dnf/history.sqlite",
+    "/var/lib/dnf/history.sqlite-shm",
+    "/var/lib/dnf/history.sqlite-wal",
+    "/usr/lib/sysimage/libdnf5/transaction_history.sqlite",
+    "/usr/lib/sysimage/libdnf5/transaction_history.sqlite-shm",
+    "/usr/lib/sysimage/libdnf5/transaction_history.sqlite-wal",
     "/var/cache/debconf/templates.dat-old",
     "/var/cache/debconf/config.dat-old",
     "/var/cache/fontconfig",
@@ -113,8 +122,8 @@ def _possible(time: int) -> int | None:
 def clear(root: Root, epoch: int) -> None:
     """Empties and removes what system tools leave in a root file system and what is never the same twice.
 
-    Directories stay, and so do logs, empty: their owners matter to whoever writes them. Passwords were changed at
-    `epoch` at the latest, in seconds since 1970.
+    Directories stay, and so do logs, empty: their owners matter to whoever writes them. Passwords were changed, and
+    packages installed, at `epoch` at the latest, in seconds since 1970.
     """
     for path in _REMOVED:
         for file in _files(root, path):
@@ -125,6 +134,9 @@ def clear(root: Root, epoch: int) -> None:
     for path in _SHADOWS:
         if root.is_file(path):
             _date_passwords(root, path, epoch // _DAY)
+    for name in root.names(_PACMAN):
+        if root.is_file(f"{_PACMAN}/{name}/desc"):
+            _date_installation(root, f"{_PACMAN}/{name}/desc", epoch)
 
 
 def _files(root: Root, path: str) -> Iterator[str]:
@@ -147,7 +159,19 @@ def _date_passwords(root: Root, path: str, day: int) -> None:
         if len(fields) == 9 and fields[2].isdigit() and int(fields[2]) > day:
             fields[2] = str(max(day, 1)).encode()  # 0 asks for a new password at once
         lines.append(b":".join(fields))
-    data = b"\n".join(lines)
+    _write(root, path, b"\n".join(lines))
+
+
+def _date_installation(root: Root, path: str, epoch: int) -> None:
+    """pacman notes when it installed each package, in the line below this word."""
+    before, word, after = root.read(path).partition(_INSTALLED)
+    time, end, rest = after.partition(b"\n")
+    if time.isdigit() and int(time) > epoch:
+        _write(root, path, b"%b%b%d%b%b" % (before, word, epoch, end, rest))
+
+
+def _write(root: Root, path: str, data: bytes) -> None:
+    """Replaces the content of a file, where it is another."""
     fd = root.open(path, os.O_RDWR)
     with open(fd, "r+b") as file:
         if file.read() != data:

@@ -1,12 +1,18 @@
 """What a build was asked for: checked once, and never looked at as text again."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from singularity.sources.fetch import Fetch
+
+if TYPE_CHECKING:
+    from singularity.files import NewFile
+    from singularity.image.identify import Image
+    from singularity.image.root import Root
 
 SECTIONS = frozenset({"setup", "post", "files", "environment", "test", "labels"})
 
@@ -69,6 +75,33 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class On:
+    """An image that others are made on."""
+
+    path: Path
+    name: str = ""  # of the file, for others; empty: as `path` has it
+    uri: str = ""  # that it came from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What of an image is to be in the new one."""
+
+    paths: AbstractSet[bytes]  # as a stream has them: without "/" before them
+    complete: Callable[["Root"], None]  # what the files that launches look at are to say besides
+
+
+class Only(Protocol):
+    """A build that leaves files of an image out (`singularity.slim`)."""
+
+    def chosen(self, image: "Image") -> Chosen:
+        """Which are to stay. Raises SingularityError."""
+
+    def try_out(self, new: "NewFile", target: Path) -> None:
+        """Of what is about to get the name `target`. Raises BuildError where the new image is not to be kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """One build, from the command line or from a program."""
 
@@ -87,6 +120,7 @@ class BuildRequest:
     secrets: Mapping[str, Secret] = field(default_factory=dict)  # of Dockerfiles, by id
     cache: bool = True  # layers and downloads are kept
     resume: bool = True  # layers of earlier builds are used; else they are replaced
+    on: On | None = None  # the image that TARGET is made on: it holds only what differs
     onto: Path | None = None  # a container whose content the build begins with: a directory or an image file
     update: bool = False  # the header is skipped: sections only, on what `onto` has
     test_arguments: tuple[str, ...] = ()  # of %test
@@ -101,6 +135,7 @@ class BuildRequest:
     is_encrypted_next: bool = False  # `target` is not yet what was asked for, and nobody is told that it is done
     keep_owners: bool = False  # ... but for their owners, which are his subordinate ids then
     fetch: Fetch = field(default_factory=Fetch)  # how images are fetched that it is built from
+    only: Only | None = None  # files of the image are left out
     temporary: Path  # where the working directory is made
 
     @property

@@ -23,6 +23,11 @@ def write(root: Path, request: BuildRequest, architecture: Architecture, *, read
     """
     if request.fix_permissions:
         fix_permissions(root)
+    if request.on is not None:
+        from singularity.build import layered
+
+        layered.write(root, request, request.on, architecture.sif, read_first=read_first)
+        return
     match request.format:
         case Target.SIF | Target.SQUASHFS | Target.EROFS:
             pack.pack(

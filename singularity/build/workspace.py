@@ -1,18 +1,13 @@
 """The working directory of one build: root file systems of its stages, and the few files that scripts need."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from singularity import process
+from singularity.build import gate
 from singularity.build.architecture import Architecture
 from singularity.sources.fetch import Fetch
-
-_HANDED_ON = (
-    "TERM", "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY",
-    "ftp_proxy", "FTP_PROXY",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +32,6 @@ class Workspace:
         return path
 
 
-def network_environment() -> Mapping[str, str]:
-    """What tools and scripts that use the network get from our environment."""
-    return {name: os.environ[name] for name in _HANDED_ON if os.environ.get(name)}
-
-
 def script_environment() -> Mapping[str, str]:
     """The environment of scripts in the image: from nothing, as a launch with --cleanenv has it."""
     d = "/.singularity.d/env/91-environment.sh"
@@ -56,5 +46,5 @@ def script_environment() -> Mapping[str, str]:
         "APPTAINER_ENVIRONMENT": d,
         "SINGULARITY_LABELS": labels,
         "APPTAINER_LABELS": labels,
-        **network_environment(),
+        **gate.environment(),
     }

@@ -149,6 +149,25 @@ class Store:
             self._write(target, data)
         return digest
 
+    def adopt(self, file: Path, digest: Digest) -> bool:
+        """A file of another program's store gets a second name here; False where there is such a blob.
+
+        It is not read: whoever reads a blob checks it. Raises FileError.
+        """
+        target = _path(self.directory, digest)
+        self._make(target.parent)
+        return files.give_second_name(file, target)
+
+    def take(self, file: Path, digest: Digest) -> None:
+        """A file of this file system becomes a blob, under that name alone. Its digest is not looked at again.
+
+        Raises OSError.
+        """
+        target = _path(self.directory, digest)
+        self._make(target.parent)
+        file.chmod(self._modes[1])
+        file.rename(target)
+
     def drop(self, digest: Digest) -> None:
         """Removes a blob of the store's own, where it is there."""
         with suppress(OSError):
@@ -220,6 +239,11 @@ class Store:
 
         if not all(_path(self.directory, each.digest).exists() for each in _index(self.directory)):
             self._change_index(lambda entries: [each for each in entries if is_there(each)])
+
+
+def noted(store: Path) -> list[str]:
+    """The references, in full, whose images are known in a store, sorted."""
+    return sorted({name for each in _index(store) if (name := each.annotations.get(REFERENCE_NAME))})
 
 
 def known(stores: Sequence[Path], name: str) -> Digest | None:

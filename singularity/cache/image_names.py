@@ -5,8 +5,9 @@ from pathlib import Path
 
 IMAGE, MADE = "image.sif", "made"
 LAZY = "lazy"  # a directory: what is known of an image that comes in parts
+CHUNKS = "chunks"  # the index of its chunks
 PARTIAL = "partial"  # what an interrupted download has left for the next one
-OWN = (IMAGE, MADE, PARTIAL, LAZY)  # names in the directory of an image that are not the image's
+OWN = (IMAGE, MADE, CHUNKS, PARTIAL, LAZY)  # names in the directory of an image that are not the image's
 
 
 _OURS = ".kept"  # other programs of the family have files under the keys alone

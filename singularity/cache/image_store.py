@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from singularity import files, locks, paths
-from singularity.cache.image_names import IMAGE, MADE, OWN, complete
+from singularity.cache.image_names import CHUNKS, IMAGE, MADE, OWN, complete
 from singularity.cache.image_names import place as kept_at
 from singularity.errors import FileError
 
@@ -67,7 +67,7 @@ def have(place: Path, key: str, make: Callable[[Path], None], work: str, *, publ
         if made is None or complete(directory) is not None:
             return path
         for name in os.listdir(directory):
-            if name not in OWN:
+            if name not in OWN or name == CHUNKS:
                 (directory / name).unlink(missing_ok=True)
         make(path)
         if public:
@@ -96,12 +96,13 @@ def declare_complete(path: Path, fd: int) -> bool:
 
 def _note(made: int, path: Path) -> None:
     status = path.stat()
-    said = f"{status.st_size} {status.st_mtime_ns} {_digest(path)}"
+    said = f"{status.st_size} {status.st_mtime_ns} {digest_of(path)}"
     os.ftruncate(made, 0)
     os.pwrite(made, said.encode("ascii"), 0)
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """The digits of a file's SHA-256."""
     import hashlib
 
     with path.open("rb") as file:
@@ -111,7 +112,7 @@ def _digest(path: Path) -> str:
 def _is_sound(found: Path) -> bool:
     """Whether an image has the content that it was made with."""
     try:
-        return (found.parent / MADE).read_text(encoding="ascii").split()[2:] == [_digest(found)]
+        return (found.parent / MADE).read_text(encoding="ascii").split()[2:] == [digest_of(found)]
     except OSError:
         return False
 

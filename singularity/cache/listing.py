@@ -46,6 +46,7 @@ TYPES = {
         Type(name="blob", about="OCI layers", counted=BLOBS),
         Type(name="archive", about="images made from archives that were launched", counted=CONTAINERS),
         Type(name="build", about="layers of builds", counted=LAYERS),
+        Type(name="bases", about="where images are that others lie on", counted="record"),
         Type(name="mounts", about="directories that RUN --mount=type=cache keeps", counted="directory"),
         Type(name="debootstrap", about="packages that debootstrap has downloaded", counted=PACKAGES),
     )

@@ -1,4 +1,4 @@
-"""What a check has found: one line of its report."""
+"""What a check, or the doctor, has found: one line of a report."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,6 +25,12 @@ class Subject(Enum):
     MPI = "mpi"
     GPU = "gpu"
     FABRIC = "fabric"
+    INSTALLATION = "installation"
+    IDS = "ids"
+    LIMITS = "limits"
+    TOOLS = "tools"
+    PLACES = "places"
+    NETWORK = "network"
 
     def finding(self, what: str, found: str, needed: str, verdict: Verdict, advice: str = "") -> "Finding":
         """What was found about it."""

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from singularity import process
 from singularity.check.view import View
 from singularity.errors import ToolError, UsageError
 from singularity.image import lookup
 from singularity.image.identify import Format, Image, Partition
+from singularity.image.stacked import overlay
 
 _FORMATS = {"directory": Format.DIRECTORY, "squashfs": Format.SQUASHFS, "ext": Format.EXT, "erofs": Format.EROFS}
 _USAGE = 1  # exit status of the front door
@@ -56,7 +57,9 @@ class Launch:
         return tuple(each for each in bound if ".so" in Path(each.target).name and "--bind" not in each.reason)
 
 
-def plan(front_door: Path, image: Image, options: Sequence[str], words: Sequence[str]) -> Launch:
+def plan(
+    front_door: Path, image: Image, options: Sequence[str], words: Sequence[str], *, verb: str = "check"
+) -> Launch:
     """Asks the front door. Raises UsageError for options that it does not understand, ToolError when it is missing."""
     environment = _environment()
     argv = [str(front_door), "exec", *options, "--dry-run=json", str(image.path), *(words or ["true"])]
@@ -65,7 +68,7 @@ def plan(front_door: Path, image: Image, options: Sequence[str], words: Sequence
     warnings = tuple(line.removeprefix("WARNING:").strip() for line in complaints if line.startswith("WARNING:"))
     own = (Layer(path=image.path, partition=image.root), *(Layer(path=image.path, partition=p) for p in image.overlays))
     if told.status == _USAGE:
-        raise UsageError(f"check: {_last(complaints)}", hint="options of a launch stand before IMAGE")
+        raise UsageError(f"{verb}: {_last(complaints)}", hint="options of a launch stand before IMAGE")
     if told.status != 0:
         return Launch(layers=own, refusal=_last(complaints), warnings=warnings, environment=environment)
     try:
@@ -92,14 +95,14 @@ def _read(document: Any, warnings: tuple[str, ...], environment: Mapping[str, st
         steps=tuple(
             Step(
                 kind=each["step"],
-                source=each["source"],
-                target=each["target"],
-                reason=each["reason"],
-                skipped=each["skipped"] or "",
+                source=_text(each["source"]),
+                target=_text(each["target"]),
+                reason=_text(each["reason"]),
+                skipped=_text(each["skipped"] or ""),
             )
             for each in document["steps"]
         ),
-        directory=document["directory"] or "/",
+        directory=_text(document["directory"] or "/"),
         warnings=warnings,
         environment=environment,
     )
@@ -108,10 +111,15 @@ def _read(document: Any, warnings: tuple[str, ...], environment: Mapping[str, st
 def _layer(part: Any) -> Layer:
     format_ = _FORMATS[part["filesystem"]]
     return Layer(
-        path=Path(part["source"]),
+        path=Path(_text(part["source"])),
         partition=Partition(format=format_, offset=part["offset"], size=part["size"]),
         writable=part["writable"],
     )
+
+
+def _text(told: str) -> str:
+    """A text of the plan, each of whose bytes is told as a character (launcher/plan/print.c)."""
+    return os.fsdecode(told.encode("latin-1"))
 
 
 @contextmanager
@@ -121,7 +129,7 @@ def viewed(launch: Launch) -> Iterator[View]:
         order = [*launch.layers[:1], *sorted(launch.layers[1:], key=lambda each: each.writable)]
         layers = [stack.enter_context(lookup.opened(each.path, each.partition)) for each in order]
         for above in range(1, len(layers)):
-            layers[above] = _Upper(layers[above]) if layers[above].find("/upper") else layers[above]
+            layers[above] = overlay(layers[above])
         view = View(list(reversed(layers)))
         for step in launch.steps:
             if not step.skipped and step.target.startswith("/"):
@@ -136,19 +144,3 @@ def _show(view: View, step: Step) -> None:
         view.mount("/proc", step.target)
     elif step.kind in ("directory", "mount", "file"):
         view.make(step.target, directory=step.kind != "file")
-
-
-class _Upper(lookup.Lookup):
-    """An overlay keeps its files below a directory `upper`."""
-
-    def __init__(self, whole: lookup.Lookup) -> None:
-        self._whole = whole
-
-    def find(self, path: str) -> lookup.Node | None:
-        return self._whole.find("/upper" + (path if path != "/" else ""))
-
-    def names(self, path: str) -> list[str]:
-        return self._whole.names("/upper" + (path if path != "/" else ""))
-
-    def open(self, path: str) -> BinaryIO:
-        return self._whole.open(f"/upper{path}")

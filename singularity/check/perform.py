@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from singularity.check import binds, cpu, environment, fabric, gpu, kernel, launch, launchers, libraries, mpi, program
 from singularity.check.finding import Finding, Subject, Verdict
@@ -12,6 +12,7 @@ from singularity.check.launch import Launch
 from singularity.check.loader import Closure, Loader
 from singularity.check.view import View
 from singularity.errors import ImageError
+from singularity.image import removed
 from singularity.image.identify import Image
 from singularity.image.lookup import translated
 
@@ -38,7 +39,23 @@ class Request:
 def check(request: Request, planned: Launch, host: Host) -> list[Finding]:
     """All findings, in the order of the subjects. Raises ImageError and FileError for an image that cannot be read."""
     with translated(request.image.path), launch.viewed(planned) as view:
-        return list(_Check(request, planned, host, view).findings())
+        found = list(_Check(request, planned, host, view).findings())
+        gone = removed.read(view)
+        return [_with_removed(each, view, frozenset(gone)) for each in found] if gone else found
+
+
+def _with_removed(finding: Finding, view: View, gone: frozenset[str]) -> Finding:
+    """Says of a file that is missing whether `build --only` has removed it."""
+    if finding.found != "not in the container":
+        return finding
+    for word in (finding.what.rpartition(" ")[2], finding.needed):
+        if "/" in word:
+            path = removed.why_missing(gone, view.resolve(word)[0])
+        else:
+            path = min((each for each in gone if each.endswith(f"/{word}")), default="")
+        if path:
+            return replace(finding, advice=removed.advice(path))
+    return finding
 
 
 class _Check:

@@ -52,7 +52,7 @@ def _runscript(view: View) -> str:
 def _look(view: View, environment: Environment, host: Host, name: str, directory: str, found: Found) -> None:
     what = name
     for _ in range(_DEPTH):
-        place = _search(view, environment, name, directory)
+        place = search(view, environment, name, directory)
         if place is None:
             found.wrong(what, "not in the container", "a program", _where(name, environment))
             return
@@ -88,7 +88,8 @@ def _where(name: str, environment: Environment) -> str:
     return f"install it in the image, or name its path: PATH is {':'.join(environment.path)}"
 
 
-def _search(view: View, environment: Environment, name: str, directory: str) -> Place | None:
+def search(view: View, environment: Environment, name: str, directory: str) -> Place | None:
+    """The file that a launch in `directory` would start by this name; None where there is none."""
     if "/" in name:
         return view.find(posixpath.join(directory, name))
     second = None

@@ -1,4 +1,4 @@
-"""The report of a check: a table for people, a document for programs."""
+"""The report of a check, or of the doctor: a table for people, a document for programs."""
 
 import json
 import shutil
@@ -15,11 +15,10 @@ _PLAIN = "\033[0m"
 _COLUMN = 44  # the widest that a column but the last becomes
 
 
-def document(image: str, words: Sequence[str], findings: Sequence[Finding]) -> str:
-    """As JSON."""
+def document(findings: Sequence[Finding], **about: object) -> str:
+    """As JSON, with what it is `about`."""
     found = {
-        "image": image,
-        "program": list(words),
+        **about,
         "fails": fails(findings),
         "findings": [
             {**asdict(each), "subject": each.subject.value, "verdict": each.verdict.value} for each in findings
@@ -28,14 +27,19 @@ def document(image: str, words: Sequence[str], findings: Sequence[Finding]) -> s
     return json.dumps(found, indent=2) + "\n"
 
 
-def table(findings: Sequence[Finding], *, colour: bool) -> str:
-    """As a table; what to do about a line stands below it. Foreign names are escaped (security requirement P3)."""
+def table(
+    findings: Sequence[Finding], *, colour: bool, ends: tuple[str, str] = ("Nothing would fail", "would fail")
+) -> str:
+    """As a table; what to do about a line stands below it. Foreign names are escaped (security requirement P3).
+
+    `ends` are what the last line says where nothing fails, and behind the number of what does.
+    """
     rows = [tuple(map(escape, (each.what, each.found, each.needed))) for each in findings]
     widths = [max(len(_cut(row[at])) for row in [_HEADINGS[:3], *rows]) for at in range(3)]
     lines = ["  ".join([*(f"{_HEADINGS[at]:<{widths[at]}}" for at in range(3)), _HEADINGS[3]])]
     for each, row in zip(findings, rows, strict=True):
         lines += _rows(each, row, widths, colour=colour)
-    return "\n".join([*lines, "", _end(findings)]) + "\n"
+    return "\n".join([*lines, "", _end(findings, *ends)]) + "\n"
 
 
 def _rows(finding: Finding, row: Sequence[str], widths: Sequence[int], *, colour: bool) -> Iterator[str]:
@@ -55,8 +59,8 @@ def _cut(text: str) -> str:
     return text[:_COLUMN]
 
 
-def _end(findings: Sequence[Finding]) -> str:
-    failing = sum(each.verdict is Verdict.FAILS for each in findings)
+def _end(findings: Sequence[Finding], nothing: str, failing: str) -> str:
+    count = sum(each.verdict is Verdict.FAILS for each in findings)
     warnings = sum(each.verdict is Verdict.WARNING for each in findings)
-    said = f"{failing} would fail" if failing else "Nothing would fail"
+    said = f"{count} {failing}" if count else nothing
     return f"{said}{f', {warnings} to look at' if warnings else ''}."

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from singularity.image.lookup import Directory, Followed, Lookup, Node
+from singularity.image.stacked import Stacked
 from singularity.image.tree import Kind
 
 
@@ -73,7 +74,7 @@ class _Stack(Lookup):
     """Layers with mounts on them, before links are followed."""
 
     def __init__(self, layers: Sequence[Lookup]) -> None:
-        self._layers = layers
+        self._layers = Stacked(layers)
         self._mounts: dict[str, _Mounted] = {}
         self._ways: set[str] = set()  # the directories above mounts
         self._known: dict[str, tuple[Node, Lookup | None, str] | None] = {}
@@ -116,12 +117,8 @@ class _Stack(Lookup):
         return None if node is None else (node, mounted.lookup, mounted.host + rest)
 
     def _in_layers(self, path: str) -> tuple[Node, Lookup | None, str] | None:
-        for layer in self._layers:
-            node = layer.find(path)
-            if node is not None:
-                whiteout = node.kind is Kind.CHARACTER_DEVICE and node.device == 0
-                return None if whiteout else (node, layer, "")
-        return None
+        found = self._layers.at(path)
+        return (*found, "") if found else None
 
     def find(self, path: str) -> Node | None:
         """What is there."""
@@ -136,7 +133,7 @@ class _Stack(Lookup):
         if place[2]:
             return Directory(Path(place[2])).names("/")
         way = path.rstrip("/")
-        found = {name for layer in self._layers for name in layer.names(path) if self.at(f"{way}/{name}")}
+        found = {name for name in self._layers.names(path) if self.at(f"{way}/{name}")}
         return [*(found | {name for each in self._mounts if (name := _next(each, way))})]
 
     def open(self, path: str) -> BinaryIO:

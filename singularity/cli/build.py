@@ -9,10 +9,12 @@ from typing import Any
 
 import click
 
+from singularity import console
 from singularity.build.request import Target
 from singularity.cli.command import PATH, OptionalValue, Verb, option
 from singularity.cli.fetching import options as fetching_options
 
+BESIDE = "beside SOURCE"  # what --lock and --locked alone mean
 OWN_KEY = "openpgp"  # what --sign alone means
 _ABOUT_TARGET = (
     "TARGET becomes a SIF file, or what its suffix or an option says; it is whole or as it was before, whatever "
@@ -21,11 +23,13 @@ _ABOUT_TARGET = (
 )
 _target = partial(option, group="What TARGET becomes")
 _sections = partial(option, group="Sections")
+_locks = partial(option, group="Locked builds")
 _keys = partial(option, group="Encryption")
 _values = partial(option, group="Values of templates")
 _dockerfiles = partial(option, group="Dockerfiles")
 _scripts = partial(option, group="What scripts of the build see")
 _work = partial(option, group="Cache and working directory")
+_smaller = partial(option, group="Smaller images")
 _accepted = partial(option, hidden=True, expose_value=False)
 
 
@@ -51,6 +55,7 @@ _accepted = partial(option, hidden=True, expose_value=False)
         "singularity build tool.sif Dockerfile",
         "singularity build --file docker/Dockerfile.gpu tool.sif .",
         "singularity build --data genomes.sif genomes/",
+        "singularity build --only trace.json slim.sif big.sif",
     ),
 )
 @option(
@@ -69,6 +74,7 @@ _accepted = partial(option, hidden=True, expose_value=False)
     metavar="text|json",
     help="Check SOURCE, print what would be done, each step with its reason, and do nothing",
 )
+@option("--json", "as_json", is_flag=True, help="Tell what happens as JSON on standard output, an event a line")
 @option(
     "-f",
     "--fakeroot",
@@ -101,6 +107,13 @@ _accepted = partial(option, hidden=True, expose_value=False)
     metavar="NAME",
     help="sif, sandbox, squashfs, erofs, ext3 or tar; without it the suffix of TARGET says",
 )
+@_target(
+    "--on",
+    default="",
+    metavar="IMAGE",
+    variables="BUILD_ON",
+    help="Make a SIF file of only what differs from this image, a file or a URI, which launches find by its digest",
+)
 @_target("--erofs", is_flag=True, help="Make the file system in a SIF file an EROFS, and no squashfs")
 @_target(
     "--data",
@@ -118,6 +131,13 @@ _accepted = partial(option, hidden=True, expose_value=False)
     metavar="WORDS",
     variables="MKSQUASHFS_ARGS",
     help='Further arguments of mksquashfs, such as "-b 256K"',
+)
+@_target(
+    "--chunks",
+    "in_chunks",
+    is_flag=True,
+    variables="CHUNKS",
+    help="Pack each file apart, so that another version of the image shares what they have in common: push --chunks",
 )
 @_target(
     "--watch-starts",
@@ -153,7 +173,59 @@ _accepted = partial(option, hidden=True, expose_value=False)
     variables="PROVENANCE",
     help="Put into TARGET, a SIF file, what it was built from and how; --sign with a key in PEM signs that too",
 )
+@_target(
+    "--sbom",
+    cls=OptionalValue,
+    bare="spdx",
+    default="",
+    metavar="FORM",
+    variables="SBOM",
+    help="Put into TARGET, a SIF file, the list of its packages: spdx, or cyclonedx",
+)
 @_target("--fix-perms", "fix", is_flag=True, variables="FIXPERMS", help="The owner may read and write all files")
+@_smaller(
+    "--only",
+    type=PATH,
+    multiple=True,
+    metavar="FILE",
+    help="Leave out of SOURCE, an image file, what launches with --trace FILE have not used; repeat for several traces",
+)
+@_smaller(
+    "--keep",
+    multiple=True,
+    metavar="PATTERN",
+    help="Keep these files too, and all below directories: a path, or with *, ? and [...] many; repeat for several",
+)
+@_smaller("--whole-packages", is_flag=True, help="Keep all files of packages of which one is used")
+@_locks(
+    "--lock",
+    cls=OptionalValue,
+    bare=BESIDE,
+    default="",
+    metavar="FILE",
+    help="Write down by digest all that is fetched, in FILE or beside SOURCE: x.lock for x.def; implies --reproducible",
+)
+@_locks(
+    "--locked",
+    cls=OptionalValue,
+    bare=BESIDE,
+    default="",
+    metavar="FILE",
+    help="Take exactly what the lock says, and make the same file as then",
+)
+@_locks(
+    "--keep-sources",
+    "keep_sources",
+    type=PATH,
+    metavar="DIR",
+    help="Keep what is fetched, images too, in DIR; with --locked, take it from there",
+)
+@_locks(
+    "--snapshot",
+    multiple=True,
+    metavar="URL",
+    help="With --locked, where a mirror's past is: {archive} and {time} in URL are its last word and the lock's date",
+)
 @_keys(
     "-e",
     "--encrypt",
@@ -229,7 +301,6 @@ _accepted = partial(option, hidden=True, expose_value=False)
 @_work("--tmpdir", default="", metavar="DIR", help="Where the working directory is made [SINGULARITY_TMPDIR, TMPDIR]")
 @_work("--no-cleanup", is_flag=True, variables="NO_CLEANUP", help="Keep the working directory, and say where it is")
 @_scripts("--nvccli", is_flag=True, variables="NVCCLI", help="The same as --nv")
-@_accepted("--json", is_flag=True, variables="JSON")
 @_accepted("--userns", is_flag=True, variables="USERNS")
 @fetching_options
 @_accepted("--ignore-proot", is_flag=True)
@@ -237,8 +308,10 @@ _accepted = partial(option, hidden=True, expose_value=False)
 @_accepted("--ignore-userns", is_flag=True)
 @click.argument("target", type=PATH)
 @click.argument("source_", metavar="SOURCE")
-def command(target: Path, source_: str, **options: Any) -> None:
+def command(target: Path, source_: str, *, as_json: bool, **options: Any) -> None:
     """Builds the image."""
     from singularity.cli import building
 
+    if as_json:
+        console.begin_events()
     building.build(target, source_, building.Options(**options))

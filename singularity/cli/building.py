@@ -1,14 +1,13 @@
 """What `singularity build` does with its options: a request, a plan, and the steps of it, or their names."""
 
 import functools
-import json
 import logging
 import os
 import re
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,20 +15,23 @@ from pathlib import Path
 import click
 
 from singularity import console, files, uri
-from singularity.build import architecture, binds, forecast, perform, provenance
+from singularity.build import architecture, binds, layered, pack, perform, provenance
 from singularity.build import encrypted as encrypting
-from singularity.build.forecast import Fate
 from singularity.build.plan import plan
 from singularity.build.request import SECTIONS, Bind, BuildRequest, Secret, Target
-from singularity.build.steps import Plan, Step
+from singularity.build.steps import Plan
 from singularity.build.steps.target import Convert
-from singularity.cli import trusting
+from singularity.cli import foretold, locking, smaller, trusting
 from singularity.cli.build import OWN_KEY
 from singularity.definition import recognise, source, template
 from singularity.definition.model import Definition
 from singularity.encryption import keys, sealed, shown
 from singularity.errors import BuildError, DefinitionError, UsageError
+from singularity.image import base
+from singularity.image.identify import identify
 from singularity.namespaces import fakeroot
+from singularity.packages import bill
+from singularity.packages.bill import Standard
 from singularity.sources.fetch import Fetch
 from singularity.trust.pem import PemSeal
 
@@ -57,17 +59,27 @@ class Options:
     sandbox: bool
     update: bool
     wanted: str | None  # --format
+    on: str  # the base, a file or a URI
     erofs: bool
     data: bool
     writable: bool
     size: int | None
     compression: str
     arguments: str  # --mksquashfs-args
+    in_chunks: bool
     watch: int | None  # --watch-starts
     sign: str  # the key; empty: none
+    sbom: str  # its form; empty: none
     provenance: bool
+    lock: str  # its file; empty: none
+    locked: str
+    keep_sources: Path | None
+    snapshot: tuple[str, ...]
     reproducible: bool
     fix: bool  # --fix-perms
+    only: tuple[Path, ...] = ()
+    keep: tuple[str, ...] = ()
+    whole_packages: bool = False
     fakeroot: bool
     keep_owners: bool
     section: tuple[str, ...]
@@ -125,11 +137,14 @@ def _key(ask: bool, pem_path: str, new: bool) -> keys.Key | None:
     return keys.chosen(ask=ask, pem_path=pem_path, new=new)
 
 
-def _opened(request: BuildRequest, sources: Iterable[Path], options: Options, stack: ExitStack) -> BuildRequest:
+def _opened(request: BuildRequest, sources: Sequence[Path], options: Options, stack: ExitStack) -> BuildRequest:
     """Until the end of `stack`, the paths of encrypted images lead to what is in them, for this process.
 
-    Layers that are made of that are not kept. Raises SingularityError.
+    Layers that are made of that are not kept. Raises SingularityError, also for a source whose base is missing.
     """
+    for path in sources:
+        if base.of_path(path) is not None:
+            base.chain(identify(path))
     encrypted = [found for path in sources if path.is_file() and (found := sealed.find(path)) is not None]
     for image in encrypted:
         key = _key(options.passphrase, options.pem_path, options.encrypt)
@@ -171,34 +186,39 @@ def _build(target: Path, request: BuildRequest, options: Options, stack: ExitSta
     )
     local = [Path(stage.value("from")) for stage in definition.stages if stage.agent == "localimage"]
     request = _opened(request, local, options, stack)
+    if options.on:
+        request = replace(request, on=stack.enter_context(layered.based(options.on, request, encrypt=options.encrypt)))
     _refuse_unused(definition, options)
-    made = plan(request, definition)
+    session = locking.begin(request, definition, options)
+    made = plan(request, definition) if session is None else session.plan
     for warning in made.definition.warnings:
         logger.warning("%s", warning)
     if dry_run:
-        forecast.check(made)
-        for missing in forecast.missing(made):
-            logger.warning("%s", missing)
-        _print(made, as_json=dry_run == "json")
+        foretold.tell(made, as_json=dry_run == "json")
         return
     may_replace = request.overwrite or _may_replace(target)
     files.refuse_target(target, overwrite=may_replace, directory=request.format is Target.SANDBOX)  # as who calls
     key = "" if options.sign == OWN_KEY else options.sign
     seal = trusting.seal_of(key) if options.sign else None  # asks for a passphrase before the work
     begun = provenance.begin(made) if options.provenance else None
-    made = replace(made, request=replace(request, overwrite=may_replace))
+    made = replace(made, request=replace(made.request, overwrite=may_replace))
     if options.encrypt:
         _encrypt(made, target, options)
+    elif session is not None:
+        locking.perform(session, functools.partial(_perform, made), target)
     else:
         _perform(made)
+    if options.sbom:
+        bill.add(target, Standard(options.sbom), pack.source_date_epoch())
     if begun is not None:
-        provenance.add(target, begun, seal if isinstance(seal, PemSeal) else None)
+        fetched = () if session is None else session.report.fetched
+        provenance.add(target, begun, seal if isinstance(seal, PemSeal) else None, fetched)
     if seal is not None:
         trusting.sign(target, seal)
 
 
 def _perform(made: Plan) -> None:
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and not made.request.only:  # whose %test is the caller's, as a launch will be
         try:
             fakeroot.become_root()
         except BuildError:
@@ -264,18 +284,21 @@ def _request(target: Path, source_: str, options: Options) -> BuildRequest:
     format_ = _format(target, options)
     if options.size and format_ is not Target.EXT3:
         raise UsageError("--size: only ext3 images have one", hint="--format ext3")
-    words = _words(options.arguments)
-    if options.compression:
-        words = ["-comp", options.compression, *words]
+    words = _words(options)
     if options.encrypt and (format_ is not Target.SIF or options.erofs or options.data):
         what = "data" if options.data else "erofs" if options.erofs else format_.value
         raise UsageError("--encrypt is for SIF files with squashfs", hint=f"TARGET becomes {what}")
-    if options.provenance and (format_ is not Target.SIF or options.data):
-        raise UsageError("--provenance is for SIF files", hint=f"TARGET becomes {format_.value}")
+    if options.sbom and options.sbom not in (each.value for each in Standard):
+        raise UsageError(f'--sbom={options.sbom}: "spdx" or "cyclonedx"')
+    for name, given in (("--provenance", options.provenance), ("--sbom", options.sbom), ("--on", options.on)):
+        if given and (format_ is not Target.SIF or options.data):
+            raise UsageError(f"{name} is for SIF files", hint=f"TARGET becomes {format_.value}")
+    if options.sbom and options.encrypt:
+        raise UsageError("--sbom: what is in an encrypted image is not for everybody to read", hint="leave one out")
     if options.erofs and format_ not in (Target.SIF, Target.EROFS):
         raise UsageError("--erofs is for SIF files", hint=f"TARGET becomes {format_.value}")
     if words and (options.erofs or format_ not in (Target.SIF, Target.SQUASHFS)):
-        raise UsageError("--compression and --mksquashfs-args are for SIF and squashfs files, not for EROFS")
+        raise UsageError("--compression, --chunks and --mksquashfs-args are for SIF and squashfs files, not for EROFS")
     return BuildRequest(
         target=target,
         source=str(options.file or source_),
@@ -304,6 +327,7 @@ def _request(target: Path, source_: str, options: Options) -> BuildRequest:
         fix_permissions=options.fix,
         by_user=os.geteuid() != 0,
         keep_owners=options.fakeroot or options.keep_owners,
+        only=smaller.reduction(format_, options),
         temporary=options.fetch.scratch,
     )
 
@@ -367,11 +391,17 @@ def _chosen(given: tuple[str, ...], *, notest: bool) -> frozenset[str]:
     return chosen - {"test"} if notest else chosen
 
 
-def _words(text: str) -> list[str]:
+def _words(options: Options) -> list[str]:
+    """What mksquashfs is told. Raises UsageError."""
     try:
-        return shlex.split(text)
+        words = shlex.split(options.arguments)
     except ValueError as error:
         raise UsageError(f"--mksquashfs-args: {error}") from error
+    if options.compression:
+        words = ["-comp", options.compression, *words]
+    if options.in_chunks:  # small files would share blocks, each of which changes with any of its files
+        words = ["-no-fragments", *words]
+    return words
 
 
 def _arguments(words: tuple[str, ...], file: Path | None) -> dict[str, str]:
@@ -388,44 +418,3 @@ def _arguments(words: tuple[str, ...], file: Path | None) -> dict[str, str]:
         return values | dict(template.parse_argument(each, "") for word in words for each in _ARGUMENT_END.split(word))
     except DefinitionError as error:
         raise UsageError(f"--build-arg: {error}") from error
-
-
-def _print(made: Plan, *, as_json: bool) -> None:
-    fates = forecast.fates(made)
-    steps = list(zip(made.steps, fates, strict=True))
-    if as_json:
-        document = {
-            "target": str(made.request.target),
-            "format": made.request.format.value,
-            "stages": [
-                {
-                    "name": stage.name,
-                    "agent": stage.agent,
-                    "header": {keyword: field.value for keyword, field in stage.header.items()},
-                }
-                for stage in made.definition.stages
-            ],
-            "steps": [_described(step, fate) for step, fate in steps],
-        }
-        click.echo(json.dumps(document, indent=2))
-        return
-    stage = -1
-    for number, (step, fate) in enumerate(steps, 1):
-        if step.stage != stage and len(made.definition.stages) > 1:
-            stage = step.stage
-            click.echo(f"Stage {stage + 1}: {made.definition.stages[stage].name}".rstrip(": "))
-        note = "" if fate is Fate.DONE else f"; {fate.value}"
-        click.echo(f"{number:2}. {step}  ({step.reason}{note})")
-        for line in step.lines():
-            click.echo(f"      {line}")
-
-
-def _described(step: Step, fate: Fate) -> dict[str, object]:
-    return {
-        "stage": step.stage + 1,
-        "do": step.name,
-        "what": step.what,
-        "reason": step.reason,
-        "cache": {Fate.CACHED: True, Fate.DONE: False, Fate.IDLE: False, Fate.UNKNOWN: None}[fate],
-        **step.values(),
-    }

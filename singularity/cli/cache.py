@@ -1,5 +1,6 @@
 """`singularity cache`: what is kept to be used again, and removing it."""
 
+import json
 import logging
 import os
 import sys
@@ -65,14 +66,28 @@ _types = option(
 
 @command.below(
     "list",
-    description=("Counts and sizes of what is in the cache; with --verbose a line for each entry.",),
-    examples=("singularity cache list -v", "singularity cache list --type build,archive"),
+    description=(
+        (
+            "What is in the cache: its size, when it was made and used last, and which image it is of; then sums. In a "
+            "pipe the sums alone, unless --verbose is given."
+        ),
+    ),
+    examples=(
+        "singularity cache list",
+        "singularity cache list -v --type build,archive",
+        "singularity cache list --json --type blob",
+    ),
 )
 @_types
-@option("-v", "--verbose", is_flag=True, help="Also show each entry")
-def list_(types: tuple[str, ...], *, verbose: bool) -> None:
+@option("-v", "--verbose", is_flag=True, help="Show each entry in a pipe, too")
+@option("-j", "--json", "as_json", is_flag=True, help="The entries as a JSON document")
+def list_(types: tuple[str, ...], *, verbose: bool, as_json: bool) -> None:
     """A table of the entries, and sums."""
-    for line in cache_listed.lines(list(listing.entries(_chosen(types))), verbose=verbose):
+    found = list(listing.entries(_chosen(types)))
+    if as_json:
+        click.echo(json.dumps(cache_listed.document(found), indent=2))
+        return
+    for line in cache_listed.lines(found, verbose=verbose or sys.stdout.isatty()):
         click.echo(line)
 
 
@@ -139,6 +154,7 @@ def clean(types: tuple[str, ...], *, days: int | None, dry_run: bool, force: boo
 def seed(directory: Path, uris: tuple[str, ...], *, fetch: "Fetch") -> None:
     """Fetches images."""
     from singularity import uri
+    from singularity.cache import chunk_store
     from singularity.cache import places as caches
     from singularity.pull import images
 
@@ -150,6 +166,7 @@ def seed(directory: Path, uris: tuple[str, ...], *, fetch: "Fetch") -> None:
     for _, each in named:
         if each is not None:
             with images.available(each, fetch, places) as path:
+                chunk_store.keep(path, public=True)  # others can write none
                 logger.info("%s is in %s", each, path.parent)
 
 

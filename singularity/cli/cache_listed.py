@@ -1,7 +1,8 @@
 """What `cache list` prints, and the short way to it: a plain command line goes without all that options need."""
 
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 from singularity.cache import listing
 from singularity.cache.listing import BLOBS, CONTAINERS, LAYERS, PACKAGES, TYPES, CacheEntry
@@ -20,8 +21,8 @@ def lines(found: Sequence[CacheEntry], *, verbose: bool) -> Iterator[str]:
 
 
 def in_short(arguments: Sequence[str]) -> bool:
-    """Carries out `cache list ARGUMENTS` when there are none; False: nothing was done."""
-    if arguments:
+    """Carries out `cache list ARGUMENTS` when there are none, for a program; False: nothing was done."""
+    if arguments or os.isatty(1):
         return False
     try:
         text = "".join(
@@ -32,17 +33,62 @@ def in_short(arguments: Sequence[str]) -> bool:
         return False
 
 
+def document(found: Sequence[CacheEntry]) -> list[dict[str, object]]:
+    """The entries for programs; times in seconds since 1970, sizes in bytes."""
+    users = _users()
+    return [
+        {
+            "type": each.type.name,
+            "name": each.name,
+            "size": each.size,
+            "created": int(each.used),
+            "used": int(_last_used(each)),
+            "used_by": _used_by(each, users),
+        }
+        for each in found
+    ]
+
+
 def _table(found: Sequence[CacheEntry]) -> Iterator[str]:
     from datetime import UTC, datetime
 
     from singularity.console import escape
 
-    yield f"{'NAME':<24} {'DATE CREATED':<22} {'SIZE':<16} TYPE"
+    users, now = _users(), time.time()
+    yield f"{'NAME':<24} {'DATE CREATED':<22} {'SIZE':<16} {'TYPE':<12} {'LAST USED':<12} USED BY".rstrip()
     for each in found:
         date = datetime.fromtimestamp(each.used, UTC).astimezone()
-        what = f" ({escape(each.what)})" if each.what else ""
-        yield f"{escape(each.name)[:22]:<24} {date:%Y-%m-%d %H:%M:%S}    {size(each.size):<16} {each.type.name}{what}"
+        ago = age(now - _last_used(each))
+        by = escape(", ".join(_used_by(each, users)))
+        name = f"{escape(each.name)[:22]:<24} {date:%Y-%m-%d %H:%M:%S}"
+        yield f"{name}    {size(each.size):<16} {each.type.name:<12} {ago:<12} {by}".rstrip()
     yield ""
+
+
+def _users() -> dict[str, set[str]]:
+    from singularity import paths
+    from singularity.cache import users
+
+    return users.of_blobs(paths.cache_place() / "blob")
+
+
+def _last_used(entry: CacheEntry) -> float:
+    return max(entry.used, entry.touched)
+
+
+def _used_by(entry: CacheEntry, users: Mapping[str, set[str]]) -> list[str]:
+    """The images that an entry belongs to, or what its type says of it."""
+    digest = entry.name.removeprefix("sha256-").partition(".")[0].partition(" ")[0]
+    return sorted(users.get(digest, ())) or ([entry.what] if entry.what else [])
+
+
+def age(seconds: float) -> str:
+    """How long ago something was, in one unit: `now`, `5 min ago`, `3 days ago`."""
+    for unit, name in ((86400, "day"), (3600, "hour"), (60, "min")):
+        count = int(max(seconds, 0) // unit)
+        if count:
+            return f"{count} {name}{'s' if count > 1 and name != 'min' else ''} ago"
+    return "now"
 
 
 def _sum(found: Sequence[CacheEntry], counted: str) -> str:

@@ -62,31 +62,41 @@ def told(
     everything = "all" in named
     wanted = {subject for flag, subjects in _SUBJECTS.items() if flag in named for subject in subjects}
     chosen = frozenset(Subject) if everything else frozenset(wanted)
-    findings = _findings(image, program, options, chosen, only=bool(wanted) and not everything)
+    found = findings(image, program, options, chosen, only=bool(wanted) and not everything)
     if as_json:
-        sys.stdout.write(report.document(image, program, findings))
+        sys.stdout.write(report.document(found, image=image, program=list(program)))
     else:
-        sys.stdout.write(report.table(findings, colour=_colour()))
-    return 1 if fails(findings) else 0
+        sys.stdout.write(report.table(found, colour=colour()))
+    return 1 if fails(found) else 0
 
 
-def _findings(
-    name: str, words: tuple[str, ...], options: tuple[str, ...], chosen: frozenset[Subject], *, only: bool
+def findings(
+    name: str,
+    words: tuple[str, ...],
+    options: tuple[str, ...],
+    chosen: frozenset[Subject],
+    *,
+    only: bool,
+    door: Path | None = None,
 ) -> list[Finding]:
+    """What a check of an image or a URI finds, launched with these options; `only` the chosen subjects.
+
+    `door` is the program that would launch it, where that is not the one of this installation.
+    """
     from singularity.check import launch, perform
     from singularity.check.host import Host
-    from singularity.cli.launched import front_door
     from singularity.image.identify import identify
+    from singularity.paths import front_door
 
-    with _available(name, options) as path:
+    with available(name, options) as path:
         image = identify(path)
-        planned = launch.plan(front_door(), image, options, words)
+        planned = launch.plan(door or front_door(), image, options, words)
         request = perform.Request(image=image, words=words, options=options, chosen=chosen, only=only)
         return perform.check(request, planned, Host())
 
 
 @contextmanager
-def _available(name: str, options: tuple[str, ...]) -> Iterator[Path]:
+def available(name: str, options: tuple[str, ...] = ()) -> Iterator[Path]:
     """The image; what a URI names comes into the cache, as for a launch, and so does the image of an archive."""
     from singularity import uri
     from singularity.cli.launched import Launch, fetching_options
@@ -114,7 +124,8 @@ def _available(name: str, options: tuple[str, ...]) -> Iterator[Path]:
         yield launchable.cached(found, paths.private(paths.cache_directory() / "archive"))
 
 
-def _colour() -> bool:
+def colour() -> bool:
+    """Whether a table may have colours: on a terminal, where nobody objects."""
     import os
 
     from singularity.variables import truth, variable

@@ -1,8 +1,9 @@
 """Completion of the command line for four shells, made from the pages that `help` shows.
 
-Each script has the same three tables (which options a verb has, which of these take the next word, which verbs are
-below it) and the same walk over the words that are there: past options and their values, down the verbs, to the word at
-the cursor. `python -m singularity.cli.completions DIRECTORY` is what installing runs: one file a shell, named after it.
+Each script has the same tables (which options a verb has, which of these take the next word, which verbs are below it,
+what its argument is) and the same walk over the words that are there: past options and their values, down the verbs, to
+the word at the cursor; bash and zsh as one text. Names that change are asked for (`completed`).
+`python -m singularity.cli.completions DIRECTORY` is what installing runs: one file a shell, named after it.
 """
 
 import sys
@@ -17,12 +18,21 @@ Table = dict[str, list[str]]
 
 _PROGRAMS = ("singularity", "run-singularity")
 _TAKES_THOSE_OF = {"check": "exec"}
+_KINDS = {  # of arguments that are more than files: whether a file is one, too, and what is asked for
+    **dict.fromkeys(("exec", "run", "shell", "test", "check"), "image launchable"),
+    **dict.fromkeys(("instance start", "instance run", "pull", "cache seed"), "image uris"),
+    **dict.fromkeys(("instance stop", "instance stats", "instance logs"), "names instances"),
+    "uninstall": "names installed",
+}
 
-_BASH = """\
-# Completion of singularity for bash, made from the tables of its verbs and options.
-_singularity()
+_WALK = """\
+# Completion of singularity for @SHELL@, made from the tables of its verbs and options.
+# `typed` are the words that are there, counted from 0, and `cursor` is which of them is being completed. Says `how`
+# it is: offer what is `found`, files, or what a program at the word `at` would.
+_singularity_complete()
 {
-    local word=${COMP_WORDS[COMP_CWORD]} verb=global at=0
+    @MODE@
+    local word=${typed[cursor]} verb=global
     local -A options=(
 @OPTIONS@
     )
@@ -32,93 +42,91 @@ _singularity()
     local -A below=(
 @BELOW@
     )
+    local -A kinds=(
+@KINDS@
+    )
     local verbs=${below[global]}
 
     _singularity_skip_options
-    while ((at < COMP_CWORD)) && [[ -n $verbs ]]; do
-        verb="$verb ${COMP_WORDS[at]}"
+    while ((at < cursor)) && [[ -n $verbs ]]; do
+        verb="$verb ${typed[at]}"
         verb=${verb#global }
         verbs=${below[$verb]:-}
         _singularity_skip_options
     done
 
-    if ((at > COMP_CWORD)); then
-        _singularity_files
-    elif ((at == COMP_CWORD)) && [[ $word == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "${options[$verb]:-}" -- "$word")
+    local kind=${kinds[$verb]:-}
+    if ((at > cursor)); then
+        [[ ${typed[cursor - 1]} == --app ]] || return 0
+        how=offer # of the image, which stands behind the cursor
+        found=$(command singularity complete apps "${typed[@]:$((cursor + 1))}" 2>/dev/null)
+    elif ((at == cursor)) && [[ $word == -* ]]; then
+        how=offer
+        found=${options[$verb]:-}
     elif [[ -n $verbs ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "$verbs" -- "$word")
-    elif ((at < COMP_CWORD)) && [[ $verb == exec ]] && declare -F _command_offset >/dev/null; then
-        _command_offset "$((at + 1))"
-    else
-        _singularity_files
+        how=offer
+        found=$verbs
+    elif ((at < cursor)) && [[ $verb == exec ]]; then
+        how=program
+    elif [[ $kind == names* ]] || { ((at == cursor)) && [[ -n $kind && $word == *://* ]]; }; then
+        how=offer
+        found=$(command singularity complete "${kind#* }" 2>/dev/null)
     fi
 }
 
 # Moves `at` on to the first word that is neither an option of `verb` nor the value of one.
 _singularity_skip_options()
 {
-    while ((++at < COMP_CWORD)) && [[ ${COMP_WORDS[at]} == -* ]]; do
-        [[ " ${valued[$verb]:-} " == *" ${COMP_WORDS[at]} "* ]] && ((++at))
+    while ((++at < cursor)) && [[ ${typed[at]} == -* ]]; do
+        [[ " ${valued[$verb]:-} " == *" ${typed[at]} "* ]] && ((++at))
     done
 }
+"""
 
-_singularity_files()
+_MODES = {"bash": ": # indices begin at 0", "zsh": "emulate -L ksh # indices begin at 0"}
+
+_BASH = """
+_singularity()
 {
-    compopt -o filenames 2>/dev/null
-    mapfile -t COMPREPLY < <(compgen -f -- "$word")
+    local -a typed=("${COMP_WORDS[@]}")
+    local cursor=$COMP_CWORD at=0 how=files found=
+    if declare -F _get_comp_words_by_ref >/dev/null; then # a colon separates no words of ours
+        _get_comp_words_by_ref -n : -w typed -i cursor
+    fi
+    _singularity_complete
+    local word=${typed[cursor]}
+    if [[ $how == offer ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$found" -- "$word")
+        if declare -F __ltrim_colon_completions >/dev/null; then
+            __ltrim_colon_completions "$word"
+        fi
+    elif [[ $how == program ]] && declare -F _command_offset >/dev/null; then
+        _command_offset "$((at + 1))"
+    else
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+    fi
 }
 
 complete -F _singularity @PROGRAMS@
 """
 
-_ZSH = """\
-#compdef @PROGRAMS@
-# Completion of singularity for zsh, made from the tables of its verbs and options.
+_ZSH = """
 _singularity()
 {
-    local verb=global verbs
-    local -i at=1
-    local -A options=(
-@OPTIONS@
-    )
-    local -A valued=(
-@VALUED@
-    )
-    local -A below=(
-@BELOW@
-    )
-    verbs=${below[global]}
-
-    _singularity_skip_options
-    while ((at < CURRENT)) && [[ -n $verbs ]]; do
-        verb="$verb ${words[at]}"
-        verb=${verb#global }
-        verbs=${below[$verb]:-}
-        _singularity_skip_options
-    done
-
-    if ((at > CURRENT)); then
-        _files
-    elif ((at == CURRENT)) && [[ ${words[CURRENT]} == -* ]]; then
-        compadd -- ${=options[$verb]:-}
-    elif [[ -n $verbs ]]; then
-        compadd -- ${=verbs}
-    elif ((at < CURRENT)) && [[ $verb == exec ]]; then
+    local -a typed
+    typed=("${words[@]}")
+    local cursor=$((CURRENT - 1)) at=0 how=files found=
+    _singularity_complete
+    if [[ $how == offer ]]; then
+        compadd -- ${=found}
+    elif [[ $how == program ]]; then
         shift $at words
         ((CURRENT -= at))
         _normal
     else
         _files
     fi
-}
-
-# Moves `at` on to the first word that is neither an option of `verb` nor the value of one.
-_singularity_skip_options()
-{
-    while ((++at < CURRENT)) && [[ ${words[at]} == -* ]]; do
-        [[ " ${valued[$verb]:-} " == *" ${words[at]} "* ]] && ((++at))
-    done
 }
 
 if [[ ${funcstack[1]} == _singularity ]]; then
@@ -171,6 +179,28 @@ function __singularity_walk
     echo $behind
 end
 
+function __singularity_kind
+    switch $argv
+@KINDS@
+    end
+end
+
+# The names that follow a verb, and the images that are no files.
+function __singularity_names
+    set --local found (__singularity_walk)
+    set --local kind (__singularity_kind $found[1])
+    if test $found[2] = yes
+        set --local words (commandline --current-process --tokenize)
+        set --local before (commandline --current-process --tokenize --cut-at-cursor)
+        test "$before[-1]" = --app; and command singularity complete apps $words 2>/dev/null
+    else if test "$kind[1]" = names
+        command singularity complete $kind[2] 2>/dev/null
+    else if test "$kind[1]" = image; and test $found[3] = no
+        string match --quiet '*:*' -- (commandline --current-token)
+        and command singularity complete $kind[2] 2>/dev/null
+    end
+end
+
 function __singularity_words
     set --local found (__singularity_walk)
     test $found[2] = yes; or test $found[3] = yes; and return
@@ -182,6 +212,7 @@ function __singularity_words
 end
 
 function __singularity_wants_file
+    string match --quiet '*://*' -- (commandline --current-token); and return 1
     set --local found (__singularity_walk)
     test $found[2] = yes; or test $found[3] = yes; or test -z "$(__singularity_below $found[1])"
 end
@@ -189,6 +220,7 @@ end
 for program in @PROGRAMS@
     complete --command $program --erase
     complete --command $program --no-files --arguments '(__singularity_words)'
+    complete --command $program --arguments '(__singularity_names)'
     complete --command $program --condition __singularity_wants_file --force-files
 end
 """
@@ -229,10 +261,6 @@ def _row_of_keys(verb: str, words: list[str]) -> str:
     return f'        ["{verb}"]="{" ".join(words)}"'
 
 
-def _row_of_pairs(verb: str, words: list[str]) -> str:
-    return f'        "{verb}" "{" ".join(words)}"'
-
-
 def _row_of_cases(verb: str, words: list[str]) -> str:
     return f"        case '{verb}'\n            printf '%s\\n' {' '.join(words)}"
 
@@ -242,8 +270,8 @@ def _row_of_lists(verb: str, words: list[str]) -> str:
 
 
 _SHELLS: Mapping[str, tuple[str, Callable[[str, list[str]], str], str]] = {  # script, row of a table, between programs
-    "bash": (_BASH, _row_of_keys, " "),
-    "zsh": (_ZSH, _row_of_pairs, " "),
+    "bash": (_WALK + _BASH, _row_of_keys, " "),
+    "zsh": ("#compdef @PROGRAMS@\n" + _WALK + _ZSH, _row_of_keys, " "),
     "fish": (_FISH, _row_of_cases, " "),
     "powershell": (_POWERSHELL, _row_of_lists, ", "),
 }
@@ -256,7 +284,11 @@ def completion(shell: str) -> str:
     for mark, table in _tables().items():
         rows = (row(verb or "global", words) for verb, words in table.items() if words)
         script = script.replace(mark, "\n".join(rows))
-    return script.replace("@PROGRAMS@", between.join(_PROGRAMS))
+    return (
+        script.replace("@PROGRAMS@", between.join(_PROGRAMS))
+        .replace("@SHELL@", shell)
+        .replace("@MODE@", _MODES.get(shell, ""))
+    )
 
 
 def _tables() -> Mapping[str, Table]:
@@ -269,6 +301,7 @@ def _tables() -> Mapping[str, Table]:
         },
         "@VALUED@": {verb: _valued(verb, subject) for verb, subject in found.items()},
         "@BELOW@": below | {"help": below[""]},
+        "@KINDS@": {verb: kind.split() for verb, kind in _KINDS.items()},
     }
 
 

@@ -1,13 +1,17 @@
-"""`singularity delete`: an image of a library is removed there."""
+"""`singularity delete`: an image of a library or a registry is removed there."""
 
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
-from singularity.cli.access import no_https_option
+from singularity.cli.access import access_options
 from singularity.cli.command import Verb, option
 from singularity.errors import UsageError
+
+if TYPE_CHECKING:
+    from singularity.registry.access import Access
 
 logger = logging.getLogger(__name__)
 
@@ -16,31 +20,49 @@ logger = logging.getLogger(__name__)
     cls=Verb,
     name="delete",
     description=(
-        "URI is library://[ENTITY/[COLLECTION/]]NAME:TAG. It asks before it does it, unless --force says otherwise.",
-        "Images in registries are removed by the registry's own tools.",
+        (
+            "URI is library://[ENTITY/[COLLECTION/]]NAME:TAG, docker://NAME:TAG or oras://NAME:TAG. It asks before it "
+            "does it, unless --force says otherwise."
+        ),
+        (
+            "Of a registry, the tag is taken away; where it removes no tags alone, the image goes unless it has "
+            "others. An image that is named by its digest goes with all its tags."
+        ),
     ),
-    examples=("singularity delete library://me/tools/samtools:1.20",),
+    examples=(
+        "singularity delete library://me/tools/samtools:1.20",
+        "singularity delete oras://ghcr.io/lab/samtools:1.20",
+    ),
 )
 @option("--library", "server", default="", metavar="URL", variables="LIBRARY", help="The library that has it")
-@option("-A", "--arch", default="", metavar="ARCH", variables="ARCH", help="The image for this architecture")
+@option("-A", "--arch", default="", metavar="ARCH", variables="ARCH", help="The library's image for this architecture")
 @option("-F", "--force", is_flag=True, variables="FORCE", help="Do not ask")
-@no_https_option
+@access_options
 @click.argument("uri")
-def command(uri: str, *, server: str, arch: str, force: bool, no_https: bool) -> None:
+def command(uri: str, *, server: str, arch: str, force: bool, access: "Access") -> None:
     """Removes it."""
+    from singularity.cli.tag import in_registry
     from singularity.library import remotes
     from singularity.library.service import Service, parse
     from singularity.sources import fetch
     from singularity.sources.library import url
 
     scheme, separator, rest = uri.partition("://")
-    if not separator or scheme != "library":
-        raise UsageError(f'delete: "{uri}" is no image of a library', hint="library://ENTITY/COLLECTION/NAME:TAG")
-    host, place = parse(rest)
+    if not separator or scheme not in ("library", "docker", "oras"):
+        hint = "library://ENTITY/COLLECTION/NAME:TAG, docker://NAME:TAG, oras://NAME:TAG"
+        raise UsageError(f'delete: "{uri}" is no image of a library or registry', hint=hint)
     if not force:
         if not sys.stdin.isatty():
             raise UsageError("delete: nobody is there to be asked", hint="--force")
-        click.confirm(f"Remove {uri} from the library?", abort=True, err=True)
-    service = Service(remotes.library(url(host or server, no_https=no_https)))
+        click.confirm(f"Remove {uri}?", abort=True, err=True)
+    if scheme != "library":
+        from singularity.registry.removal import remove
+
+        registry, named = in_registry(rest, access)
+        remove(registry, named)
+        logger.info("Removed %s://%s", scheme, named)
+        return
+    host, place = parse(rest)
+    service = Service(remotes.library(url(host or server, no_https=access.no_https)))
     service.remove(place, fetch.from_options({"arch": arch}).platform.architecture)
     logger.info("Removed %s", service.name(place))

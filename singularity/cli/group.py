@@ -111,11 +111,11 @@ def perform(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
-        raise _as_usage_error(error) from error
+        raise as_usage_error(error) from error
     return result if isinstance(result, int) else 0
 
 
-def _as_usage_error(error: click.ClickException) -> UsageError:
+def as_usage_error(error: click.ClickException) -> UsageError:
     """click's own complaints in our form: one line that names the verb, and the way out."""
     context = getattr(error, "ctx", None)
     path = typed(context) if context else ""

@@ -11,7 +11,12 @@ from singularity.cli.verbs import GROUPS, VERBS
 from singularity.errors import UsageError
 
 
-@click.command(cls=Verb, name="help", description=("Without VERB, lists all verbs and the global options.",))
+@click.command(
+    cls=Verb,
+    name="help",
+    description=("Without VERB, lists all verbs and the global options.",),
+    examples=("singularity help exec", "singularity help sif add"),
+)
 @click.argument("verb", nargs=-1)
 def command(verb: tuple[str, ...]) -> None:
     """Prints the page on standard output."""

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from singularity import paths
 from singularity.cli.options_table import Entry, Kind, entries, takes_next
-from singularity.errors import FileError, ImageError, SingularityError, UsageError
+from singularity.errors import FileError, ImageError, UsageError
+from singularity.paths import front_door
 from singularity.variables import FALSE, PREFIXES, truth, variable
 
 if TYPE_CHECKING:
     from singularity.encryption.sealed import Sealed
+    from singularity.image.identify import Image
     from singularity.uri import Uri
 
 logger = logging.getLogger(__name__)
-
-_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGQUIT)
 
 
 class Launch(NamedTuple):
@@ -89,6 +89,14 @@ def plain(arguments: Sequence[str]) -> int | None:
     _say_as_much_as_asked(launch)
     from singularity import uri
 
+    asked = [each for each in entries(launch.verb) if each.identifier == "record"]
+    recorded = "".join(str(value) for value in given_options(launch, asked).values())
+    if recorded not in ("", "none") and not recorded.startswith("@"):  # with "@" the recorder is there
+        if launch.is_dry_run:
+            _become(front_door(), launch.without(asked), environment_of(Path(image)))
+        from singularity.cli import recording
+
+        return recording.recorded(launch, recorded)
     named = None if image.startswith("instance://") else uri.parse(image)
     if named is not None:  # fetched by the host's network, and not at the cost of the program; then we are back
         return _launch_uri(launch, named)
@@ -101,6 +109,7 @@ def plain(arguments: Sequence[str]) -> int | None:
     if encrypted is not None:
         _launch_encrypted(launch, encrypted)
     found = identify(Path(image))
+    _launch_on_base(launch, found)
     if not found.format.is_archive:
         raise ImageError(f"{image}: a {found.format.value}, but named as an archive", hint="give it another name")
     from singularity.build import launchable
@@ -109,7 +118,7 @@ def plain(arguments: Sequence[str]) -> int | None:
     place = None if given["disable_cache"] else _cache()
     if place is not None:
         path = launchable.cached(found, place, verify=bool(given["verify_cache"]))
-        _become(front_door(), launch.of(path), _environment(path))
+        _become(front_door(), launch.of(path), environment_of(path))
     with launchable.temporary(found) as path:
         return _wait_for(launch, path)
 
@@ -126,14 +135,14 @@ def _launch_uri(launch: Launch, named: "Uri") -> int:
         lazy = start.launchable(named, fetch.from_options(given))
         if lazy is not None and image_store.is_kept(lazy):
             lazy = image_store.named(lazy, named.file_name)
-            _become(front_door(), launch.of(lazy), _environment(lazy))
+            _become(front_door(), launch.of(lazy), environment_of(lazy))
         if lazy is not None:
-            _become(front_door(), launch.of_own(lazy), _environment(lazy))
+            _become(front_door(), launch.of_own(lazy), environment_of(lazy))
     with images.available(named, fetch.from_options(given)) as path:
         if not image_store.is_kept(path):
             return _wait_for(launch, path)
         found = image_store.named(path, named.file_name)
-    return _become(front_door(), launch.of(found), _environment(found))
+    return _become(front_door(), launch.of(found), environment_of(found))
 
 
 def _launch_encrypted(launch: Launch, image: "Sealed") -> NoReturn:
@@ -145,7 +154,20 @@ def _launch_encrypted(launch: Launch, image: "Sealed") -> NoReturn:
     if key is None:
         raise keys.needed(image.path)
     path = shown.for_launch(image, keys.opened(key, image.message, image.path))
-    _become(front_door(), launch.of_own(path), keys.without(_environment(path)))
+    _become(front_door(), launch.of_own(path), keys.without(environment_of(path)))
+
+
+def _launch_on_base(launch: Launch, image: "Image") -> None:
+    """Launches what is on a base, which is looked for, read, and named to the front door; returns for a whole image."""
+    from singularity.image import base
+
+    if base.of(image) is None:
+        return
+    records = os.memfd_create("bases", 0)  # the program after this one has it
+    os.write(records, base.told(base.chain(image)))
+    environment = environment_of(image.path)
+    environment[b"SINGULARITY_BASE_RECORDS"] = str(records).encode()
+    _become(front_door(), launch.words, environment)
 
 
 _KEYS = ("passphrase", "pem_path")
@@ -163,7 +185,7 @@ def _enter_limits(launch: Launch) -> None:
         return
     from singularity.limits import groups, wanted
 
-    limits, environment = wanted.from_options(given), _environment(Path(launch.image))
+    limits, environment = wanted.from_options(given), environment_of(Path(launch.image))
 
     def again(first: Sequence[str]) -> NoReturn:
         _execute([*first, *groups.python_words(launch.words)], environment)
@@ -195,7 +217,7 @@ def _enter_network(launch: Launch) -> None:
         servers = [] if launch.is_dry_run else enter.new(networks)
         if servers:
             words.insert(launch.options, f"--dns={','.join(servers)}")
-    _become(front_door(), words, _environment(Path(launch.image)))
+    _become(front_door(), words, environment_of(Path(launch.image)))
 
 
 def _words(text: str) -> list[str]:
@@ -265,6 +287,15 @@ def read(argv: Sequence[str]) -> Launch:
     return Launch(words=tuple(words), verb=verb, options=start + 1, image=words[position], position=position)
 
 
+def only_options(verb: str, words: Sequence[str]) -> tuple[str, ...]:
+    """The words, which are options of a launch and their values. Raises UsageError for another one among them."""
+    by_name = {name: entry for entry in entries("exec") for name in entry.spellings}
+    position = _image_position(words, 0, by_name)
+    if position is not None:
+        raise UsageError(f'{verb}: "{words[position]}" is no option of a launch', hint="see: singularity help exec")
+    return tuple(words)
+
+
 def _image_position(words: Sequence[str], start: int, by_name: Mapping[str, Entry]) -> int | None:
     """The first word after the verb that is neither an option nor its value."""
     number = start
@@ -292,7 +323,7 @@ def _say_as_much_as_asked(launch: Launch) -> None:
     begin_messages(asked, colour="--nocolor" not in names)
 
 
-def _environment(path: Path) -> dict[bytes, bytes]:
+def environment_of(path: Path) -> dict[bytes, bytes]:
     """The environment that this process was started with; messages and tests of ours have changed it since."""
     try:
         lines = Path("/proc/self/environ").read_bytes().split(b"\0")
@@ -303,16 +334,6 @@ def _environment(path: Path) -> dict[bytes, bytes]:
         if found.get(name):
             found[name] = os.fsencode(path)
     return found
-
-
-def front_door() -> Path:
-    """The program `singularity` of this installation: beside our interpreter, or above its private environment."""
-    beside = Path(sys.executable).with_name("singularity")
-    installed = Path(sys.prefix).parent.parent.parent / "bin" / "singularity"
-    for path in (installed, beside):
-        if os.access(path, os.X_OK):
-            return path
-    raise SingularityError(f"{installed} is missing", hint="the installation is incomplete: install again")
 
 
 def _become(door: Path, words: Sequence[str], environment: Mapping[bytes, bytes]) -> NoReturn:
@@ -328,30 +349,13 @@ def _execute(words: Sequence[str], environment: Mapping[bytes, bytes], *, progra
 
 
 def _wait_for(launch: Launch, path: Path) -> int:
-    """Runs the launch as a child, whose image must be removed afterwards; the status is the child's.
-
-    Signals that somebody sends us go to the child. Those of the terminal reach it by themselves.
-    """
+    """Runs the launch as a child, whose image must be removed afterwards; the status is the child's."""
     from singularity import kernel, process
 
-    door, environment = front_door(), _environment(path)
-    ours = os.getpid()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
+    door, environment, ours = front_door(), environment_of(path), os.getpid()
 
-    def start() -> None:
+    def start() -> NoReturn:
         kernel.die_with_parent(signal.SIGTERM, ours)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         _become(door, launch.of(path), environment)
 
-    child = process.fork(start)
-    try:
-        while True:
-            received = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})
-            pid, status = os.waitpid(child, os.WNOHANG)
-            if pid == child:
-                code = os.waitstatus_to_exitcode(status)
-                return code if code >= 0 else 128 - code
-            if received.si_signo != signal.SIGCHLD and received.si_code <= 0:
-                os.kill(child, received.si_signo)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return process.foreground(start)

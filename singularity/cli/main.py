@@ -22,6 +22,7 @@ _PLAIN = {
     "launch": "launched",
     "check": "checked",
     "answer": "answered",
+    "complete": "completed",
 }  # what workflows do all day goes without what options need
 
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the verb that `arguments` ask for; returns the exit status of the process."""
     _mend_inheritance()
     status = _status(arguments)
+    console.tell("end", status=status)
     for stream in (sys.stdout, sys.stderr):
         if not _is_written(stream):  # what is held back would be tried again, and complained about, at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
 def _status(arguments: Sequence[str]) -> int:
     begin_messages(None, colour=True)
     try:
-        with _signals_raise():
+        with signals_raise():
             status = _perform(arguments)
             sys.stdout.flush()
             return status
@@ -96,7 +98,7 @@ def _end(error: SingularityError) -> int:
 
 
 @contextmanager
-def _signals_raise() -> Iterator[None]:
+def signals_raise() -> Iterator[None]:
     """Ctrl-C, TERM and HUP raise once, so that every `with` cleans up; while that goes on, further ones wait."""
     stopping = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -11,6 +11,7 @@ from singularity import paths
 from singularity.cli.command import PATH, Verb, option
 from singularity.edit import mounted
 from singularity.errors import FileError
+from singularity.image import base
 from singularity.image.identify import Format
 from singularity.image.opened import Opened, opened
 from singularity.variables import handed_on
@@ -72,6 +73,7 @@ def _check(image: Opened, *, writable: bool) -> None:
         raise FileError(
             f"{image.path}: a {kind.value} cannot be mounted", hint="singularity build makes an image of it"
         )
+    base.refuse(image.image, "mount")
     if writable and kind not in (Format.EXT, Format.DIRECTORY):
         what = f"{image.path}: a {kind.value} cannot be mounted for writing"
         raise FileError(what, hint="make a directory of it: singularity build --sandbox")

@@ -13,10 +13,10 @@ from singularity.cli.page import Option, Page, spelling
 from singularity.cli.verbs import VERBS
 
 EXIT_STATUSES = (
-    ("0", "done; of check: nothing would fail"),
+    ("0", "done; of check: nothing would fail; of diff and rerun --check: all is the same"),
     ("the program's own", "exec, run, shell and test end as the program in the container does, by its signal too"),
     ("the command's own", "copy ends as cp does, mount as the shell that it starts, export --command as COMMAND"),
-    ("1", "wrong usage: of a command, an option, or the variable in its place; of check: something would fail"),
+    ("1", "wrong usage: of a command, an option, or its variable; of check, diff and rerun: as their pages say"),
     ("126", "the program in the image cannot be executed"),
     ("127", "the program is not in the image"),
     ("128 + the number of a signal", "stopped by INT, TERM or HUP, or by PIPE where nobody reads what is printed"),

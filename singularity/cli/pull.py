@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from singularity import console
 from singularity.cli.command import Verb, option
 from singularity.cli.fetching import options as fetching_options
 from singularity.cli.fetching import platform as platform_options
@@ -27,8 +28,8 @@ class _Pull(Verb):
     description=(
         (
             "URI is docker://[HOST/]NAME[:TAG][@DIGEST], oras://HOST/NAME[:TAG], library://NAME[:TAG], "
-            "shub://USER/NAME, http://... or https://..., docker-daemon:NAME:TAG, oci:DIRECTORY[:TAG], "
-            "oci-archive:FILE or docker-archive:FILE."
+            "shub://USER/NAME, doi:10.PREFIX/SUFFIX[/FILE], http://... or https://..., docker-daemon:NAME:TAG, "
+            "oci:DIRECTORY[:TAG], oci-archive:FILE or docker-archive:FILE."
         ),
         (
             "TARGET becomes a SIF file, or what is there where that is an image file already. Without TARGET its name "
@@ -53,7 +54,18 @@ class _Pull(Verb):
     help="Put the file there; the directory is made where it is missing",
 )  # fmt: skip
 @option("--name", default="", metavar="NAME", variables="PULL_NAME", group="Options", help="The same as TARGET")
+@option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    group="Options",
+    help="Tell what happens as JSON on standard output, an event a line",
+)
 @platform_options
+@option(
+    "--base", "with_base", is_flag=True, variables="PULL_BASE", group="Options",
+    help="Fetch the base of an image that lies on one (build --on), too, where it is not here",
+)  # fmt: skip
 @option("--sandbox", is_flag=True, variables="SANDBOX", group="Options", help="Make a directory")
 @option(
     "--disable-cache", is_flag=True, variables="DISABLE_CACHE", group="Options",
@@ -68,8 +80,21 @@ class _Pull(Verb):
 @option("--no-cleanup", is_flag=True, hidden=True, expose_value=False)
 @option("--reproducible", is_flag=True, hidden=True, expose_value=False)
 @click.argument("words", nargs=-1, metavar="WORD")
-def command(words: tuple[str, ...], *, directory: str, name: str, force: bool, sandbox: bool, fetch: "Fetch") -> None:
+def command(
+    words: tuple[str, ...],
+    *,
+    directory: str,
+    name: str,
+    force: bool,
+    with_base: bool,
+    sandbox: bool,
+    fetch: "Fetch",
+    as_json: bool,
+) -> None:
     """Pulls."""
     from singularity.cli import pulling
 
-    pulling.pull(words, Path(directory), fetch, name=name, overwrite=force, sandbox=sandbox)
+    if as_json:
+        console.begin_events()
+
+    pulling.pull(words, Path(directory), fetch, name=name, overwrite=force, sandbox=sandbox, with_base=with_base)

@@ -12,7 +12,7 @@ _FORCE, _NO_HTTPS = frozenset(("-F", "--force")), frozenset(("--no-https", "--no
 VARIABLES = (
     "FORCE", "PULLDIR", "PULLFOLDER", "PULL_NAME", "SANDBOX", "DISABLE_CACHE", "PLATFORM", "PULL_ARCH", "ARCH",
     "PULL_ARCH_VARIANT", "VERIFY_CACHE", "NOHTTPS", "NO_HTTPS", "AUTH_FILE", "AUTHFILE", "DOCKER_LOGIN", "OFFLINE",
-    "DOCKER_HOST", "LIBRARY",
+    "DOCKER_HOST", "LIBRARY", "PULL_BASE",
 )  # fmt: skip
 """Those that stand for options; where one is set, this is no plain command line."""
 
@@ -27,5 +27,5 @@ def plain(arguments: Sequence[str]) -> int | None:
     from singularity.sources.fetch import from_options
 
     fetch = from_options({"no_https": bool(options & _NO_HTTPS)})
-    pulling.pull(words, Path(), fetch, name="", overwrite=bool(options & _FORCE), sandbox=False)
+    pulling.pull(words, Path(), fetch, name="", overwrite=bool(options & _FORCE), sandbox=False, with_base=False)
     return 0

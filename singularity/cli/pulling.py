@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from singularity import console, files, uri
 from singularity.cache import image_store
@@ -15,10 +16,18 @@ from singularity.pull import images
 from singularity.sources.fetch import Fetch
 from singularity.uri import Uri
 
+if TYPE_CHECKING:
+    from singularity.image.base import Base
+
 logger = logging.getLogger(__name__)
 
+_HEAD = 32768  # bytes of a SIF file with its descriptors, as they are written here
 
-def pull(words: Sequence[str], directory: Path, fetch: Fetch, *, name: str, overwrite: bool, sandbox: bool) -> None:
+
+def pull(
+    words: Sequence[str], directory: Path, fetch: Fetch, *,
+    name: str, overwrite: bool, sandbox: bool, with_base: bool,
+) -> None:  # fmt: skip
     """Brings the image. Raises SingularityError."""
     if not words:
         raise UsageError("pull: URI is missing", hint="see: singularity help pull")
@@ -37,6 +46,7 @@ def pull(words: Sequence[str], directory: Path, fetch: Fetch, *, name: str, over
             _sandbox(target, named, fetch, overwrite=overwrite)
         else:
             _file(target, named, fetch, overwrite=overwrite)
+            _base(target, fetch, with_base=with_base)
 
 
 def _file(target: Path, named: Uri, fetch: Fetch, *, overwrite: bool) -> None:
@@ -51,6 +61,45 @@ def _file(target: Path, named: Uri, fetch: Fetch, *, overwrite: bool) -> None:
     if meant:
         logger.info("Digest: %s", meant[0])
     logger.info("Image: %s, %s", target, console.size(target.stat().st_size))
+
+
+def _base(target: Path, fetch: Fetch, *, with_base: bool) -> None:
+    """Says what an image lies on and is not here, or brings that, and what that lies on. Raises SingularityError."""
+    with target.open("rb") as file:
+        if b"base:sha256:" not in file.read(_HEAD):  # what is needed for more takes a while to load
+            return
+    from singularity.image import base
+
+    said = base.of_path(target)
+    if said is None:
+        return
+    try:
+        found = base.find(target, said)
+    except base.MissingError as missing:
+        if not with_base or not said.uri:
+            if with_base:
+                raise
+            logger.warning("%s", missing)
+            return
+        found = target.parent / said.file_name
+        _fetch_base(found, said, fetch)
+    if with_base:
+        _base(found, fetch, with_base=True)
+
+
+def _fetch_base(target: Path, said: "Base", fetch: Fetch) -> None:
+    from singularity.image import base
+
+    named = uri.parse(said.uri)
+    if named is None or named.transport.is_oci:
+        raise ImageError(f"{said.uri}: where its base is said to be, and no URI of a file", hint="pull it by hand")
+    _refuse(target, overwrite=False)
+    with images.available(named, fetch, beside=target.parent) as path:
+        if base.digest_of(path) != said.digest:
+            raise ImageError(f"{said.uri}: another image by now than {said}", hint="ask whoever made it for that file")
+        shared = any(path.is_relative_to(each) for each in others_of_site())
+        image_store.put(path, target, overwrite=False, shared=shared)
+    logger.info("Its base: %s, %s", target, console.size(target.stat().st_size))
 
 
 @contextmanager

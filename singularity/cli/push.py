@@ -11,7 +11,7 @@ from singularity import paths
 from singularity.cli import trusting
 from singularity.cli.access import access_options
 from singularity.cli.command import PATH, Verb, option
-from singularity.console import working
+from singularity.console import escape, working
 from singularity.errors import FileError, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 _FORMATS = ("gzip", "zstd", "tar")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _DESCRIPTION = "org.opencontainers.image.description"
-_HINT = "docker://HOST/NAME:TAG, oras://HOST/NAME:TAG, oci:DIRECTORY:TAG, oci-archive:FILE, docker-archive:FILE"
+_HINT = (
+    "docker://HOST/NAME:TAG, oras://HOST/NAME:TAG, oci:DIRECTORY:TAG, oci-archive:FILE, docker-archive:FILE, doi:HOST"
+)
 _ON_DISK = ("oci", "oci-archive", "docker-archive")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _IMAGE_NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -45,6 +47,11 @@ _IMAGE_NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9
         "oras:// takes a SIF file as it is, signatures and all, for those who pull it with oras://.",
         "library:// takes a SIF file as well, in an image library: singularity remote.",
         (
+            "doi:HOST[/DRAFT] puts the image, as it is, into a draft of an archive that gives identifiers, such as "
+            "zenodo.org, with what --citation and the labels say of it. Standard output gets the identifier, which is "
+            "reserved; --publish makes it known for good."
+        ),
+        (
             "oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG] and docker-archive:FILE[:NAME:TAG] write the image for OCI to "
             "a directory or a file instead. Without a tag it is latest in a registry. Standard output gets the digest."
         ),
@@ -52,6 +59,7 @@ _IMAGE_NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9
     examples=(
         "singularity push tool.sif oras://ghcr.io/me/tool:1.0",
         "singularity push tool.sif docker://ghcr.io/me/tool:1.0",
+        "singularity push --chunks tool.sif oras://ghcr.io/me/tool:1.1",
         "singularity push --layer-format zstd sandbox/ docker://localhost:5000/tool",
         "singularity push tool.img docker-archive:tool.tar:tool:1.0 && docker load < tool.tar",
     ),
@@ -70,8 +78,14 @@ _IMAGE_NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9
 )
 @option("-F", "--force", is_flag=True, help="Replace the file of oci-archive or docker-archive that is there")
 @option("--tmpdir", default="", metavar="DIRECTORY", help="Where the layer is kept until it is there")
+@option(
+    "--chunks", "in_chunks", is_flag=True, variables="CHUNKS",
+    help="Put an index of its chunks beside it, so that others fetch only what changed; for oras://",
+)  # fmt: skip
 @option("--add", is_flag=True, help="Add it to the images of the tag, as the one for its architecture")
 @option("--library", "server", default="", metavar="URL", variables="LIBRARY", help="The library of library://")
+@option("--citation", type=PATH, default=None, metavar="FILE", help="CITATION.cff of the image, for doi:")
+@option("--publish", is_flag=True, help="Publish the draft of doi:, which nobody can take back")
 @option("-U", "--allow-unsigned", is_flag=True, hidden=True)
 @access_options
 @click.argument("image", type=PATH)
@@ -88,6 +102,9 @@ def command(
     allow_unsigned: bool,
     server: str,
     add: bool,
+    in_chunks: bool,
+    citation: Path | None,
+    publish: bool,
     access: "Access",
 ) -> None:
     """Pushes."""
@@ -99,6 +116,13 @@ def command(
     notes = _annotations(annotations, description)
     if not image.exists():
         raise FileError.missing(image)
+    if (citation or publish) and scheme != "doi":
+        raise UsageError("--citation and --publish are for doi:")
+    if in_chunks and scheme != "oras":
+        raise UsageError("--chunks is for oras://", hint="images of layers share those with others")
+    if scheme == "doi":
+        _to_archive(image, rest, citation, tmpdir, publish=publish, no_https=access.no_https)
+        return
     if scheme == "library":
         _to_library(image, rest, description, url(server, no_https=access.no_https))
         return
@@ -111,7 +135,7 @@ def command(
     if scheme == "docker-archive":
         layer_format = "tar"
     place.begin()
-    with _packed(scheme, image, notes, layer_format, paths.temporary(tmpdir)) as document:
+    with _packed(scheme, image, notes, layer_format, paths.temporary(tmpdir), in_chunks=in_chunks) as document:
         with working(f"sending {image}"):
             destination.send(document, place)
         digest = document.digest
@@ -121,31 +145,67 @@ def command(
 
 
 def _attach(image: Path, document: "Document", place: "Destination") -> None:
-    """Brings along what a SIF file says about how it was built."""
+    """Brings along what a SIF file says about how it was built, and what is in it."""
     from singularity.push.destination import InRegistry
 
     if not isinstance(place, InRegistry) or not trusting.is_sif(image):
         return
+    from singularity.content import chunks
+    from singularity.packages import bill
+    from singularity.push import referrers
+    from singularity.push.artifact import Artifact
     from singularity.trust import provenance
 
+    if isinstance(document, Artifact) and document.index:
+        said = referrers.Statement(data=document.index, media_type=chunks.MEDIA_TYPE)
+        logger.info("The index of its chunks is beside it: %s", place.attach(document, said))
     with image.open("rb") as file:
-        found = provenance.find(file)
+        found, bills = provenance.find(file), bill.stored(file)
     if found is not None:
-        attached = place.attach(document, found.envelope, provenance.PREDICATE_TYPE)
+        attached = place.attach(document, referrers.provenance(found.envelope, provenance.PREDICATE_TYPE))
         logger.info("Its provenance is beside it: %s", attached)
+    for each in bills:
+        if each.standard is not None:
+            said = referrers.Statement(data=each.data, media_type=each.standard.media_type)
+            logger.info("The list of its packages is beside it: %s", place.attach(document, said))
 
 
 def _split(uri: str) -> tuple[str, str]:
     """The transport, and what stands after it. Raises UsageError for one that takes no images."""
     match = _SCHEME.match(uri)
     scheme = match[1].lower() if match else ""
-    if match is None or (scheme not in (*_ON_DISK, "docker", "oras", "library")):
+    if match is None or (scheme not in (*_ON_DISK, "docker", "oras", "library", "doi")):
         what = f"nothing is pushed to {scheme}:" if scheme else f'No transport type URI supplied: "{uri}"'
         raise UsageError(f"push: {what}", hint=_HINT)
     rest = uri[match.end() :]
+    if scheme == "doi":
+        return scheme, rest.removeprefix("//")
     if scheme not in _ON_DISK and not rest.startswith("//"):
         raise UsageError(f'push: "{uri}" names no image', hint=_HINT)
     return scheme, rest.removeprefix("//") if scheme not in _ON_DISK else rest
+
+
+def _to_archive(image: Path, rest: str, citation: Path | None, tmpdir: str, *, publish: bool, no_https: bool) -> None:
+    from singularity.deposit import citation as citations
+    from singularity.deposit.drafts import Archive, parse
+    from singularity.image import metadata
+    from singularity.image.identify import identify
+
+    host, number = parse(rest)
+    if image.is_dir():
+        raise UsageError(
+            f"push: {image} is a directory, and an archive takes files", hint="singularity build makes one"
+        )
+    labels = metadata.read(identify(image), paths.temporary(tmpdir)).labels
+    about = citations.metadata(labels, citations.read(citation) if citation else {}, image.name)
+    archive = Archive(host, no_https=no_https)
+    number = number or archive.make(about)
+    with working(f"sending {image}"):
+        archive.put(number, image)
+    found = archive.finish(number, publish=publish)
+    what = "Published" if publish else f"In draft {number}, and not published"
+    logger.info("%s: %s", what, found.page or f"doi:{host}/{number}")
+    click.echo(escape(f"doi:{found.doi}"))
 
 
 def _to_library(image: Path, rest: str, description: str, server: str) -> None:
@@ -218,12 +278,12 @@ def _on_disk(scheme: str, rest: str, *, force: bool) -> "Destination":
 
 
 def _packed(
-    scheme: str, image: Path, annotations: dict[str, str], layer_format: str, temporary: Path
+    scheme: str, image: Path, annotations: dict[str, str], layer_format: str, temporary: Path, *, in_chunks: bool
 ) -> "AbstractContextManager[Document]":
     if scheme == "oras":
         from singularity.push import artifact
 
-        return artifact.packed(image, annotations)
+        return artifact.packed(image, annotations, in_chunks=in_chunks)
     from singularity.push import writer
 
     return writer.packed(image, temporary, writer.LayerFormat(layer_format), annotations)

@@ -61,7 +61,7 @@ _file = click.argument("file", type=PATH)
 _object = click.argument("id_", metavar="ID", type=int)
 
 
-@command.below("list")
+@command.below("list", examples=("singularity sif list debian.sif",))
 @_file
 def list_(file: Path) -> None:
     """A table of the objects: ids, place, and what they are."""
@@ -69,7 +69,7 @@ def list_(file: Path) -> None:
         click.echo(sif_listed.table(content))
 
 
-@command.below("header")
+@command.below("header", examples=("singularity sif header debian.sif",))
 @_file
 def header_(file: Path) -> None:
     """The global header."""
@@ -92,7 +92,7 @@ def header_(file: Path) -> None:
         )
 
 
-@command.below("info")
+@command.below("info", examples=("singularity sif info 1 debian.sif",))
 @_object
 @_file
 def info(id_: int, file: Path) -> None:
@@ -133,7 +133,7 @@ def info(id_: int, file: Path) -> None:
         _table(*rows, gap=_INFO_GAP)
 
 
-@command.below("dump")
+@command.below("dump", examples=("singularity sif dump 1 debian.sif > debian.def",))
 @_object
 @_file
 def dump(id_: int, file: Path) -> None:
@@ -152,7 +152,7 @@ def dump(id_: int, file: Path) -> None:
             left -= len(data)
 
 
-@command.below("new")
+@command.below("new", examples=("singularity sif new data.sif",))
 @_file
 def new(file: Path) -> None:
     """An empty SIF file, for `sif add`."""
@@ -161,7 +161,9 @@ def new(file: Path) -> None:
     sif_edit.create(file)
 
 
-@command.below("add")
+@command.below(
+    "add", examples=("singularity sif add --datatype sbom --sbomformat spdx-json debian.sif debian.spdx.json",)
+)
 @option("--datatype", required=True, metavar="1-11", help="What the object is; or its name, such as deffile or sbom")
 @option("--partfs", default="", metavar="1-4", help="File system of a partition: squashfs, ext3, archive, raw")
 @option("--parttype", default="", metavar="1-4", help="Kind of a partition: system, primsys, data, overlay")
@@ -187,7 +189,7 @@ def add(file: Path, object_: Path, *, filename: str | None, **given: str) -> Non
         editor.add(addition, source)
 
 
-@command.below("del")
+@command.below("del", examples=("singularity sif del 5 debian.sif",))
 @_object
 @_file
 def delete(id_: int, file: Path) -> None:
@@ -198,7 +200,7 @@ def delete(id_: int, file: Path) -> None:
         editor.delete(id_)
 
 
-@command.below("setprim")
+@command.below("setprim", examples=("singularity sif setprim 4 debian.sif",))
 @_object
 @_file
 def set_primary(id_: int, file: Path) -> None:

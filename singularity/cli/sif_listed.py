@@ -67,7 +67,8 @@ def _kind(descriptor: Descriptor) -> str:
     if partition:
         filesystem = FILESYSTEMS.get(partition.filesystem, "Unknown")
         use = PARTITIONS.get(partition.type, "Unknown")
-        return f"{name} ({filesystem}/{use}/{sif.architecture_name(partition.architecture)})"
+        on = descriptor.name.decode("ascii", "replace") if descriptor.name.startswith(sif.BASE_MARK) else ""
+        return f"{name} ({filesystem}/{use}/{sif.architecture_name(partition.architecture)}){on and f' on {on}'}"
     details = {
         DataType.SIGNATURE: lambda: hash_name(descriptor),
         DataType.CRYPTOGRAPHIC_MESSAGE: lambda: "/".join(message(descriptor)),

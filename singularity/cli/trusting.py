@@ -166,12 +166,18 @@ class Trusted:
 
     def _pgp(self) -> "Checker":
         from singularity.trust import keyserver
-        from singularity.trust.pgp import PgpChecker
 
         def fetch(fingerprint: str) -> bytes:
             return keyserver.fetch(fingerprint, keyserver.named(self.url))
 
-        return PgpChecker((keyring.public(self.keysdir), keyring.site()), None if self.local else fetch)
+        return pgp(self.keysdir, None if self.local else fetch)
+
+
+def pgp(keysdir: str = "", fetch: "Callable[[str], bytes] | None" = None) -> "Checker":
+    """What checks signatures of OpenPGP by the keys that are here, and by those that `fetch` gets."""
+    from singularity.trust.pgp import PgpChecker
+
+    return PgpChecker((keyring.public(keysdir), keyring.site()), fetch)
 
 
 def existing(text: str, name: str) -> Path:

@@ -14,6 +14,8 @@ from singularity.cli.command import PATH, Verb, option
 from singularity.cli.trusting import Trusted, keysdir_option, url_option
 from singularity.console import escape
 from singularity.errors import FileError, SignatureError, UsageError
+from singularity.image import base
+from singularity.image.sif import format as sif
 from singularity.trust import detached, provenance
 from singularity.trust.pem import PemChecker
 from singularity.trust.seals import Checker, Kind, Sealed, Signer
@@ -83,32 +85,55 @@ def command(
     """Prints who has signed what."""
     if group is not None and number is not None:
         raise UsageError("--group-id and --sif-id: one of them")
-    inside, made = trusting.is_sif(image), None
-    if not inside and (group is not None or number is not None or legacy_insecure):
-        raise UsageError(f"{image}: --group-id, --sif-id and --legacy-insecure are for SIF files")
+    wanted = Wanted(group=group, object=number, legacy=legacy_insecure, all_objects=all_objects)
     checkers = [_Counted(each) for each in Trusted(**trusted).checkers()]
     try:
-        if inside:
-            wanted = Wanted(group=group, object=number, legacy=legacy_insecure, all_objects=all_objects)
-            with image.open("rb") as file:
-                found = [_shown(each) for each in verify(file, wanted, checkers)]
-                by_pem = next((each.checker for each in checkers if isinstance(each.checker, PemChecker)), None)
-                made = provenance.check(file, by_pem)
-        else:
-            found = [_Shown(number=number, signer=signer) for number, signer in detached.verify(image, checkers)]
-    except OSError as error:
-        raise FileError.because(image, error) from error
-    except SignatureError as error:
+        found, made, on = _found(image, wanted, checkers)
+    except SignatureError:
         if as_json:
             _print([], sum(each.count for each in checkers))
-        raise SignatureError(f"Failed to verify container: {image}: {error.what}", hint=error.hint) from error
+        raise
     if as_json:
         _print(found)
         return
     click.echo("\n".join(_told(found)))
     if made is not None:
         logger.info("It says how it was built: singularity inspect --provenance %s", image)
+    if on is not None:
+        logger.info("It lies on %s, whose signatures are its own: verify that as well", on)
     logger.info("Verified signature(s) from image '%s'", image)
+
+
+def signatures(image: Path, **trusted: Any) -> "list[_Shown]":
+    """The good signatures of all of an image; `trusted` is as for `Trusted`. Raises SignatureError and FileError."""
+    return _found(image, Wanted(), [_Counted(each) for each in Trusted(**trusted).checkers()])[0]
+
+
+def _found(
+    image: Path, wanted: Wanted, checkers: "Sequence[_Counted]"
+) -> "tuple[list[_Shown], object, base.Base | None]":
+    """The good signatures of what is wanted, what the image says of how it was built, and of its base.
+
+    Raises SingularityError.
+    """
+    inside = trusting.is_sif(image)
+    if not inside and wanted != Wanted(all_objects=wanted.all_objects):
+        raise UsageError(f"{image}: --group-id, --sif-id and --legacy-insecure are for SIF files")
+    try:
+        if not inside:
+            return (
+                [_Shown(number=number, signer=signer) for number, signer in detached.verify(image, checkers)],
+                None,
+                None,
+            )
+        with image.open("rb") as file:
+            found = [_shown(each) for each in verify(file, wanted, checkers)]
+            by_pem = next((each.checker for each in checkers if isinstance(each.checker, PemChecker)), None)
+            return found, provenance.check(file, by_pem), base.of_file(file, sif.read(file), image)
+    except OSError as error:
+        raise FileError.because(image, error) from error
+    except SignatureError as error:
+        raise SignatureError(f"Failed to verify container: {image}: {error.what}", hint=error.hint) from error
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from singularity import __version__
 from singularity.cli.command import Verb
 
 
-@click.command(cls=Verb, name="version")
+@click.command(cls=Verb, name="version", examples=("singularity version",))
 def command() -> None:
     """Prints the version on standard output."""
     click.echo(__version__)

@@ -89,6 +89,7 @@ class Config:
     working_directory: str = ""
     user: str = ""
     raw: Mapping[str, Any] = field(default_factory=dict)  # the whole object that the above is from
+    history: tuple[str, ...] = ()  # what made each layer, in their order, as far as it says that
 
 
 def parse(data: bytes, media_type: str, name: str) -> Index | Manifest:
@@ -134,7 +135,16 @@ def parse_config(data: bytes, name: str) -> Config:
         working_directory=_plain(raw, "WorkingDir", name),
         user=_plain(raw, "User", name),
         raw=raw,
+        history=_history(document),
     )
+
+
+def _history(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is said of steps that made a layer; nothing depends on it, so that nothing in it is wrong."""
+    said = document.get("history")
+    steps = [each for each in said if isinstance(each, dict)] if isinstance(said, list) else []
+    texts = (each.get("created_by") for each in steps if not each.get("empty_layer"))
+    return tuple(" ".join(each.split()) if isinstance(each, str) else "" for each in texts)
 
 
 def parse_list(data: bytes, name: str) -> list[dict[str, Any]]:

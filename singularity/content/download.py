@@ -1,7 +1,6 @@
 """Downloads that go on where they were interrupted, and have their name only when they are what they should be."""
 
 import errno
-import hashlib
 import logging
 import os
 from collections.abc import Callable
@@ -82,7 +81,7 @@ class Download:
     def _fill(self, fd: int, resumed: int, told: Told) -> None:
         os.ftruncate(fd, resumed)
         position = 0
-        hashed = hashlib.new(self.digest.algorithm) if self.digest else None
+        hashed = self.digest.hasher() if self.digest else None
         while position < resumed:
             data = os.pread(fd, min(_CHUNK, resumed - position), position)
             if not data:

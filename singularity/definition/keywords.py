@@ -20,6 +20,7 @@ USED: Mapping[str, tuple[str, ...]] = {
     "docker-archive": ("From",),
     "docker-daemon": ("From",),
     "dockerfile": ("From", "Filename", "Target", "BuildArgs"),
+    "doi": ("From", "Fingerprints"),
     "library": ("From", "Library", "Fingerprints"),
     "localimage": ("From", "Fingerprints"),
     "mmdebstrap": _DEB,

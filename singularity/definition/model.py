@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from singularity.image.offered import Command
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
@@ -131,6 +133,7 @@ class Stage:
     environment: str = ""
     help: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    wrappers: tuple[Command, ...] = ()
     apps: tuple[App, ...] = ()  # in the order of their first mention
     recipe: Recipe | None = None  # of a Dockerfile, carried out before the sections
     architecture: str = ""  # as Go names it, of the image that it begins with; empty: that of the build

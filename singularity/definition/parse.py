@@ -24,6 +24,8 @@ from singularity.definition.sections import (
     without_comment,
 )
 from singularity.errors import DefinitionError
+from singularity.image import offered
+from singularity.image.offered import Command
 
 __all__ = ["APP_NAME", "APP_SECTIONS", "KEYWORDS", "SECTIONS", "SIZE_LIMIT", "parse", "parse_label"]
 
@@ -33,7 +35,9 @@ _OLD_LINE = re.compile(r"\s*DistType\s")  # of the first format, left over in fi
 _LABEL = re.compile(r"(\"[^\"]*\"|'[^']*'|[^\s=]+?)(\s*=\s*|:(?!\S)\s*|\s+:(?!\S)\s*|\s+|$)(.*)", re.DOTALL)
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 # Sections that are not scripts, and have nothing to be told.
-_PLAIN = frozenset({"environment", "labels", "help", "arguments", "appenv", "applabels", "apphelp", "appfiles"})
+_PLAIN = frozenset(
+    {"environment", "labels", "help", "arguments", "wrappers", "appenv", "applabels", "apphelp", "appfiles"}
+)
 _BEGIN = "a definition file begins with a line Bootstrap: AGENT"
 
 
@@ -63,6 +67,12 @@ def parse_label(line: str) -> tuple[str, str]:
 
 def _unquoted(text: str) -> str:
     return text[1:-1] if _QUOTED.fullmatch(text) else text
+
+
+def header_line(line: str) -> tuple[str, str]:
+    """Keyword and value of a logical line of a header; of what is none, which the parser refuses, the line alone."""
+    match = _HEADER_LINE.fullmatch(line)
+    return (match[1], match[2].strip()) if match else (line.strip(), "")
 
 
 class _Parser:
@@ -104,6 +114,7 @@ class _Parser:
             environment=_joined(blocks, "environment"),
             help=_joined(blocks, "help"),
             labels=self.labels(blocks, "labels"),
+            wrappers=tuple(self.wrappers(blocks)),
             apps=tuple(self.apps(raw.blocks)),
         )
 
@@ -113,7 +124,7 @@ class _Parser:
         header: dict[str, Field] = {}
         written: dict[str, str] = {}
         included: list[str] = []
-        for number, line in _logical_lines(raw.header):
+        for number, line in logical_lines(raw.header):
             match = _HEADER_LINE.fullmatch(line)
             if not match:
                 self.not_a_header_line(number, line)
@@ -230,6 +241,18 @@ class _Parser:
     def labels(self, blocks: Iterable[Block], name: str) -> dict[str, str]:
         return dict(parse_label(line) for block in blocks if block.name == name for _, line in block.lines())
 
+    def wrappers(self, blocks: Iterable[Block]) -> Iterator[Command]:
+        known: set[str] = set()
+        for number, line in (each for block in blocks if block.name == "wrappers" for each in block.lines()):
+            try:
+                found = offered.parse(_before_comment(line))
+            except ValueError as error:
+                raise self.fail(number, f"%wrappers: {error}", "NAME, or NAME=PROGRAM [ARGUMENT...]") from error
+            if not known.isdisjoint(found):
+                raise self.fail(number, f"%wrappers: {min(known & found.keys())} is named twice")
+            known |= found.keys()
+            yield from found.values()
+
     def apps(self, blocks: Iterable[Block]) -> Iterator[App]:
         by_name: dict[str, list[Block]] = {}
         for block in blocks:
@@ -275,7 +298,7 @@ def _joined(blocks: Iterable[Block], name: str) -> str:
     return "".join(block.text for block in blocks if block.name == name)
 
 
-def _logical_lines(lines: Sequence[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+def logical_lines(lines: Sequence[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     r"""Header lines without comments and empty ones; `\` at a line's end joins the next, `\n\` with a newline."""
     parts: list[str] = []
     start = 0

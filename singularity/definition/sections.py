@@ -13,6 +13,7 @@ WORD_LIMIT = 60  # characters of a word that is quoted or compared
 
 SECTIONS = (
     "pre", "setup", "files", "environment", "post", "runscript", "startscript", "test", "labels", "help", "arguments",
+    "wrappers",
 )  # fmt: skip
 APP_SECTIONS = ("appinstall", "appfiles", "appenv", "apptest", "apphelp", "apprun", "appstart", "applabels")
 _SHELL = frozenset({
@@ -24,6 +25,7 @@ _MEANT = {
     "inside": "post", "outside": "setup", "install": "post", "build": "post", "env": "environment", "run": "runscript",
     "script": "runscript", "start": "startscript", "startup": "startscript", "label": "labels", "author": "labels",
     "description": "help", "doc": "help", "args": "arguments", "check": "test",
+    "commands": "wrappers", "programs": "wrappers",
 }  # fmt: skip
 
 _SECTION_LINE = re.compile(r"(\s*)%(\w+)(:?)(?!\S)(.*)", re.DOTALL)

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from singularity import files, process
 from singularity.errors import FileError, ImageError, UsageError
+from singularity.image import base
 from singularity.image.ext import make as make_ext
 from singularity.image.sif import edit as sif_edit
 from singularity.image.sif import format as sif
@@ -83,6 +84,9 @@ def _refuse(editor: sif_edit.Editor, target: Path) -> Descriptor:
     primary = content.primary()
     if primary is None:
         raise ImageError(f"{target}: no primary system partition, which an overlay would lie over")
+    if primary.name.startswith(base.MARK):
+        hint = "--overlay FILE lays one over it, singularity flatten makes a whole image"
+        raise ImageError(f"{target}: only what differs from its base, and no place for an overlay", hint=hint)
     refuse_signed(editor)
     if any(each.group == primary.group and is_writable(each) for each in content.overlays()):
         raise ImageError(f"{target}: has an overlay partition already", hint="singularity sif list and sif del")

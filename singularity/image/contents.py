@@ -11,7 +11,7 @@ from singularity.image.tree import Entry, Tree
 
 @contextmanager
 def tree(image: Image) -> Iterator[Tree]:
-    """The files of an image's root file system, overlays left out, to be read once and before the block ends.
+    """The files of an image's root file system, overlays left out, bases below it; read once, before the block ends.
 
     Whoever needs them as they are at one moment locks the image first (`opened`). Raises ImageError with the image's
     name for what is damaged, FileError when it cannot be read, ToolError when what decompresses it is missing.
@@ -26,7 +26,9 @@ def tree(image: Image) -> Iterator[Tree]:
         with archive.opened(image.path, str(image.path)) as found:
             yield found
     else:
-        with partition(image.path, image.root) as found:
+        from singularity.image import base, layered
+
+        with layered.tree(base.chain(image)) as found:
             yield found
 
 

@@ -1,4 +1,4 @@
-"""What an ELF program needs to start: its loader and its libraries, as its own headers name them."""
+"""What an ELF program needs to start, its loader and its libraries, and which build it is: as its headers say."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -8,7 +8,9 @@ _HEADER_64 = struct.Struct("16x HHI QQQ IHHHHHH")
 _PROGRAM_64 = struct.Struct("II QQQQQQ")
 _HEADER_32 = struct.Struct("16x HHI III IHHHHHH")
 _PROGRAM_32 = struct.Struct("IIIIIIII")
-_PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
+_PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE = 1, 2, 3, 4
+_NOTE_LIMIT = 1 << 16  # bytes of a segment of notes
+_BUILD_ID = (b"GNU\0", 3)  # the name and the type of the note that has it
 _DT_NEEDED, _DT_STRTAB = 1, 5
 _LIMIT = 256  # program headers, or libraries
 _IDENT = 16  # bytes
@@ -64,6 +66,27 @@ def needs(read: Read) -> Needs | None:
         return Needs(loader=loader.rstrip(b"\0").decode(), libraries=libraries)
     except (struct.error, ValueError, IndexError, OverflowError, OSError):  # offsets that no file can have
         return None
+
+
+def build_id(read: Read) -> str:
+    """The build id of a program or library in hexadecimal; empty for one without, and for what is no ELF file."""
+    try:
+        ident = read(_IDENT, 0)
+        if ident[:4] != b"\x7fELF" or ident[4] not in (1, 2) or ident[5] not in (1, 2):
+            return ""
+        order = "<" if ident[5] == 1 else ">"
+        for segment in _segments(read, wide=ident[4] == 2, order=order):
+            if segment.type == _PT_NOTE:
+                data, at = read(min(segment.size, _NOTE_LIMIT), segment.offset), 0
+                while at + 12 <= len(data):
+                    name, size, kind = struct.unpack_from(f"{order}III", data, at)
+                    begin = at + 12 + -(-name // 4) * 4
+                    if (data[at + 12 : at + 12 + name], kind) == _BUILD_ID:
+                        return data[begin : begin + size].hex()
+                    at = begin + -(-size // 4) * 4
+    except (struct.error, ValueError, IndexError, OverflowError, OSError):
+        pass
+    return ""
 
 
 def architecture(head: bytes) -> str:

@@ -4,7 +4,7 @@ A SIF file carries it as an object; in a root file system it is in files below `
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -69,15 +69,20 @@ def read(image: Image, temporary: Path) -> Metadata:
     Where no object of the image holds it, it is read from the files that do; those of a squashfs are unpacked below
     `temporary` for a moment. Raises ImageError, FileError, and ToolError where a tool is needed and fails.
     """
+    return read_with(image, lambda: _files(image, temporary))
+
+
+def read_with(image: Image, files: Callable[[], AbstractContextManager[Files]]) -> Metadata:
+    """The same, where the files are somebody else's to open, who is asked only where objects do not say it all."""
     if image.content is None:
-        with _files(image, temporary) as files:
-            return from_root(files)
+        with files() as found:
+            return from_root(found)
     with image.path.open("rb") as file:
         object_ = _object(file, image.content, image.path)
         if object_ is not None:
             return object_
-        with _files(image, temporary) as files:
-            metadata = from_root(files)
+        with files() as found:
+            metadata = from_root(found)
         definition = image.content.find(sif.DataType.DEFINITION)
         if definition is not None:
             text = sif.read_object(file, definition).decode("utf-8", "replace").rstrip("\n")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from singularity import files, locks, paths
 from singularity.errors import FileError, ImageError, RegistryError, UsageError
@@ -18,6 +18,7 @@ from singularity.foreign_json import parse_answer
 from singularity.web.http import Client, Patience, followed
 
 USUAL = "https://library.sylabs.io"  # of a library:// that names no server, where no remote is active
+_NOBODY = "cloud.apptainer.org"  # what Apptainer comes with: it has no library
 _NAME = "remote.yaml"
 _LIMIT = 1 << 20  # bytes
 _NO_YAML = (AttributeError, LookupError, RecursionError, ValueError)  # of PyYAML, for values that are none of their tag
@@ -162,6 +163,41 @@ def set_token(remote: Remote, token: str) -> None:
         if known is None or known.url != remote.url:
             about = {"URI": remote.uri, "System": remote.system, "Insecure": remote.insecure}
         document["Remotes"][remote.name] = {**about, "Token": token}
+
+
+class Merged(NamedTuple):
+    """What another program's list has: of each remote whether it was new; servers of keys, and logins by address."""
+
+    remotes: dict[str, bool]
+    keyservers: tuple[str, ...]
+    logins: dict[str, str]
+
+
+def merge(other: Path, *, site: bool, change: bool) -> Merged:
+    """Takes over the remotes of another such file that are missing, with their tokens; of the user's, not the site's.
+
+    The active one stays, where there is one. Without `change` it is only said. Raises FileError and ImageError.
+    """
+    theirs = _read(other)
+    known = _remotes(_read(_site() if site else _place()))
+    found = {name: each for name, each in _remotes(theirs).items() if (site or not each.system) and each.uri != _NOBODY}
+    new = [name for name in found if name not in known]
+    if new and change:
+        with _changing(site=site) as document:
+            document["Remotes"] |= {name: theirs["Remotes"][name] for name in new}
+            if not document.get("Active") and theirs.get("Active") in new:
+                document["Active"] = theirs["Active"]
+    listed = [
+        server for each in theirs["Remotes"].values() if isinstance(each, dict) for server in _dicts(each, "Keyservers")
+    ]
+    servers = (_text(each.get("URI")) for each in listed if not each.get("Skip") and not each.get("Insecure"))
+    logins = {_text(each.get("URI")): _text(each.get("Auth")) for each in _dicts(theirs, "Credentials")}
+    return Merged({name: name in new for name in found}, tuple(dict.fromkeys(filter(None, servers))), logins)
+
+
+def _dicts(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    found = document.get(name)
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 # ---- the files ----

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 NAME = "singularity-"  # of groups, before the id of the process
 _UNITS = (".scope", ".service")  # how the groups end that systemd makes for processes (systemd.scope(5))
 _PAGE = os.sysconf("SC_PAGESIZE")
+_DELEGATED = "in a session of systemd, or where an administrator or the batch system delegates one to you"
 _BOOT = "an administrator boots with systemd.unified_cgroup_hierarchy=1; the batch system may limit the job"
 
 
@@ -54,8 +55,24 @@ def enter(limits: Mapping[str, str], again: Callable[[Sequence[str]], object]) -
             return
     raise SingularityError(
         f"limits: no control group of yours: {obstacles[0]}",
-        hint="in a session of systemd, or where an administrator or the batch system delegates one to you",
+        hint=_DELEGATED,
     )
+
+
+def obstacle() -> tuple[str, str]:
+    """Why this process can have no limits, and the way out; both empty where it can. Nothing is made."""
+    try:
+        own, (mounted, _) = group_of(), _mount()
+    except SingularityError as error:
+        return error.what, error.hint
+    missing = {"memory", "pids"} - set((mounted / "cgroup.controllers").read_text().split())
+    if missing:
+        return f"no control groups of version 2 for {', '.join(sorted(missing))}", _BOOT
+    if own.name.endswith(_UNITS) and not own.name.startswith(NAME) and shutil.which("systemd-run") and _has_manager():
+        return "", ""
+    if any(os.access(place, os.W_OK) for place in ((own, own.parent) if own != mounted else (own,))):
+        return "", ""
+    return f"no control group of yours: {own} is not yours to write in", _DELEGATED
 
 
 def made_for(process: int) -> Path | None:

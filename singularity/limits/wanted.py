@@ -41,7 +41,7 @@ def from_options(given: Mapping[str, str | bool]) -> Files:
     if "oom_kill_disable" in asked:
         raise UsageError("--oom-kill-disable: version 2 of control groups cannot do that", hint="give more --memory")
     found = _processors(asked)
-    sizes = {name: _size(name, asked[name]) for name in asked if name.startswith("memory")}
+    sizes = {name: size(name, asked[name]) for name in asked if name.startswith("memory")}
     found |= _memory(sizes.get("memory"), sizes.get("memory_reservation"), sizes.get("memory_swap"), "--memory-swap")
     if "pids_limit" in asked:
         found |= _processes(_whole("pids_limit", asked["pids_limit"], least=-1))
@@ -253,7 +253,7 @@ def _whole(name: str, text: str, *, least: int = 0) -> int:
     return int(text)
 
 
-def _size(name: str, text: str) -> int:
+def size(name: str, text: str) -> int:
     """Bytes, or with a unit: 100M, 1.5g; -1 is no limit."""
     if text == "-1" and name != "memory_reservation":
         return -1

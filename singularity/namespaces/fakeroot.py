@@ -12,7 +12,7 @@ import pwd
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from singularity import kernel, process
 from singularity.console import VERBOSE
@@ -24,16 +24,31 @@ _PURPOSE = "map the ids of the image to those given to you"
 _PLACES = ("/etc/subuid", "/etc/subgid")
 _ALL, _NOTHING, _HALF = range(3)  # of the two maps
 _APPARMOR = "kernel/apparmor_restrict_unprivileged_userns"
-_SETTINGS = (  # what forbids user namespaces: a file below /proc/sys, the value that does, the way out
-    ("user/max_user_namespaces", "0", "sysctl user.max_user_namespaces is 0: an administrator raises it"),
-    (
+
+
+class Setting(NamedTuple):
+    """A setting of the kernel that can forbid user namespaces."""
+
+    name: str  # of the file below /proc/sys
+    forbids: str  # the value that does
+    allows: str  # one that does not
+    way_out: str
+
+
+SETTINGS = (
+    Setting(
+        "user/max_user_namespaces", "0", "28633", "sysctl user.max_user_namespaces is 0: an administrator raises it"
+    ),
+    Setting(
         "kernel/unprivileged_userns_clone",
         "0",
+        "1",
         "sysctl kernel.unprivileged_userns_clone is 0: an administrator sets it to 1",
     ),
-    (
+    Setting(
         _APPARMOR,
         "1",
+        "0",
         (
             "sysctl kernel.apparmor_restrict_unprivileged_userns is 1: an administrator sets it to 0, or installs an "
             "AppArmor profile that allows userns to singularity"
@@ -101,18 +116,23 @@ def obstacle(number: int = errno.EPERM) -> str:
 
     `number` is what the kernel answers.
     """
-    for name, forbids, way_out in _SETTINGS:
-        if _read(f"/proc/sys/{name}").strip() == forbids:
-            return way_out
+    for each in SETTINGS:
+        if setting(each.name) == each.forbids:
+            return each.way_out
     if number == errno.ENOSPC:
         return _REACHED
     return _FILTER if number == errno.EPERM and "\nSeccomp:\t2\n" in _read("/proc/self/status") else ""
 
 
+def setting(name: str) -> str:
+    """The value of a setting of the kernel; empty where there is none of this name."""
+    return _read(f"/proc/sys/{name}").strip()
+
+
 def _check_profile() -> None:
     """Raises BuildError where AppArmor lets us make a namespace, and takes all rights over it."""
     confined = _read("/proc/self/attr/current").startswith("unprivileged_userns")
-    if confined and _read(f"/proc/sys/{_APPARMOR}").strip() == "1":
+    if confined and setting(_APPARMOR) == "1":
         raise BuildError("a user namespace has no rights here", hint=obstacle())
 
 
@@ -128,13 +148,18 @@ def _read(place: str) -> str:
         return ""
 
 
+def given(uid: int) -> dict[str, IdRange | None]:
+    """The first range that each of the two files gives to a user. Raises KeyError for one without an account."""
+    names = frozenset({str(uid), pwd.getpwuid(uid).pw_name})
+    return {place: subordinate(_read(place), names) for place in _PLACES}
+
+
 def _ranges(uid: int) -> tuple[IdRange, IdRange] | None:
     try:
-        names = frozenset({str(uid), pwd.getpwuid(uid).pw_name})
+        found = list(given(uid).values())
     except KeyError:
         logger.log(VERBOSE, "User %s has no account: only your own id is mapped, to root", uid)
         return None
-    found = [subordinate(_read(place), names) for place in _PLACES]
     if found[0] is None or found[1] is None:
         what = "No subordinate ids for user %s (/etc/subuid, /etc/subgid): only your own id is mapped, to root"
         logger.log(VERBOSE, what, uid)

@@ -8,10 +8,12 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from singularity.console import working
+from singularity.content import chunks, digest
 from singularity.content.digest import Digest
 from singularity.content.document import Descriptor
 from singularity.errors import FileError, ImageError
@@ -23,11 +25,19 @@ _LAYER = "application/vnd.sylabs.sif.layer.v1.sif"
 _TITLE = "org.opencontainers.image.title"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact(writer.Document):
+    """A SIF file, and the index of its chunks where it has one."""
+
+    index: bytes
+
+
 @contextmanager
-def packed(path: Path, annotations: Mapping[str, str]) -> Iterator[writer.Document]:
+def packed(path: Path, annotations: Mapping[str, str], *, in_chunks: bool = False) -> Iterator[Artifact]:
     """The artifact that is the SIF file `path`, whose blobs can be read until the block ends.
 
-    Raises ImageError for what is no SIF file, FileError where it cannot be read.
+    With `in_chunks` the manifest names an index of the file's chunks, which needs a manifest of its own to stay. Raises
+    ImageError for what is no SIF file, FileError where it cannot be read.
     """
     try:
         file = path.open("rb")
@@ -40,11 +50,14 @@ def packed(path: Path, annotations: Mapping[str, str]) -> Iterator[writer.Docume
         try:
             with working(f"reading {path}"):
                 file.seek(0)
-                found = Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
+                index = chunks.of(file, str(path)) if in_chunks else None
+                found = index.digest if index else Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
                 size = file.tell()
         except OSError as error:
             raise FileError.because(path, error) from error
-        descriptor = Descriptor(media_type=_LAYER, digest=found, size=size, annotations={_TITLE: path.name})
+        listed = index.encoded() if index else b""
+        said = {chunks.ANNOTATION: f"{digest.of(listed)} {len(listed)}"} if index else {}
+        descriptor = Descriptor(media_type=_LAYER, digest=found, size=size, annotations={_TITLE: path.name} | said)
         place = f"/proc/self/fd/{file.fileno()}"  # the very file, with a position of its own
 
         def open_() -> BinaryIO:
@@ -52,8 +65,11 @@ def packed(path: Path, annotations: Mapping[str, str]) -> Iterator[writer.Docume
 
         layer = writer.Blob(descriptor=descriptor, open=open_)
         config = writer.small(_CONFIG, b"{}")
-        yield writer.Document(
-            manifest=writer.manifest(config, [layer], annotations), media_type=writer.MANIFEST, blobs=(layer, config)
+        yield Artifact(
+            manifest=writer.manifest(config, [layer], annotations),
+            media_type=writer.MANIFEST,
+            blobs=(layer, config),
+            index=listed,
         )
 
 

@@ -23,6 +23,7 @@ from singularity.push.known_blobs import Pushed
 from singularity.push.writer import Blob, Document, Packed, encoded
 
 if TYPE_CHECKING:
+    from singularity.push.referrers import Statement
     from singularity.registry.client import Registry
     from singularity.registry.reference import Reference
 
@@ -81,11 +82,11 @@ class InRegistry:
             raise ImageError(f"{self._reference}: the registry has {answered}, but {image.digest} was sent")
         self._pushed.remember([blob.descriptor.digest for blob in image.blobs], self._reference.repository)
 
-    def attach(self, image: Document, envelope: bytes, predicate: str) -> Digest:
-        """Puts an attestation beside an image that is there."""
+    def attach(self, image: Document, said: "Statement") -> Digest:
+        """Puts a statement beside an image that is there."""
         from singularity.push import referrers
 
-        return referrers.attach(self._registry, self._reference, image, envelope, predicate)
+        return referrers.attach(self._registry, self._reference, image, said)
 
 
 class InLayout:

@@ -4,6 +4,8 @@ Source: OCI distribution specification 1.1, "Listing Referrers"; a registry that
 tag made of the digest, as the specification says. Whoever copies images with what refers to them takes it along.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from singularity.content import digest, document
@@ -18,30 +20,43 @@ from singularity.registry.reference import Reference
 
 _EMPTY = "application/vnd.oci.empty.v1+json"
 _INDEX = "application/vnd.oci.image.index.v1+json"
-_ENVELOPE = "application/vnd.dsse.envelope.v1+json"
 _PREDICATE = "in-toto.io/predicate-type"
 
 
-def attach(registry: Registry, named: Reference, image: writer.Document, envelope: bytes, predicate: str) -> Digest:
-    """Puts an attestation beside an image that is there; its digest. Raises NetworkError and RegistryError."""
-    config, blob = writer.small(_EMPTY, b"{}"), writer.small(_ENVELOPE, envelope)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What is said about an image, and in which form."""
+
+    data: bytes
+    media_type: str
+    notes: Mapping[str, str] = field(default_factory=dict)  # annotations
+
+
+def provenance(envelope: bytes, predicate: str) -> Statement:
+    """An attestation in an envelope of DSSE."""
+    return Statement(data=envelope, media_type="application/vnd.dsse.envelope.v1+json", notes={_PREDICATE: predicate})
+
+
+def attach(registry: Registry, named: Reference, image: writer.Document, said: Statement) -> Digest:
+    """Puts a statement beside an image that is there; its digest. Raises NetworkError and RegistryError."""
+    config, blob = writer.small(_EMPTY, b"{}"), writer.small(said.media_type, said.data)
     for each in (blob, config):
         registry.upload(named.repository, each.descriptor, each.open)
-    notes = {_PREDICATE: predicate}
+    notes = {"annotations": dict(said.notes)} if said.notes else {}
     content: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": writer.MANIFEST,
-        "artifactType": _ENVELOPE,
+        "artifactType": said.media_type,
         "config": writer.described(config.descriptor),
-        "layers": [writer.described(blob.descriptor) | {"annotations": notes}],
+        "layers": [writer.described(blob.descriptor) | notes],
         "subject": {"mediaType": image.media_type, "digest": str(image.digest), "size": len(image.manifest)},
-        "annotations": notes,
+        **notes,
     }
     data = writer.encoded(content)
     found = registry.put_manifest(named._replace(tag="", digest=digest.of(data)), data, writer.MANIFEST)
     if not registry.lists_referrers(named.repository, image.digest):
-        entry = {"mediaType": writer.MANIFEST, "digest": str(found), "size": len(data), "artifactType": _ENVELOPE}
-        _list(registry, named, image.digest, entry | {"annotations": notes})
+        entry = {"mediaType": writer.MANIFEST, "digest": str(found), "size": len(data)}
+        _list(registry, named, image.digest, entry | {"artifactType": said.media_type} | notes)
     return found
 
 

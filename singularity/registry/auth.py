@@ -147,7 +147,8 @@ class Authorizer:
             form = [each for each in query if each[0] != "scope"] + [("scope", scope), ("client_id", _CLIENT)]
             form += [("grant_type", "refresh_token"), ("refresh_token", credentials.identity_token)]
             kind = {"Content-Type": "application/x-www-form-urlencoded"}
-            return self._client.send("POST", realm, headers=kind, body=urllib.parse.urlencode(form).encode())
+            said = urllib.parse.urlencode(form).encode()
+            return self._client.send("POST", realm, headers=kind, body=said, is_secret=True)
         if credentials is not None:
             query = [*query, ("account", credentials.username)]
         parts = urllib.parse.urlsplit(realm)

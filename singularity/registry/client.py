@@ -92,16 +92,16 @@ class Registry:
     def _blob_part(self, place: Place, descriptor: "Descriptor", offset: int, size: int) -> bytes:
         def ask(start: int) -> Answer:
             headers = {"Range": f"bytes={start}-{offset + size - 1}"}
-            return self._send(place, "GET", f"blobs/{descriptor.digest}", headers, (206,))
+            return self.send(place, "GET", f"blobs/{descriptor.digest}", headers, (206,))
 
         name = f"{place}@{descriptor.digest.short}"
         return part(name, ask, offset=offset, size=size, patience=self._client.patience)
 
     def has_blob(self, repository: str, digest: Digest) -> bool:
         """Whether the registry itself has a blob in a repository."""
-        place = self._own(repository)
+        place = self.own(repository)
         try:
-            self._send(place, "HEAD", f"blobs/{digest}").close()
+            self.send(place, "HEAD", f"blobs/{digest}").close()
         except RegistryError as error:
             if endpoints.is_missing(error):
                 return False
@@ -135,9 +135,9 @@ class Registry:
 
     def _manifest(self, reference: Reference, place: Place) -> Document:
         try:
-            answer = self._send(place, "GET", f"manifests/{reference.target}", {"Accept": _ACCEPT})
+            answer = self.send(place, "GET", f"manifests/{reference.target}", {"Accept": _ACCEPT})
         except RegistryError as error:
-            raise _unknown(error, reference) from error
+            raise unknown(error, reference) from error
         with answer:
             data = answer.whole(MANIFEST_LIMIT)
             said = _said_digest(answer, reference)
@@ -154,9 +154,9 @@ class Registry:
 
     def _digest(self, reference: Reference, place: Place) -> Digest:
         try:
-            answer = self._send(place, "HEAD", f"manifests/{reference.target}", {"Accept": _ACCEPT}, (200, 405, 501))
+            answer = self.send(place, "HEAD", f"manifests/{reference.target}", {"Accept": _ACCEPT}, (200, 405, 501))
         except RegistryError as error:
-            raise _unknown(error, reference) from error
+            raise unknown(error, reference) from error
         with answer:
             said = _said_digest(answer, reference) if answer.status == 200 else None
         return said or self._manifest(reference, place).digest
@@ -164,7 +164,7 @@ class Registry:
     def _blob(self, place: Place, descriptor: "Descriptor", offset: int) -> Resuming:
         def ask(start: int) -> Answer:
             headers = {"Range": f"bytes={start}-"} if start else {}
-            return self._send(place, "GET", f"blobs/{descriptor.digest}", headers, (200, 206))
+            return self.send(place, "GET", f"blobs/{descriptor.digest}", headers, (200, 206))
 
         name = f"{place}@{descriptor.digest.short}"
         return Resuming(name, ask, size=descriptor.size, offset=offset, patience=self._client.patience)
@@ -183,7 +183,7 @@ class Registry:
         """
         if self.has_blob(repository, descriptor.digest):
             return False
-        place = self._own(repository)
+        place = self.own(repository)
         delays = iter(self._client.patience.delays)
         while True:
             try:
@@ -197,7 +197,7 @@ class Registry:
         if mount_from:
             start += "?" + urllib.parse.urlencode({"mount": str(descriptor.digest), "from": mount_from})
             scopes = (*scopes, f"repository:{mount_from}:pull")
-        with self._send(place, "POST", start, {"Content-Length": "0"}, (201, 202), scopes=scopes) as answer:
+        with self.send(place, "POST", start, {"Content-Length": "0"}, (201, 202), scopes=scopes) as answer:
             location = answer.headers.get("Location", "")
             url = followed(answer.url, location) if location else ""
             mounted = answer.status == 201
@@ -224,12 +224,12 @@ class Registry:
 
     def put_manifest(self, reference: Reference, data: bytes, media_type: str) -> Digest:
         """Puts a manifest, whose blobs are there, under the reference's digest or tag."""
-        place = self._own(reference.repository)
+        place = self.own(reference.repository)
         found = _digest_of(data, reference.digest.algorithm if reference.digest else "sha256")
         if reference.digest not in (None, found):
             raise RegistryError(f"{reference}: the manifest is {found}")
         target = str(found) if reference.digest else reference.tag
-        with self._send(
+        with self.send(
             place, "PUT", f"manifests/{target}", {"Content-Type": media_type}, (201, 202), body=data, push=True
         ) as answer:
             said = _said_digest(answer, reference)
@@ -240,14 +240,14 @@ class Registry:
 
     def tags(self, repository: str) -> list[str]:
         """The tags of a repository, as the registry itself knows them; none where it does not say."""
-        place = self._own(repository)
-        with self._send(place, "GET", f"tags/list?n={_TAGS}", {}, (200, 404), push=True) as answer:
+        place = self.own(repository)
+        with self.send(place, "GET", f"tags/list?n={_TAGS}", {}, (200, 404), push=True) as answer:
             return _listed(answer, place) if answer.status == 200 else []
 
     def lists_referrers(self, repository: str, digest: Digest) -> bool:
         """Whether the registry itself lists what refers to a manifest."""
         try:
-            self._send(self._own(repository), "GET", f"referrers/{digest}").drain()
+            self.send(self.own(repository), "GET", f"referrers/{digest}").drain()
         except RegistryError as error:
             if endpoints.is_missing(error):
                 return False
@@ -257,16 +257,16 @@ class Registry:
     # ---- requests ----------------------------------------------------------------------------------------------------
     def ping(self) -> None:
         """Whether the host itself is a registry that lets us in, wherever its images are to be had."""
-        place = self._own("")
+        place = self.own("")
         if place.host != self.host:
             place = Place(host=self.host, repository="", scheme=Scheme.HTTP if self._access.no_https else Scheme.HTTPS)
         self._endpoint(place).ping()
 
-    def _own(self, repository: str) -> Place:
+    def own(self, repository: str) -> Place:
         """Where the registry itself has a repository."""
         return mirrors.places(self.host, repository, by_digest=False, no_https=self._access.no_https, pull=False)[-1]
 
-    def _send(
+    def send(
         self,
         place: Place,
         method: str,
@@ -321,7 +321,7 @@ def _said_digest(answer: Answer, reference: Reference) -> Digest | None:
         raise RegistryError(f"{reference}: {error}") from error
 
 
-def _unknown(error: RegistryError, reference: Reference) -> RegistryError:
+def unknown(error: RegistryError, reference: Reference) -> RegistryError:
     """The refusal of a manifest, in the words that people and programs know."""
     if not endpoints.is_missing(error):
         return error

@@ -287,9 +287,14 @@ def _key(host: str) -> str:
 
 # ---- keeping ---------------------------------------------------------------------------------------------------------
 def own_file(access: Access) -> Path:
-    """The file that logins are kept in."""
+    """The file that logins are kept in; the user's directory is made for it."""
+    place = _own_place(access)
+    return user_directory() / _NAME if place == user_place() / _NAME else place
+
+
+def _own_place(access: Access) -> Path:
     named = os.environ.get("REGISTRY_AUTH_FILE", "").strip()
-    return access.authfile or (Path(named) if named else user_directory() / _NAME)
+    return access.authfile or Path(named or user_place() / _NAME)
 
 
 def save(host: str, username: str, password: str, access: Access) -> str:
@@ -324,6 +329,38 @@ def remove(host: str, access: Access) -> Path | None:
         if helper:
             _call(helper, "erase", _key(host))
     return path
+
+
+def merge(other: Path, access: Access, *, change: bool) -> dict[str, bool]:
+    """Takes over what another such file has and the user's has not; of each registry whether it is new.
+
+    The helpers that a file names for registries count as logins. Without `change` it is only said. Raises FileError.
+    """
+    theirs = _read(other, must=True) or {}
+    if not change:
+        return _merged(_read(_own_place(access), must=False) or {}, theirs)
+    with _changed(own_file(access)) as ours:
+        return _merged(ours, theirs)
+
+
+def _merged(ours: dict[str, Any], theirs: Mapping[str, Any]) -> dict[str, bool]:
+    """Adds to the first document what it lacks of the second."""
+    news: dict[str, bool] = {}
+    for kind in ("auths", "credHelpers"):
+        found, there = theirs.get(kind), ours.setdefault(kind, {})
+        if not isinstance(found, dict) or not isinstance(there, dict):
+            continue
+        known = {_place(key) for key in there}
+        for key, entry in found.items():
+            if place := _place(key):
+                news[place] = news.get(place, False) or place not in known
+                if place not in known:
+                    there[key] = entry
+    store = theirs.get("credsStore")
+    if isinstance(store, str) and store:
+        news[f"docker-credential-{store}"] = not ours.get("credsStore")
+        ours["credsStore"] = ours.get("credsStore") or store
+    return news
 
 
 def logins(access: Access) -> list[Login]:

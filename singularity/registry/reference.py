@@ -75,7 +75,7 @@ def parse(text: str, *, registry: str = "", namespace: str = "") -> Reference:
 
 def is_host(word: str) -> bool:
     """Whether the first part of a reference is a host, not a namespace: by a dot, a port, or as `localhost`."""
-    return word == "localhost" or "." in word or ":" in word or word != word.lower()
+    return word.lower() == "localhost" or "." in word or ":" in word
 
 
 def canonical(host: str) -> str:

@@ -299,7 +299,7 @@ class _Fetching:
         with nullcontext() if ended.is_set() else console.progress() as show:
             while not ended.wait(timeout=0.2):
                 if show is not None:
-                    show(f"fetching {self._meter.text(self._told.count)}")
+                    self._meter.shown(show, "fetching", self._told.count)
         error = self._failed.get(descriptor.digest)
         if error is not None:
             raise error

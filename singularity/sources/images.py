@@ -40,6 +40,10 @@ def locate(uri: Uri, fetch: Fetch, caches: Caches) -> RemoteFile:
             from singularity.sources import shub
 
             return shub.locate(uri.place, fetch)
+        case Transport.DOI:
+            from singularity.sources import doi
+
+            return doi.locate(uri.place, fetch)
         case Transport.HTTP | Transport.HTTPS:
             from singularity.sources import web
 

@@ -1,10 +1,11 @@
 """`oras://`: SIF files that are kept in registries as artifacts of one layer."""
 
-from typing import BinaryIO
+import functools
+from typing import TYPE_CHECKING, BinaryIO
 
 from singularity.cache.blob_store import Store
 from singularity.cache.places import Caches
-from singularity.content import digest, document
+from singularity.content import chunks, digest, document
 from singularity.content.digest import Digest
 from singularity.content.document import MANIFEST_LIMIT, Descriptor, Index, Manifest
 from singularity.content.download import Download
@@ -14,8 +15,13 @@ from singularity.policy import places
 from singularity.registry import reference as references
 from singularity.registry.reference import Reference
 from singularity.sources.fetch import Fetch
-from singularity.sources.remote_file import RemoteFile, is_sif
+from singularity.sources.remote_file import InParts, RemoteFile, is_sif
 from singularity.sources.resolved import resolved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from singularity.registry.client import Registry
 
 _KIND = "oras"
 _LAYERS = frozenset(("application/vnd.sylabs.sif.layer.v1.sif", "appliciation/vnd.sylabs.sif.layer.tar"))
@@ -39,14 +45,44 @@ def locate(place: str, fetch: Fetch, caches: Caches) -> RemoteFile:
 
         check.admit(named, lambda: manifest, fetch.access, policies)
 
-    def open_(offset: int) -> BinaryIO:
+    @functools.cache
+    def registry() -> "Registry":
         from singularity.registry.client import Registry
 
-        return Registry(found.host, fetch.access).open_blob(found.repository, layer, offset)
+        return Registry(found.host, fetch.access)
 
-    download = Download(name=f"oras://{found}", open=open_, size=layer.size, digest=layer.digest)
+    def open_(offset: int) -> BinaryIO:
+        return registry().open_blob(found.repository, layer, offset)
+
+    name = f"oras://{found}"
+    download = Download(name=name, open=open_, size=layer.size, digest=layer.digest)
     key = f"{layer.digest.algorithm}.{layer.digest.digits}"
-    return RemoteFile(kind=_KIND, key=key, download=download, check=is_sif(f"oras://{found}"))
+    parts = _in_parts(registry, found.repository, layer, name)
+    return RemoteFile(kind=_KIND, key=key, download=download, parts=parts, check=is_sif(name))
+
+
+def _in_parts(registry: "Callable[[], Registry]", repository: str, layer: Descriptor, name: str) -> InParts | None:
+    """The manifest names the index of chunks, so that what vouches for the manifest vouches for the index too."""
+    said, _, size = layer.annotations.get(chunks.ANNOTATION, "").partition(" ")
+    if not said:
+        return None
+
+    def index(limit: int) -> bytes:
+        named = digest.parse(said)
+        count = int(size) if size.isascii() and size.isdecimal() and len(size) < 20 else limit + 1
+        if count > limit:
+            raise ImageError(f"{name}: an index of chunks of an impossible size")
+        blob = Descriptor(media_type=chunks.MEDIA_TYPE, digest=named, size=count)
+        with registry().open_blob(repository, blob) as file:
+            data = file.read()
+        if not named.names(data):
+            raise ImageError(f"{name}: its index of chunks is not what {named.short} names", hint="damaged?")
+        return data
+
+    def part(offset: int, count: int) -> bytes:
+        return registry().blob_part(repository, layer, offset, count)
+
+    return InParts(index, part)
 
 
 def _layer(found: Reference, fetch: Fetch, store: Store | None) -> tuple[Digest, Descriptor]:

@@ -17,6 +17,14 @@ from singularity.sources.fetch import Fetch
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class InParts:
+    """How a file is had in parts, where its server can do that and has an index of its chunks."""
+
+    index: Callable[[int], bytes]  # of so many bytes at most; raises as `part`, and ImageError
+    part: Callable[[int, int], bytes]  # offset and size; raises NetworkError, and RegistryError where there are none
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteFile:
     """A file that was found, and has not been fetched yet."""
@@ -24,6 +32,7 @@ class RemoteFile:
     kind: str  # the type of cache entries that it is
     key: str  # in the cache; empty where nobody could tell whether it has changed since: then it is not kept
     download: Download
+    parts: InParts | None = None
     check: Callable[[Path], None] | None = None  # raises ImageError for what is not the image
     release: Callable[[], None] | None = None  # closes what was opened to find it
 
@@ -54,11 +63,15 @@ def available(remote: RemoteFile, fetch: Fetch, caches: Caches) -> Iterator[Path
                 return
         if place is None:
             with files.temporary_directory(fetch.scratch) as directory:
-                _fetch(remote, directory / "image")
+                _fetch(remote, directory / "image", caches)
                 yield directory / "image"
             return
         work = f"fetches {remote.download.name}"
-        path = image_store.have(place, remote.key, lambda path: _fetch(remote, path), work, public=caches.public)
+
+        def make(path: Path) -> None:
+            _fetch(remote, path, caches)
+
+        path = image_store.have(place, remote.key, make, work, public=caches.public)
         trim(caches, path)
         yield path
     finally:
@@ -66,13 +79,12 @@ def available(remote: RemoteFile, fetch: Fetch, caches: Caches) -> Iterator[Path
             remote.release()
 
 
-def _fetch(remote: RemoteFile, path: Path) -> None:
-    download = remote.download
-    size = f" ({console.size(download.size)})" if download.size is not None else ""
-    logger.info("Fetching %s%s", download.name, size)
+def _fetch(remote: RemoteFile, path: Path, caches: Caches) -> None:
     arrived = path.with_name("arrived")
-    with console.counting("fetching", download.size) as add:
-        download.into(arrived, path.with_name(image_names.PARTIAL), mode=0o700, done=lambda: False, told=add)
+    if remote.parts is None or not _fetch_missing(remote, remote.parts, arrived, caches):
+        size = f" ({console.size(remote.download.size)})" if remote.download.size is not None else ""
+        logger.info("Fetching %s%s", remote.download.name, size)
+        fetch_into(arrived, remote.download)
     try:
         if remote.check:
             remote.check(arrived)
@@ -81,3 +93,16 @@ def _fetch(remote: RemoteFile, path: Path) -> None:
     except ImageError:
         arrived.unlink(missing_ok=True)
         raise
+
+
+def _fetch_missing(remote: RemoteFile, parts: InParts, arrived: Path, caches: Caches) -> bool:
+    from singularity.sources import in_parts
+
+    return in_parts.fetch(remote.download, parts, arrived, caches)
+
+
+def fetch_into(arrived: Path, download: Download) -> None:
+    """Brings a file, or what is missing of it since an earlier time. Raises as `Download.into`."""
+    with console.counting("fetching", download.size) as add:
+        partial = arrived.with_name(image_names.PARTIAL)
+        download.into(arrived, partial, mode=0o700, done=lambda: False, told=add)

@@ -18,7 +18,7 @@ from singularity import files, locks, paths
 from singularity.errors import FileError, NetworkError, RegistryError, SignatureError, UsageError
 from singularity.foreign_json import parse_json
 from singularity.trust import keyring, openpgp
-from singularity.web.http import Answer, Client, Patience
+from singularity.web.http import Answer, Client, Patience, number
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ def _index(data: bytes) -> Iterator[Found]:
     found: list[Found] = []
     for fields in lines:
         if fields[0] == "pub" and len(fields) >= 7 and len(found) < _RESULTS:
-            created, expires = (int(each) if each.isdecimal() else None for each in fields[4:6])
+            created, expires = map(number, fields[4:6])
             algorithm = _ALGORITHMS.get(fields[2], fields[2])
             found.append(
                 Found(fingerprint=fields[1].upper(), bits=fields[3], algorithm=algorithm, created=created,

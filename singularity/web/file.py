@@ -6,7 +6,7 @@ import urllib.parse
 from typing import BinaryIO, cast
 
 from singularity.errors import NetworkError, RegistryError
-from singularity.web.http import Answer, Client, Patience, shown
+from singularity.web.http import Answer, Client, Patience, number, shown
 from singularity.web.stream import Resuming, part
 
 _OK, _PARTIAL = 200, 206
@@ -33,7 +33,7 @@ class WebFile:
         self.size = size  # bytes, where somebody says it
         self.validators: tuple[str, ...] = ()  # all that the server tells versions apart by: a date, an ETag
         self._url = url
-        self._bare, of_url = _split(url)
+        self._bare, of_url = without_user(url)
         self._authorization = of_url or authorization
         self._client = Client(patience)
         self._version: str | None = None  # what If-Range takes: a strong ETag, else a date; None: not asked yet
@@ -119,7 +119,7 @@ class WebFile:
         self.size = size if self.size is None else self.size
 
 
-def _split(url: str) -> tuple[str, str]:
+def without_user(url: str) -> tuple[str, str]:
     """The URL without a user, and the header that says who it was."""
     try:
         parts = urllib.parse.urlsplit(url)
@@ -134,6 +134,5 @@ def _split(url: str) -> tuple[str, str]:
 
 def _size(answer: Answer) -> int | None:
     if answer.status == _PARTIAL:
-        total = answer.headers.get("Content-Range", "").rpartition("/")[2].strip()
-        return int(total) if total.isascii() and total.isdecimal() else None
+        return number(answer.headers.get("Content-Range", "").rpartition("/")[2].strip())
     return answer.length

@@ -33,6 +33,7 @@ _REDIRECTS_LIMIT = 10
 _NOT_STRICT = range(80, 94)  # X509_V_ERR_*: what OpenSSL refuses where it checks strictly, as Python does since 3.13
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})  # what OpenSSL makes of servers without it
 _UPLOAD_BLOCK = 1 << 18  # bytes that are read and sent at a time
+_DIGITS = 20
 _ERROR_LIMIT = 64 << 10  # bytes of an error's text that are looked at
 
 Body = bytes | Callable[[], BinaryIO]
@@ -79,6 +80,11 @@ def shown(url: str) -> str:
     return f"{before}://{place.rpartition('@')[2]}{slash}{path}".partition("?")[0].partition("#")[0][:300]
 
 
+def number(text: str) -> int | None:
+    """A number that a server says; None for what is none, or more than any file has: of such, int() raises."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < _DIGITS else None
+
+
 class Answer:
     """What a server answers: status and headers, and the body, which is read as a stream. Closed by `with`."""
 
@@ -97,8 +103,7 @@ class Answer:
     @property
     def length(self) -> int | None:
         """Bytes of the body, where the server says it."""
-        text = self.headers.get("Content-Length", "")
-        return int(text) if text.isascii() and text.isdecimal() else None
+        return number(self.headers.get("Content-Length", ""))
 
     def every(self, name: str) -> list[str]:
         """All values of a header that may be there more than once."""
@@ -141,10 +146,14 @@ class Answer:
 
 
 class Client:
-    """Connections to servers, kept for the next request; used by several threads at once."""
+    """Connections to servers, kept for the next request; used by several threads at once.
 
-    def __init__(self, patience: Patience | None = None) -> None:
+    Servers that want to know who asks are shown the user's certificates for them, if the client is to be `known`.
+    """
+
+    def __init__(self, patience: Patience | None = None, *, known: bool = True) -> None:
         self.patience = patience or Patience()
+        self._known = known
         self._pools: dict[tuple[str, str, bool], urllib3.PoolManager] = {}
 
     def send(
@@ -159,12 +168,15 @@ class Client:
         accept: Collection[int] = (200,),
         verified: bool = True,
         again: bool = True,
+        is_secret: bool = False,
+        followed: bool = True,
     ) -> Answer:
         """One request, through redirects; the answer's status is one of `accept`, or an error that is no passing one.
 
         A `body` that is a function opens a stream of `length` bytes, anew for each attempt. With `again`, broken
         connections and busy servers are tried again, which is told in one line each. `authorization` goes to the
-        origin of `url` only. Raises NetworkError.
+        origin of `url` only, and so does a body that `is_secret`: a redirect to another one is the answer then, and any
+        redirect where it is not `followed`. Raises NetworkError.
         """
         delays = iter(self.patience.delays if again else ())
         connecting = 1  # attempts more, where nobody answers at all
@@ -172,7 +184,9 @@ class Client:
             failure: NetworkError
             asked_for: float | None = None
             try:
-                answer = self._through(method, url, dict(headers or {}), authorization, body, length, verified)
+                answer = self._through(
+                    method, url, dict(headers or {}), authorization, body, length, verified, is_secret, followed
+                )
                 if answer.status in accept or answer.status not in _BUSY:
                     return answer
                 failure = NetworkError(f"{shown(answer.url)}: {_busy(answer)}")
@@ -209,6 +223,8 @@ class Client:
         body: Body | None,
         length: int | None,
         verified: bool,
+        is_secret: bool,
+        follows: bool,
     ) -> Answer:
         origin = Origin.of(url)
         for _ in range(_REDIRECTS_LIMIT + 1):
@@ -216,12 +232,15 @@ class Client:
                 authorization, verified = "", True
             secret = {"Authorization": authorization} if authorization else {}
             answer = self._once(method, url, headers | secret, body, length, verified=verified)
-            if answer.status not in _REDIRECTS or "Location" not in answer.headers:
+            if not follows or answer.status not in _REDIRECTS or "Location" not in answer.headers:
                 return answer
             if method not in ("GET", "HEAD") and answer.status not in _SAME_METHOD:
                 return answer
+            there = followed(url, answer.headers["Location"])
+            if is_secret and Origin.of(there) != origin:
+                return answer
             answer.drain()
-            url = followed(url, answer.headers["Location"])
+            url = there
         raise NetworkError(f"{shown(url)}: sent on more than {_REDIRECTS_LIMIT} times")
 
     def _once(
@@ -263,7 +282,8 @@ class Client:
         proxy = proxies.proxy_for(url)
         key = (parts.scheme, parts.netloc.rpartition("@")[2], verified)
         if key not in self._pools:
-            context = trust.context(key[1], verified=verified) if parts.scheme == "https" else None
+            is_https = parts.scheme == "https"
+            context = trust.context(key[1], verified=verified, known=self._known) if is_https else None
             more = {"ssl_context": context, "blocksize": _UPLOAD_BLOCK, "maxsize": 8}
             if proxy is None:
                 self._pools[key] = urllib3.PoolManager(**more)  # type: ignore[arg-type]  # of a connection pool

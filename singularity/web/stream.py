@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import cast
 
 from singularity.errors import NetworkError, RegistryError
-from singularity.web.http import Answer, Patience
+from singularity.web.http import Answer, Patience, number
 
 logger = logging.getLogger(__name__)
 
@@ -116,10 +116,10 @@ def beginning(answer: Answer, name: str) -> int:
     if answer.status != 206:
         return 0
     unit, _, rest = answer.headers.get("Content-Range", "").strip().partition(" ")
-    first = rest.partition("-")[0].strip()
-    if unit != "bytes" or not first.isascii() or not first.isdecimal():
+    first = number(rest.partition("-")[0].strip())
+    if unit != "bytes" or first is None:
         raise RegistryError(f"{name}: a part of it that does not say which")
-    return int(first)
+    return first
 
 
 def part(name: str, ask: Callable[[int], Answer], *, offset: int, size: int, patience: Patience) -> bytes:

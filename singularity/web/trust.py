@@ -16,9 +16,10 @@ from singularity.paths import user_place
 _SYSTEM = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 
 
-def context(host: str, *, verified: bool) -> ssl.SSLContext:
+def context(host: str, *, verified: bool, known: bool = True) -> ssl.SSLContext:
     """What is asked of a server, `HOST[:PORT]`; SSL_CERT_FILE and SSL_CERT_DIR stand for the system's certificates.
 
+    Only where we are to be `known` the server gets a certificate of ours.
     Raises FileError and NetworkError for certificates that cannot be used.
     """
     made = ssl.create_default_context()
@@ -31,7 +32,7 @@ def context(host: str, *, verified: bool) -> ssl.SSLContext:
         try:
             if path.suffix == ".crt":
                 made.load_verify_locations(cafile=path)
-            elif path.suffix == ".cert":
+            elif path.suffix == ".cert" and known:
                 made.load_cert_chain(path, path.with_suffix(".key"))
         except ssl.SSLError as error:
             raise NetworkError(f"{path}: no certificate that can be used") from error

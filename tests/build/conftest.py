@@ -18,6 +18,8 @@ BUSYBOX = Path("/bin/busybox")
 APPLETS = (
     "sh",
     "cat",
+    "cp",
+    "dd",
     "chmod",
     "echo",
     "env",
@@ -31,6 +33,7 @@ APPLETS = (
     "sleep",
     "test",
     "touch",
+    "truncate",
 )
 
 

@@ -74,7 +74,7 @@ def test_the_target_is_what_was_asked_for_or_its_suffix_says(
         (["--format", "tar", "-s"], "TARGET cannot be sandbox and tar at once"),
         (["--size", "10"], "--size: only ext3 images have one (--format ext3)"),
         (["--update"], "--update: x.sif is no directory (it goes on with a sandbox that is there)"),
-        (["--format", "tar", "--compression", "gzip"], "--compression and --mksquashfs-args are for SIF and squashfs"),
+        (["--format", "tar", "--compression", "gzip"], "--compression, --chunks and --mksquashfs-args are for SIF and"),
         (["--erofs", "--compression", "gzip"], "are for SIF and squashfs files, not for EROFS"),
         (["--erofs", "--sandbox"], "--erofs is for SIF files (TARGET becomes sandbox)"),
         (["--encrypt"], "--encrypt: no key"),

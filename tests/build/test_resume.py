@@ -363,7 +363,7 @@ def test_layers_are_listed_and_removed_unless_in_use(build: Build, definition: D
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 0, errors
     listed = build.ok("cache", "list", "-v").stdout
-    assert "x.def: run in the image %post)" in listed
+    assert "x.def: run in the image %post\n" in listed
     assert "There are 4 build layer(s) using " in listed
     assert build.ok("cache", "clean", "--force").stderr.count("INFO:    Removing build cache entry: ") == 4
     assert list(layers.iterdir()) == []

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pty
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from singularity.cli.cache_listed import size
+from singularity.cli.cache_listed import age, size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,9 +56,11 @@ def test_counts_and_sizes(place: Path) -> None:
         "Total space used: 3.00 MiB\n"
     )
     lines = run("list", "-v", "--type", "blob,oras").stdout.splitlines()
-    assert lines[0] == "NAME                     DATE CREATED           SIZE             TYPE"
+    assert (
+        lines[0] == "NAME                     DATE CREATED           SIZE             TYPE         LAST USED    USED BY"
+    )
     assert lines[1].startswith("cc                       ")
-    assert lines[1].endswith("    1.50 KiB         blob")
+    assert lines[1].endswith("    1.50 KiB         blob         10 days ago")
     assert lines[1][25:44] == time.strftime(
         "%Y-%m-%d %H:%M:%S", time.localtime((place / "blob/blobs/sha256/cc").stat().st_mtime)
     )
@@ -64,6 +69,64 @@ def test_counts_and_sizes(place: Path) -> None:
         "There are 0 container file(s) using 0.00 KiB and 1 oci blob file(s) using 1.50 KiB of space",
         "Total space used: 1.50 KiB",
     ]
+
+
+def test_a_terminal_gets_the_table_and_programs_a_document(place: Path) -> None:
+    main, other = pty.openpty()
+    with subprocess.Popen([*ARGV, "list"], stdin=subprocess.DEVNULL, stdout=other) as process:
+        os.close(other)
+        shown = b""
+        with suppress(OSError):
+            while piece := os.read(main, 4096):
+                shown += piece
+        assert process.wait(timeout=60) == 0
+    os.close(main)
+    assert shown.startswith(b"NAME ")
+    assert b"now" in shown
+    found = json.loads(run("list", "--json", "--type", "blob").stdout)
+    assert [(each["name"], each["size"], each["used_by"]) for each in found] == [("cc", 1536, [])]
+    assert found[0]["used"] == int((place / "blob/blobs/sha256/cc").stat().st_mtime)
+
+
+def test_blobs_belong_to_the_images_whose_documents_name_them(place: Path) -> None:
+    blobs = place / "blob/blobs/sha256"
+
+    def put(document: object) -> dict[str, object]:
+        data = json.dumps(document).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        return {"digest": f"sha256:{digest}", "size": len(data)}
+
+    layer, content = "1" * 64, "2" * 64
+    config = put(
+        {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [f"sha256:{content}"]}}
+    )
+    kind = "application/vnd.oci.image."
+    manifest = {"schemaVersion": 2, "mediaType": f"{kind}manifest.v1+json"}
+    manifest |= {
+        "config": {"mediaType": f"{kind}config.v1+json", **config},
+        "layers": [{"mediaType": f"{kind}layer.v1.tar+gzip", "digest": f"sha256:{layer}", "size": 3}],
+    }
+    index = put({"schemaVersion": 2, "manifests": [{"mediaType": f"{kind}manifest.v1+json", **put(manifest)}]})
+    name = {"org.opencontainers.image.ref.name": "quay.io/a/b:1"}
+    loop = {"mediaType": f"{kind}index.v1+json", "digest": f"sha256:{'3' * 64}", "size": 1, "annotations": name}
+    entries = [{"mediaType": f"{kind}index.v1+json", "annotations": name, **index}, loop]
+    (place / "blob/index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
+    (blobs / ("3" * 64)).write_text(json.dumps({"schemaVersion": 2, "manifests": [loop]}))  # which names itself
+    (blobs / layer).write_text("abc")
+    (place / "packed").mkdir()
+    (place / f"packed/sha256-{content}.gzip").write_text("abc")
+    found = {each["name"]: each["used_by"] for each in json.loads(run("list", "--json").stdout)}
+    assert found[layer] == found[f"sha256-{content}.gzip"] == ["quay.io/a/b:1"]
+    assert found["cc"] == []
+    assert sum(bool(each) for each in found.values()) == 6
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0, "now"), (-5, "now"), (61, "1 min ago"), (7200, "2 hours ago"), (90000, "1 day ago")]
+)
+def test_ages_have_one_unit(seconds: float, expected: str) -> None:
+    assert age(seconds) == expected
 
 
 def test_an_empty_cache_is_not_made_by_looking(private_home: Path) -> None:
@@ -132,7 +195,7 @@ def test_unknown_types_and_commands_are_usage_errors(place: Path) -> None:
     assert "--type: bulk (known are library, " in run("clean", "-f", "--type", "bulk").stderr
     assert run("list", "--type", "oci").returncode == 0
     assert "unknown command cache lst (did you mean list?)" in run("lst").stderr
-    assert "blob, archive, build, mounts, debootstrap; or all" in " ".join(run("list", "--help").stdout.split())
+    assert "blob, archive, build, bases, mounts, debootstrap; or all" in " ".join(run("list", "--help").stdout.split())
 
 
 def test_names_from_elsewhere_do_not_drive_the_terminal(place: Path) -> None:

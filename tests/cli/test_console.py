@@ -109,8 +109,8 @@ def test_a_count_has_a_rate_and_the_time_that_is_left() -> None:
 
 def test_sizes_and_times_for_people() -> None:
     assert [size(each) for each in (0, 1, 2048, 30 << 20, 2000 << 20)] == [
-        "0 KiB",
-        "1 KiB",
+        "0 bytes",
+        "1 byte",
         "2 KiB",
         "30.0 MiB",
         "2.0 GiB",

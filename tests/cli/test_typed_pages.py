@@ -12,6 +12,7 @@ import click
 import pytest
 
 from singularity.cli.options_table import LAUNCHES_OF_INSTANCES, Kind, entries, table
+from singularity.cli.pages import pages
 from singularity.cli.verbs import VERBS
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
-PROGRAM = re.compile(r"(?:^|[|;] ?|\$ |sudo |srun |mpirun -np \d+ )singularity ((?!\[).*)")
+PROGRAM = re.compile(r"(?:^|[|;] ?|\$ |<\(|sudo |srun (?:-\S+ )*|mpirun -np \d+ )singularity ((?!\[).*)")
 LAUNCHES = ("exec", "run", "shell", "test")
 # Of cp, Docker and instructions of Dockerfiles.
 OF_OTHERS = {"--remove-destination", "--rm", "--volume", "--gpus", "--privileged", "--entrypoint", "--security-opt"}
@@ -29,7 +30,7 @@ OF_OTHERS |= {"--parents", "--security", "--unpack"}
 
 def lines(path: Path) -> Iterator[str]:
     """Command lines in blocks of a page, as they follow the word singularity."""
-    for block in re.findall(r"^```(?:sh)?\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^```(?:sh|console)?\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", "").splitlines():
             for found in PROGRAM.findall(line):
                 if not re.search(r" \[|\.\.\.\]", found):  # a synopsis
@@ -43,7 +44,7 @@ def command_of(verb: str) -> click.Command:
 
 def understood(line: str) -> None:
     """Raises for a line that would be wrong usage."""
-    words = shlex.split(re.split(r" (?:\||>|2>|<|#)", line)[0].replace(" <token", ""), comments=True)
+    words = shlex.split(re.split(r" (?:\||>|2>|<|#|&&)", line)[0].replace(" <token", ""), comments=True)
     while words and words[0].startswith("-"):
         assert words.pop(0) in {each for entry in entries("global") for each in entry.spellings}, line
     if not words:
@@ -71,13 +72,24 @@ def launched(verb: str, rest: list[str], line: str) -> None:
         if not equals and known[name].kind.takes_word:
             rest.pop(0)
     assert rest, f"{line}: no image"
-    assert verb not in ("exec", *LAUNCHES_OF_INSTANCES) or rest[1:], f"{line}: no program, or no name"
+    held = verb == "exec" and "--join=@" in line  # a container, for others
+    assert held or verb not in ("exec", *LAUNCHES_OF_INSTANCES) or rest[1:], f"{line}: no program, or no name"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=[str(each.relative_to(CHECKOUT)) for each in PAGES])
 def test_command_lines_of_pages_are_understood(path: Path) -> None:
     for line in lines(path):
         understood(line)
+
+
+def test_each_page_has_an_example_that_is_understood() -> None:
+    for verb, page in pages().items():
+        assert page.examples, verb
+        for example in page.examples:
+            found = PROGRAM.findall(re.sub(r"^(\w+=\S+ )+", "", example))
+            assert found or example.startswith("./"), example
+            for line in found:
+                understood(line.removesuffix(")"))
 
 
 def test_lines_are_found_and_wrong_ones_refused() -> None:
@@ -102,7 +114,8 @@ def spellings() -> set[str]:
 def test_options_that_pages_speak_of_are_there() -> None:
     known = spellings()
     unknown = {}
-    for path in (each for each in PAGES if each.name != "slurm.md"):  # which speaks of srun's
+    of_others = {"slurm.md", *(each.name for each in PAGES if each.parent.name == "coming-from")}
+    for path in (each for each in PAGES if each.name not in of_others):  # which speak of options of other programs
         prose = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
         for code in re.findall(r"`((?:-|singularity )[^`]+)`", prose):
             for name in re.findall(r"(?:^|\s)(--[a-z][a-z-]*)", code):

@@ -7,11 +7,18 @@ Not collected with the other tests: the programs are fetched from the registry o
 from __future__ import annotations
 
 import json
+import platform
+import re
+import sys
 from typing import TYPE_CHECKING
 
+import machine
 import pytest
+from python_image import tool as tool
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from installed import Client
 
 TOOL = """
@@ -91,7 +98,7 @@ rule say:
     assert (lines[0][:3], lines[1]) == ("12.", "from a file")
 
 
-@pytest.mark.client("spython")
+@pytest.mark.client("spython", "spython", "pytest")
 def test_spython(client: Client) -> None:
     done = client.script(f"""
 import os
@@ -110,6 +117,24 @@ print(Client.instances())
     assert "in the instance" in done.out
     assert "['spy']" in done.out
     assert "12." in done.out
+
+
+@pytest.mark.client("spython", "spython", "pytest")
+def test_spythons_own_tests(client: Client) -> None:
+    """All of them. What they fetch from Docker's hub and from GitHub's registry is on the machine: mirrors have it."""
+    for scheme, name in (("docker", "hub/library/busybox:1.30.1"), ("oras", "gh/singularityhub/github-ci:latest")):
+        done = client.launch("push", "--no-https", client.image, f"{scheme}://{client.host}/{name}")
+        assert done.status == 0, str(done)
+    client.write(
+        ".config/containers/registries.conf",
+        "".join(
+            f'[[registry]]\nlocation = "{name}"\n'
+            f'[[registry.mirror]]\nlocation = "{client.host}/{place}"\ninsecure = true\n'
+            for name, place in (("docker.io", "hub"), ("ghcr.io", "gh"))
+        ),
+    )
+    done = client("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "spython.tests")
+    assert re.match(r"\d\d passed", done.lines[-1]), str(done)
 
 
 @pytest.mark.client("datalad-container")
@@ -331,3 +356,39 @@ with SingularitySandbox(base_image="%s") as sandbox:
 """
     client.script(text % client.uri)
     assert client.launch("exec", "x.sif", "sh", "-c", "ls /made; echo $NAME").ok().out.split() == ["/made", "value"]
+
+
+# ---- the examples of docs/python.md: this machine's Python is in the image, what they import is bound into it ----
+
+
+def _example(client: Client, tool: Path, name: str) -> str:
+    """What it prints."""
+    site = next((client.environment / "lib").glob("python3.*")) / "site-packages"
+    ours = next((client.launch.prefix / "libexec/singularity/python/lib").glob("python3.*")) / "site-packages"
+    (client.home / "tool.sif").symlink_to(tool)
+    env = {
+        "PYTHONPATH": str(ours),
+        "SINGULARITY_BIND": f"{site}:/opt/site,/usr/lib/{platform.machine()}-linux-gnu:/opt/lib",
+        "SINGULARITYENV_PYTHONPATH": "/opt/site",
+        "SINGULARITYENV_LD_LIBRARY_PATH": "/opt/lib",  # those of a wheel, which the image has not all
+    }
+    return client("python", machine.CHECKOUT / "examples/python" / name, "tool.sif", "3", **env).out
+
+
+@pytest.mark.client("dask")
+def test_dask(client: Client, tool: Path) -> None:
+    squares = sum(number * number for number in range(10_000))
+    expected = f" parts in Image of a test, Python {sys.version.split()[0]}: {squares}\n"
+    assert _example(client, tool, "dask_in_container.py").endswith(expected)
+
+
+@pytest.mark.client("joblib", "joblib", "cloudpickle")
+def test_joblib(client: Client, tool: Path) -> None:
+    squares = sum(number * number for number in range(1000))
+    said = re.fullmatch(rf"{squares} by ([123]) processes\n", _example(client, tool, "joblib_in_container.py"))
+    assert said
+
+
+@pytest.mark.client("parsl", "parsl", "cloudpickle")
+def test_parsl_in_a_container(client: Client, tool: Path) -> None:
+    assert _example(client, tool, "parsl_in_container.py") == "10 in Image of a test\n"

@@ -100,4 +100,5 @@ def main() -> None:
     asyncio.run(install(channel, target, work))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import machine
 import pytest
+from host_site import Site, running, until
 from hostile_host import HostileHost
 from launching import Launcher, Mode
 from ordinary_user import ROOT, Account, World
@@ -126,13 +128,36 @@ def image(form: str, images: Images, request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(autouse=True)
 def nothing_left_behind(storage: Path) -> Iterator[None]:
     """R-B1, R-I3: after each test no process of it lives and no loop device holds one of its files."""
-    before = machine.children()
-    yield
-    deadline = time.monotonic() + 5
-    while True:
-        left = [f"process {child}: {machine.command_of(child)}" for child in machine.children() - before]
-        left += machine.loops_of(storage)
-        if not left or time.monotonic() > deadline:
-            break
-        time.sleep(0.01)
-    assert not left, f"left behind: {left}"
+    with machine.leaving_nothing(storage):
+        yield
+
+
+@pytest.fixture
+def site(launch: Launcher, images: Images, directory: Path) -> Iterator[Site]:
+    commands, places = directory / "host-bin", directory / "run"
+    commands.mkdir()
+    places.mkdir()
+    os.chown(places, launch.account.uid, launch.account.gid)
+    for name, text in {"onhost": 'exec "$@"', "unlisted": "echo unlisted", "pinned": "echo from the PATH"}.items():
+        (commands / name).write_text(f"#!/bin/sh\n{text}\n")
+        (commands / name).chmod(0o755)
+    (directory / "elsewhere").mkdir()
+    pinned = directory / "elsewhere/pinned"
+    pinned.write_text("#!/bin/sh\necho where root says\n")
+    pinned.chmod(0o755)
+    machine.require("root", "unsanitized")  # with sanitizers a stub would need libraries of the host
+    told = launch.configured(
+        f"# host commands = unlisted\nhost commands = onhost , missing\nhost commands = {pinned}\n"
+    )
+    told = told.with_env(PATH=f"{commands}:/usr/bin:/bin:/usr/sbin:/sbin", XDG_RUNTIME_DIR=str(places), TMPDIR=None)
+    yield Site(launch=told, image=images.sandbox, places=places, commands=commands)
+    until(lambda: not list(places.glob("singularity-host-*")))
+
+
+@pytest.fixture
+def mark() -> Iterator[str]:
+    """The argument of a `sleep` that nobody else has."""
+    word = str(8_000_000 + time.monotonic_ns() % 1_000_000)
+    yield word
+    for pid in running(word):
+        os.kill(pid, signal.SIGKILL)

@@ -111,6 +111,16 @@ def test_an_archive_is_checked_as_it_would_be_launched(launch: Launcher, images:
     assert launch("check", archive, "--", "nosuch").status == 1
 
 
+@pytest.mark.modes("userns", "suid")
+def test_names_beyond_ascii_are_found(launch: Launcher, images: Images, directory: Path) -> None:
+    for name in ("größe.sif", os.fsdecode(b"a\xff.sif")):
+        odd = directory / name
+        odd.symlink_to(images.sif)
+        (directory / f"{name}.d").mkdir()
+        words = ("--bind", f"{directory}/{name}.d:/mnt/{name}", odd, "--", "cat")
+        assert launch("check", *words).status == 0
+
+
 @pytest.mark.modes("userns")
 def test_wrong_usage_is_one_line(launch: Launcher, images: Images) -> None:
     launch("check").misused("IMAGE is missing")

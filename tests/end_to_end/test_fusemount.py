@@ -52,6 +52,13 @@ def test_a_program_serves_a_file_system(launch: Launcher, own_sandbox: Path, pac
     assert launch("exec", "--cwd", "/new/place/below", *words, "cat", "file").ok().out == "served\n"
 
 
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_recorded_launch_has_them_too(launch: Launcher, own_sandbox: Path, packed: Path, kind: str) -> None:
+    """The recorder looks at what they serve, and so does not wait for itself."""
+    words = ["--record", "run.json", "--fusemount", spec(kind, packed), own_sandbox, "cat", "/data/below/file"]
+    assert launch("exec", *words).ok().lines == ["served"]
+
+
 def test_several_are_mounted_and_one_may_be_bound_over(launch: Launcher, own_sandbox: Path, packed: Path) -> None:
     env = {"SINGULARITY_FUSESPEC": spec("host", packed, "/one")}
     words = ["--fusemount", spec("container", packed, "/two"), own_sandbox, "cat", "/one/below/file", "/two/below/file"]

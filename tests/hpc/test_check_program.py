@@ -418,7 +418,7 @@ def test_foreign_names_do_not_drive_the_terminal(tree: Path, host: Host) -> None
     found = report(tree, "tool", host=host)
     assert "\x1b" not in table(found.findings, colour=False)
     assert "\\x1b[31mred" in table(found.findings, colour=False)
-    assert "\x1b" not in document(str(tree), ("tool",), found.findings)
+    assert "\x1b" not in document(found.findings, image=str(tree), program=["tool"])
 
 
 def test_a_table_says_the_same_with_and_without_colour(tree: Path, host: Host) -> None:

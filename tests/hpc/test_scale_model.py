@@ -148,3 +148,16 @@ def test_the_slower_of_metadata_and_data_decides() -> None:
     demand = model.Demand(operations=1000, bytes=500)
     assert demand.seconds(model.FileSystem(operations=100, bandwidth=1000)) == 10
     assert demand.seconds(model.FileSystem(operations=10000, bandwidth=100)) == 5
+
+
+def test_staging_takes_one_copy_and_a_block_for_each_node_of_a_chain_and_two_copies_of_many() -> None:
+    from singularity.stage import node, tree
+
+    assert (model.DEEPEST, model.BLOCK) == (tree.DEEPEST, node._BLOCK)
+    network = model.Network(bandwidth=1e9, hop=0.001)
+    system = model.FileSystem(operations=1, bandwidth=1e11)
+    assert model.staging(10**10, 1, network, system) == pytest.approx(10)
+    assert model.staging(10**10, 16, network, system) == pytest.approx(10 + 15 * (0.001 + 262144e-9))
+    assert 20 < model.staging(10**10, 10_000, network, system) < 20.1
+    slow = model.FileSystem(operations=1, bandwidth=1e8)
+    assert model.staging(10**9, 2, network, slow) == pytest.approx(10, rel=0.001)

@@ -19,12 +19,13 @@ import machine
 import mpi_roots
 import pytest
 from images import tool
-from slurm_cluster import HOME, Cluster, cgroups_lack
+from slurm_cluster import HOME, UID, Cluster, cgroups_lack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from images import Images
+    from launching import Result
 
 IMAGE = f"{HOME}/debian.sif"
 EXAMPLES = machine.CHECKOUT / "examples/slurm"
@@ -95,6 +96,77 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
+# ---- commands of Slurm's, called in a container ----
+
+
+@pytest.fixture
+def allowed(cluster: Cluster) -> Iterator[Callable[..., Result]]:
+    """A site whose root lets containers call Slurm: a configuration that the machine of the cluster alone sees."""
+    prefix = machine.prefix()
+    assert prefix is not None
+    told, site = cluster.directory / "etc/singularity.conf", prefix / "etc/singularity/singularity.conf"
+    told.write_text("host commands = sbatch, squeue, srun, scancel\nhost commands = sinfo\n")
+    cluster("mount", "--bind", told, site, root=True).ok()
+    yield partial(cluster, "singularity", "exec", "--host-cmd=sbatch,squeue,srun,scancel", IMAGE, "sh", "-c")
+    cluster("umount", site, root=True).ok()
+
+
+def test_jobs_are_submitted_and_seen_from_a_container(cluster: Cluster, allowed: Callable[..., Result]) -> None:
+    """The image has nothing of Slurm's; the job runs where it was submitted, with the host's variables."""
+    home_file(cluster, "inner.sh", "#!/bin/sh\npwd; id -u; echo $FROM_HOST; ls /.singularity.d 2>&1; exit 3\n")
+    done = allowed("sbatch --parsable --wait --output=inner.out inner.sh; echo $?", env={"FROM_HOST": "yes"})
+    assert done.lines[0].isdecimal(), str(done)
+    assert done.lines[1:] == ["3"]
+    output = (cluster.home / "inner.out").read_text().splitlines()
+    assert output[:3] == [str(HOME), "10001", "yes"]
+    assert "No such file" in output[3]
+    look = "squeue --noheader --format=%i"
+    held = allowed(f"job=$(sbatch --parsable --hold --wrap true); {look}; scancel $job; {look}; echo end")
+    assert held.ok().lines[0].isdecimal()
+    assert held.lines[1:] == ["end"]
+
+
+def test_steps_are_started_from_a_container(allowed: Callable[..., Result]) -> None:
+    """Streams, status and ranks as of an srun that nothing stands between."""
+    script = "echo typed | srun --quiet -N2 -n2 sh -c 'echo $SLURM_PROCID; cat'; srun --quiet sh -c 'exit 7'; echo $?"
+    done = allowed(script)
+    assert sorted(done.lines) == ["0", "1", "7", "typed"] or sorted(done.lines) == ["0", "1", "7", "typed", "typed"]
+    assert "exit code 7" in done.err.lower()
+    inside = allowed("srun --quiet -n2 singularity exec $PWD/debian.sif sh -c 'echo rank $SLURM_PROCID'").ok()
+    assert sorted(inside.lines) == ["rank 0", "rank 1"]
+
+
+def test_steps_of_the_job_that_the_container_runs_in(cluster: Cluster, allowed: Callable[..., Result]) -> None:
+    """A workflow in a container that is a job itself, cleaned environment or not."""
+    del allowed
+    for option in ("", "--cleanenv", "--containall --bind $PWD --cwd $PWD"):
+        step = 'srun --quiet -n1 sh -c "echo in \\$SLURM_JOB_ID"'
+        start = f"singularity exec {option} --host-cmd=srun debian.sif sh -c '{step}'"
+        text = f"#!/bin/sh\n{start}\necho $SLURM_JOB_ID\n"
+        done = cluster.batch(home_file(cluster, "outer.sh", text), "-n1")
+        assert done.status == 0, str(done)
+        assert done.lines[0] == f"in {done.lines[1]}", str(done)
+    left = [path for path in Path("/tmp").glob("singularity-host-*") if path.stat().st_uid == UID]
+    assert left == [], "Slurm kills all of a job at its end"
+
+
+def test_what_the_image_says_of_slurms_configuration_is_not_heard(
+    cluster: Cluster, allowed: Callable[..., Result]
+) -> None:
+    """SLURM_CONF names plugins: code on the host."""
+    home_file(cluster, "evil.conf", "ClusterName=evil\n")
+    assert allowed(f"SLURM_CONF={HOME}/evil.conf squeue --noheader; echo $?").ok().lines == ["0"]
+
+
+def test_killing_a_container_ends_its_srun(cluster: Cluster, allowed: Callable[..., Result]) -> None:
+    """And its step, though SIGKILL tells nobody."""
+    del allowed
+    words = ("singularity", "exec", "--pid", "--host-cmd=srun", IMAGE, "srun", "--quiet", "sleep", "2996")
+    for number, status in (("TERM", 124), ("KILL", 137)):
+        assert cluster("timeout", "--foreground", f"--signal={number}", "4", *words).status == status
+        wait_for(lambda: not any("2996" in line for line in cluster.processes()), "the end of the step")
+
+
 # ---- without the plugin ----
 
 
@@ -102,6 +174,18 @@ def test_srun_starts_containers_on_every_node(cluster: Cluster) -> None:
     command = "echo $SLURM_PROCID on $SLURM_NODEID"
     tasks = cluster.srun("-N2", "-n4", "singularity", "exec", IMAGE, "sh", "-c", command).ok()
     assert sorted(tasks.lines) == ["0 on 0", "1 on 0", "2 on 1", "3 on 1"]
+
+
+def test_an_image_is_staged_on_every_node_and_steps_that_follow_find_it(cluster: Cluster) -> None:
+    """The two nodes are one machine, so each task says which directory is its node's."""
+    place = "SINGULARITY_STAGEDIR=$PWD/node-$SLURM_NODEID exec singularity"
+    told = cluster.srun("-N2", "-n4", "sh", "-c", f"{place} stage {IMAGE}")
+    assert told.err.count("is on 2 of 2 nodes") == 1, str(told)
+    assert sorted(line.split("/")[-3] for line in told.lines) == ["node-0", "node-0", "node-1", "node-1"]
+    found = cluster.srun("-N2", "-n2", "sh", "-c", f"{place} --verbose exec {IMAGE} true")
+    assert found.err.count(f"staged from {IMAGE}") == 2, str(found)
+    cluster.srun("-N2", "-n2", "sh", "-c", f"{place} --quiet stage --clean").ok()
+    assert [*cluster.home.glob("node-*/*")] == []
 
 
 def test_the_tasks_of_a_node_share_one_container(cluster: Cluster) -> None:

@@ -1,5 +1,6 @@
 /* The configuration file: every key, every refusal, bounds. */
 #include "config.h"
+#include "descriptor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,11 +19,19 @@ static struct config config;
 static struct error error;
 static char long_text[2 * CONFIG_SIZE_LIMIT];
 
-static bool parse(const char *text, bool enforced)
+static bool parse_named(const char *name, const char *text, size_t size, bool enforced)
 {
+    OWNED_FD fd = memfd_create("config", MFD_CLOEXEC);
+
     memset(&error, 0, sizeof error);
     memset(&config, 0, offsetof(struct config, text_store));
-    return config_parse("x.conf", text, strlen(text), enforced, &config, &error);
+    CHECK(fd >= 0 && pwrite(fd, text, size, 0) == (ssize_t)size, "a file of the test's");
+    return config_take(fd, name, enforced, &config, &error);
+}
+
+static bool parse(const char *text, bool enforced)
+{
+    return parse_named("x.conf", text, strlen(text), enforced);
 }
 
 static bool says(const char *words)
@@ -177,9 +186,7 @@ static void test_malformed(void)
 
 static void test_bytes(void)
 {
-    memset(&error, 0, sizeof error);
-    memset(&config, 0, offsetof(struct config, text_store));
-    CHECK(!config_parse("x.conf", "mount proc = no\nmount\0sys = no\n", 31, true, &config, &error) &&
+    CHECK(!parse_named("x.conf", "mount proc = no\nmount\0sys = no\n", 31, true) &&
           says("x.conf:2: a NUL byte"), "R-C2 a NUL byte is refused");
     memset(long_text, 0, sizeof long_text);
     memset(long_text, '#', CONFIG_LINE_LIMIT);
@@ -193,8 +200,7 @@ static void test_bytes(void)
     CHECK(!parse(long_text, true) && says("File too large"), "R-C1 a file of more than 1 MiB is refused");
     memset(long_text, 'n', PATH_MAX);
     long_text[PATH_MAX] = '\0';
-    memset(&error, 0, sizeof error);
-    CHECK(!config_parse(long_text, "", 0, true, &config, &error) && error.number == ENAMETOOLONG,
+    CHECK(!parse_named(long_text, "", 0, true) && error.number == ENAMETOOLONG,
           "a name longer than a path can be is refused");
 }
 

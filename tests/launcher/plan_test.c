@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "descriptor.h"
 #include "plan/plan.h"
 
 enum { ENTRIES = 128, LINES = 256, TEXT = 64 << 10, USUAL_ENTRIES = 20 };
@@ -334,7 +335,9 @@ static void plan_all(FILE *file)
     struct error error = {0};
 
     world.host.mounts = world.mount_count > 0 ? world.mounts : NULL;
-    bool planned = config_parse("singularity.conf", world.config_text, strlen(world.config_text), true, &world.config, &error) &&
+    OWNED_FD fd = memfd_create("config", MFD_CLOEXEC);
+    CHECK(fd >= 0 && pwrite(fd, world.config_text, strlen(world.config_text), 0) >= 0, "a file of the test's");
+    bool planned = config_take(fd, "singularity.conf", true, &world.config, &error) &&
                    plan_mode(plan, &inputs, &error) && plan_steps(plan, &inputs, &error);
     if (planned)
         find_all(plan);

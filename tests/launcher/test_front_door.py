@@ -326,9 +326,10 @@ WRONG = {
     **({} if os.geteuid() == 0 else {"network": "calico", "network_args": "IP=10.0.0.1"}),
     "hostname": "under_score",
     "dns": "foo",
-    "join": "maybe",
+    "join": "@",
     "linger": "soon",
     "exit_statuses": "maybe",
+    "host_cmd": "/bin/sbatch",
     "keep_fd": "foo",
     "env": "FOO",
     "app": "a/b",
@@ -346,7 +347,7 @@ WRONG = {
 NEVER_WRONG = {
     "paths, of which any may exist": {
         "workdir", "overlay", "env_file", "cwd", "shell", "tmpdir", "authfile", "image", "pid_file", "pem_path",
-        "allow_paths", "cdi_dirs",
+        "allow_paths", "cdi_dirs", "trace",
     },
     "an unknown word is a warning, as elsewhere in the family": {"no_mount"},
     "judged by Python, and only where something is fetched": {
@@ -356,6 +357,7 @@ NEVER_WRONG = {
         "cpus", "cpu_shares", "cpuset_cpus", "cpuset_mems", "memory", "memory_reservation", "memory_swap", "pids_limit",
         "blkio_weight", "blkio_weight_device", "apply_cgroups",
     },
+    "judged by Python, which records": {"record", "record_limit"},
     "judged by Python": {"device", "netns_path", *(("network", "network_args") if os.geteuid() == 0 else ())},
     "has no effect here": {"runscript_timeout"},
 }  # fmt: skip

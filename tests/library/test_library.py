@@ -139,7 +139,7 @@ def test_a_damaged_list_is_one_line(call: Caller, text: str) -> None:
 
 def test_delete_asks_somebody(call: Caller) -> None:
     assert "--force" in call("delete", "library://a/b/c:1", status=1).stderr
-    assert "is no image of a library" in call("delete", "--force", "docker://a/b", status=1).stderr
+    assert "is no image of a library" in call("delete", "--force", "shub://a/b", status=1).stderr
 
 
 @pytest.mark.parametrize(

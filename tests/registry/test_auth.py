@@ -247,6 +247,25 @@ def test_r_n3_a_password_for_tokens_does_not_follow_a_redirect(
     del token_registry
 
 
+def test_r_n3_an_identity_token_does_not_follow_a_redirect(
+    token_registry: Registry, token_service: TokenService, front: Front, private_home: Path
+) -> None:
+    """It is in the body, which 307 would have sent again."""
+    path = private_home / "auth.json"
+    path.write_text(f'{{"auths":{{"{front.host}":{{"identitytoken":"an identity"}}}}}}')
+    path.chmod(0o600)
+    with servers.front(token_service.url.removeprefix("http://")) as sender:
+        challenge = f'Bearer realm="{sender.url}/token",service="tests of registries"'
+        front.faults.append(Fault(status=401, headers={"WWW-Authenticate": challenge}))
+        sender.faults.append(Fault(status=307, headers={"Location": f"{token_service.url}/token"}))
+        token_service.asked.clear()
+        with pytest.raises(RegistryError):
+            client(front.host, Access(no_https=True, authfile=path)).manifest(parse(f"{front.host}/nothing:1"))
+        assert [each.method for each in sender.asked] == ["POST"]
+        assert token_service.asked == []
+    del token_registry
+
+
 def test_r_n3_a_token_goes_to_its_registry_alone(
     token_registry: Registry, token_service: TokenService, small_layout: Path, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from singularity.registry.access import Access
 from singularity.registry.reference import parse
 from singularity.web import proxies
 from singularity.web.file import WebFile
-from singularity.web.http import Client, Patience, followed, shown
+from singularity.web.http import Client, Patience, followed, number, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -327,6 +327,31 @@ def test_only_our_own_errors_come_out_whatever_a_server_writes() -> None:
         thread.join(5)
 
 
+def test_a_number_of_thousands_of_digits_is_none() -> None:
+    """Python refuses to read such ones."""
+    assert [number(text) for text in ("", "0", "-1", "12x", "1" * 19, "1" * 5000)] == [
+        None,
+        0,
+        None,
+        None,
+        int("1" * 19),
+        None,
+    ]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nabc")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with Client(AT_ONCE).send("GET", f"http://127.0.0.1:{listener.getsockname()[1]}/") as answer:
+            assert answer.length is None
+        thread.join(5)
+
+
 def test_certificates_that_cannot_be_used_are_named(private_home: Path) -> None:
     directory = private_home / ".singularity/certs.d/localhost:1"
     directory.mkdir(parents=True)
@@ -357,3 +382,5 @@ def test_a_server_that_wants_to_know_us_gets_the_certificate_of_its_directory(
         (directory / "us.cert").write_bytes(certificates.certificate.read_bytes())
         (directory / "us.key").write_bytes(certificates.key.read_bytes())
         Client(AT_ONCE).send("GET", f"https://{host}/v2/").drain()
+        with pytest.raises(NetworkError):
+            Client(AT_ONCE, known=False).send("GET", f"https://{host}/v2/")

@@ -236,8 +236,12 @@ def test_the_guide_to_pushing(plain_registry: Registry, tree: Path, sif: Path, t
     (tmp_path / "box").symlink_to(tree)
     for line in lines:
         program, verb, *words = shlex.split(line)
-        assert (program, verb) == ("singularity", "push")
-        pushed(*words, cwd=tmp_path, SINGULARITY_NOHTTPS="1")
+        assert program == "singularity"
+        if verb == "push":
+            pushed(*words, cwd=tmp_path, SINGULARITY_NOHTTPS="1")
+        else:
+            done = singularity(verb, "--no-https", *words, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
     assert len(lines) >= 6
 
 
@@ -300,3 +304,53 @@ def test_what_cannot_be_added(tree: Path, tmp_path: Path) -> None:
     assert (done.returncode, "does not say its architecture" in done.stderr) == (1, True)
     done = push("--add", tree, f"oci:{tmp_path}/x:1", cwd=tmp_path)
     assert (done.returncode, "is for tags of registries" in done.stderr) == (1, True)
+
+
+# ---- tags, and taking away ----
+
+
+@pytest.mark.parametrize("transport", ["docker", "oras"])
+def test_an_image_gets_more_tags_and_loses_them(
+    transport: str, plain_registry: Registry, sif: Path, tmp_path: Path
+) -> None:
+    name = f"{transport}://{plain_registry.host}/tags/by-{transport}s"
+    digest = pushed("--no-https", sif, f"{name}:1", cwd=tmp_path)
+    done = singularity("tag", "--no-https", f"{name}:1", "2", "latest", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"{digest}\n"), done.stderr
+    assert raw_of(f"{name}:latest") == raw_of(f"{name}:2") == raw_of(f"{name}:1")
+    # This registry removes no tags alone, so nothing is removed that has another one.
+    refused(singularity("delete", "--no-https", "--force", f"{name}:2", cwd=tmp_path), "has others: 1, latest", digest)
+    assert raw_of(f"{name}:2") == raw_of(f"{name}:1")
+    done = singularity("delete", "--no-https", "--force", f"{name}@{digest}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    refused(singularity("pull", "--no-https", f"{name}:latest", cwd=tmp_path), "manifest unknown")
+    refused(singularity("tag", "--no-https", f"{name}:2", "3", cwd=tmp_path), "manifest unknown")
+    pushed("--no-https", sif, f"{name}:alone", cwd=tmp_path)
+    done = singularity("delete", "--no-https", "--force", f"{name}:alone", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    refused(singularity("delete", "--no-https", "--force", f"{name}:alone", cwd=tmp_path), "manifest unknown")
+
+
+def test_tags_go_by_token_and_not_to_everybody(
+    token_registry: Registry, sif: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"SINGULARITY_DOCKER_USERNAME": servers.USER, "SINGULARITY_DOCKER_PASSWORD": servers.PASSWORD}
+    name = f"docker://{token_registry.host}/me/tags"
+    pushed("--no-https", sif, f"{name}:1", cwd=tmp_path, **known)
+    for words in (("tag", "--no-https", f"{name}:1", "1"), ("delete", "--no-https", "--force", f"{name}:1")):
+        done = singularity(*words, cwd=tmp_path)
+        refused(done)
+        monkeypatch.setenv("SINGULARITY_DOCKER_USERNAME", servers.USER)
+        monkeypatch.setenv("SINGULARITY_DOCKER_PASSWORD", servers.PASSWORD)
+        done = singularity(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("words", [("tag", "x.sif", "1"), ("tag", "library://a/b/c:1", "2"), ("tag", "docker://a/b"),
+                                   ("tag", "docker://localhost:1/a", "b c"), ("delete", "--force", "x.sif"),
+                                   ("delete", "docker://localhost:1/a:1")])  # fmt: skip
+def test_wrong_words_of_tag_and_delete_are_one_line(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = singularity(*words, cwd=tmp_path)
+    assert done.returncode in (1, 255)
+    assert (len(done.stderr.splitlines()), done.stdout) == (1, "")

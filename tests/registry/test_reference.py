@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from singularity.errors import ImageError
@@ -103,6 +103,8 @@ def test_r_n4_what_does_not_fit_the_grammar_whole_is_refused(text: str) -> None:
         parse(text)
 
 
+@example("A/0")
+@example("LOCALHOST/a")
 @given(st.text(max_size=60) | st.text("a:/@.-_[]0A", max_size=20))
 def test_r_n4_any_text_is_a_reference_that_can_be_written_again_or_an_image_error(text: str) -> None:
     try:

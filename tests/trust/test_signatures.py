@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import machine
@@ -32,6 +31,7 @@ from singularity.trust.sign import sign
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 STRIDE = 1 if os.environ.get("EXHAUSTIVE") else 13
 WHOLE = {1, 2, 3}
@@ -164,11 +164,11 @@ def test_one_object_can_be_signed_and_verified(alice: Person, fresh: Callable[[s
         check(path, alice.checker)
 
 
-def test_a_key_that_nobody_has_taken_does_not_count(alice: Person, bob: Person, signed: Path) -> None:
+def test_a_key_that_nobody_has_taken_does_not_count(alice: Person, bob: Person, signed: Path, tmp_path: Path) -> None:
     with pytest.raises(SignatureError, match="in no ring here"):
         check(signed, bob.checker)
     with pytest.raises(SignatureError, match="in no ring here"):
-        check(signed, PgpChecker((Ring(Path("/nonexistent")),)))
+        check(signed, PgpChecker((Ring(tmp_path / "nowhere"),)))
     both = PgpChecker((bob.public, alice.public))
     assert len(check(signed, both)) == 1
     with pytest.raises(SignatureError, match="does not count here"):

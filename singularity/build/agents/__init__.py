@@ -28,6 +28,7 @@ AGENTS = {
     "arch": Known(tools=("pacman",)),
     "busybox": Known(),
     "debootstrap": Known(tools=("debootstrap", "mmdebstrap")),
+    "doi": Known(module="oras", place="10.PREFIX/SUFFIX[/FILE]"),
     "dnf": Known(module="yum", tools=("dnf", "yum")),
     "docker": Known(place="[HOST/]NAME[:TAG][@DIGEST]"),
     "docker-archive": Known(module="oci", place="FILE, or FILE:NAME:TAG"),
@@ -43,7 +44,7 @@ AGENTS = {
     "yum": Known(tools=("dnf", "yum")),
     "zypper": Known(tools=("zypper",)),
 }
-FETCHED = frozenset({"docker", "docker-daemon", "library", "oras", "shub"})  # those that are a `FetchingAgent`
+FETCHED = frozenset({"docker", "docker-daemon", "doi", "library", "oras", "shub"})  # those that are a `FetchingAgent`
 LAYERED = frozenset({"docker", "docker-archive", "docker-daemon", "oci", "oci-archive"})  # that are a `LayeredAgent`
 
 

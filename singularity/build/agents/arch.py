@@ -10,11 +10,11 @@ import re
 from pathlib import Path
 
 from singularity import kernel, process
-from singularity.build import container
+from singularity.build import container, gate
 from singularity.build.agents import installer
 from singularity.build.architecture import host
 from singularity.build.fetch import fetch
-from singularity.build.workspace import Workspace, network_environment, script_environment
+from singularity.build.workspace import Workspace, script_environment
 from singularity.definition.model import Stage
 from singularity.errors import BuildError, DefinitionError
 from singularity.image.root import Root
@@ -67,7 +67,7 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
     with Root(root) as opened:
         for place in (_DATABASE, _CACHE, "/var/log", "/tmp"):  # noqa: S108 - a path in the image
             opened.make_directory(place, 0o1777 if place == "/tmp" else 0o755)  # noqa: S108
-    environment = {"HOME": "/root", **network_environment()}
+    environment = {"HOME": "/root", **gate.environment()}
     words = command(program, stage, root, home)
     installer.run(words, purpose=_PURPOSE, environment=environment, root=root, output=_OUTPUT)
     if signed:

@@ -15,9 +15,10 @@ from importlib import import_module
 from pathlib import Path
 
 from singularity import kernel, paths, process
+from singularity.build import gate
 from singularity.build.agents import installer, require
 from singularity.build.fetch import fetch
-from singularity.build.workspace import Workspace, network_environment
+from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
 from singularity.errors import BuildError, DefinitionError
 from singularity.image.root import Root
@@ -136,7 +137,7 @@ def command(stage: Stage, root: Path, workspace: Workspace, keys: Path | None) -
 def environment(workspace: Workspace) -> Mapping[str, str]:
     """What tools of Debian get."""
     home = installer.make_home(workspace.directory)
-    variables = {"DEBIAN_FRONTEND": "noninteractive", "HOME": "/root", "TMPDIR": str(home), **network_environment()}
+    variables = {"DEBIAN_FRONTEND": "noninteractive", "HOME": "/root", "TMPDIR": str(home), **gate.environment()}
     if not kernel.is_initial_user_namespace():
         variables["container"] = "lxc"  # by which debootstrap knows that it must bind devices, not make them
     return variables

@@ -71,6 +71,16 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
         fill(found, root)
 
 
+def name(stage: Stage) -> str:
+    """The image in full, with its transport."""
+    return str(_uri(stage))
+
+
+def identity(stage: Stage, fetch: Fetch) -> str:
+    """The digest that the name means now. Raises as `opened` does."""
+    return _found(stage, fetch).identity
+
+
 def source_digest(stage: Stage) -> str | None:
     """Nobody can tell without asking."""
     del stage

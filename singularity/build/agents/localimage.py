@@ -12,7 +12,7 @@ from singularity import digest as digests
 from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
 from singularity.errors import DefinitionError, FileError, ImageError, UsageError
-from singularity.image import contents
+from singularity.image import base, contents, layered
 from singularity.image.archive.unpack import unpack
 from singularity.image.identify import Format, Image, identify
 from singularity.image.squashfs import tools as squashfs
@@ -92,12 +92,14 @@ def _fill(image: Image, source: Path, root: Path) -> None:
         if given:
             what = "%s: %d files belong to others there, and now to root: you have no ids for others"
             logger.warning(what, source, given)
-    elif image.root.format is Format.SQUASHFS:
+    elif image.root.format is Format.SQUASHFS and base.of(image) is None:
         purpose = f"unpack {image.path}"
         squashfs.unpack(image.path, image.root.offset, root, purpose=purpose, through=emulation.words())
     else:
         with contents.tree(image) as tree:
             unpack(tree, root, name=source)
+        if base.of(image) is not None:
+            layered.fill_zeros(base.chain(image), root)
 
 
 def copy_tree(source: Path, target: Path) -> None:

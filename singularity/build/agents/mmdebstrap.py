@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from singularity import kernel
+from singularity.build import architecture, gate
 from singularity.build.agents import debootstrap, installer
 from singularity.build.agents.debootstrap import check, source_digest
 from singularity.build.workspace import Workspace
@@ -16,6 +17,7 @@ __all__ = ["bootstrap", "check", "source_digest"]
 
 # By which packages on this machine's disk are found from inside the new system.
 _FILE_MIRROR = "/usr/share/mmdebstrap/hooks/file-mirror-automount"
+_ANY_DATE = '"$1"/etc/apt/apt.conf.d/99any-date'
 _DOWNLOADS = ("/var/cache/apt/archives/partial", "/var/lib/apt/lists/partial")
 
 
@@ -50,8 +52,12 @@ def command(stage: Stage, root: Path, workspace: Workspace, keys: Path | None) -
     included = " ".join(["apt", *installer.packages(stage)])
     argv = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", f"--include={included}"]
     argv.append(f"--architectures={workspace.architecture.debian}")
+    if workspace.architecture != architecture.host():
+        argv.append("--skip=check/qemu")  # asked before (`architecture.find`); its own check wants one more program
     if keys:
         argv.append(f"--keyring={keys}")
+    if gate.plays():  # an index of its day, which the image is to know nothing of
+        argv += [f"--setup-hook=echo {shlex.quote(gate.ANY_DATE)} >{_ANY_DATE}", f"--customize-hook=rm {_ANY_DATE}"]
     mirror = installer.as_url(stage.value("mirrorurl"))
     if mirror.startswith("file:"):
         argv.append(f"--hook-dir={_FILE_MIRROR}")

@@ -1,6 +1,6 @@
-"""`Bootstrap: oras`, `library` and `shub`: the root file system of an image file that a server has.
+"""`Bootstrap: oras`, `library`, `shub` and `doi`: the root file system of an image file that a server has.
 
-That is a registry, a library (`Library` is its URL), or Singularity Hub and servers that speak as it did.
+That is a registry, a library (`Library` is its URL), Singularity Hub and servers that speak as it did, or an archive.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def check(stage: Stage, name: str) -> None:
 def file(stage: Stage, fetch: Fetch) -> Iterator[Path]:
     """The image file. Raises ImageError, FileError, NetworkError and RegistryError."""
     place, transport = stage.value("from"), Transport(stage.agent)
-    place = place.removeprefix(f"{transport.value}://")
+    place = place.removeprefix(f"{transport.value}:").removeprefix("//")
     fetch = fetch._replace(library=stage.value("library") or fetch.library)
     uri = Uri(transport=transport, place=place, text=f"{transport.value}://{place}")
     with images.available(uri, fetch, caches.find(fetch.cache)) as path:

@@ -10,9 +10,10 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
+from singularity.build import gate
 from singularity.build.agents import installer, require, rpm_database
 from singularity.build.architecture import host
-from singularity.build.workspace import Workspace, network_environment
+from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
 from singularity.errors import DefinitionError
 from singularity.image.root import Root
@@ -64,9 +65,9 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
         opened.make_directory("/etc")
         opened.write(CONFIGURATION, configuration(stage, signed_by, {}).encode("utf-8", "surrogateescape"))
     working = workspace.directory / "yum.conf"
-    text = configuration(stage, signed_by, network_environment(), working=home)
+    text = configuration(stage, signed_by, gate.environment(), working=home)
     working.write_text(text, encoding="utf-8", errors="surrogateescape")
-    environment = {"HOME": str(home), "DNF_DISABLE_ALIASES": "1", **network_environment()}
+    environment = {"HOME": str(home), "DNF_DISABLE_ALIASES": "1", **gate.environment()}
     words = command(program, stage, root, working, workspace)
     installer.run(words, purpose=_PURPOSE, environment=environment, root=root, output=_OUTPUT)
     rpm_database.settle(root, _CACHE)

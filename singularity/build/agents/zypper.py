@@ -9,10 +9,11 @@ import re
 from pathlib import Path
 
 from singularity import process
+from singularity.build import gate
 from singularity.build.agents import installer, require, rpm_database
 from singularity.build.architecture import host
 from singularity.build.fetch import fetch
-from singularity.build.workspace import Workspace, network_environment
+from singularity.build.workspace import Workspace
 from singularity.definition.model import Stage
 from singularity.errors import DefinitionError
 from singularity.image.root import Root
@@ -78,7 +79,7 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
         for name, url in repositories(stage).items():
             text = repository(name, url, signed_by, installer.settings(stage.value("setopt")))
             opened.write(f"{_REPOSITORIES}/{name}.repo", text.encode("utf-8", "surrogateescape"))
-    environment = {"HOME": str(home), "ZYPP_CONF": str(home / "zypp.conf"), **network_environment()}
+    environment = {"HOME": str(home), "ZYPP_CONF": str(home / "zypp.conf"), **gate.environment()}
     for name in ("zypp.conf", "zypper.conf"):
         (home / name).write_text("[main]\n", encoding="ascii")
     for number, place in enumerate(signed_by):

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from singularity.build import gate
 from singularity.build.dockerfile import accounts, sources
 from singularity.build.dockerfile.accounts import UnknownNameError
 from singularity.build.dockerfile.sources import Source
@@ -276,11 +277,9 @@ class _Copier:
 
 
 def _fetch(copying: Copying, url: str, place: Path) -> None:
-    from singularity.web.file import WebFile
-
     digest = hashlib.sha256()
     try:
-        with WebFile(url).open() as stream, place.open("xb") as file:
+        with gate.opened(url) as stream, place.open("xb") as file:
             while data := stream.read(_CHUNK):
                 digest.update(data)
                 file.write(data)

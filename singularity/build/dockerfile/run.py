@@ -13,14 +13,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from singularity import digest, files, kernel, paths
-from singularity.build import container, gpu, reproducible
+from singularity.build import container, gate, gpu, reproducible
 from singularity.build.container import Who
 from singularity.build.dockerfile import accounts, sources
 from singularity.build.dockerfile.copy import Opener, explained
 from singularity.build.dockerfile.sources import Source
 from singularity.build.request import Bind, BuildRequest, Content, Empty, Secret
 from singularity.build.request import Mount as Shown
-from singularity.build.workspace import network_environment
 from singularity.definition.dockerfile import mounts
 from singularity.definition.dockerfile.mounts import Mount
 from singularity.definition.dockerfile.state import PREDEFINED, State, absolute, fail
@@ -121,7 +120,8 @@ def perform(command: Command, root: Path, request: BuildRequest, scratch: Path, 
         asked = [*gpu.binds(nv=request.nv, rocm=request.rocm), *request.binds]
         network = list(_network_files(opened, scratch))
         environment = {
-            **network_environment(),
+            **gate.environment(),
+            **gate.variables_inside(),
             **reproducible.environment(),
             "HOME": account.home,
             **command.environment,
@@ -129,7 +129,7 @@ def perform(command: Command, root: Path, request: BuildRequest, scratch: Path, 
         }
         if request.nv or request.rocm:
             environment.setdefault("LD_LIBRARY_PATH", gpu.LIBRARIES)
-        everything = [*network, *shown, *asked]
+        everything = [*network, *gate.files_inside(opened), *shown, *asked]
         who = Who(
             uid=account.uid,
             gid=account.gid,

@@ -53,6 +53,14 @@ class Step(ABC):
         del plan
         return iter(())
 
+    def host_files(self, plan: "Plan") -> Iterator[tuple[str, str]]:
+        """What it takes of the host's files, as far as that is known before: names, and digests of what is there.
+
+        Raises SingularityError for those that cannot be read.
+        """
+        del plan
+        return iter(())
+
     @abstractmethod
     def perform(self, build: "Build") -> None:
         """Does it. Raises SingularityError and OSError."""

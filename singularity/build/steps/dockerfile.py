@@ -135,10 +135,26 @@ class Instruct(Instructed):
         documents = [each.body for each in self.instruction.documents]
         return {"instruction": str(self.instruction), "documents": documents}
 
+    def takes_files(self) -> bool:
+        """Whether it takes files of the context, in whose names no variable stands."""
+        each = self.instruction
+        return each.name in ("COPY", "ADD") and not each.flag("from") and "$" not in each.text
+
+    def host_files(self, plan: Plan) -> Iterator[tuple[str, str]]:
+        """Sources in the context."""
+        if not self.takes_files():
+            return
+        copying = copy.understood(self.instruction, self.state(plan, self.before(plan)))
+        with self.openers(plan)[""]() as source, copy.explained(self.instruction):
+            for word in copying.sources:
+                if not copy.remote(self.instruction, word):
+                    for name in copy.found(copying, source, word):
+                        yield name, sources.digest(source, name, copying.excluded)
+
     def missing_files(self, plan: Plan) -> Iterator[DefinitionError]:
-        """Sources in the context, where no variable stands in their names."""
+        """Sources in the context."""
         instruction = self.instruction
-        if instruction.name not in ("COPY", "ADD") or instruction.flag("from") or "$" in instruction.text:
+        if not self.takes_files():
             return
         try:
             copying = copy.understood(instruction, self.state(plan, self.before(plan)))

@@ -158,6 +158,13 @@ class CopyFiles(Change):
                 except DefinitionError as error:
                     yield error
 
+    def host_files(self, plan: Plan) -> Iterator[tuple[str, str]]:
+        """Each line."""
+        with copies.source(None) as source:
+            for copy in self.copies:
+                if not copy.stage:
+                    yield copy.source, copies.digest(copy, source, plan.definition.name)
+
     def waits(self, plan: Plan) -> bool:
         """Whether its key depends on that of an earlier stage, which is not known yet."""
         return any(copy.stage and plan.keys.get(plan.stage_index(copy.stage)) is None for copy in self.copies)

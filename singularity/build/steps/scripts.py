@@ -13,6 +13,7 @@ from singularity import digest, process
 from singularity.build import (
     checkpoints,
     container,
+    gate,
     gpu,
     platform_files,
     reproducible,
@@ -78,11 +79,11 @@ class ScriptStep(Step):
         """Runs a program in the image, which sees what the build was told to show; returns its exit status."""
         request, path = build.request, build.root(self)
         asked = [*gpu.binds(nv=request.nv, rocm=request.rocm), *request.binds]
-        environment = {**script_environment(), **reproducible.environment()}
+        environment = {**script_environment(), **gate.variables_inside(), **reproducible.environment()}
         if request.nv or request.rocm:
             environment["LD_LIBRARY_PATH"] = gpu.LIBRARIES
         with Root(path) as root, container.mount_points(root, asked):
-            own = [*_network_files(root, build.workspace.directory), *binds, *asked]
+            own = [*_network_files(root, build.workspace.directory), *gate.files_inside(root), *binds, *asked]
             return container.run(path, argv, environment=environment, binds=own)
 
     def run_lines(self, build: Build, argv: Sequence[str], lines: Sequence[Line], target: str) -> None:
@@ -107,7 +108,7 @@ class HostScript(ScriptStep):
         aside = directory / "host-tmp"
         aside.mkdir(exist_ok=True)
         root, target = str(build.root(self)), str(build.request.target.absolute())
-        environment = handed_on() | {
+        environment = {**handed_on(), **gate.variables_on_host()} | {
             "SINGULARITY_ROOTFS": root,
             "APPTAINER_ROOTFS": root,
             "SINGULARITY_BUILDDEF": str(Path(build.definition.name).absolute()),  # the rest as 2.x has it

@@ -1,7 +1,7 @@
 """Single files of an EROFS, looked up by path and read at any place."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from singularity.image.erofs.filesystem import Filesystem, Inode, device
@@ -38,7 +38,11 @@ class InErofs(Read[Inode]):
             size=node.size,
             target=os.fsdecode(self._system.link(node)) if node.kind is Kind.LINK else "",
             device=device(node.start) if node.kind.is_device else 0,
+            mtime=node.mtime,
         )
 
     def _content(self, node: Inode) -> BinaryIO:
         return Pieces(node.size, _PIECE, lambda number: self._system.read(node, number * _PIECE, _PIECE))
+
+    def _attributes(self, node: Inode) -> Mapping[bytes, bytes]:
+        return self._system.attributes(node)

@@ -3,14 +3,14 @@
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from singularity.errors import ImageError
 from singularity.image.ext import layout
 from singularity.image.ext.filesystem import Filesystem, Run
 from singularity.image.ext.layout import Inode
-from singularity.image.lookup import Node, Pieces, Read
+from singularity.image.lookup import Node, Pieces, Read, Walked
 from singularity.image.tree import Kind
 
 _PIECE = 64 << 10  # bytes read at once
@@ -48,6 +48,7 @@ class InExt(Read[Inode]):
             size=node.size,
             target=os.fsdecode(self._system.link(node)) if kind is Kind.LINK else "",
             device=layout.device(node.pointers) if kind.is_device else 0,
+            mtime=node.mtime,
         )
 
     def _content(self, node: Inode) -> BinaryIO:
@@ -72,6 +73,13 @@ class InExt(Read[Inode]):
             return bytes(data)
 
         return Pieces(node.size, per_piece * length, piece)
+
+    def walk(self) -> Iterator[Walked]:
+        """Without `lost+found` where it is empty: it is the file system's, not the image's."""
+        return (each for each in super().walk() if each.path != "/lost+found" or self.names("/lost+found"))
+
+    def _attributes(self, node: Inode) -> Mapping[bytes, bytes]:
+        return self._system.attributes(node) if node.attributes or node.tail else {}
 
 
 def _blocks(system: Filesystem, run: Run, start: int, end: int) -> bytes:

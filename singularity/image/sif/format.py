@@ -31,6 +31,9 @@ _ENTRIES_LIMIT, _TABLE_LIMIT, _OVERLAYS_LIMIT = 4096, 1 << 20, 16
 _INT64_LIMIT = 1 << 63
 _INCOMPLETE = "pull it again"
 _GROUP = 0xF0000000
+BASE_MARK = (
+    b"base:sha256:"  # before a digest, in the name of the primary partition of an image on a base (image/base.py)
+)
 GROUP_LIMIT = 0x10000000  # a group's number shares its word with the mask above
 NAME_LIMIT = 128
 

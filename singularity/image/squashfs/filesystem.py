@@ -33,6 +33,7 @@ _KINDS = {
     6: Kind.FIFO,
     7: Kind.SOCKET,
 }
+_PLAIN_FILE = 2
 _EXTENDED = 7  # added to the type of an inode with room for more
 
 
@@ -54,6 +55,7 @@ class Inode(NamedTuple):
     offset: int  # in the fragment; in the block
     fragment: int
     sizes: Cursor | None  # at the sizes of a file's blocks
+    sparse: int = 0  # bytes of a file that were holes, and not zeros, when it was packed
 
 
 _COMMON = struct.Struct("<HHHHII")
@@ -86,6 +88,7 @@ class Filesystem(Bytes):
         if used > size or not _SUPERBLOCK.size <= inode_table < directory_table <= used or inodes > _INODES_LIMIT:
             raise ImageError("damaged squashfs superblock: its tables lie in no possible place")
         self.end, self.block_size, self.root = used, block_size, root
+        self.compression = compression
         self.decompress = decompressor(compression)
         self.inodes = Table(self, inode_table, directory_table)
         ends = [each for each in (fragment_table, id_table, attribute_table, used) if each >= directory_table]
@@ -109,17 +112,18 @@ class Filesystem(Bytes):
         kind = _KINDS.get(number_of - _EXTENDED if extended else number_of)
         if kind is None or not 0 < number <= self.inode_count or max(uid, gid) >= len(self._ids):
             raise ImageError("damaged squashfs: an impossible inode")
+        if number_of == _PLAIN_FILE:  # as nearly all are
+            start, fragment, place, size = cursor.numbers(_FILE)
+            return Inode(kind, mode & 0o7777, self._ids[uid], self._ids[gid], mtime, number, 1, size, NONE, b"", 0,
+                         start, place, fragment, cursor)  # fmt: skip
         links, size, attributes, target, device, start, place, fragment = 1, 0, NONE, b"", 0, 0, 0, NONE
-        sizes = None
+        sizes, sparse = None, 0
         if kind is Kind.DIRECTORY and extended:
             links, size, start, _, _, place, attributes = cursor.numbers(_LONG_DIRECTORY)
         elif kind is Kind.DIRECTORY:
             start, links, size, place, _ = cursor.numbers(_DIRECTORY)
         elif kind is Kind.FILE:
-            if extended:
-                start, size, _, links, fragment, place, attributes = cursor.numbers(_LONG_FILE)
-            else:
-                start, fragment, place, size = cursor.numbers(_FILE)
+            start, size, sparse, links, fragment, place, attributes = cursor.numbers(_LONG_FILE)
             sizes = cursor
         elif kind is Kind.LINK:
             links, length = cursor.numbers(_TWO)
@@ -132,7 +136,7 @@ class Filesystem(Bytes):
         if extended and kind not in (Kind.DIRECTORY, Kind.FILE):
             (attributes,) = cursor.numbers(_ONE)
         return Inode(kind, mode & 0o7777, self._ids[uid], self._ids[gid], mtime, number, links, size, attributes,
-                      target, device, start, place, fragment, sizes)  # fmt: skip
+                      target, device, start, place, fragment, sizes, sparse)  # fmt: skip
 
     def top(self) -> Inode:
         """The root directory."""
@@ -164,7 +168,7 @@ class Filesystem(Bytes):
                 yield Listed(name, block, offset)
 
     def block_sizes(self, inode: Inode) -> tuple["array[int]", int]:
-        """The words for a file's blocks, and the bytes of it that are in a fragment. To be asked once a file."""
+        """The words for a file's blocks, and the bytes of it in a fragment; all that is asked for is counted."""
         if inode.size > LIMITS.file:
             raise ImageError(f"damaged squashfs: a file of {inode.size} bytes")
         blocks = inode.size // self.block_size
@@ -174,11 +178,9 @@ class Filesystem(Bytes):
         self._sizes_left -= 4 * blocks
         if self._sizes_left < 0 or inode.sizes is None:
             raise ImageError("damaged squashfs: a file of an impossible size")
-        sizes = array("I", inode.sizes.take(4 * blocks)) if blocks <= _PIECES else None
-        if sizes is None:
-            sizes = array("I")
-            for at in range(0, blocks, _PIECES):
-                sizes.frombytes(inode.sizes.take(4 * min(_PIECES, blocks - at)))
+        cursor, sizes = inode.sizes.again(), array("I")
+        for at in range(0, blocks, _PIECES):
+            sizes.frombytes(cursor.take(4 * min(_PIECES, blocks - at)))
         return sizes, tail
 
     def block(self, at: int, size: int, stored: bool) -> bytes:

@@ -87,6 +87,12 @@ class Cursor:
         if offset > len(self._data):
             raise ImageError("damaged squashfs: a place behind its block")
 
+    def again(self) -> "Cursor":
+        """Another cursor at the same place."""
+        found = Cursor.__new__(Cursor)
+        found.table, found._data, found._next, found._offset = self.table, self._data, self._next, self._offset
+        return found
+
     def take(self, size: int) -> bytes:
         """The next bytes."""
         data = self._data[self._offset : self._offset + size]
@@ -102,4 +108,9 @@ class Cursor:
 
     def numbers(self, form: struct.Struct) -> tuple[int, ...]:
         """The next fields."""
-        return form.unpack(self.take(form.size))
+        end = self._offset + form.size
+        if end > len(self._data):
+            return form.unpack(self.take(form.size))
+        found = form.unpack_from(self._data, self._offset)
+        self._offset = end
+        return found

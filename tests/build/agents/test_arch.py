@@ -229,3 +229,13 @@ def test_without_words_the_distributions_own_mirror_serves() -> None:
         "[extra]",
         "Server = https://geo.mirror.pkgbuild.com/$repo/os/$arch",
     ]
+
+
+def test_a_lock_brings_the_same_image_without_a_server(builder: Build, mirror: Path, key: Key, server: Server) -> None:
+    url = f"{server.url}/{mirror.name}"
+    builder.write("x.def", f"BootStrap: arch\nMirrorURL: {url}\nInclude: greeter\nGPG: {key.public}\n")
+    builder.ok("build", "--lock", "--keep-sources", "kept", "x.sif", "x.def")
+    server.asked.clear()
+    builder.ok("build", "--locked", "--keep-sources", "kept", "y.sif", "x.def")
+    assert (builder.directory / "x.sif").read_bytes() == (builder.directory / "y.sif").read_bytes()
+    assert server.asked == []

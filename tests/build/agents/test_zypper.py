@@ -181,3 +181,16 @@ def test_products_are_registered_by_name_version_and_machine() -> None:
     assert first[5:] == ["--email", "alice@example.org", "--regcode", "CODE"]
     assert [words[-1] for words in modules] == [f"sle-module-{name}/15.6/{machine}" for name in ("basesystem", "web")]
     assert zypper.source_digest(stage) is None
+
+
+def test_a_lock_brings_the_same_image_without_a_server(
+    builder: Build, repository: Path, server: Server, packages_place: Path
+) -> None:
+    url = f"{server.url}/{repository.parent.relative_to(packages_place)}/15.6"
+    forget = "%post\n    rm /etc/home\n"  # the home of scripts, which has a name of its own each time
+    definition(builder, "Bootstrap: zypper", f"MirrorURL: {url}/oss", "Include: greeter", sections=forget)
+    builder.ok("build", "--lock", "--keep-sources", "kept", "x.sif", "x.def")
+    server.asked.clear()
+    builder.ok("build", "--locked", "--keep-sources", "kept", "y.sif", "x.def")
+    assert (builder.directory / "x.sif").read_bytes() == (builder.directory / "y.sif").read_bytes()
+    assert server.asked == []

@@ -9,7 +9,7 @@ import select
 import shutil
 import signal
 import subprocess
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ from launching import Launcher, Mode, Result
 from ordinary_user import Account
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from images import Images
 
 pytestmark = pytest.mark.needs("installation")
@@ -105,6 +107,51 @@ def test_it_can_be_asked_for_within_a_session(node: Node, image: Path) -> None:
         argv = " ".join(node.launcher.argv("exec", f"--join={word}", image, *program))
         told = ended(node.start("sh", "-c", f"{argv} & {argv} & {argv} & wait")).ok().lines
         assert (len(told), len(set(told))) == (3, containers)
+
+
+SHOW = ["readlink", "/proc/self/ns/mnt"]
+
+
+@contextmanager
+def _held(node: Node, image: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A container that a launch without a program holds, until its input ends."""
+    holder = node.launch("exec", *options, image)
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"\n"
+    yield holder
+    holder.stdin.close()
+    holder.wait(timeout=10)
+
+
+def test_it_can_be_asked_for_by_a_name(node: Node, image: Path) -> None:
+    """Of whatever job step and session; another name is another container. The directory is each launch's own."""
+    with _held(node, image, "--join=@mine") as holder:
+        ways = [((), {}), ((), slurm(0, 2)), (("--cwd", "/etc"), slurm(1, 2, step="7")), (("--cleanenv",), {})]
+        launches = [node.launch("exec", "--join=@mine", *options, image, *SHOW, env=env) for options, env in ways]
+        mine = {ended(each).ok().out for each in launches}
+        assert len(mine) == 1
+        assert ended(node.launch("exec", "--join=@mine", "--cwd", "/etc", image, "pwd")).ok().out == "/etc\n"
+        for other in ("--join=@other", "--join=yes", "--join=no"):
+            assert ended(node.launch("exec", other, image, *SHOW)).ok().out not in mine
+        again = {ended(node.launch("exec", "--join=@mine", image, *SHOW)).ok().out}
+        assert again == mine
+        assert holder.poll() is None
+    wait_until(lambda: not meetings())
+
+
+def test_what_holds_a_container_ends_with_its_input(node: Node, images: Images) -> None:
+    """Nothing of the image is needed for it; its own failure is told as that of any launch."""
+    with _held(node, images.shellless_sandbox, "--join=@mine") as holder:
+        assert meetings()
+    assert holder.returncode == 0
+    wait_until(lambda: not meetings())
+    ended(node.launch("exec", "--join=@mine", "/none.sif")).refused("no such image")
+    for words in (["exec"], ["exec", "--join=yes"]):
+        ended(node.launch(*words, images.sandbox)).misused("no command given")
+    ended(node.launch("exec", "--join=@", images.sandbox, "true")).misused('"auto", "yes", "no" or @ and a name')
+    ended(node.launch("exec", f"--join=@{'x' * 200}", images.sandbox, "true")).misused("@ and a name")
+    ended(node.launch("exec", f"--join=@{'x' * 199}", images.sandbox, "/bin/busybox", "true")).ok()
 
 
 # ---- what the plan says ----

@@ -1,0 +1,42 @@
+"""Packages of Alpine Linux, as apk notes them: stanzas of one-letter fields in one file.
+
+Source of the format: apk-tools' apk-package(5) and apk_installed(5).
+"""
+
+from collections.abc import Iterator
+
+from singularity.packages.model import Manager, Package, Survey
+
+_PLACES = ("/lib/apk/db/installed", "/usr/lib/apk/db/installed")
+
+
+def read(survey: Survey) -> Iterator[Package]:
+    """The packages that are installed."""
+    place = next((each for each in _PLACES if survey.is_file(each)), "")
+    for stanza in survey.text(place).split("\n\n") if place else ():
+        fields: dict[str, str] = {}
+        files: list[str] = []
+        directory = ""
+        for line in stanza.split("\n"):
+            letter, colon, value = line.partition(":")
+            if colon and letter == "F":
+                directory = f"/{value}".rstrip("/")
+                files.append(directory or "/")
+            elif colon and letter == "R":
+                files.append(f"{directory}/{value}")
+            elif colon:
+                fields.setdefault(letter, value)
+        if fields.get("P"):
+            yield Package(
+                manager=Manager.APK,
+                name=fields["P"],
+                version=fields.get("V", ""),
+                architecture=fields.get("A", ""),
+                license=fields.get("L", ""),
+                supplier=fields.get("m", ""),
+                homepage=fields.get("U", ""),
+                summary=fields.get("T", ""),
+                source=f"{fields.get('o', fields['P'])} {fields.get('V', '')}",
+                place=place,
+                files=tuple(files),
+            )
