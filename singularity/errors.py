@@ -110,8 +110,9 @@ class NetworkError(SingularityError):
 class RegistryError(SingularityError):
     """A server's refusal: what is asked for is not there, or not for us, or its answer makes no sense."""
 
-    def __init__(self, what: str, *, hint: str = "", status: int = 0) -> None:
+    def __init__(self, what: str, *, hint: str = "", status: int = 0, code: str = "") -> None:
         self.status = status  # of HTTP; 0 where the refusal is ours
+        self.code = code  # of the server's error document: MANIFEST_UNKNOWN, DENIED
         super().__init__(what, hint=hint)
 
 

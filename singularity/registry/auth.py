@@ -180,7 +180,7 @@ def refusal(name: str, answer: Answer, *, login: Credentials | None, is_refused:
     `login` is who has logged in, None for nobody; `is_refused` says that it was this login which was not taken, and not
     what was asked for with it.
     """
-    said = said_by(answer.drain())
+    code, said = said_by(answer.drain())
     if answer.status in (401, 403):
         what = f"{name}: requested access to the resource is denied"
         host = name.partition("/")[0]
@@ -194,15 +194,15 @@ def refusal(name: str, answer: Answer, *, login: Credentials | None, is_refused:
             hint = said or "not for this user"
         return RegistryError(what, hint=hint, status=answer.status)
     words = f"{said} " if said else ""
-    return RegistryError(f"{name}: {words}(StatusCode: {answer.status})", status=answer.status)
+    return RegistryError(f"{name}: {words}(StatusCode: {answer.status})", status=answer.status, code=code)
 
 
-def said_by(data: bytes) -> str:
-    """The message in a registry's error document; empty where there is none."""
+def said_by(data: bytes) -> tuple[str, str]:
+    """The code in a registry's error document, and it with the message; both empty where there is none."""
     try:
         errors = json.loads(data)["errors"]
         first = errors[0]
         words = [str(first.get(key) or "") for key in ("code", "message")]
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        return ""
-    return ": ".join(word[:300] for word in words if word)
+        return "", ""
+    return words[0][:300], ": ".join(word[:300] for word in words if word)

@@ -34,6 +34,9 @@ _TAGS = 10_000  # that are asked for at once
 _ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 _DIGEST_HEADER = "Docker-Content-Digest"
 _NO_MANIFEST = "manifest unknown"
+# What a manifest is refused with whose blobs somebody else puts at the same time: Distribution 2.8 empties their links
+# before it writes them anew, and registries on object stores learn of a blob a moment after they took it.
+_IN_MOTION = frozenset({"DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN"})
 _BUFFER = 1 << 20  # bytes
 
 _Result = TypeVar("_Result")
@@ -229,11 +232,18 @@ class Registry:
         if reference.digest not in (None, found):
             raise RegistryError(f"{reference}: the manifest is {found}")
         target = str(found) if reference.digest else reference.tag
-        with self.send(
-            place, "PUT", f"manifests/{target}", {"Content-Type": media_type}, (201, 202), body=data, push=True
-        ) as answer:
-            said = _said_digest(answer, reference)
-            answer.drain()
+        kind = {"Content-Type": media_type}
+        delays = iter(self._client.patience.delays)
+        while True:
+            try:
+                with self.send(place, "PUT", f"manifests/{target}", kind, (201, 202), body=data, push=True) as answer:
+                    said = _said_digest(answer, reference)
+                    answer.drain()
+                    break
+            except RegistryError as error:
+                if error.code not in _IN_MOTION:
+                    raise
+                self._client.wait(next(delays, None), error)
         if said is not None and said.algorithm == found.algorithm and said != found:
             raise RegistryError(f"{reference}: the registry took the manifest for {said}, but it is {found}")
         return found

@@ -18,7 +18,7 @@ import urllib3
 from urllib3 import exceptions
 
 from singularity import __version__
-from singularity.errors import NetworkError, RegistryError
+from singularity.errors import NetworkError, RegistryError, SingularityError
 from singularity.web import proxies, trust
 
 logger = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ class Client:
                 failure = error
             self.wait(next(delays, None), failure, asked_for)
 
-    def wait(self, delay: float | None, failure: NetworkError, asked_for: float | None = None) -> None:
+    def wait(self, delay: float | None, failure: SingularityError, asked_for: float | None = None) -> None:
         """Before another attempt, `delay` seconds and at least what the server asks for; says so in one line.
 
         Raises the failure where there is none.

@@ -138,6 +138,18 @@ def test_a_connection_that_breaks_is_told_and_the_blob_sent_again(front: Front, 
     assert front.count("digest=", "PUT") == 3
 
 
+def test_a_blob_in_motion_is_waited_for(front: Front, sif: Path, tmp_path: Path) -> None:
+    """What Distribution says of a manifest while somebody else puts a blob of it once more."""
+    said = b'{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"}]}'
+    front.faults.append(Fault(path="/manifests/", method="PUT", status=400, body=said))
+    done = push("--no-https", sif, f"oras://{front.host}/motion/x", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "did not match uploaded content (StatusCode: 400); trying again" in done.stderr
+    front.faults.append(Fault(path="/manifests/", method="PUT", status=400, body=said.replace(b"DIGEST", b"MANIFEST")))
+    refused(push("--no-https", sif, f"oras://{front.host}/motion/y", cwd=tmp_path), "MANIFEST_INVALID: provided")
+    assert front.count("motion/y/manifests/", "PUT") == 1
+
+
 def test_a_sif_file_is_an_artifact_and_keeps_its_bytes(plain_registry: Registry, tmp_path: Path) -> None:
     machine.require("fixtures")
     signed = machine.FIXTURES / "busybox-signed.sif"
