@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from singularity import kernel
 from singularity.errors import FileError
 
 _CLONE = 0x40049409  # FICLONE
@@ -257,9 +258,20 @@ def temporary_directory(parent: Path, *, keep: bool = False) -> Iterator[Path]:
             (path / _KEPT).touch()
             (path / _LOCK).unlink(missing_ok=True)
         elif is_ours:
-            remove_tree(path)
+            _remove_working(path)
         if lock >= 0:
             os.close(lock)
+
+
+def _remove_working(path: Path) -> None:
+    """With what a signal has left mounted in it, which came between a mount and whoever was to end it."""
+    try:
+        remove_tree(path)
+    except FileError:
+        with suppress(OSError):
+            for place in kernel.mounts_below(os.path.realpath(path)):
+                kernel.detach(place)
+        remove_tree(path)
 
 
 def _reap(parent: Path) -> None:

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import platform
+import re
 import socket
 import struct
 from pathlib import Path
@@ -17,6 +18,8 @@ MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE = 32, 4096, 16384, 1 << 18, 1 
 MNT_DETACH = 2
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
 CLONE_NEWNET = 0x40000000
+_AT_FDCWD = -100
+_OCTAL = re.compile(rb"\\([0-7]{3})")
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 2, 4, 8, 16
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 IN_CLOSE_WRITE, IN_OPEN, IN_ONLYDIR, IN_DONT_FOLLOW, IN_ISDIR = 8, 32, 1 << 24, 1 << 25, 1 << 30
@@ -57,6 +60,30 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 def unmount(target: str, flags: int = 0) -> None:
     """umount2(2)."""
     _checked(_libc.umount2(os.fsencode(target), flags), target)
+
+
+def mount_points() -> set[bytes]:
+    """The places at which something is mounted, paths without links. Raises OSError where /proc is missing."""
+    with open("/proc/self/mountinfo", "rb") as lines:  # which has blanks and the like as three octal digits
+        return {_OCTAL.sub(lambda code: bytes([int(code[1], 8)]), line.split(b" ")[4]) for line in lines}
+
+
+def mounts_below(directory: str) -> list[str]:
+    """The mount points below a directory, a path without links; of those below each other the topmost."""
+    found: list[str] = []
+    for place in sorted(map(os.fsdecode, mount_points()), key=lambda path: path.split("/")):
+        if place.startswith(f"{directory.rstrip('/')}/") and not (found and place.startswith(f"{found[-1]}/")):
+            found.append(place)
+    return found
+
+
+def detach(place: str) -> None:
+    """Takes away what is mounted here, with what is mounted in it; no symbolic link leads elsewhere."""
+    fd = openat2(_AT_FDCWD, place, os.O_PATH, 0, RESOLVE_NO_SYMLINKS)
+    try:
+        unmount(f"/proc/self/fd/{fd}", MNT_DETACH)
+    finally:
+        os.close(fd)
 
 
 def pivot_root(new: str, old: str) -> None:

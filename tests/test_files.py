@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from singularity import files, paths
+from singularity import files, kernel, paths
 from singularity.cache import places
 
 DAY = 86_400.0
@@ -72,3 +72,26 @@ def test_parents_of_the_cache_are_the_users_alone(tmp_path: Path) -> None:
     modes = {path: path.stat().st_mode & 0o777 for path in sorted(tmp_path.rglob("*"))}
     assert set(modes.values()) == {0o700, 0o755}
     assert {mode for path, mode in modes.items() if path.is_relative_to(tmp_path / "home")} == {0o700}
+
+
+@pytest.mark.needs("root")
+def test_what_a_signal_left_mounted_goes_with_the_directory(tmp_path: Path) -> None:
+    with files.temporary_directory(tmp_path) as place:
+        for name in ("a b", "a b/c", "a b-c"):
+            (place / name).mkdir()
+            kernel.mount("tmpfs", str(place / name), "tmpfs", 0)
+        (place / "a b" / "c" / "file").touch()
+        assert kernel.mounts_below(str(place)) == [str(place / "a b"), str(place / "a b-c")]
+    assert not place.exists()
+
+
+@pytest.mark.needs("root")
+def test_nothing_is_detached_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real" / "mount").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("real")
+    kernel.mount("tmpfs", str(tmp_path / "real" / "mount"), "tmpfs", 0)
+    with pytest.raises(OSError, match="levels of symbolic links"):
+        kernel.detach(str(tmp_path / "link" / "mount"))
+    assert kernel.mounts_below(str(tmp_path)) == [str(tmp_path / "real" / "mount")]
+    kernel.detach(str(tmp_path / "real" / "mount"))
+    assert kernel.mounts_below(str(tmp_path)) == []

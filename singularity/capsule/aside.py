@@ -5,7 +5,7 @@ Each directory gets an overlay of its own, in a mount namespace of this process.
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from singularity import kernel
@@ -64,7 +64,7 @@ def cover(names: Sequence[str], work: Path) -> None:
 
 
 def _cover(name: str, work: Path) -> None:
-    below = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in _mounts_below(name)]
+    below = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in kernel.mounts_below(name)]
     parts = [("lowerdir", Path(name)), ("upperdir", work / "upper"), ("workdir", work / "work")]
     for _, path in parts[1:]:
         path.mkdir(parents=True)
@@ -83,16 +83,3 @@ def _cover(name: str, work: Path) -> None:
     finally:
         for _, fd in (*opened, *below):
             os.close(fd)
-
-
-def _mounts_below(name: str) -> Iterator[str]:
-    """Mount points below a directory, those of no other one among them."""
-    found: set[str] = set()
-    with open("/proc/self/mountinfo", "rb") as lines:
-        for line in lines:  # which has blanks and the like as three octal digits
-            found.add(os.fsdecode(line.split()[4].decode("unicode_escape").encode("latin-1")))
-    last = ""
-    for path in sorted(found):
-        if path != name and is_below(path, name) and not (last and is_below(path, last)):
-            last = path
-            yield path

@@ -3,7 +3,6 @@
 import errno
 import logging
 import os
-import re
 import resource
 import stat
 from collections import Counter
@@ -12,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from singularity import kernel
 from singularity.errors import FileError, ImageError
 from singularity.image import marks
 from singularity.image.archive.stream import CHUNK
@@ -27,7 +27,6 @@ _KINDS = {kind.value: kind for kind in Kind if kind is not Kind.HARD_LINK}
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = _OPEN | os.O_RDONLY | os.O_DIRECTORY
 _FILE = _OPEN | os.O_RDONLY | os.O_NONBLOCK
-_OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 def _none(path: bytes, is_directory: bool) -> bool:
@@ -350,8 +349,7 @@ def _mount_points(root: int) -> set[bytes]:
     """The paths below a directory at which something is mounted."""
     above = os.readlink(f"/proc/self/fd/{root}").encode(errors="surrogateescape").rstrip(b"/") + b"/"
     try:
-        lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+        points = kernel.mount_points()
     except OSError as error:
         raise ImageError(f"/proc/self/mountinfo: {error.strerror}", hint="mount /proc") from error
-    points = (_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), line.split(b" ")[4]) for line in lines)
     return {point[len(above) :] for point in points if point.startswith(above) and len(point) > len(above)}

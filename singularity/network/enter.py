@@ -100,24 +100,13 @@ def _show_own_devices() -> None:
     try:
         kernel.unshare(kernel.CLONE_NEWNS)
         kernel.mount("none", "/", None, kernel.MS_SLAVE | kernel.MS_REC)
-        inner = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in _mounts_below("/sys/")]
+        inner = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in kernel.mounts_below("/sys")]
         kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
         for path, fd in inner:
             kernel.mount(f"/proc/self/fd/{fd}", path, None, kernel.MS_BIND | kernel.MS_REC)
             os.close(fd)
     except OSError as error:
         raise NetworkError(f"a network for the container: {error.strerror}: {error.filename}") from error
-
-
-def _mounts_below(directory: str) -> list[str]:
-    """The topmost ones."""
-    found: list[str] = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
-        places = sorted({line.split()[4] for line in lines})
-    for place in places:
-        if place.startswith(directory) and not (found and place.startswith(f"{found[-1]}/")):
-            found.append(place)
-    return found
 
 
 # ---- the process that has them set up and taken down ----

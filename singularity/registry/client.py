@@ -187,12 +187,7 @@ class Registry:
         if self.has_blob(repository, descriptor.digest):
             return False
         place = self.own(repository)
-        delays = iter(self._client.patience.delays)
-        while True:
-            try:
-                return self._upload(place, descriptor, open, mount_from)
-            except NetworkError as error:
-                self._client.wait(next(delays, None), error)
+        return _patiently(self._client, lambda: self._upload(place, descriptor, open, mount_from), _is_broken)
 
     def _upload(self, place: Place, descriptor: "Descriptor", open_: Callable[[], BinaryIO], mount_from: str) -> bool:
         start = "blobs/uploads/"
@@ -232,18 +227,15 @@ class Registry:
         if reference.digest not in (None, found):
             raise RegistryError(f"{reference}: the manifest is {found}")
         target = str(found) if reference.digest else reference.tag
-        kind = {"Content-Type": media_type}
-        delays = iter(self._client.patience.delays)
-        while True:
-            try:
-                with self.send(place, "PUT", f"manifests/{target}", kind, (201, 202), body=data, push=True) as answer:
-                    said = _said_digest(answer, reference)
-                    answer.drain()
-                    break
-            except RegistryError as error:
-                if error.code not in _IN_MOTION:
-                    raise
-                self._client.wait(next(delays, None), error)
+        headers = {"Content-Type": media_type}
+
+        def put() -> Digest | None:
+            with self.send(place, "PUT", f"manifests/{target}", headers, (201, 202), body=data, push=True) as answer:
+                said = _said_digest(answer, reference)
+                answer.drain()
+                return said
+
+        said = _patiently(self._client, put, _is_in_motion)
         if said is not None and said.algorithm == found.algorithm and said != found:
             raise RegistryError(f"{reference}: the registry took the manifest for {said}, but it is {found}")
         return found
@@ -307,6 +299,28 @@ class Registry:
         named = place.host == self.host
         new = Endpoint(place.host, place.api_host, place.scheme, self._client, self._access, named=named)
         return self._endpoints.setdefault(key, new)
+
+
+def _patiently(
+    client: Client, attempt: Callable[[], _Result], is_passing: Callable[[SingularityError], bool]
+) -> _Result:
+    """What an attempt gives, which is made again after a failure that passes."""
+    delays = iter(client.patience.delays)
+    while True:
+        try:
+            return attempt()
+        except SingularityError as error:
+            if not is_passing(error):
+                raise
+            client.wait(next(delays, None), error)
+
+
+def _is_broken(error: SingularityError) -> bool:
+    return isinstance(error, NetworkError)
+
+
+def _is_in_motion(error: SingularityError) -> bool:
+    return isinstance(error, RegistryError) and error.code in _IN_MOTION
 
 
 def _digest_of(data: bytes, algorithm: str) -> Digest:
