@@ -87,9 +87,9 @@ def test_images_that_stay_mounted_have_all_ids_too_and_another_keeper_without(
     shutil.copy(images.sif, file)
     os.chown(file, launch.account.uid, launch.account.gid)
     script = "busybox touch /root/f; busybox chown 5 /root/f; busybox stat -c %u /root/f"
-    for options in ((), ("--linger", "60s"), ("--linger", "60s")):
+    for options in ((), ("--linger", "300s"), ("--linger", "300s")):
         assert run(launch, launch.home_inside / "x.sif", script, *options).ok().lines == ["5"]
-    done = run(alone, launch.home_inside / "x.sif", "busybox wc -l </proc/self/uid_map", "--linger", "60s").ok()
+    done = run(alone, launch.home_inside / "x.sif", "busybox wc -l </proc/self/uid_map", "--linger", "300s").ok()
     assert done.lines == ["1"]
     assert len(launch("linger", "list").ok().lines) >= 2
     launch("linger", "end", "--all")

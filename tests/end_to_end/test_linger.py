@@ -65,9 +65,9 @@ def file(image: Path, directory: Path) -> Path:
 
 @FORMATS
 def test_the_next_launch_uses_the_same_mount(launch: Launcher, file: Path) -> None:
-    first = launch("exec", "--linger", "60s", file, "stat", "-c", "%d", "/").ok().out
+    first = launch("exec", "--linger", "300s", file, "stat", "-c", "%d", "/").ok().out
     (keeper,) = keepers()
-    again = launch("exec", "--linger=60s", file, "stat", "-c", "%d", "/", first=["-v"])
+    again = launch("exec", "--linger=300s", file, "stat", "-c", "%d", "/", first=["-v"])
     assert again.out == first
     assert "--linger: yes (mounted already" in again.err
     assert (USED in again.err) is (launch.mode is Mode.USERNS)
@@ -77,7 +77,7 @@ def test_the_next_launch_uses_the_same_mount(launch: Launcher, file: Path) -> No
 @FORMATS
 def test_without_the_option_nothing_stays(launch: Launcher, file: Path) -> None:
     launch("exec", file, "true").ok()
-    launch("exec", "--linger", "0", file, "true", env={"SINGULARITY_LINGER": "60s"}).ok()
+    launch("exec", "--linger", "0", file, "true", env={"SINGULARITY_LINGER": "300s"}).ok()
     assert not keepers()
 
 
@@ -97,7 +97,7 @@ def test_it_ends_by_itself_when_its_time_has_come(launch: Launcher, file: Path) 
 @FORMATS
 def test_whoever_reads_the_output_does_not_wait_for_it(launch: Launcher, file: Path) -> None:
     began = time.monotonic()
-    argv = launch.argv("exec", "--linger", "60s", file, "echo", "word")
+    argv = launch.argv("exec", "--linger", "300s", file, "echo", "word")
     command = " ".join(f"'{word}'" for word in argv)
     assert launch.command("sh", "-c", f'echo "<$({command} 2>&1)>"').out == "<word>\n"
     assert time.monotonic() - began < 20
@@ -108,7 +108,7 @@ def test_whoever_reads_the_output_does_not_wait_for_it(launch: Launcher, file: P
 def test_the_keeper_has_nothing_of_the_caller(launch: Launcher, file: Path) -> None:
     """No terminal, no descriptor, no directory, no right; little memory."""
     with Path(file.parent / "open").open("w") as opened:
-        launch.command(*launch.argv("exec", "--linger", "60s", file, "true"), pass_fds=[opened.fileno()])
+        launch.command(*launch.argv("exec", "--linger", "300s", file, "true"), pass_fds=[opened.fileno()])
     (keeper,) = keepers()
     (inside,) = called("sexec-inside")
     for process in (keeper, inside):
@@ -134,14 +134,14 @@ def test_the_keeper_has_nothing_of_the_caller(launch: Launcher, file: Path) -> N
 @FORMATS
 def test_it_can_be_listed_and_ended(launch: Launcher, file: Path) -> None:
     assert launch("linger", "list").ok().out == ""
-    launch("exec", "--linger", "60s", file, "true").ok()
+    launch("exec", "--linger", "300s", file, "true").ok()
     (keeper,) = keepers()
-    assert launch("linger", "list").lines == ["PROCESS    SECONDS  IMAGE", f"{keeper:<9}       60  {file}"]
+    assert launch("linger", "list").lines == ["PROCESS    SECONDS  IMAGE", f"{keeper:<9}      300  {file}"]
     launch("linger", "end", file.parent).refused("not kept mounted")
     assert keepers() == [keeper]
     assert launch("linger", "end", file).status == 0
     until(lambda: not keepers())
-    launch("exec", "--linger", "60s", file, "true").ok()
+    launch("exec", "--linger", "300s", file, "true").ok()
     assert launch("linger", "end", "--all").status == 0
     until(lambda: not keepers())
 
@@ -150,7 +150,7 @@ def test_it_can_be_listed_and_ended(launch: Launcher, file: Path) -> None:
 def test_names_of_images_are_shown_as_they_are(launch: Launcher, file: Path) -> None:
     """A tab in one hid its keeper; control characters do nothing."""
     odd = file.rename(file.with_name(f"a\tb\x1b[31m {file.name}"))
-    launch("exec", "--linger", "60s", odd, "true").ok()
+    launch("exec", "--linger", "300s", odd, "true").ok()
     (line,) = launch("linger", "list").ok().lines[1:]
     assert "\x1b" not in line
     assert line.endswith(file.name)
@@ -161,7 +161,7 @@ def test_names_of_images_are_shown_as_they_are(launch: Launcher, file: Path) -> 
 @FORMATS
 @pytest.mark.parametrize("how", ["replace", "write", "remove"])
 def test_another_image_of_its_name_is_not_taken_for_it(launch: Launcher, file: Path, how: str) -> None:
-    launch("exec", "--linger", "60s", file, "true").ok()
+    launch("exec", "--linger", "300s", file, "true").ok()
     (keeper,) = keepers()
     if how == "write":
         with file.open("r+b") as opened:
@@ -172,7 +172,7 @@ def test_another_image_of_its_name_is_not_taken_for_it(launch: Launcher, file: P
         new.replace(file) if how == "replace" else file.unlink()
     until(lambda: keeper not in keepers())
     if how == "replace":
-        result = launch("exec", "--linger", "60s", file, "true", first=["-v"])
+        result = launch("exec", "--linger", "300s", file, "true", first=["-v"])
         assert "yes (mounted already" in result.err
         assert keeper not in keepers()
 
@@ -180,7 +180,7 @@ def test_another_image_of_its_name_is_not_taken_for_it(launch: Launcher, file: P
 @FORMATS
 def test_a_keeper_may_be_killed(launch: Launcher, file: Path) -> None:
     script = "echo; read line; cat /etc/image-name"
-    with launch.start(*launch.argv("exec", "--linger", "60s", file, "sh", "-c", script), stdin=-1) as running:
+    with launch.start(*launch.argv("exec", "--linger", "300s", file, "sh", "-c", script), stdin=-1) as running:
         assert running.stdout is not None
         running.stdout.readline()
         (keeper,) = keepers()
@@ -188,17 +188,17 @@ def test_a_keeper_may_be_killed(launch: Launcher, file: Path) -> None:
         until(lambda: not keepers())
         out, _ = running.communicate(b"\n", timeout=10)
     assert out == b"busybox of the tests\n"
-    launch("exec", "--linger", "60s", file, "true").ok()
+    launch("exec", "--linger", "300s", file, "true").ok()
     assert len(keepers()) == 1
 
 
 @FORMATS
 def test_a_keeper_that_does_not_answer_is_not_waited_for_long(launch: Launcher, file: Path) -> None:
-    launch("exec", "--linger", "60s", file, "true").ok()
+    launch("exec", "--linger", "300s", file, "true").ok()
     (keeper,) = keepers()
     os.kill(keeper, signal.SIGSTOP)
     began = time.monotonic()
-    result = launch("exec", "--linger", "60s", file, "true", first=["-v"])
+    result = launch("exec", "--linger", "300s", file, "true", first=["-v"])
     assert result.status == 0, str(result)
     assert "--linger: no (" in result.err
     assert time.monotonic() - began < 20
@@ -209,11 +209,11 @@ def test_a_keeper_that_does_not_answer_is_not_waited_for_long(launch: Launcher, 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_keeper_whose_server_has_ended_is_not_used(launch: Launcher, file: Path, end: signal.Signals) -> None:
     """For want of memory, say: it would be handed out for as long as anybody asks."""
-    launch("exec", "--linger", "60s", file, "true").ok()
+    launch("exec", "--linger", "300s", file, "true").ok()
     (server,) = servers()
     os.kill(server, end)
     for _ in range(2):
-        assert launch("exec", "--linger", "60s", file, "cat", "/etc/image-name").ok().out == "busybox of the tests\n"
+        assert launch("exec", "--linger", "300s", file, "cat", "/etc/image-name").ok().out == "busybox of the tests\n"
     if end == signal.SIGSTOP:
         os.kill(server, signal.SIGCONT)
 
@@ -222,9 +222,9 @@ def test_a_keeper_whose_server_has_ended_is_not_used(launch: Launcher, file: Pat
 @FORMATS
 def test_a_keeper_is_for_one_group(launch: Launcher, file: Path) -> None:
     """newgrp(1): the user namespace of the keeper knows no other."""
-    launch("exec", "--linger", "60s", file, "true").ok()
+    launch("exec", "--linger", "300s", file, "true").ok()
     account = dataclasses.replace(launch.account, gid=10002, groups={})
-    assert launch("exec", "--linger", "60s", file, "id", "-g", account=account).ok().out == "10002\n"
+    assert launch("exec", "--linger", "300s", file, "id", "-g", account=account).ok().out == "10002\n"
 
 
 @pytest.mark.modes("userns")
@@ -233,8 +233,8 @@ def test_the_variables_of_its_first_launch_are_nobody_elses(launch: Launcher, fi
     """Programs in containers of this user are in the same user namespace, and see the processes."""
     look = "for place in /proc/[0-9]*; do case $(cat $place/comm) in image-server|sexec-linger)"
     look += " echo found; cat $place/environ; ls $place/root/ ;; esac; done"
-    launch("exec", "--linger", "60s", file, "true", env={"HIDDEN": "a-secret"}).ok()
-    result = launch("exec", "--linger", "60s", "--cleanenv", file, "sh", "-c", look)
+    launch("exec", "--linger", "300s", file, "true", env={"HIDDEN": "a-secret"}).ok()
+    result = launch("exec", "--linger", "300s", "--cleanenv", file, "sh", "-c", look)
     assert len(result.lines) > 1, str(result)
     assert set(result.lines) == {"found"}, str(result)
     result = launch("exec", "--cleanenv", file, "sh", "-c", look, env={"HIDDEN": "a-secret"})
@@ -243,7 +243,7 @@ def test_the_variables_of_its_first_launch_are_nobody_elses(launch: Launcher, fi
 
 @FORMATS
 def test_of_many_launches_at_once_one_starts_the_keeper(launch: Launcher, file: Path) -> None:
-    argv = launch.argv("exec", "--linger", "60s", file, "true")
+    argv = launch.argv("exec", "--linger", "300s", file, "true")
     running = [launch.start(*argv) for _ in range(12)]
     ended = [process.communicate(timeout=60)[1] for process in running]
     assert [process.returncode for process in running] == [0] * 12, ended
@@ -255,9 +255,9 @@ def test_of_many_launches_at_once_one_starts_the_keeper(launch: Launcher, file: 
 def test_a_keeper_that_ends_while_it_is_asked(launch: Launcher, file: Path, which: str) -> None:
     """Whatever the moment is: the launch goes on."""
     for number in range(6):
-        launch("exec", "--linger", "60s", file, "true").ok()
+        launch("exec", "--linger", "300s", file, "true").ok()
         (ended,) = called(which)
-        process = launch.start(*launch.argv("exec", "--linger", "60s", file, "true"))
+        process = launch.start(*launch.argv("exec", "--linger", "300s", file, "true"))
         time.sleep(number / 1000)
         os.kill(ended, signal.SIGKILL)
         _, err = process.communicate(timeout=30)
@@ -272,7 +272,7 @@ def test_a_keeper_that_ends_while_it_is_asked(launch: Launcher, file: Path, whic
 def test_a_keeper_of_somebody_else_is_not_used(launch: Launcher, file: Path) -> None:
     """R-J2: anybody can take the name; what counts is whom the kernel says to be behind it."""
     machine.require("root")
-    launch("exec", "--linger", "60s", file, "true").ok()
+    launch("exec", "--linger", "300s", file, "true").ok()
     pattern = rf"@(singularity-linger-{launch.account.uid}-[0-9a-f]+)$"
     (name,) = re.findall(pattern, Path("/proc/net/unix").read_text(), re.MULTILINE)
     os.kill(keepers()[0], signal.SIGKILL)
@@ -280,7 +280,7 @@ def test_a_keeper_of_somebody_else_is_not_used(launch: Launcher, file: Path) -> 
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
         stranger.bind(f"\0{name}")
         stranger.listen(64)
-        result = launch("exec", "--linger", "60s", file, "true", first=["-v"])
+        result = launch("exec", "--linger", "300s", file, "true", first=["-v"])
         assert result.status == 0, str(result)
         assert "not this one has taken the name" in result.err
         assert launch("linger", "list").ok().out == ""
@@ -296,8 +296,8 @@ def test_a_keeper_of_somebody_else_is_not_used(launch: Launcher, file: Path) -> 
 def test_their_number_is_bounded(launch: Launcher, file: Path) -> None:
     files = [Path(shutil.copy(file, file.with_name(f"{number}-{file.name}"))) for number in range(17)]
     for each in files[:16]:
-        launch("exec", "--linger", "60s", each, "true").ok()
-    result = launch("exec", "--linger", "60s", files[16], "true", first=["-v"])
+        launch("exec", "--linger", "300s", each, "true").ok()
+    result = launch("exec", "--linger", "300s", files[16], "true", first=["-v"])
     assert result.status == 0
     assert "too many keepers" in result.err
     assert len(keepers()) == 16
@@ -305,7 +305,7 @@ def test_their_number_is_bounded(launch: Launcher, file: Path) -> None:
 
 @pytest.mark.formats("sandbox", "ext3", "sif-ext3")
 def test_what_is_not_only_read_is_launched_as_without(launch: Launcher, image: Path) -> None:
-    result = launch("exec", "--linger", "60s", image, "true")
+    result = launch("exec", "--linger", "300s", image, "true")
     assert (result.status, result.err) == (0, "")
     assert not keepers()
 
@@ -320,7 +320,7 @@ def test_the_server_of_an_image_is_not_held_up(launch: Launcher, file: Path, dir
     subprocess.run(["mksquashfs", file, outer, "-quiet", "-no-progress"], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["squashfuse", outer, place], check=True)
     try:
-        result = launch("exec", "--linger", "60s", place / file.name, "true", first=["-v"])
+        result = launch("exec", "--linger", "300s", place / file.name, "true", first=["-v"])
         assert result.status == 0, str(result)
         assert "--linger: no (the image lies in a FUSE file system)" in result.err
         assert not keepers()
@@ -332,25 +332,25 @@ def test_the_server_of_an_image_is_not_held_up(launch: Launcher, file: Path, dir
 def test_options_of_a_launch_are_its_own(launch: Launcher, file: Path, directory: Path) -> None:
     """The mount is common, and nothing else is."""
     (directory / "bound").write_text("bound")
-    launch("exec", "--linger", "60s", file, "true", env={"SINGULARITYENV_SECRET": "geheim"}).ok()
+    launch("exec", "--linger", "300s", file, "true", env={"SINGULARITYENV_SECRET": "geheim"}).ok()
     (keeper,) = keepers()
-    bound = launch("exec", "--linger", "60s", "-B", f"{directory}:/mnt", file, "cat", "/mnt/bound").ok()
+    bound = launch("exec", "--linger", "300s", "-B", f"{directory}:/mnt", file, "cat", "/mnt/bound").ok()
     assert bound.out == "bound"
-    assert launch("exec", "--linger", "60s", file, "ls", "/mnt").ok().out == ""
+    assert launch("exec", "--linger", "300s", file, "ls", "/mnt").ok().out == ""
     words = ["--pid", "--writable-tmpfs", "--contain", file, "sh", "-c", "echo $$ >/new; cat /new"]
-    assert launch("exec", "--linger", "60s", *words).ok().out.strip() in {"1", "2"}
-    assert launch("exec", "--linger", "60s", "--fakeroot", file, "id", "-u").ok().out == "0\n"
+    assert launch("exec", "--linger", "300s", *words).ok().out.strip() in {"1", "2"}
+    assert launch("exec", "--linger", "300s", "--fakeroot", file, "id", "-u").ok().out == "0\n"
     assert keeper in keepers()
 
 
 @FORMATS
 def test_a_dry_run_says_so_and_starts_nothing(launch: Launcher, file: Path) -> None:
-    plan = launch("exec", "--linger", "60s", "--dry-run", file, "true").ok().out
-    assert "linger: no (not mounted yet: a launch would have it kept for 60 s)\n" in plan
+    plan = launch("exec", "--linger", "300s", "--dry-run", file, "true").ok().out
+    assert "linger: no (not mounted yet: a launch would have it kept for 300 s)\n" in plan
     assert not keepers()
-    launch("exec", "--linger", "60s", file, "true").ok()
-    plan = launch("exec", "--linger", "60s", "--dry-run", file, "true").ok().out
-    assert "linger: yes (mounted already, and for 60 s after its last use)\n" in plan
+    launch("exec", "--linger", "300s", file, "true").ok()
+    plan = launch("exec", "--linger", "300s", "--dry-run", file, "true").ok().out
+    assert "linger: yes (mounted already, and for 300 s after its last use)\n" in plan
 
 
 @FORMATS
@@ -425,7 +425,7 @@ def test_a_program_in_a_container_does_not_pass_for_a_keeper(
 ) -> None:
     """R-J2: it has the user's id, and can run all programs of the user's."""
     machine.require("setuid" if jail == "setuid" else "userns")
-    launch("exec", "--linger", "60s", file, "true").ok()
+    launch("exec", "--linger", "300s", file, "true").ok()
     name = name_of(launch)
     os.kill(keepers()[0], signal.SIGKILL)
     until(lambda: not keepers() and name not in Path("/proc/net/unix").read_text())
@@ -435,7 +435,7 @@ def test_a_program_in_a_container_does_not_pass_for_a_keeper(
         try:
             assert jailed.stdout is not None
             assert jailed.stdout.readline() == b"ready\n"
-            result = launch("exec", "--linger", "60s", file, "cat", "/etc/image-name", first=["-v"])
+            result = launch("exec", "--linger", "300s", file, "cat", "/etc/image-name", first=["-v"])
             assert (result.status, result.out) == (0, "busybox of the tests\n"), str(result)
             assert "not this one has taken the name" in result.err
             assert launch("linger", "list").ok().out == ""
@@ -451,7 +451,7 @@ def test_a_program_in_a_container_gets_nothing_from_a_keeper(
 ) -> None:
     """R-J2: with the namespaces it could change what later launches see. Nothing of the key is secret."""
     machine.require("setuid" if jail == "setuid" else "userns")
-    launch("exec", "--linger", "60s", file, "true").ok()
+    launch("exec", "--linger", "300s", file, "true").ok()
     status = file.stat()
     time_of = f"{status.st_mtime_ns // 10**9}.{status.st_mtime_ns % 10**9:09}"
     spaces = [Path(f"/proc/self/ns/{name}").stat().st_ino for name in ("user", "pid")]
@@ -469,7 +469,7 @@ def test_a_program_in_a_container_gets_nothing_from_a_keeper(
 @FORMATS
 def test_root_of_a_container_cannot_change_what_others_share(launch: Launcher, file: Path, poser: Path) -> None:
     """--fakeroot: rights over the keeper's user namespace would reach the mount of all to come, and its server."""
-    options = ["--linger", "60s", "--fakeroot"]
+    options = ["--linger", "300s", "--fakeroot"]
     script = "echo ready; read line; cat /etc/image-name"
     with launch.start(*launch.argv("exec", *options, file, "sh", "-c", script), stdin=-1) as other:
         assert other.stdout is not None

@@ -280,7 +280,7 @@ def left_behind() -> list[str]:
     found = [str(path) for path in STATES.glob("*")] + [str(path) for path in LEASES.glob("*/10.*")]
     names = [link["ifname"] for link in json.loads(shown("ip", "-json", "link"))]
     found += [name for name in names if name.startswith("veth")]
-    return found + [line for line in shown("iptables-save").splitlines() if "10.22.0." in line or "10.23.0." in line]
+    return found + [line for line in shown("iptables-save").splitlines() if "10.22." in line or "10.23." in line]
 
 
 def shown(*words: str) -> str:
@@ -376,9 +376,9 @@ def test_several_launches_and_several_networks(launch: Launcher, images: Images,
     words = ("exec", "--network", "bridge,ptp", images.sandbox, "ip", "-4", "addr")
     seen = launch(*words).ok().out
     assert "eth0" in seen
-    assert "10.22.0." in seen
+    assert "10.22." in seen
     assert "eth1" in seen
-    assert "10.23.0." in seen
+    assert "10.23." in seen
     results: list[str] = []
     threads = [threading.Thread(target=lambda: results.append(launch(*words).ok().out)) for _ in range(6)]
     for each in threads:
