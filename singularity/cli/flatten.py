@@ -36,8 +36,8 @@ def command(target: Path, image: Path, *, force: bool, tmpdir: str) -> None:
     from singularity.image.identify import identify
     from singularity.namespaces import fakeroot
 
+    layered.refuse_whole(found := identify(image))  # before TARGET: whoever has the two the wrong way round hears so
     files.refuse_target(target, overwrite=force)
-    layered.refuse_whole(found := identify(image))
     base.chain(found)  # what is missing is said before the work
     if os.geteuid() != 0:
         fakeroot.become_root()
