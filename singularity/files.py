@@ -45,10 +45,8 @@ def replacing(
     FileError: the target exists and may not be overwritten, is no regular file, or the system refuses.
     """
     refuse_target(target, overwrite=overwrite)
-    try:
+    with FileError.about(target.parent):
         directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise FileError.because(target.parent, error) from error
     try:
         new = _create(directory, target)
         try:
@@ -100,15 +98,13 @@ def refuse_target(target: Path, *, overwrite: bool, directory: bool = False) -> 
 
 def refuse_place(directory: Path) -> None:
     """Raises FileError for a directory in which the caller can make and remove nothing: before the work."""
-    try:
+    with FileError.about(directory):
         if not stat.S_ISDIR(directory.stat().st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if os.statvfs(directory).f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise FileError.because(directory, error) from error
 
 
 def _create(directory: int, target: Path) -> NewFile:
@@ -119,10 +115,8 @@ def _create(directory: int, target: Path) -> NewFile:
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL):
             raise FileError.because(target, error) from error
     name = _beside(target)
-    try:
+    with FileError.about(target):
         return NewFile(os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory), name)
-    except OSError as error:
-        raise FileError.because(target, error) from error
 
 
 def _give_name(directory: int, new: NewFile, target: Path, *, overwrite: bool) -> None:

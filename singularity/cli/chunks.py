@@ -53,18 +53,13 @@ def command(image: Path, *, others: tuple[Path, ...]) -> None:
 
 
 def _of(path: Path) -> Index:
-    try:
+    with FileError.about(path):
         if path.exists() and not path.is_file():
             raise ImageError(f"{path}: no file", hint="singularity build makes one of a directory")
         with console.working(f"reading {path}"), path.open("rb") as file:
             return chunks.of(file, str(path))
-    except OSError as error:
-        raise FileError.because(path, error) from error
 
 
 def _is_index(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return chunks.is_index(file.read(8))
-    except OSError as error:
-        raise FileError.because(path, error) from error
+    with FileError.about(path), path.open("rb") as file:
+        return chunks.is_index(file.read(8))

@@ -38,11 +38,8 @@ command = Commands(
 
 def _change(path: Path, text: str) -> None:
     """Puts a text in place of a file's, which is never half there; owner and permissions stay."""
-    try:
-        with path.open("rb") as old, files.replacing(path, overwrite=True, like=old.fileno()) as new:
-            files.write_at(new.fd, text.encode("utf-8", "surrogateescape"), 0)
-    except OSError as error:
-        raise FileError.because(path, error) from error
+    with FileError.about(path), path.open("rb") as old, files.replacing(path, overwrite=True, like=old.fileno()) as new:
+        files.write_at(new.fd, text.encode("utf-8", "surrogateescape"), 0)
 
 
 def _read(path: Path, *, missing: bool = False) -> str:

@@ -45,10 +45,8 @@ def command(image: Path, *, size: str) -> None:
             if ext.check(new, offset, name=str(image), purpose=f"check {image}"):
                 logger.info("The file system of %s was mended", image)
             say("Growing the file system")
-            try:
+            with FileError.about(image):
                 ext.expand(new, offset, amount << 20, purpose=f"expand {image}")
-            except OSError as error:
-                raise FileError.because(image, error) from error
     say("Done.")
 
 

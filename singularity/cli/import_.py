@@ -94,10 +94,8 @@ def _source(word: str | None) -> Iterator[tuple[BinaryIO, str]]:
         yield sys.stdin.buffer, "standard input"
         return
     path = Path(_path(word))
-    try:
+    with FileError.about(path):
         file = open(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise FileError.because(path, error) from error
     with file:
         yield file, str(path)
 

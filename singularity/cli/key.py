@@ -242,11 +242,8 @@ def _add(which: "Ring", block: bytes, name: str) -> None:
 
 
 def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(_LIMIT + 1)
-    except OSError as error:
-        raise FileError.because(file, error) from error
+    with FileError.about(file), file.open("rb") as stream:
+        data = stream.read(_LIMIT + 1)
     if len(data) > _LIMIT:
         raise FileError(f"{file}: more than {_LIMIT >> 20} MiB, no file of keys")
     return data

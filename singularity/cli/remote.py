@@ -179,11 +179,8 @@ def _login(remote: "remotes.Remote", tokenfile: Path | None) -> None:
     if tokenfile is None:
         token = pipes.ask(f"the token of {remote.name}").strip()
     else:
-        try:
-            with tokenfile.open("rb") as file:
-                token = file.read(_TOKEN_LIMIT).decode("utf-8", "replace").strip()
-        except OSError as error:
-            raise FileError.because(tokenfile, error) from error
+        with FileError.about(tokenfile), tokenfile.open("rb") as file:
+            token = file.read(_TOKEN_LIMIT).decode("utf-8", "replace").strip()
     if not token or not token.isascii() or not token.isprintable():
         raise UsageError(f"remote {remote.name}: a token is wanted")
     remote.check(token)

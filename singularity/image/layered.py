@@ -112,7 +112,7 @@ def _noted(image: Image, *, is_lowest: bool) -> Iterator[tuple[str, bool]]:
 
 def _fill(inside: Root, path: str) -> None:
     """What a change of the content takes away is given back."""
-    try:
+    with FileError.about(path):
         there = inside.status(path, follow=False)
         if there is None or not stat.S_ISREG(there.st_mode):
             return
@@ -130,5 +130,3 @@ def _fill(inside: Root, path: str) -> None:
             os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
         finally:
             os.close(fd)
-    except OSError as error:
-        raise FileError.because(path, error) from error

@@ -80,7 +80,5 @@ def _in_use(fd: int, path: Path, *, writable: bool) -> FileError:
 
 def _is_still(fd: int, path: Path) -> bool:
     """Whether the path has not come to mean another file while we waited for the lock."""
-    try:
+    with FileError.about(path):
         return os.path.samestat(path.stat(), os.fstat(fd))
-    except OSError as error:
-        raise FileError.because(path, error) from error

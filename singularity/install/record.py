@@ -201,10 +201,8 @@ def _missing_directories(wanted: Sequence[Path]) -> list[Path]:
 
 
 def _make_directories(path: Path) -> None:
-    try:
+    with FileError.about(path):
         files.make_directories(path, 0o755)
-    except OSError as error:
-        raise FileError.because(path, error) from error
 
 
 def _digest_of(text: str) -> str:

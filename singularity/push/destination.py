@@ -214,10 +214,8 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _make(path: Path) -> None:
-    try:
+    with FileError.about(path):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError.because(path, error) from error
 
 
 def _write(path: Path, data: bytes) -> None:

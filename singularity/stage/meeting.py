@@ -96,7 +96,7 @@ def held(path: Path, port: int) -> Meeting | None:
     addresses = tuple((each, port) for each in _own_addresses())
     text = json.dumps({"addresses": addresses, "pem": pem})
     new = path.with_name(f".{path.name[:100]}.{os.urandom(6).hex()}")
-    try:
+    with FileError.about(path):
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             files.write_at(fd, text.encode(), 0)
@@ -108,8 +108,6 @@ def held(path: Path, port: int) -> Meeting | None:
             return None
         finally:
             new.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError.because(path, error) from error
     return Meeting(path, pem, addresses)
 
 

@@ -141,10 +141,8 @@ def _with_parents(found: Tree, hidden: Callable[[bytes], bool]) -> Tree:
 @contextmanager
 def context(place: Path, patterns: Sequence[str], target: Path) -> Iterator[Source]:
     """The context of a Dockerfile. Raises FileError."""
-    try:
+    with FileError.about(place):
         root = Root(place)
-    except OSError as error:
-        raise FileError.because(place, error) from error
     here, image = place.resolve(), target.resolve()
     inside = str(image.relative_to(here)) if image.is_relative_to(here) and image != here else ""
     with root:

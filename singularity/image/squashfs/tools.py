@@ -92,10 +92,8 @@ def stream(image: Path, offset: int) -> Iterator[Tree]:
     from singularity.image.contents import partition  # which needs threads, and those are slow to import
     from singularity.image.identify import Format, Partition
 
-    try:
+    with FileError.about(image):
         size = image.stat().st_size - offset
-    except OSError as error:
-        raise FileError.because(image, error) from error
     with partition(image, Partition(format=Format.SQUASHFS, offset=offset, size=size)) as tree:
         yield tree
 
