@@ -34,6 +34,15 @@ class NewFile(NamedTuple):
 
 
 @contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """An open file by its number, which is closed at the end."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
 def replacing(
     target: Path, *, overwrite: bool, mode: int = 0o666, like: int | None = None, keep_owner: bool = False
 ) -> Iterator[NewFile]:
@@ -292,11 +301,8 @@ def make_directories(path: Path, mode: int) -> None:
 def remove_tree(path: Path) -> None:
     """Removes a directory with all that is in it: by descriptor, never through a link, never into another mount."""
     try:
-        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with closing(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as parent:
             remove_at(parent, path.name)
-        finally:
-            os.close(parent)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -366,15 +372,12 @@ def _identity(fd: int) -> tuple[int, int]:
 def _enter(parent: int, name: str, mount: bytes | None = None) -> int:
     """A directory that is going to be emptied. With `mount`, one that is shown by that one: what is mounted in a
     directory may be of the same file system as the directory, and is somebody's all the same."""
-    handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
+    with closing(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)) as handle:
         if mount is not None and _mount_of(handle) != mount:
             raise OSError(errno.EXDEV, f"something is mounted on {name} in it", name)
         if os.fstat(handle).st_mode & 0o700 != 0o700 and os.geteuid() != 0:
             os.chmod(f"/proc/self/fd/{handle}", 0o700)
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
-    finally:
-        os.close(handle)
 
 
 def _mount_of(fd: int) -> bytes:

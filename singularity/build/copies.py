@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from singularity import kernel
+from singularity import files, kernel
 from singularity.build.reproducible import source_date_epoch
 from singularity.definition.model import Copy
 from singularity.errors import DefinitionError
@@ -215,17 +215,11 @@ class _Copier:
 
     def finish_directory(self, found: _Found, there: str) -> None:
         """Sets mode, attributes and times: last, since a read-only directory takes no files and new ones change it."""
-        fd = self.target.open(there, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            reader = self.source.root.open(found.path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
+        with files.closing(self.target.open(there, os.O_RDONLY | os.O_DIRECTORY)) as fd:
+            with files.closing(self.source.root.open(found.path, os.O_RDONLY | os.O_DIRECTORY)) as reader:
                 self.attributes(reader, fd)
-            finally:
-                os.close(reader)
             os.fchmod(fd, stat.S_IMODE(found.status.st_mode) & self.permissions)
             self.date(fd, found.status)
-        finally:
-            os.close(fd)
 
     def file(self, found: _Found, there: str) -> None:
         key = (found.status.st_dev, found.status.st_ino)

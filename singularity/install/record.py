@@ -162,16 +162,13 @@ def _take_away(
 
 def _remove(written: Written, *, force: bool, on_kept: Callable[[Path], object]) -> None:
     """Looked at and removed in one and the same directory, whoever makes its path lead elsewhere meanwhile."""
-    directory = os.open(written.path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with files.closing(os.open(written.path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as directory:
         name = written.path.name
         is_directory = stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
         if _digest(name, directory) in written.digests or (force and not is_directory):
             os.unlink(name, dir_fd=directory)
         else:
             on_kept(written.path)
-    finally:
-        os.close(directory)
 
 
 def _tell(path: Path) -> None:

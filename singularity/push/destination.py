@@ -237,12 +237,9 @@ def _out(new: files.NewFile) -> BinaryIO:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """The list of a layout's images is changed by one process at a time."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with files.closing(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
         except OSError as error:
             logger.debug("No lock: %s", error.strerror)
         yield
-    finally:
-        os.close(fd)

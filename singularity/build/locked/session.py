@@ -235,11 +235,9 @@ def _set_mode(name: str, directory: int, mode: int) -> None:
     """Of a regular file: where others can write there, no link of theirs leads to a file of ours elsewhere."""
     if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
         return
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    try:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with files.closing(os.open(name, flags, dir_fd=directory)) as fd:
         os.fchmod(fd, mode)
-    finally:
-        os.close(fd)
 
 
 def finish(session: Session, target: Path, packages: Iterable[Installed]) -> None:
