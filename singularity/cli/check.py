@@ -5,7 +5,7 @@ from functools import partial
 import click
 
 from singularity.cli import checked
-from singularity.cli.command import Verb, option
+from singularity.cli.command import Verb, option, verb
 from singularity.errors import UsageError
 
 _OPTIONS = "launch_options"  # key of the context
@@ -34,9 +34,8 @@ class _Check(Verb):
 _subject = partial(option, is_flag=True, group="What is checked")
 
 
-@click.command(
+@verb(
     cls=_Check,
-    name="check",
     description=(
         (
             "Says what would fail if PROGRAM were launched like this on this host. Nothing of the image is run. Ends "

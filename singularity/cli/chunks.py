@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from singularity import console
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.content import chunks
 from singularity.content.chunks import Index
 from singularity.errors import FileError, ImageError
@@ -14,9 +14,7 @@ from singularity.errors import FileError, ImageError
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    cls=Verb,
-    name="chunks",
+@verb(
     description=(
         (
             "Writes IMAGE.chunks, for a web server that has it beside IMAGE: whoever pulls the image there, and has "

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from singularity import paths
-from singularity.cli.command import PATH, OptionalValue, Verb, option
+from singularity.cli.command import PATH, OptionalValue, Verb, option, verb
 from singularity.cli.launched import only_options
 from singularity.console import escape
 from singularity.errors import FileError, ImageError, UsageError
@@ -43,9 +43,8 @@ _NAMED = {
 _as = "What it is installed as; without any of these, as commands"
 
 
-@click.command(
+@verb(
     cls=_Install,
-    name="install",
     description=(
         (
             "The commands are those that the image names, in %wrappers of its definition file or the label "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from singularity import console
-from singularity.cli.command import Verb, option
+from singularity.cli.command import Verb, option, verb
 from singularity.cli.fetching import options as fetching_options
 from singularity.cli.fetching import platform as platform_options
 
@@ -22,9 +22,8 @@ class _Pull(Verb):
         return f"singularity {path} [options] [TARGET] URI"
 
 
-@click.command(
+@verb(
     cls=_Pull,
-    name="pull",
     description=(
         (
             "URI is docker://[HOST/]NAME[:TAG][@DIGEST], oras://HOST/NAME[:TAG], library://NAME[:TAG], "

@@ -10,15 +10,13 @@ from pathlib import Path
 import click
 
 from singularity import console, files
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.errors import BuildError, FileError, UsageError
 
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    cls=Verb,
-    name="remove",
+@verb(
     description=(
         (
             "Removes sandboxes with all that is in them. Where files belong to subordinate ids of yours, as after "
