@@ -26,16 +26,13 @@ class _Check(Verb):
             )
         return super().parse_args(ctx, [*ours, *(["--", *rest] if rest else [])])
 
-    def usage_line(self, path: str) -> str:
-        """With what may follow."""
-        return f"singularity {path} [options] [launch options] IMAGE [-- PROGRAM [ARGUMENT...]]"
-
 
 _subject = partial(option, is_flag=True, group="What is checked")
 
 
 @verb(
     cls=_Check,
+    usage="[options] [launch options] IMAGE [-- PROGRAM [ARGUMENT...]]",
     description=(
         (
             "Says what would fail if PROGRAM were launched like this on this host. Nothing of the image is run. Ends "

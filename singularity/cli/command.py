@@ -56,8 +56,14 @@ class Verb(click.Command):
     """A command whose help is a page."""
 
     def __init__(
-        self, *args: Any, description: tuple[str, ...] = (), examples: tuple[str, ...] = (), **more: Any
+        self,
+        *args: Any,
+        usage: str = "",  # what may follow the verb; empty: what its parameters say
+        description: tuple[str, ...] = (),
+        examples: tuple[str, ...] = (),
+        **more: Any,
     ) -> None:
+        self.usage = usage
         self.description = description
         self.examples = examples
         more.setdefault("context_settings", {})["help_option_names"] = ["-h", "--help"]
@@ -81,7 +87,7 @@ class Verb(click.Command):
         return Page(
             verb=path,
             summary=top.summary if top else self.short_help or "",
-            usage=(self.usage_line(path),),
+            usage=(f"singularity {path} {self.usage or self._usage()}".rstrip(),),
             description=self.description,
             options=tuple(
                 _described(each) for each in self.params if isinstance(each, click.Option) and not each.hidden
@@ -89,11 +95,9 @@ class Verb(click.Command):
             examples=self.examples,
         )
 
-    def usage_line(self, path: str) -> str:
-        """How the command, which is typed as `path`, is used."""
+    def _usage(self) -> str:
         options = ["[options]"] if any(isinstance(each, click.Option) for each in self.params) else []
-        words = [stand_in(each) for each in self.params if isinstance(each, click.Argument)]
-        return " ".join(["singularity", path, *options, *words])
+        return " ".join([*options, *(stand_in(each) for each in self.params if isinstance(each, click.Argument))])
 
 
 def verb(*, cls: type[Verb] = Verb, **more: Any) -> Callable[[Callable[..., Any]], Verb]:
