@@ -199,11 +199,12 @@ def copy_data(source: int, target: int, offset: int = 0) -> None:
             if error.errno == errno.ENXIO:  # nothing but a hole is left
                 break
             start, end = end, size
-        _copy_range(source, start, end, target, offset)
+        copy_range(source, start, end, target, offset)
     os.ftruncate(target, offset + size)
 
 
-def _copy_range(source: int, start: int, end: int, target: int, offset: int) -> None:
+def copy_range(source: int, start: int, end: int, target: int, offset: int = 0) -> None:
+    """Copies these bytes to `offset` bytes further on. Raises OSError, also where the file ends before."""
     while start < end:
         try:
             done = os.copy_file_range(source, target, min(end - start, 64 * _AT_ONCE), start, offset + start)
