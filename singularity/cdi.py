@@ -101,11 +101,8 @@ def _specifications(directories: Sequence[Path]) -> _Specifications:
 def _document(path: Path) -> Any:
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise FileError(f"{path}: no regular file")
-    try:
-        with path.open("rb") as file:
-            data = file.read(_SIZE_LIMIT)
-    except OSError as error:
-        raise FileError.because(path, error) from error
+    with FileError.about(path), path.open("rb") as file:
+        data = file.read(_SIZE_LIMIT)
     if path.suffix == ".json":
         try:
             return parse_json(data)

@@ -36,16 +36,13 @@ def of_words(*words: object) -> str:
 
 def of_file(path: Path) -> str:
     """The digest of a file's content; a large one that has not changed since is not read again. Raises FileError."""
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            same = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            digest = _known.get(same) or hashlib.file_digest(file, "sha256").hexdigest()
-            if status.st_size >= _LARGE and time.time_ns() - status.st_ctime_ns > _SETTLED:
-                _known[same] = digest
-            return digest
-    except OSError as error:
-        raise FileError.because(path, error) from error
+    with FileError.about(path), path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        same = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        digest = _known.get(same) or hashlib.file_digest(file, "sha256").hexdigest()
+        if status.st_size >= _LARGE and time.time_ns() - status.st_ctime_ns > _SETTLED:
+            _known[same] = digest
+        return digest
 
 
 def by_status(top: Path, *, changes: bool) -> Summary:
@@ -79,7 +76,7 @@ def by_content(top: Path) -> str:
     prefix = os.fsencode(top)
     for path, status in _walk(top):
         full = os.path.join(prefix, path) if path else prefix
-        try:
+        with FileError.about(os.fsdecode(full)):
             fields = (status.st_mode, status.st_uid, status.st_gid, status.st_rdev, *_attributes(full))
             digest.update(b"%b\0%b\n" % (path, repr(fields).encode()))
             if stat.S_ISREG(status.st_mode):
@@ -87,8 +84,6 @@ def by_content(top: Path) -> str:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
             elif stat.S_ISLNK(status.st_mode):
                 digest.update(os.readlink(full) + b"\n")
-        except OSError as error:
-            raise FileError.because(os.fsdecode(full), error) from error
     return digest.hexdigest()
 
 

@@ -29,10 +29,8 @@ def table(name: str) -> list[str]:
     places = [*(place / "etc" / "singularity" / name for place in above), *(place / "etc" / name for place in above)]
     for path in places:
         if path.is_file():
-            try:
+            with FileError.about(path):
                 lines = path.read_text(encoding="utf-8").splitlines()
-            except OSError as error:
-                raise FileError.because(path, error) from error
             return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     raise FileError(f"{name} is missing", hint="the installation is incomplete: install again")
 

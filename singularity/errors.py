@@ -17,6 +17,8 @@ SingularityError            255   anything below
 
 import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 STANDARD_OUTPUT = "standard output"  # the file name of an OSError about it
@@ -77,6 +79,18 @@ class FileError(SingularityError):
         if error.errno == errno.ENOENT and isinstance(path, Path):
             return cls.missing(path, error.strerror)
         return cls(f"{path}: {error.strerror or error}")
+
+    @classmethod
+    @contextmanager
+    def about(cls, path: object, *, inner: bool = False) -> Iterator[None]:
+        """An `OSError` within becomes the line about `path`, or with `inner` about the file that it names itself.
+
+        Raises FileError.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise cls.because((inner and error.filename) or path, error) from error
 
     @classmethod
     def missing(cls, path: Path, what: str | None = "no such image", *, hint: str = "") -> "FileError":

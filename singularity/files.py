@@ -35,6 +35,15 @@ class NewFile(NamedTuple):
 
 
 @contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """An open file by its number, which is closed at the end."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
 def replacing(
     target: Path, *, overwrite: bool, mode: int = 0o666, like: int | None = None, keep_owner: bool = False
 ) -> Iterator[NewFile]:
@@ -46,10 +55,8 @@ def replacing(
     FileError: the target exists and may not be overwritten, is no regular file, or the system refuses.
     """
     refuse_target(target, overwrite=overwrite)
-    try:
+    with FileError.about(target.parent):
         directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise FileError.because(target.parent, error) from error
     try:
         new = _create(directory, target)
         try:
@@ -101,15 +108,13 @@ def refuse_target(target: Path, *, overwrite: bool, directory: bool = False) -> 
 
 def refuse_place(directory: Path) -> None:
     """Raises FileError for a directory in which the caller can make and remove nothing: before the work."""
-    try:
+    with FileError.about(directory):
         if not stat.S_ISDIR(directory.stat().st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if os.statvfs(directory).f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise FileError.because(directory, error) from error
 
 
 def _create(directory: int, target: Path) -> NewFile:
@@ -120,10 +125,8 @@ def _create(directory: int, target: Path) -> NewFile:
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL):
             raise FileError.because(target, error) from error
     name = _beside(target)
-    try:
+    with FileError.about(target):
         return NewFile(os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory), name)
-    except OSError as error:
-        raise FileError.because(target, error) from error
 
 
 def _give_name(directory: int, new: NewFile, target: Path, *, overwrite: bool) -> None:
@@ -197,11 +200,12 @@ def copy_data(source: int, target: int, offset: int = 0) -> None:
             if error.errno == errno.ENXIO:  # nothing but a hole is left
                 break
             start, end = end, size
-        _copy_range(source, start, end, target, offset)
+        copy_range(source, start, end, target, offset)
     os.ftruncate(target, offset + size)
 
 
-def _copy_range(source: int, start: int, end: int, target: int, offset: int) -> None:
+def copy_range(source: int, start: int, end: int, target: int, offset: int = 0) -> None:
+    """Copies these bytes to `offset` bytes further on. Raises OSError, also where the file ends before."""
     while start < end:
         try:
             done = os.copy_file_range(source, target, min(end - start, 64 * _AT_ONCE), start, offset + start)
@@ -310,11 +314,8 @@ def make_directories(path: Path, mode: int) -> None:
 def remove_tree(path: Path) -> None:
     """Removes a directory with all that is in it: by descriptor, never through a link, never into another mount."""
     try:
-        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with closing(os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as parent:
             remove_at(parent, path.name)
-        finally:
-            os.close(parent)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -384,15 +385,12 @@ def _identity(fd: int) -> tuple[int, int]:
 def _enter(parent: int, name: str, mount: bytes | None = None) -> int:
     """A directory that is going to be emptied. With `mount`, one that is shown by that one: what is mounted in a
     directory may be of the same file system as the directory, and is somebody's all the same."""
-    handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-    try:
+    with closing(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)) as handle:
         if mount is not None and _mount_of(handle) != mount:
             raise OSError(errno.EXDEV, f"something is mounted on {name} in it", name)
         if os.fstat(handle).st_mode & 0o700 != 0o700 and os.geteuid() != 0:
             os.chmod(f"/proc/self/fd/{handle}", 0o700)
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
-    finally:
-        os.close(handle)
 
 
 def _mount_of(fd: int) -> bytes:

@@ -127,10 +127,8 @@ def locked(path: Path, work: str, *, done: Callable[[], bool] = _never) -> Itera
 
 
 def _opened(path: Path) -> int:
-    try:
+    with FileError.about(path):
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise FileError.because(path, error) from error
 
 
 def _try_lock(fd: int) -> bool:

@@ -87,13 +87,11 @@ def cache_place() -> Path:
 
 def private(path: Path) -> Path:
     """The directory, made where it is missing, of mode 0700 and the caller's. Raises FileError when it is another's."""
-    try:
+    with FileError.about(path):
         files.make_directories(path, 0o700)
         status = path.stat()
         if status.st_uid != os.geteuid():
             raise FileError(f"{path}: belongs to user {status.st_uid}, not to you", hint="name another with CACHEDIR")
         if stat.S_IMODE(status.st_mode) & 0o077:
             path.chmod(0o700)
-    except OSError as error:
-        raise FileError.because(path, error) from error
     return path

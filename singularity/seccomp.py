@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from singularity import files
 from singularity.errors import FileError, ImageError, ToolError
 from singularity.foreign_json import parse_json
 
@@ -362,13 +363,10 @@ def _together(arguments: tuple[Argument, ...]) -> list[tuple[Argument, ...]]:
 
 
 def _written(library: ctypes.CDLL, context: ctypes.c_void_p) -> bytes:
-    memory = os.memfd_create("filter")
-    try:
+    with files.closing(os.memfd_create("filter")) as memory:
         if library.seccomp_export_bpf(context, ctypes.c_int(memory)) != 0:
             raise _fault("", "libseccomp could not compile it")
         size = os.fstat(memory).st_size
         if size > LIMIT * _INSTRUCTION:
             raise _fault("", f"{size // _INSTRUCTION} instructions, and the kernel takes {LIMIT}")
         return os.pread(memory, size, 0)
-    finally:
-        os.close(memory)

@@ -189,10 +189,8 @@ class Definition(_Stage):
     @classmethod
     def read(cls, path: Word) -> Self:
         """That of a file. Raises FileError and DefinitionError."""
-        try:
+        with FileError.about(Path(path)):
             text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
-        except OSError as error:
-            raise FileError.because(Path(path), error) from error
         return cls.parse(text, name=os.fspath(path))
 
     def write(self, path: Word) -> None:

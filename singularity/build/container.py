@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from singularity import kernel
+from singularity import files, kernel
 from singularity.build.request import Bind, Content, Empty, Mount
 from singularity.errors import BuildError
 from singularity.image.root import Root
@@ -159,13 +159,10 @@ def _show(root: Root, content: Content) -> None:
 
 def _restrict(root: Root, target: str, flags: int) -> None:
     """Adds flags to those of a bind mount; what the mount had cannot be taken off in a user namespace."""
-    fd = root.open(target, os.O_PATH)
-    try:
+    with files.closing(root.open(target, os.O_PATH)) as fd:
         kept = os.fstatvfs(fd).f_flag & (kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
         place = f"/proc/self/fd/{fd}"
         kernel.mount("none", place, None, kernel.MS_REMOUNT | kernel.MS_BIND | flags | kept)
-    finally:
-        os.close(fd)
 
 
 def mount_kernel_files(root: Root) -> None:

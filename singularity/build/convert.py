@@ -46,7 +46,6 @@ _NEED_A_TREE = frozenset(
 _FILESYSTEMS = (Target.SIF, Target.SQUASHFS)
 _NANOSECONDS = 1_000_000_000
 _XATTRS = (b"user.", b"trusted.", b"security.")  # that squashfs knows
-_PIPE = 1 << 20
 
 
 def _needs_a_tree(request: BuildRequest) -> bool:
@@ -189,18 +188,10 @@ def _copy(image: Image, request: BuildRequest) -> None:
 
 def copy_partition(image: Image, file: BinaryIO, target: int, offset: int) -> None:
     """The file system of an image, byte for byte, into an open file. Raises ImageError where it is cut off."""
-    done = 0
-    while done < image.root.size:
-        count = min(image.root.size - done, 1 << 30)
-        try:
-            copied = os.copy_file_range(file.fileno(), target, count, image.root.offset + done, offset + done)
-        except OSError:  # between file systems, on old kernels
-            data = os.pread(file.fileno(), min(count, _PIPE), image.root.offset + done)
-            pack.write_at(target, data, offset + done)
-            copied = len(data)
-        if not copied:
-            raise ImageError(f"{image.path}: ends within its file system", hint="incomplete? fetch it again")
-        done += copied
+    part = image.root
+    if os.fstat(file.fileno()).st_size < part.offset + part.size:
+        raise ImageError(f"{image.path}: ends within its file system", hint="incomplete? fetch it again")
+    files.copy_range(file.fileno(), part.offset, part.offset + part.size, target, offset - part.offset)
 
 
 def objects_of(content: sif.Sif, file: BinaryIO) -> list[NewObject]:
@@ -233,11 +224,18 @@ def write_objects(
 ) -> None:
     """Puts the objects behind the partition at `offset`, and the head before it."""
     size = os.fstat(new.fd).st_size - offset
-    for part in pack.behind(
-        objects, partition_offset=offset, partition_size=size, architecture=architecture, filesystem=filesystem,
-        partition_name=partition_name,
-    ):  # fmt: skip
-        pack.write_at(new.fd, part.data, part.offset)
+    head, rest = sif_write.encode_around(
+        objects,
+        partition_offset=offset,
+        partition_size=size,
+        filesystem=filesystem,
+        architecture=architecture,
+        id=pack.new_id(),
+        time=pack.new_time(),
+        name=partition_name,
+    )
+    files.write_at(new.fd, head, 0)
+    files.write_at(new.fd, rest, offset + size)
 
 
 def write_layer(tree: Tree, request: BuildRequest, new: files.NewFile, offset: int, place: Path) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from singularity import kernel
+from singularity import files, kernel
 from singularity.build.reproducible import source_date_epoch
 from singularity.definition.model import Copy
 from singularity.errors import DefinitionError
@@ -27,7 +27,6 @@ _BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
 _ALTERNATIVES_LIMIT = 10_000
 _READING = os.O_RDONLY | os.O_NONBLOCK
 _PART = 1 << 20  # bytes that are in memory at once
-_PART_IN_KERNEL = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,17 +214,11 @@ class _Copier:
 
     def finish_directory(self, found: _Found, there: str) -> None:
         """Sets mode, attributes and times: last, since a read-only directory takes no files and new ones change it."""
-        fd = self.target.open(there, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            reader = self.source.root.open(found.path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
+        with files.closing(self.target.open(there, os.O_RDONLY | os.O_DIRECTORY)) as fd:
+            with files.closing(self.source.root.open(found.path, os.O_RDONLY | os.O_DIRECTORY)) as reader:
                 self.attributes(reader, fd)
-            finally:
-                os.close(reader)
             os.fchmod(fd, stat.S_IMODE(found.status.st_mode) & self.permissions)
             self.date(fd, found.status)
-        finally:
-            os.close(fd)
 
     def file(self, found: _Found, there: str) -> None:
         key = (found.status.st_dev, found.status.st_ino)
@@ -297,50 +290,11 @@ def _kind(mode: int) -> str:
 
 
 def _copy_content(reader: int, writer: int, size: int) -> None:
-    """All of a file, holes as holes; in the kernel where it can, which on some file systems shares the blocks.
-
-    Files of /proc and such say that they are empty, and are read to their end.
-    """
-    place = 0
-    while place < size:
-        try:
-            start = os.lseek(reader, place, os.SEEK_DATA)
-            end = os.lseek(reader, start, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # a hole up to the end
-                break
-            if error.errno != errno.EINVAL:
-                raise
-            start, end = place, size
-        _copy_range(reader, writer, start, min(end, size))
-        place = end
-    os.ftruncate(writer, size)
-    if size == 0:
-        os.lseek(reader, 0, os.SEEK_SET)
-        while data := os.read(reader, _PART):
-            _write(writer, data)
-
-
-def _copy_range(reader: int, writer: int, start: int, end: int) -> None:
-    while start < end:
-        try:
-            count = os.copy_file_range(reader, writer, min(end - start, _PART_IN_KERNEL), start, start)
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
-                raise
-            data = os.pread(reader, min(end - start, _PART), start)
-            os.lseek(writer, start, os.SEEK_SET)
-            _write(writer, data)
-            count = len(data)
-        if count == 0:
-            raise OSError(errno.EIO, "became shorter while it was read")
-        start += count
-
-
-def _write(writer: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(writer, rest) :]
+    """All of a file, holes as holes. Files of /proc and such say that they are empty, and are read to their end."""
+    files.copy_data(reader, writer)
+    while not size and (data := os.pread(reader, _PART, size)):
+        files.write_at(writer, data, size)
+        size += len(data)
 
 
 def _pairs(entry: Copy, source: Source, target: Root, name: str, below: str) -> Iterator[tuple[str, str]]:

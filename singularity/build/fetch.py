@@ -31,11 +31,8 @@ def fetch(place: str, *, limit: int, patience: "Patience | None" = None) -> byte
 
 
 def _read(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return _within(file.read(limit + 1), limit, path)
-    except OSError as error:
-        raise FileError.because(path, error) from error
+    with FileError.about(path), path.open("rb") as file:
+        return _within(file.read(limit + 1), limit, path)
 
 
 def _within(data: bytes, limit: int, place: object) -> bytes:

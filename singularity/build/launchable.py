@@ -60,20 +60,15 @@ def make(image: Image, target: Path) -> None:
 
 def _key(path: Path) -> str:
     """A digest of what stat(2) says of a file: the same as long as nobody has written to it."""
-    try:
+    with FileError.about(path):
         status = path.stat()
-    except OSError as error:
-        raise FileError.because(path, error) from error
     numbers = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return hashlib.sha256(f"{_FORMAT} {numbers}".encode()).hexdigest()[:32]
 
 
 def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return f"{hashlib.file_digest(file, 'sha256').hexdigest()}-{_FORMAT}"
-    except OSError as error:
-        raise FileError.because(path, error) from error
+    with FileError.about(path), path.open("rb") as file:
+        return f"{hashlib.file_digest(file, 'sha256').hexdigest()}-{_FORMAT}"
 
 
 @contextmanager

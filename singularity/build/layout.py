@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from singularity import files
 from singularity.image import elf
 from singularity.image.metadata import DIRECTORY
 from singularity.image.root import Root
@@ -169,11 +170,8 @@ def _closure(root: Root, program: str) -> Iterator[str]:
             continue
         seen.add(path)
         yield path
-        fd = root.open(path, os.O_RDONLY)
-        try:
+        with files.closing(root.open(path, os.O_RDONLY)) as fd:
             found = elf.needs(partial(os.pread, fd))
-        finally:
-            os.close(fd)
         if found is None:
             continue
         if found.loader:
@@ -200,11 +198,8 @@ def _real(root: Root, path: str) -> str | None:
 
 def _cost(root: Root, path: str) -> int:
     """What storing a file uncompressed costs, in bytes, about: by samples, since this must stay cheap."""
-    fd = root.open(path, os.O_RDONLY)
-    try:
+    with files.closing(root.open(path, os.O_RDONLY)) as fd:
         size = os.fstat(fd).st_size
         step = max(size // _SAMPLES, _SAMPLE)
         data = b"".join(os.pread(fd, _SAMPLE, place) for place in range(0, size, step))
-    finally:
-        os.close(fd)
     return int(size * (1 - len(zlib.compress(data, 1)) / len(data))) if data else 0

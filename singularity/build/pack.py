@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -79,7 +78,7 @@ def pack(
             id=new_id(),
             time=new_time(),
         )
-        write_at(new.fd, head, 0)
+        files.write_at(new.fd, head, 0)
 
 
 def new_id() -> UUID:
@@ -193,7 +192,7 @@ def _make_squashfs(
     for option, text in (("-sort", sort), ("-pf", owners)):
         if text:
             keep.append(os.memfd_create(option, os.MFD_CLOEXEC))
-            write_at(keep[-1], text, 0)
+            files.write_at(keep[-1], text, 0)
             argv += [option, f"/proc/self/fd/{keep[-1]}"]
     try:
         with (
@@ -282,67 +281,3 @@ def _priorities(paths: Sequence[str]) -> Iterable[tuple[str, int]]:
     """mksquashfs places files of higher priority first; at most 32767."""
     for number, path in enumerate(paths[: 1 << 14]):
         yield path, (1 << 14) - number
-
-
-def write_at(fd: int, data: bytes, offset: int) -> None:
-    """Writes all of `data` at `offset` bytes of a file."""
-    done = 0
-    while done < len(data):
-        done += os.pwrite(fd, data[done:], offset + done)
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Bytes of a file, and where they go."""
-
-    offset: int
-    data: bytes
-
-
-def behind(
-    objects: Sequence[NewObject],
-    *,
-    partition_offset: int,
-    partition_size: int,
-    architecture: str,
-    filesystem: sif.Filesystem = sif.Filesystem.SQUASHFS,
-    partition_name: bytes = b"",
-) -> list[Part]:
-    """What makes a SIF file of one that holds a partition, object 1: head and table before it, `objects` after it."""
-    identity, now = new_id(), new_time()
-    code = sif.ARCHITECTURES[architecture]
-    header = sif.Header(architecture=code, identity=identity.bytes, created=now, modified=now, free=0, data_size=0)
-    descriptors = [
-        sif.Descriptor(
-            type=DataType.PARTITION,
-            id=1,
-            group=1,
-            offset=partition_offset,
-            size=partition_size,
-            padded_size=partition_offset - header.data_offset + partition_size,
-            created=now,
-            modified=now,
-            name=partition_name,
-            extra=sif.partition_extra(filesystem, sif.PartitionType.PRIMARY, architecture),
-        )
-    ]
-    for each in objects:
-        descriptors.append(
-            sif.Descriptor(
-                type=each.type,
-                id=len(descriptors) + 1,
-                group=1,
-                offset=descriptors[-1].end,
-                size=len(each.data),
-                padded_size=len(each.data),
-                created=now,
-                modified=now,
-                name=each.name,
-                link=each.link,
-                extra=each.extra,
-            )
-        )
-    header = header._replace(free=header.total - len(descriptors), data_size=descriptors[-1].end - header.data_offset)
-    table = b"".join(map(sif.encode_descriptor, descriptors)).ljust(header.table_size, b"\0")
-    parts = [Part(0, sif.encode_header(header)), Part(header.table_offset, table)]
-    return [*parts, *(Part(place.offset, each.data) for place, each in zip(descriptors[1:], objects, strict=True))]

@@ -73,7 +73,7 @@ def give_to_caller(root: Path) -> None:
     for path, name, fd in _all(root):
         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         mode = stat.S_IMODE(status.st_mode)
-        try:
+        with FileError.about(path):
             if _is_of_others(status):
                 if not stat.S_ISLNK(status.st_mode):
                     mark = marks.Mark(uid=status.st_uid, gid=status.st_gid)
@@ -81,8 +81,6 @@ def give_to_caller(root: Path) -> None:
                 os.chown(name, 0, 0, dir_fd=fd, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode) and mode & stat.S_IRWXU != stat.S_IRWXU:
                 os.chmod(name, mode | stat.S_IRWXU, dir_fd=fd)
-        except OSError as error:
-            raise FileError.because(path, error) from error
 
 
 def disarm(root: Path) -> int:
@@ -96,10 +94,8 @@ def disarm(root: Path) -> int:
         mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
         if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
             found += 1
-            try:
+            with FileError.about(path):
                 os.chmod(name, stat.S_IMODE(mode) & ~(stat.S_ISUID | stat.S_ISGID), dir_fd=fd)
-            except OSError as error:
-                raise FileError.because(path, error) from error
     return found
 
 
@@ -127,10 +123,8 @@ def _add(path: str, name: str, directory: int, wanted: int) -> int:
     of_interest = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
     if not of_interest or status.st_mode & wanted == wanted:
         return 0
-    try:
+    with FileError.about(path):
         os.chmod(name, stat.S_IMODE(status.st_mode) | wanted, dir_fd=directory)
-    except OSError as error:
-        raise FileError.because(path, error) from error
     return 1
 
 

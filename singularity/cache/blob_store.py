@@ -51,7 +51,7 @@ class Store:
         self._begin()
 
     def _begin(self) -> None:
-        try:
+        with FileError.about(self.directory, inner=True):
             for each in (self.directory, self.directory / BLOBS, self.directory / PARTIAL):
                 self._make(each)
             mark = self.directory / _MARK
@@ -59,8 +59,6 @@ class Store:
                 self._write(mark, _LAYOUT.encode())
             if not (self.directory / INDEX).exists():
                 self._change_index(lambda entries: entries)
-        except OSError as error:
-            raise FileError.because(error.filename or self.directory, error) from error
 
     def _make(self, directory: Path) -> None:
         if not directory.is_dir():

@@ -115,7 +115,7 @@ class LayerCache:
             summary=summary.digest,
         )
         path, new = self.directory / key, self.scratch / f"kept-{about.id}"
-        try:
+        with FileError.about(path, inner=True):
             new.mkdir(mode=0o700)
             (new / _ABOUT).write_text(json.dumps(asdict(about), indent=1), encoding="utf-8")
             layer.rename(new / _LAYER)
@@ -127,8 +127,6 @@ class LayerCache:
                 if other:
                     return other
                 self._put_aside(path)
-        except OSError as error:
-            raise FileError.because(error.filename or path, error) from error
         return Layer(path=path / _LAYER, id=about.id)
 
     def _put_aside(self, path: Path) -> None:

@@ -32,11 +32,9 @@ class Caches(NamedTuple):
 
 def public(path: Path) -> Path:
     """The directory, made where it is missing, that everybody may read. Raises FileError."""
-    try:
+    with FileError.about(path):
         files.make_directories(path, 0o755)
         path.chmod(0o755)
-    except OSError as error:
-        raise FileError.because(path, error) from error
     return path
 
 

@@ -16,7 +16,7 @@ from io import FileIO
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from singularity import kernel
+from singularity import files, kernel
 from singularity.capsule.model import Content, Kind, Part
 from singularity.capsule.seen import Read, Seen, Status, Written
 
@@ -55,11 +55,8 @@ def opened(path: str, *, links: bool = False) -> Iterator[int]:
     one there afterwards would have us read what is not its own.
     """
     resolve = 0 if links else kernel.RESOLVE_NO_SYMLINKS
-    fd = kernel.openat2(_HERE, path, os.O_PATH | os.O_NOFOLLOW, 0, resolve)
-    try:
+    with files.closing(kernel.openat2(_HERE, path, os.O_PATH | os.O_NOFOLLOW, 0, resolve)) as fd:
         yield fd
-    finally:
-        os.close(fd)
 
 
 def content(fd: int) -> FileIO:

@@ -68,12 +68,10 @@ def _entity(each: Content, directory: Path) -> _Entity:
 
 
 def _copy(path: Path, target: Path) -> None:
-    try:
+    with FileError.about(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with path.open("rb") as source, target.open("xb") as new:
             files.copy_data(source.fileno(), new.fileno())
-    except OSError as error:
-        raise FileError.because(target, error) from error
 
 
 def _frame(record: Record, known: dict[tuple[str, str], _Entity]) -> Iterator[_Entity]:

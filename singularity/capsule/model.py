@@ -1,17 +1,20 @@
 """A capsule: the record of one run, as values and as the JSON document that it is kept in."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from singularity import documents
 from singularity.errors import FileError, ImageError
 from singularity.foreign_json import parse_json
 
 FORMAT, VERSION = "singularity-capsule", 1
 _LIMIT = 1 << 30  # bytes of a record: those of two million files have less
+_Absolute = Annotated[str, re.compile("/.*", re.DOTALL)]
 
 
 class Kind(Enum):
@@ -36,7 +39,7 @@ class Part(Enum):
 class Content:
     """A file of the host, and what was in it. Bytes of names that are no UTF-8 are as by Python's surrogateescape."""
 
-    path: str  # on the host: absolute
+    path: _Absolute  # on the host
     inside: str  # in the container; empty for options and streams
     kind: Kind
     part: Part = Part.USER
@@ -62,10 +65,10 @@ class Record:
     """One run."""
 
     image: Image
-    verb: str
+    verb: Annotated[str, re.compile("exec|run|test")]
     options: tuple[str, ...]
     arguments: tuple[str, ...]
-    directory: str
+    directory: _Absolute
     variables: Mapping[str, str | None]  # what the program got; None: withheld, since its name says that it is a secret
     option_variables: Mapping[str, str]  # SINGULARITY_*, as the launcher took them
     host: Mapping[str, str]
@@ -75,7 +78,7 @@ class Record:
     streams: Mapping[str, str]  # "stdin": "file PATH", "terminal", "pipe", ...
     inputs: tuple[Content, ...] = ()
     outputs: tuple[Content, ...] = ()
-    removed: tuple[str, ...] = ()  # files that were there before
+    removed: tuple[_Absolute, ...] = ()  # files that were there before
     connections: tuple[str, ...] = ()
     not_seen: tuple[str, ...] = ()
     temporary: int = 0  # how many files were made and are gone
@@ -94,97 +97,17 @@ class Record:
 
 def read(path: Path) -> Record:
     """The record in a file, which anybody may have written. Raises FileError, and ImageError for what is no record."""
+    with FileError.about(path), path.open("rb") as file:
+        data = file.read(_LIMIT + 1)
+    if len(data) > _LIMIT:
+        raise FileError(f"{path}: larger than {_LIMIT >> 30} GiB, and no record", hint="exec --record writes one")
     try:
-        with path.open("rb") as file:
-            data = file.read(_LIMIT + 1)
-        if len(data) > _LIMIT:
-            raise FileError(f"{path}: larger than {_LIMIT >> 30} GiB, and no record", hint="exec --record writes one")
-        document = parse_json(data)
-    except OSError as error:
-        raise FileError.because(path, error) from error
+        found = parse_json(data)
+        if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (FORMAT, VERSION):
+            raise ImageError(f'"format" "{FORMAT}" and "version" {VERSION} are wanted')
+        return documents.decoded(found, Record)
     except ImageError as error:
-        raise ImageError(f"{path}: no record of a run: {error}") from error
-    try:
-        return _record(document)
-    except (KeyError, TypeError, ValueError) as error:
         raise ImageError(f"{path}: no record of a run that this version understands: {error}") from error
-
-
-def _record(document: Any) -> Record:
-    if not isinstance(document, dict) or document.get("format") != FORMAT or document.get("version") != VERSION:
-        raise ValueError(f'"format" {FORMAT!r} and "version" {VERSION} are wanted')
-    return Record(
-        image=Image(**_checked(document["image"], Image)),
-        verb=_one_of(document["verb"], ("exec", "run", "test")),
-        options=_texts(document["options"]),
-        arguments=_texts(document["arguments"]),
-        directory=_absolute(document["directory"]),
-        variables={name: None if value is None else _text(value) for name, value in _object(document["variables"])},
-        option_variables={name: _text(value) for name, value in _object(document["option_variables"])},
-        host={name: _text(value) for name, value in _object(document["host"])},
-        started=_text(document["started"]),
-        ended=_text(document["ended"]),
-        status=_number(document["status"]),
-        streams={name: _text(value) for name, value in _object(document["streams"])},
-        inputs=tuple(_content(each) for each in document["inputs"]),
-        outputs=tuple(_content(each) for each in document["outputs"]),
-        removed=tuple(map(_absolute, document["removed"])),
-        connections=_texts(document["connections"]),
-        not_seen=_texts(document["not_seen"]),
-        temporary=_number(document["temporary"]),
-        program={name: _text(value) for name, value in _object(document["program"])},
-    )
-
-
-def _content(value: Any) -> Content:
-    known = _checked(value, Content)
-    _absolute(known["path"])
-    return Content(**{**known, "kind": Kind(known["kind"]), "part": Part(known["part"])})
-
-
-def _checked(value: Any, kind: type) -> dict[str, Any]:
-    """The members of an object that are fields of this kind, each a text, or a number for `size`."""
-    found = dict(_object(value))
-    names = {each.name for each in fields(kind)}
-    return {name: _number(each) if name == "size" else _text(each) for name, each in found.items() if name in names}
-
-
-def _object(value: Any) -> Iterable[tuple[str, Any]]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{str(value)[:60]!r} is no object")
-    for name in value:
-        _text(name)
-    return value.items()
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise TypeError(f"{str(value)[:60]!r} is no text")
-    return value
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError(f"{str(value)[:60]!r} is no list")
-    return tuple(map(_text, value))
-
-
-def _absolute(value: Any) -> str:
-    if not _text(value).startswith("/"):
-        raise ValueError(f"{value[:60]!r} is no absolute path")
-    return str(value)
-
-
-def _number(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{str(value)[:60]!r} is no number")
-    return value
-
-
-def _one_of(value: Any, words: tuple[str, ...]) -> str:
-    if value not in words:
-        raise ValueError(f"{str(value)[:60]!r} is none of {', '.join(words)}")
-    return str(value)
 
 
 def written(record: Record) -> Iterable[str]:

@@ -30,10 +30,8 @@ def watched(
         raise SingularityError(f"{recorder}, which records runs, is missing", hint="the installation is incomplete")
     inside = os.path.realpath(image) if image.is_dir() else ""
     with ExitStack() as stack:
-        try:
+        with FileError.about(paths.temporary()):
             log = stack.enter_context(tempfile.TemporaryFile(dir=paths.temporary()))
-        except OSError as error:
-            raise FileError.because(paths.temporary(), error) from error
         ours, theirs = (stack.enter_context(end) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         numbers = [log.fileno(), ours.fileno(), theirs.fileno()]
         line = [RECORDER, *map(str, numbers), inside, str(limit), str(door), "singularity", *words(numbers[2])]

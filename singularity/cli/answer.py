@@ -2,10 +2,10 @@
 
 import click
 
-from singularity.cli.command import Verb
+from singularity.cli.command import verb
 
 
-@click.command(cls=Verb, name="answer")
+@verb()
 @click.argument("question")
 @click.argument("number")
 @click.argument("words", metavar="WORD", nargs=-1)

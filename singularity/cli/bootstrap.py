@@ -16,7 +16,7 @@ from singularity.build.request import BuildRequest, Target
 from singularity.build.steps import Step
 from singularity.build.steps.filesystem import Begin, Bootstrap
 from singularity.build.steps.scripts import HostScript
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.cli.create import say
 from singularity.definition import source
 from singularity.definition.model import Definition
@@ -30,9 +30,7 @@ from singularity.sources import fetch as fetches
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    cls=Verb,
-    name="bootstrap",
+@verb(
     context_settings={"allow_interspersed_args": False},
     description=(
         (

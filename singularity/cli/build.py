@@ -11,7 +11,7 @@ import click
 
 from singularity import console
 from singularity.build.request import Target
-from singularity.cli.command import PATH, OptionalValue, Verb, option
+from singularity.cli.command import PATH, OptionalValue, option, verb
 from singularity.cli.fetching import options as fetching_options
 
 BESIDE = "beside SOURCE"  # what --lock and --locked alone mean
@@ -33,9 +33,7 @@ _smaller = partial(option, group="Smaller images")
 _accepted = partial(option, hidden=True, expose_value=False)
 
 
-@click.command(
-    cls=Verb,
-    name="build",
+@verb(
     description=(
         (
             "SOURCE is a definition file, a Dockerfile, or what is made into an image as it is: an image, a directory, "

@@ -16,7 +16,6 @@ from singularity.cli import cache_listed
 from singularity.cli.command import PATH, Commands, option
 from singularity.cli.fetching import options as fetching_options
 from singularity.cli.fetching import platform as platform_options
-from singularity.cli.page import Page
 from singularity.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,38 +23,34 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_COMMANDS = {
-    "list": "List what is in the cache",
-    "clean": "Remove what is in the cache",
-    "seed": "Fill a cache that others read",
-}
 _DAY = 86400.0
 _ALIASES = {"oci": "oci-tmp"}
 
 command = Commands(
-    Page(
-        verb="cache",
-        summary="Show and remove what is kept to be used again",
-        usage=(
-            "singularity cache list [options]",
-            "singularity cache clean [options]",
-            "singularity cache seed [options] DIRECTORY URI...",
+    "cache",
+    {
+        "list": "List what is in the cache",
+        "clean": "Remove what is in the cache",
+        "seed": "Fill a cache that others read",
+    },
+    usage=(
+        "singularity cache list [options]",
+        "singularity cache clean [options]",
+        "singularity cache seed [options] DIRECTORY URI...",
+    ),
+    description=(
+        "The cache is in ~/.singularity/cache, or in the directory that SINGULARITY_CACHEDIR names.",
+        (
+            "Before it come caches that are only read: those of SINGULARITY_CACHEPATH, with colons between "
+            'them, and of "cache path" in the configuration file.'
         ),
-        description=(
-            "The cache is in ~/.singularity/cache, or in the directory that SINGULARITY_CACHEDIR names.",
-            (
-                "Before it come caches that are only read: those of SINGULARITY_CACHEPATH, with colons between "
-                'them, and of "cache path" in the configuration file.'
-            ),
-            (
-                'SINGULARITY_CACHE_SIZE_LIMIT, in MiB, or "cache size limit" in the configuration file is the most '
-                "that images and blobs may have together: what was used longest ago goes first."
-            ),
-            f"Types of entries are {', '.join(TYPES)}; and all.",
+        (
+            'SINGULARITY_CACHE_SIZE_LIMIT, in MiB, or "cache size limit" in the configuration file is the most '
+            "that images and blobs may have together: what was used longest ago goes first."
         ),
-        verbs=(("Commands", tuple(_COMMANDS.items())),),
-        examples=("singularity cache list", "singularity cache clean --type build --days 7"),
-    )
+        f"Types of entries are {', '.join(TYPES)}; and all.",
+    ),
+    examples=("singularity cache list", "singularity cache clean --type build --days 7"),
 )
 
 

@@ -8,43 +8,38 @@ import click
 
 from singularity import capabilities
 from singularity.cli.command import Commands, option
-from singularity.cli.page import Page
 from singularity.console import escape
 from singularity.errors import SingularityError, UsageError
 
 logger = logging.getLogger(__name__)
 
-_COMMANDS = {
-    "add": "Let a user or a group add capabilities",
-    "drop": "No longer let them",
-    "list": "List who may add what",
-    "avail": "List the capabilities that there are",
-}
 
 command = Commands(
-    Page(
-        verb="capability",
-        summary="Say which capabilities users may add",
-        usage=(
-            "singularity capability add [options] CAPABILITIES",
-            "singularity capability drop [options] CAPABILITIES",
-            "singularity capability list [NAME]",
-            "singularity capability avail [CAPABILITY]",
+    "capability",
+    {
+        "add": "Let a user or a group add capabilities",
+        "drop": "No longer let them",
+        "list": "List who may add what",
+        "avail": "List the capabilities that there are",
+    },
+    usage=(
+        "singularity capability add [options] CAPABILITIES",
+        "singularity capability drop [options] CAPABILITIES",
+        "singularity capability list [NAME]",
+        "singularity capability avail [CAPABILITY]",
+    ),
+    description=(
+        (
+            "What a user may give to programs with --add-caps, in a user namespace. Kept in capability.json beside "
+            "the configuration file, which is root's. In SUID mode users get none, whatever it says; root needs no "
+            "leave."
         ),
-        description=(
-            (
-                "What a user may give to programs with --add-caps, in a user namespace. Kept in capability.json beside "
-                "the configuration file, which is root's. In SUID mode users get none, whatever it says; root needs no "
-                "leave."
-            ),
-        ),
-        verbs=(("Commands", tuple(_COMMANDS.items())),),
-        examples=(
-            "sudo singularity capability add --user alice CAP_NET_RAW,CAP_NET_BIND_SERVICE",
-            "sudo singularity capability drop --group students all",
-            "singularity capability list",
-        ),
-    )
+    ),
+    examples=(
+        "sudo singularity capability add --user alice CAP_NET_RAW,CAP_NET_BIND_SERVICE",
+        "sudo singularity capability drop --group students all",
+        "singularity capability list",
+    ),
 )
 
 _WORDS = "CAPABILITIES is a list with commas, with or without CAP_, in any case; all for each of them."

@@ -5,7 +5,7 @@ from functools import partial
 import click
 
 from singularity.cli import checked
-from singularity.cli.command import Verb, option
+from singularity.cli.command import Verb, option, verb
 from singularity.errors import UsageError
 
 _OPTIONS = "launch_options"  # key of the context
@@ -26,17 +26,13 @@ class _Check(Verb):
             )
         return super().parse_args(ctx, [*ours, *(["--", *rest] if rest else [])])
 
-    def usage_line(self, path: str) -> str:
-        """With what may follow."""
-        return f"singularity {path} [options] [launch options] IMAGE [-- PROGRAM [ARGUMENT...]]"
-
 
 _subject = partial(option, is_flag=True, group="What is checked")
 
 
-@click.command(
+@verb(
     cls=_Check,
-    name="check",
+    usage="[options] [launch options] IMAGE [-- PROGRAM [ARGUMENT...]]",
     description=(
         (
             "Says what would fail if PROGRAM were launched like this on this host. Nothing of the image is run. Ends "

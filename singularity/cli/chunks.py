@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from singularity import console
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.content import chunks
 from singularity.content.chunks import Index
 from singularity.errors import FileError, ImageError
@@ -14,9 +14,7 @@ from singularity.errors import FileError, ImageError
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    cls=Verb,
-    name="chunks",
+@verb(
     description=(
         (
             "Writes IMAGE.chunks, for a web server that has it beside IMAGE: whoever pulls the image there, and has "
@@ -53,18 +51,13 @@ def command(image: Path, *, others: tuple[Path, ...]) -> None:
 
 
 def _of(path: Path) -> Index:
-    try:
+    with FileError.about(path):
         if path.exists() and not path.is_file():
             raise ImageError(f"{path}: no file", hint="singularity build makes one of a directory")
         with console.working(f"reading {path}"), path.open("rb") as file:
             return chunks.of(file, str(path))
-    except OSError as error:
-        raise FileError.because(path, error) from error
 
 
 def _is_index(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return chunks.is_index(file.read(8))
-    except OSError as error:
-        raise FileError.because(path, error) from error
+    with FileError.about(path), path.open("rb") as file:
+        return chunks.is_index(file.read(8))

@@ -1,6 +1,6 @@
 """What the verbs are made with: click commands that explain themselves with our pages and read our variables."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,8 +56,14 @@ class Verb(click.Command):
     """A command whose help is a page."""
 
     def __init__(
-        self, *args: Any, description: tuple[str, ...] = (), examples: tuple[str, ...] = (), **more: Any
+        self,
+        *args: Any,
+        usage: str = "",  # what may follow the verb; empty: what its parameters say
+        description: tuple[str, ...] = (),
+        examples: tuple[str, ...] = (),
+        **more: Any,
     ) -> None:
+        self.usage = usage
         self.description = description
         self.examples = examples
         more.setdefault("context_settings", {})["help_option_names"] = ["-h", "--help"]
@@ -81,7 +87,7 @@ class Verb(click.Command):
         return Page(
             verb=path,
             summary=top.summary if top else self.short_help or "",
-            usage=(self.usage_line(path),),
+            usage=(f"singularity {path} {self.usage or self._usage()}".rstrip(),),
             description=self.description,
             options=tuple(
                 _described(each) for each in self.params if isinstance(each, click.Option) and not each.hidden
@@ -89,19 +95,23 @@ class Verb(click.Command):
             examples=self.examples,
         )
 
-    def usage_line(self, path: str) -> str:
-        """How the command, which is typed as `path`, is used."""
+    def _usage(self) -> str:
         options = ["[options]"] if any(isinstance(each, click.Option) for each in self.params) else []
-        words = [stand_in(each) for each in self.params if isinstance(each, click.Argument)]
-        return " ".join(["singularity", path, *options, *words])
+        return " ".join([*options, *(stand_in(each) for each in self.params if isinstance(each, click.Argument))])
+
+
+def verb(*, cls: type[Verb] = Verb, **more: Any) -> Callable[[Callable[..., Any]], Verb]:
+    """Makes a function a command that has a page."""
+    return click.command(cls=cls, **more)
 
 
 class Commands(click.Group):
     """A verb that has commands of its own, which its page lists; alone it prints that page, as the program does."""
 
-    def __init__(self, page: Page) -> None:
-        self._page = page
-        super().__init__(name=page.verb, context_settings={"help_option_names": ["-h", "--help"]})
+    def __init__(self, verb: str, below: Mapping[str, str], **more: Any) -> None:
+        self._below = below
+        self._page = Page(verb, VERBS[verb].summary, verbs=(("Commands", tuple(below.items())),), **more)
+        super().__init__(name=verb, context_settings={"help_option_names": ["-h", "--help"]})
 
     def page(self, path: str) -> Page:
         """The page of the verb."""
@@ -122,16 +132,13 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that `args` begin with."""
         if args[0] not in self.commands:
-            hint = suggestion(args[0], list(self._known())) or f"see: singularity help {self.name}"
+            hint = suggestion(args[0], list(self._below)) or f"see: singularity help {self.name}"
             raise UsageError(f"unknown command {self.name} {args[0]}", hint=hint)
         return super().resolve_command(ctx, args)
 
-    def below(self, name: str, **more: tuple[str, ...]) -> Callable[[Callable[..., None]], click.Command]:
+    def below(self, name: str, cls: type[Verb] = Verb, **more: Any) -> Callable[[Callable[..., None]], click.Command]:
         """Makes a function the command `name`, which the page says in short."""
-        return self.command(cls=Verb, name=name, short_help=self._known()[name], **more)
-
-    def _known(self) -> dict[str, str]:
-        return dict(each for _, group in self._page.verbs for each in group)
+        return self.command(cls=cls, name=name, short_help=self._below[name], **more)
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:

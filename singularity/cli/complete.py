@@ -2,10 +2,10 @@
 
 import click
 
-from singularity.cli.command import Verb
+from singularity.cli.command import verb
 
 
-@click.command(cls=Verb, name="complete")
+@verb()
 @click.argument("kind")
 @click.argument("words", metavar="WORD", nargs=-1)
 def command(kind: str, words: tuple[str, ...]) -> int | None:

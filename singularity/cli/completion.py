@@ -2,12 +2,10 @@
 
 import click
 
-from singularity.cli.command import Verb
+from singularity.cli.command import verb
 
 
-@click.command(
-    cls=Verb,
-    name="completion",
+@verb(
     description=("Put the script where your shell looks for such files, or load it.",),
     examples=(
         "source <(singularity completion bash)",

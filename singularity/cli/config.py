@@ -9,40 +9,32 @@ import click
 
 from singularity import directives, files, paths
 from singularity.cli.command import Commands, option
-from singularity.cli.page import Page
 from singularity.errors import FileError, SingularityError, UsageError
 
 logger = logging.getLogger(__name__)
 
-_COMMANDS = {
-    "global": "Show or change a directive of singularity.conf",
-    "fakeroot": "Give users subordinate ids for --fakeroot",
-}
 _IDS = (Path("/etc/subuid"), Path("/etc/subgid"))
 
 command = Commands(
-    Page(
-        verb="config",
-        summary="Change the configuration, and the ids of users",
-        usage=("singularity config global OPTION DIRECTIVE [VALUE...]", "singularity config fakeroot OPTION USER"),
-        description=("For whoever may write these files: root, or who has installed the program for himself.",),
-        verbs=(("Commands", tuple(_COMMANDS.items())),),
-        examples=(
-            "singularity config global --get 'mount home'",
-            "sudo singularity config global --set 'bind path' /scratch",
-            "sudo singularity config fakeroot --add alice",
-        ),
-    )
+    "config",
+    {
+        "global": "Show or change a directive of singularity.conf",
+        "fakeroot": "Give users subordinate ids for --fakeroot",
+    },
+    usage=("singularity config global OPTION DIRECTIVE [VALUE...]", "singularity config fakeroot OPTION USER"),
+    description=("For whoever may write these files: root, or who has installed the program for himself.",),
+    examples=(
+        "singularity config global --get 'mount home'",
+        "sudo singularity config global --set 'bind path' /scratch",
+        "sudo singularity config fakeroot --add alice",
+    ),
 )
 
 
 def _change(path: Path, text: str) -> None:
     """Puts a text in place of a file's, which is never half there; owner and permissions stay."""
-    try:
-        with path.open("rb") as old, files.replacing(path, overwrite=True, like=old.fileno()) as new:
-            files.write_at(new.fd, text.encode("utf-8", "surrogateescape"), 0)
-    except OSError as error:
-        raise FileError.because(path, error) from error
+    with FileError.about(path), path.open("rb") as old, files.replacing(path, overwrite=True, like=old.fileno()) as new:
+        files.write_at(new.fd, text.encode("utf-8", "surrogateescape"), 0)
 
 
 def _read(path: Path, *, missing: bool = False) -> str:

@@ -5,13 +5,11 @@ from pathlib import Path
 import click
 
 from singularity import paths
-from singularity.cli.command import PATH, Verb
+from singularity.cli.command import PATH, verb
 from singularity.errors import UsageError
 
 
-@click.command(
-    cls=Verb,
-    name="copy",
+@verb(
     context_settings={"allow_interspersed_args": False},
     description=(
         (

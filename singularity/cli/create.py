@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from singularity import files
-from singularity.cli.command import PATH, OneDash, Verb, option
+from singularity.cli.command import PATH, OneDash, option, verb
 from singularity.errors import FileError, UsageError
 
 logger = logging.getLogger(__name__)
@@ -19,9 +19,7 @@ _LEAST, _MOST = 2, 1 << 23  # MiB; a journal has no room in less, and what ext3 
 _MODE = 0o755  # whatever the umask says: an image is a program
 
 
-@click.command(
-    cls=Verb,
-    name="create",
+@verb(
     description=(
         "IMAGE becomes an ext3 file system behind a first line that makes it a program. Its size is a maximum.",
         "It is written to by containers (--writable), import, copy and bootstrap. Any user can make one.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from singularity.cli.access import access_options
-from singularity.cli.command import Verb, option
+from singularity.cli.command import option, verb
 from singularity.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    cls=Verb,
-    name="delete",
+@verb(
     description=(
         (
             "URI is library://[ENTITY/[COLLECTION/]]NAME:TAG, docker://NAME:TAG or oras://NAME:TAG. It asks before it "

@@ -4,12 +4,10 @@ import sys
 
 import click
 
-from singularity.cli.command import Verb, option
+from singularity.cli.command import option, verb
 
 
-@click.command(
-    cls=Verb,
-    name="diff",
+@verb(
     description=(
         (
             "Compares packages, configuration and files of two images: files or directories of any format, or URIs. "

@@ -8,15 +8,13 @@ from singularity import __version__, paths
 from singularity.check import report
 from singularity.check.finding import Finding, fails
 from singularity.cli.checked import colour
-from singularity.cli.command import Verb, option
+from singularity.cli.command import option, verb
 from singularity.doctor import host, launches, network, places
 from singularity.paths import front_door
 from singularity.registry.reference import HUB, canonical
 
 
-@click.command(
-    cls=Verb,
-    name="doctor",
+@verb(
     description=(
         (
             "Launches an image of one program in each way that there is, and looks at the kernel's settings, devices, "

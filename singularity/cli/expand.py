@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from singularity.cli.command import PATH, OneDash, Verb, option
+from singularity.cli.command import PATH, OneDash, option, verb
 from singularity.cli.create import mebibytes, say
 from singularity.errors import FileError
 from singularity.image.identify import Format
@@ -15,9 +15,7 @@ logger = logging.getLogger(__name__)
 _DEFAULT = 512  # MiB
 
 
-@click.command(
-    cls=Verb,
-    name="expand",
+@verb(
     description=(
         "IMAGE, with an ext3 file system, is checked, mended where it must be, and made larger in place.",
         "Nobody else may use it meanwhile. If this is killed, IMAGE is as it was or as it shall be.",
@@ -45,10 +43,8 @@ def command(image: Path, *, size: str) -> None:
             if ext.check(new, offset, name=str(image), purpose=f"check {image}"):
                 logger.info("The file system of %s was mended", image)
             say("Growing the file system")
-            try:
+            with FileError.about(image):
                 ext.expand(new, offset, amount << 20, purpose=f"expand {image}")
-            except OSError as error:
-                raise FileError.because(image, error) from error
     say("Done.")
 
 

@@ -11,16 +11,14 @@ from typing import BinaryIO
 import click
 
 from singularity import console, files, paths
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.errors import FileError, UsageError
 from singularity.variables import handed_on
 
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    cls=Verb,
-    name="export",
+@verb(
     description=(
         (
             "IMAGE is of any format. It is neither mounted nor unpacked, and every owner is kept, whoever calls. "

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import click
 
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    cls=Verb,
-    name="flatten",
+@verb(
     description=(
         "IMAGE holds only what differs from its base (build --on). TARGET becomes a SIF file that needs no other.",
         (

@@ -4,16 +4,14 @@ from importlib import import_module
 
 import click
 
-from singularity.cli.command import Verb
+from singularity.cli.command import verb
 from singularity.cli.options_table import described, entries, launch_page
 from singularity.cli.page import Page, text
 from singularity.cli.verbs import GROUPS, VERBS
 from singularity.errors import UsageError
 
 
-@click.command(
-    cls=Verb,
-    name="help",
+@verb(
     description=("Without VERB, lists all verbs and the global options.",),
     examples=("singularity help exec", "singularity help sif add"),
 )

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import click
 
 from singularity import paths, uri
-from singularity.cli.command import PATH, Verb
+from singularity.cli.command import PATH, verb
 from singularity.cli.fetching import options as fetching_options
 from singularity.errors import FileError, UsageError
 from singularity.image.tree import Tree
@@ -23,9 +23,7 @@ logger = logging.getLogger(__name__)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
-@click.command(
-    cls=Verb,
-    name="import",
+@verb(
     description=(
         (
             "IMAGE is an ext3 image file, such as create makes, or a directory. What is in it stays, where the archive "
@@ -94,10 +92,8 @@ def _source(word: str | None) -> Iterator[tuple[BinaryIO, str]]:
         yield sys.stdin.buffer, "standard input"
         return
     path = Path(_path(word))
-    try:
+    with FileError.about(path):
         file = open(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise FileError.because(path, error) from error
     with file:
         yield file, str(path)
 

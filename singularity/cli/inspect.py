@@ -6,16 +6,14 @@ from pathlib import Path
 import click
 
 from singularity import paths
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.cli.inspected import ALL, JSON, PARTS, Wanted, identified, printable, rendered
 from singularity.errors import ImageError
 from singularity.image import metadata
 from singularity.image.identify import EncryptedError
 
 
-@click.command(
-    cls=Verb,
-    name="inspect",
+@verb(
     description=(
         "Without options, prints the labels. Several options print one after the other. Nothing is launched.",
     ),

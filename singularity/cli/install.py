@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from singularity import paths
-from singularity.cli.command import PATH, OptionalValue, Verb, option
+from singularity.cli.command import PATH, OptionalValue, option, verb
 from singularity.cli.launched import only_options
 from singularity.console import escape
 from singularity.errors import FileError, ImageError, UsageError
@@ -26,14 +26,6 @@ logger = logging.getLogger(__name__)
 _HERE = "-"  # the value of an option that is given without one
 
 
-class _Install(Verb):
-    """Options of each launch follow `--`."""
-
-    def usage_line(self, path: str) -> str:
-        """With what may follow."""
-        return f"singularity {path} [options] IMAGE [-- LAUNCH-OPTION...]"
-
-
 _NAMED = {
     Kind.MODULE: "module",
     Kind.JUPYTER: "kernel of Jupyter",
@@ -43,9 +35,8 @@ _NAMED = {
 _as = "What it is installed as; without any of these, as commands"
 
 
-@click.command(
-    cls=_Install,
-    name="install",
+@verb(
+    usage="[options] IMAGE [-- LAUNCH-OPTION...]",
     description=(
         (
             "The commands are those that the image names, in %wrappers of its definition file or the label "

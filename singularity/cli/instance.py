@@ -19,37 +19,33 @@ from singularity.instance.states import NAME, Instance, Owner, open_log, owner, 
 
 logger = logging.getLogger(__name__)
 
-_COMMANDS = {
-    "start": "Start a container that stays under a name, with its startscript",
-    "run": "The same, with its runscript",
-    "list": "List the instances that run",
-    "stop": "End instances",
-    "stats": "Show what an instance uses",
-    "logs": "Print what an instance has written",
-}
 _GAP = 4  # blanks between columns
 _FOLLOW, _SAMPLE = 0.2, 1.0  # seconds
 
 command = Commands(
-    Page(
-        verb="instance",
-        summary="Containers that stay under a name: services, and what many commands use",
-        usage=(
-            "singularity instance start|run [options] IMAGE NAME [ARGUMENT...]",
-            "singularity instance list|stop|stats|logs [options] NAME",
-        ),
-        description=(
-            "A started instance runs in the background until it is stopped.",
-            "exec, run, shell and test take instance://NAME in place of an image. Names are your own on this host.",
-        ),
-        verbs=(("Commands", tuple(_COMMANDS.items())),),
-        examples=(
-            "singularity instance start postgres.sif db",
-            "singularity exec instance://db psql -l",
-            "singularity instance list",
-            "singularity instance stop db",
-        ),
-    )
+    "instance",
+    {
+        "start": "Start a container that stays under a name, with its startscript",
+        "run": "The same, with its runscript",
+        "list": "List the instances that run",
+        "stop": "End instances",
+        "stats": "Show what an instance uses",
+        "logs": "Print what an instance has written",
+    },
+    usage=(
+        "singularity instance start|run [options] IMAGE NAME [ARGUMENT...]",
+        "singularity instance list|stop|stats|logs [options] NAME",
+    ),
+    description=(
+        "A started instance runs in the background until it is stopped.",
+        "exec, run, shell and test take instance://NAME in place of an image. Names are your own on this host.",
+    ),
+    examples=(
+        "singularity instance start postgres.sif db",
+        "singularity exec instance://db psql -l",
+        "singularity instance list",
+        "singularity instance stop db",
+    ),
 )
 
 
@@ -62,7 +58,7 @@ class _Launch(Verb):
 
 
 def _launch(name: str) -> None:
-    @command.command(cls=_Launch, name=name, short_help=_COMMANDS[name])
+    @command.below(name, _Launch)
     def start() -> None:
         """Nothing: the front door has not sent this launch here."""
         raise UsageError(f"instance {name}: containers are launched by the program singularity, not by its Python half")

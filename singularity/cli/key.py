@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from singularity.cli.command import PATH, Commands, option
-from singularity.cli.page import Page
 from singularity.cli.trusting import global_option, keysdir_option, ring, url_option
 from singularity.console import escape
 from singularity.errors import FileError, SignatureError, UsageError
@@ -21,32 +20,28 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_COMMANDS = {
-    "newpair": "Make a key to sign with",
-    "list": "List public keys, or your secret ones",
-    "import": "Take keys from a file",
-    "export": "Write a key into a file",
-    "remove": "Forget a key",
-    "search": "Look for keys on a key server",
-    "pull": "Take a public key from a key server",
-    "push": "Give a public key to a key server",
-    "signers": "Print lines for the file whose keys count for launches",
-}
 _LIMIT = 16 << 20  # bytes of a file of keys
 _BITS = 2048  # of RSA, at least
 
 command = Commands(
-    Page(
-        verb="key",
-        summary="Keep the keys that sign images, and those whose signatures count",
-        usage=("singularity key COMMAND [options] ...",),
-        description=(
-            "Keys of OpenPGP are kept in ~/.singularity/keys, as the whole family keeps them.",
-            "pgp-public has those whose signatures count, pgp-secret your own, locked by their passphrases.",
-        ),
-        verbs=(("Commands", tuple(_COMMANDS.items())),),
-        examples=("singularity key newpair", "singularity key list", "singularity key import alice.asc"),
-    )
+    "key",
+    {
+        "newpair": "Make a key to sign with",
+        "list": "List public keys, or your secret ones",
+        "import": "Take keys from a file",
+        "export": "Write a key into a file",
+        "remove": "Forget a key",
+        "search": "Look for keys on a key server",
+        "pull": "Take a public key from a key server",
+        "push": "Give a public key to a key server",
+        "signers": "Print lines for the file whose keys count for launches",
+    },
+    usage=("singularity key COMMAND [options] ...",),
+    description=(
+        "Keys of OpenPGP are kept in ~/.singularity/keys, as the whole family keeps them.",
+        "pgp-public has those whose signatures count, pgp-secret your own, locked by their passphrases.",
+    ),
+    examples=("singularity key newpair", "singularity key list", "singularity key import alice.asc"),
 )
 
 
@@ -242,11 +237,8 @@ def _add(which: "Ring", block: bytes, name: str) -> None:
 
 
 def _read(file: Path) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            data = stream.read(_LIMIT + 1)
-    except OSError as error:
-        raise FileError.because(file, error) from error
+    with FileError.about(file), file.open("rb") as stream:
+        data = stream.read(_LIMIT + 1)
     if len(data) > _LIMIT:
         raise FileError(f"{file}: more than {_LIMIT >> 20} MiB, no file of keys")
     return data

@@ -5,32 +5,27 @@ import logging
 import click
 
 from singularity.cli.command import Commands, option
-from singularity.cli.page import Page
 from singularity.console import escape
 from singularity.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-_COMMANDS = {
-    "list": "List the key servers, in the order in which they are asked",
-    "add": "Ask another one, too",
-    "remove": "Ask one no more",
-    "login": "Keep a user name and a password for one",
-    "logout": "Forget them",
-}
 
 command = Commands(
-    Page(
-        verb="keyserver",
-        summary="Say which servers are asked for keys",
-        usage=("singularity keyserver list", "singularity keyserver add|remove|login|logout [options] URI"),
-        description=(
-            "The list is kept in ~/.singularity/keyservers.json, which only you can read.",
-            "Without it that of the site counts, keyservers.json beside singularity.conf, or else keys.openpgp.org.",
-        ),
-        verbs=(("Commands", tuple(_COMMANDS.items())),),
-        examples=("singularity keyserver add --order 1 https://keys.example.org", "singularity keyserver list"),
-    )
+    "keyserver",
+    {
+        "list": "List the key servers, in the order in which they are asked",
+        "add": "Ask another one, too",
+        "remove": "Ask one no more",
+        "login": "Keep a user name and a password for one",
+        "logout": "Forget them",
+    },
+    usage=("singularity keyserver list", "singularity keyserver add|remove|login|logout [options] URI"),
+    description=(
+        "The list is kept in ~/.singularity/keyservers.json, which only you can read.",
+        "Without it that of the site counts, keyservers.json beside singularity.conf, or else keys.openpgp.org.",
+    ),
+    examples=("singularity keyserver add --order 1 https://keys.example.org", "singularity keyserver list"),
 )
 
 _uri = click.argument("uri", metavar="URI")

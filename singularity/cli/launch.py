@@ -2,12 +2,10 @@
 
 import click
 
-from singularity.cli.command import Verb
+from singularity.cli.command import verb
 
 
-@click.command(
-    cls=Verb, name="launch", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
-)
+@verb(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED)
 def command(argv: tuple[str, ...]) -> int | None:
     """Launches what a URI names or an archive, or says why it cannot. `argv` is the launch as it was typed."""

@@ -8,27 +8,22 @@ import click
 
 from singularity import linger
 from singularity.cli.command import PATH, Commands, option
-from singularity.cli.page import Page
 from singularity.console import escape
 from singularity.errors import ImageError, UsageError
 
 logger = logging.getLogger(__name__)
 
-_COMMANDS = {"list": "List the images that are kept mounted", "end": "Let go of images"}
 
 command = Commands(
-    Page(
-        verb="linger",
-        summary="Show and end what keeps images mounted",
-        usage=("singularity linger list", "singularity linger end [options] [IMAGE...]"),
-        description=("A launch with --linger TIME keeps its image mounted for that long after the last use.",),
-        verbs=(("Commands", tuple(_COMMANDS.items())),),
-        examples=(
-            "singularity exec --linger 60s tools.sif true",
-            "singularity linger list",
-            "singularity linger end --all",
-        ),
-    )
+    "linger",
+    {"list": "List the images that are kept mounted", "end": "Let go of images"},
+    usage=("singularity linger list", "singularity linger end [options] [IMAGE...]"),
+    description=("A launch with --linger TIME keeps its image mounted for that long after the last use.",),
+    examples=(
+        "singularity exec --linger 60s tools.sif true",
+        "singularity linger list",
+        "singularity linger end --all",
+    ),
 )
 
 

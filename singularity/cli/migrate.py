@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from singularity import files, paths
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.console import escape
 from singularity.errors import FileError, UsageError
 
@@ -15,9 +15,7 @@ logger = logging.getLogger(__name__)
 _SITES = ("/etc/apptainer", "/usr/local/etc/apptainer", "/etc/singularity", "/usr/local/etc/singularity")
 
 
-@click.command(
-    cls=Verb,
-    name="migrate",
+@verb(
     description=(
         (
             "Remotes with their tokens, key servers, logins to registries, keys, and the layers and images of the "

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from singularity import paths
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.edit import mounted
 from singularity.errors import FileError
 from singularity.image import base
@@ -21,9 +21,7 @@ logger = logging.getLogger(__name__)
 _UNSAFE_IN_PROMPT = re.compile(r"[^\w./+@=,:-]")  # shells expand prompts
 
 
-@click.command(
-    cls=Verb,
-    name="mount",
+@verb(
     description=(
         (
             "Mounts IMAGE at DIRECTORY, or at a private one, and starts $SHELL, which alone sees it and also takes "

@@ -5,24 +5,18 @@ from pathlib import Path
 import click
 
 from singularity.cli.command import PATH, Commands, option
-from singularity.cli.page import Page
 from singularity.edit import overlay
 from singularity.edit.overlay import Overlay
 
-_COMMANDS = {
-    "create": "Make an overlay image, or add one to a SIF file",
-    "sync": "Mend an overlay, and give what it does not need back to the disk",
-    "seal": "Make the overlay of a SIF file read-only",
-}
-
 command = Commands(
-    Page(
-        verb="overlay",
-        summary="Make images that take what containers write",
-        usage=("singularity overlay create|sync|seal [options] FILE",),
-        verbs=(("Commands", tuple(_COMMANDS.items())),),
-        examples=("singularity overlay create --size 1024 --sparse changes.img",),
-    )
+    "overlay",
+    {
+        "create": "Make an overlay image, or add one to a SIF file",
+        "sync": "Mend an overlay, and give what it does not need back to the disk",
+        "seal": "Make the overlay of a SIF file read-only",
+    },
+    usage=("singularity overlay create|sync|seal [options] FILE",),
+    examples=("singularity overlay create --size 1024 --sparse changes.img",),
 )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from singularity import console
-from singularity.cli.command import Verb, option
+from singularity.cli.command import option, verb
 from singularity.cli.fetching import options as fetching_options
 from singularity.cli.fetching import platform as platform_options
 
@@ -14,17 +14,8 @@ if TYPE_CHECKING:
     from singularity.sources.fetch import Fetch
 
 
-class _Pull(Verb):
-    """Both words in one list: the optional one comes first."""
-
-    def usage_line(self, path: str) -> str:
-        """How it is used."""
-        return f"singularity {path} [options] [TARGET] URI"
-
-
-@click.command(
-    cls=_Pull,
-    name="pull",
+@verb(
+    usage="[options] [TARGET] URI",  # both words in one list: the optional one comes first
     description=(
         (
             "URI is docker://[HOST/]NAME[:TAG][@DIGEST], oras://HOST/NAME[:TAG], library://NAME[:TAG], "

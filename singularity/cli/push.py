@@ -10,7 +10,7 @@ import click
 from singularity import paths
 from singularity.cli import trusting
 from singularity.cli.access import access_options
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.console import escape, working
 from singularity.errors import FileError, UsageError
 
@@ -34,9 +34,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _IMAGE_NAME = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 
-@click.command(
-    cls=Verb,
-    name="push",
+@verb(
     description=(
         (
             "docker:// takes an image of any format, and makes it an image of OCI with one layer, which Docker, podman "

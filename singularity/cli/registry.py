@@ -7,7 +7,6 @@ import click
 
 from singularity.cli.access import authfile_option, no_https_option
 from singularity.cli.command import Commands, option
-from singularity.cli.page import Page
 from singularity.console import escape
 from singularity.errors import UsageError
 from singularity.registry import credentials
@@ -16,33 +15,29 @@ from singularity.registry.reference import HUB, canonical
 
 logger = logging.getLogger(__name__)
 
-_COMMANDS = {
-    "login": "Keep a user name and a password for a registry",
-    "logout": "Forget them",
-    "list": "List the registries that there is a login for",
-}
 _PASSWORD_LIMIT = 64 << 10  # bytes; tokens are long
 
 command = Commands(
-    Page(
-        verb="registry",
-        summary="Log in to registries of images, and out",
-        usage=(
-            "singularity registry login [options] URI",
-            "singularity registry logout [options] URI",
-            "singularity registry list [options]",
-        ),
-        description=(
-            "Logins are kept in ~/.singularity/docker-config.json, which only you can read.",
-            "Those of Docker, in ~/.docker/config.json, are used too.",
-        ),
-        verbs=(("Commands", tuple(_COMMANDS.items())),),
-        examples=(
-            "singularity registry login docker://ghcr.io",
-            "singularity registry login -u alice --password-stdin docker://docker.io < token",
-            "singularity registry list",
-        ),
-    )
+    "registry",
+    {
+        "login": "Keep a user name and a password for a registry",
+        "logout": "Forget them",
+        "list": "List the registries that there is a login for",
+    },
+    usage=(
+        "singularity registry login [options] URI",
+        "singularity registry logout [options] URI",
+        "singularity registry list [options]",
+    ),
+    description=(
+        "Logins are kept in ~/.singularity/docker-config.json, which only you can read.",
+        "Those of Docker, in ~/.docker/config.json, are used too.",
+    ),
+    examples=(
+        "singularity registry login docker://ghcr.io",
+        "singularity registry login -u alice --password-stdin docker://docker.io < token",
+        "singularity registry list",
+    ),
 )
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from singularity.cli.command import PATH, Commands, option
-from singularity.cli.page import Page
 from singularity.console import escape
 from singularity.errors import FileError, UsageError
 
@@ -16,37 +15,33 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_COMMANDS = {
-    "list": "List the remotes, and which one is used",
-    "add": "Add one under a name",
-    "remove": "Forget one",
-    "use": "Make one the one that is used",
-    "login": "Keep a token for one",
-    "logout": "Forget it",
-    "status": "Ask one which services it has, and whether the token is taken",
-    "get-login-password": "Print the token of the active one",
-}
 _TOKEN_LIMIT = 64 << 10  # bytes
 
 command = Commands(
-    Page(
-        verb="remote",
-        summary="Say which library is asked, and log in to it",
-        usage=(
-            "singularity remote list|status|login|logout [NAME]",
-            "singularity remote add [options] NAME URI",
-            "singularity remote use|remove [options] NAME",
+    "remote",
+    {
+        "list": "List the remotes, and which one is used",
+        "add": "Add one under a name",
+        "remove": "Forget one",
+        "use": "Make one the one that is used",
+        "login": "Keep a token for one",
+        "logout": "Forget it",
+        "status": "Ask one which services it has, and whether the token is taken",
+        "get-login-password": "Print the token of the active one",
+    },
+    usage=(
+        "singularity remote list|status|login|logout [NAME]",
+        "singularity remote add [options] NAME URI",
+        "singularity remote use|remove [options] NAME",
+    ),
+    description=(
+        "A remote is a place with a library of SIF files, for library://, search and delete.",
+        (
+            "They are kept in ~/.singularity/remote.yaml, which only you can read; those of the site are in "
+            "remote.yaml beside singularity.conf. Registries have logins of their own: singularity registry."
         ),
-        description=(
-            "A remote is a place with a library of SIF files, for library://, search and delete.",
-            (
-                "They are kept in ~/.singularity/remote.yaml, which only you can read; those of the site are in "
-                "remote.yaml beside singularity.conf. Registries have logins of their own: singularity registry."
-            ),
-        ),
-        verbs=(("Commands", tuple(_COMMANDS.items())),),
-        examples=("singularity remote add --no-login lab library.example.org", "singularity remote use lab"),
-    )
+    ),
+    examples=("singularity remote add --no-login lab library.example.org", "singularity remote use lab"),
 )
 
 _name = click.argument("name", metavar="NAME")
@@ -179,11 +174,8 @@ def _login(remote: "remotes.Remote", tokenfile: Path | None) -> None:
     if tokenfile is None:
         token = pipes.ask(f"the token of {remote.name}").strip()
     else:
-        try:
-            with tokenfile.open("rb") as file:
-                token = file.read(_TOKEN_LIMIT).decode("utf-8", "replace").strip()
-        except OSError as error:
-            raise FileError.because(tokenfile, error) from error
+        with FileError.about(tokenfile), tokenfile.open("rb") as file:
+            token = file.read(_TOKEN_LIMIT).decode("utf-8", "replace").strip()
     if not token or not token.isascii() or not token.isprintable():
         raise UsageError(f"remote {remote.name}: a token is wanted")
     remote.check(token)

@@ -10,15 +10,13 @@ from pathlib import Path
 import click
 
 from singularity import console, files
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.errors import BuildError, FileError, UsageError
 
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    cls=Verb,
-    name="remove",
+@verb(
     description=(
         (
             "Removes sandboxes with all that is in them. Where files belong to subordinate ids of yours, as after "
@@ -41,11 +39,8 @@ def command(sandboxes: tuple[Path, ...], *, force: bool) -> None:
         except BuildError as error:  # what is the user's own can go without
             logger.debug("%s", error)
     for parent, path in found:
-        with console.working(f"removing {path}"):
-            try:
-                files.remove_at(parent, path.name)
-            except OSError as error:
-                raise FileError.because(path, error) from error
+        with console.working(f"removing {path}"), FileError.about(path):
+            files.remove_at(parent, path.name)
 
 
 def _opened(path: Path, *, force: bool) -> tuple[int, Path] | None:
@@ -71,11 +66,9 @@ def _opened(path: Path, *, force: bool) -> tuple[int, Path] | None:
     if not (force or _is_sandbox(path)):
         raise FileError(f"{path}: no sandbox", hint="--force removes it all the same")
     files.refuse_place(place.parent)  # as who calls
-    try:
+    with FileError.about(path):
         parent = os.open(place.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         same = os.path.samestat(status, os.stat(place.name, dir_fd=parent, follow_symlinks=False))
-    except OSError as error:
-        raise FileError.because(path, error) from error
     if not same:
         raise FileError(f"{path}: replaced by another since a moment ago")
     return parent, place

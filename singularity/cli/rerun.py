@@ -4,12 +4,10 @@ from pathlib import Path
 
 import click
 
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 
 
-@click.command(
-    cls=Verb,
-    name="rerun",
+@verb(
     description=(
         (
             "Runs what RECORD, of exec --record, says: the same image, found by its digest, the same program, options, "

@@ -210,10 +210,8 @@ def _streams(record: Record) -> Iterator[None]:
     kept = [os.dup(0), os.dup(1)]
     try:
         for fd, path in list(_stream_files(record)):
-            try:
+            with FileError.about(Path(path)):
                 opened = _stream(path, os.O_WRONLY | os.O_CREAT if fd else os.O_RDONLY)
-            except OSError as error:
-                raise FileError.because(Path(path), error) from error
             os.dup2(opened, fd)
             os.close(opened)
         yield
@@ -274,7 +272,7 @@ def _reached(path: Path, stack: ExitStack) -> Path:
 
 def _copy(each: Content, place: Root) -> None:
     """What the run left goes below `place`, whatever links it left there as well."""
-    try:
+    with FileError.about(each.path):
         place.make_directory(os.path.dirname(each.path), 0o777 & ~files.umask())
         with contents.opened(each.path) as source:
             if each.kind is Kind.LINK:
@@ -284,8 +282,6 @@ def _copy(each: Content, place: Root) -> None:
                 with contents.content(source) as file, place.create(each.path, mode) as new:
                     files.copy_data(file.fileno(), new.fileno())
                     shutil.copystat(*(f"/proc/self/fd/{one.fileno()}" for one in (file, new)))
-    except OSError as error:
-        raise FileError.because(each.path, error) from error
 
 
 # ---- what came of it ----

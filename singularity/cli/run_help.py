@@ -5,13 +5,13 @@ from pathlib import Path
 import click
 
 from singularity import paths
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.cli.inspected import identified, printable
 from singularity.errors import ImageError
 from singularity.image import metadata as meta
 
 
-@click.command(cls=Verb, name="run-help", examples=("singularity run-help debian.sif",))
+@verb(examples=("singularity run-help debian.sif",))
 @option("--app", default="", variables="APP APPNAME", metavar="NAME", help="The help text of this application (SCIF)")
 @click.argument("image", type=PATH)
 def command(image: Path, app: str) -> None:

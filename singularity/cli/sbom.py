@@ -6,15 +6,13 @@ from pathlib import Path
 
 import click
 
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.packages.bill import Standard
 
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    cls=Verb,
-    name="sbom",
+@verb(
     description=(
         (
             "Lists the packages of dpkg, rpm, apk, pacman, conda, pip, R and npm by what these have noted in IMAGE, "

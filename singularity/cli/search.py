@@ -3,13 +3,11 @@
 import click
 
 from singularity.cli.access import no_https_option
-from singularity.cli.command import Verb, option
+from singularity.cli.command import option, verb
 from singularity.console import escape
 
 
-@click.command(
-    cls=Verb,
-    name="search",
+@verb(
     description=(
         "Asks the library that is in use (singularity remote) for names with these words.",
         "Registries of OCI images have no search that all of them know: look in a web browser.",

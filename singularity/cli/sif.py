@@ -14,7 +14,6 @@ import click
 
 from singularity.cli import sif_listed
 from singularity.cli.command import PATH, Commands, option
-from singularity.cli.page import Page
 from singularity.console import escape
 from singularity.errors import FileError, ImageError, UsageError
 from singularity.image.sif import format as sif
@@ -27,33 +26,29 @@ logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_COMMANDS = {
-    "list": "List the objects of a file",
-    "info": "Show one object's description",
-    "header": "Show the header of a file",
-    "dump": "Write one object's bytes to standard output",
-    "new": "Make a SIF file without objects",
-    "add": "Append a file to a SIF file, as an object",
-    "del": "Remove an object",
-    "setprim": "Make a system partition the one that containers are made from",
-}
 
 command = Commands(
-    Page(
-        verb="sif",
-        summary="Look into a SIF file, and change it",
-        usage=(
-            "singularity sif list|header|new FILE",
-            "singularity sif info|dump|del|setprim ID FILE",
-            "singularity sif add [options] FILE OBJECT",
-        ),
-        verbs=(("Commands", tuple(_COMMANDS.items())),),
-        examples=(
-            "singularity sif list debian.sif",
-            "singularity sif dump 1 debian.sif",
-            "singularity sif add --datatype sbom --sbomformat spdx-json debian.sif sbom.json",
-        ),
-    )
+    "sif",
+    {
+        "list": "List the objects of a file",
+        "info": "Show one object's description",
+        "header": "Show the header of a file",
+        "dump": "Write one object's bytes to standard output",
+        "new": "Make a SIF file without objects",
+        "add": "Append a file to a SIF file, as an object",
+        "del": "Remove an object",
+        "setprim": "Make a system partition the one that containers are made from",
+    },
+    usage=(
+        "singularity sif list|header|new FILE",
+        "singularity sif info|dump|del|setprim ID FILE",
+        "singularity sif add [options] FILE OBJECT",
+    ),
+    examples=(
+        "singularity sif list debian.sif",
+        "singularity sif dump 1 debian.sif",
+        "singularity sif add --datatype sbom --sbomformat spdx-json debian.sif sbom.json",
+    ),
 )
 
 

@@ -6,15 +6,14 @@ from pathlib import Path
 import click
 
 from singularity.cli import trusting
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.cli.trusting import keysdir_option
 from singularity.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    cls=Verb,
+@verb(
     description=(
         "Each group of objects of a SIF file gets a signature: who verifies it sees that nothing has changed since.",
         "Of another image, or a directory, the signature goes into a file beside it: IMAGE.sig.",

@@ -6,16 +6,14 @@ from pathlib import Path
 
 import click
 
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.console import escape
 from singularity.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    cls=Verb,
-    name="stage",
+@verb(
     description=(
         (
             "Typed once on each node of a job, by srun, mpirun or pbsdsh, it copies IMAGE to all of them: one node "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from singularity.cli.access import access_options
-from singularity.cli.command import Verb
+from singularity.cli.command import verb
 from singularity.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ def in_registry(rest: str, access: "Access") -> "tuple[Registry, Reference]":
     return Registry(named.host, access), named
 
 
-@click.command(
-    cls=Verb,
-    name="tag",
+@verb(
     description=(
         (
             "URI is docker://NAME:TAG or oras://NAME:TAG, or has a digest in place of the tag. A TAG that is there "

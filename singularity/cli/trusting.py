@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from singularity import files
 from singularity.cli.command import option
 from singularity.errors import UsageError
 from singularity.image.identify import open_path
@@ -109,11 +110,8 @@ def sign(image: Path, seal: "Seal", *, group: int | None = None, number: int | N
 
 def is_sif(image: Path) -> bool:
     """Whether an image has room for signatures. Raises FileError where there is none."""
-    fd = open_path(image)
-    try:
+    with files.closing(open_path(image)) as fd:
         return not stat.S_ISDIR(os.fstat(fd).st_mode) and os.pread(fd, len(sif.MAGIC), sif.MAGIC_OFFSET) == sif.MAGIC
-    finally:
-        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,15 +4,13 @@ import logging
 
 import click
 
-from singularity.cli.command import Verb, option
+from singularity.cli.command import option, verb
 from singularity.install import record
 
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    cls=Verb,
-    name="uninstall",
+@verb(
     description=(
         (
             "NAME is what singularity install --list shows, with or without its version, or the image. A file that "

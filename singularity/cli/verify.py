@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from singularity.cli import sif_listed, trusting
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.cli.trusting import Trusted, keysdir_option, url_option
 from singularity.console import escape
 from singularity.errors import FileError, SignatureError, UsageError
@@ -24,8 +24,7 @@ from singularity.trust.verify import Verified, Wanted, verify
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    cls=Verb,
+@verb(
     description=(
         "Everything in a SIF file must be signed, and as it was then: only then is the exit status 0.",
         "The signatures of another image, or of a directory, are in a file beside it: IMAGE.sig.",

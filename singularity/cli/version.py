@@ -3,10 +3,10 @@
 import click
 
 from singularity import __version__
-from singularity.cli.command import Verb
+from singularity.cli.command import verb
 
 
-@click.command(cls=Verb, name="version", examples=("singularity version",))
+@verb(examples=("singularity version",))
 def command() -> None:
     """Prints the version on standard output."""
     click.echo(__version__)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from singularity.cli.command import PATH, Verb, option
+from singularity.cli.command import PATH, option, verb
 from singularity.errors import Interrupted, SingularityError
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@click.command(
-    cls=Verb,
-    name="view",
+@verb(
     description=(
         (
             "Makes a page that shows the files of IMAGE by size, its packages, layers, definition, labels, "

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from singularity import console
-from singularity.cli.command import Verb, option
+from singularity.cli.command import option, verb
 from singularity.image.tree import Kind
 
 if TYPE_CHECKING:
     from singularity.explain.why import Opened, Step
 
 
-@click.command(
-    cls=Verb,
-    name="why",
+@verb(
     description=(
         (
             "Says which package a file is of, which line of the definition copied it or installed that, and which "

@@ -72,10 +72,8 @@ class Checked:
 
     def read(self, size: int = -1) -> bytes:
         """As `BinaryIO.read`."""
-        try:
+        with FileError.about(self._name):
             data = self._file.read(size)
-        except OSError as error:
-            raise FileError.because(self._name, error) from error
         self._see(data, at_end=size < 0 or (size > 0 and not data))
         return data
 
@@ -86,10 +84,8 @@ class Checked:
             data = self.read(len(view))
             view[: len(data)] = data
             return len(data)
-        try:
+        with FileError.about(self._name):
             count: int = read(view)
-        except OSError as error:
-            raise FileError.because(self._name, error) from error
         self._see(view[:count], at_end=len(view) > 0 and not count)
         return count
 

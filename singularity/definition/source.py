@@ -202,10 +202,8 @@ def _of_image(agent: str, place: str, source: str) -> Definition:
 
 def _text(path: Path) -> str | None:
     """The text of a definition file; None for what is an image. Raises FileError and DefinitionError."""
-    try:
+    with FileError.about(path):
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise FileError.because(path, error) from error
     try:
         with open(fd, "rb") as file:
             data = file.read(SIZE_LIMIT + 1)

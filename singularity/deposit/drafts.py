@@ -60,12 +60,10 @@ class Archive:
         """The image becomes a file of the draft, in place of one of its name; what the archive has of it is checked."""
         name = urllib.parse.quote(image.name, safe="")
         files = f"/{number}/draft/files"
-        try:
+        with FileError.about(image):
             size = image.stat().st_size
             with image.open("rb") as file:
                 digest = Digest("md5", hashlib.file_digest(file, Digest("md5", "").hasher).hexdigest())
-        except OSError as error:
-            raise FileError.because(image, error) from error
         self._asked("DELETE", f"{files}/{name}", None, (204, 404))
         self._asked("POST", files, [{"key": image.name}], (201,))
         answer = self._client.send(

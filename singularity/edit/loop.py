@@ -10,6 +10,8 @@ import os
 import struct
 import time
 
+from singularity import files
+
 _SET_FD, _CLEAR_FD, _SET_STATUS, _GET_STATUS, _CONFIGURE = 0x4C00, 0x4C01, 0x4C04, 0x4C05, 0x4C0A
 _GET_FREE = 0x4C82
 _READ_ONLY, _AUTOCLEAR = 1, 4
@@ -23,8 +25,7 @@ def attach(file: int, *, offset: int, size: int, writable: bool) -> int:
 
     Raises OSError.
     """
-    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
-    try:
+    with files.closing(os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)) as control:
         for attempt in range(_TRIES):
             number = fcntl.ioctl(control, _GET_FREE)
             device = os.open(f"/dev/loop{number}", (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
@@ -38,8 +39,6 @@ def attach(file: int, *, offset: int, size: int, writable: bool) -> int:
                 time.sleep(0.0005 * (attempt + os.getpid() % 8))
             else:
                 return device
-    finally:
-        os.close(control)
     raise OSError(errno.EBUSY, "no loop device is free")
 
 

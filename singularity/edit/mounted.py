@@ -231,13 +231,10 @@ def _is_full(fd: int) -> bool:
 
 def _bind(image: Opened, place: Path) -> None:
     """A descriptor from outside the namespace cannot be mounted: the same directory is opened once more."""
-    fd = os.open(os.readlink(image.held), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with files.closing(os.open(os.readlink(image.held), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
         if not os.path.sameopenfile(fd, image.fd):
             raise FileError(f"{image.path}: replaced by another directory since a moment ago", hint="try again")
         kernel.mount(f"/proc/self/fd/{fd}", str(place), None, kernel.MS_BIND | kernel.MS_REC)
-    finally:
-        os.close(fd)
 
 
 def _remount(place: Path, flags: int) -> None:

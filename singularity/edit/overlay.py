@@ -58,11 +58,8 @@ def create(target: Path, overlay: Overlay) -> None:
 def _add_to_sif(target: Path, overlay: Overlay) -> None:
     if target.is_dir():
         raise FileError(f"{target}: a directory", hint="name a new file, or a SIF file")
-    try:
-        with target.open("rb") as file:
-            is_sif = file.read(64)[sif.MAGIC_OFFSET :].startswith(sif.MAGIC)
-    except OSError as error:
-        raise FileError.because(target, error) from error
+    with FileError.about(target), target.open("rb") as file:
+        is_sif = file.read(64)[sif.MAGIC_OFFSET :].startswith(sif.MAGIC)
     if not is_sif:
         raise FileError(f"{target}: exists, and is no SIF file", hint="overlays are added to SIF files only")
     with sif_edit.editing(target) as editor:

@@ -66,11 +66,8 @@ def _writable(target: Path) -> Iterator[_Place]:
 
 
 def _is_sif(target: Path) -> bool:
-    try:
-        with target.open("rb") as file:
-            return file.read(64)[sif.MAGIC_OFFSET :].startswith(sif.MAGIC)
-    except OSError as error:
-        raise FileError.because(target, error) from error
+    with FileError.about(target), target.open("rb") as file:
+        return file.read(64)[sif.MAGIC_OFFSET :].startswith(sif.MAGIC)
 
 
 def _overlay(editor: sif_edit.Editor) -> Descriptor:

@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from singularity import files
 from singularity.errors import ImageError
 from singularity.image.identify import open_path
 from singularity.image.sif import format as sif
@@ -34,8 +35,7 @@ def find(path: Path) -> Sealed | None:
 
     Raises ImageError for one that is encrypted in a way that nobody opens without root, and FileError.
     """
-    fd = open_path(path)
-    try:
+    with files.closing(open_path(path)) as fd:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return None
         if os.pread(fd, len(sif.MAGIC), sif.MAGIC_OFFSET) != sif.MAGIC:
@@ -59,8 +59,6 @@ def find(path: Path) -> Sealed | None:
                 size=primary.size,
                 message=sif.read_object(file, message, limit=1 << 16) if message else None,
             )
-    finally:
-        os.close(fd)
 
 
 def _is_message(each: sif.Descriptor, partition: int) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from singularity import kernel
+from singularity import files, kernel
 from singularity.encryption import gocryptfs
 from singularity.encryption.sealed import Sealed
 from singularity.errors import ImageError, SingularityError
@@ -72,15 +72,11 @@ def in_place(image: Sealed, secret: bytes, place: Path) -> Iterator[None]:
 
     They are in a mount namespace of their own; `place` is an empty directory. Raises as `for_launch`.
     """
-    fd = open_path(image.path)
-    try:
-        with gocryptfs.reading(image, fd, secret, place) as path:
-            target = os.path.realpath(image.path)
-            kernel.mount(str(path), target, None, kernel.MS_BIND)
-            try:
-                yield
-            finally:
-                with suppress(OSError):
-                    kernel.unmount(target, kernel.MNT_DETACH)
-    finally:
-        os.close(fd)
+    with files.closing(open_path(image.path)) as fd, gocryptfs.reading(image, fd, secret, place) as path:
+        target = os.path.realpath(image.path)
+        kernel.mount(str(path), target, None, kernel.MS_BIND)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                kernel.unmount(target, kernel.MNT_DETACH)

@@ -73,9 +73,6 @@ def _by_reading(one: Iterator[bytes], other: Iterator[bytes]) -> bool:
 
 
 def _pieces(lookup: Lookup, walked: Walked, image: Image) -> Iterator[bytes]:
-    try:
-        with translated(image.path), lookup.content(walked) as file:
-            while data := file.read(_CHUNK):
-                yield data
-    except OSError as error:
-        raise FileError.because(f"{image.path}: {walked.path}", error) from error
+    with FileError.about(f"{image.path}: {walked.path}"), translated(image.path), lookup.content(walked) as file:
+        while data := file.read(_CHUNK):
+            yield data

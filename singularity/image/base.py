@@ -302,7 +302,7 @@ def digest_of(path: Path) -> str:
     from singularity.digest import of_file
 
     path = path.absolute()
-    try:
+    with FileError.about(path):
         now = _record(path)
         for each in sorted((paths.cache_place() / RECORDS).glob("?" * 64 + "*")):
             if now in _records(each.name):
@@ -314,8 +314,6 @@ def digest_of(path: Path) -> str:
         digest = of_file(path)
         if _record(path) != now:
             raise FileError(f"{path}: changes while it is read", hint="wait until it is whole")
-    except OSError as error:
-        raise FileError.because(path, error) from error
     _remember(digest, now)
     return digest
 

@@ -40,10 +40,8 @@ def partition(path: Path, part: Partition) -> Iterator[Tree]:
     from singularity.image.squashfs import reader as squashfs_reader
 
     readers = {Format.EXT: ext_reader.read, Format.SQUASHFS: squashfs_reader.read, Format.EROFS: erofs_reader.read}
-    try:
+    with FileError.about(path):
         file = path.open("rb")
-    except OSError as error:
-        raise FileError.because(path, error) from error
     with file, closing(_named(readers[part.format](file, part.offset, part.size), path)) as found:
         yield found
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from singularity import kernel
+from singularity import files, kernel
 from singularity.errors import FileError, ImageError
 from singularity.image import marks
 from singularity.image.archive.stream import CHUNK
@@ -169,8 +169,7 @@ class _Walk:
             target = os.readlink(name, dir_fd=directory) if kind is Kind.LINK else b""
             yield Entry(self.member(self.here, status, place, kind, target=target))
             return
-        fd = self._open(directory, name, status, _FILE)
-        try:
+        with files.closing(self._open(directory, name, status, _FILE)) as fd:
             status = os.fstat(fd)
             segments = _segments(fd, status)
             member = self.member(self.here, status, fd, Kind.FILE, segments=segments)
@@ -182,8 +181,6 @@ class _Walk:
             else:
                 data = self.data(fd, member)
             yield Entry(member, data)
-        finally:
-            os.close(fd)
 
     def _first_name(self, status: os.stat_result) -> bytes | None:
         """Where the file has been met before; only those with names still to come are remembered."""
@@ -310,14 +307,11 @@ def _open_own(directory: int, name: bytes, flags: int) -> int:
 @contextmanager
 def _handle(directory: int, name: bytes) -> Iterator[tuple[int, int]]:
     """A descriptor that only stands for a file or directory, and its mode with its kind."""
-    fd = os.open(name, os.O_PATH | _OPEN, dir_fd=directory)
-    try:
+    with files.closing(os.open(name, os.O_PATH | _OPEN, dir_fd=directory)) as fd:
         mode = os.fstat(fd).st_mode
         if stat.S_ISLNK(mode):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(name))
         yield fd, mode
-    finally:
-        os.close(fd)
 
 
 def _segments(fd: int, status: os.stat_result) -> tuple[Segment, ...] | None:

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from singularity import files
 from singularity.errors import FileError, ImageError
 from singularity.image.sif import format as sif
 from singularity.image.superblock import is_erofs, is_ext, is_squashfs
@@ -67,11 +68,8 @@ class Image(NamedTuple):
 
 def identify(path: Path) -> Image:
     """Recognises an image. Raises FileError when it cannot be read, ImageError when it is no image or is damaged."""
-    fd = open_path(path)
-    try:
+    with files.closing(open_path(path)) as fd:
         return identify_open(fd, path)
-    finally:
-        os.close(fd)
 
 
 def identify_open(fd: int, path: Path) -> Image:

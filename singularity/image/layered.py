@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from singularity import files
 from singularity.errors import FileError
 from singularity.image import base, contents, stacked
 from singularity.image.identify import Image
@@ -112,12 +113,11 @@ def _noted(image: Image, *, is_lowest: bool) -> Iterator[tuple[str, bool]]:
 
 def _fill(inside: Root, path: str) -> None:
     """What a change of the content takes away is given back."""
-    try:
+    with FileError.about(path):
         there = inside.status(path, follow=False)
         if there is None or not stat.S_ISREG(there.st_mode):
             return
-        fd = inside.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
+        with files.closing(inside.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)) as fd:
             status, capability = os.fstat(fd), b""
             if status.st_blocks * 512 >= status.st_size:
                 return
@@ -128,7 +128,3 @@ def _fill(inside: Root, path: str) -> None:
             if capability:
                 os.setxattr(fd, CAPABILITY, capability)
             os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise FileError.because(path, error) from error

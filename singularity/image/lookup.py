@@ -177,10 +177,8 @@ def opened(path: Path, partition: Partition) -> Iterator[Lookup]:
     if partition.format is Format.DIRECTORY:
         yield Directory(path)
         return
-    try:
+    with FileError.about(path):
         file = path.open("rb")
-    except OSError as error:
-        raise FileError.because(path, error) from error
     with file, translated(path, f"damaged {partition.format.value}"):
         if partition.format is Format.SQUASHFS:
             from singularity.image.squashfs.lookup import InSquashfs

@@ -143,11 +143,8 @@ def _squashfs_files(image: Image, temporary: Path) -> Iterator[Files]:
 def _looked_up(image: Image) -> Iterator[Files]:
     from singularity.image import lookup
 
-    try:
-        with lookup.opened(image.path, image.root) as found:
-            yield lookup.Followed(found)
-    except OSError as error:
-        raise FileError.because(image.path, error) from error
+    with FileError.about(image.path), lookup.opened(image.path, image.root) as found:
+        yield lookup.Followed(found)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from singularity import files
 from singularity.errors import FileError
 from singularity.image.identify import Format, Image, identify_open, open_path
 from singularity.locks import holder_of_image, lock_image
@@ -40,16 +41,13 @@ def opened(path: Path, *, writable: bool, missing: str = "") -> Iterator[Opened]
     Raises FileError: it cannot be opened, is in use, or is the host's own root directory; ImageError for no image.
     """
     while True:
-        fd = open_path(path, writable=writable, missing=missing)
-        try:
+        with files.closing(open_path(path, writable=writable, missing=missing)) as fd:
             _refuse_host_root(fd, path)
             image = identify_open(fd, path)
             _lock(fd, image, writable=writable)
             if _is_still(fd, path):
                 yield Opened(image, fd)
                 return
-        finally:
-            os.close(fd)
 
 
 def _refuse_host_root(fd: int, path: Path) -> None:
@@ -80,7 +78,5 @@ def _in_use(fd: int, path: Path, *, writable: bool) -> FileError:
 
 def _is_still(fd: int, path: Path) -> bool:
     """Whether the path has not come to mean another file while we waited for the lock."""
-    try:
+    with FileError.about(path):
         return os.path.samestat(path.stat(), os.fstat(fd))
-    except OSError as error:
-        raise FileError.because(path, error) from error

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Self
 
-from singularity import kernel
+from singularity import files, kernel
 
 _LINKS_LIMIT = 40  # as the kernel's
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
@@ -54,11 +54,8 @@ class Root:
         above, _, name = path.rstrip("/").rpartition("/")
         if name in ("", ".", ".."):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
-        fd = self.open(above, os.O_PATH | os.O_DIRECTORY)
-        try:
+        with files.closing(self.open(above, os.O_PATH | os.O_DIRECTORY)) as fd:
             yield fd, name
-        finally:
-            os.close(fd)
 
     def status(self, path: str, *, follow: bool = True) -> os.stat_result | None:
         """What is there, or None where there is nothing."""
@@ -211,11 +208,8 @@ class _Walk:
 
     def _follow(self) -> None:
         """Puts the text of the link on top of the stack in front of what is left to walk."""
-        link = self.stack.pop()
-        try:
+        with files.closing(self.stack.pop()) as link:
             text = os.readlink("", dir_fd=link)
-        finally:
-            os.close(link)
         self.links += 1
         if self.links > _LINKS_LIMIT:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self.path)

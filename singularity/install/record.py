@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from singularity import files, locks, paths
+from singularity import documents, files, locks, paths
 from singularity.errors import FileError, ImageError
 from singularity.foreign_json import parse_json
 from singularity.install.tool import Kind, New, Tool
@@ -62,35 +62,19 @@ def records() -> list[Record]:
 
 
 def _read(path: Path) -> Record:
+    with FileError.about(path):
+        data = path.read_bytes()
     try:
-        said = parse_json(path.read_bytes())
-        return Record(
-            title=str(said["title"]),
-            image=Path(said["image"]),
-            files=tuple(
-                Written(kind=Kind(each["kind"]), path=Path(each["path"]), digests=tuple(map(str, each["digests"])))
-                for each in said["files"]
-            ),
-            directories=tuple(Path(each) for each in said["directories"]),
-        )
-    except OSError as error:
-        raise FileError.because(path, error) from error
-    except (ImageError, KeyError, TypeError, ValueError) as error:
+        return documents.decoded(parse_json(data), Record)
+    except ImageError as error:
         what = f"{path}: a record of what is installed, and damaged"
         raise FileError(what, hint="remove it, and what it was about by hand") from error
 
 
 def _write(record: Record) -> None:
-    document = {
-        "title": record.title,
-        "image": str(record.image),
-        "files": [
-            {"kind": each.kind.value, "path": str(each.path), "digests": list(each.digests)} for each in record.files
-        ],
-        "directories": list(map(str, record.directories)),
-    }
+    text = json.dumps(documents.encoded(record), indent=1) + "\n"
     with files.replacing(record.place, overwrite=True, mode=0o600) as new:
-        files.write_at(new.fd, (json.dumps(document, indent=1) + "\n").encode(), 0)
+        files.write_at(new.fd, text.encode(), 0)
 
 
 @contextmanager
@@ -178,16 +162,13 @@ def _take_away(
 
 def _remove(written: Written, *, force: bool, on_kept: Callable[[Path], object]) -> None:
     """Looked at and removed in one and the same directory, whoever makes its path lead elsewhere meanwhile."""
-    directory = os.open(written.path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with files.closing(os.open(written.path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as directory:
         name = written.path.name
         is_directory = stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
         if _digest(name, directory) in written.digests or (force and not is_directory):
             os.unlink(name, dir_fd=directory)
         else:
             on_kept(written.path)
-    finally:
-        os.close(directory)
 
 
 def _tell(path: Path) -> None:
@@ -201,10 +182,8 @@ def _missing_directories(wanted: Sequence[Path]) -> list[Path]:
 
 
 def _make_directories(path: Path) -> None:
-    try:
+    with FileError.about(path):
         files.make_directories(path, 0o755)
-    except OSError as error:
-        raise FileError.because(path, error) from error
 
 
 def _digest_of(text: str) -> str:

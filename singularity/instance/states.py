@@ -104,10 +104,8 @@ def open_log(whose: Owner, instance: str, suffix: str) -> int:
     with _opened(whose, "logs") as logs:
         if logs is None or NAME.fullmatch(instance) is None:
             raise FileError.missing(path, "no such log")
-        try:
+        with FileError.about(path):
             fd = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=logs)
-        except OSError as error:
-            raise FileError.because(path, error) from error
         if not stat.S_ISREG(os.fstat(fd).st_mode) or os.fstat(fd).st_uid != whose.uid:
             os.close(fd)
             raise FileError(f"{path}: no log of the user's")

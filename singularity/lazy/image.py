@@ -44,12 +44,10 @@ class LazyFile:
         self._map_path = about
         self._waiting: set[int] = set()  # blocks that somebody fetches
         self._changed = threading.Condition()
-        try:
+        with FileError.about(path):
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._map_fd = os.open(self._map_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._map = self._opened_map()
-        except OSError as error:
-            raise FileError.because(path, error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -133,10 +131,8 @@ class LazyFile:
     def _fetch(self, first: int, end: int) -> None:
         offset = first * BLOCK
         data = self.source.fetch(offset, min(end * BLOCK, self.size) - offset)
-        try:
+        with FileError.about(self.path):
             files.write_at(self._fd, data, offset)
-        except OSError as error:
-            raise FileError.because(self.path, error) from error
         for number in range(first, end):
             self._map[self._first + number] = 1
 

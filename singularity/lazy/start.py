@@ -141,10 +141,8 @@ def _time(directory: Path) -> int:
     with suppress(OSError, ValueError):
         return int(path.read_text(encoding="ascii"))
     now = int(time.time())
-    try:
+    with FileError.about(path):
         path.write_text(str(now), encoding="ascii")
-    except OSError as error:
-        raise FileError.because(path, error) from error
     return now
 
 

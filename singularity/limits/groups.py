@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from singularity import process
+from singularity import files, process
 from singularity.errors import FileError, SingularityError
 
 logger = logging.getLogger(__name__)
@@ -142,11 +142,8 @@ def _enable(place: Path, wanted: set[str]) -> None:
 def _write(path: Path, text: str) -> None:
     """In one write, with the file's name in what is raised. The kernel makes no such file, so none is made."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
+        with files.closing(os.open(path, os.O_WRONLY | os.O_CLOEXEC)) as fd:
             os.write(fd, text.encode())
-        finally:
-            os.close(fd)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
 

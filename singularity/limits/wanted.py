@@ -217,10 +217,8 @@ def _device(name: str) -> str:
     """The numbers of a block device, by its path or as they are."""
     if re.fullmatch(r"\d+:\d+", name):
         return name
-    try:
+    with FileError.about(name or "--blkio-weight-device"):
         status = Path(name).stat()
-    except OSError as error:
-        raise FileError.because(name or "--blkio-weight-device", error) from error
     if not stat.S_ISBLK(status.st_mode):
         raise UsageError(f"{name}: no block device")
     return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"

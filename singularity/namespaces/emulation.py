@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from singularity import kernel, paths
+from singularity import files, kernel, paths
 
 _NAME = "root-emulator"
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -37,14 +37,11 @@ def opened() -> Iterator[int | None]:
     if not is_wanted():
         yield None
         return
-    fd = os.memfd_create(_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
+    with files.closing(os.memfd_create(_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)) as fd:
         with open(fd, "wb", closefd=False) as copy:
             copy.write(paths.beside(_NAME).read_bytes())
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         yield fd
-    finally:
-        os.close(fd)
 
 
 def execute(emulator: int | None, argv: Sequence[str], environment: Mapping[str, str]) -> NoReturn:

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from singularity import kernel, process
+from singularity import files, kernel, process
 from singularity.errors import FileError, ImageError, NetworkError, SingularityError
 from singularity.foreign_json import parse_json
 from singularity.network import plugins
@@ -43,13 +43,10 @@ def existing(path: Path) -> None:
             "--netns-path: only root enters a network namespace that is there", hint="--network bridge"
         )
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
+        with files.closing(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as fd:
             if os.path.samestat(os.fstat(fd), os.stat(_OWN)):
                 return
             kernel.setns(fd, kernel.CLONE_NEWNET)
-        finally:
-            os.close(fd)
     except OSError as error:
         if error.errno == errno.EINVAL:
             raise FileError(f"--netns-path {path}: no network namespace") from error
@@ -70,11 +67,8 @@ def new(networks: Sequence[plugins.Network]) -> list[str]:
         try:
             kernel.unshare(kernel.CLONE_NEWNET)
             kernel.raise_loopback()
-            made = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
-            try:
+            with files.closing(os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)) as made:
                 socket.send_fds(ours, [b"ready"], [made])
-            finally:
-                os.close(made)
             answer = ours.recv(_WORD)
         except OSError as error:
             raise NetworkError(f"a network for the container: {error.strerror}") from error
@@ -249,12 +243,9 @@ def _mounted(state: Path) -> Path:
 def _alone() -> Iterator[None]:
     """Nobody else makes such a file, or looks for those that nobody has locked."""
     _STATES.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd = os.open(_STATES, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with files.closing(os.open(_STATES, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(fd)
 
 
 @contextmanager

@@ -141,11 +141,9 @@ class _Part(io.RawIOBase):
 
 def _plain(path: Path, temporary: Path) -> BinaryIO:
     """The archive as a file that can be read anywhere; the name of what is made for that goes at once."""
-    try:
+    with FileError.about(path):
         file = path.open("rb")
-    except OSError as error:
-        raise FileError.because(path, error) from error
-    try:
+    with FileError.about(path):
         head = file.read(HEAD)
         file.seek(0)
         if recognise(head) is None:
@@ -155,8 +153,6 @@ def _plain(path: Path, temporary: Path) -> BinaryIO:
             while data := stream.read(_CHUNK):
                 made.write(data)
             made.flush()
-    except OSError as error:
-        raise FileError.because(path, error) from error
     file.close()
     return made
 

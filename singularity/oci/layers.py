@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from singularity import console
+from singularity import console, files
 from singularity.console import VERBOSE
 from singularity.errors import ImageError
 from singularity.image.archive.places import open_beneath
@@ -88,12 +88,9 @@ class _Applied:
         report = self._unpacker.finish()
         for path, time in self._times.items():
             if path not in self._members:
-                with suppress(OSError):  # gone, or no directory any more
-                    fd = open_beneath(self._unpacker.root.fd, path, _DIRECTORY | os.O_CLOEXEC)
-                    try:
-                        os.utime(fd, ns=(time, time))
-                    finally:
-                        os.close(fd)
+                place = self._unpacker.root.fd, path, _DIRECTORY | os.O_CLOEXEC
+                with suppress(OSError), files.closing(open_beneath(*place)) as fd:  # gone, or no directory any more
+                    os.utime(fd, ns=(time, time))
         return report
 
     def _note(self, path: bytes) -> None:

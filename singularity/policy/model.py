@@ -66,11 +66,8 @@ class Requirement:
         """The content of the keys' files, and the keys that stand in the policy. Raises FileError."""
         found = list(self.key_data)
         for path in self.key_paths:
-            try:
-                with path.open("rb") as file:
-                    found.append(file.read(_LIMIT))
-            except OSError as error:
-                raise FileError.because(path, error) from error
+            with FileError.about(path), path.open("rb") as file:
+                found.append(file.read(_LIMIT))
         return found
 
 

@@ -47,14 +47,11 @@ def packed(path: Path, annotations: Mapping[str, str], *, in_chunks: bool = Fals
         raise FileError.because(path, error) from error
     with file:
         _check(path, file)
-        try:
-            with working(f"reading {path}"):
-                file.seek(0)
-                index = chunks.of(file, str(path)) if in_chunks else None
-                found = index.digest if index else Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
-                size = file.tell()
-        except OSError as error:
-            raise FileError.because(path, error) from error
+        with FileError.about(path), working(f"reading {path}"):
+            file.seek(0)
+            index = chunks.of(file, str(path)) if in_chunks else None
+            found = index.digest if index else Digest("sha256", hashlib.file_digest(file, "sha256").hexdigest())
+            size = file.tell()
         listed = index.encoded() if index else b""
         said = {chunks.ANNOTATION: f"{digest.of(listed)} {len(listed)}"} if index else {}
         descriptor = Descriptor(media_type=_LAYER, digest=found, size=size, annotations={_TITLE: path.name} | said)

@@ -214,10 +214,8 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _make(path: Path) -> None:
-    try:
+    with FileError.about(path):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError.because(path, error) from error
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -239,12 +237,9 @@ def _out(new: files.NewFile) -> BinaryIO:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """The list of a layout's images is changed by one process at a time."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with files.closing(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
         except OSError as error:
             logger.debug("No lock: %s", error.strerror)
         yield
-    finally:
-        os.close(fd)

@@ -188,11 +188,9 @@ def pack(
     """
     seen = _Seen(name=str(image.path), came_with=_object(image))
     path = place / "layer"
-    try:
+    with FileError.about(path, inner=True):
         content = _write(seen.through(writers.clamped(tree)), path, layer_format, seen.name)
         layer = _blob_of(path, layer_format.media_type)
-    except OSError as error:
-        raise FileError.because(error.filename or path, error) from error
     made = seen.says()
     seen.warn()
     machine = image.architecture if image.architecture in sif.ARCHITECTURES else seen.architecture

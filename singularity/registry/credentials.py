@@ -378,10 +378,8 @@ def logins(access: Access) -> list[Login]:
 def _changed(path: Path) -> Iterator[dict[str, Any]]:
     """The document of a file, which is written anew at the end, whole, for its owner alone; one change at a time."""
     path = path.resolve()  # a link to it stays one
-    try:
+    with FileError.about(path.parent):
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise FileError.because(path.parent, error) from error
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         document = _read(path, must=False) or {}

@@ -129,10 +129,8 @@ def rules() -> tuple[_Rule, ...]:
 
 
 def _changed(path: Path) -> int:
-    try:
+    with FileError.about(path):
         return path.stat().st_mtime_ns
-    except OSError as error:
-        raise FileError.because(path, error) from error
 
 
 def _paths() -> Iterator[Path]:

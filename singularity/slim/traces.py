@@ -50,20 +50,17 @@ def read(paths: Iterable[Path]) -> Trace:
 
 def _content(path: Path) -> bytes:
     """Of a file to which no run is about to add."""
-    try:
-        with path.open("rb") as file:
-            end = time.monotonic() + _PATIENCE
-            while locks.is_held(file.fileno(), _RUNS):
-                if time.monotonic() > end:
-                    logger.warning("%s: a run that adds to it goes on, and what it uses is not in it yet", path)
-                    break
-                time.sleep(_PAUSE)
-            size = os.fstat(file.fileno()).st_size
-            if size > _SIZE_LIMIT:
-                raise FileError(f"{path}: too large for a trace ({size} bytes)", hint="begin a new one")
-            return file.read(_SIZE_LIMIT)
-    except OSError as error:
-        raise FileError.because(path, error) from error
+    with FileError.about(path), path.open("rb") as file:
+        end = time.monotonic() + _PATIENCE
+        while locks.is_held(file.fileno(), _RUNS):
+            if time.monotonic() > end:
+                logger.warning("%s: a run that adds to it goes on, and what it uses is not in it yet", path)
+                break
+            time.sleep(_PAUSE)
+        size = os.fstat(file.fileno()).st_size
+        if size > _SIZE_LIMIT:
+            raise FileError(f"{path}: too large for a trace ({size} bytes)", hint="begin a new one")
+        return file.read(_SIZE_LIMIT)
 
 
 def _run(path: Path, number: int, line: bytes) -> dict[str, Any] | None:

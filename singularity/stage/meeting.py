@@ -96,20 +96,15 @@ def held(path: Path, port: int) -> Meeting | None:
     addresses = tuple((each, port) for each in _own_addresses())
     text = json.dumps({"addresses": addresses, "pem": pem})
     new = path.with_name(f".{path.name[:100]}.{os.urandom(6).hex()}")
-    try:
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
+    with FileError.about(path):
+        with files.closing(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)) as fd:
             files.write_at(fd, text.encode(), 0)
-        finally:
-            os.close(fd)
         try:
             os.link(new, path)
         except FileExistsError:
             return None
         finally:
             new.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError.because(path, error) from error
     return Meeting(path, pem, addresses)
 
 
@@ -131,14 +126,11 @@ def found(path: Path) -> Meeting | None:
 
 
 def _read(path: Path) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    with files.closing(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as fd:
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or status.st_mode & 0o077:
             raise FileError(f"{path}: not yours alone", hint="remove it")
         return os.read(fd, _LIMIT)
-    finally:
-        os.close(fd)
 
 
 def forget(meeting: Meeting) -> None:

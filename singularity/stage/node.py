@@ -58,10 +58,8 @@ class Part:
 
     def add(self, data: bytes) -> None:
         """The next bytes. Raises FileError."""
-        try:
+        with FileError.about(self._path):
             files.write_at(self.fd, data, self.have)
-        except OSError as error:
-            raise FileError.because(self._path, error) from error
         self._count(data)
 
     def _count(self, data: bytes) -> None:

@@ -36,10 +36,8 @@ def stage(image: Path, nodes: int, *, for_job: bool) -> Path:
     job = copies.job() if for_job else ""
     if for_job and not job:
         raise FileError(f"{image}: no job is running here, with which its copy could go", hint="leave out --for-job")
-    try:
+    with FileError.about(image):
         file = image.open("rb")
-    except OSError as error:
-        raise FileError.because(image, error) from error
     with file:
         status = os.fstat(file.fileno())
         copy = copies.of(image, status)

@@ -46,11 +46,8 @@ def checked_copy(image: Path, wanted: Sequence[str], target: Path) -> None:
 
     What is checked is the copy, which nobody else can change. Raises SignatureError and FileError.
     """
-    try:
-        with image.open("rb") as source, target.open("xb") as copy:
-            files.copy_data(source.fileno(), copy.fileno())
-    except OSError as error:
-        raise FileError.because(image, error) from error
+    with FileError.about(image), image.open("rb") as source, target.open("xb") as copy:
+        files.copy_data(source.fileno(), copy.fileno())
     os.chmod(target, 0o400)
     checker = PgpChecker((keyring.public(), keyring.site()), lambda each: keyserver.fetch(each, keyserver.configured()))
     with target.open("rb") as file:

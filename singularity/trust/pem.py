@@ -160,11 +160,8 @@ class PemSeal:
 
 def read(path: Path) -> bytes:
     """A PEM file. Raises FileError."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(_LIMIT + 1)
-    except OSError as error:
-        raise FileError.because(path, error) from error
+    with FileError.about(path), path.open("rb") as file:
+        data = file.read(_LIMIT + 1)
     if len(data) > _LIMIT:
         raise FileError(f"{path}: more than {_LIMIT >> 20} MiB, no PEM file")
     return data.replace(b"\r\n", b"\n")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from singularity import files
 from singularity.errors import UsageError
 
 _LIMIT = 4096  # bytes of a passphrase: what any pipe takes at once
@@ -14,14 +15,11 @@ _LIMIT = 4096  # bytes of a passphrase: what any pipe takes at once
 @contextmanager
 def in_memory(data: bytes) -> Iterator[int]:
     """A file that holds `data` and has no name."""
-    fd = os.memfd_create("input", os.MFD_CLOEXEC)
-    try:
+    with files.closing(os.memfd_create("input", os.MFD_CLOEXEC)) as fd:
         with open(fd, "wb", closefd=False) as file:
             file.write(data)
         os.lseek(fd, 0, os.SEEK_SET)
         yield fd
-    finally:
-        os.close(fd)
 
 
 @contextmanager

@@ -27,11 +27,8 @@ def lines(path: Path) -> list[str]:
 
     Raises FileError, and SignatureError where there is no key that counts.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_LIMIT)
-    except OSError as error:
-        raise FileError.because(path, error) from error
+    with FileError.about(path), path.open("rb") as file:
+        data = file.read(_LIMIT)
     if b"-----BEGIN PUBLIC KEY" in data:
         found = [_line(path.stem, pem.public_key(data).ssh)]
     elif b"-----BEGIN PGP" in data or (data and data[0] & 0x80):

@@ -287,7 +287,7 @@ def test_a_lock_of_a_stranger_is_read_as_one(tmp_path: Path) -> None:
 
     lock = Lock(
         created="2026-03-04T05:06:07Z", program="5.0.0", epoch=0, source="x", definition="0" * 64, options={},
-        image="1" * 64, fetched=(Fetched(url="http://a/b", sha256="2" * 64, size=3),),
+        image="1" * 64, bases=(), files=(), fetched=(Fetched(url="http://a/b", sha256="2" * 64, size=3),), packages=(),
     )  # fmt: skip
     path = tmp_path / "x.lock"
     document.write(path, lock)

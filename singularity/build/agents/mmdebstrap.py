@@ -4,7 +4,7 @@ import os
 import shlex
 from pathlib import Path
 
-from singularity import kernel
+from singularity import files, kernel
 from singularity.build import architecture, gate
 from singularity.build.agents import debootstrap, installer
 from singularity.build.agents.debootstrap import check, source_digest
@@ -39,12 +39,9 @@ def _give_downloads_to_root(path: Path) -> None:
     """As apt leaves them where its own user cannot reach them; with one id it believes that it can."""
     with Root(path) as root:
         for place in filter(root.is_directory, _DOWNLOADS):
-            fd = root.open(place, os.O_RDONLY | os.O_DIRECTORY)
-            try:
+            with files.closing(root.open(place, os.O_RDONLY | os.O_DIRECTORY)) as fd:
                 os.fchown(fd, 0, 0)
                 marks.forget(fd)
-            finally:
-                os.close(fd)
 
 
 def command(stage: Stage, root: Path, workspace: Workspace, keys: Path | None) -> list[str]:

@@ -41,11 +41,8 @@ def opened(stage: Stage, fetch: Fetch) -> AbstractContextManager[Image]:
 def fill(found: Image, root: Path) -> None:
     """Unpacks an image into a directory, and writes what its configuration says."""
     layers.unpack(found, root)
-    try:
-        with Root(root) as opened:
-            container.write(opened, found)
-    except OSError as error:
-        raise FileError.because(error.filename or root, error) from error
+    with FileError.about(root, inner=True), Root(root) as opened:
+        container.write(opened, found)
 
 
 def source_digest(stage: Stage) -> str | None:

@@ -44,11 +44,8 @@ def bootstrap(stage: Stage, root: Path, workspace: Workspace) -> None:
         localimage.fill(path, root)
         transport = Transport(stage.agent).value
         name = f"{transport}://{stage.value('from').removeprefix(f'{transport}://')}"
-        try:
-            with Root(root) as opened:
-                origin.write(opened, Origin(name=name, digest=f"sha256:{digest.of_file(path)}"))
-        except OSError as error:
-            raise FileError.because(error.filename or root, error) from error
+        with FileError.about(root, inner=True), Root(root) as opened:
+            origin.write(opened, Origin(name=name, digest=f"sha256:{digest.of_file(path)}"))
 
 
 def source_digest(stage: Stage) -> str | None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from singularity import files
 from singularity.build.reproducible import source_date_epoch
 from singularity.definition.dockerfile.ignore import Patterns
 from singularity.errors import FileError
@@ -84,8 +85,7 @@ class Source:
         real = self.root.real_path(path)
         if real is None:
             raise FileNotFoundError(errno.ENOENT, "a link to nothing", path)
-        fd = self.root.open(real, os.O_RDONLY | os.O_NONBLOCK)
-        try:
+        with files.closing(self.root.open(real, os.O_RDONLY | os.O_NONBLOCK)) as fd:
             mode = os.fstat(fd).st_mode
             if stat.S_ISDIR(mode):
                 yield from self._directory(fd, real.strip("/"), excluded)
@@ -93,8 +93,6 @@ class Source:
                 yield from self._given(iter([directory.read_file(fd, Path(self.root.path, path))]))
             else:
                 raise OSError(errno.EINVAL, "neither a file nor a directory", path)
-        finally:
-            os.close(fd)
 
     def _directory(self, fd: int, path: str, excluded: Patterns | None) -> Tree:
         above = f"{path}/" if path else ""
@@ -141,10 +139,8 @@ def _with_parents(found: Tree, hidden: Callable[[bytes], bool]) -> Tree:
 @contextmanager
 def context(place: Path, patterns: Sequence[str], target: Path) -> Iterator[Source]:
     """The context of a Dockerfile. Raises FileError."""
-    try:
+    with FileError.about(place):
         root = Root(place)
-    except OSError as error:
-        raise FileError.because(place, error) from error
     here, image = place.resolve(), target.resolve()
     inside = str(image.relative_to(here)) if image.is_relative_to(here) and image != here else ""
     with root:

@@ -67,10 +67,8 @@ class Authority:
 
     def _written(self, name: str, text: str) -> Path:
         path = self._directory / name
-        try:
+        with FileError.about(path):
             path.write_text(text, encoding="ascii")
-        except OSError as error:
-            raise FileError.because(path, error) from error
         return path
 
     @staticmethod

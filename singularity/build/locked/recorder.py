@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NoReturn
 
-from singularity import process
+from singularity import documents, process
 from singularity.build.locked.authority import Authority
 from singularity.build.locked.document import Fetched
 from singularity.build.locked.tape import Asked, Reply, Tape
@@ -106,7 +106,7 @@ def _serve(
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
     while control.recv(1):
         pass
-    report = {"fetched": [each.encode() for each in answers.noted], "problems": answers.problems}
+    report = {"fetched": [documents.encoded(each) for each in answers.noted], "problems": answers.problems}
     with suppress(OSError):
         control.sendall(json.dumps(report).encode())
     os._exit(0)

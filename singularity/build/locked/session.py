@@ -217,33 +217,27 @@ def recorded(session: Session) -> Iterator[None]:
 def _share(place: Path) -> None:
     """Gives an archive the modes of other files: a cache is its owner's alone. Raises FileError."""
     mask = files.umask()
-    try:
+    with FileError.about(place, inner=True):
         for _, _, names, directory in os.fwalk(place.resolve()):
             os.fchmod(directory, 0o777 & ~mask)
             for name in names:
                 with suppress(FileNotFoundError):
                     _set_mode(name, directory, 0o666 & ~mask)
-    except OSError as error:
-        raise FileError.because(error.filename or place, error) from error
 
 
 def _made(keep: Path) -> None:
     """The directory of an archive, of the mode of others where it is new: what is in it is shared, too."""
-    try:
+    with FileError.about(keep):
         files.make_directories(keep, 0o777)
-    except OSError as error:
-        raise FileError.because(keep, error) from error
 
 
 def _set_mode(name: str, directory: int, mode: int) -> None:
     """Of a regular file: where others can write there, no link of theirs leads to a file of ours elsewhere."""
     if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
         return
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    try:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with files.closing(os.open(name, flags, dir_fd=directory)) as fd:
         os.fchmod(fd, mode)
-    finally:
-        os.close(fd)
 
 
 def finish(session: Session, target: Path, packages: Iterable[Installed]) -> None:

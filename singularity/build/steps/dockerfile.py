@@ -239,11 +239,8 @@ class Configure(Instructed):
     def perform(self, build: Build) -> None:
         """Writes the files."""
         raw, architecture = self.final(build).raw, build.workspace.architecture.sif
-        try:
-            with Root(build.root(self)) as root:
-                container.write(root, container.configured(raw, architecture, self.recipe.file, origin.read(root)))
-        except OSError as error:
-            raise FileError.because(error.filename or build.root(self), error) from error
+        with FileError.about(build.root(self), inner=True), Root(build.root(self)) as root:
+            container.write(root, container.configured(raw, architecture, self.recipe.file, origin.read(root)))
 
 
 def shown(instruction: Instruction) -> str:

@@ -209,7 +209,7 @@ class _Input(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer") -> int:
         view = memoryview(buffer).cast("B")
         done = 0
-        try:
+        with FileError.about(self._name):
             if isinstance(self._file, io.FileIO) and self.count >= HEAD:
                 done = self._file.readinto(buffer) or 0  # without a copy of a copy
                 self.count += done
@@ -221,8 +221,6 @@ class _Input(io.RawIOBase):
                 view[done : done + len(data)] = data
                 done += len(data)
                 self.count += len(data)
-        except OSError as error:
-            raise FileError.because(self._name, error) from error
         return done
 
 

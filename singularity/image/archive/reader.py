@@ -43,10 +43,8 @@ def _file(source: Path | BinaryIO, name: str) -> Iterator[BinaryIO]:
     if not isinstance(source, Path):
         yield source
         return
-    try:
+    with FileError.about(name):
         file = source.open("rb", buffering=0)
-    except OSError as error:
-        raise FileError.because(name, error) from error
     with file:
         yield file
 

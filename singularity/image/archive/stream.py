@@ -29,15 +29,13 @@ class Source:
 
     def some(self, size: int) -> bytes:
         """`size` bytes; fewer at the end only. Raises FileError when they cannot be read."""
-        try:
+        with FileError.about(self.name):
             data = self._file.read(size)
             while len(data) < size:
                 more = self._file.read(size - len(data))
                 if not more:
                     break
                 data += more
-        except OSError as error:
-            raise FileError.because(self.name, error) from error
         self.position += len(data)
         return data
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from singularity import files
 from singularity.errors import FileError, ImageError
 from singularity.image.archive.attributes import Attributes
 from singularity.image.archive.places import Place, Places, found, joined, open_beneath
@@ -112,14 +113,12 @@ class Unpacker:
         """Gives a file or directory that is there all that a member has, unless it is owned as that is."""
         if member.kind not in (Kind.FILE, Kind.DIRECTORY):
             return
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            fd = open_beneath(self.root.fd, member.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
+            with files.closing(open_beneath(self.root.fd, member.path, flags)) as fd:
                 status = os.fstat(fd)
                 if (status.st_uid, status.st_gid) != (member.uid, member.gid):
                     self._attributes.set(fd, member, clean=False)
-            finally:
-                os.close(fd)
         except OSError as error:
             raise FileError.because(f"{self.target}/{shown(member.path)}", error) from error
 
@@ -201,11 +200,8 @@ class Unpacker:
 
     def _finish_directory(self, path: bytes, member: Member) -> None:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = open_beneath(self.root.fd, path, flags)
-        try:
+        with files.closing(open_beneath(self.root.fd, path, flags)) as fd:
             self._attributes.set(fd, member, clean=True)
-        finally:
-            os.close(fd)
 
     def _file(self, place: Place, name: bytes, entry: Entry) -> None:
         try:
@@ -269,11 +265,8 @@ class Unpacker:
 
     def _stand_in(self, place: Place, name: bytes, member: Member) -> None:
         """An empty file that is remembered as a device."""
-        fd = os.open(name, _NEW, 0o600, dir_fd=place.fd)
-        try:
+        with files.closing(os.open(name, _NEW, 0o600, dir_fd=place.fd)) as fd:
             self._attributes.set(fd, member, clean=place.inherits)
-        finally:
-            os.close(fd)
 
 
 def _write(fd: int, entry: Entry) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from singularity import kernel
+from singularity import files, kernel
 from singularity.errors import ImageError
 from singularity.image.ext.allocator import FullError
 from singularity.image.ext.inodes import Losses
@@ -226,8 +226,7 @@ def _format(
         unique = _uuid(f"{epoch} {size}")
         options.append(f"hash_seed={unique}")
         identity = ["-U", unique]
-    configuration = os.memfd_create("mke2fs.conf", os.MFD_CLOEXEC)
-    try:
+    with files.closing(os.memfd_create("mke2fs.conf", os.MFD_CLOEXEC)) as configuration:
         os.write(configuration, _CONFIGURATION)
         environment = {**_environment(epoch), "MKE2FS_CONFIG": f"/proc/self/fd/{configuration}"}
         form = ["-b", str(shape.block), "-I", "256", "-i", str(shape.ratio), "-m", "0", "-O", _FEATURES]
@@ -236,8 +235,6 @@ def _format(
         place = [f"/proc/self/fd/{fd}", f"{size // 1024}K"]
         argv = ["mke2fs", "-q", "-F", *form, *named, "-E", ",".join(options), *place]
         finished = call(argv, purpose=purpose, environment=environment, keep=[fd, configuration])
-    finally:
-        os.close(configuration)
     if says_full(finished.complaints):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if finished.status != 0:

@@ -76,18 +76,14 @@ def editing(path: Path) -> Iterator["Editor"]:
 
     Raises FileError when it cannot be written or is in use, ImageError when it is no SIF file or is damaged.
     """
-    try:
+    with FileError.about(path):
         fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise FileError.because(path, error) from error
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ImageError(f"{path}: not a SIF file")
         _lock(fd, path)
-        try:
+        with FileError.about(path):
             yield Editor(path, fd)
-        except OSError as error:
-            raise FileError.because(path, error) from error
     finally:
         os.close(fd)
 

@@ -41,36 +41,32 @@ def encode_head(
     `partition_size` bytes of `filesystem` are to follow. `architecture` is a key of ARCHITECTURES. `kind` is for a
     partition that holds data, which may have a name.
     """
-    code = sif.ARCHITECTURES[architecture]
     start = partition_offset(objects)
-    descriptors = list(_place(objects, time))
-    last = descriptors[-1].end if descriptors else DATA_OFFSET
-    descriptors.append(
-        Descriptor(
-            type=DataType.PARTITION,
-            id=len(descriptors) + 1,
-            group=1,
-            offset=start,
-            size=partition_size,
-            padded_size=start - last + partition_size,
-            created=time,
-            modified=time,
-            name=name,
-            extra=sif.partition_extra(filesystem, kind, architecture),
-        )
-    )
-    header = Header(
-        architecture=code if kind is sif.PartitionType.PRIMARY else sif.NO_ARCHITECTURE,
-        identity=id.bytes,
-        created=time,
-        modified=time,
-        free=TABLE_ENTRIES - len(descriptors),
-        data_size=0,
-    )
-    header = header._replace(data_size=start + partition_size - header.data_offset)
-    table = b"".join(map(sif.encode_descriptor, descriptors)).ljust(header.table_size, b"\0")
-    head = sif.encode_header(header).ljust(header.table_offset, b"\0") + table
+    before = list(_place(objects, 1, DATA_OFFSET, time))
+    last = before[-1].end if before else DATA_OFFSET
+    extra = sif.partition_extra(filesystem, kind, architecture)
+    partition = _partition(len(before) + 1, last, start, partition_size, name, extra, time)
+    code = sif.ARCHITECTURES[architecture] if kind is sif.PartitionType.PRIMARY else sif.NO_ARCHITECTURE
+    head = _head([*before, partition], code, id, time)
     return (head + b"".join(each.data for each in objects)).ljust(start, b"\0")
+
+
+def encode_around(
+    objects: Sequence[NewObject],
+    *,
+    partition_offset: int,
+    partition_size: int,
+    filesystem: Filesystem,
+    architecture: str,
+    id: UUID,  # noqa: A002 - the format's own word
+    time: int,
+    name: bytes = b"",
+) -> tuple[bytes, bytes]:
+    """The beginning of a file whose object 1 is the primary partition, and the `objects`, which lie right behind it."""
+    extra = sif.partition_extra(filesystem, sif.PartitionType.PRIMARY, architecture)
+    partition = _partition(1, DATA_OFFSET, partition_offset, partition_size, name, extra, time)
+    descriptors = [partition, *_place(objects, 2, partition.end, time)]
+    return _head(descriptors, sif.ARCHITECTURES[architecture], id, time), b"".join(each.data for each in objects)
 
 
 def encode_empty(*, id: UUID, time: int) -> bytes:  # noqa: A002 - the format's own word
@@ -79,21 +75,29 @@ def encode_empty(*, id: UUID, time: int) -> bytes:  # noqa: A002 - the format's 
     return sif.encode_header(header).ljust(header.data_offset, b"\0")
 
 
-def _place(objects: Sequence[NewObject], time: int) -> Iterator[Descriptor]:
-    offset = DATA_OFFSET
-    for number, each in enumerate(objects, 1):
-        size = len(each.data)
-        yield Descriptor(
-            type=each.type,
-            id=number,
-            group=1,
-            offset=offset,
-            size=size,
-            padded_size=size,
-            created=time,
-            modified=time,
-            name=each.name,
-            link=each.link,
-            extra=each.extra,
-        )
-        offset += size
+def _head(descriptors: Sequence[Descriptor], architecture: bytes, id: UUID, time: int) -> bytes:  # noqa: A002
+    """Header and table of a file that ends with the last of these objects."""
+    header = Header(
+        architecture=architecture,
+        identity=id.bytes,
+        created=time,
+        modified=time,
+        free=TABLE_ENTRIES - len(descriptors),
+        data_size=descriptors[-1].end - DATA_OFFSET,
+    )
+    table = b"".join(map(sif.encode_descriptor, descriptors)).ljust(header.table_size, b"\0")
+    return sif.encode_header(header).ljust(header.table_offset, b"\0") + table
+
+
+def _partition(number: int, after: int, offset: int, size: int, name: bytes, extra: bytes, time: int) -> Descriptor:
+    """`after` is where the object before it ends."""
+    padded = offset - after + size
+    return Descriptor(DataType.PARTITION, number, 1, offset, size, padded, time, time, name=name, extra=extra)
+
+
+def _place(objects: Sequence[NewObject], number: int, offset: int, time: int) -> Iterator[Descriptor]:
+    for each in objects:
+        size, link = len(each.data), each.link
+        made = Descriptor(each.type, number, 1, offset, size, size, time, time, link)
+        yield made._replace(name=each.name, extra=each.extra)
+        offset, number = offset + size, number + 1

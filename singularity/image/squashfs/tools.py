@@ -65,12 +65,9 @@ def _unpack_here(image: Path, offset: int, target: Path) -> None:
     """Unpacks without unsquashfs, which ends at a second name of a device that could not be made."""
     from singularity.image.archive.unpack import unpack as unpack_tree
 
-    directory = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with files.closing(os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as directory:
         for name in os.listdir(directory):
             files.remove_at(directory, name)
-    finally:
-        os.close(directory)
     with stream(image, offset) as tree:
         unpack_tree(tree, target, name=image)
 
@@ -92,10 +89,8 @@ def stream(image: Path, offset: int) -> Iterator[Tree]:
     from singularity.image.contents import partition  # which needs threads, and those are slow to import
     from singularity.image.identify import Format, Partition
 
-    try:
+    with FileError.about(image):
         size = image.stat().st_size - offset
-    except OSError as error:
-        raise FileError.because(image, error) from error
     with partition(image, Partition(format=Format.SQUASHFS, offset=offset, size=size)) as tree:
         yield tree
 
