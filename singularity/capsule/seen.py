@@ -15,6 +15,11 @@ LIMIT = 2_000_000  # files that are kept in mind; of more there is only a number
 _FIELDS, _PIECE = 5, 1 << 20
 
 
+def is_below(path: str, directory: str) -> bool:
+    """Whether a path is a directory's, or the directory itself."""
+    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
+
+
 class Status(NamedTuple):
     """What the kernel says of a file."""
 
@@ -92,6 +97,12 @@ class Seen:
             self.gaps.append(first)
         elif kind == "x":
             self.status, self.begun = int(first), second == "begun"
+
+    def forget(self, directory: str) -> None:
+        """What lies below it is not the program's own."""
+        self.reads = {path: read for path, read in self.reads.items() if not is_below(path, directory)}
+        self.writes = {path: written for path, written in self.writes.items() if not is_below(path, directory)}
+        self.removed = {path for path in self.removed if not is_below(path, directory)}
 
     def _take_file(self, kind: str, status: Status | None, path: str, inside: str, digest: str) -> None:
         if len(self.reads) + len(self.writes) >= LIMIT and path not in self.reads:
