@@ -24,7 +24,7 @@ RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 2
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 IN_CLOSE_WRITE, IN_OPEN, IN_ONLYDIR, IN_DONT_FOLLOW, IN_ISDIR = 8, 32, 1 << 24, 1 << 25, 1 << 30
 _PR_SET_PDEATHSIG = 1
-_SYS_OPENAT2 = 437  # one number on every architecture
+_SYS_OPENAT2, _SYS_MOUNT_SETATTR = 437, 442  # one number on every architecture
 _SYS_PIVOT_ROOT = {"x86_64": 155, "i686": 217, "ppc64le": 203, "s390x": 217, "armv7l": 218}  # 41 where it is not here
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -57,21 +57,35 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
     _checked(_libc.mount(encoded[0], encoded[1], encoded[2], ctypes.c_ulong(flags), encoded[3]), f"mount on {target}")
 
 
+def set_read_only(target: str, *, value: bool, below: bool = False) -> None:
+    """mount_setattr(2), Linux 5.12: whether a mount, and with `below` all those in it, can be written by nobody."""
+    at_cwd, recursive, read_only = -100, 0x8000, 1
+    change = struct.pack("=QQQQ", read_only if value else 0, 0 if value else read_only, 0, 0)
+    arguments = (ctypes.c_int(at_cwd), os.fsencode(target), ctypes.c_uint(recursive if below else 0), change)
+    number = ctypes.c_long(_SYS_MOUNT_SETATTR)
+    _checked(_libc.syscall(number, *arguments, ctypes.c_size_t(len(change))), target)
+
+
 def unmount(target: str, flags: int = 0) -> None:
     """umount2(2)."""
     _checked(_libc.umount2(os.fsencode(target), flags), target)
 
 
-def mount_points() -> set[bytes]:
-    """The places at which something is mounted, paths without links. Raises OSError where /proc is missing."""
+def mount_points() -> dict[str, str]:
+    """Where something is mounted, paths without links, and the type of file system that is seen there. Raises OSError."""
+    found = {}
     with open("/proc/self/mountinfo", "rb") as lines:  # which has blanks and the like as three octal digits
-        return {_OCTAL.sub(lambda code: bytes([int(code[1], 8)]), line.split(b" ")[4]) for line in lines}
+        for line in lines:
+            words = line.split(b" ")
+            place = _OCTAL.sub(lambda code: bytes([int(code[1], 8)]), words[4])
+            found[os.fsdecode(place)] = os.fsdecode(words[words.index(b"-") + 1])
+    return found
 
 
 def mounts_below(directory: str) -> list[str]:
     """The mount points below a directory, a path without links; of those below each other the topmost."""
     found: list[str] = []
-    for place in sorted(map(os.fsdecode, mount_points()), key=lambda path: path.split("/")):
+    for place in sorted(mount_points(), key=lambda path: path.split("/")):
         if place.startswith(f"{directory.rstrip('/')}/") and not (found and place.startswith(f"{found[-1]}/")):
             found.append(place)
     return found

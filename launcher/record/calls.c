@@ -125,8 +125,9 @@ static void note_write(struct question *question, const struct place *place, boo
     *found |= KNOWN_WRITTEN;
 }
 
-/* The path in its memory. */
-static bool find(const struct question *question, int directory, uint64_t address, bool named, bool making, struct place *place)
+/* The path in its memory; with AT_EMPTY_PATH in `flags` none may be there, and what is open as `directory` is meant. True: it is there, or
+ * with `making` its directory. */
+static bool find_any(const struct question *question, int directory, uint64_t address, bool named, bool making, int flags, struct place *place)
 {
     static char path[PATH_MAX];
 
@@ -135,7 +136,14 @@ static bool find(const struct question *question, int directory, uint64_t addres
             log_gap("a process that its user may not look into (its program cannot be read)");
         return false;
     }
-    return look_place(&question->who, directory, path, named, making, place) && place->outside;
+    if (*path == '\0' && (flags & AT_EMPTY_PATH))
+        return look_descriptor(&question->who, directory, place);
+    return look_place(&question->who, directory, path, named, making, place);
+}
+
+static bool find(const struct question *question, int directory, uint64_t address, bool named, bool making, struct place *place)
+{
+    return find_any(question, directory, address, named, making, 0, place) && place->outside;
 }
 
 /* ---- calls ---- */
@@ -179,7 +187,25 @@ static void note_variables(const struct question *question, uint64_t list)
     }
 }
 
-static void answer_execute(struct question *question, int directory, uint64_t path, uint64_t variables)
+/* The program, and what the kernel opens with it: interpreters, which may be scripts themselves, and the loader. */
+static void note_program(struct question *question)
+{
+    enum { DEEPEST = 6 }; /* the kernel takes five interpreters, and one of them has a loader */
+    static char path[PATH_MAX];
+    struct place *program = &question->place, *next = &question->other;
+
+    for (int depth = 0; depth <= DEEPEST; depth++) {
+        if (program->outside && S_ISREG(program->status.st_mode))
+            note_read(program);
+        if (!program_needs(program, path) || !look_place(&question->who, AT_FDCWD, path, false, false, next))
+            return;
+        struct place *last = program;
+        program = next;
+        next = last;
+    }
+}
+
+static void answer_execute(struct question *question, int directory, uint64_t path, uint64_t variables, uint64_t flags)
 {
     static bool noted;
 
@@ -187,8 +213,8 @@ static void answer_execute(struct question *question, int directory, uint64_t pa
         noted = true;
         note_variables(question, variables);
     }
-    if (path != 0 && find(question, directory, path, false, false, &question->place) && S_ISREG(question->place.status.st_mode))
-        note_read(&question->place);
+    if (path != 0 && find_any(question, directory, path, flags & AT_SYMLINK_NOFOLLOW, false, (int)flags, &question->place))
+        note_program(question);
 }
 
 static void answer_rename(struct question *question, int from, uint64_t old, int to, uint64_t new, uint64_t flags)
@@ -202,10 +228,14 @@ static void answer_rename(struct question *question, int from, uint64_t old, int
         note_write(question, target, true);
         return;
     }
+    if (!S_ISDIR(source->status.st_mode))
+        note_read(source);
     note_change(question, target, false);
     log_move(source, target);
-    *known(target->host) |= KNOWN_WRITTEN;
+    uint64_t bits = *known(source->host) & KNOWN_BITS; /* what was read and has another name is still to be read before it changes */
     *known(source->host) &= ~(uint64_t)KNOWN_BITS;
+    uint64_t *found = known(target->host);
+    *found = (*found & ~(uint64_t)KNOWN_BITS) | (bits != 0 ? bits : KNOWN_WRITTEN);
 }
 
 static void answer_remove(struct question *question, int directory, uint64_t path)
@@ -223,6 +253,16 @@ static void answer_name(struct question *question, int directory, uint64_t path)
 {
     if (find(question, directory, path, true, true, &question->place) && !question->place.there)
         note_write(question, &question->place, false);
+}
+
+/* Another name for what is there: its content is that of the new name. */
+static void answer_link(struct question *question, int from, uint64_t old, int to, uint64_t new, uint64_t flags)
+{
+    struct place *source = &question->other;
+
+    if (find_any(question, from, old, !(flags & AT_SYMLINK_FOLLOW), false, (int)flags, source) && source->outside)
+        note_read(source);
+    answer_name(question, to, new);
 }
 
 static void answer_truncate(struct question *question, uint64_t path, uint64_t length)
@@ -267,15 +307,16 @@ void record_call_seen(struct question *question)
     case RECORD_CREAT: answer_open(question, AT_FDCWD, a[0], O_CREAT | O_WRONLY | O_TRUNC); break;
     case RECORD_OPENAT: answer_open(question, (int)a[0], a[1], (uint32_t)a[2]); break;
     case RECORD_OPENAT2: answer_openat2(question); break;
-    case RECORD_EXECVE: answer_execute(question, AT_FDCWD, a[0], a[2]); break;
-    case RECORD_EXECVEAT: answer_execute(question, (int)a[0], a[1], a[3]); break;
+    case RECORD_EXECVE: answer_execute(question, AT_FDCWD, a[0], a[2], 0); break;
+    case RECORD_EXECVEAT: answer_execute(question, (int)a[0], a[1], a[3], a[4]); break;
     case RECORD_RENAME: answer_rename(question, AT_FDCWD, a[0], AT_FDCWD, a[1], 0); break;
     case RECORD_RENAMEAT: answer_rename(question, (int)a[0], a[1], (int)a[2], a[3], 0); break;
     case RECORD_RENAMEAT2: answer_rename(question, (int)a[0], a[1], (int)a[2], a[3], a[4]); break;
     case RECORD_UNLINK: answer_remove(question, AT_FDCWD, a[0]); break;
     case RECORD_UNLINKAT: answer_remove(question, (int)a[0], a[1]); break;
-    case RECORD_LINK: case RECORD_SYMLINK: answer_name(question, AT_FDCWD, a[1]); break;
-    case RECORD_LINKAT: answer_name(question, (int)a[2], a[3]); break;
+    case RECORD_LINK: answer_link(question, AT_FDCWD, a[0], AT_FDCWD, a[1], 0); break;
+    case RECORD_LINKAT: answer_link(question, (int)a[0], a[1], (int)a[2], a[3], a[4]); break;
+    case RECORD_SYMLINK: answer_name(question, AT_FDCWD, a[1]); break;
     case RECORD_SYMLINKAT: answer_name(question, (int)a[1], a[2]); break;
     case RECORD_TRUNCATE: answer_truncate(question, a[0], a[1]); break;
     case RECORD_CONNECT: answer_connect(question); break;

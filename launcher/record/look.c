@@ -12,7 +12,7 @@
 
 #include "../descriptor.h"
 
-enum { NAME_SIZE = 48, PAGE = 4096 };
+enum { NAME_SIZE = 96, PAGE = 4096 };
 
 /* ---- memory ---- */
 
@@ -52,16 +52,66 @@ static bool read_link(const char *name, char path[static PATH_MAX])
     return true;
 }
 
-/* The directory by which a relative path begins, then the path. */
-static bool join(const struct caller_of *who, int directory, const char *path, char whole[static PATH_MAX])
+static bool begins(const char **path, const char *with)
 {
-    char name[NAME_SIZE], base[PATH_MAX];
+    size_t length = strlen(with);
 
-    if (directory == AT_FDCWD)
-        snprintf(name, sizeof name, "/proc/%d/cwd", (int)who->process);
+    if (strncmp(*path, with, length) != 0)
+        return false;
+    *path += length;
+    return true;
+}
+
+/* What of /proc and /dev leads to what somebody has open, or is in: "fd/3" of a process. The rest of the path, which begins with "/" or is
+ * "", goes on from there; NULL: it is no such link. */
+static const char *rest_of_link(const char *path)
+{
+    bool numbered = begins(&path, "fd/");
+    size_t digits = strspn(path, "0123456789");
+
+    if (numbered ? digits == 0 : !begins(&path, "cwd") && !begins(&path, "root"))
+        return NULL;
+    path += numbered ? digits : 0;
+    return *path == '/' || *path == '\0' ? path : NULL;
+}
+
+/* What of a path is below the directory of a process in /proc: the caller's, or that of `number`. NULL: nothing. */
+static const char *behind_process(const char *path, int *number)
+{
+    *number = 0;
+    if (strncmp(path, "/dev/fd/", strlen("/dev/fd/")) == 0)
+        return path + strlen("/dev/");
+    if (begins(&path, "/proc/self/") || begins(&path, "/proc/thread-self/"))
+        return path;
+    const char *rest = sscanf(path, "/proc/%d/", number) == 1 && *number > 0 ? strchr(path + strlen("/proc/"), '/') : NULL;
+    return rest != NULL ? rest + 1 : NULL;
+}
+
+/* The same link as this process has it: the caller's own, or that of another one, which its /proc has by another number. */
+static const char *own_link(const struct caller_of *who, const char *path, char link[static NAME_SIZE])
+{
+    static const char *const streams[] = {"/dev/stdin", "/dev/stdout", "/dev/stderr"};
+    int number;
+    const char *from = behind_process(path, &number), *rest = from != NULL ? rest_of_link(from) : NULL;
+
+    for (int i = 0; i < 3; i++)
+        if (strcmp(path, streams[i]) == 0) {
+            snprintf(link, NAME_SIZE, "/proc/%d/fd/%d", (int)who->process, i);
+            return path + strlen(path);
+        }
+    if (rest != NULL && number > 0)
+        snprintf(link, NAME_SIZE, "/proc/%d/root/proc/%d/%.*s", (int)who->process, number, (int)(rest - from), from);
+    else if (rest != NULL)
+        snprintf(link, NAME_SIZE, "/proc/%d/%.*s", (int)who->process, (int)(rest - from), from);
+    return rest;
+}
+
+static void descriptor_link(const struct caller_of *who, int fd, char link[static NAME_SIZE])
+{
+    if (fd == AT_FDCWD)
+        snprintf(link, NAME_SIZE, "/proc/%d/cwd", (int)who->process);
     else
-        snprintf(name, sizeof name, "/proc/%d/fd/%d", (int)who->process, directory);
-    return read_link(name, base) && (size_t)snprintf(whole, PATH_MAX, "%s/%s", base, path) < PATH_MAX;
+        snprintf(link, NAME_SIZE, "/proc/%d/fd/%d", (int)who->process, fd);
 }
 
 static bool uninteresting(const char *path)
@@ -75,7 +125,7 @@ static bool uninteresting(const char *path)
 }
 
 /* By the kernel's own walk, where ".." and links end at the root. Links of /proc to what a process has open lead to what we have open,
- * and are not followed: what is open has been seen already. */
+ * and are not followed. */
 static int open_beneath(int root, const char *path, bool named)
 {
     struct open_how how = {.flags = O_PATH | O_CLOEXEC | (named ? O_NOFOLLOW : 0), .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
@@ -113,7 +163,7 @@ static bool status_of(int fd, struct stat *status, uint64_t *mount)
     if (syscall(SYS_statx, fd, "", AT_EMPTY_PATH, BASIC | MOUNT, &all) < 0 || !(all.mask & MOUNT))
         return false;
     *mount = all.mount;
-    *status = (struct stat){.st_mode = all.mode, .st_ino = all.inode, .st_size = (off_t)all.size,
+    *status = (struct stat){.st_mode = all.mode, .st_nlink = all.links, .st_ino = all.inode, .st_size = (off_t)all.size,
                             .st_dev = makedev(all.device[0], all.device[1])};
     status->st_mtim.tv_sec = all.modified.seconds, status->st_mtim.tv_nsec = all.modified.nanoseconds;
     status->st_ctim.tv_sec = all.changed.seconds, status->st_ctim.tv_nsec = all.changed.nanoseconds;
@@ -127,7 +177,7 @@ static bool name_host(const struct caller_of *who, int fd, struct place *place)
     uint64_t number;
 
     snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-    if (!status_of(fd, &place->status, &number))
+    if (!status_of(fd, &place->status, &number) || place->status.st_nlink == 0) /* nothing has a name that is gone */
         return false;
     const struct mount_known *mount = mount_find(who->process, number);
     if (mount == NULL || !mount->outside) /* that is most of them */
@@ -184,29 +234,68 @@ void look_roots_changed(void)
     fd_close(&own_root);
 }
 
-bool look_place(const struct caller_of *who, int directory, const char *path, bool named, bool making, struct place *place)
+static void forget(struct place *place)
 {
-    char whole[PATH_MAX];
-    bool relative = path[0] != '/';
-
     fd_close(&place->fd);
     place->there = place->outside = false;
     place->host[0] = place->inside[0] = '\0';
-    if (path[0] == '\0' || (relative && !join(who, directory, path, whole)))
+}
+
+/* Takes `fd`, which is what was asked for. */
+static bool found(const struct caller_of *who, int fd, struct place *place)
+{
+    place->fd = fd;
+    place->there = fd >= 0 && name_host(who, fd, place);
+    return place->there;
+}
+
+static bool find_link(const struct caller_of *who, const char *link, struct place *place)
+{
+    return found(who, open(link, O_PATH | O_CLOEXEC), place);
+}
+
+bool look_descriptor(const struct caller_of *who, int fd, struct place *place)
+{
+    char link[NAME_SIZE];
+
+    forget(place);
+    descriptor_link(who, fd, link);
+    return find_link(who, link, place);
+}
+
+/* Where the walk begins: the path from the root, and whether it is that of a directory that the caller has. */
+static bool whole_path(const struct caller_of *who, int directory, const char *path, char whole[static PATH_MAX], char link[static NAME_SIZE])
+{
+    const char *rest = path;
+
+    link[0] = '\0';
+    if (path[0] != '/')
+        descriptor_link(who, directory, link);
+    else
+        rest = own_link(who, path, link);
+    if (rest == NULL || link[0] == '\0')
+        return !uninteresting(path) && (size_t)snprintf(whole, PATH_MAX, "%s", path) < PATH_MAX;
+    if (*rest == '\0')
+        return whole[0] = '\0', true;
+    char base[PATH_MAX];
+    return read_link(link, base) && (size_t)snprintf(whole, PATH_MAX, "%s/%s", base, rest) < PATH_MAX && !uninteresting(whole);
+}
+
+bool look_place(const struct caller_of *who, int directory, const char *path, bool named, bool making, struct place *place)
+{
+    char whole[PATH_MAX], link[NAME_SIZE];
+
+    forget(place);
+    if (path[0] == '\0' || !whole_path(who, directory, path, whole, link))
         return false;
-    if (!relative)
-        memcpy(whole, path, strlen(path) + 1);
-    if (uninteresting(whole))
-        return false;
+    if (whole[0] == '\0') /* what is open is meant, and not the link to it */
+        return !named && find_link(who, link, place);
     int root = root_of(who);
-    if (relative && own_mounts == who->mounts) /* a directory's path is that from the namespace's root, whatever chroot(2) did */
+    if (link[0] != '\0' && own_mounts == who->mounts) /* a directory's path is that from the namespace's root, whatever chroot(2) did */
         root = who->root;
-    OWNED_FD found = open_beneath(root, whole, named);
-    if (found >= 0) {
-        place->there = name_host(who, found, place);
-        place->fd = place->outside ? fd_give(&found) : -1;
-        return place->there;
-    }
+    int fd = open_beneath(root, whole, named);
+    if (fd >= 0)
+        return found(who, fd, place);
     char *last = strrchr(whole, '/');
     if (!making || errno != ENOENT || last == NULL)
         return false;

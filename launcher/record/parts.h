@@ -2,10 +2,12 @@
 #ifndef SINGULARITY_RECORD_PARTS_H
 #define SINGULARITY_RECORD_PARTS_H
 
+#include <errno.h>
 #include <limits.h>
 #include <linux/ioctl.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -52,7 +54,7 @@ bool look_text(const struct caller_of *who, uint64_t from, char text[static PATH
 struct place {
     bool there;                /* something has this name; otherwise its directory was found */
     bool outside;              /* of the image: the host has it too, as `host` */
-    int fd;                    /* what is outside, opened to be looked at; -1: it is not, or is closed */
+    int fd;                    /* what is there, opened to be looked at; -1: nothing, or it is closed */
     struct stat status;        /* where it is there */
     char inside[PATH_MAX];     /* absolute, in the container, without links */
     char host[PATH_MAX];
@@ -62,9 +64,28 @@ struct place {
  * with `named` is looked at itself where it is a link. False: it cannot be said, or is of no interest: /proc, /sys and /dev. */
 bool look_place(const struct caller_of *who, int directory, const char *path, bool named, bool making, struct place *place);
 
+/* What the caller has open as `fd`. */
+bool look_descriptor(const struct caller_of *who, int fd, struct place *place);
+
 /* A call changes root directories or mounts: what is known of them is forgotten. */
 void look_roots_changed(void);
 void mounts_changed(void);
+
+/* ---- programs (program.c) ---- */
+
+/* Which file the kernel opens besides, when it executes this one: the interpreter of a script, or the loader of a program. False: none, or it
+ * cannot be said. */
+bool program_needs(const struct place *program, char path[static PATH_MAX]);
+
+/* ---- patience (patience.c) ---- */
+
+/* From here on other calls of the same listener are let go while one is looked at for too long. `signals` are blocked. */
+void patience_begin(int listener);
+/* Around what is done of one call. */
+void patience_turn_begins(void);
+void patience_turn_ends(void);
+/* How many were let go, unseen. */
+unsigned long long patience_let_go(void);
 
 /* ---- mounts (mounts.c) ---- */
 
@@ -130,6 +151,23 @@ void record_call_done(struct question *question);
 static inline bool listener_do(int listener, unsigned long request, uintptr_t argument)
 {
     return syscall(SYS_ioctl, listener, request, argument) == 0;
+}
+
+/* ROOM: a newer kernel's structures may be longer. */
+enum { NOTICE_ROOM = 4096 };
+union notice {
+    struct seccomp_notif call;
+    char room[NOTICE_ROOM];
+};
+
+/* False: nobody is left under the filter, or it failed; a caller that was killed meanwhile, whose number is 0, is no failure. */
+static inline bool listener_receive(int listener, union notice *notice)
+{
+    memset(notice, 0, sizeof *notice); /* the kernel wants it so */
+    if (listener_do(listener, SECCOMP_IOCTL_NOTIF_RECV, (uintptr_t)notice))
+        return true;
+    notice->call.id = 0;
+    return errno == EINTR || errno == ENOENT;
 }
 
 /* The kernel does it, and says what comes of it. */

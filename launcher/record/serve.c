@@ -22,8 +22,8 @@
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
 
-/* ROOM: a newer kernel's structures may be longer. AT_ONCE: bytes that are read while others wait. */
-enum { ROOM = 4096, HELPERS = 64, AT_ONCE = 1 << 20 };
+/* AT_ONCE: bytes that are read while others wait. */
+enum { HELPERS = 64, AT_ONCE = 1 << 20 };
 
 /* Reads a large file, and lets the call go on. */
 struct helper {
@@ -41,21 +41,6 @@ struct recorder {
     bool ended;   /* the program */
     struct helper helpers[HELPERS];
 };
-
-union notice {
-    struct seccomp_notif call;
-    char room[ROOM];
-};
-
-/* False: nobody is left under the filter, or it failed; a caller that was killed meanwhile is no failure. */
-static bool receive_call(int listener, union notice *notice)
-{
-    memset(notice, 0, sizeof *notice); /* the kernel wants it so */
-    if (listener_do(listener, SECCOMP_IOCTL_NOTIF_RECV, (uintptr_t)notice))
-        return true;
-    notice->call.id = 0;
-    return errno == EINTR || errno == ENOENT;
-}
 
 /* ---- helpers ---- */
 
@@ -110,7 +95,7 @@ static void take_call(struct recorder *recorder)
     const struct seccomp_notif *call = &notice.call;
     char name[32];
 
-    if (!receive_call(recorder->listener, &notice)) {
+    if (!listener_receive(recorder->listener, &notice)) {
         fd_close(&recorder->listener);
         return;
     }
@@ -128,6 +113,7 @@ static void take_call(struct recorder *recorder)
     question.who = (struct caller_of){(pid_t)call->pid, record_compatible(call->data.arch), recorder->root, recorder->mounts};
     question.begins = recorder->first == (pid_t)call->pid;
     question.before_count = 0;
+    patience_turn_begins();
     record_call_seen(&question);
     bool helped = record_size(&question) > AT_ONCE && start_helper(recorder, &question, call->id);
     if (!helped)
@@ -135,19 +121,35 @@ static void take_call(struct recorder *recorder)
     record_call_done(&question);
     if (!helped)
         listener_continue(recorder->listener, call->id);
+    patience_turn_ends();
 }
 
 static void take_listener(struct recorder *recorder)
 {
     recorder->listener = handed_receive(recorder->recording->connection);
     (void)listener_do(recorder->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+    if (recorder->listener >= 0)
+        patience_begin(recorder->listener);
+}
+
+static void program_ended(struct recorder *recorder, int status)
+{
+    char text[128];
+
+    recorder->ended = true;
+    wait_for_helpers(recorder);
+    if (patience_let_go() > 0) {
+        snprintf(text, sizeof text, "%llu calls that named files, while a file system that the run serves itself did not answer", patience_let_go());
+        log_words(LOG_GAP, text, "", "");
+    }
+    snprintf(text, sizeof text, "%d", status);
+    log_words(LOG_END, text, recorder->listener < 0 && recorder->first == 0 ? "" : "begun", "");
 }
 
 /* Signals of the terminal have reached the program by themselves. Ends of processes: those of the container too, whose parents have ended. */
 static void take_signal(struct recorder *recorder)
 {
     struct signalfd_siginfo signal;
-    char number[16];
     int status;
 
     if (read(recorder->signals, &signal, sizeof signal) != (ssize_t)sizeof signal)
@@ -159,12 +161,8 @@ static void take_signal(struct recorder *recorder)
     }
     for (pid_t ended; (ended = waitpid(-1, &status, WNOHANG)) > 0;) {
         end_helper(recorder, ended);
-        if (ended != recorder->recording->program)
-            continue;
-        recorder->ended = true;
-        snprintf(number, sizeof number, "%d", status);
-        wait_for_helpers(recorder);
-        log_words(LOG_END, number, recorder->listener < 0 && recorder->first == 0 ? "" : "begun", "");
+        if (ended == recorder->recording->program)
+            program_ended(recorder, status);
     }
 }
 
@@ -183,7 +181,7 @@ static void serve_on(int listener)
     while (poll(&asked, 1, -1) >= 0 || errno == EINTR) {
         if (!(asked.revents & POLLIN) && (asked.revents & (POLLHUP | POLLERR)))
             break;
-        if ((asked.revents & POLLIN) && !receive_call(0, &notice))
+        if ((asked.revents & POLLIN) && !listener_receive(0, &notice))
             break;
         if ((asked.revents & POLLIN) && notice.call.id != 0)
             listener_continue(0, notice.call.id);

@@ -31,7 +31,7 @@ def inputs(record: Record, own: Collection[str]) -> Iterator[Difference]:
                 what="input", name=each.path, how=f"cannot be compared: {each.note or 'no digest'}", counts=False
             )
             continue
-        found = contents.now(each.path, limits)
+        found = contents.now(each.path, limits._replace(size=each.size))  # what is larger is another
         counts = each.part is not Part.HOST
         if found is None:
             yield Difference(what="input", name=each.path, how="is not there", counts=counts)
@@ -44,7 +44,7 @@ def files(record: Record) -> Iterator[Difference]:
     """Files that the run has made and that are not what they were."""
     for each in record.outputs:
         if each.digest:
-            found = contents.now(each.path, contents.Limits(links=True))
+            found = contents.now(each.path, contents.Limits(size=each.size, links=True))
             if found is None:
                 yield Difference(what="output", name=each.path, how="is not there")
             elif found.digest != each.digest:

@@ -15,6 +15,11 @@ LIMIT = 2_000_000  # files that are kept in mind; of more there is only a number
 _FIELDS, _PIECE = 5, 1 << 20
 
 
+def is_below(path: str, directory: str) -> bool:
+    """Whether a path is a directory's, or the directory itself."""
+    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
+
+
 class Status(NamedTuple):
     """What the kernel says of a file."""
 
@@ -69,6 +74,7 @@ class Seen:
     writes: dict[str, Written] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     variables: dict[str, str] = field(default_factory=dict)
+    moved: dict[str, str] = field(default_factory=dict)  # names that files have now, and those by which they were read
     connections: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
     status: int | None = None  # as of waitpid(2); None: the recorder did not come to its end
@@ -93,7 +99,15 @@ class Seen:
         elif kind == "x":
             self.status, self.begun = int(first), second == "begun"
 
+    def forget(self, directory: str) -> None:
+        """What lies below it is not the program's own."""
+        self.reads = {path: read for path, read in self.reads.items() if not is_below(path, directory)}
+        self.writes = {path: written for path, written in self.writes.items() if not is_below(path, directory)}
+        self.removed = {path for path in self.removed if not is_below(path, directory)}
+
     def _take_file(self, kind: str, status: Status | None, path: str, inside: str, digest: str) -> None:
+        if kind == "h":
+            path = self.moved.get(path, path)
         if len(self.reads) + len(self.writes) >= LIMIT and path not in self.reads:
             self.more += path not in self.writes
         elif kind == "w":
@@ -107,13 +121,15 @@ class Seen:
         """A file or directory has another name; what had that name before is gone."""
         moved = [old]
         if stat.S_ISDIR(status.mode):
-            moved = [old, *(each for each in (*self.writes, *self.reads) if each.startswith(f"{old}/"))]
+            known = {*self.writes, *self.reads, *self.moved}
+            moved = [old, *(each for each in known if each.startswith(f"{old}/"))]
         for path in moved:
             rest = path[len(old) :]
-            if path in self.reads and self.reads[path].now == path:
-                self.reads[path].now = new + rest
-            if path in self.writes or path == old:
-                self.writes.setdefault(new + rest, Written(None, inside + rest))
+            first = self.moved.pop(path, path)
+            if first in self.reads and self.reads[first].now == path:
+                self.reads[first].now = new + rest
+                self.moved[new + rest] = first
+            self.writes.setdefault(new + rest, Written(None, inside + rest))
         if old not in self.writes:
             self.removed.add(old)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from singularity import __version__, digest, files, process
-from singularity.capsule import contents, host, model, watch
+from singularity.capsule import contents, host, model, ranks, watch
 from singularity.capsule.model import Content, Image, Part, Record
 from singularity.capsule.seen import LIMIT, Read, Seen, Status, Written
 from singularity.cli.checked import available
@@ -31,10 +31,6 @@ _UNREPEATABLE = ("passphrase", "pem_path", "docker_login", "authfile", "keep_fd"
 NOT_KEPT = (*OWN, *_IN_VARIABLES, *_UNREPEATABLE)  # options of which a record has nothing
 _NAMED_FILES = ("overlay", "data")
 _SECRET = re.compile(r"PASS|SECRET|TOKEN|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY|AUTH|COOKIE", re.IGNORECASE)
-_RANKS = (
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"), ("PALS_RANKID", "PALS_LOCAL_SIZE"),
-    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
-)  # fmt: skip
 _STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -47,7 +43,7 @@ class Asked(NamedTuple):
 
 def recorded(launch: Launch, target: str) -> int:
     """Launches, writes the record, and returns the program's status; 255 where there is no whole record."""
-    path = _of_rank(Path(target).absolute())
+    path = ranks.of_rank(Path(target).absolute(), ranks.find(os.environ))
     if launch.verb not in ("exec", "run", "test"):
         raise UsageError(f"--record: not for {launch.verb} (for exec, run and test)")
     if launch.image.startswith("instance://"):
@@ -61,15 +57,6 @@ def recorded(launch: Launch, target: str) -> int:
     return record.status
 
 
-def _of_rank(path: Path) -> Path:
-    """Ranks that a launcher of theirs starts have a record each: run.json is run.0.json, run.1.json, ..."""
-    for rank, size_of_all in _RANKS:
-        number, all_of_them = os.environ.get(rank, ""), os.environ.get(size_of_all, "")
-        if number.isdecimal() and all_of_them.isdecimal() and int(all_of_them) > 1:
-            return path.with_name(f"{path.stem}.{number}{path.suffix}")
-    return path
-
-
 def write(record: Record, path: Path) -> None:
     """The record becomes a file, which is whole or absent. Raises FileError."""
     with files.replacing(path, overwrite=True) as new, open(new.fd, "w", encoding="ascii", closefd=False) as file:
@@ -81,15 +68,18 @@ def run(
     asked: Asked,
     own: Sequence[str] = (),
     environment: Callable[[Path], Mapping[bytes, bytes]] = environment_of,
+    image: Image | None = None,
 ) -> Record:
     """Launches, and returns what is to be written down; `own` are files of ours that lie about.
+
+    `image` is what is known of the image, where it has been looked at.
 
     Raises SingularityError where nothing was launched, or what was seen of it is not whole.
     """
     options = [each for each in entries(launch.verb) if each.identifier in OWN]
     words = launch.without(options)
     streams = dict(zip(_STREAMS, map(_stream, range(3)), strict=True))
-    with available(launch.image, _options(launch, ())) as path, _digest_of(launch, path) as image:
+    with available(launch.image, _options(launch, ())) as path, _digest_of(launch, path, image) as digest_found:
         before = _before()
         shift = len(words) - len(launch.words)
         position = None if launch.position is None else launch.position + shift
@@ -101,10 +91,12 @@ def run(
             given, image=path, limit=asked.limit,
         )  # fmt: skip
         ended = time.time()
-        found = image.result()
+        found = digest_found.result()
     if seen.status is None:
         raise SingularityError("--record: the recorder was ended, and what the program did is not known")
     status = os.waitstatus_to_exitcode(seen.status)
+    for each in ranks.directories(os.environ):
+        seen.forget(each)
     _take_streams(seen, before)
     limits = contents.Limits(size=asked.limit, names=own)
     return Record(
@@ -148,8 +140,13 @@ def _gaps(seen: Seen, image: Image) -> Iterator[str]:
 
 
 @contextmanager
-def _digest_of(launch: Launch, path: Path) -> Iterator["Future[Image]"]:
+def _digest_of(launch: Launch, path: Path, known: Image | None) -> Iterator["Future[Image]"]:
     """The image and its digest, which is made while the program runs, or before it where the program may write."""
+    if known is not None:
+        future: Future[Image] = Future()
+        future.set_result(known)
+        yield future
+        return
     with ThreadPoolExecutor(1) as pool:
         with process.foreground_signals():  # the thread begins here
             future = pool.submit(identity, launch.image, path)

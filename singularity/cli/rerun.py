@@ -63,6 +63,7 @@ def command(
     from singularity.capsule import model
     from singularity.cli import rerunning
 
+    record = rerunning.of_rank(record)
     found = model.read(record)
     if crate is not None:
         from singularity.capsule import crate as crates  # a run has no use for it

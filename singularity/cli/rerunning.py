@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from singularity import files, paths
-from singularity.capsule import aside, compare, contents
-from singularity.capsule.model import Content, Kind, Record
+from singularity.capsule import aside, compare, contents, ranks
+from singularity.capsule.model import Content, Image, Kind, Record
 from singularity.cli import recording
 from singularity.cli.checked import available
 from singularity.cli.launched import only_options, read
-from singularity.cli.options_table import entries
+from singularity.cli.options_table import Entry, entries
 from singularity.errors import FileError, ImageError, SingularityError, UsageError
 from singularity.image.root import Root
 from singularity.variables import PREFIXES
@@ -31,6 +31,9 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LAUNCHERS = ("SINGULARITY_", "APPTAINER_", "SCIF_")  # variables that each launch makes anew
 _SET_ANEW = frozenset({"HOME", "PWD", "PS1", "PROMPT_COMMAND"})
 _LIBRARIES = "/.singularity.d/libs"
+_TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - each user's own files in it
+_MOUNTING = "CAP_SYS_ADMIN,CAP_SYS_PTRACE,CAP_SYS_MODULE,CAP_SYS_RAWIO,CAP_SYS_BOOT,CAP_MKNOD"
+_BEYOND = ("host_cmd", "add_caps", "keep_privs")  # what runs outside of the container, or may change its mounts
 _LINES, _FEW = 40, 5  # of differences, and of names, that are shown
 
 
@@ -45,12 +48,24 @@ class Asked(NamedTuple):
     target: Path | None
     as_json: bool
 
+    @property
+    def apart(self) -> bool:
+        """Whether the originals are to stay what they are."""
+        return self.outputs is not None or self.check
+
+
+def of_rank(path: Path) -> Path:
+    """Where a launcher starts this, each rank has its own record; the one that was typed where there are none such."""
+    own = ranks.of_rank(path, ranks.find(os.environ))
+    return path if path.exists() and not own.exists() else own
+
 
 def rerun(record: Record, asked: Asked) -> int:
     """Runs it once more, or says what that would be; the exit status. Raises SingularityError."""
     if asked.as_json and not asked.check:
         raise UsageError("--json: has a meaning with --check only")
-    options = _allowed(record)
+    options = _allowed(record, asked)
+    _check_rank(record)
     _tell(record, options, asked)
     own = [str(each.absolute()) for each in (asked.path, asked.target) if each is not None]
     found = list(compare.inputs(record, own)) if asked.check else []
@@ -58,15 +73,17 @@ def rerun(record: Record, asked: Asked) -> int:
         found += compare.files(record) if asked.check else ()
         return _told(found, asked) if asked.check else 0
     with ExitStack() as stack:
-        where = _named(record, asked.image)  # relative names are the caller's
+        names = _named(record, asked.image)  # relative ones are the caller's
+        path, image = stack.enter_context(_image(record, names))
         deliver = _set_aside(record, asked, stack)
         _enter(record)
-        image = stack.enter_context(_image(record, where))
-        words = _words(record, options, image, stack.enter_context(_variables_file(record)))
-        if asked.outputs is not None or asked.check:
-            words[1:1] = ["--userns"] if os.getuid() != 0 else []
+        more = _apart() if asked.apart else []
+        variables = stack.enter_context(_variables_file(record, asked))
+        words = _words(record, [*options, *more], path, variables)
         with _streams(record):
-            again = recording.run(read(words), recording.Asked(), own, environment=lambda _: _environment(record))
+            again = recording.run(
+                read(words), recording.Asked(), own, environment=lambda _: _environment(record), image=image
+            )
         deliver(again)
     if not asked.check:
         return again.status
@@ -76,7 +93,7 @@ def rerun(record: Record, asked: Asked) -> int:
 # ---- what is asked for ----
 
 
-def _allowed(record: Record) -> tuple[str, ...]:
+def _allowed(record: Record, asked: Asked) -> tuple[str, ...]:
     """The options, which are options of such a launch and nothing else, and so are variables. Raises ImageError."""
     taken = [each for each in entries(record.verb) if each.group != "fetching"]
     left_out = [each for each in taken if each.identifier in recording.NOT_KEPT]
@@ -84,14 +101,37 @@ def _allowed(record: Record) -> tuple[str, ...]:
     strange = sorted(record.option_variables.keys() - known)
     if strange:
         raise ImageError(f"the record sets {_shown(strange[0])}, which is no variable of such a launch")
-    names = {name for each in left_out for name in each.spellings}
-    others = sorted({word.partition("=")[0] for word in record.options} & names)
+    others = _asked_for(record, left_out)
     if others:  # a file of variables has commands in it that the host would carry out
         raise ImageError(f"the record asks for {others[0]}, which no record of ours has")
+    beyond = _asked_for(record, [each for each in taken if each.identifier in _BEYOND]) if asked.apart else []
+    if beyond:
+        raise ImageError(
+            f"the record asks for {beyond[0]}, with which originals can be written",
+            hint="look at it with --dry-run; without --outputs and --check it is done as it was",
+        )
     try:
         return only_options("rerun", record.options)
     except UsageError as error:
         raise ImageError(f"the record's options cannot be understood: {error}") from error
+
+
+def _asked_for(record: Record, options: Sequence[Entry]) -> list[str]:
+    """Which of these options the record has, as words or variables."""
+    names = {name for each in options for name in each.spellings}
+    variables = {prefix + key for each in options for key in each.variables for prefix in PREFIXES}
+    words = {word.partition("=")[0] for word in record.options}
+    return sorted(words & names) + sorted(record.option_variables.keys() & variables)
+
+
+def _check_rank(record: Record) -> None:
+    """A rank is run again as itself, or alone. Raises UsageError under a launcher that makes another one of it."""
+    was, now = ranks.find(record.variables), ranks.find(os.environ)
+    if was is not None and now is not None and was != now:
+        raise UsageError(
+            f"the record is of {was}, and this is {now}",
+            hint=f"start {was.of} by the launcher, and name the record without its number",
+        )
 
 
 def _tell(record: Record, options: Sequence[str], asked: Asked) -> None:
@@ -104,6 +144,9 @@ def _tell(record: Record, options: Sequence[str], asked: Asked) -> None:
         f"{'writes' if fd else 'reads'} {name} as standard {'output' if fd else 'input'}"
         for fd, name in _stream_files(record)
     ]
+    was = ranks.find(record.variables)
+    if was is not None and ranks.find(os.environ) is None:
+        lines.append(f"{was} is started alone; for all of them start {was.of} of this by a launcher, such as mpirun")
     lines += [f"not recorded: {each}" for each in record.not_seen]
     lines += [f"not recorded: what came from {each}" for each in record.connections[:_FEW]]
     written = [each.path for each in record.outputs]
@@ -130,8 +173,8 @@ def _named(record: Record, given: str) -> list[str]:
 
 
 @contextmanager
-def _image(record: Record, names: Sequence[str]) -> Iterator[Path]:
-    """The image with the record's digest. Raises ImageError for another one."""
+def _image(record: Record, names: Sequence[str]) -> Iterator[tuple[Path, Image]]:
+    """The image with the record's digest, looked at where its owners can be seen. Raises ImageError for another one."""
     if not record.image.digest:
         raise ImageError("the record has no digest of its image, which changed meanwhile, or could not be read")
     others, failures = [], []
@@ -139,15 +182,15 @@ def _image(record: Record, names: Sequence[str]) -> Iterator[Path]:
         with ExitStack() as stack:
             try:
                 path = stack.enter_context(available(name))
-                digest = recording.identity(name, path).digest
+                found = recording.identity(name, path)
             except (SingularityError, OSError) as error:
                 failures.append(str(error))
                 continue
-            if digest == record.image.digest:
-                yield path
+            if found.digest == record.image.digest:
+                yield path, found
                 return
             others.append(
-                f"{name} is another image, {digest[:23]}..., and the record's is {record.image.digest[:23]}..."
+                f"{name} is another image, {found.digest[:23]}..., and the record's is {record.image.digest[:23]}..."
             )
     raise ImageError("; ".join(others) or failures[0], hint="--image names the one of the record")
 
@@ -156,14 +199,21 @@ def _words(record: Record, options: Sequence[str], image: Path, variables: Path)
     return [record.verb, f"--env-file={variables}", *options, "--", str(image), *record.arguments]
 
 
+def _apart() -> list[str]:
+    """Options by which the program has the mounts of this process: no container of others, no right to change them."""
+    return ["--join=no", "--linger=0", "--userns" if os.getuid() != 0 else f"--drop-caps={_MOUNTING}"]
+
+
 # ---- what surrounds the run ----
 
 
 @contextmanager
-def _variables_file(record: Record) -> Iterator[Path]:
+def _variables_file(record: Record, asked: Asked) -> Iterator[Path]:
     """Assignments of the variables that the program got; those that are secrets are the caller's own."""
     lines = []
-    for name, value in record.variables.items():
+    rank = ranks.told(os.environ) if ranks.find(os.environ) else {}
+    apart = ranks.APART if rank and asked.apart else {}
+    for name, value in {**apart, **ranks.without_addresses(record.variables), **rank}.items():
         if name.startswith(_LAUNCHERS) or name in _SET_ANEW or not _NAME.fullmatch(name):
             continue
         known = os.environ.get(name) if value is None else value
@@ -181,8 +231,9 @@ def _variables_file(record: Record) -> Iterator[Path]:
 
 
 def _environment(record: Record) -> dict[bytes, bytes]:
-    """What the launcher gets: its own variables are the record's, and of the caller's it gets what finds programs."""
+    """What the launcher gets: its own variables are the record's, and of the caller's what finds programs and ranks."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    kept |= ranks.told(os.environ) if ranks.find(os.environ) else {}
     return {os.fsencode(name): os.fsencode(value) for name, value in {**kept, **record.option_variables}.items()}
 
 
@@ -238,19 +289,22 @@ def _stream(path: str, flags: int) -> int:
 
 def _set_aside(record: Record, asked: Asked, stack: ExitStack) -> Callable[[Record], None]:
     """Makes originals stay what they are, where that is wanted; what is to be done with the files afterwards."""
-    place = None
-    if asked.outputs is not None:
-        files.make_directories(asked.outputs, 0o777)
-        place = stack.enter_context(Root(asked.outputs))
-        if os.listdir(asked.outputs):
-            raise FileError(f"{asked.outputs}: not empty", hint="name a new directory")
-    target = None if asked.target is None else _reached(asked.target, stack)
-    if asked.outputs is not None or asked.check:
+    place, rank = None, ranks.find(os.environ)
+    outputs = None if asked.outputs is None else ranks.of_rank(asked.outputs, rank)
+    if outputs is not None:
+        files.make_directories(outputs, 0o777)
+        place = stack.enter_context(Root(outputs))
+        if os.listdir(outputs):
+            raise FileError(f"{outputs}: not empty", hint="name a new directory")
+    target = None if asked.target is None else _reached(ranks.of_rank(asked.target, rank), stack)
+    if asked.apart:
+        temporary = [str(paths.temporary()), *_TEMPORARY]
+        shared = temporary if rank else []  # ranks of one node meet in files there
         written = [each.path for each in record.outputs] + [name for fd, name in _stream_files(record) if fd]
-        covered = aside.directories([*written, *record.removed])
-        first = [] if asked.outputs is None else [asked.outputs]
-        work = aside.place([*first, paths.temporary(), Path("/var/tmp"), Path("/dev/shm")], covered)  # noqa: S108
-        aside.cover(covered, stack.enter_context(files.temporary_directory(work)))
+        written += [f"{each}/." for each in (os.path.expanduser("~"), record.directory, *temporary) if each != "/"]
+        covered = [each for each in aside.directories([*written, *record.removed]) if each not in shared]
+        candidates = [*([] if outputs is None else [outputs]), *map(Path, temporary)]
+        aside.cover(stack.enter_context(aside.places(candidates, covered)), shared)
 
     def deliver(again: Record) -> None:
         if place is not None:

@@ -341,9 +341,9 @@ def _segments(fd: int, status: os.stat_result) -> tuple[Segment, ...] | None:
 
 def _mount_points(root: int) -> set[bytes]:
     """The paths below a directory at which something is mounted."""
-    above = os.readlink(f"/proc/self/fd/{root}").encode(errors="surrogateescape").rstrip(b"/") + b"/"
+    above = os.readlink(f"/proc/self/fd/{root}").rstrip("/") + "/"
     try:
         points = kernel.mount_points()
     except OSError as error:
         raise ImageError(f"/proc/self/mountinfo: {error.strerror}", hint="mount /proc") from error
-    return {point[len(above) :] for point in points if point.startswith(above) and len(point) > len(above)}
+    return {os.fsencode(point.removeprefix(above)) for point in points if point.startswith(above) and point != above}

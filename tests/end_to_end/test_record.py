@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -13,12 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mpi_roots
 import pytest
+from images import tool
 
 if TYPE_CHECKING:
     from images import Images
     from launching import Launcher, Result
 
+LIBC = str(mpi_roots.library_directory() / "libc.so.6")
 pytestmark = pytest.mark.needs("installation", "busybox", "userns", "fuse")
 
 
@@ -161,6 +165,88 @@ def test_threads_children_and_static_programs(runs: Runs, images: Images) -> Non
     record = runs.read()
     assert {"by-openat2", "below/by-openat", "by-child", "toucher"} <= set(runs.names(record, "inputs"))
     assert len([name for name in runs.names(record, "outputs") if name.startswith("many/")]) == 8 * 25
+
+
+def namer(runs: Runs, images: Images) -> Path:
+    program = runs.put("namer")
+    program.write_bytes(images.program(Path(__file__).parent / "namer.c").read_bytes())
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.modes("userns", "suid")
+@pytest.mark.parametrize("options", [(), ("--pid",)], ids=["", "pid"])
+def test_what_is_opened_by_its_descriptor(runs: Runs, images: Images, options: tuple[str, ...]) -> None:
+    """Opened to be looked at, which is no reading, and then read through /proc or /dev."""
+    names = ("by-self", "by-process", "by-dev", "below/by-directory", "below/by-cwd")
+    for name in names:
+        runs.put(name)
+    os.replace(runs.home / "below/by-cwd", runs.home / "by-cwd")
+    namer(runs, images)
+    runs.put("by-stdin")
+    record = runs("./namer descriptors && cat /dev/stdin < by-stdin > /dev/null", *options)
+    assert {*names[:4], "by-cwd", "by-stdin"} <= set(runs.names(record, "inputs"))
+    assert record["not_seen"] == []
+
+
+@pytest.mark.modes("userns", "suid")
+def test_a_descriptor_that_is_written_again_is_an_output(runs: Runs) -> None:
+    runs.put("f", "it was\n")
+    record = runs("exec 3< f; cat <&3 > /dev/null; echo new > /proc/self/fd/3")
+    assert runs.names(record, "inputs")["f"]["digest"] == sha256("it was\n")
+    assert runs.names(record, "outputs")["f"]["digest"] == sha256("new\n")
+
+
+@pytest.mark.modes("userns", "suid")
+def test_interpreters_and_loaders_are_read_by_the_kernel(runs: Runs, images: Images) -> None:
+    home = runs.launch.home_inside if runs.launch.world.private else runs.home
+    for name, source in (("busybox", "/bin/busybox"), ("ld.so", str(mpi_roots.loader())), ("libc.so.6", LIBC)):
+        runs.put(name)
+        shutil.copyfile(source, runs.home / name)
+        (runs.home / name).chmod(0o755)
+    for name, text in (("first", f"#!{home}/second word\n"), ("second", f"#! {home}/busybox sh\necho ran > made\n")):
+        runs.put(name, text).chmod(0o755)
+    program = runs.put("program")
+    options = (f"-Wl,--dynamic-linker={home}/ld.so", f"-Wl,-rpath={home}")
+    tool("gcc", "-x", "c", "-o", program, *options, "-", stdin=b"int main(void) { return 0; }")
+    namer(runs, images)
+    record = runs("./first && ./program")
+    assert {"first", "second", "busybox", "program", "ld.so", "libc.so.6"} <= set(runs.names(record, "inputs"))
+    assert (runs.home / "made").read_text() == "ran\n"
+    for name in ("program", "first"):
+        record = runs(f"./namer execute {name}")
+        assert {name, "ld.so" if name == "program" else "busybox"} <= set(runs.names(record, "inputs"))
+
+
+@pytest.mark.modes("userns", "suid")
+def test_another_name_is_of_what_was_there(runs: Runs) -> None:
+    """A file that is linked or renamed, and not opened, is read by whoever reads its new name."""
+    for name in ("linked", "moved", "twice", "changed", "gone"):
+        runs.put(name, f"{name}\n")
+    runs.put("below/inner", "inner\n")
+    record = runs(
+        "ln linked l; mv moved m; mv twice t; mv t t2; mv changed c; echo more >> c; mv gone g; rm g;"
+        "cat below/inner > /dev/null; mv below b; mv b c2; echo x > c2/new"
+    )
+    inputs, outputs = runs.names(record, "inputs"), runs.names(record, "outputs")
+    names = ("linked", "moved", "twice", "changed", "gone")
+    assert {name: inputs[name]["digest"] for name in names} == {name: sha256(f"{name}\n") for name in names}
+    assert inputs["below/inner"]["digest"] == sha256("inner\n")
+    assert {name: each["digest"] for name, each in outputs.items()} == {
+        "l": sha256("linked\n"), "m": sha256("moved\n"), "t2": sha256("twice\n"), "c": sha256("changed\nmore\n"),
+        "c2/inner": sha256("inner\n"), "c2/new": sha256("x\n"),
+    }  # fmt: skip
+    assert {Path(path).name for path in record["removed"]} == {"moved", "twice", "changed", "gone", "below"}
+
+
+@pytest.mark.modes("userns")
+def test_many_threads_of_several_processes(runs: Runs, images: Images) -> None:
+    namer(runs, images)
+    result = runs.launch("exec", "--record", "run.json", runs.image, "./namer", "many", timeout=120)
+    assert result.status == 0, str(result)
+    record = runs.read()
+    assert len([name for name in runs.names(record, "outputs") if name.startswith("many/")]) == 3 * 12 * 833
+    assert record["not_seen"] == []
 
 
 @pytest.mark.modes("userns")

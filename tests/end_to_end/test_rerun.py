@@ -203,6 +203,121 @@ def test_streams_of_a_stranger_are_said_and_set_aside(runs: Runs) -> None:
     assert "\x1b" not in runs.launch("rerun", "--check", edited.name).out
 
 
+def hers(runs: Runs, path: Path, text: str = "mine\n") -> Path:
+    """A file of the reader's outside of her home directory, in a directory of her own."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    status = runs.home.stat()
+    for each in (path.parent, path):
+        os.chown(each, status.st_uid, status.st_gid)
+    return path
+
+
+@pytest.mark.parametrize("asked", [("--check",), ("--outputs", "again")], ids=["check", "outputs"])
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [
+        ("echo theirs > {there}/f; rm {there}/f; echo x > {there}/new", ("--bind", "{there}")),
+        ("echo theirs > /data/f; ln -sf f /data/new", ("--bind", "{there}:/data")),
+        ("mv {there}/f {there}/new; mkdir {there}/new", ("--mount", "type=bind,source={there},target={there}")),
+        ("echo theirs > ~/.profile; rm -rf ~/keep ~/new; echo x > ~/new", ("--home", "{home}")),
+        ("echo theirs > {temporary}/f; echo x > {temporary}/new", ()),
+        ("echo theirs > /f; echo theirs > /new", ("--overlay", "{there}")),
+        ("echo theirs > /tmp/f; echo x > /var/tmp/new", ("--contain", "--workdir", "{there}")),
+        ("true", ("--trace", "{there}/new")),
+        ("umount {there}; echo theirs > {there}/f", ("--fakeroot", "--bind", "{there}")),
+    ],
+    ids=["bind", "bind-elsewhere", "mount", "home", "temporary", "overlay", "workdir", "trace", "fakeroot"],
+)
+@pytest.mark.modes("userns", "suid", "root")
+def test_a_record_of_a_stranger_writes_nothing_that_is_there(
+    runs: Runs, script: str, options: tuple[str, ...], asked: tuple[str, ...], directory: Path
+) -> None:
+    """Whatever its record does not admit: the originals stay what they are, everywhere on the host."""
+    temporary = hers(runs, Path("/tmp") / f"theirs-{os.getpid()}" / "f")
+    there = hers(runs, directory / "there/f")
+    places = {
+        "there": there.parent, "home": runs.launch.home_inside if runs.launch.world.private else runs.home,
+        "temporary": temporary.parent,
+    }  # fmt: skip
+    runs.put(".profile", "mine\n")
+    runs.put("keep", "mine\n")
+    hers(runs, directory / "elsewhere/f")
+    runs("true")
+    edited = changed(
+        runs,
+        arguments=["sh", "-c", script.format(**places)],
+        options=[each.format(**places) for each in options],
+        directory=str(directory / "elsewhere"),
+        outputs=[],
+        removed=[],
+    )
+    kept = runs.put("kept.json", edited.read_text())
+    try:
+        result = runs.launch("rerun", *asked, edited.name)
+        assert (result.status != 255 or "--trace" in options or "--overlay" in options or "--workdir" in options) or (
+            "--fakeroot" in options
+        ), str(result)
+        left = {path.name: path.read_text() for path in (there, temporary, runs.home / ".profile", runs.home / "keep")}
+        assert left == {"f": "mine\n", ".profile": "mine\n", "keep": "mine\n"}, str(result)
+        assert [path for path in (there.parent, temporary.parent, runs.home) if (path / "new").exists()] == []
+        assert [path.name for path in there.parent.iterdir()] == ["f"]
+        assert edited.read_text() == kept.read_text()
+    finally:
+        shutil.rmtree(temporary.parent)
+
+
+@pytest.mark.modes("userns")
+def test_paths_of_a_stranger_lead_to_nothing_that_waits_or_has_no_end(runs: Runs, directory: Path) -> None:
+    there = hers(runs, directory / "there/f")
+    os.symlink("/proc/kmsg", runs.home / "endless")
+    os.mkfifo(runs.home / "pipe")
+    runs("true")
+    content = {"inside": "/x", "kind": "file", "part": "user", "size": 1 << 50, "digest": "sha256:0"}
+    home = runs.launch.home_inside if runs.launch.world.private else runs.home
+    names = (f"{home}/endless", f"{home}/pipe", "/proc/kcore", "/dev/zero", "/proc/self/mem", f"{home}/../../{there}")
+    members = {part: [{**content, "path": name} for name in names] for part in ("inputs", "outputs")}
+    edited = changed(runs, **members, removed=[f"{directory}/there/../there/f", "/", f"{home}/missing/../x"])
+    for options in (("--check",), ("--dry-run", "--check"), ("--outputs", "again")):
+        result = runs.launch("rerun", *options, edited.name)
+        assert "Traceback" not in result.err, str(result)
+    assert there.read_text() == "mine\n"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"options": ["--host-cmd", "sbatch"]},
+        {"options": ["--add-caps=CAP_SYS_ADMIN"]},
+        {"options": ["--keep-privs"]},
+        {"option_variables": {"SINGULARITY_HOST_CMD": "sbatch"}},
+        {"option_variables": {"APPTAINER_KEEP_PRIVS": "1"}},
+    ],
+    ids=["host-cmd", "add-caps", "keep-privs", "variable", "another-variable"],
+)
+@pytest.mark.modes("userns", "root")
+def test_what_is_beyond_its_mounts_is_refused_where_originals_are_to_stay(runs: Runs, asked: dict[str, Any]) -> None:
+    runs("true")
+    runs.launch("rerun", "--check", changed(runs, **asked).name).refused("originals can be written", "--dry-run")
+
+
+@pytest.mark.modes("userns", "suid", "root")
+def test_a_directory_is_the_same_image_where_its_owners_cannot_be_seen(
+    runs: Runs, images: Images, directory: Path
+) -> None:
+    """Without root, originals are set aside in a user namespace, in which all of root's files are nobody's."""
+    runs.image = directory / "image"
+    shutil.copytree(images.sandbox, runs.image, symlinks=True)
+    (runs.image / "root").chmod(0o755)
+    if os.geteuid() == 0:
+        for path in (runs.image, *runs.image.rglob("*")):
+            os.chown(path, 0, 7, follow_symlinks=False)
+    runs("echo x > made")
+    result = runs.launch("rerun", "--check", "--record", "new.json", "run.json")
+    assert (result.status, result.out) == (0, "same inputs, same outputs\n"), str(result)
+    assert runs.read("new.json")["image"] == {**runs.read()["image"], "named": str(runs.image)}
+
+
 @pytest.mark.modes("userns")
 def test_an_image_that_is_called_like_an_option_is_an_image(runs: Runs) -> None:
     runs("true")

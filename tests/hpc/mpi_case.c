@@ -6,6 +6,7 @@
  *   count          rank 0 prints how many bytes its standard input had
  *   wait           every rank prints "ready RANK PID", then sleeps; on SIGUSR1 it prints "signalled RANK" and ends
  *   copy           rank 0 reads memory of rank 1 with process_vm_readv and prints "copied" or the error
+ *   files          every rank writes "RANK of SIZE, SUM" to its own file out.RANK, with the sum of what all ranks read from in.txt
  */
 #include <errno.h>
 #include <mpi.h>
@@ -77,6 +78,23 @@ static void copy(void)
     MPI_Barrier(MPI_COMM_WORLD);
 }
 
+static void files(void)
+{
+    char name[32];
+    int size, number = 0, sum = 0;
+    FILE *in = fopen("in.txt", "r");
+
+    if (in == NULL || fscanf(in, "%d", &number) != 1)
+        MPI_Abort(MPI_COMM_WORLD, 2);
+    fclose(in);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    MPI_Allreduce(&number, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    snprintf(name, sizeof name, "out.%d", rank);
+    FILE *out = fopen(name, "w");
+    if (out == NULL || fprintf(out, "%d of %d, %d\n", rank, size, sum) < 0 || fclose(out) != 0)
+        MPI_Abort(MPI_COMM_WORLD, 3);
+}
+
 int main(int argc, char **argv)
 {
     const char *how = argc > 1 ? argv[1] : "";
@@ -92,6 +110,8 @@ int main(int argc, char **argv)
         wait_for_signal();
     else if (strcmp(how, "copy") == 0)
         copy();
+    else if (strcmp(how, "files") == 0)
+        files();
     MPI_Finalize();
     return strcmp(how, "exit") == 0 ? value : 0;
 }

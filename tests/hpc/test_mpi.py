@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -235,3 +236,63 @@ def test_the_site_may_choose_the_hosts_mpi(plain: Machine) -> None:
         assert ("libmpi.so.40" in result.lines) == there, str(result)
     site = plain.launcher.configured("mpi = host\n").with_env(SINGULARITY_MPI="container")
     assert "libmpi.so.40" not in site.command(*plain.contained("ls", "/.singularity.d/libs")).lines
+
+
+# ---- ranks that are recorded ----
+
+
+def recorded(user: Machine, home: Path) -> Result:
+    """Two ranks, each with a record; they read and write in her home directory."""
+    (home / "in.txt").write_text("21\n")
+    line = user.launcher.argv("exec", "--record", "run.json", user.root, "/usr/bin/mpi_case", "files")
+    return user.run(2, line)
+
+
+@FLAVOURS
+@pytest.mark.parametrize("mode", list(Mode), ids=lambda each: each.value)
+def test_ranks_are_recorded_and_run_again(mode: Mode, flavour: Flavour, roots: dict[str, Path], home: Path) -> None:
+    """Under a launcher each finds its own record; without one a rank is the only one, and looks for no others."""
+    user = user_at_machine(mode, flavour, roots, home)
+    result = recorded(user, home)
+    assert result.status == 0, str(result)
+    for rank in range(2):
+        record = json.loads((home / f"run.{rank}.json").read_text())
+        assert [Path(each["path"]).name for each in record["inputs"] if each["path"].endswith("/in.txt")] == ["in.txt"]
+        written = [Path(each["path"]).name for each in record["outputs"] if "/out." in each["path"]]
+        assert (written, (home / f"out.{rank}").read_text()) == ([f"out.{rank}"], f"{rank} of 2, 42\n")
+    again = user.run(2, user.launcher.argv("rerun", "--check", "run.json"))
+    assert (again.status, again.lines) == (0, ["same inputs, same outputs"] * 2), str(again)
+    (home / "out.0").write_text("other\n")
+    again = user.run(2, user.launcher.argv("rerun", "--outputs", "again", "--record", "new.json", "run.json"))
+    assert again.status == 0, str(again)
+    assert (home / "out.0").read_text() == "other\n"
+    assert {path.name: path.read_text() for path in home.glob("again*/**/out.*")} == {
+        "out.0": "0 of 2, 42\n", "out.1": "1 of 2, 42\n"
+    }  # fmt: skip
+    assert all((home / f"new.{rank}.json").exists() for rank in range(2))
+    alone = user.launcher("rerun", "run.0.json", timeout=60)
+    assert alone.status == 0, str(alone)
+    assert "rank 0 of 2" in alone.err
+    assert (home / "out.0").read_text() == "0 of 1, 21\n"
+    other = user.run(3, user.launcher.argv("rerun", "run.json"))
+    assert other.status != 0, str(other)
+    assert "of 2" in other.err, str(other)
+
+
+@FLAVOURS
+def test_a_launcher_in_the_image_is_one_run(plain: Machine, home: Path) -> None:
+    """With the launcher inside, all of it is below one recorder."""
+    (home / "in.txt").write_text("21\n")
+    words = [
+        "--bind",
+        "/usr,/lib,/lib64,/etc",
+        plain.root,
+        *plain.words(2, "/usr/bin/env"),
+        plain.root / "usr/bin/mpi_case",
+    ]
+    result = plain.launcher("exec", "--record", "run.json", *words, "files", timeout=60)
+    assert result.status == 0, str(result)
+    record = json.loads((home / "run.json").read_text())
+    assert {Path(each["path"]).name for each in record["outputs"]} >= {"out.0", "out.1"}
+    again = plain.launcher("rerun", "--check", "run.json", timeout=60)
+    assert [line for line in again.lines if "/out." in line] == [], str(again)

@@ -7,6 +7,7 @@ machine has, so that Slurm hands them out; nvidia-smi is a script.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -549,6 +550,62 @@ def test_ranks_in_containers_of_the_plugin_find_each_other(
     assert sorted(line for line in ring.lines if "exiting" in line) == [
         f"Process {rank} exiting" for rank in range(ranks)
     ]
+
+
+# ---- ranks that are recorded ----
+
+
+@pytest.mark.parametrize(
+    ("mpi", "image", "nodes", "program"),
+    [
+        ("none", "ompi.sif", 2, ("sh", "-c", "cat in.txt > out.$SLURM_PROCID")),
+        ("pmix", "ompi.sif", 1, ("mpi_case", "files")),
+        ("pmi2", "mpich.sif", 2, ("mpi_case", "files")),
+    ],
+    ids=["none", "pmix", "pmi2"],
+)
+def test_ranks_of_srun_are_recorded_and_run_again(
+    mpi_images: Cluster, mpi: str, image: str, nodes: int, program: tuple[str, ...]
+) -> None:
+    cluster = mpi_images
+    for name in cluster.home.glob("*.json"):
+        name.unlink()
+    home_file(cluster, "in.txt", "21\n")
+    step = (f"--nodes={nodes}", "--ntasks=2", "--overcommit", f"--mpi={mpi}", "singularity", "--quiet")
+    recorded = cluster.srun(*step, "exec", "--record", "run.json", f"{HOME}/{image}", *program)
+    assert recorded.status == 0, str(recorded)
+    said = ["21\n"] * 2 if mpi == "none" else ["0 of 2, 42\n", "1 of 2, 42\n"]
+    for rank in range(2):
+        record = json.loads((cluster.home / f"run.{rank}.json").read_text())
+        assert {each["path"] for each in record["inputs"] if each["part"] == "user"} >= {f"{HOME}/in.txt"}
+        assert [each["path"] for each in record["outputs"]] == [f"{HOME}/out.{rank}"]
+        assert (cluster.home / f"out.{rank}").read_text() == said[rank]
+    again = cluster.srun(*step, "rerun", "--check", "run.json")
+    assert (again.status, again.lines) == (0, ["same inputs, same outputs"] * 2), str(again)
+    alone = cluster("singularity", "--quiet", "rerun", "run.1.json")
+    assert alone.status == 0, str(alone)
+    assert mpi != "none" or (cluster.home / "out.1").read_text() == "21\n"  # which part it does is kept
+    assert mpi == "none" or (cluster.home / "out.0").read_text() == "0 of 1, 21\n"
+
+
+def test_a_batch_script_is_recorded_as_one_run_and_its_steps_as_ranks(mpi_images: Cluster) -> None:
+    cluster, image = mpi_images, f"{HOME}/ompi.sif"
+    script = home_file(
+        cluster,
+        "recorded.sbatch",
+        "#!/bin/sh\n"
+        f"singularity exec --record batch.json {image} sh -c 'echo $SLURM_JOB_NAME > batch.out'\n"
+        f"srun --overcommit singularity exec --record step.json {image} sh -c 'echo x > step.out.$SLURM_PROCID'\n",
+    )
+    done = cluster.batch(script, "--ntasks=2", "--overcommit")
+    assert done.status == 0, str(done)
+    assert {path.name for path in cluster.home.glob("[bs][at]*.json")} == {
+        "batch.json", "step.0.json", "step.1.json"
+    }  # fmt: skip
+    again = cluster(
+        "singularity", "--quiet", "rerun", "--check", "batch.json"
+    )  # outside of the job, with its variables
+    assert (again.status, again.lines[-1]) == (0, "same inputs, same outputs"), str(again)
 
 
 # ---- releases of Slurm that this machine lacks ----
