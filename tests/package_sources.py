@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +59,16 @@ def other_key(packages_place: Path) -> Key:
 def server(packages_place: Path) -> Iterator[Server]:
     with repositories.serving(packages_place) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def rattler(storage: Path) -> Path:
+    """A directory for PYTHONPATH with py-rattler, the solver and installer of pixi: conda itself cannot be had."""
+    place = storage / "rattler"
+    words = [sys.executable, "-m", "pip", "install", "--quiet", "--target", place, "py-rattler"]
+    if subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("no index of Python packages that has py-rattler")
+    return place
 
 
 @pytest.fixture(scope="session")

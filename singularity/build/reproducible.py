@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from singularity.build import conda
 from singularity.console import VERBOSE
 from singularity.errors import BuildError, SingularityError
 from singularity.image import metadata
@@ -56,6 +57,7 @@ _REMOVED = (  # made anew when they are missing
     "/var/cache/debconf/config.dat-old",
     "/var/cache/fontconfig",
     "/var/cache/man",
+    "/root/.cache/conda/notices",
 )
 
 
@@ -137,6 +139,7 @@ def clear(root: Root, epoch: int) -> None:
     for name in root.names(_PACMAN):
         if root.is_file(f"{_PACMAN}/{name}/desc"):
             _date_installation(root, f"{_PACMAN}/{name}/desc", epoch)
+    conda.clear(root, epoch)
 
 
 def _files(root: Root, path: str) -> Iterator[str]:
@@ -159,7 +162,7 @@ def _date_passwords(root: Root, path: str, day: int) -> None:
         if len(fields) == 9 and fields[2].isdigit() and int(fields[2]) > day:
             fields[2] = str(max(day, 1)).encode()  # 0 asks for a new password at once
         lines.append(b":".join(fields))
-    _write(root, path, b"\n".join(lines))
+    root.rewrite(path, b"\n".join(lines))
 
 
 def _date_installation(root: Root, path: str, epoch: int) -> None:
@@ -167,14 +170,4 @@ def _date_installation(root: Root, path: str, epoch: int) -> None:
     before, word, after = root.read(path).partition(_INSTALLED)
     time, end, rest = after.partition(b"\n")
     if time.isdigit() and int(time) > epoch:
-        _write(root, path, b"%b%b%d%b%b" % (before, word, epoch, end, rest))
-
-
-def _write(root: Root, path: str, data: bytes) -> None:
-    """Replaces the content of a file, where it is another."""
-    fd = root.open(path, os.O_RDWR)
-    with open(fd, "r+b") as file:
-        if file.read() != data:
-            file.seek(0)
-            file.truncate()
-            file.write(data)
+        root.rewrite(path, b"%b%b%d%b%b" % (before, word, epoch, end, rest))

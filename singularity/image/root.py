@@ -104,6 +104,15 @@ class Root:
         with self.create(path, mode) as file:
             file.write(data)
 
+    def rewrite(self, path: str, data: bytes) -> None:
+        """Replaces the content of a file that is there, where it is another: the file stays the same one."""
+        fd = self.open(path, os.O_RDWR)
+        with open(fd, "r+b") as file:
+            if file.read() != data:
+                file.seek(0)
+                file.truncate()
+                file.write(data)
+
     def make_directory(self, path: str, mode: int = 0o755) -> None:
         """The directory, of this mode where it is missing; missing parents are of mode 0755."""
         last = PurePosixPath("/", path)

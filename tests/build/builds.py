@@ -81,6 +81,12 @@ class Build:
         subprocess.run(argv, check=True, capture_output=True)
         return target
 
+    def give(self) -> None:
+        """Makes what root has written here the builder's own."""
+        owner = self.directory.stat()
+        for path in self.directory.rglob("*"):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
     def leftovers(self) -> list[str]:
         """What a build must not leave: files in the temporary directory, and hidden or working ones beside images."""
         beside = [p.name for p in self.directory.iterdir() if p.name.startswith((".", "singularity-work-"))]

@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import conda_channel
 import package_roots
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
+from repositories import lay
 from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
@@ -137,29 +139,39 @@ def test_an_image_without_packages_has_a_valid_list(standard: Standard, tmp_path
 
 
 @pytest.mark.needs("root", "mksquashfs")
-def test_debian_with_conda_is_what_dpkg_query_pip_and_conda_list(tmp_path: Path) -> None:
-    """conda's part is told by rattler, the installer of pixi: no conda can be had that works."""
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    python = tmp_path / "venv/bin/python"
-    done = subprocess.run([python, "-m", "pip", "install", "-q", "py-rattler"], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip("no index of Python packages that has py-rattler")
-    root, work = tmp_path / "root", tmp_path / "work"
+def test_debian_with_conda_is_what_dpkg_query_pip_and_conda_list(rattler: Path, tmp_path: Path) -> None:
+    """conda's part is told by rattler: two environments, both formats, and Python's packages that came by conda."""
+    root, work, channel = tmp_path / "root", tmp_path / "work", tmp_path / "channel"
     (root / "opt").mkdir(parents=True)
     work.mkdir()
-    words = [python, Path(__file__).with_name("conda_pair.py"), work / "conda", root / "opt/env"]
-    shown = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    conda = {tuple(each) for each in json.loads(shown.splitlines()[-1])}
-    assert {name for name, _, _ in conda} == {"lower", "upper"}
+    info = {"METADATA": "Metadata-Version: 2.1\nName: pure\nVersion: 3.1\n", "RECORD": "pure.py,,\n"}
+    trees: dict[str, dict[str, str | Path]] = {
+        "python": {"bin/python3.11": "#!/bin/sh\n"},
+        "lower": {"share/lower": "lower"},
+        "upper": {"share/upper": "upper"},
+        "pure": {"site-packages/pure.py": "", **{f"site-packages/pure-3.1.dist-info/{k}": v for k, v in info.items()}},
+    }
+    for name, version, depends in (
+        ("python", "3.11.2", []), ("lower", "1.2", []), ("upper", "2024.1", ["lower"]), ("pure", "3.1", ["python"])
+    ):  # fmt: skip
+        form = ".conda" if name in ("lower", "pure") else ".tar.bz2"
+        conda_channel.package(channel, name, version, lay(work / name, trees[name]), depends, form=form)
+    conda_channel.index(channel)
+    conda = []
+    for prefix, wanted in (("one", "upper"), ("two", "pure")):
+        words = [sys.executable, Path(conda_channel.__file__).with_name("conda_install.py"), channel.as_uri()]
+        shown = package_roots.run(*words, root / "opt" / prefix, wanted, PYTHONPATH=str(rattler))
+        conda += [tuple(each) for each in json.loads(shown)]
+    assert [name for name, _, _ in conda] == ["lower", "upper", "pure", "python"]
     dpkg = package_roots.debian(work, root)
-    pip = package_roots.python(work, root)
+    pip = package_roots.python(work, root) | {("pure", "3.1")}
     types(tmp_path, "build", "x.sif", "root")
     said = valid_spdx(types(tmp_path, "sbom", "x.sif").stdout, tmp_path)
     pairs = [(e, PackageURL.from_string(e["externalRefs"][0]["referenceLocator"])) for e in said["packages"][1:]]
     found = {kind: [pair for pair in pairs if pair[1].type == kind] for kind in ("deb", "pypi", "conda")}
     assert {(each["name"], each["versionInfo"], url.qualifiers["arch"]) for each, url in found["deb"]} == dpkg
     assert {(each["name"], each["versionInfo"]) for each, _ in found["pypi"]} == pip
-    assert {(each["name"], each["versionInfo"], url.qualifiers["build"]) for each, url in found["conda"]} == conda
+    assert {(each["name"], each["versionInfo"], url.qualifiers["build"]) for each, url in found["conda"]} == set(conda)
     assert len(pairs) == len(dpkg) + len(pip) + len(conda)
 
 

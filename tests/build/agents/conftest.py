@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import machine
 import ordinary_user
 import pytest
+import repositories
 from builds import Build
+from repositories import lay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,6 +70,18 @@ def builder(request: pytest.FixtureRequest) -> Build:
         return build
     alice: Alice = request.getfixturevalue("alice")
     return alice if request.param == "alice" else dataclasses.replace(alice, listed=False)
+
+
+@pytest.fixture
+def python_base(builder: Build) -> Path:
+    """A base image that borrows Python from this machine, for the time of its scripts."""
+    root = builder.directory / "base"
+    lay(root, {**repositories.base_files(), "/lib": "->usr/lib", "/lib64": "->usr/lib64"})
+    shutil.rmtree(root / "usr")
+    for name in ("usr", "opt", "root", "tmp"):
+        (root / name).mkdir()
+    builder.give()
+    return root
 
 
 @pytest.fixture

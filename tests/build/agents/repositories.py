@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     Inside = Callable[..., str]  # a root file system and a command line in it: what that writes
@@ -310,8 +311,8 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serving(directory: Path) -> Iterator[Server]:
-    """Serves a directory by HTTP."""
+def serving(directory: Path, context: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """Serves a directory by HTTP, with a context by HTTPS."""
     asked: list[str] = []
 
     class Handler(_Handler):
@@ -322,10 +323,12 @@ def serving(directory: Path) -> Iterator[Server]:
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Handler, directory=str(directory))
     ) as server:
+        if context:
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            yield Server(f"http://127.0.0.1:{server.server_address[1]}", asked)
+            yield Server(f"{'https' if context else 'http'}://127.0.0.1:{server.server_address[1]}", asked)
         finally:
             server.shutdown()
             thread.join()

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
-import os
 import shutil
 import zipfile
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import repositories
-import servers
 from builders import by_umoci
 from package_sources import SUITE
 from repositories import Key, Package, lay
@@ -38,12 +34,6 @@ def sha256(path: Path) -> str:
 def lock_of(build: Build, name: str = "x.lock") -> dict[str, Any]:
     found: dict[str, Any] = json.loads((build.directory / name).read_bytes())
     return found
-
-
-def readable(build: Build) -> None:
-    """What root has written for a user's build is hers."""
-    for path in build.directory.rglob("*"):
-        os.chown(path, build.directory.stat().st_uid, build.directory.stat().st_gid, follow_symlinks=False)
 
 
 @pytest.fixture
@@ -165,23 +155,6 @@ def wheel(place: Path, version: str) -> Path:
     return file
 
 
-@contextmanager
-def index_of_python(place: Path, certificates: Certificates) -> Iterator[tuple[str, list[str]]]:
-    """`place` by https, and what was asked for."""
-    asked: list[str] = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *words: Any) -> None:
-            super().__init__(*words, directory=str(place))
-
-        def log_message(self, *words: object) -> None:
-            del words
-            asked.append(self.path)
-
-    with servers.serving(Handler, certificates.context()) as address:
-        yield f"https://{address}/simple", asked
-
-
 def publish_wheel(place: Path, version: str) -> Path:
     directory = place / "simple" / "greeter"
     shutil.rmtree(directory, ignore_errors=True)
@@ -189,18 +162,6 @@ def publish_wheel(place: Path, version: str) -> Path:
     made = wheel(directory, version)
     (directory / "index.html").write_text(f'<a href="{made.name}#sha256={sha256(made)}">{made.name}</a>\n')
     return made
-
-
-@pytest.fixture
-def python_base(builder: Build) -> Path:
-    """A base image that borrows Python from this machine, for the time of its scripts."""
-    root = builder.directory / "base"
-    lay(root, {**repositories.base_files(), "/lib": "->usr/lib", "/lib64": "->usr/lib64"})
-    shutil.rmtree(root / "usr")
-    (root / "usr").mkdir()
-    (root / "opt").mkdir()
-    readable(builder)
-    return root
 
 
 @pytest.mark.needs("openssl", "pip")
@@ -212,7 +173,8 @@ def test_an_index_of_python_that_moves_on(
     place = tmp_path / "index"
     made = publish_wheel(place, "1")
     digest = sha256(made)
-    with index_of_python(place, certificates) as (url, asked):
+    with repositories.serving(place, certificates.context()) as server:
+        url = f"{server.url}/simple"
         where = "--break-system-packages --prefix /opt/site"  # --target compiles where nothing is the same twice
         install = f"python3 -m pip install --quiet {where} --index-url {url} greeter"
         use = "python3 $(find /opt/site -name greeter.py)"
@@ -226,11 +188,11 @@ def test_an_index_of_python_that_moves_on(
         assert (package["manager"], package["sha256"]) == ("pypi", digest)
 
         publish_wheel(place, "2")
-        asked.clear()
+        server.asked.clear()
         done = builder.ok("build", *options, "--locked", "--keep-sources", "kept", "y.sif", "x.def")
         assert "greeter 1" in done.stdout
         assert sha256(builder.directory / "y.sif") == first
-        assert asked == []
+        assert server.asked == []
         done = builder("build", *options, "--locked", "z.sif", "x.def", **trust)
         assert f"ERROR:   greeter 1: {url}/greeter/{made.name}: not found (StatusCode: 404)" in done.stderr
         assert done.returncode == 255
@@ -279,7 +241,7 @@ def test_a_dockerfile_whose_base_and_downloads_are_gone(
     message = builder.fails("build", "--no-https", "--locked", "--keep-sources", "kept", "z.sif", "Dockerfile")
     assert message.startswith("Dockerfile.lock: file input.txt is another than the lock says (")
     builder.write("input.txt", "input\n")
-    readable(builder)
+    builder.give()
     for blob in (plain_registry.root / "docker/registry/v2/repositories" / name.partition(":")[0] / "_manifests").glob(
         "*"
     ):
