@@ -72,7 +72,7 @@ def unmount(target: str, flags: int = 0) -> None:
 
 
 def mount_points() -> dict[str, str]:
-    """Where something is mounted, paths without links, and the type of file system that is seen there. Raises OSError."""
+    """Where something is mounted, paths without links, and the type of file system seen there. Raises OSError."""
     found = {}
     with open("/proc/self/mountinfo", "rb") as lines:  # which has blanks and the like as three octal digits
         for line in lines:
