@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from singularity import kernel
 from singularity.errors import FileError
 
 _CLONE = 0x40049409  # FICLONE
@@ -272,6 +271,8 @@ def _remove_working(path: Path) -> None:
     try:
         remove_tree(path)
     except FileError:
+        from singularity import kernel
+
         with suppress(OSError):
             for place in kernel.mounts_below(os.path.realpath(path)):
                 kernel.detach(place)
