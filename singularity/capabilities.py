@@ -83,11 +83,9 @@ def read(path: Path | None = None) -> Policy:
         raise FileError(f"{path}: not root's alone", hint=f"chown root: {path}; chmod 644 {path}")
     if not data.strip():
         return Policy()
-    try:
+    with ImageError.named(path):
         document = parse_json(data[:_SIZE_LIMIT])
         return Policy(**{kind: _listed(document, kind) for kind in _KINDS})
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
 
 
 def _owner(directory: Path) -> int:

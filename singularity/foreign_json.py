@@ -24,10 +24,8 @@ def parse_json(data: bytes) -> Any:
 
 def parse_answer(data: bytes, who: str) -> dict[str, Any]:
     """The object that a server answered with; empty for another value. `who` it is stands in messages."""
-    try:
+    with ImageError.named(f"{who} makes no sense"):
         document = parse_json(data)
-    except ImageError as error:
-        raise ImageError(f"{who} makes no sense: {error}") from error
     return document if isinstance(document, dict) else {}
 
 

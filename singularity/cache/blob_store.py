@@ -66,8 +66,7 @@ class Store:
             directory.chmod(self._modes[0])
 
     def _write(self, path: Path, data: bytes) -> None:
-        with files.replacing(path, overwrite=True, mode=self._modes[1]) as new:
-            files.write_at(new.fd, data, 0)
+        files.write(path, data, overwrite=True, mode=self._modes[1])
         if path.stat().st_mode & 0o777 != self._modes[1]:  # the umask took something away
             path.chmod(self._modes[1])
 

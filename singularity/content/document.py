@@ -163,10 +163,8 @@ def parse_object(data: bytes, name: str) -> dict[str, Any]:
 def _json(data: bytes, name: str, limit: int) -> Any:
     if len(data) > limit:
         raise ImageError(f"{name}: {len(data)} bytes, more than the {limit} that such a document may have")
-    try:
+    with ImageError.named(name):
         return parse_json(data)
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:
@@ -238,10 +236,8 @@ def _descriptor(value: Any, name: str) -> Descriptor:
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < _SIZE_LIMIT:
         raise ImageError(f"{name}: a blob without a possible size")
     platform = document.get("platform")
-    try:
+    with ImageError.named(name):
         name_of_blob = digest.parse(document.get("digest"))
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
     return Descriptor(
         media_type=text(document, "mediaType", name),
         digest=name_of_blob,

@@ -73,8 +73,7 @@ def _read(path: Path) -> Record:
 
 def _write(record: Record) -> None:
     text = json.dumps(documents.encoded(record), indent=1) + "\n"
-    with files.replacing(record.place, overwrite=True, mode=0o600) as new:
-        files.write_at(new.fd, text.encode(), 0)
+    files.write(record.place, text.encode(), overwrite=True, mode=0o600)
 
 
 @contextmanager

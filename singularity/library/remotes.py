@@ -264,5 +264,5 @@ def _changing(*, site: bool) -> Iterator[dict[str, Any]]:
     with locks.locked(path.with_name(f".{_NAME}.lock"), "changes the list of remotes"):
         document = _read(path)
         yield document
-        with files.replacing(path, overwrite=True, mode=0o644 if site else 0o600) as new:
-            files.write_at(new.fd, yaml.safe_dump(document, sort_keys=False).encode(), 0)
+        text = yaml.safe_dump(document, sort_keys=False)
+        files.write(path, text.encode(), overwrite=True, mode=0o644 if site else 0o600)

@@ -48,8 +48,7 @@ def sign(image: Path, seal: Seal) -> Path:
         known = _read(target)
     made = seal.sign(statement(image)).decode("ascii")
     text = json.dumps({"version": 1, "signatures": [*known, made]}, separators=(",", ":")) + "\n"
-    with files.replacing(target, overwrite=True) as new:
-        files.write_at(new.fd, text.encode(), 0)
+    files.write(target, text.encode(), overwrite=True)
     return target
 
 

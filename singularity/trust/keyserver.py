@@ -232,8 +232,7 @@ def _changing() -> Iterator[list[KeyServer]]:
         yield servers
         known = [{"uri": each.uri, "insecure": each.insecure, "authorization": each.authorization} for each in servers]
         text = json.dumps({"keyservers": known}, indent=2) + "\n"
-        with files.replacing(place, overwrite=True, mode=0o600) as new:
-            files.write_at(new.fd, text.encode(), 0)
+        files.write(place, text.encode(), overwrite=True, mode=0o600)
 
 
 def _read(path: Path) -> list[KeyServer] | None:

@@ -66,8 +66,7 @@ def create(target: Path) -> None:
     """A new SIF file without objects. Raises FileError, also when the target exists."""
     fixed = _is_reproducible()
     data = sif_write.encode_empty(id=UUID(int=0) if fixed else uuid4(), time=_now())
-    with files.replacing(target, overwrite=False, mode=0o777) as new:
-        files.write_at(new.fd, data, 0)
+    files.write(target, data, overwrite=False, mode=0o777)
 
 
 @contextmanager
@@ -116,10 +115,8 @@ class Editor:
         return self._fd
 
     def _read(self) -> None:
-        try:
+        with ImageError.named(self.path):
             self.content = sif.read(self._file)
-        except ImageError as error:
-            raise ImageError(f"{self.path}: {error}") from error
 
     def find(self, number: int) -> Descriptor:
         """The object with this id. Raises ImageError where there is none."""
