@@ -10,6 +10,7 @@ import os
 import platform
 import socket
 import struct
+import time
 from pathlib import Path
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
@@ -23,6 +24,8 @@ IN_CLOSE_WRITE, IN_OPEN, IN_ONLYDIR, IN_DONT_FOLLOW, IN_ISDIR = 8, 32, 1 << 24, 
 _PR_SET_PDEATHSIG = 1
 _SYS_OPENAT2 = 437  # one number on every architecture
 _SYS_PIVOT_ROOT = {"x86_64": 155, "i686": 217, "ppc64le": 203, "s390x": 217, "armv7l": 218}  # 41 where it is not here
+
+_PAUSE = 0.005  # seconds between two looks
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -57,6 +60,19 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 def unmount(target: str, flags: int = 0) -> None:
     """umount2(2)."""
     _checked(_libc.umount2(os.fsencode(target), flags), target)
+
+
+def unmount_after_use(target: str, patience: float) -> None:
+    """Unmounts as soon as nobody is inside; whoever is there after so many seconds does it by leaving."""
+    deadline = time.monotonic() + patience
+    while True:
+        late = time.monotonic() > deadline
+        try:
+            return unmount(target, MNT_DETACH if late else 0)
+        except OSError as error:
+            if late or error.errno != errno.EBUSY:
+                raise
+        time.sleep(_PAUSE)
 
 
 def pivot_root(new: str, old: str) -> None:

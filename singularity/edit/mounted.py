@@ -272,19 +272,8 @@ def _mount_by_kernel(image: Opened, place: Path, *, writable: bool) -> bool:
 
 def _unmount(place: Path) -> None:
     """Waits for those who are still inside, for a moment; the last to leave unmounts it then."""
-    deadline = time.monotonic() + _END
-    while True:
-        try:
-            kernel.unmount(str(place))
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise FileError.because(place, error) from error
-            if time.monotonic() > deadline:
-                kernel.unmount(str(place), kernel.MNT_DETACH)
-                return
-            time.sleep(_PAUSE)
-        else:
-            return
+    with FileError.about(place):
+        kernel.unmount_after_use(str(place), _END)
 
 
 # ---- FUSE ----

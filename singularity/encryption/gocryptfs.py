@@ -6,13 +6,11 @@ calls, and only there: the mount goes with the last process that uses it, and go
 decrypted touches a disk.
 """
 
-import errno
 import logging
 import os
 import resource
 import signal
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,7 +35,7 @@ _FAILED = 255
 _CONFIGURATION_LIMIT = 1 << 16  # bytes
 _MEMORY_LIMIT, _PARALLEL_LIMIT = 1 << 30, 16
 _DESCRIPTORS = 1 << 20
-_END, _PAUSE = 5.0, 0.01  # seconds: for who still reads to close it, and between two looks
+_END = 5.0  # seconds for who still reads to close it
 
 
 def find() -> Path:
@@ -95,7 +93,8 @@ def _mounted(cipher: Callable[[], Path], secret: bytes, place: Path, *, writable
             _wait_for(place, server.pid, said, name)
             yield
         finally:
-            _unmount(place)
+            with suppress(OSError):
+                kernel.unmount_after_use(str(place), _END)
             with suppress(ChildProcessError):
                 os.waitpid(server.pid, 0)
     finally:
@@ -166,19 +165,6 @@ def _wait_for(place: Path, server: int, said: int, name: str) -> None:
             logger.debug("gocryptfs: %s", line)
         reason = process.telling_line(text) or error.strerror
         raise ImageError(f"{name}: encrypted, and cannot be read: {reason}", hint="damaged?") from error
-
-
-def _unmount(place: Path) -> None:
-    deadline = time.monotonic() + _END
-    while True:
-        try:
-            kernel.unmount(str(place), kernel.MNT_DETACH if time.monotonic() > deadline else 0)
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                return
-            time.sleep(_PAUSE)
-        else:
-            return
 
 
 # ---- in its process ----
