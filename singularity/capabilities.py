@@ -107,11 +107,8 @@ def write(policy: Policy) -> None:
     path = place()
     document = {kind: {name: names for name, names in getattr(policy, kind).items() if names} for kind in _KINDS}
     owner = os.open(path.parent / "singularity.conf", os.O_RDONLY | os.O_CLOEXEC)  # not who called sudo
-    try:
-        with files.replacing(path, overwrite=True, like=owner) as new:
-            files.write_at(new.fd, (json.dumps(document, indent=2) + "\n").encode(), 0)
-    finally:
-        os.close(owner)
+    with files.closing(owner), files.replacing(path, overwrite=True, like=owner) as new:
+        files.write_at(new.fd, (json.dumps(document, indent=2) + "\n").encode(), 0)
 
 
 def changed(listed: Mapping[str, list[str]], who: str, add: Iterable[str] = (), drop: Collection[str] = ()) -> _Listed:

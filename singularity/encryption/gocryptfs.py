@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from singularity import kernel, paths, process
+from singularity import files, kernel, paths, process
 from singularity.encryption.sealed import Sealed
 from singularity.errors import FileError, ImageError, SingularityError, ToolError
 from singularity.foreign_json import parse_answer
@@ -78,7 +78,7 @@ def _mounted(cipher: Callable[[], Path], secret: bytes, place: Path, *, writable
     program = find()
     said = os.memfd_create("said", os.MFD_CLOEXEC)
     device = _device(name)
-    try:
+    with files.closing(said):
         become = partial(_become, program, cipher, device, said, writable=writable)
         with in_pipe(secret + b"\n") as passphrase, _server(partial(become, passphrase)) as server:
             server.wait_until_apart()
@@ -97,8 +97,6 @@ def _mounted(cipher: Callable[[], Path], secret: bytes, place: Path, *, writable
                 kernel.unmount_after_use(str(place), _END)
             with suppress(ChildProcessError):
                 os.waitpid(server.pid, 0)
-    finally:
-        os.close(said)
 
 
 @dataclass(slots=True)

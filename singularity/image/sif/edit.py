@@ -77,14 +77,12 @@ def editing(path: Path) -> Iterator["Editor"]:
     """
     with FileError.about(path):
         fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+    with files.closing(fd):
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ImageError(f"{path}: not a SIF file")
         _lock(fd, path)
         with FileError.about(path):
             yield Editor(path, fd)
-    finally:
-        os.close(fd)
 
 
 def _lock(fd: int, path: Path) -> None:
