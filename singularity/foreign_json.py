@@ -29,6 +29,11 @@ def parse_answer(data: bytes, who: str) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects in a list of somebody else's; none where it is no list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
 def _children(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return list(value.values())

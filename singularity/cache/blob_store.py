@@ -25,6 +25,7 @@ from singularity.content.digest import Digest
 from singularity.content.document import REFERENCE_NAME, Descriptor, Index
 from singularity.content.download import Download, Told
 from singularity.errors import FileError, ImageError
+from singularity.foreign_json import objects
 from singularity.image import origin
 
 logger = logging.getLogger(__name__)
@@ -221,7 +222,7 @@ class Store:
                 found = json.loads(path.read_bytes()).get("manifests")
             except (OSError, ValueError, AttributeError):
                 found = None
-            entries = change([each for each in found if isinstance(each, dict)] if isinstance(found, list) else [])
+            entries = change(objects(found))
             text = json.dumps({"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": entries}, indent=1)
             self._write(path, f"{text}\n".encode())
 

@@ -17,7 +17,7 @@ from singularity.content.media_types import MANIFEST_TYPES as MANIFEST_TYPES
 from singularity.content.media_types import SCHEMA_1
 from singularity.content.platform import Platform
 from singularity.errors import ImageError
-from singularity.foreign_json import parse_json
+from singularity.foreign_json import objects, parse_json
 
 CONFIG_LIMIT = 16 << 20
 _LIST_LIMIT = 4096  # layers of an image, or images of an index
@@ -141,9 +141,7 @@ def parse_config(data: bytes, name: str) -> Config:
 
 def _history(document: Mapping[str, Any]) -> tuple[str, ...]:
     """What is said of steps that made a layer; nothing depends on it, so that nothing in it is wrong."""
-    said = document.get("history")
-    steps = [each for each in said if isinstance(each, dict)] if isinstance(said, list) else []
-    texts = (each.get("created_by") for each in steps if not each.get("empty_layer"))
+    texts = (each.get("created_by") for each in objects(document.get("history")) if not each.get("empty_layer"))
     return tuple(" ".join(each.split()) if isinstance(each, str) else "" for each in texts)
 
 
