@@ -1,8 +1,9 @@
 """Dataclasses as JSON documents, and the other way round, where a document may be of somebody else's making.
 
-The type of a field says what is taken for it: texts without zero bytes, whole numbers without a sign, truths, `Path`, the
-words of an `Enum`, tuples, mappings, dataclasses, or any of them or None; `Annotated` with a pattern or a range narrows
-it. A field with a default may be missing, and `metadata={"key": "a.b"}` says that it is the member b of the member a.
+The type of a field says what is taken for it: texts without zero bytes, whole numbers without a sign, truths, `Path`,
+the words of an `Enum`, tuples, mappings, dataclasses, or any of them or None; `Annotated` with a pattern or a range
+narrows it. A field with a default may be missing, and `metadata={"key": "a.b"}` says that it is the member b of the
+member a.
 """
 
 import re
