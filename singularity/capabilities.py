@@ -83,11 +83,9 @@ def read(path: Path | None = None) -> Policy:
         raise FileError(f"{path}: not root's alone", hint=f"chown root: {path}; chmod 644 {path}")
     if not data.strip():
         return Policy()
-    try:
+    with ImageError.named(path):
         document = parse_json(data[:_SIZE_LIMIT])
         return Policy(**{kind: _listed(document, kind) for kind in _KINDS})
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
 
 
 def _owner(directory: Path) -> int:
@@ -109,11 +107,8 @@ def write(policy: Policy) -> None:
     path = place()
     document = {kind: {name: names for name, names in getattr(policy, kind).items() if names} for kind in _KINDS}
     owner = os.open(path.parent / "singularity.conf", os.O_RDONLY | os.O_CLOEXEC)  # not who called sudo
-    try:
-        with files.replacing(path, overwrite=True, like=owner) as new:
-            files.write_at(new.fd, (json.dumps(document, indent=2) + "\n").encode(), 0)
-    finally:
-        os.close(owner)
+    with files.closing(owner), files.replacing(path, overwrite=True, like=owner) as new:
+        files.write_at(new.fd, (json.dumps(document, indent=2) + "\n").encode(), 0)
 
 
 def changed(listed: Mapping[str, list[str]], who: str, add: Iterable[str] = (), drop: Collection[str] = ()) -> _Listed:

@@ -104,10 +104,8 @@ def _document(path: Path) -> Any:
     with FileError.about(path), path.open("rb") as file:
         data = file.read(_SIZE_LIMIT)
     if path.suffix == ".json":
-        try:
+        with ImageError.named(path):
             return parse_json(data)
-        except ImageError as error:
-            raise ImageError(f"{path}: {error}") from error
     try:
         import yaml
     except ImportError as error:

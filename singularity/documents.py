@@ -1,8 +1,9 @@
 """Dataclasses as JSON documents, and the other way round, where a document may be of somebody else's making.
 
-The type of a field says what is taken for it: texts without zero bytes, whole numbers without a sign, `Path`, the words
-of an `Enum`, tuples, mappings, dataclasses, or any of them or None; `Annotated` with a pattern or a range narrows it. A
-field with a default may be missing, and `metadata={"key": "a.b"}` says that it is the member b of the member a.
+The type of a field says what is taken for it: texts without zero bytes, whole numbers without a sign, truths, `Path`,
+the words of an `Enum`, tuples, mappings, dataclasses, or any of them or None; `Annotated` with a pattern or a range
+narrows it. A field with a default may be missing, and `metadata={"key": "a.b"}` says that it is the member b of the
+member a.
 """
 
 import re
@@ -86,9 +87,14 @@ def _number(value: Any) -> Any:
     return value if good else _refuse(value, "no number")
 
 
+def _truth(value: Any) -> Any:
+    return value if isinstance(value, bool) else _refuse(value, "neither true nor false")
+
+
 _PLAIN: dict[Any, _Reader] = {
     str: _text,
     int: _number,
+    bool: _truth,
     Path: lambda value: Path(_text(value)),
     Any: lambda value: value,
 }

@@ -36,6 +36,15 @@ class SingularityError(Exception):
         self.what, self.hint = what, hint
         super().__init__(f"{what} ({hint})" if hint else what)
 
+    @classmethod
+    @contextmanager
+    def named(cls, name: object) -> Iterator[None]:
+        """Says of an error of this class within what it is about."""
+        try:
+            yield
+        except cls as error:
+            raise cls(f"{name}: {error.what}", hint=error.hint) from error
+
 
 class UsageError(SingularityError):
     """A command line that says nothing we understand."""

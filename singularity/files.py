@@ -80,6 +80,12 @@ def replacing(
         os.close(directory)
 
 
+def write(target: Path, data: bytes, *, overwrite: bool, mode: int = 0o666) -> None:
+    """A file of these bytes, as `replacing` makes it."""
+    with replacing(target, overwrite=overwrite, mode=mode) as new:
+        write_at(new.fd, data, 0)
+
+
 def refuse_target(target: Path, *, overwrite: bool, directory: bool = False) -> None:
     """Raises FileError where an image, a `directory` or a file, must not be written.
 

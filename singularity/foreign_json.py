@@ -24,11 +24,14 @@ def parse_json(data: bytes) -> Any:
 
 def parse_answer(data: bytes, who: str) -> dict[str, Any]:
     """The object that a server answered with; empty for another value. `who` it is stands in messages."""
-    try:
+    with ImageError.named(f"{who} makes no sense"):
         document = parse_json(data)
-    except ImageError as error:
-        raise ImageError(f"{who} makes no sense: {error}") from error
     return document if isinstance(document, dict) else {}
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects in a list of somebody else's; none where it is no list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _children(value: Any) -> list[Any]:

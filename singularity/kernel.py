@@ -11,6 +11,7 @@ import platform
 import re
 import socket
 import struct
+import time
 from pathlib import Path
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
@@ -26,6 +27,8 @@ IN_CLOSE_WRITE, IN_OPEN, IN_ONLYDIR, IN_DONT_FOLLOW, IN_ISDIR = 8, 32, 1 << 24, 
 _PR_SET_PDEATHSIG = 1
 _SYS_OPENAT2, _SYS_MOUNT_SETATTR = 437, 442  # one number on every architecture
 _SYS_PIVOT_ROOT = {"x86_64": 155, "i686": 217, "ppc64le": 203, "s390x": 217, "armv7l": 218}  # 41 where it is not here
+
+_PAUSE = 0.005  # seconds between two looks
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -98,6 +101,19 @@ def detach(place: str) -> None:
         unmount(f"/proc/self/fd/{fd}", MNT_DETACH)
     finally:
         os.close(fd)
+
+
+def unmount_after_use(target: str, patience: float) -> None:
+    """Unmounts as soon as nobody is inside; whoever is there after so many seconds does it by leaving."""
+    deadline = time.monotonic() + patience
+    while True:
+        late = time.monotonic() > deadline
+        try:
+            return unmount(target, MNT_DETACH if late else 0)
+        except OSError as error:
+            if late or error.errno != errno.EBUSY:
+                raise
+        time.sleep(_PAUSE)
 
 
 def pivot_root(new: str, old: str) -> None:

@@ -123,10 +123,8 @@ def compiled(path: Path, surroundings: Surroundings) -> bytes:
         raise FileError(f"{path}: {error.strerror}") from error
     if len(data) > _SIZE_LIMIT:
         raise ImageError(f"{path}: longer than {_SIZE_LIMIT} bytes")
-    try:
+    with ImageError.named(path):
         return _exported(read(parse_json(data), surroundings))
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
 
 
 # ---- the document ----

@@ -29,6 +29,7 @@ class Outer:
     name: Annotated[str, re.compile("[a-z]+")] = field(metadata={"key": "about.name"})
     count: Annotated[int, range(10)] = 3
     maybe: str | None = None
+    sure: bool = False
     several: tuple[Inner, ...] = ()
     words: Mapping[str, str | None] = field(default_factory=dict)
     rest: Any = None
@@ -60,6 +61,7 @@ def test_each_member_becomes_what_its_field_is() -> None:
         ({"count": -1}, "count: -1 is no number"),
         ({"count": 1 << 62}, f"count: {1 << 62} is no number"),
         ({"maybe": 1}, "maybe: 1 is no text"),
+        ({"sure": 1}, "sure: 1 is neither true nor false"),
         ({"several": {}}, "several: {} is no list"),
         ({"several": [{"place": "x"}, {}]}, "several: entry 1: place: missing, and no text"),
         ({"several": [{"place": "x", "kind": "c"}]}, "several: entry 0: kind: 'c' is none of a, b"),

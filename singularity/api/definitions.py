@@ -196,8 +196,7 @@ class Definition(_Stage):
     def write(self, path: Word) -> None:
         """Writes the file, which is whole or as it was before. Raises DefinitionError and FileError."""
         data = str(self).encode("utf-8", "surrogateescape")
-        with files.replacing(Path(path), overwrite=True) as new:
-            files.write_at(new.fd, data, 0)
+        files.write(Path(path), data, overwrite=True)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from singularity import paths, uri
+from singularity import uri
 from singularity.api.calls import Call, wait
 from singularity.api.door import Word
 from singularity.api.orders import order
 from singularity.errors import ImageError
-from singularity.image import base, contents, lookup, metadata, stacked
-from singularity.image.identify import EncryptedError, Format
+from singularity.image import base, contents, lookup, stacked
+from singularity.image.identify import Format
 from singularity.image.identify import Image as Identified
 from singularity.image.metadata import Metadata
 from singularity.image.tree import Kind
@@ -247,16 +247,9 @@ def inspect(image: Word) -> Metadata:
 
     Raises FileError and ImageError.
     """
-    from singularity.cli.inspected import identified
+    from singularity.cli.inspected import described
 
-    path = Path(image)
-    try:
-        return metadata.read(identified(path), paths.temporary())
-    except EncryptedError:
-        described = metadata.of_sif(path)  # which needs no key
-        if described is None:
-            raise
-        return described
+    return described(Path(image))
 
 
 def fetched(

@@ -25,6 +25,7 @@ from singularity.content.digest import Digest
 from singularity.content.document import REFERENCE_NAME, Descriptor, Index
 from singularity.content.download import Download, Told
 from singularity.errors import FileError, ImageError
+from singularity.foreign_json import objects
 from singularity.image import origin
 
 logger = logging.getLogger(__name__)
@@ -66,8 +67,7 @@ class Store:
             directory.chmod(self._modes[0])
 
     def _write(self, path: Path, data: bytes) -> None:
-        with files.replacing(path, overwrite=True, mode=self._modes[1]) as new:
-            files.write_at(new.fd, data, 0)
+        files.write(path, data, overwrite=True, mode=self._modes[1])
         if path.stat().st_mode & 0o777 != self._modes[1]:  # the umask took something away
             path.chmod(self._modes[1])
 
@@ -222,7 +222,7 @@ class Store:
                 found = json.loads(path.read_bytes()).get("manifests")
             except (OSError, ValueError, AttributeError):
                 found = None
-            entries = change([each for each in found if isinstance(each, dict)] if isinstance(found, list) else [])
+            entries = change(objects(found))
             text = json.dumps({"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": entries}, indent=1)
             self._write(path, f"{text}\n".encode())
 

@@ -72,8 +72,7 @@ def keep(path: Path, index: Index | None = None, *, public: bool = False) -> Ind
                 return index
             with path.open("rb") as file:
                 index = chunks.of(file, str(path))
-        with files.replacing(target, overwrite=True, mode=0o644 if public else 0o600) as new:
-            files.write_at(new.fd, index.encoded(), 0)
+        files.write(target, index.encoded(), overwrite=True, mode=0o644 if public else 0o600)
         if public:
             target.chmod(0o644)
     except (SingularityError, OSError) as error:

@@ -136,11 +136,9 @@ class LayerCache:
 
     def _drop(self, path: Path, fd: int) -> None:
         """Removes a layer unless it is in use; `fd`, which is closed, is the open directory."""
-        try:
+        with files.closing(fd):
             if _lock(fd, fcntl.LOCK_EX) and locks.is_at(fd, path):
                 _remove(path, self.scratch)
-        finally:
-            os.close(fd)
 
     def sweep(self) -> None:
         """Removes what no build has used for long, and what none can use."""
@@ -188,14 +186,12 @@ def remove(layer: StoredLayer) -> bool:
     fd = _open(layer.path)
     if fd is None:
         return True
-    try:
+    with files.closing(fd):
         if not _lock(fd, fcntl.LOCK_EX):
             return False
         with files.temporary_directory(layer.path.parent) as scratch:
             _remove(layer.path, scratch)
         return True
-    finally:
-        os.close(fd)
 
 
 def _remove(path: Path, scratch: Path) -> None:

@@ -101,13 +101,11 @@ def read(path: Path) -> Record:
         data = file.read(_LIMIT + 1)
     if len(data) > _LIMIT:
         raise FileError(f"{path}: larger than {_LIMIT >> 30} GiB, and no record", hint="exec --record writes one")
-    try:
+    with ImageError.named(f"{path}: no record of a run that this version understands"):
         found = parse_json(data)
         if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (FORMAT, VERSION):
             raise ImageError(f'"format" "{FORMAT}" and "version" {VERSION} are wanted')
         return documents.decoded(found, Record)
-    except ImageError as error:
-        raise ImageError(f"{path}: no record of a run that this version understands: {error}") from error
 
 
 def written(record: Record) -> Iterable[str]:

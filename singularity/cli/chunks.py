@@ -45,8 +45,7 @@ def command(image: Path, *, others: tuple[Path, ...]) -> None:
     if target.exists() and not _is_index(target):
         raise FileError(f"{target}: exists, and is no index of chunks", hint="it is not replaced")
     data = _of(image).encoded()
-    with files.replacing(target, overwrite=True, mode=0o666) as new:
-        files.write_at(new.fd, data, 0)
+    files.write(target, data, overwrite=True, mode=0o666)
     logger.info("Index: %s, %s", target, console.size(len(data)))
 
 

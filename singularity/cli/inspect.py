@@ -5,12 +5,9 @@ from pathlib import Path
 
 import click
 
-from singularity import paths
 from singularity.cli.command import PATH, option, verb
-from singularity.cli.inspected import ALL, JSON, PARTS, Wanted, identified, printable, rendered
+from singularity.cli.inspected import ALL, JSON, PARTS, Wanted, described, printable, rendered
 from singularity.errors import ImageError
-from singularity.image import metadata
-from singularity.image.identify import EncryptedError
 
 
 @verb(
@@ -43,14 +40,7 @@ def command(image: Path, app: str, as_json: bool, everything: bool, provenance: 
         return
     parts = frozenset(part for part, chosen in flags.items() if chosen)
     wanted = Wanted(parts=parts, app=app, as_json=as_json, everything=everything)
-    try:
-        found = metadata.read(identified(image), paths.temporary())
-    except EncryptedError:
-        described = metadata.of_sif(image)  # which needs no file system, and so no key to it
-        if described is None:
-            raise
-        found = described
-    click.echo(printable(rendered(found, wanted, image)), nl=False)
+    click.echo(printable(rendered(described(image), wanted, image)), nl=False)
 
 
 def _provenance(image: Path) -> str:

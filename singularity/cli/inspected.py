@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from singularity.errors import ImageError
 from singularity.image import metadata as meta
-from singularity.image.identify import Format, Image, identify
+from singularity.image.identify import EncryptedError, Format, Image, identify
 from singularity.image.metadata import Metadata, Scripts
 
 PARTS = {
@@ -52,6 +52,19 @@ def identified(path: Path) -> Image:
         hint = "singularity build --sandbox DIRECTORY SOURCE makes one that is"
         raise ImageError(f"{path}: a directory, but no image: it has no bin, usr or etc", hint=hint)
     return image
+
+
+def described(path: Path) -> Metadata:
+    """What the image at `path` says about itself. Raises SingularityError."""
+    from singularity import paths
+
+    try:
+        return meta.read(identified(path), paths.temporary())
+    except EncryptedError:
+        found = meta.of_sif(path)  # which needs no file system, and so no key to it
+        if found is None:
+            raise
+        return found
 
 
 def rendered(metadata: Metadata, wanted: Wanted, image: Path) -> str:

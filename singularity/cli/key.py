@@ -154,8 +154,7 @@ def export(file: Path, *, secret: bool, armor: bool, keyidx: int | None, everybo
         raise UsageError(f"--keyidx {keyidx}: there is no such key")
     block = blocks[keyidx or 0]
     data = openpgp.armored(block, secret=secret) if armor else block
-    with files.replacing(file, overwrite=False, mode=0o600 if secret else 0o644) as new:
-        files.write_at(new.fd, data, 0)
+    files.write(file, data, overwrite=False, mode=0o600 if secret else 0o644)
     fingerprint = openpgp.keys_in(block)[0].fingerprint
     click.echo(
         f"{'Private' if secret else 'Public'} key with fingerprint {fingerprint} correctly exported to file: {file}"

@@ -60,6 +60,5 @@ def command(image: str, *, standard: str | None, output: Path | None, force: boo
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    with files.replacing(output, overwrite=force) as new:
-        files.write_at(new.fd, data, 0)
+    files.write(output, data, overwrite=force)
     logger.info("Wrote %s", output)

@@ -314,10 +314,8 @@ def _put(data: bytes) -> None:
 def _opened(file: Path) -> Iterator[tuple[BinaryIO, Sif]]:
     try:
         with file.open("rb") as stream:
-            try:
+            with ImageError.named(file):
                 content = sif.read(stream)
-            except ImageError as error:
-                raise ImageError(f"{file}: {error}") from error
             yield stream, content
     except BrokenPipeError:
         raise

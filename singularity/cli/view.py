@@ -48,8 +48,7 @@ def command(image: str, *, output: Path | None, force: bool, against: str, port:
         files.refuse_target(output, overwrite=force)
     data = page.html(_collected(image, against))
     if output is not None:
-        with files.replacing(output, overwrite=force) as new:
-            files.write_at(new.fd, data, 0)
+        files.write(output, data, overwrite=force)
         logger.info("Wrote %s", output)
         return
     try:

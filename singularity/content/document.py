@@ -17,7 +17,7 @@ from singularity.content.media_types import MANIFEST_TYPES as MANIFEST_TYPES
 from singularity.content.media_types import SCHEMA_1
 from singularity.content.platform import Platform
 from singularity.errors import ImageError
-from singularity.foreign_json import parse_json
+from singularity.foreign_json import objects, parse_json
 
 CONFIG_LIMIT = 16 << 20
 _LIST_LIMIT = 4096  # layers of an image, or images of an index
@@ -141,9 +141,7 @@ def parse_config(data: bytes, name: str) -> Config:
 
 def _history(document: Mapping[str, Any]) -> tuple[str, ...]:
     """What is said of steps that made a layer; nothing depends on it, so that nothing in it is wrong."""
-    said = document.get("history")
-    steps = [each for each in said if isinstance(each, dict)] if isinstance(said, list) else []
-    texts = (each.get("created_by") for each in steps if not each.get("empty_layer"))
+    texts = (each.get("created_by") for each in objects(document.get("history")) if not each.get("empty_layer"))
     return tuple(" ".join(each.split()) if isinstance(each, str) else "" for each in texts)
 
 
@@ -163,10 +161,8 @@ def parse_object(data: bytes, name: str) -> dict[str, Any]:
 def _json(data: bytes, name: str, limit: int) -> Any:
     if len(data) > limit:
         raise ImageError(f"{name}: {len(data)} bytes, more than the {limit} that such a document may have")
-    try:
+    with ImageError.named(name):
         return parse_json(data)
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:
@@ -238,10 +234,8 @@ def _descriptor(value: Any, name: str) -> Descriptor:
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < _SIZE_LIMIT:
         raise ImageError(f"{name}: a blob without a possible size")
     platform = document.get("platform")
-    try:
+    with ImageError.named(name):
         name_of_blob = digest.parse(document.get("digest"))
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
     return Descriptor(
         media_type=text(document, "mediaType", name),
         digest=name_of_blob,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from singularity.errors import FileError, UsageError
+from singularity.foreign_json import objects
 
 _OCI = "org.opencontainers.image."
 _LIMIT = 1 << 20  # bytes
@@ -36,7 +37,7 @@ def read(path: Path) -> Mapping[str, Any]:
 
 def metadata(labels: Mapping[str, str], citation: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The metadata of a record of InvenioRDM. Raises UsageError where nobody is named who made it."""
-    creators = [each for each in map(_creator, _dicts(citation.get("authors"))) if each] or [
+    creators = [each for each in map(_creator, objects(citation.get("authors"))) if each] or [
         _person("", part) for part in map(str.strip, _MAIL.sub("", labels.get(f"{_OCI}authors", "")).split(",")) if part
     ]
     if not creators:
@@ -90,7 +91,3 @@ def _date(value: object) -> str:
 
 def _text(value: object) -> str:
     return value.strip() if isinstance(value, str) else str(value) if isinstance(value, int | float) else ""
-
-
-def _dicts(value: object) -> list[Mapping[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

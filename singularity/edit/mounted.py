@@ -272,19 +272,8 @@ def _mount_by_kernel(image: Opened, place: Path, *, writable: bool) -> bool:
 
 def _unmount(place: Path) -> None:
     """Waits for those who are still inside, for a moment; the last to leave unmounts it then."""
-    deadline = time.monotonic() + _END
-    while True:
-        try:
-            kernel.unmount(str(place))
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise FileError.because(place, error) from error
-            if time.monotonic() > deadline:
-                kernel.unmount(str(place), kernel.MNT_DETACH)
-                return
-            time.sleep(_PAUSE)
-        else:
-            return
+    with FileError.about(place):
+        kernel.unmount_after_use(str(place), _END)
 
 
 # ---- FUSE ----
@@ -326,15 +315,13 @@ def _start_server(image: Opened, place: Path, *, writable: bool) -> _Server:
     except OSError as error:
         what = f"{image.path}: cannot be mounted without root: /dev/fuse: {error.strerror}"
         raise CannotMountError(what, hint="ask for access to /dev/fuse") from error
-    try:
+    with files.closing(device):
         if image.image.root.format is Format.EXT:
             return _start_fuse2fs(image, place, writable=writable)
         if image.image.root.format is Format.EROFS:
             what = f"{image.path}: only root mounts an EROFS"
             raise CannotMountError(what, hint="make a directory of it: singularity build --sandbox")
         return _start_our_own(image, place, device)
-    finally:
-        os.close(device)
 
 
 def _start_fuse2fs(image: Opened, place: Path, *, writable: bool) -> _Server:

@@ -6,13 +6,11 @@ calls, and only there: the mount goes with the last process that uses it, and go
 decrypted touches a disk.
 """
 
-import errno
 import logging
 import os
 import resource
 import signal
 import stat
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from singularity import kernel, paths, process
+from singularity import files, kernel, paths, process
 from singularity.encryption.sealed import Sealed
 from singularity.errors import FileError, ImageError, SingularityError, ToolError
 from singularity.foreign_json import parse_answer
@@ -37,7 +35,7 @@ _FAILED = 255
 _CONFIGURATION_LIMIT = 1 << 16  # bytes
 _MEMORY_LIMIT, _PARALLEL_LIMIT = 1 << 30, 16
 _DESCRIPTORS = 1 << 20
-_END, _PAUSE = 5.0, 0.01  # seconds: for who still reads to close it, and between two looks
+_END = 5.0  # seconds for who still reads to close it
 
 
 def find() -> Path:
@@ -80,7 +78,7 @@ def _mounted(cipher: Callable[[], Path], secret: bytes, place: Path, *, writable
     program = find()
     said = os.memfd_create("said", os.MFD_CLOEXEC)
     device = _device(name)
-    try:
+    with files.closing(said):
         become = partial(_become, program, cipher, device, said, writable=writable)
         with in_pipe(secret + b"\n") as passphrase, _server(partial(become, passphrase)) as server:
             server.wait_until_apart()
@@ -95,11 +93,10 @@ def _mounted(cipher: Callable[[], Path], secret: bytes, place: Path, *, writable
             _wait_for(place, server.pid, said, name)
             yield
         finally:
-            _unmount(place)
+            with suppress(OSError):
+                kernel.unmount_after_use(str(place), _END)
             with suppress(ChildProcessError):
                 os.waitpid(server.pid, 0)
-    finally:
-        os.close(said)
 
 
 @dataclass(slots=True)
@@ -166,19 +163,6 @@ def _wait_for(place: Path, server: int, said: int, name: str) -> None:
             logger.debug("gocryptfs: %s", line)
         reason = process.telling_line(text) or error.strerror
         raise ImageError(f"{name}: encrypted, and cannot be read: {reason}", hint="damaged?") from error
-
-
-def _unmount(place: Path) -> None:
-    deadline = time.monotonic() + _END
-    while True:
-        try:
-            kernel.unmount(str(place), kernel.MNT_DETACH if time.monotonic() > deadline else 0)
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                return
-            time.sleep(_PAUSE)
-        else:
-            return
 
 
 # ---- in its process ----

@@ -325,8 +325,7 @@ def _remember(digest: str, record: Record) -> None:
     others = [each for each in _records(name) if each.path != record.path and each.holds]
     with suppress(FileError, OSError):
         place = paths.private(paths.cache_directory() / RECORDS)
-        with files.replacing(place / name, overwrite=True, mode=0o600) as new:
-            files.write_at(new.fd, _lines([record, *others[: _KEPT - 1]]), 0)
+        files.write(place / name, _lines([record, *others[: _KEPT - 1]]), overwrite=True, mode=0o600)
 
 
 def _is_word_of_ours(path: Path) -> bool:

@@ -48,15 +48,11 @@ def partition(path: Path, part: Partition) -> Iterator[Tree]:
 
 def _named(found: Tree, path: Path) -> Generator[Entry, None, None]:
     """A tree whose complaints say which image they are about."""
-    try:
+    with ImageError.named(path):
         for entry in found:
             yield Entry(entry.member, _named_data(entry.data, path)) if entry.data else entry
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
 
 
 def _named_data(data: Iterable[bytes], path: Path) -> Iterator[bytes]:
-    try:
+    with ImageError.named(path):
         yield from data
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error

@@ -63,10 +63,8 @@ class Root:
             fd = self.open(path, os.O_PATH | (0 if follow else os.O_NOFOLLOW))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        try:
+        with files.closing(fd):
             return os.fstat(fd)
-        finally:
-            os.close(fd)
 
     def is_file(self, path: str) -> bool:
         """Whether a regular file is there, links followed."""
@@ -147,10 +145,8 @@ class Root:
             fd = self.open(path, os.O_PATH)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        try:
+        with files.closing(fd):
             root, found = (os.readlink(f"/proc/self/fd/{each}") for each in (self.fd, fd))
-        finally:
-            os.close(fd)
         return f"/{found.removeprefix(root).lstrip('/')}"
 
     def link_text(self, path: str) -> str:
@@ -164,10 +160,8 @@ class Root:
             fd = self.open(path, _DIRECTORY)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        try:
+        with files.closing(fd):
             return sorted(os.listdir(fd))
-        finally:
-            os.close(fd)
 
 
 class _Walk:

@@ -73,8 +73,7 @@ def _read(path: Path) -> Record:
 
 def _write(record: Record) -> None:
     text = json.dumps(documents.encoded(record), indent=1) + "\n"
-    with files.replacing(record.place, overwrite=True, mode=0o600) as new:
-        files.write_at(new.fd, text.encode(), 0)
+    files.write(record.place, text.encode(), overwrite=True, mode=0o600)
 
 
 @contextmanager
@@ -196,12 +195,10 @@ def _digest(path: str | Path, directory: int | None = None) -> str:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
         return ""
-    try:
+    with files.closing(fd):
         status = os.fstat(fd)
         is_ours = stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST
         return hashlib.sha256(os.read(fd, _LARGEST)).hexdigest() if is_ours else ""
-    finally:
-        os.close(fd)
 
 
 def matching(words: Sequence[str], known: Sequence[Record]) -> Iterator[Record]:

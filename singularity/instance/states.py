@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from singularity import locks, paths
+from singularity import files, locks, paths
 from singularity.errors import FileError, ImageError, UsageError
 from singularity.foreign_json import parse_json
 from singularity.instance import processes
@@ -130,10 +130,8 @@ def _opened(whose: Owner, kind: str) -> Iterator[int | None]:
         return
     except OSError as error:
         raise FileError.because(whose.states, error) from error
-    try:
+    with files.closing(fd):
         yield fd
-    finally:
-        os.close(fd)
 
 
 def _check(fd: int, whose: Owner) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from singularity import files, locks, paths
 from singularity.errors import FileError, ImageError, RegistryError, UsageError
-from singularity.foreign_json import parse_answer
+from singularity.foreign_json import objects, parse_answer
 from singularity.web.http import Client, Patience, followed
 
 USUAL = "https://library.sylabs.io"  # of a library:// that names no server, where no remote is active
@@ -187,17 +187,10 @@ def merge(other: Path, *, site: bool, change: bool) -> Merged:
             document["Remotes"] |= {name: theirs["Remotes"][name] for name in new}
             if not document.get("Active") and theirs.get("Active") in new:
                 document["Active"] = theirs["Active"]
-    listed = [
-        server for each in theirs["Remotes"].values() if isinstance(each, dict) for server in _dicts(each, "Keyservers")
-    ]
+    listed = [server for each in objects([*theirs["Remotes"].values()]) for server in objects(each.get("Keyservers"))]
     servers = (_text(each.get("URI")) for each in listed if not each.get("Skip") and not each.get("Insecure"))
-    logins = {_text(each.get("URI")): _text(each.get("Auth")) for each in _dicts(theirs, "Credentials")}
+    logins = {_text(each.get("URI")): _text(each.get("Auth")) for each in objects(theirs.get("Credentials"))}
     return Merged({name: name in new for name in found}, tuple(dict.fromkeys(filter(None, servers))), logins)
-
-
-def _dicts(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    found = document.get(name)
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 # ---- the files ----
@@ -264,5 +257,5 @@ def _changing(*, site: bool) -> Iterator[dict[str, Any]]:
     with locks.locked(path.with_name(f".{_NAME}.lock"), "changes the list of remotes"):
         document = _read(path)
         yield document
-        with files.replacing(path, overwrite=True, mode=0o644 if site else 0o600) as new:
-            files.write_at(new.fd, yaml.safe_dump(document, sort_keys=False).encode(), 0)
+        text = yaml.safe_dump(document, sort_keys=False)
+        files.write(path, text.encode(), overwrite=True, mode=0o644 if site else 0o600)

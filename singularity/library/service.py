@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from singularity.content import digest
 from singularity.content.digest import Digest
 from singularity.errors import ImageError, RegistryError
-from singularity.foreign_json import parse_answer
+from singularity.foreign_json import objects, parse_answer
 from singularity.library.remotes import Library
 from singularity.web.file import refused
 from singularity.web.http import Client, followed
@@ -108,7 +108,7 @@ class Service:
         return [
             (kind, name)
             for kind in ("image", "container", "collection", "entity")
-            for each in _objects(found.get(kind))
+            for each in objects(found.get(kind))
             for name in _names(kind, each)
         ]
 
@@ -221,10 +221,6 @@ class Service:
 def _part(number: str) -> str:
     """A thing's id, which the library chose, as one part of an address."""
     return urllib.parse.quote(number, safe="", errors="replace")
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _names(kind: str, about: dict[str, Any]) -> list[str]:

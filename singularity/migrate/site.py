@@ -84,8 +84,7 @@ def _networks(path: Path, change: bool) -> Iterator[Outcome]:
         name, target = _network_name(each), place / each.name
         new = name not in known and not target.exists()
         if new and change:
-            with files.replacing(target, overwrite=False, mode=0o644) as file:
-                files.write_at(file.fd, _text(each).encode("utf-8", "surrogateescape"), 0)
+            files.write(target, _text(each).encode("utf-8", "surrogateescape"), overwrite=False, mode=0o644)
         yield taken("network", name, new=new)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from singularity import config, paths, process
 from singularity.errors import FileError, ImageError, SingularityError, ToolError, UsageError
-from singularity.foreign_json import parse_json
+from singularity.foreign_json import objects, parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -271,7 +271,7 @@ def _answer(output: str) -> dict[str, Any]:
 
 def addresses(result: Mapping[str, Any]) -> list[str]:
     """Those that a result gives, as `10.22.0.2`."""
-    return [str(each["address"]).partition("/")[0] for each in _objects(result.get("ips")) if "address" in each]
+    return [str(each["address"]).partition("/")[0] for each in objects(result.get("ips")) if "address" in each]
 
 
 def name_servers(result: Mapping[str, Any]) -> list[str]:
@@ -286,7 +286,3 @@ def _is_address(value: Any) -> bool:
         return isinstance(value, str) and bool(ipaddress.ip_address(value))
     except ValueError:
         return False
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -110,12 +110,10 @@ class _Applied:
             if above:
                 self._keep_time(above.rpartition(b"/")[0])
             return
-        try:
+        with files.closing(fd):
             path = self._real(fd)
             if path not in self._members:
                 self._times.setdefault(path, os.fstat(fd).st_mtime_ns)
-        finally:
-            os.close(fd)
 
     def _real(self, fd: int) -> bytes:
         """The path of an open directory from the root, links resolved."""
@@ -142,10 +140,8 @@ class _Applied:
             if error.errno == errno.ELOOP:
                 raise ImageError(f"{shown(path)}: links in a circle, where a whiteout needs a directory") from error
             raise
-        try:
+        with files.closing(fd):
             return self._real(fd)
-        finally:
-            os.close(fd)
 
     def _clear(self, directory: bytes) -> None:
         self._keep_time(directory)
@@ -167,7 +163,5 @@ class _Applied:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return False
             raise
-        try:
+        with files.closing(fd):
             return stat.S_ISDIR(os.fstat(fd).st_mode)
-        finally:
-            os.close(fd)

@@ -74,10 +74,8 @@ def _check(path: Path, file: BinaryIO) -> None:
     head = os.pread(file.fileno(), sif.MAGIC_OFFSET + len(sif.MAGIC), 0)
     if head[sif.MAGIC_OFFSET :] != sif.MAGIC:
         raise _no_sif(path)
-    try:
+    with ImageError.named(path):
         sif.read(file)
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
 
 
 def _no_sif(path: Path) -> ImageError:

@@ -56,10 +56,8 @@ def of(files: Files, *, kept: bytes | None, has_shell: bool, name: str) -> Confi
     """
     data = _read(files, CONFIG_FILE) or kept
     content = document.parse_object(data, f"{name}: {CONFIG_FILE}") if data else {}
-    try:
+    with ImageError.named(f"{name}: the configuration that it came with cannot be used"):
         before = document.parse_config(json.dumps({"config": content}).encode(), name)
-    except ImageError as error:
-        raise ImageError(f"{name}: the configuration that it came with cannot be used: {error}") from error
     constants = _constants(files, before.environment, came_with=data is not None)
     result = dict(content)
     script = None

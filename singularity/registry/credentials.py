@@ -380,7 +380,7 @@ def _changed(path: Path) -> Iterator[dict[str, Any]]:
     path = path.resolve()  # a link to it stays one
     with FileError.about(path.parent):
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with files.closing(directory):
         fcntl.flock(directory, fcntl.LOCK_EX)
         document = _read(path, must=False) or {}
         if not isinstance(document.get("auths", {}), dict):
@@ -388,5 +388,3 @@ def _changed(path: Path) -> Iterator[dict[str, Any]]:
         yield document
         with files.replacing(path, overwrite=True, mode=0o600) as new, open(new.fd, "wb", closefd=False) as file:
             file.write(json.dumps(document, indent="\t").encode() + b"\n")
-    finally:
-        os.close(directory)

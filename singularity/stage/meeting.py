@@ -52,11 +52,9 @@ class Meeting:
         context = ssl.SSLContext(protocol)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         fd = os.memfd_create("pem", os.MFD_CLOEXEC)  # OpenSSL takes keys from files alone
-        try:
+        with files.closing(fd):
             files.write_at(fd, self.pem.encode(), 0)
             context.load_cert_chain(f"/proc/self/fd/{fd}")
-        finally:
-            os.close(fd)
         context.load_verify_locations(cadata=self.pem)
         if protocol == ssl.PROTOCOL_TLS_SERVER:
             context.verify_mode = ssl.CERT_REQUIRED

@@ -116,10 +116,8 @@ class _Staging:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     def _read(self, file: BinaryIO) -> None:
-        try:
+        with ImageError.named(self._image):
             self._root.fill(file)
-        except ImageError as error:
-            raise ImageError(f"{self._image}: {error}") from error
 
     def _name(self) -> None:
         """What has come gets its name; who is waiting for more of it has it open."""

@@ -48,8 +48,7 @@ def sign(image: Path, seal: Seal) -> Path:
         known = _read(target)
     made = seal.sign(statement(image)).decode("ascii")
     text = json.dumps({"version": 1, "signatures": [*known, made]}, separators=(",", ":")) + "\n"
-    with files.replacing(target, overwrite=True) as new:
-        files.write_at(new.fd, text.encode(), 0)
+    files.write(target, text.encode(), overwrite=True)
     return target
 
 
@@ -81,18 +80,16 @@ def verify(image: Path, checkers: Sequence[Checker]) -> list[tuple[int, Signer]]
 
 def statement(image: Path) -> bytes:
     """What is signed of an image as it is now. Raises FileError and ImageError."""
-    fd = open_path(image)
-    try:
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            said: dict[str, object] = {"version": 1, "tree": f"sha256:{tree_digest(image)}"}
-        else:
-            with open(fd, "rb", closefd=False) as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                said = {"version": 1, "file": f"sha256:{digest}", "size": file.tell()}
-    except OSError as error:
-        raise FileError.because(image, error) from error
-    finally:
-        os.close(fd)
+    with files.closing(open_path(image)) as fd:
+        try:
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                said: dict[str, object] = {"version": 1, "tree": f"sha256:{tree_digest(image)}"}
+            else:
+                with open(fd, "rb", closefd=False) as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    said = {"version": 1, "file": f"sha256:{digest}", "size": file.tell()}
+        except OSError as error:
+            raise FileError.because(image, error) from error
     return json.dumps(said, separators=(",", ":")).encode()
 
 

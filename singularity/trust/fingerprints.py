@@ -50,12 +50,9 @@ def checked_copy(image: Path, wanted: Sequence[str], target: Path) -> None:
         files.copy_data(source.fileno(), copy.fileno())
     os.chmod(target, 0o400)
     checker = PgpChecker((keyring.public(), keyring.site()), lambda each: keyserver.fetch(each, keyserver.configured()))
-    with target.open("rb") as file:
-        try:
-            good = verify(file, Wanted(), [checker])
-            primary = sif.read(file).primary()
-        except SignatureError as error:
-            raise SignatureError(f"{image}: {error.what}", hint=error.hint) from error
+    with target.open("rb") as file, SignatureError.named(image):
+        good = verify(file, Wanted(), [checker])
+        primary = sif.read(file).primary()
     signers = {each.signer.fingerprint for each in good if primary in each.objects}
     missing = [each for each in wanted if each not in signers]
     if missing:

@@ -75,8 +75,7 @@ class Ring:
             known = {openpgp.keys_in(block)[0].fingerprint: block for block in self.blocks()}
             yield known
             mode = 0o600 if self.private else 0o644
-            with files.replacing(self.path, overwrite=True, mode=mode) as new:
-                files.write_at(new.fd, b"".join(known.values()), 0)
+            files.write(self.path, b"".join(known.values()), overwrite=True, mode=mode)
 
     def _read(self) -> bytes:
         try:

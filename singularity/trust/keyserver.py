@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from singularity import files, locks, paths
-from singularity.errors import FileError, NetworkError, RegistryError, SignatureError, UsageError
+from singularity import documents, files, locks, paths
+from singularity.errors import FileError, ImageError, NetworkError, RegistryError, SignatureError, UsageError
 from singularity.foreign_json import parse_json
 from singularity.trust import keyring, openpgp
 from singularity.web.http import Answer, Client, Patience, number
@@ -66,6 +66,13 @@ class Found:
     expires: int | None
     flags: str  # r: revoked, d: disabled, e: expired
     users: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listed:
+    """What a file says."""
+
+    keyservers: tuple[KeyServer, ...]
 
 
 def configured() -> list[KeyServer]:
@@ -230,10 +237,8 @@ def _changing() -> Iterator[list[KeyServer]]:
     with locks.locked(place.with_name(f".{_NAME}.lock"), "changes the list of key servers"):
         servers = configured()
         yield servers
-        known = [{"uri": each.uri, "insecure": each.insecure, "authorization": each.authorization} for each in servers]
-        text = json.dumps({"keyservers": known}, indent=2) + "\n"
-        with files.replacing(place, overwrite=True, mode=0o600) as new:
-            files.write_at(new.fd, text.encode(), 0)
+        text = json.dumps(documents.encoded(_Listed(keyservers=tuple(servers))), indent=2) + "\n"
+        files.write(place, text.encode(), overwrite=True, mode=0o600)
 
 
 def _read(path: Path) -> list[KeyServer] | None:
@@ -248,15 +253,7 @@ def _read(path: Path) -> list[KeyServer] | None:
     except OSError as error:
         raise FileError.because(path, error) from error
     try:
-        return [
-            KeyServer(
-                uri=str(each["uri"]),
-                insecure=each.get("insecure") is True,
-                authorization=str(each.get("authorization", "")),
-            )
-            for each in found["keyservers"]
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FileError(
-            f"{path}: not a list of key servers", hint="remove it, then: singularity keyserver add"
-        ) from error
+        return list(documents.decoded(found, _Listed).keyservers)
+    except ImageError as error:
+        what = f"{path}: not a list of key servers: {error}"
+        raise FileError(what, hint="remove it, then: singularity keyserver add") from error

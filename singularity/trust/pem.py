@@ -126,11 +126,9 @@ class PemSeal:
             self._passphrase = pipes.ask(f"passphrase for {path}")
         elif b"PRIVATE KEY-----" not in self._pem:
             raise SignatureError(f"{path}: no private key in PEM")
-        try:
+        with SignatureError.named(path):
             self._key = self._public()
             self._key_id = self._key.key_id
-        except SignatureError as error:
-            raise SignatureError(f"{path}: {error}") from error
 
     def sign(self, document: bytes, kind: str = seals.PAYLOAD_TYPE) -> bytes:
         """A DSSE envelope; `kind` is the type of what is in it."""
@@ -178,11 +176,9 @@ def public_key(pem: bytes) -> PublicKey:
 
 def by_key(path: Path) -> PemChecker:
     """Whoever has the private half of the public key in this file."""
-    try:
+    with SignatureError.named(path):
         checker = PemChecker(public_key(read(path)))
         _ = checker.key.key_id
-    except SignatureError as error:
-        raise SignatureError(f"{path}: {error}") from error
     return checker
 
 

@@ -28,14 +28,10 @@ def in_pipe(secret: bytes) -> Iterator[int]:
     if len(secret) > _LIMIT:
         raise UsageError(f"a passphrase of more than {_LIMIT} bytes")
     reading, writing = os.pipe2(os.O_CLOEXEC)
-    try:
-        try:
+    with files.closing(reading):
+        with files.closing(writing):
             os.write(writing, secret)
-        finally:
-            os.close(writing)
         yield reading
-    finally:
-        os.close(reading)
 
 
 def ask(what: str, *, twice: bool = False) -> str:

@@ -25,10 +25,8 @@ def sign(path: Path, seal: Seal, *, group: int | None = None, number: int | None
     `trees`: each partition of a group that is not signed yet gets a hash tree first.
     """
     with edit.editing(path) as editor, path.open("rb") as file:
-        try:
+        with SignatureError.named(path):
             source = Source(file)
-        except SignatureError as error:
-            raise SignatureError(f"{path}: {error}") from error
         chosen = {key: list(objects) for key, objects in sorted(source.groups.items())}
         if number is not None:
             one = editor.find(number)

@@ -178,7 +178,5 @@ def _entity(descriptor: Descriptor) -> bytes:
 
 @contextmanager
 def _about(descriptor: Descriptor) -> Iterator[None]:
-    try:
+    with SignatureError.named(f"signature object {descriptor.id} not valid"):
         yield
-    except SignatureError as error:
-        raise SignatureError(f"signature object {descriptor.id} not valid: {error.what}", hint=error.hint) from error

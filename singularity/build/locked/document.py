@@ -91,8 +91,7 @@ class Lock:
 
 def write(path: Path, lock: Lock) -> None:
     """Writes a lock, whole or not at all, over one that is there. Raises FileError."""
-    with files.replacing(path, overwrite=True) as new:
-        files.write_at(new.fd, lock.encode(), 0)
+    files.write(path, lock.encode(), overwrite=True)
 
 
 def read(path: Path) -> Lock:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from singularity import kernel
+from singularity import files, kernel
 from singularity.errors import ImageError
 from singularity.files import remove_at
 from singularity.image import acl
@@ -153,10 +153,8 @@ class Places:
 @contextmanager
 def found(fd: int, path: bytes) -> Iterator[Place]:
     """An open directory that is closed at the end."""
-    try:
+    with files.closing(fd):
         yield Place(fd, path, False)
-    finally:
-        os.close(fd)
 
 
 def open_beneath(root: int, path: bytes, flags: int) -> int:

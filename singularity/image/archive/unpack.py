@@ -135,10 +135,8 @@ class Unpacker:
                 fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place.fd)
         except FileNotFoundError:
             return []
-        try:
+        with files.closing(fd):
             return sorted(os.fsencode(name) for name in os.listdir(fd))
-        finally:
-            os.close(fd)
 
     def _add(self, entry: Entry) -> None:
         member = entry.member
@@ -209,11 +207,9 @@ class Unpacker:
         except FileExistsError:
             self._places.remove(place, name)
             fd = os.open(name, _NEW, 0o600, dir_fd=place.fd)
-        try:
+        with files.closing(fd):
             self._size += _write(fd, entry)
             self._attributes.set(fd, entry.member, clean=place.inherits)
-        finally:
-            os.close(fd)
 
     def _link(self, place: Place, name: bytes, member: Member) -> bool:
         """A hard link; False where nothing is made: its target was left out, or it is its own target."""

@@ -66,8 +66,7 @@ def create(target: Path) -> None:
     """A new SIF file without objects. Raises FileError, also when the target exists."""
     fixed = _is_reproducible()
     data = sif_write.encode_empty(id=UUID(int=0) if fixed else uuid4(), time=_now())
-    with files.replacing(target, overwrite=False, mode=0o777) as new:
-        files.write_at(new.fd, data, 0)
+    files.write(target, data, overwrite=False, mode=0o777)
 
 
 @contextmanager
@@ -78,14 +77,12 @@ def editing(path: Path) -> Iterator["Editor"]:
     """
     with FileError.about(path):
         fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+    with files.closing(fd):
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ImageError(f"{path}: not a SIF file")
         _lock(fd, path)
         with FileError.about(path):
             yield Editor(path, fd)
-    finally:
-        os.close(fd)
 
 
 def _lock(fd: int, path: Path) -> None:
@@ -116,10 +113,8 @@ class Editor:
         return self._fd
 
     def _read(self) -> None:
-        try:
+        with ImageError.named(self.path):
             self.content = sif.read(self._file)
-        except ImageError as error:
-            raise ImageError(f"{self.path}: {error}") from error
 
     def find(self, number: int) -> Descriptor:
         """The object with this id. Raises ImageError where there is none."""
