@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from singularity import paths, uri
+from singularity import uri
 from singularity.api.calls import Call, wait
 from singularity.api.door import Word
 from singularity.api.orders import order
@@ -251,7 +251,7 @@ def inspect(image: Word) -> Metadata:
 
     path = Path(image)
     try:
-        return metadata.read(identified(path), paths.temporary())
+        return metadata.read(identified(path))
     except EncryptedError:
         described = metadata.of_sif(path)  # which needs no key
         if described is None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 
-from singularity import paths
 from singularity.cli.command import PATH, Verb, option
 from singularity.cli.inspected import ALL, JSON, PARTS, Wanted, identified, printable, rendered
 from singularity.errors import ImageError
@@ -46,7 +45,7 @@ def command(image: Path, app: str, as_json: bool, everything: bool, provenance: 
     parts = frozenset(part for part, chosen in flags.items() if chosen)
     wanted = Wanted(parts=parts, app=app, as_json=as_json, everything=everything)
     try:
-        found = metadata.read(identified(image), paths.temporary())
+        found = metadata.read(identified(image))
     except EncryptedError:
         described = metadata.of_sif(image)  # which needs no file system, and so no key to it
         if described is None:
