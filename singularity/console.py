@@ -58,12 +58,15 @@ _DRAWN = 0.2  # seconds between two drawings of a count
 _TOLD = 30.0  # seconds between two plain lines, where nothing is drawn
 _STALLED = 10.0  # seconds without a byte that are told
 _WINDOW = 5.0  # seconds in which a rate is measured
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\udc80-\udcff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\udc80-\udcff]|([\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069])")
 
 
 def escape(text: str) -> str:
-    r"""`text` with control characters and undecoded bytes as `\x1b`: foreign names must not drive a terminal."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", text)
+    r"""`text` with control characters and undecoded bytes as `\x1b`: foreign names must not drive a terminal.
+
+    Marks by which what follows would be shown in another order than it has are escaped too, as `\u202e`.
+    """
+    return _CONTROL.sub(lambda each: f"\\u{ord(each[1]):04x}" if each[1] else f"\\x{ord(each[0]) & 0xFF:02x}", text)
 
 
 class _Formatter(logging.Formatter):

@@ -5,7 +5,7 @@ import os
 PREFIXES = ("SINGULARITY_", "APPTAINER_")
 ENCRYPTION = tuple(prefix + key for prefix in PREFIXES for key in ("ENCRYPTION_PASSPHRASE", "ENCRYPTION_PEM_DATA"))
 """Keys to images, which nothing that is started may have."""
-_PASSWORDS = (prefix + key for prefix in (*PREFIXES, "") for key in ("DOCKER_PASSWORD", "LOGIN_PASSWORD"))
+_PASSWORDS = (prefix + key for prefix in (*PREFIXES, "") for key in ("DOCKER_PASSWORD", "LOGIN_PASSWORD", "DOI_TOKEN"))
 _SECRETS = frozenset((*_PASSWORDS, *ENCRYPTION))
 TRUE, FALSE = frozenset({"1", "t", "true", "y", "yes", "on"}), frozenset({"0", "f", "false", "n", "no", "off"})
 
@@ -23,7 +23,7 @@ def named(key: str, value: str, option: str) -> str:
 
 
 def handed_on() -> dict[str, str]:
-    """The caller's environment for what runs on her behalf: without the passwords in it (security requirement N3)."""
+    """The caller's environment for what runs on her behalf: without what lets somebody in (security requirement N3)."""
     return {name: value for name, value in os.environ.items() if name not in _SECRETS}
 
 

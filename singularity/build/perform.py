@@ -46,7 +46,7 @@ def perform(plan: Plan, *, on_step: Callable[[Step], None] = _nothing) -> None:
     if request.mksquashfs_arguments:
         pack.check_arguments(request.mksquashfs_arguments, request.temporary)
     if request.reproducible:
-        reproducible.begin(plan.bases, request.temporary)
+        reproducible.begin(plan.bases)
     first = plan.steps[0]
     if isinstance(first, Convert):  # it needs neither a directory nor layers
         on_step(first)

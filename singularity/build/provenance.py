@@ -111,7 +111,7 @@ def _fetched(plan: Plan, target: Path) -> Iterator[Mapping[str, Any]]:
     if plan.definition.stages[-1].agent not in {each.value for each in Transport}:
         return
     try:
-        labels = metadata.of_sif(target) or metadata.read(identify(target), target.parent)
+        labels = metadata.of_sif(target) or metadata.read(identify(target))
     except (SingularityError, OSError):
         return
     name, said = (labels.labels.get(f"{_BASE}.{key}", "") for key in ("name", "digest"))

@@ -77,7 +77,7 @@ def environment() -> dict[str, str]:
     return {} if epoch is None else {_VARIABLE: str(epoch)}
 
 
-def begin(bases: Iterable[Path], temporary: Path) -> int:
+def begin(bases: Iterable[Path]) -> int:
     """Sets SOURCE_DATE_EPOCH for this process where it is not set, and returns it.
 
     It is the newest of the times at which the images that a build begins with were made, as they say it themselves (the
@@ -87,19 +87,19 @@ def begin(bases: Iterable[Path], temporary: Path) -> int:
     given = source_date_epoch()
     if given is not None:
         return given
-    time = max((_created(path, temporary) for path in bases), default=0)
+    time = max((_created(path) for path in bases), default=0)
     os.environ[_VARIABLE] = str(time)
     logger.log(VERBOSE, "%s is %d: --reproducible", _VARIABLE, time)
     return time
 
 
-def _created(path: Path, temporary: Path) -> int:
+def _created(path: Path) -> int:
     """When an image was made, in seconds since 1970; 0 where it does not say, or cannot be read."""
     try:
         image = identify(path)
         if image.format.is_archive:
             return 0
-        labels = metadata.read(image, temporary).labels
+        labels = metadata.read(image).labels
     except SingularityError as error:
         logger.debug("No time of %s: %s", path, error)
         return 0

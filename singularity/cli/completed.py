@@ -1,5 +1,10 @@
-"""`singularity complete KIND [WORD...]`: what completion in a shell asks; a name a line, and nothing else."""
+"""`singularity complete KIND [WORD...]`: what completion in a shell asks; a name a line, and nothing else.
 
+Names come from images, caches and directories that others have filled. Shells put what is offered into the line as it
+stands, and bash evaluates it even before: only names are told that mean nothing to any of them.
+"""
+
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -7,6 +12,8 @@ from pathlib import Path
 
 from singularity import paths
 from singularity.errors import SingularityError
+
+_HARMLESS = re.compile(r"[\w.+@][\w.+@:/,-]*")
 
 
 def _instances(words: Sequence[str]) -> Iterator[str]:
@@ -39,7 +46,7 @@ def _apps(words: Sequence[str]) -> Iterator[str]:
     for word in words:
         path = Path(word)
         if path.is_file() or (path.is_dir() and "/" in word):
-            yield from metadata.read(identify(path), paths.temporary()).apps
+            yield from metadata.read(identify(path)).apps
             return
 
 
@@ -65,6 +72,6 @@ def plain(arguments: Sequence[str]) -> int | None:
         return None
     with suppress(SingularityError, OSError):
         for name in _KINDS[arguments[0]](arguments[1:]):
-            if name.isprintable() and " " not in name:
+            if _HARMLESS.fullmatch(name):
                 sys.stdout.write(f"{name}\n")
     return 0

@@ -8,6 +8,7 @@ import click
 from singularity.build import forecast
 from singularity.build.forecast import Fate
 from singularity.build.steps import Plan, Step
+from singularity.console import escape
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +44,11 @@ def _print(made: Plan, *, as_json: bool) -> None:
     for number, (step, fate) in enumerate(steps, 1):
         if step.stage != stage and len(made.definition.stages) > 1:
             stage = step.stage
-            click.echo(f"Stage {stage + 1}: {made.definition.stages[stage].name}".rstrip(": "))
+            click.echo(escape(f"Stage {stage + 1}: {made.definition.stages[stage].name}".rstrip(": ")))
         note = "" if fate is Fate.DONE else f"; {fate.value}"
-        click.echo(f"{number:2}. {step}  ({step.reason}{note})")
+        click.echo(escape(f"{number:2}. {step}  ({step.reason}{note})"))
         for line in step.lines():
-            click.echo(f"      {line}")
+            click.echo(f"      {escape(line)}")
 
 
 def _described(step: Step, fate: Fate) -> dict[str, object]:

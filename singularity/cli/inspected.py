@@ -56,10 +56,8 @@ def identified(path: Path) -> Image:
 
 def described(path: Path) -> Metadata:
     """What the image at `path` says about itself. Raises SingularityError."""
-    from singularity import paths
-
     try:
-        return meta.read(identified(path), paths.temporary())
+        return meta.read(identified(path))
     except EncryptedError:
         found = meta.of_sif(path)  # which needs no file system, and so no key to it
         if found is None:

@@ -119,7 +119,7 @@ def command(
     if in_chunks and scheme != "oras":
         raise UsageError("--chunks is for oras://", hint="images of layers share those with others")
     if scheme == "doi":
-        _to_archive(image, rest, citation, tmpdir, publish=publish, no_https=access.no_https)
+        _to_archive(image, rest, citation, publish=publish, no_https=access.no_https)
         return
     if scheme == "library":
         _to_library(image, rest, description, url(server, no_https=access.no_https))
@@ -183,7 +183,7 @@ def _split(uri: str) -> tuple[str, str]:
     return scheme, rest.removeprefix("//") if scheme not in _ON_DISK else rest
 
 
-def _to_archive(image: Path, rest: str, citation: Path | None, tmpdir: str, *, publish: bool, no_https: bool) -> None:
+def _to_archive(image: Path, rest: str, citation: Path | None, *, publish: bool, no_https: bool) -> None:
     from singularity.deposit import citation as citations
     from singularity.deposit.drafts import Archive, parse
     from singularity.image import metadata
@@ -194,7 +194,7 @@ def _to_archive(image: Path, rest: str, citation: Path | None, tmpdir: str, *, p
         raise UsageError(
             f"push: {image} is a directory, and an archive takes files", hint="singularity build makes one"
         )
-    labels = metadata.read(identify(image), paths.temporary(tmpdir)).labels
+    labels = metadata.read(identify(image)).labels
     about = citations.metadata(labels, citations.read(citation) if citation else {}, image.name)
     archive = Archive(host, no_https=no_https)
     number = number or archive.make(about)

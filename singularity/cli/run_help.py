@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from singularity import paths
 from singularity.cli.command import PATH, option, verb
 from singularity.cli.inspected import identified, printable
 from singularity.errors import ImageError
@@ -16,7 +15,7 @@ from singularity.image import metadata as meta
 @click.argument("image", type=PATH)
 def command(image: Path, app: str) -> None:
     """Prints the help text on standard output."""
-    metadata = meta.read(identified(image), paths.temporary())
+    metadata = meta.read(identified(image))
     scripts = metadata.apps.get(app) if app else metadata
     if scripts is None:
         raise ImageError(f"{image}: no application {app}")

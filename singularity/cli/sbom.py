@@ -44,7 +44,7 @@ def command(image: str, *, standard: str | None, output: Path | None, force: boo
     from singularity import files
     from singularity.build.reproducible import source_date_epoch
     from singularity.cli.checked import available
-    from singularity.cli.inspected import identified
+    from singularity.cli.inspected import identified, printable
     from singularity.console import working
     from singularity.packages import bill
 
@@ -56,6 +56,9 @@ def command(image: str, *, standard: str | None, output: Path | None, force: boo
         else:
             with working(f"looking for packages in {image}"):
                 data = bill.of_image(identified(path), Standard(standard or "spdx"), epoch=source_date_epoch())
+    if output is None and sys.stdout.isatty():
+        click.echo(printable(data.decode("utf-8", "surrogateescape")), nl=False)
+        return
     if output is None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

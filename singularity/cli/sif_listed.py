@@ -67,8 +67,12 @@ def _kind(descriptor: Descriptor) -> str:
     if partition:
         filesystem = FILESYSTEMS.get(partition.filesystem, "Unknown")
         use = PARTITIONS.get(partition.type, "Unknown")
-        on = descriptor.name.decode("ascii", "replace") if descriptor.name.startswith(sif.BASE_MARK) else ""
-        return f"{name} ({filesystem}/{use}/{sif.architecture_name(partition.architecture)}){on and f' on {on}'}"
+        on = ""
+        if descriptor.name.startswith(sif.BASE_MARK):
+            from singularity.console import escape  # which most images do not need
+
+            on = f" on {escape(descriptor.name.decode('ascii', 'replace'))}"
+        return f"{name} ({filesystem}/{use}/{sif.architecture_name(partition.architecture)}){on}"
     details = {
         DataType.SIGNATURE: lambda: hash_name(descriptor),
         DataType.CRYPTOGRAPHIC_MESSAGE: lambda: "/".join(message(descriptor)),

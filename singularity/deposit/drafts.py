@@ -34,13 +34,15 @@ class Deposited:
 
 
 class Archive:
-    """One host, and the token that it knows us by."""
+    """One host, and the token that it knows us by, which the user has given for this host and no other."""
 
     def __init__(self, host: str, *, no_https: bool) -> None:
         self._api = f"{'http' if no_https else 'https'}://{host}/api/records"
-        token = variable("DOI_TOKEN")
+        given = (each.partition("=") for each in variable("DOI_TOKEN").split())
+        token = {whose.lower(): token for whose, _, token in given}.get(host.lower())
         if not token:
-            raise UsageError(f"push: {host} lets nobody in without a token", hint="SINGULARITY_DOI_TOKEN")
+            what = f"push: no token for {host}, which lets nobody in without one"
+            raise UsageError(what, hint=f"SINGULARITY_DOI_TOKEN={host}=TOKEN, and several with blanks between them")
         self._authorization = f"Bearer {token}"
         self._client = Client()
 

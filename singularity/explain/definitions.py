@@ -7,6 +7,8 @@ import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 from singularity.definition.dockerfile import lines as dockerfile_lines
@@ -17,7 +19,9 @@ from singularity.errors import DefinitionError
 from singularity.image.metadata import APPS, DIRECTORY
 
 _ORDINARY = {"bin", "lib", "lib64", "usr", "opt", "etc", "share", "local", "sbin", "home", "srv", "var", "python3"}
+_NEAREST = 8  # directories above a file that are looked for
 _SHORTEST = 3  # letters of a name that says something where it stands in a script
+_WORD = re.compile(r"[\w.+-]+")
 _WRITTEN = {  # what a build writes, and the section of the definition that has it
     "runscript": "runscript",
     "startscript": "startscript",
@@ -56,15 +60,15 @@ class Definition:
         self.name = name
         self._lines = text.split("\n")
         self._is_dockerfile = recognise(name, text)
-        self.bases: tuple[tuple[str, int], ...] = ()
+        self.base: tuple[str, int] | None = None  # of the last stage: what it begins with, and the line that says so
         self._parts: tuple[_Part, ...] = ()
         try:
             parts = _of_dockerfile(text, name) if self._is_dockerfile else _of_definition(text, name)
             self._parts = tuple(parts)
         except DefinitionError:
             return
-        found = dict.fromkeys((part.base, self._begin(part.base)) for part in self._parts if part.base)
-        self.bases = tuple(found)
+        base = next((part.base for part in reversed(self._parts) if part.base), "")
+        self.base = (base, self._begin(base)) if base else None
 
     def _begin(self, base: str) -> int:
         """The line that names it; of an agent that takes more than a name, the line that begins its header."""
@@ -83,7 +87,7 @@ class Definition:
     def speaks_of(self, path: str) -> list[Line]:
         """The lines of scripts that have the path in them, else its nearest directory, else at least its name."""
         name = path.rpartition("/")[2]
-        for word in [path, *_directories(path), *([name] if len(name) >= _SHORTEST else [])]:
+        for word in [path, *islice(_directories(path), _NEAREST), *([name] if len(name) >= _SHORTEST else [])]:
             found = list(self._having(_whole(word)))
             if found:
                 return found
@@ -91,7 +95,14 @@ class Definition:
 
     def names(self, package: str) -> Iterator[Line]:
         """The lines of scripts that have the name of a package as a word."""
-        yield from self._having(_whole(package))
+        if package in self._words:  # a tenth of a second for each of a hundred thousand packages would be hours
+            yield from self._having(_whole(package))
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        """What stands between other letters than those of names."""
+        found = {word for part in self._parts for text, _ in part.lines for word in _WORD.findall(text)}
+        return frozenset(found | {word.rstrip(".") for word in found})
 
     def written(self, path: str) -> Iterator[Line]:
         """For a file of the program's own: the section that it is made from."""

@@ -170,7 +170,7 @@ def _because(reason: Reason, name: str, way: dict[str, str]) -> Reason:
 def _bases(about: _About, by_layer: str | None) -> Iterator[Reason]:
     """Where it may have come from, when nothing says where it has."""
     own = about.definitions[-1] if about.definitions else None
-    for name, number in own.bases[-1:] if own else ():
+    for name, number in [own.base] if own and own.base else ():
         place = f"{own.name} line {number}" if own and number else own.name if own else ""
         yield Reason(by="base", text=f"it may be of {name}, which the build began with ({place})", certain=False)
     if about.origin is not None:

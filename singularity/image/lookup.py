@@ -24,6 +24,7 @@ from singularity.image.tree import Kind
 
 READ_LIMIT = 16 << 20
 _LINKS_LIMIT = 40  # as the kernel's
+_SHOWN = 60  # letters of a path that is too long
 _PIECES_KEPT = 64
 _NAMES_LIMIT = 1 << 20  # in the directories that were looked into
 
@@ -103,10 +104,12 @@ class Lookup(ABC):
 def resolve(find: Callable[[str], Node | None], path: str) -> tuple[str, Node | None]:
     """Where a path leads and what is there, links followed; `..` and links go no higher than the root.
 
-    `find` is as that of a lookup. Raises OSError, ELOOP, for links without end.
+    `find` is as that of a lookup. Raises OSError: ELOOP for links without end, ENAMETOOLONG.
     """
     if "\0" in path:
         return path, None
+    if len(path) > LIMITS.path:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), f"{path[:_SHOWN]}...")
     way = [""]
     pending = _components(path)
     links = 0

@@ -19,8 +19,8 @@ OBJECT_NAME = b"inspect-metadata.json"
 DIRECTORY = "/.singularity.d"
 APPS = "/scif/apps"
 _FILES = (DIRECTORY[1:], "singularity", "environment", ".test")
+_LIMIT = 64 << 20  # bytes of all files that are read
 _NONE: Mapping[str, str] = MappingProxyType({})
-_APP_FILES = f"{APPS[1:]}/*/scif"
 
 
 class Scripts(NamedTuple):
@@ -63,13 +63,29 @@ class Files(Protocol):
         """The content of a regular file. Raises OSError."""
 
 
-def read(image: Image, temporary: Path) -> Metadata:
-    """The metadata of an image, without launching or mounting it.
+class _Bounded:
+    """Files that are not too large together: one of many names takes as little room in an image as one of one."""
 
-    Where no object of the image holds it, it is read from the files that do; those of a squashfs are unpacked below
-    `temporary` for a moment. Raises ImageError, FileError, and ToolError where a tool is needed and fails.
+    def __init__(self, files: Files) -> None:
+        self.names, self.is_directory, self._read = files.names, files.is_directory, files.read
+        self._left = _LIMIT
+
+    def read(self, path: str) -> bytes:
+        """The content of a regular file. Raises OSError and ImageError."""
+        data = self._read(path)
+        self._left -= len(data)
+        if self._left < 0:
+            raise ImageError(f"scripts and labels of more than {_LIMIT >> 20} MiB")
+        return data
+
+
+def read(image: Image) -> Metadata:
+    """The metadata of an image, without launching, mounting or unpacking it.
+
+    Where no object of the image holds it, it is read from the files that do. Raises ImageError, FileError, and
+    ToolError where a library is needed and missing.
     """
-    return read_with(image, lambda: _files(image, temporary))
+    return read_with(image, lambda: _files(image))
 
 
 def read_with(image: Image, files: Callable[[], AbstractContextManager[Files]]) -> Metadata:
@@ -115,28 +131,13 @@ def _object(file: BinaryIO, content: sif.Sif | None, path: Path) -> Metadata | N
     return from_json(sif.read_object(file, found), str(path)) if found else None
 
 
-def _files(image: Image, temporary: Path) -> AbstractContextManager[Files]:
+def _files(image: Image) -> AbstractContextManager[Files]:
     """The files of an image; what reads a format is imported where an image has it, since it is seldom needed here."""
     if image.root.format is Format.DIRECTORY:
         from singularity.image.root import Root
 
         return Root(image.path)
-    if image.root.format is Format.SQUASHFS:
-        return _squashfs_files(image, temporary)
     return _archive_files(image) if image.root.format.is_archive else _looked_up(image)
-
-
-@contextmanager
-def _squashfs_files(image: Image, temporary: Path) -> Iterator[Files]:
-    from singularity import files
-    from singularity.image.root import Root
-    from singularity.image.squashfs import tools as squashfs
-
-    with files.temporary_directory(temporary) as place:
-        purpose, target = f"read {image.path}", place / "root"
-        squashfs.unpack(image.path, image.root.offset, target, (*_FILES, _APP_FILES), purpose=purpose)
-        with Root(target) as root:
-            yield root
 
 
 @contextmanager
@@ -164,7 +165,11 @@ def _is_wanted(path: bytes) -> bool:
 
 
 def from_root(root: Files) -> Metadata:
-    """The metadata of a root file system; what is missing or unreadable is absent."""
+    """The metadata of a root file system; what is missing or unreadable is absent.
+
+    Raises ImageError where it is more than can be meant.
+    """
+    root = _Bounded(root)
     names = [name for name in root.names(APPS) if root.is_directory(f"{APPS}/{name}")]
     scripts = _scripts(root, DIRECTORY)
     if not root.is_directory(DIRECTORY):

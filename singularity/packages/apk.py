@@ -3,7 +3,7 @@
 Source of the format: apk-tools' apk-package(5) and apk_installed(5).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from singularity.packages.model import Manager, Package, Survey
 
@@ -14,18 +14,8 @@ def read(survey: Survey) -> Iterator[Package]:
     """The packages that are installed."""
     place = next((each for each in _PLACES if survey.is_file(each)), "")
     for stanza in survey.text(place).split("\n\n") if place else ():
-        fields: dict[str, str] = {}
-        files: list[str] = []
-        directory = ""
-        for line in stanza.split("\n"):
-            letter, colon, value = line.partition(":")
-            if colon and letter == "F":
-                directory = f"/{value}".rstrip("/")
-                files.append(directory or "/")
-            elif colon and letter == "R":
-                files.append(f"{directory}/{value}")
-            elif colon:
-                fields.setdefault(letter, value)
+        lines = [(letter, value) for letter, colon, value in (x.partition(":") for x in stanza.split("\n")) if colon]
+        fields = dict(reversed(lines))  # the first of a letter counts
         if fields.get("P"):
             yield Package(
                 manager=Manager.APK,
@@ -38,5 +28,15 @@ def read(survey: Survey) -> Iterator[Package]:
                 summary=fields.get("T", ""),
                 source=f"{fields.get('o', fields['P'])} {fields.get('V', '')}",
                 place=place,
-                files=tuple(files),
+                files=survey.listed(_files(lines)),
             )
+
+
+def _files(lines: Iterable[tuple[str, str]]) -> Iterator[str]:
+    directory = ""
+    for letter, value in lines:
+        if letter == "F":
+            directory = f"/{value}".rstrip("/")
+            yield directory or "/"
+        elif letter == "R":
+            yield f"{directory}/{value}"

@@ -17,13 +17,13 @@ def read(survey: Survey) -> Iterator[Package]:
         if directory.endswith("/conda-meta") and name.endswith(".json") and walked.node.kind is Kind.FILE:
             said = survey.document(path)
             if isinstance(said, dict) and _text(said, "name") and _text(said, "version"):
-                yield _package(said, path, directory.removesuffix("/conda-meta"))
+                yield _package(survey, said, path, directory.removesuffix("/conda-meta"))
 
 
-def _package(said: dict[str, Any], path: str, prefix: str) -> Package:
+def _package(survey: Survey, said: dict[str, Any], path: str, prefix: str) -> Package:
     qualifiers = {key: _text(said, key) for key in ("build", "channel", "subdir")}
     listed, depends = said.get("files"), said.get("depends")
-    files = [f"{prefix}/{each}" for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
+    files = (f"{prefix}/{each}" for each in (listed if isinstance(listed, list) else ()) if isinstance(each, str))
     return Package(
         manager=Manager.CONDA,
         name=_text(said, "name"),
@@ -34,7 +34,7 @@ def _package(said: dict[str, Any], path: str, prefix: str) -> Package:
         qualifiers={key: value for key, value in qualifiers.items() if value},
         digests={name: _text(said, name) for name in ("md5", "sha256") if _text(said, name)},
         place=path,
-        files=(path, *files),
+        files=(path, *survey.listed(files)),
         needs=needed(each for each in depends if isinstance(each, str)) if isinstance(depends, list) else (),
     )
 

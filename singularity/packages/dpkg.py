@@ -12,6 +12,8 @@ _DIRECTORY = "/var/lib/dpkg"
 _STATUS = f"{_DIRECTORY}/status"
 _SINGLE = f"{_DIRECTORY}/status.d"  # of images that were put together without dpkg
 
+_DIVERSIONS_LIMIT = 1 << 20  # bytes
+
 
 def read(survey: Survey) -> Iterator[Package]:
     """The packages that are installed; those that are removed but for their configuration are not."""
@@ -19,13 +21,13 @@ def read(survey: Survey) -> Iterator[Package]:
     diverted = _diversions(survey)
     for stanza in stanzas(survey.text(_STATUS)):
         if stanza.get("status", "").split()[2:] == ["installed"] and stanza.get("package"):
-            yield _package(stanza, _STATUS, _files(survey, stanza, names, diverted))
+            yield _package(stanza, _STATUS, survey.listed(_files(survey, stanza, names, diverted)))
     for name in survey.names(_SINGLE):
         place = f"{_SINGLE}/{name}"
         if name.endswith(".md5sums"):
             continue
         listed = survey.text(f"{place}.md5sums").split("\n")
-        files = tuple(f"/{line[34:].lstrip('./')}" for line in listed if len(line) > 34)
+        files = survey.listed(f"/{line[34:].lstrip('./')}" for line in listed if len(line) > 34)
         for stanza in stanzas(survey.text(place)):
             if stanza.get("package"):
                 yield _package(stanza, place, files)
@@ -51,19 +53,17 @@ def _package(stanza: dict[str, str], place: str, files: tuple[str, ...]) -> Pack
 
 def _files(
     survey: Survey, stanza: dict[str, str], names: set[str], diverted: dict[str, tuple[str, str]]
-) -> tuple[str, ...]:
+) -> Iterator[str]:
     name, architecture = stanza["package"], stanza.get("architecture", "")
     note = next((each for each in (f"{name}:{architecture}.list", f"{name}.list") if each in names), "")
     names.discard(note)  # one package's: a thousand stanzas of one name would be a thousand times its memory
-    found = []
     for path in survey.text(f"{_DIRECTORY}/info/{note}").split("\n") if note else ():
         elsewhere, by = diverted.get(path, ("", ""))
         if path not in ("", "/."):
-            found.append(elsewhere if elsewhere and by != name else path)
-    return tuple(found)
+            yield elsewhere if elsewhere and by != name else path
 
 
 def _diversions(survey: Survey) -> dict[str, tuple[str, str]]:
     """Files that lie elsewhere, by the path in their package: where, and the package that has its own file there."""
-    lines = survey.text(f"{_DIRECTORY}/diversions").split("\n")
+    lines = survey.text(f"{_DIRECTORY}/diversions", limit=_DIVERSIONS_LIMIT).split("\n")
     return {lines[at]: (lines[at + 1], lines[at + 2]) for at in range(0, len(lines) - 2, 3)}

@@ -1,21 +1,28 @@
 """All packages of an image, whose its files are, and the programs among them that are nobody's."""
 
 import hashlib
+import logging
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
+from singularity.errors import ImageError
 from singularity.image import elf
 from singularity.image.lookup import Walked
 from singularity.image.tree import Kind
 from singularity.packages import apk, conda, dpkg, npm, pacman, python, r, rpm
 from singularity.packages.model import SYSTEM, Manager, Package, Survey
 
+logger = logging.getLogger(__name__)
+
 _READERS = (dpkg, rpm, apk, pacman, conda, python, r, npm)
 _OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+_RELEASE_LIMIT = 1 << 20  # bytes
 _HEAD = 64  # bytes of an ELF file's own header
-_LARGEST = 1 << 34  # of a program: a file of holes may have any size, and would be read to its end
+_READ_LIMIT = 1 << 34  # of all programs: files of holes may have any size, and would be read to their ends
+_PACKAGES_LIMIT = 200_000
 _CHUNK = 1 << 20
 
 
@@ -79,7 +86,9 @@ class Owners:
 def take(survey: Survey) -> Inventory:
     """Reads all notes of an image; of damaged ones a warning is logged. Raises ImageError for a damaged file system."""
     readers: tuple[_Reader, ...] = _READERS
-    found = [each for reader in readers for each in reader.read(survey)]
+    found = list(islice((each for reader in readers for each in reader.read(survey)), _PACKAGES_LIMIT + 1))
+    if len(found) > _PACKAGES_LIMIT:
+        raise ImageError(f"more than {_PACKAGES_LIMIT} packages")
     packages = tuple(sorted(found, key=lambda e: (e.manager.value, e.name, e.version, e.architecture, e.place)))
     return Inventory(distribution=_distribution(survey), packages=packages, survey=survey)
 
@@ -98,18 +107,26 @@ def contained(inventory: Inventory, owners: Owners) -> Iterator[tuple[Package, P
 
 
 def _distribution(survey: Survey) -> dict[str, str]:
-    text = next((text for each in _OS_RELEASE if (text := survey.text(each))), "")
+    text = next((text for each in _OS_RELEASE if (text := survey.text(each, limit=_RELEASE_LIMIT))), "")
     pairs = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
     return {key.strip(): value.strip().strip("\"'") for key, equals, value in pairs if equals}
 
 
 def loose(survey: Survey, owners: Owners) -> list[Loose]:
     """The programs and libraries that no package owns, by path; what this user may not read is left out."""
-    found = []
+    found, left, large = [], _READ_LIMIT, []
     for path, walked in survey.walked.items():  # those of one directory mostly lie near each other
-        if walked.node.kind is Kind.FILE and _HEAD <= walked.node.size <= _LARGEST and not owners.of(path):
+        if walked.node.kind is Kind.FILE and walked.node.size >= _HEAD and not owners.of(path):
+            if walked.node.size > left:
+                large.append(path)
+                continue
             program = _program(survey, walked)
-            found += [program] if program is not None else []
+            if program is not None:
+                found.append(program)
+                left -= program.size
+    if large:
+        what = "%s in the image, and %d other files: not looked at, since programs would be more than %d GiB"
+        logger.warning(what, large[0], len(large) - 1, _READ_LIMIT >> 30)
     return sorted(found, key=lambda each: each.path)
 
 

@@ -4,6 +4,7 @@ import gc
 import io
 import logging
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,11 @@ from singularity.image.tree import Kind
 logger = logging.getLogger(__name__)
 
 _REQUIRED = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-_NOTE_LIMIT = 64 << 20  # bytes of one file of a package manager's
+_NOTE_LIMIT = 32 << 20  # bytes of one file of a package manager's
+_NOTES_LIMIT = 512 << 20  # of all together: the same bytes may stand in any number of files, and take no room
+_DOCUMENT_LIMIT = 16 << 20  # of one in JSON, whose values take far more memory than its text
+_LISTED_LIMIT = 512 << 20  # bytes that the paths in all lists take in memory
+_SLOT = 50  # of them in what a path is kept in
 
 
 class Manager(Enum):
@@ -69,6 +74,7 @@ class Survey:
         with no_collection():
             self.walked: dict[str, Walked] = {each.path: each for each in lookup.walk()}
         self._directories: dict[str, str] = {}
+        self._notes_left, self._listed_left = _NOTES_LIMIT, _LISTED_LIMIT
 
     def names(self, directory: str) -> list[str]:
         """The names in a directory, sorted, links followed; none where there is none."""
@@ -80,24 +86,42 @@ class Survey:
         node = self.node(path)[1]
         return node is not None and node.kind is Kind.FILE
 
-    def read(self, path: str) -> bytes:
-        """The content of a note, links followed; nothing where it is missing, or, with a warning, cannot be read."""
+    def read(self, path: str, *, limit: int = _NOTE_LIMIT) -> bytes:
+        """The content of a note, links followed; nothing where it is missing, or, with a warning, cannot be read.
+
+        Raises ImageError when all notes that were read are more than can be meant.
+        """
         try:
-            return self._followed.read(path, limit=_NOTE_LIMIT)
+            data = self._followed.read(path, limit=limit)
         except FileNotFoundError:
             return b""
         except OSError as error:
             logger.warning("%s in the image: %s", path, error.strerror)
             return b""
+        self._notes_left -= len(data)
+        if self._notes_left < 0:
+            raise ImageError(f"notes of package managers of more than {_NOTES_LIMIT >> 20} MiB")
+        return data
 
-    def text(self, path: str) -> str:
+    def text(self, path: str, *, limit: int = _NOTE_LIMIT) -> str:
         """The same as text; what is not UTF-8 is replaced."""
-        return self.read(path).decode("utf-8", "replace")
+        return self.read(path, limit=limit).decode("utf-8", "replace")
+
+    def listed(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """The files that a package lists, none without `lists`. Raises ImageError for more than can be meant."""
+        found = []
+        for path in paths if self.lists else ():
+            self._listed_left -= sys.getsizeof(path) + _SLOT
+            if self._listed_left < 0:
+                raise ImageError("packages that list more files than can be meant")
+            found.append(path)
+        return tuple(found)
 
     def document(self, path: str) -> Any:
         """A note in JSON; None, with a warning, where it is none."""
+        data = self.read(path, limit=_DOCUMENT_LIMIT)
         try:
-            return parse_json(self.read(path))
+            return parse_json(data) if data else None
         except ImageError as error:
             warn(path, error)
             return None
@@ -142,23 +166,21 @@ def no_collection() -> Iterator[None]:
 
 def stanzas(text: str) -> Iterator[dict[str, str]]:
     """Paragraphs of `Field: value` lines, as of Debian's control files; fields in lower case, further lines joined."""
-    fields: dict[str, str] = {}
-    last = ""
-    for line in text.split("\n"):
+    fields: dict[str, list[str]] = {}
+    last: list[str] = []
+    for line in [*text.split("\n"), ""]:
         if not line.strip():
             if fields:
-                yield fields
-            fields, last = {}, ""
+                yield {name: "\n".join(lines) for name, lines in fields.items()}
+            fields, last = {}, []
         elif line[0] in " \t":
-            if last:
-                fields[last] += "\n" + line.strip()
+            last.append(line.strip())
         else:
-            last, colon, value = line.partition(":")
-            last = last.strip().lower() if colon else ""
-            if last:
-                fields.setdefault(last, value.strip())
-    if fields:
-        yield fields
+            name, colon, value = line.partition(":")
+            name = name.strip().lower() if colon else ""
+            last = fields.setdefault(name, []) if name else []
+            if not last:
+                last.append(value.strip())
 
 
 def needed(texts: Iterable[str]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ def read(survey: Survey) -> Iterator[Package]:
         if not said.get("NAME"):
             continue
         one = {key: lines[0] for key, lines in said.items() if lines}
-        listed = _fields(survey.text(f"{place}/files")).get("FILES", []) if survey.lists else []
+        listed = _fields(survey.text(f"{place}/files") if survey.lists else "").get("FILES", ())
         yield Package(
             manager=Manager.PACMAN,
             name=one["NAME"],
@@ -30,7 +30,7 @@ def read(survey: Survey) -> Iterator[Package]:
             summary=one.get("DESC", ""),
             source=f"{one.get('BASE', one['NAME'])} {one.get('VERSION', '')}",
             place=f"{place}/desc",
-            files=tuple(f"/{each.rstrip('/')}" for each in listed),
+            files=survey.listed(f"/{each.rstrip('/')}" for each in listed),
             needs=needed(said.get("DEPENDS", [])),
         )
 

@@ -12,6 +12,8 @@ from email.parser import HeaderParser
 from singularity.image.tree import Kind
 from singularity.packages.model import Manager, Package, Survey, needed, warn
 
+_HEAD_LIMIT = 1 << 20  # letters, the description behind them left out
+
 
 def read(survey: Survey) -> Iterator[Package]:
     """The distributions in every directory of the image, also those that others bring along."""
@@ -24,7 +26,7 @@ def read(survey: Survey) -> Iterator[Package]:
             note, listed = path, _nothing_listed
         else:
             continue
-        said = HeaderParser().parsestr(survey.text(note))
+        said = HeaderParser().parsestr(survey.text(note).partition("\n\n")[0][:_HEAD_LIMIT])
         one = {key.lower(): " ".join(str(value).split()) for key, value in reversed(said.items())}
         if not one.get("name") or not one.get("version"):
             continue
@@ -37,7 +39,7 @@ def read(survey: Survey) -> Iterator[Package]:
             homepage=one.get("home-page", ""),
             summary=one.get("summary", ""),
             place=path,
-            files=tuple(listed(survey, path)) if survey.lists else (),
+            files=survey.listed(listed(survey, path)),
             trees=(path,) if walked.node.kind is Kind.DIRECTORY else (),
             needs=needed(str(each) for each in said.get_all("requires-dist", []) if "extra ==" not in str(each)),
         )

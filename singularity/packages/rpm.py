@@ -21,7 +21,6 @@ _NAMES: dict[str, _Reader] = {
 }
 _ENTRY, _COUNTS = struct.Struct(">IIII"), struct.Struct(">II")
 _ENTRIES_LIMIT, _DATA_LIMIT = 1 << 16, 1 << 28  # as rpm's own
-_FILES_LIMIT = 64 << 20  # letters of the paths of one package, which share directories
 _INT32, _STRING, _STRINGS, _TRANSLATED = 4, 6, 8, 9  # kinds of entries
 _NAME, _VERSION, _RELEASE, _EPOCH, _SUMMARY = 1000, 1001, 1002, 1003, 1004
 _VENDOR, _LICENSE, _URL, _ARCHITECTURE, _SOURCE = 1011, 1014, 1020, 1022, 1044
@@ -42,7 +41,7 @@ def read(survey: Survey) -> Iterator[Package]:
                 with survey.open(path) as file:
                     journal = survey.read(f"{path}-wal") if name == "rpmdb.sqlite" else b""
                     for blob in _bounded(reader, file, journal):
-                        package = _package(_header(blob), path)
+                        package = _package(survey, _header(blob), path)
                         if package is not None:
                             yield package
             except (ImageError, struct.error, ValueError, IndexError) as error:
@@ -85,7 +84,7 @@ def _decoded(text: bytes) -> str:
     return text.decode("utf-8", "surrogateescape")
 
 
-def _package(header: _Header, place: str) -> Package | None:
+def _package(survey: Survey, header: _Header, place: str) -> Package | None:
     def one(tag: int) -> str:
         found = str(header[tag][0]) if header.get(tag) else ""
         return found.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -107,16 +106,12 @@ def _package(header: _Header, place: str) -> Package | None:
         source=one(_SOURCE),
         qualifiers={key: value for key, value in qualifiers.items() if value},
         place=place,
-        files=tuple(_files(header)),
+        files=survey.listed(_files(header)),
     )
 
 
 def _files(header: _Header) -> Iterator[str]:
     directories = [str(each) for each in header.get(_DIRECTORY_NAMES, [])]
-    room = _FILES_LIMIT
     for index, name in zip(header.get(_INDEXES, []), header.get(_BASENAMES, []), strict=False):
         if isinstance(index, int) and 0 <= index < len(directories):
-            room -= len(directories[index]) + len(str(name))
-            if room < 0:
-                raise ImageError("a header whose names of files are too long")
             yield f"{directories[index]}{name}"

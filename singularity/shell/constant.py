@@ -8,6 +8,7 @@ the variables that only a start knows.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from singularity.errors import DefinitionError
 from singularity.shell.words import Command, Lexer, Piece, Word
@@ -22,6 +23,8 @@ _OF_A_START = re.compile(
     r"(HOME|USER|LOGNAME|SHELL|PWD|OLDPWD|HOSTNAME|TERM|DISPLAY|TMPDIR|LANG|UID|EUID|PPID|RANDOM|SECONDS|LINENO|IFS|OPTIND"
     r"|(SINGULARITY|APPTAINER|SLURM|PBS|SGE|LSB|OMPI|PMI|CUDA|NVIDIA|XDG)[A-Z]*_.*)"
 )
+_SCRIPTS_LIMIT = 256 << 10  # letters of all scripts that are read; a start reads the others
+_VALUE_LIMIT = 128 << 10  # letters, which no program gets more of: MAX_ARG_STRLEN
 _OPENING, _CLOSING = frozenset(["if", "case", "for", "while", "until", "{"]), frozenset(["fi", "esac", "done", "}"])
 _INNER = frozenset(["then", "else", "elif", "do", "!"])
 _SPECIAL = re.compile(r"\$[-$!?]")  # parameters that the lexer takes for text
@@ -42,9 +45,14 @@ def exported(scripts: Mapping[str, str], before: Mapping[str, str]) -> Constants
 
     `before` are those that are set when the first one begins.
     """
-    state = _State(dict(before))
+    state, left = _State(dict(before)), _SCRIPTS_LIMIT
     for name, text in scripts.items():
-        _Script(name, text, state).read()
+        script = _Script(name, text, state)
+        left -= len(text)
+        if left >= 0:
+            script.read()
+        else:
+            script.leave_out()
     return state.found
 
 
@@ -85,14 +93,15 @@ class _Script:
 
     def __init__(self, name: str, text: str, state: _State) -> None:
         self.name = name
+        self.text = text
         self.lines = text.splitlines(keepends=True)
         self.state = state
         self.depth = 0  # of conditions and loops, whose content is code
 
     def read(self) -> None:
-        start = 0
+        start, places = 0, [0, *accumulate(map(len, self.lines))]
         while start < len(self.lines):
-            lexer = Lexer("".join(self.lines[start:]), self.name)
+            lexer = Lexer(self.text, self.name, places[start])
             try:
                 for command in lexer.commands():
                     first, last = start + command.line, start + lexer.line
@@ -106,10 +115,14 @@ class _Script:
             line = self.lines[failed - 1]
             self._leave_out(failed, _ASSIGNED.findall(line))
             if not _stands_alone(line):
-                rest = "".join(self.lines[failed:])
+                rest = self.text[places[failed] :]
                 self._leave_out(failed + 1, _ASSIGNED.findall(rest), rest=True)
                 return
             start = failed
+
+    def leave_out(self) -> None:
+        """Takes all of it for code."""
+        self._leave_out(1, _ASSIGNED.findall(self.text))
 
     def _take(self, command: Command, line: int) -> None:
         first = command.first
@@ -160,7 +173,10 @@ class _Script:
         match = _ASSIGNMENT.fullmatch(word[0].text)
         if match is None or match[2] or match[3].startswith("~"):
             raise _Live
-        return match[3] + "".join(self._expanded(piece, before) for piece in word[1:])
+        value = match[3] + "".join(self._expanded(piece, before) for piece in word[1:])
+        if len(value) > _VALUE_LIMIT:
+            raise _Live
+        return value
 
     def _expanded(self, piece: Piece, before: Mapping[str, str]) -> str:
         if not piece.name:

@@ -70,12 +70,12 @@ class Command:
 
 
 class Lexer:
-    """One text, from its beginning to its end."""
+    """One text, from its beginning, or another place in it, to its end; lines are counted from there."""
 
-    def __init__(self, text: str, name: str) -> None:
+    def __init__(self, text: str, name: str, place: int = 0) -> None:
         self.text = text
         self.name = name
-        self.place = 0
+        self.place = place
         self.line = 1
 
     def _fail(self, what: str, hint: str = _HINT) -> DefinitionError:
@@ -83,8 +83,9 @@ class Lexer:
 
     def commands(self) -> Iterator[Command]:
         """Every command in order. Raises DefinitionError where the text is not understood."""
-        if "\0" in self.text:
-            self.line += self.text.count("\n", 0, self.text.index("\0"))
+        zero = self.text.find("\0", self.place)
+        if zero >= 0:
+            self.line += self.text.count("\n", self.place, zero)
             raise self._fail("a NUL byte: no definition file", "")
         words: list[Word] = []
         redirects: list[Redirect] = []

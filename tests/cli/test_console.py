@@ -152,3 +152,9 @@ def test_elsewhere_and_at_other_levels_there_is_none(level: int, terminal: bool)
     text = run(level, terminal=terminal)
     assert "step" not in text
     assert "\x1b[K" not in text
+
+
+def test_foreign_text_neither_drives_a_terminal_nor_turns_it_around() -> None:
+    assert escape("a\x1b[31m\x9b\x7f\udcff") == r"a\x1b[31m\x9b\x7f\xff"
+    assert escape("gnp.\u202efdp\u2066\u200f\u061c\u2028") == r"gnp.\u202efdp\u2066\u200f\u061c\u2028"
+    assert escape("Grüße, עברית") == "Grüße, עברית"

@@ -45,7 +45,8 @@ def place() -> Iterator[State]:
 
 @pytest.fixture
 def typed(place: State, tmp_path: Path) -> Typed:
-    def run(*words: str | Path, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
+    def run(*words: str | Path, token: str = "") -> subprocess.CompletedProcess[str]:
+        token = token or f"{place.address.removeprefix('http://')}={TOKEN}"
         done = subprocess.run(
             [sys.executable, "-I", "-m", "singularity", *map(str, words)],
             cwd=tmp_path,
@@ -172,8 +173,7 @@ def test_what_an_archive_refuses_is_one_line(typed: Typed, place: State, sif: Pa
     (tmp_path / "bad.cff").write_text("[")
     words = ("push", "--no-https", "--citation", "c.cff")
     fails(typed("push", "--no-https", sif, f"doi:{host}"), "who has made the image", "CITATION.cff", status=1)
-    fails(typed(*words, sif, f"doi:{host}", token=""), "SINGULARITY_DOI_TOKEN", status=1)
-    fails(typed(*words, sif, f"doi:{host}", token="another"), "Permission denied.", "403")
+    fails(typed(*words, sif, f"doi:{host}", token=f"{host}=another"), "Permission denied.", "403")
     fails(typed(*words, sif, f"doi:{host}/none"), "does not exist", "404")
     fails(typed("push", "--citation", "bad.cff", sif, f"doi:{host}"), "no CITATION.cff")
     fails(typed("push", "--citation", "c.cff", sif, "docker://localhost:1/x"), "are for doi:", status=1)
@@ -181,6 +181,23 @@ def test_what_an_archive_refuses_is_one_line(typed: Typed, place: State, sif: Pa
     fails(typed(*words, tmp_path, f"doi:{host}"), "is a directory", status=1)
     place.damaged = True
     fails(typed(*words, sif, f"doi:{host}"), "and it is md5:", "push it again")
+
+
+def test_a_token_goes_to_the_host_that_it_is_for(typed: Typed, place: State, sif: Path, tmp_path: Path) -> None:
+    """Whoever talks somebody into another host gets none, and nor do scripts of a build that run on this one."""
+    host = place.address.removeprefix("http://")
+    (tmp_path / "c.cff").write_text(CITATION)
+    words = ("push", "--no-https", "--citation", "c.cff", sif, f"doi:{host}")
+    for token in ("secret", f"zenodo.example.org={TOKEN}", f"{host}x={TOKEN}", " "):
+        done = typed(*words, token=token)
+        fails(done, f"no token for {host}", f"SINGULARITY_DOI_TOKEN={host}=TOKEN", status=1)
+        assert token.strip() == "" or token not in done.stderr
+    assert place.drafts == {}
+    assert typed(*words, token=f"zenodo.example.org=x {host.upper()}={TOKEN}").returncode == 0
+    (tmp_path / "x.def").write_text(f"Bootstrap: localimage\nFrom: {sif}\n\n%setup\n    env >{tmp_path}/seen\n")
+    done = typed("build", "--force", "--sandbox", "x", "x.def")
+    assert done.returncode == 0, done.stderr
+    assert TOKEN not in (tmp_path / "seen").read_text()
 
 
 def test_a_launch_fetches_it(place: State, tmp_path: Path, images: Images) -> None:

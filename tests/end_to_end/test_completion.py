@@ -106,6 +106,24 @@ def behind_the_cursor(launch: Launcher, shell: str, words: tuple[str, ...], at: 
 
 
 @pytest.mark.modes("userns")
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_names_that_a_shell_would_evaluate_are_not_offered(launch: Launcher, home: Path, shell: str) -> None:
+    """An image of somebody else's names its applications: bash expands the words that it is to offer."""
+    if shell != "bash":
+        machine.require(shell)
+    names = ["good", "also+good_1.2", "$(touch${IFS}seen)", "`id`", "${HOME}", "~root", "-x", "a;b", "a\nb", "a\u202eb"]
+    for name in names:
+        (home / "image/scif/apps" / name / "scif").mkdir(parents=True)
+    account = launch.world.account
+    for path in (home / "image", *(home / "image").rglob("*")):
+        os.chown(path, account.uid, account.gid)
+    place = launch.command("pwd").out.strip()
+    words = ("singularity", "run", "--app", "", f"{home}/image")
+    assert sorted(behind_the_cursor(launch, shell, words, 3)) == ["also+good_1.2", "good"]
+    assert "seen" not in launch.command("ls", place).out
+
+
+@pytest.mark.modes("userns")
 def test_whoever_asks_nonsense_gets_nothing(launch: Launcher) -> None:
     launch("complete", "apps", "/nosuch", "/etc/passwd", "-x").ok()
     assert launch("complete", "apps", "/etc").ok().out == ""

@@ -223,7 +223,7 @@ def test_dockerfiles_are_understood() -> None:
     assert [each.number for each in found.copied("/opt/here")] == [5]
     assert [each.number for each in found.names("curl")] == [6]
     assert [each.number for each in found.names("cur")] == []
-    assert found.bases[-1][0] == "debian:12"
+    assert (found.base or ("", 0))[0] == "debian:12"
 
 
 @pytest.mark.parametrize("text", ["", "\0", "%post\n" * 9, "FROM", "Bootstrap", "x" * 100_000, "%files\n a b c d\n"])
@@ -235,4 +235,4 @@ def test_a_definition_that_makes_no_sense_says_nothing(text: str) -> None:
 
 def test_the_line_of_an_agent_is_that_of_its_header() -> None:
     text = "# a comment\nBootstrap: debootstrap  # of this machine\nOSVersion: bookworm\nMirrorURL: http://x/debian\n"
-    assert Definition("x.def", text).bases == (("debootstrap bookworm", 2),)
+    assert Definition("x.def", text).base == ("debootstrap bookworm", 2)

@@ -68,7 +68,7 @@ def test_an_ext_file_system(tree: Path, tmp_path: Path, options: tuple[str, ...]
     kind = "ext4" if "extent" in options or "inline_data" in options else "ext3"
     argv = ["mke2fs", "-q", "-t", kind, *options, "-d", str(tree), str(image), "20M"]
     subprocess.run(argv, check=True)
-    found = metadata.read(identify(image), tmp_path)
+    found = metadata.read(identify(image))
     assert found == of_directory(tree)
     assert found.startscript == "x" * 100_000
     assert set(found.environment) == {f"/.singularity.d/env/{n}-environment.sh" for n in (90, 91, 92, 93)}
@@ -83,7 +83,7 @@ def test_archives(tree: Path, tmp_path: Path, form: int, program: str | None) ->
     if program:
         subprocess.run([program, "-q", str(image)], check=True)
         (image,) = tmp_path.glob("x.tar.*")
-    assert metadata.read(identify(image), tmp_path) == of_directory(tree)
+    assert metadata.read(identify(image)) == of_directory(tree)
 
 
 @pytest.mark.needs("mke2fs", "mksquashfs")
@@ -101,7 +101,7 @@ def test_a_sif_file_without_the_object(tree: Path, tmp_path: Path, kind: Filesys
         editor.add(Addition(type=DataType.DEFINITION, group=1), io.BytesIO(b"Bootstrap: other\n"))
         with part.open("rb") as file:
             editor.add(Addition(type=DataType.PARTITION, group=1, alignment=4096, extra=extra), file)
-    found = metadata.read(identify(image), tmp_path)
+    found = metadata.read(identify(image))
     expected = of_directory(tree)
     assert found.deffile == "Bootstrap: other"
     assert (found.apps, found.environment, found.labels) == (expected.apps, expected.environment, expected.labels)
@@ -167,7 +167,7 @@ def test_a_damaged_ext_file_system_is_refused_in_one_line(tree: Path, tmp_path: 
         for junk in (b"\xff" * 1024, os.urandom(1024)):
             image.write_bytes(good[:block] + junk + good[block + 1024 :])
             try:
-                metadata.read(identify(image), tmp_path)
+                metadata.read(identify(image))
             except ImageError as error:
                 assert "\n" not in str(error)
                 said.add(str(error).removeprefix(f"{image}: ").partition(":")[0])

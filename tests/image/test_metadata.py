@@ -97,8 +97,8 @@ def test_links_of_a_root_file_system_do_not_show_the_host(tmp_path: Path) -> Non
 
 
 @pytest.mark.needs("fixtures")
-def test_images_of_other_programs(tmp_path: Path) -> None:
-    found = metadata.read(identify(FIXTURES / "busybox-apptainer-1.4.sif"), tmp_path)
+def test_images_of_other_programs() -> None:
+    found = metadata.read(identify(FIXTURES / "busybox-apptainer-1.4.sif"))
     assert found.labels["Maintainer"] == "Nobody"
     assert found.apps["hello"].helpfile == "    Says hello."
     assert found.deffile == (FIXTURES / "busybox.def").read_text().rstrip("\n")
@@ -111,7 +111,7 @@ def test_a_squashfs_file_tells_the_same_as_the_sif_around_it(tmp_path: Path) -> 
     with image.path.open("rb") as file:
         file.seek(image.root.offset)
         bare.write_bytes(file.read(image.root.size))
-    assert metadata.read(identify(bare), tmp_path) == metadata.read(image, tmp_path)
+    assert metadata.read(identify(bare)) == metadata.read(image)
     assert sorted(path.name for path in tmp_path.iterdir() if "work" in path.name) == []
 
 
@@ -119,4 +119,4 @@ def test_a_squashfs_file_tells_the_same_as_the_sif_around_it(tmp_path: Path) -> 
 def test_an_image_of_version_2_has_its_scripts_elsewhere(tmp_path: Path) -> None:
     old = tmp_path / "old.img"
     old.write_bytes(lzma.decompress((FIXTURES / "busybox-2.2.img.xz").read_bytes()))
-    assert 'echo "old image' in metadata.read(identify(old), tmp_path).runscript
+    assert 'echo "old image' in metadata.read(identify(old)).runscript

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -105,3 +106,17 @@ def test_what_is_taken_for_constant_is_what_a_shell_finds(text: str) -> None:
     if done.returncode == 0 and not done.stderr:
         here = dict(each.split("=", 1) for each in done.stdout.decode().split("\0") if each)
         assert found.values == {name: value for name, value in here.items() if name not in ("PATH", "PWD")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x=aaaaaaaa\n" + "x=$x$x\n" * 24 + "export PATH=$x\n", "a|b\n" * 63 * 1024, "export A=b\n" * (1 << 20)],
+    ids=["doubled", "many lines that are not understood", "long"],
+)
+def test_scripts_of_strangers_take_neither_hours_nor_all_memory(text: str) -> None:
+    """Within 20 s; the first would have a value of 8 times two to the power of 24 letters."""
+    before = time.monotonic()
+    found = constant.exported({"s": text, "later": "export B=2\n"}, {})
+    assert time.monotonic() - before < 20
+    assert sum(map(len, found.values.values())) < 1 << 18
+    assert found.code

@@ -85,7 +85,7 @@ def begin(request: BuildRequest, definition: Definition, order: Order) -> Sessio
     request = replace(request, cache=False, resume=False, reproducible=True)
     bases, pinned = _bases(request, definition, {each.name: each.digest for each in known.bases} if known else {})
     made = plan(request, pinned)
-    reproducible.begin(made.bases, request.temporary)
+    reproducible.begin(made.bases)
     found = tuple(_files(made))
     if known is not None:
         for what, before, now in (("base", known.bases, bases), ("file", known.files, found)):
