@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from singularity import files
-from singularity.errors import BuildError, FileError, ImageError
+from singularity.errors import BuildError, FileError, ImageError, NetworkError
 from singularity.foreign_json import parse_json
+from singularity.web.http import Origin
 
 VERSION = 1
 _LIMIT = 64 << 20  # bytes of a lock
@@ -22,7 +23,10 @@ _URL = re.compile(r"https?://[^\s/]+(?:/\S*)?", re.ASCII)
 _METHODS = ("GET", "POST")
 _HEADER = re.compile(r"[ -~]*", re.ASCII)
 _WHEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+_PROGRAM = re.compile(r"[\w.+~-]{1,40}", re.ASCII)
 _STATUSES = range(200, 500)
+_SHOWN = 200  # characters of what a stranger may have written
+_TIMES = 1 << 32  # what the formats of images have room for, in seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +77,7 @@ class Installed:
     @property
     def text(self) -> str:
         """For messages."""
-        return f"{self.name} {self.version}"
+        return f"{self.name} {self.version}"[:_SHOWN]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +157,8 @@ def _lock(document: Any) -> Lock:
     definition, image = _object(found.get("definition"), "definition"), _object(found.get("image"), "image")
     made = Lock(
         created=_text(found, "created", _WHEN),
-        program=_text(found, "program"),
-        epoch=_number(found, "sourceDateEpoch"),
+        program=_text(found, "program", _PROGRAM),
+        epoch=_number(found, "sourceDateEpoch", _TIMES),
         source=_text(definition, "name"),
         definition=_text(definition, "sha256", _DIGITS),
         options=_object(found.get("options"), "options"),
@@ -177,8 +181,13 @@ def _fetched(each: Mapping[str, Any]) -> Fetched:
     headers = _object(each.get("headers", {}), "headers")
     if not all(isinstance(value, str) and _HEADER.fullmatch(value) for pair in headers.items() for value in pair):
         raise _NoLockError("headers that are none")
+    url = _text(each, "url", _URL)
+    try:
+        Origin.of(url)
+    except NetworkError as error:
+        raise _NoLockError(str(error)) from error
     made = Fetched(
-        url=_text(each, "url", _URL),
+        url=url,
         method=_text({"method": "GET", **each}, "method"),
         sent=_text(each, "sent", _DIGITS) if "sent" in each else "",
         accept=_text({"accept": "", **each}, "accept", _HEADER),
@@ -217,8 +226,8 @@ def _text(found: Mapping[str, Any], name: str, form: re.Pattern[str] | None = No
     return value
 
 
-def _number(found: Mapping[str, Any], name: str) -> int:
+def _number(found: Mapping[str, Any], name: str, end: int = 1 << 62) -> int:
     value = found.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 62:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < end:
         raise _NoLockError(f"{name} is no number")
     return value
