@@ -95,7 +95,7 @@ def plays() -> bool:
 
 
 def variables_inside() -> Mapping[str, str]:
-    """What scripts in the image get besides, with `files_inside`; pip and uv keep no answers, which have times in them."""
+    """What scripts in the image get besides, with `files_inside`; pip and uv keep no answers, with their times."""
     if _gate is None:
         return {}
     trusting = dict.fromkeys(_AUTHORITIES, _CERTIFICATE) | {"APT_CONFIG": _APT, "WGETRC": _WGET}

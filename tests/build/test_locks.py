@@ -286,6 +286,15 @@ def test_packages_are_known_by_the_names_of_their_files(
     assert [each.file for each in match.matched([installed], [found])] == [found.url if is_it else ""]
 
 
+def test_packages_of_one_version_are_known_by_their_digests() -> None:
+    """Two environments of conda may have two builds of it, and the base another one, which was not fetched."""
+    digests = ["1" * 64, "2" * 64, "3" * 64]
+    files = [Fetched(url=f"http://a/numpy-2.0-py31{i}_0.conda", sha256=digests[i], size=1) for i in range(2)]
+    there = [Installed(manager="conda", name="numpy", version="2.0", sha256=each) for each in digests]
+    found = [(each.file, each.sha256) for each in match.matched(there, files)]
+    assert found == [(files[0].url, digests[0]), (files[1].url, digests[1]), ("", "")]
+
+
 def a_lock(*fetched: Fetched) -> Lock:
     return Lock(
         created="2026-03-04T05:06:07Z", program="5.0.0", epoch=0, source="x", definition="0" * 64, options={},
