@@ -61,14 +61,24 @@ def server(packages_place: Path) -> Iterator[Server]:
         yield server
 
 
+def installed(place: Path, name: str) -> Path:
+    """A directory with a package of PyPI and what it needs, as for PYTHONPATH; skips where there is no such index."""
+    words = [sys.executable, "-m", "pip", "install", "--quiet", "--target", place, name]
+    if subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip(f"no index of Python packages that has {name}")
+    return place
+
+
 @pytest.fixture(scope="session")
 def rattler(storage: Path) -> Path:
-    """A directory for PYTHONPATH with py-rattler, the solver and installer of pixi: conda itself cannot be had."""
-    place = storage / "rattler"
-    words = [sys.executable, "-m", "pip", "install", "--quiet", "--target", place, "py-rattler"]
-    if subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("no index of Python packages that has py-rattler")
-    return place
+    """The solver and installer of pixi, for Python: conda itself cannot be had."""
+    return installed(storage / "rattler", "py-rattler")
+
+
+@pytest.fixture(scope="session")
+def uv(storage: Path) -> Path:
+    """Its program is `bin/uv` there."""
+    return installed(storage / "uv", "uv")
 
 
 @pytest.fixture(scope="session")

@@ -95,11 +95,11 @@ def plays() -> bool:
 
 
 def variables_inside() -> Mapping[str, str]:
-    """What scripts in the image get besides, with `files_inside`; pip keeps no answers, which have times in them."""
+    """What scripts in the image get besides, with `files_inside`; pip and uv keep no answers, with their times."""
     if _gate is None:
         return {}
     trusting = dict.fromkeys(_AUTHORITIES, _CERTIFICATE) | {"APT_CONFIG": _APT, "WGETRC": _WGET}
-    return {**trusting, "PIP_NO_CACHE_DIR": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    return {**trusting, "PIP_NO_CACHE_DIR": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "UV_NO_CACHE": "1"}
 
 
 def variables_on_host() -> Mapping[str, str]:

@@ -58,6 +58,7 @@ _REMOVED = (  # made anew when they are missing
     "/var/cache/fontconfig",
     "/var/cache/man",
     "/root/.cache/conda/notices",
+    "/root/.npm",
 )
 
 

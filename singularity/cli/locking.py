@@ -112,7 +112,13 @@ def _installed(target: Path, fetched: tuple[Fetched, ...]) -> tuple[Installed, .
     with translated(target), stacked.shown(image) as lookup:
         found = inventory.take(Survey(lookup, lists=False))
     plain = (
-        Installed(manager=each.manager.value, name=each.name, version=each.version, architecture=each.architecture)
+        Installed(
+            manager=each.manager.value,
+            name=each.name,
+            version=each.version,
+            architecture=each.architecture,
+            sha256=each.digests.get("sha256", ""),
+        )
         for each in found.packages
     )
     return tuple(match.matched(plain, fetched))

@@ -93,6 +93,20 @@ def test_what_a_server_says_is_a_lock_that_is_read_again(tmp_path: Path) -> None
     assert document._fetched(json.loads(json.dumps(noted.encode()))) == noted
 
 
+@pytest.mark.usefixtures("no_proxy")
+def test_what_a_killed_build_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    """In containers, and on the hosts that share a directory, processes have the same numbers."""
+    store = tape.opened(tmp_path)
+    for number in range(1, 4):
+        (store.directory / f"partial/recorded-{os.getpid()}-{number}").touch()
+    with http.server.HTTPServer(("127.0.0.1", 0), Odd) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        recorded, heard = Tape(store, None), Heard()
+        recorded.answer(Asked(url=f"http://127.0.0.1:{server.server_port}/x", headers={}), heard)
+        server.shutdown()
+    assert (heard.data, recorded.problems) == (b"hi", [])
+
+
 class Asking(http.server.BaseHTTPRequestHandler):
     """A server that sends on, and wants a password; `other` is another one, which must not get it."""
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import json
 import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import repositories
+import servers
 
-from singularity.build.locked import gather, match
+from singularity.build.locked import gather, match, tape
 from singularity.build.locked.document import Fetched, Installed, Lock
+from singularity.content.digest import Digest
+from singularity.errors import NetworkError
+from singularity.web.http import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -281,24 +286,90 @@ def test_packages_are_known_by_the_names_of_their_files(
     assert [each.file for each in match.matched([installed], [found])] == [found.url if is_it else ""]
 
 
+def test_packages_of_one_version_are_known_by_their_digests() -> None:
+    """Two environments of conda may have two builds of it, and the base another one, which was not fetched."""
+    digests = ["1" * 64, "2" * 64, "3" * 64]
+    files = [Fetched(url=f"http://a/numpy-2.0-py31{i}_0.conda", sha256=digests[i], size=1) for i in range(2)]
+    there = [Installed(manager="conda", name="numpy", version="2.0", sha256=each) for each in digests]
+    found = [(each.file, each.sha256) for each in match.matched(there, files)]
+    assert found == [(files[0].url, digests[0]), (files[1].url, digests[1]), ("", "")]
+
+
+def a_lock(*fetched: Fetched) -> Lock:
+    return Lock(
+        created="2026-03-04T05:06:07Z", program="5.0.0", epoch=0, source="x", definition="0" * 64, options={},
+        image="1" * 64, bases=(), files=(), fetched=fetched, packages=(),
+    )  # fmt: skip
+
+
+def test_a_content_is_asked_for_where_one_is_sent_on_from() -> None:
+    """A server may have sent on to what is no URL."""
+    found = Fetched(url="http://a/file", sha256="2" * 64, size=3)
+    sent = [Fetched(url=f"http://a/{i}", status=302, headers={"Location": to}) for i, to in enumerate(("file", "//[x"))]
+    other = Fetched(url="http://b/file", sha256="2" * 64, size=3)
+    places = gather._Places(a_lock(found, *sent, other), ())
+    assert list(places.of(found)) == ["http://a/file", "http://b/file", "http://a/0"]
+
+
+class Breaking(http.server.BaseHTTPRequestHandler):
+    """Ends the connection after a third of CONTENT, from wherever it was asked to begin; or in chunks, after one."""
+
+    content = bytes(range(256)) * 300
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.close_connection = True
+        wanted = self.headers.get("Range", "")
+        self.asked.append(wanted)
+        if self.path == "/chunks":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
+            return
+        begin = int(wanted.removeprefix("bytes=").removesuffix("-") or 0)
+        size, count = len(self.content), len(self.content) // 3 + 1
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(size - begin))
+        self.send_header("Content-Range", f"bytes {begin}-{size - 1}/{size}")
+        self.end_headers()
+        self.wfile.write(self.content[begin : begin + count])
+
+    def log_message(self, *words: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_a_connection_that_breaks_is_no_file_that_has_changed(tmp_path: Path) -> None:
+    size = len(Breaking.content)
+    with servers.serving(Breaking) as address:
+        url = f"http://{address}/file"
+        lock = a_lock(Fetched(url=url, sha256=hashlib.sha256(Breaking.content).hexdigest(), size=size))
+        store = tape.opened(tmp_path)
+        gather.gather(lock, store, (), "x.lock")
+        with pytest.raises(NetworkError, match=r"/chunks: the connection ended too early$"):
+            Client().send("GET", f"http://{address}/chunks").whole(100)
+    kept = store.open(Digest("sha256", lock.fetched[0].sha256), size)
+    assert kept is not None
+    with kept:
+        assert kept.read() == Breaking.content
+    assert Breaking.asked[:3] == ["", f"bytes={size // 3 + 1}-", f"bytes={(size // 3 + 1) * 2}-"]
+
+
 def test_a_lock_of_a_stranger_is_read_as_one(tmp_path: Path) -> None:
     from singularity.build.locked import document
     from singularity.errors import BuildError
 
-    lock = Lock(
-        created="2026-03-04T05:06:07Z", program="5.0.0", epoch=0, source="x", definition="0" * 64, options={},
-        image="1" * 64, bases=(), files=(), fetched=(Fetched(url="http://a/b", sha256="2" * 64, size=3),), packages=(),
-    )  # fmt: skip
+    lock = a_lock(Fetched(url="http://a/b", sha256="2" * 64, size=3))
     path = tmp_path / "x.lock"
     document.write(path, lock)
     assert document.read(path) == lock
     good = json.loads(path.read_bytes())
     bad: list[tuple[str, object]] = [
         ("created", "now"), ("sourceDateEpoch", True), ("sourceDateEpoch", -1), ("options", []), ("image", {}),
-        ("fetched", {}), ("packages", [1]), ("definition", {"name": "x", "sha256": "../../etc/passwd"}),
+        ("sourceDateEpoch", 1 << 32), ("program", "\x1b[31m"), ("program", "5" * 1000), ("fetched", {}),
+        ("packages", [1]), ("definition", {"name": "x", "sha256": "../../etc/passwd"}),
     ]  # fmt: skip
     of_fetched: list[dict[str, object]] = [
-        {"url": "file:///etc/passwd"}, {"sha256": "../../etc/shadow"}, {"status": 99}, {"method": "PUT"}, {"size": 1.5},
+        {"url": "file:///etc/passwd"}, {"url": "http://[::1"}, {"url": "http://a:999999/b"},
+        {"sha256": "../../etc/shadow"}, {"status": 99}, {"method": "PUT"}, {"size": 1.5},
         {"headers": {"A": "b\r\nC: d"}}, {"headers": {"A": 1}}, {"accept": "a\nb"}, {"sent": "x"},
     ]  # fmt: skip
     documents = [good | {name: value} for name, value in bad]
@@ -308,6 +379,35 @@ def test_a_lock_of_a_stranger_is_read_as_one(tmp_path: Path) -> None:
         path.write_text(json.dumps(each))
         with pytest.raises(BuildError, match="no lock: "):
             document.read(path)
+
+
+def test_texts_of_a_stranger_do_not_fill_the_screen(build: Build, served: tuple[Path, Server]) -> None:
+    del served
+    build.ok("build", "--lock", "x.sif", "x.def")
+    lock = locked(build)
+    package = {"manager": "deb", "name": "n" * 100_000, "version": "1"}
+    build.write("x.lock", json.dumps(lock | {"packages": [package], "image": {"sha256": "1" * 64}}))
+    assert len(build("build", "--locked", "y.sif", "x.def").stderr) < 2000
+    build.write("x.lock", json.dumps(lock | {"options": {"a" * 100_000: "b" * 100_000}}))
+    assert len(build.fails("build", "--locked", "y.sif", "x.def")) < 300
+
+
+def test_an_archive_whose_inside_is_a_link_makes_nothing_else_readable(
+    build: Build, served: tuple[Path, Server]
+) -> None:
+    """Archives are handed on, packed and unpacked: what is in them is the caller's, and a stranger's choice."""
+    del served
+    secret = build.directory / "secret"
+    secret.mkdir(0o700)
+    (secret / "key").touch(0o600)
+    (build.directory / "kept").mkdir()
+    (build.directory / "kept/cache").symlink_to(secret)
+    build.ok("build", "--lock", "x.sif", "x.def")
+    for option in ("--locked", "--lock=y.lock"):
+        message = build.fails("build", option, "--keep-sources", "kept", "y.sif", "x.def")
+        assert message == "kept/cache: a link, and what is in an archive is made readable for others (remove it)"
+    assert (secret.stat().st_mode & 0o777, (secret / "key").stat().st_mode & 0o777) == (0o700, 0o600)
+    assert [each.name for each in secret.iterdir()] == ["key"]
 
 
 def test_scripts_of_the_host_are_seen_too(build: Build, served: tuple[Path, Server]) -> None:

@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from singularity import documents, files
-from singularity.errors import BuildError, FileError, ImageError
+from singularity.errors import BuildError, FileError, ImageError, NetworkError
 from singularity.foreign_json import parse_json
+from singularity.web.http import Origin
 
 VERSION = 1
 _LIMIT = 64 << 20  # bytes of a lock
+_SHOWN = 200  # characters of what a stranger may have written
+_TIMES = 1 << 32  # what the formats of images have room for, in seconds
 _Digits = Annotated[str, re.compile(r"[0-9a-f]{64}")]
 _Url = Annotated[str, re.compile(r"https?://[^\s/]+(?:/\S*)?", re.ASCII)]
 _Header = Annotated[str, re.compile(r"[ -~]*", re.ASCII)]
+_Program = Annotated[str, re.compile(r"[\w.+~-]{1,40}", re.ASCII)]
 _When = Annotated[str, re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)]
 
 
@@ -64,16 +68,16 @@ class Installed:
     @property
     def text(self) -> str:
         """For messages."""
-        return f"{self.name} {self.version}"
+        return f"{self.name} {self.version}"[:_SHOWN]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
     """A whole lock, its members in the order of the document."""
 
-    program: str  # version of the program that made it
+    program: _Program  # version of the program that made it
     created: _When  # when the build began, in UTC: the date that a snapshot of a mirror is asked for
-    epoch: int = field(metadata={"key": "sourceDateEpoch"})  # SOURCE_DATE_EPOCH of the build
+    epoch: Annotated[int, range(_TIMES)] = field(metadata={"key": "sourceDateEpoch"})  # SOURCE_DATE_EPOCH of the build
     source: str = field(metadata={"key": "definition.name"})  # for people
     definition: _Digits = field(metadata={"key": "definition.sha256"})  # of its text
     options: Mapping[str, Any]  # those that change what comes of it
@@ -117,6 +121,11 @@ def _lock(data: bytes) -> Lock:
     if version != VERSION:
         raise ImageError(f"version {str(version)[:20]}, and this program reads {VERSION}")
     made = documents.decoded(found, Lock)
+    for each in made.fetched:
+        try:
+            Origin.of(each.url)
+        except NetworkError as error:
+            raise ImageError(str(error)) from error
     if len({each.key for each in made.fetched}) != len(made.fetched):
         raise ImageError("two answers to one request")
     return made

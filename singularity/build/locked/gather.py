@@ -7,6 +7,7 @@ import logging
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
@@ -17,12 +18,12 @@ from singularity.content.digest import Digest
 from singularity.content.document import Descriptor
 from singularity.errors import BuildError, ImageError, NetworkError, RegistryError
 from singularity.web.file import refused
-from singularity.web.http import Answer, Client, Patience, shown
+from singularity.web.http import Answer, Client, Patience, followed, shown
+from singularity.web.stream import Resuming
 
 logger = logging.getLogger(__name__)
 
 _AT_ONCE = 4
-_CHUNK = 1 << 20
 _OK, _PARTIAL = 200, 206
 _PATIENCE = Patience(delays=(1, 2))  # there are other places to ask
 _PARTS = ("dists", "pool")  # below the top of an archive of Debian's form
@@ -32,6 +33,30 @@ _PARTS = ("dists", "pool")  # below the top of an archive of Debian's form
 class _Gone:
     fetched: Fetched
     why: str
+
+
+class _Places:
+    """Where contents of a lock may be: where they were, where one is sent on from, and in archives of then."""
+
+    def __init__(self, lock: Lock, snapshots: Sequence[str]) -> None:
+        self._created, self._snapshots = lock.created, snapshots
+        self._urls: dict[str, list[str]] = {}  # by the digest of what was there
+        self._before: dict[str, list[str]] = {}  # by where they sent on to
+        for each in lock.fetched:
+            if each.method == "GET":
+                self._urls.setdefault(each.sha256, []).append(each.url)
+            with suppress(NetworkError):  # where a server that makes no sense sent on to
+                if location := each.headers.get("Location"):
+                    self._before.setdefault(followed(each.url, location), []).append(each.url)
+
+    def of(self, each: Fetched) -> Iterator[str]:
+        """The places of one, those first where it is most likely."""
+        same = self._urls[each.sha256]
+        yield from same
+        for url in same:
+            yield from self._before.get(url, ())
+        for url in same:
+            yield from snapshot_places(url, self._created, self._snapshots)
 
 
 def gather(lock: Lock, store: Store, snapshots: Sequence[str], name: str) -> None:
@@ -53,8 +78,10 @@ def gather(lock: Lock, store: Store, snapshots: Sequence[str], name: str) -> Non
     client, meter, done = Client(_PATIENCE), console.Meter(total), 0
     gone: list[_Gone] = []
 
+    places = _Places(lock, snapshots)
+
     def bring(each: Fetched) -> _Gone | None:
-        return _bring(each, lock, store, client, snapshots)
+        return _bring(each, places, store, client)
 
     with console.progress() as show, ThreadPoolExecutor(_AT_ONCE) as pool:
         for each, failed in zip(missing, pool.map(bring, missing), strict=True):
@@ -76,12 +103,12 @@ def _tell(gone: Sequence[_Gone], lock: Lock, name: str, count: int) -> None:
     raise BuildError(f"{name}: gone or changed, of {count} files that it names: {len(gone)}", hint=hint)
 
 
-def _bring(each: Fetched, lock: Lock, store: Store, client: Client, snapshots: Sequence[str]) -> _Gone | None:
+def _bring(each: Fetched, places: _Places, store: Store, client: Client) -> _Gone | None:
     if each.method != "GET":
         return _Gone(fetched=each, why=f"{shown(each.url)}: an answer to {each.method}, which only kept sources have")
     descriptor = Descriptor(media_type="", digest=_digest(each), size=each.size)
     why = ""
-    for url in _places(each, lock, snapshots):
+    for url in places.of(each):
 
         def open_(offset: int, url: str = url) -> BinaryIO:
             return _opened(client, url, each, offset)
@@ -99,18 +126,6 @@ def _nothing(count: int) -> None:
     del count
 
 
-def _places(each: Fetched, lock: Lock, snapshots: Sequence[str]) -> Iterator[str]:
-    """Where a content may be: where it was, where one was sent on from to there, and in archives of that day."""
-    same = [other.url for other in lock.fetched if other.sha256 == each.sha256 and other.method == "GET"]
-    yield from same
-    for other in lock.fetched:
-        location = other.headers.get("Location", "")
-        if location and urllib.parse.urljoin(other.url, location) in same:
-            yield other.url
-    for url in same:
-        yield from snapshot_places(url, lock.created, snapshots)
-
-
 def snapshot_places(url: str, created: str, snapshots: Sequence[str]) -> Iterator[str]:
     """The places of a URL of an archive of Debian's form in archives of the past."""
     parts = urllib.parse.urlsplit(url)
@@ -125,25 +140,23 @@ def snapshot_places(url: str, created: str, snapshots: Sequence[str]) -> Iterato
 
 
 def _opened(client: Client, url: str, each: Fetched, offset: int) -> BinaryIO:
-    """The content at a URL, from an offset on. Raises NetworkError and RegistryError."""
-    headers = {"Accept": each.accept or "*/*"}
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
-    answer = client.send("GET", url, headers=headers, accept=(_OK, _PARTIAL))
-    if answer.status not in (_OK, _PARTIAL):
-        answer.drain()
-        raise refused(shown(url), answer.status)
-    passed_over = offset if answer.status == _OK else 0
-    if answer.length not in (None, each.size - offset + passed_over):
-        answer.close()
-        raise RegistryError(f"{shown(url)}: has changed: {answer.length} bytes, and it had {each.size}")
-    return _without(answer, passed_over)
+    """The content at a URL, from an offset on, however often the connection breaks.
 
+    Raises NetworkError and RegistryError, and so does reading it.
+    """
 
-def _without(answer: Answer, count: int) -> BinaryIO:
-    while count and (data := answer.read(min(count, _CHUNK))):
-        count -= len(data)
-    return cast("BinaryIO", answer)
+    def ask(start: int) -> Answer:
+        headers = {"Accept": each.accept or "*/*", **({"Range": f"bytes={start}-"} if start else {})}
+        answer = client.send("GET", url, headers=headers, accept=(_OK, _PARTIAL))
+        if answer.status not in (_OK, _PARTIAL):
+            answer.drain()
+            raise refused(shown(url), answer.status)
+        if answer.status == _OK and answer.length not in (None, each.size):
+            answer.close()
+            raise RegistryError(f"{shown(url)}: has changed: {answer.length} bytes, and it had {each.size}")
+        return answer
+
+    return cast("BinaryIO", Resuming(shown(url), ask, size=each.size, offset=offset, patience=client.patience))
 
 
 def _digest(each: Fetched) -> Digest:

@@ -76,6 +76,7 @@ def begin(request: BuildRequest, definition: Definition, order: Order) -> Sessio
         os.environ[_EPOCH] = str(known.epoch)
     if order.keep is not None:
         if order.keeps:
+            _refuse_link(order.keep / "cache")
             os.environ[_CACHE] = str(order.keep.absolute())
             _made(order.keep)
             paths.cache_directory()
@@ -102,7 +103,7 @@ def _compare(what: str, before: object, now: object, path: Path) -> None:
 
 def _compare_options(before: Mapping[str, Any], now: Mapping[str, Any], path: Path) -> None:
     for name in sorted({*before, *now}):
-        what = f"{name} was {before.get(name)!r} when it was written, and is {now.get(name)!r}"
+        what = f"{name[:40]} was {repr(before.get(name))[:80]} when it was written, and is {now.get(name)!r}"
         _compare(what, before.get(name), now.get(name), path)
 
 
@@ -214,11 +215,20 @@ def recorded(session: Session) -> Iterator[None]:
         _share(order.keep / "cache")
 
 
+def _refuse_link(place: Path) -> None:
+    """What is in an archive is shared, and an archive may come from a stranger. Raises FileError."""
+    if place.is_symlink():
+        raise FileError(f"{place}: a link, and what is in an archive is made readable for others", hint="remove it")
+
+
 def _share(place: Path) -> None:
     """Gives an archive the modes of other files: a cache is its owner's alone. Raises FileError."""
     mask = files.umask()
-    with FileError.about(place, inner=True):
-        for _, _, names, directory in os.fwalk(place.resolve()):
+    with (
+        FileError.about(place, inner=True),
+        files.closing(os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as top,
+    ):
+        for _, _, names, directory in os.fwalk(".", dir_fd=top):
             os.fchmod(directory, 0o777 & ~mask)
             for name in names:
                 with suppress(FileNotFoundError):

@@ -5,7 +5,7 @@ kept, and contents go into a store by digest; passwords that a request carries a
 """
 
 import hashlib
-import os
+import secrets
 import threading
 import time
 import urllib.parse
@@ -90,7 +90,6 @@ class Tape:
         self._client = Client(known=False)  # what a script asks for is asked for in nobody's name
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
-        self._count = 0
         self.problems: list[str] = []
 
     @property
@@ -188,9 +187,7 @@ class Tape:
 
     def _keep(self, answer: Answer, reply: Reply, headers: Mapping[str, str]) -> tuple[str, int]:
         """Puts a content into the store while it is handed on; digest and size. Raises NetworkError and FileError."""
-        with self._lock:
-            self._count += 1
-            place = self._store.directory / PARTIAL / f"{_PARTIAL}{os.getpid()}-{self._count}"
+        place = self._store.directory / PARTIAL / f"{_PARTIAL}{secrets.token_hex(8)}"
         told, hashed, size = answer.length, hashlib.sha256(), 0
         at_once = told is None or told <= _AT_ONCE
         if not at_once:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import json
 import shutil
+import tarfile
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -165,8 +168,9 @@ def publish_wheel(place: Path, version: str) -> Path:
 
 
 @pytest.mark.needs("openssl", "pip")
+@pytest.mark.parametrize("tool", ["pip", "uv"])
 def test_an_index_of_python_that_moves_on(
-    builder: Build, python_base: Path, certificates: Certificates, tmp_path: Path
+    builder: Build, python_base: Path, certificates: Certificates, uv: Path, tmp_path: Path, tool: str
 ) -> None:
     """By https, whose certificate the build's own authority stands in for."""
     del python_base
@@ -176,10 +180,11 @@ def test_an_index_of_python_that_moves_on(
     with repositories.serving(place, certificates.context()) as server:
         url = f"{server.url}/simple"
         where = "--break-system-packages --prefix /opt/site"  # --target compiles where nothing is the same twice
-        install = f"python3 -m pip install --quiet {where} --index-url {url} greeter"
+        program = {"pip": "python3 -m pip", "uv": "/mnt/uv/bin/uv pip"}[tool]
+        install = f"{program} install --quiet {where} --index-url {url} greeter"
         use = "python3 $(find /opt/site -name greeter.py)"
         builder.write("x.def", f"Bootstrap: localimage\nFrom: base\n%post\n    {install}\n    {use}\n")
-        options = ("--bind", "/usr:/usr:ro")
+        options = ("--bind", "/usr:/usr:ro", "--bind", f"{uv}:/mnt/uv:ro")
         trust = {"SSL_CERT_FILE": str(certificates.authority)}
         done = builder.ok("build", *options, "--lock", "--keep-sources", "kept", "x.sif", "x.def", **trust)
         assert "greeter 1" in done.stdout
@@ -196,6 +201,46 @@ def test_an_index_of_python_that_moves_on(
         done = builder("build", *options, "--locked", "z.sif", "x.def", **trust)
         assert f"ERROR:   greeter 1: {url}/greeter/{made.name}: not found (StatusCode: 404)" in done.stderr
         assert done.returncode == 255
+
+
+def publish_tarball(place: Path, url: str, version: str) -> None:
+    """A package of one module in a registry of npm's, in place of others."""
+    for old in place.glob("*.tgz"):
+        old.unlink()
+    about: dict[str, Any] = {"name": "greeter", "version": version, "main": "greeter.js"}
+    file = place / f"greeter-{version}.tgz"
+    with tarfile.open(file, "w:gz") as archive:
+        for name, text in (("package.json", json.dumps(about)), ("greeter.js", f'console.log("greeter {version}")\n')):
+            member = tarfile.TarInfo(f"package/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    integrity = base64.b64encode(hashlib.sha512(file.read_bytes()).digest()).decode()
+    about["dist"] = {"tarball": f"{url}/{file.name}", "integrity": f"sha512-{integrity}"}
+    document = {"name": "greeter", "dist-tags": {"latest": version}, "versions": {version: about}}
+    (place / "greeter").write_text(json.dumps(document))
+
+
+@pytest.mark.needs("npm")
+def test_a_registry_of_npm_that_moves_on(builder: Build, python_base: Path, moving: tuple[Path, Server]) -> None:
+    del python_base
+    place, server = moving
+    publish_tarball(place, server.url, "1")
+    install = f"mkdir /opt/x && cd /opt/x && npm install --registry {server.url} greeter"
+    builder.write("x.def", f"Bootstrap: localimage\nFrom: base\n%post\n    {install}\n    node node_modules/greeter\n")
+    options = ("--bind", "/usr:/usr:ro")
+    done = builder.ok("build", *options, "--lock", "--keep-sources", "kept", "x.sif", "x.def")
+    assert "greeter 1" in done.stdout
+    digest = sha256(place / "greeter-1.tgz")
+    assert [each["sha256"] for each in lock_of(builder)["packages"] if each["name"] == "greeter"] == [digest]
+
+    publish_tarball(place, server.url, "2")
+    server.asked.clear()
+    builder.ok("build", *options, "--locked", "--keep-sources", "kept", "y.sif", "x.def")
+    assert sha256(builder.directory / "y.sif") == sha256(builder.directory / "x.sif")
+    assert server.asked == []
+    done = builder("build", *options, "--locked", "z.sif", "x.def")
+    assert f"ERROR:   greeter 1: {server.url}/greeter-1.tgz: not found (StatusCode: 404)" in done.stderr
+    assert done.returncode == 255
 
 
 @pytest.mark.needs("umoci", "skopeo", "docker-registry")
