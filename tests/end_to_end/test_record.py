@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -247,6 +248,24 @@ def test_many_threads_of_several_processes(runs: Runs, images: Images) -> None:
     record = runs.read()
     assert len([name for name in runs.names(record, "outputs") if name.startswith("many/")]) == 3 * 12 * 833
     assert record["not_seen"] == []
+
+
+@pytest.mark.modes("userns")
+def test_a_file_system_that_the_run_serves_itself_does_not_hang_it(runs: Runs, images: Images) -> None:
+    """Its server asks the recorder, which waits for the server: it is let go, and the record says so."""
+    runs.put("backing")
+    runs.put("mnt/x")
+    runs.put("after")
+    program = runs.put("self_served")
+    program.write_bytes(images.program(Path(__file__).parent / "self_served.c").read_bytes())
+    program.chmod(0o755)
+    begun = time.monotonic()
+    record = runs("./self_served mnt mnt/a mnt/b mnt/c; cat after; echo x > made")
+    assert time.monotonic() - begun < 20
+    (gap,) = record["not_seen"]
+    assert re.fullmatch(r"\d+ calls that named files, .* did not answer", gap), gap
+    assert "after" in runs.names(record, "inputs")
+    assert "made" in runs.names(record, "outputs")
 
 
 @pytest.mark.modes("userns")

@@ -267,7 +267,7 @@ def test_a_record_of_a_stranger_writes_nothing_that_is_there(
         shutil.rmtree(temporary.parent)
 
 
-@pytest.mark.modes("userns")
+@pytest.mark.modes("userns", "root")
 def test_paths_of_a_stranger_lead_to_nothing_that_waits_or_has_no_end(runs: Runs, directory: Path) -> None:
     there = hers(runs, directory / "there/f")
     os.symlink("/proc/kmsg", runs.home / "endless")
