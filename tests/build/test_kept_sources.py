@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
+from singularity import documents
 from singularity.build import gate
 from singularity.build.gate import Gate
-from singularity.build.locked import document, session, tape
+from singularity.build.locked import session, tape
 from singularity.build.locked.authority import Authority
 from singularity.build.locked.document import Fetched
 from singularity.build.locked.recorder import Recorder
@@ -90,7 +91,7 @@ def test_what_a_server_says_is_a_lock_that_is_read_again(tmp_path: Path) -> None
     assert (heard.status, heard.data) == (200, b"hi")
     (noted,) = recorded.noted
     assert noted.headers["Content-Disposition"].startswith('attachment; filename="%C3%BC;%09%1B[31m"')
-    assert document._fetched(json.loads(json.dumps(noted.encode()))) == noted
+    assert documents.decoded(json.loads(json.dumps(documents.encoded(noted))), Fetched) == noted
 
 
 @pytest.mark.usefixtures("no_proxy")
@@ -149,7 +150,7 @@ def test_a_password_in_a_url_is_for_its_server_and_in_no_lock(tmp_path: Path) ->
         noted = recorder.finish().fetched
     login = "Basic bWU6cHc="
     assert Asking.asked == [("/first", login), ("/second", login), ("/away", login), ("/elsewhere", "")]
-    assert "pw" not in json.dumps([each.encode() for each in noted])
+    assert "pw" not in json.dumps([documents.encoded(each) for each in noted])
 
 
 def test_no_link_in_an_archive_leads_its_modes_elsewhere(tmp_path: Path) -> None:
