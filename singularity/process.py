@@ -4,12 +4,13 @@ import errno
 import logging
 import os
 import select
+import selectors
 import shlex
 import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,8 +47,10 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what users and syst
 _FULL_TO_E2FSPROGS = "resulted in short write"
 _GRACE = 1.0  # seconds between TERM and KILL
 _MOMENT = 0.2  # seconds in which a tool that made us fail has ended
+_CHUNK = 1 << 16  # bytes of output that are read at once
 _LOOK = 200  # milliseconds between two looks at how far a tool is
 _COMPLAINTS_LIMIT = 1 << 20  # bytes of stderr that are looked at
+_OUTPUT_LIMIT = 128 << 20  # bytes that a tool whose output we keep may write
 
 
 def search_path() -> str:
@@ -77,7 +80,7 @@ class Finished:
     name: str
     status: int
     output: str
-    complaints: str  # stderr; empty when the lines were followed, since they are in `output` then
+    complaints: str  # stderr
 
     def failure(self, purpose: str) -> ToolError:
         """The error for a tool that could not do what it was started for."""
@@ -96,14 +99,13 @@ def run(
     environment: Mapping[str, str] | None = None,
     accept: Collection[int] = (0,),
     keep: Collection[int] = (),
-    on_line: Callable[[str], None] | None = None,
     through: Sequence[str | Path] = (),
 ) -> str:
     """Run one tool to its end; return its stdout. Raises ToolError: missing, killed, or a status not in `accept`.
 
     The rest is as for `call`.
     """
-    finished = call(argv, purpose=purpose, environment=environment, keep=keep, on_line=on_line, through=through)
+    finished = call(argv, purpose=purpose, environment=environment, keep=keep, through=through)
     if finished.status not in accept:
         raise finished.failure(purpose)
     return finished.output
@@ -116,14 +118,13 @@ def call(
     environment: Mapping[str, str] | None = None,
     keep: Collection[int] = (),
     stdin: int | None = None,
-    on_line: Callable[[str], None] | None = None,
     through: Sequence[str | Path] = (),
 ) -> Finished:
-    """Run one tool to its end, for callers that judge by themselves. Raises ToolError when it is missing.
+    """Run one tool to its end, for callers that judge by themselves. Raises ToolError when it is missing, or writes
+    more than can be meant.
 
-    `keep` are descriptors the tool inherits, `stdin` one that it reads from. `on_line` sees each line of output, stderr
-    included, as it comes. `through` is a program of ours, and words for it, that becomes the tool. However this ends,
-    the tool has ended: an exception, or our own death, takes it along.
+    `keep` are descriptors the tool inherits, `stdin` one that it reads from. `through` is a program of ours, and words
+    for it, that becomes the tool. However this ends, the tool has ended: an exception, or our own death, ends it.
     """
     words = [str(word) for word in argv]
     program = find(words[0], purpose=purpose)
@@ -134,12 +135,10 @@ def call(
         env=clean_environment(environment),
         stdin=subprocess.DEVNULL if stdin is None else stdin,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if on_line else subprocess.PIPE,
+        stderr=subprocess.PIPE,
         pass_fds=tuple(keep),
-        text=True,
-        errors="surrogateescape",
     ) as process:
-        output, complaints = _follow(process, on_line) if on_line else process.communicate()
+        output, complaints = _written(words[0], process)
     for line in complaints.splitlines():
         logger.debug("%s: %s", words[0], line)
     return Finished(name=words[0], status=process.returncode, output=output, complaints=complaints)
@@ -332,16 +331,32 @@ def _ended(name: str, process: "subprocess.Popen[bytes]", complaints: IO[bytes])
     return Finished(name=name, status=process.returncode, output="", complaints=text)
 
 
-def _follow(process: "subprocess.Popen[str]", on_line: Callable[[str], None]) -> tuple[str, str]:
-    lines: list[str] = []
-    with process:
-        for line in process.stdout or ():
-            lines.append(line)
-            on_line(line.rstrip("\n"))
-    return "".join(lines), ""
+def _written(name: str, process: "subprocess.Popen[bytes]") -> tuple[str, str]:
+    """What a tool writes to its end on standard output and standard error."""
+    output, complaints = bytearray(), bytearray()
+    with ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        for pipe, kept in ((process.stdout, output), (process.stderr, complaints)):
+            if pipe is not None:
+                selector.register(stack.enter_context(pipe), selectors.EVENT_READ, kept)
+        while selector.get_map():
+            for key, _ in selector.select():
+                data = os.read(key.fd, _CHUNK)
+                if not data:
+                    selector.unregister(key.fileobj)
+                key.data.extend(data)
+            if len(output) + len(complaints) > _OUTPUT_LIMIT:
+                raise ToolError(f"{name} writes more than {_OUTPUT_LIMIT >> 20} MiB", hint="--debug shows the command")
+    process.wait()
+    return _text(output), _text(complaints)
 
 
-def _end(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
+def _text(data: bytearray) -> str:
+    """With line ends of all kinds as one."""
+    return data.decode("utf-8", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
     """Ends the tool and all it started, which share its process group."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:

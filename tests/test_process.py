@@ -14,7 +14,7 @@ import pytest
 
 from singularity import kernel
 from singularity.errors import Interrupted, ToolError
-from singularity.process import reading, started
+from singularity.process import call, reading, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,3 +208,16 @@ def test_a_signal_that_comes_at_the_end_of_a_script_is_not_taken_for_a_fault() -
         [sys.executable, "-c", STOPPED_AT_THE_END], capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.returncode, done.stderr) == (7, "")
+
+
+@pytest.mark.parametrize("end", ["", " >&2"])
+def test_a_tool_that_writes_without_end_is_ended(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And does not fill memory: plugins of networks are programs of others."""
+    monkeypatch.setattr("singularity.process._OUTPUT_LIMIT", 1 << 20)
+    with pytest.raises(ToolError, match="sh writes more than 1 MiB"):
+        call(["sh", "-c", f"trap '' PIPE; while :; do echo {'x' * 1000}{end}; done"], purpose="try it")
+
+
+def test_both_streams_are_read_to_their_ends() -> None:
+    done = call(["sh", "-c", "head -c 300000 /dev/zero >&2; printf 'a\\r\\nb'; exit 3"], purpose="try it")
+    assert (done.status, done.output, len(done.complaints)) == (3, "a\nb", 300000)

@@ -346,6 +346,7 @@ struct invocation {
     const char *pid_file;       /* where the number of an instance's first process is written; NULL: nowhere */
     const char *devices[ASKED_DEVICES], *cdi_directories[ASKED_DEVICES]; /* --device, --cdi-dirs */
     const char *network, *network_ports; /* --network, and the ports of --network-args; or NULL */
+    bool network_from_variable;
     struct option_value network_argument; /* one that only plug-ins know; without a name: there is none */
     const char *host_commands[COMMANDS_LIMIT]; /* --host-cmd */
     uint32_t device_count, cdi_directory_count, host_command_count;

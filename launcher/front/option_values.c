@@ -136,15 +136,26 @@ static bool take_no_mount(struct invocation *invocation, const struct option_val
     return list_add(request->no_mount, &request->no_mount_count, LIST_LIMIT(no_mount), entry, use, error);
 }
 
-/* Decided when all options are known: network_decide(). */
+static bool has_no_other(const char *network)
+{
+    return strcmp(network, "none") == 0 || strcmp(network, "host") == 0;
+}
+
+/* Decided when all options are known: network_decide(). An option replaces what a variable has said; of two options no one can tell which is
+ * meant, and a container that was to have none would have the host's. */
 static bool take_network(struct invocation *invocation, const struct option_value *use, const char *text, struct error *error)
 {
     static const char *const ours[] = {"none", "host", "bridge", "fakeroot"};
     bool known = invocation->root;
+    const char *before = use->from_variable == invocation->network_from_variable ? invocation->network : NULL;
 
+    if (before != NULL && strcmp(before, text) != 0 && (has_no_other(before) || has_no_other(text)))
+        return error_set(error, 0, "%.*s %.60s: %s goes with no other network (%s is asked for, too)", OPTION_NAME(use), text,
+                         has_no_other(text) ? text : before, has_no_other(text) ? before : text);
     for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++)
         known |= strcmp(text, ours[i]) == 0;
     invocation->network = text;
+    invocation->network_from_variable = use->from_variable;
     return known || error_set(error, 0, "%.*s %.60s: not available here (networks are none, host, and bridge or fakeroot, which pasta carries; "
                               "those of the site are root's)", OPTION_NAME(use), text);
 }
@@ -210,7 +221,7 @@ bool network_decide(struct invocation *invocation, struct error *error)
 
     if (name == NULL && invocation->network_ports == NULL && argument->name == NULL)
         return true;
-    if (name != NULL && (strcmp(name, "none") == 0 || strcmp(name, "host") == 0)) {
+    if (name != NULL && has_no_other(name)) {
         request->net = strcmp(name, "none") == 0;
         return invocation->network_ports == NULL || error_set(error, 0, "--network-args: network %s has no ports that could be forwarded", name);
     }

@@ -107,14 +107,19 @@ class Files:
             raise OSError(errno.EINVAL, "not a regular file", place)
         return self._lookup().open(place)
 
-    def read(self, path: Word) -> bytes:
-        """The content of a regular file, all of it in memory."""
-        with self.open(path) as file, lookup.translated(self._image.path):
-            return file.read()
+    def read(self, path: Word, *, limit: int = 1 << 30) -> bytes:
+        """The content of a regular file, all of it in memory.
 
-    def read_text(self, path: Word) -> str:
+        Raises OSError (EFBIG) for more than `limit` bytes: a file of holes takes no room in an image.
+        """
+        if self.stat(path).size > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), os.fspath(path))
+        with self.open(path) as file, lookup.translated(self._image.path):
+            return file.read(limit)
+
+    def read_text(self, path: Word, *, limit: int = 1 << 30) -> str:
         """The same as text in UTF-8."""
-        return self.read(path).decode("utf-8")
+        return self.read(path, limit=limit).decode("utf-8")
 
     def close(self) -> None:
         """Closes the image's file, which is opened again where it is needed."""

@@ -28,7 +28,7 @@ def read(path: Path) -> Mapping[str, Any]:
             document = yaml.safe_load(file.read(_LIMIT))
     except OSError as error:
         raise FileError.because(path, error) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:  # of PyYAML's
         raise FileError(f"{path}: no CITATION.cff: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(document, dict) or "title" not in document:
         raise FileError(f"{path}: no CITATION.cff: it has no title")

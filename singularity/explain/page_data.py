@@ -2,7 +2,6 @@
 that are no UTF-8: those are written as `\\xff`.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -24,7 +23,6 @@ from singularity.packages.bill import Standard
 from singularity.packages.inventory import Inventory, Owners
 from singularity.packages.model import Manager, Survey
 
-_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # of characters, and not bytes as Python keeps them
 _HISTORY = f"{DIRECTORY}/bootstrap_history"
 _LETTERS = {
     Kind.DIRECTORY: "d",
@@ -145,9 +143,8 @@ def _readable(value: Any) -> Any:
 
 
 def _utf8(text: str) -> str:
-    """With bytes that were none as escapes, and halves of characters, which JSON may hold, replaced."""
-    whole = _HALF.sub("\N{REPLACEMENT CHARACTER}", text)
-    return whole.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """With bytes that were none as escapes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _tree(found: Inventory, owners: Owners) -> tuple[dict[str, Any], list[int]]:

@@ -148,3 +148,22 @@ def test_an_image_of_a_uri_is_in_the_cache_or_only_as_long_as_it_is_open(
     assert sorted(os.listdir(directory)) == ["layout"]
     with pytest.raises(TypeError, match="has no option 'bind'"):
         Image.open("oci:layout:1", bind="x")  # type: ignore[call-arg]
+
+
+def test_a_file_of_holes_is_not_read_into_memory(directory: Path) -> None:
+    root = directory / "root"
+    (root / "bin").mkdir(parents=True)
+    (root / "bin/sh").write_bytes(b"0123456789")
+    with (root / "holes").open("wb") as file:
+        file.truncate(2 << 30)
+    subprocess.run(["mksquashfs", root, directory / "x.sqfs", "-quiet", "-no-progress"], check=True)
+    for place in (root, directory / "x.sqfs"):
+        with Image(place) as image:
+            with pytest.raises(OSError, match="File too large"):
+                image.files.read("/holes")
+            with pytest.raises(OSError, match="File too large"):
+                image.files.read("/bin/sh", limit=9)
+            assert image.files.read_text("/bin/sh", limit=10) == "0123456789"
+            with image.files.open("/holes") as file:
+                file.seek(1 << 30)
+                assert file.read(4) == bytes(4)

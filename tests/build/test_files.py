@@ -139,20 +139,6 @@ def test_a_tool_gets_an_environment_made_from_nothing(monkeypatch: pytest.Monkey
     assert process.run(["cat"], purpose="read nothing") == ""
 
 
-def test_lines_are_seen_as_they_come(place: Path) -> None:
-    """The second is written when the first has been seen."""
-    lines: list[str] = []
-
-    def see(line: str) -> None:
-        lines.append(line)
-        (place / "seen").touch()
-
-    script = 'echo one; n=0; while [ ! -e "$0" ] && [ $n -lt 1000 ]; do sleep 0.01; n=$((n + 1)); done; echo $n >&2'
-    process.run(["sh", "-c", script, place / "seen"], purpose="talk", on_line=see)
-    assert lines[0] == "one"
-    assert int(lines[1]) < 1000
-
-
 def test_a_tool_ends_with_us_whatever_ends_us(place: Path) -> None:
     """Killed, so that nothing of ours can clean up."""
     pid = place / "pid"

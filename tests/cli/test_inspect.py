@@ -192,3 +192,17 @@ def test_a_large_image_is_inspected_without_reading_it(tmp_path: Path) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         best = min(best, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert best < 0.15
+
+
+def test_halves_of_characters_are_no_fault_of_ours(sandbox: Path) -> None:
+    """JSON may spell them, and no output takes them."""
+    (sandbox / ".singularity.d/labels.json").write_text(r'{"a\ud800": "b\udfff\ud83d\ude00", "c": "\udcff"}')
+    for words in ("inspect", "inspect --json", "inspect --all", "why --json", "diff"):
+        verb, *options = words.split()
+        more = {"why": ["/bin"], "diff": ["."]}.get(verb, [])
+        argv = [sys.executable, "-I", "-m", "singularity", verb, *options, str(sandbox), *more]
+        done = subprocess.run(argv, cwd=sandbox, capture_output=True, check=False)
+        assert b"internal fault" not in done.stderr, words
+        if verb == "inspect":
+            assert "a\ufffd".encode() in done.stdout
+            assert "b\ufffd\N{GRINNING FACE}".encode() in done.stdout

@@ -176,6 +176,8 @@ def test_what_an_archive_refuses_is_one_line(typed: Typed, place: State, sif: Pa
     fails(typed(*words, sif, f"doi:{host}", token=f"{host}=another"), "Permission denied.", "403")
     fails(typed(*words, sif, f"doi:{host}/none"), "does not exist", "404")
     fails(typed("push", "--citation", "bad.cff", sif, f"doi:{host}"), "no CITATION.cff")
+    (tmp_path / "bad.cff").write_text("title: !!timestamp x")
+    fails(typed("push", "--citation", "bad.cff", sif, f"doi:{host}"), "no CITATION.cff")
     fails(typed("push", "--citation", "c.cff", sif, "docker://localhost:1/x"), "are for doi:", status=1)
     fails(typed(*words, sif, "doi:a b"), "names no archive", status=1)
     fails(typed(*words, tmp_path, f"doi:{host}"), "is a directory", status=1)

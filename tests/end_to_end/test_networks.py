@@ -256,6 +256,12 @@ def test_what_cannot_be_carried_is_refused(launch: Launcher, images: Images, dir
     assert launch(*none).ok().out == "lo\n"  # as singularity-compose has it
     words = ("exec", "--network", "none", "--network-args", "portmap=1:2", images.sandbox, "true")
     launch(*words).misused("network none has no ports")
+    for one, other in (("none", "host"), ("host", "bridge"), ("bridge", "none")):
+        both = "goes with no other network"
+        launch("exec", "--network", one, "--network", other, images.sandbox, "true").misused(both)
+        launch("exec", f"--network={one},{other}", images.sandbox, "true").misused(both)
+    words = ("exec", "--network", "none", "--network", "none", images.sandbox, "ls", "/sys/class/net")
+    assert launch(*words, env={"SINGULARITY_NETWORK": "host"}).ok().out == "lo\n"
     launch("exec", "--network-args", "x", images.sandbox, "true").misused("NAME=VALUE is wanted")
     for args in ("IP=10.0.0.1", "portmap=", "portmap=70000:1", "portmap=1:2/sctp", "portmap=1:2:3"):
         launch("exec", "--network-args", args, images.sandbox, "true").misused("portmap=HOST:CONTAINER/tcp")

@@ -51,7 +51,7 @@ class InSquashfs(Read[Inode]):
         if node.number not in self._sizes:
             self._sizes[node.number] = self.system.block_sizes(node)
         sizes, tail = self._sizes[node.number]
-        places = array("Q", [node.start, *(node.start + each for each in accumulate(block_size(w)[0] for w in sizes))])
+        places = array("Q", accumulate((block_size(word)[0] for word in sizes), initial=node.start))
         system, length = self.system, self.system.block_size
 
         def block(number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""squashfs through squashfs-tools: whole or in parts out of a file, and into one."""
+"""squashfs through squashfs-tools: out of a file, and into one."""
 
 import gzip
 import logging
@@ -27,24 +27,22 @@ def unpack(
     image: Path,
     offset: int,
     target: Path,
-    names: Sequence[str] = (),
     *,
     purpose: str,
     through: Sequence[str | Path] = (),
 ) -> None:
     """Unpacks the file system `offset` bytes into `image` to `target`, which must not exist and does afterwards.
 
-    `names`, patterns without leading `/`, choose what; names that are not there are no failure. Only root keeps
-    owners, or who has it started by the program `through`, which remembers them. Raises ToolError.
+    Only root keeps owners, or who has it started by the program `through`, which remembers them. Raises ToolError.
     """
     target.mkdir(exist_ok=True)
     options = ("-no-progress", "-quiet", "-force", "-offset", str(offset), "-dest", target)
-    finished = call(["unsquashfs", *options, image, *names], purpose=purpose, through=through)
+    finished = call(["unsquashfs", *options, image], purpose=purpose, through=through)
     if finished.status == 0:
         return
     lines = finished.complaints.splitlines()
     some_ids = not kernel.is_initial_user_namespace()
-    if some_ids and not names and _LINK in finished.complaints:
+    if some_ids and _LINK in finished.complaints:
         _unpack_here(image, offset, target)
         return
     owners = [line for line in lines if some_ids and _OWNER.search(line)]
@@ -52,8 +50,7 @@ def unpack(
     if finished.status != _NOT_ALL or len(owners) + len(devices) < len(lines):
         raise finished.failure(purpose)
     if owners:
-        if not names:
-            _complete(image, offset, target)
+        _complete(image, offset, target)
         logger.warning(
             "%s: %d files belong to others there, and now to root: you have no ids for others", image, len(owners)
         )
