@@ -9,12 +9,12 @@ Sources: conda's `History` and `SubdirData`, the conda project's proposal for `.
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from singularity.errors import ImageError
 from singularity.foreign_json import parse_json
-from singularity.image.root import Root
+from singularity.image.root import READ_LIMIT, Root
 
 _LIST = re.compile(
     r"([0-9a-f]{8})\.(?:json|info\.json|state\.json|solv|q|csh|jlap|lock|msgpack\.zst|shards-cache-v1)", re.ASCII
@@ -23,6 +23,7 @@ _CACHE = "/pkgs/cache"  # of conda and mamba; rattler's is named by whoever uses
 _DATABASE = re.compile(r"repodata_shards\.db(?:-wal|-shm|-journal)?", re.ASCII)
 _TOKEN = re.compile(r"aau_token\w*", re.ASCII)
 _SHARDS_BEGIN, _SAID_LIMIT = b"SHARD-CACHE-V1", 1 << 20
+_PACKAGES = (b".conda", b".tar.bz2")
 _WHEN = re.compile(rb"^(==> )(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)( <==)$", re.MULTILINE)
 
 
@@ -40,10 +41,24 @@ def clear(root: Root, epoch: int) -> None:
         for name in _changing(root, path, names):
             root.remove(f"{path}/{name}")
         if path.endswith("/conda-meta") and "history" in names:
-            root.rewrite(f"{path}/history", _WHEN.sub(dated, root.read(f"{path}/history")))
+            _change(root, f"{path}/history", lambda data: _WHEN.sub(dated, data))
         if path.endswith("/pkgs"):
-            for name in {"urls", "urls.txt"} & names:  # a line for each package, in the order in which they came
-                root.rewrite(f"{path}/{name}", b"".join(sorted(root.read(f"{path}/{name}").splitlines(keepends=True))))
+            for name in {"urls", "urls.txt"} & names:
+                _change(root, f"{path}/{name}", _sorted)
+
+
+def _change(root: Root, path: str, changed: Callable[[bytes], bytes]) -> None:
+    """Rewrites a file, but for one that is larger than any of conda's."""
+    status = root.status(path)
+    if status is not None and status.st_size <= READ_LIMIT:
+        root.rewrite(path, changed(root.read(path)))
+
+
+def _sorted(urls: bytes) -> bytes:
+    """A line for each package, which come in the order of their downloads; another program's file stays as it is."""
+    lines = urls.splitlines(keepends=True)
+    is_condas = all(line.rstrip().partition(b"#")[0].endswith(_PACKAGES) for line in lines)
+    return b"".join(sorted(lines)) if is_condas else urls
 
 
 def _directories(root: Root) -> Iterator[tuple[str, set[str]]]:

@@ -115,6 +115,7 @@ def test_what_conda_and_mamba_leave_is_the_same_each_day(tmp_path: Path) -> None
         "srv/lists/89abcdef.txt": "mine",
         "srv/lists/readme.json": "{}",
         "srv/aau_token": "mine",
+        "srv/pkgs/urls.txt": "https://example.org/second\nhttps://example.org/first\n",
         "opt/conda/pkgs/cache/mine.json": "{}",
         "opt/conda/pkgs/lower-1.0-0/info/index.json": "{}",
     }
@@ -126,6 +127,8 @@ def test_what_conda_and_mamba_leave_is_the_same_each_day(tmp_path: Path) -> None
         "home/history": (history, history),
     }
     lay(tmp_path, {**removed, **kept, **{name: before for name, (before, _) in changed.items()}})
+    with (lay(tmp_path, {"srv/conda-meta/history": ""}) / "srv/conda-meta/history").open("wb") as file:
+        file.truncate(17 << 20)
     deep = tmp_path / "/".join(["d" * 200] * 18)
     deep.mkdir(parents=True)
     with Root(tmp_path) as root:
