@@ -263,10 +263,11 @@ def foreground_signals() -> Iterator[set[signal.Signals]]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def foreground(start: Callable[[], NoReturn]) -> int:
+def foreground(start: Callable[[], NoReturn], is_done: Callable[[], bool] = lambda: False) -> int:
     """Runs what `start` becomes, a launch, as a child in our place; its exit status, 128 and its number for a signal.
 
-    Signals that somebody sends us go to the child. Those of the terminal reach it by themselves.
+    Signals that somebody sends us go to the child. Those of the terminal reach it by themselves. The kernel may keep
+    a child that was killed: where `is_done` says so, it is waited for no longer, and the status is 0.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
@@ -286,6 +287,8 @@ def foreground(start: Callable[[], NoReturn]) -> int:
                 return code if code >= 0 else 128 - code
             if received is not None and received.si_signo != signal.SIGCHLD and received.si_code <= 0:
                 os.kill(child, received.si_signo)
+            if received is None and is_done():
+                return 0
 
 
 @contextmanager

@@ -79,13 +79,17 @@ bool program_needs(const struct place *program, char path[static PATH_MAX]);
 
 /* ---- patience (patience.c) ---- */
 
-/* From here on other calls of the same listener are let go while one is looked at for too long. `signals` are blocked. */
-void patience_begin(int listener);
-/* Around what is done of one call. */
-void patience_turn_begins(void);
+/* From here on other calls of the same listener are let go while one is looked at for too long. Where `program`, a child of this process, has
+ * ended meanwhile, this process is ended. */
+void patience_begin(int listener, pid_t program);
+/* Around all that is done of one call, and with what is written down of it. */
+void patience_turn_begins(uint64_t call);
 void patience_turn_ends(void);
-/* How many were let go, unseen. */
-unsigned long long patience_let_go(void);
+/* The last lines: how many calls were let go unseen, and the program's status as of waitpid(2). */
+void record_end(int status, bool begun);
+/* Lets each call go until nobody is left. With nobody to answer, every such call would fail. Nothing else stays open: a root directory that
+ * this process kept would keep the server of that file system running, which may be under the filter and keep this one. */
+_Noreturn void serve_unseen(int listener);
 
 /* ---- mounts (mounts.c) ---- */
 

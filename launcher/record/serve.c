@@ -113,7 +113,7 @@ static void take_call(struct recorder *recorder)
     question.who = (struct caller_of){(pid_t)call->pid, record_compatible(call->data.arch), recorder->root, recorder->mounts};
     question.begins = recorder->first == (pid_t)call->pid;
     question.before_count = 0;
-    patience_turn_begins();
+    patience_turn_begins(call->id);
     record_call_seen(&question);
     bool helped = record_size(&question) > AT_ONCE && start_helper(recorder, &question, call->id);
     if (!helped)
@@ -121,6 +121,7 @@ static void take_call(struct recorder *recorder)
     record_call_done(&question);
     if (!helped)
         listener_continue(recorder->listener, call->id);
+    (void)log_flush();
     patience_turn_ends();
 }
 
@@ -129,21 +130,7 @@ static void take_listener(struct recorder *recorder)
     recorder->listener = handed_receive(recorder->recording->connection);
     (void)listener_do(recorder->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
     if (recorder->listener >= 0)
-        patience_begin(recorder->listener);
-}
-
-static void program_ended(struct recorder *recorder, int status)
-{
-    char text[128];
-
-    recorder->ended = true;
-    wait_for_helpers(recorder);
-    if (patience_let_go() > 0) {
-        snprintf(text, sizeof text, "%llu calls that named files, while a file system that the run serves itself did not answer", patience_let_go());
-        log_words(LOG_GAP, text, "", "");
-    }
-    snprintf(text, sizeof text, "%d", status);
-    log_words(LOG_END, text, recorder->listener < 0 && recorder->first == 0 ? "" : "begun", "");
+        patience_begin(recorder->listener, recorder->recording->program);
 }
 
 /* Signals of the terminal have reached the program by themselves. Ends of processes: those of the container too, whose parents have ended. */
@@ -161,32 +148,21 @@ static void take_signal(struct recorder *recorder)
     }
     for (pid_t ended; (ended = waitpid(-1, &status, WNOHANG)) > 0;) {
         end_helper(recorder, ended);
-        if (ended == recorder->recording->program)
-            program_ended(recorder, status);
+        if (ended != recorder->recording->program)
+            continue;
+        recorder->ended = true;
+        wait_for_helpers(recorder);
+        record_end(status, recorder->listener >= 0 || recorder->first != 0);
     }
 }
 
-/* In a process of its own, which nobody waits for: with nobody to answer, every such call would fail. It has nothing else open: a root
- * directory that it kept would keep the server of that file system running, which may be under the filter and keep this one. */
-static void serve_on(int listener)
+/* Who reads the program's output waits for its end, and not for that of a recorder which the kernel may keep (patience.c). */
+static void let_streams_go(void)
 {
-    static union notice notice;
-    struct pollfd asked = {.fd = 0, .events = POLLIN};
+    OWNED_FD nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-    if (fork() != 0)
-        return;
-    (void)setsid();
-    if (dup2(listener, 0) < 0 || syscall(SYS_close_range, 1, ~0U, 0) < 0 || chdir("/") < 0)
-        _exit(EXIT_OWN_FAILURE);
-    while (poll(&asked, 1, -1) >= 0 || errno == EINTR) {
-        if (!(asked.revents & POLLIN) && (asked.revents & (POLLHUP | POLLERR)))
-            break;
-        if ((asked.revents & POLLIN) && !listener_receive(0, &notice))
-            break;
-        if ((asked.revents & POLLIN) && notice.call.id != 0)
-            listener_continue(0, notice.call.id);
-    }
-    _exit(EXIT_SUCCESS);
+    for (int fd = 0; fd < 3 && nothing >= 0; fd++)
+        (void)dup2(nothing, fd);
 }
 
 bool record_serve(const struct recording *recording)
@@ -198,6 +174,7 @@ bool record_serve(const struct recording *recording)
     recorder = (struct recorder){.recording = recording, .signals = signalfd(-1, &all, SFD_CLOEXEC), .listener = -1, .root = -1};
     if (recorder.signals < 0)
         stop(errno, "--record: signals");
+    let_streams_go();
     log_begin(recording->log);
     mounts_begin(recording->image);
     while (!recorder.ended) {
@@ -214,7 +191,7 @@ bool record_serve(const struct recording *recording)
     }
     bool whole = log_flush();
     struct pollfd left = {.fd = recorder.listener, .events = POLLIN};
-    if (recorder.listener >= 0 && !(poll(&left, 1, 0) == 1 && (left.revents & POLLHUP)))
-        serve_on(recorder.listener);
+    if (recorder.listener >= 0 && !(poll(&left, 1, 0) == 1 && (left.revents & POLLHUP)) && fork() == 0)
+        serve_unseen(recorder.listener); /* nobody waits for it */
     return whole;
 }

@@ -5,6 +5,7 @@ by what is there afterwards: a file that somebody wanted to write and that is wh
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 LIMIT = 2_000_000  # files that are kept in mind; of more there is only a number
-_FIELDS, _PIECE = 5, 1 << 20
+_FIELDS, _PIECE, _LAST = 5, 1 << 20, 64  # _LAST: bytes that the last line has room in
 
 
 def is_below(path: str, directory: str) -> bool:
@@ -132,6 +133,12 @@ class Seen:
             self.writes.setdefault(new + rest, Written(None, inside + rest))
         if old not in self.writes:
             self.removed.add(old)
+
+
+def is_whole(log: BinaryIO) -> bool:
+    """Whether its last line is there, of a recorder that waits for a file system and does not end (`patience.c`)."""
+    size = os.fstat(log.fileno()).st_size
+    return re.search(rb"x\0\0\d+\0(begun)?\0\0\Z", os.pread(log.fileno(), _LAST, max(0, size - _LAST))) is not None
 
 
 def read(log: BinaryIO) -> Seen:

@@ -43,7 +43,7 @@ def watched(
                 os.set_inheritable(number, True)
             os.execve(recorder, line, environment)  # noqa: S606 - a list of words, without a shell
 
-        if process.foreground(start) == _NOT_WRITTEN:
+        if process.foreground(start, lambda: seen.is_whole(log)) == _NOT_WRITTEN:
             raise FileError(
                 f"{paths.temporary()}: no room for what is seen of the program, which has ended",
                 hint="TMPDIR names another place",

@@ -1,5 +1,6 @@
 /* A program that reads a file system which it serves itself, in namespaces of its own: each look for a name makes the server open a file,
- * "backing", by its name. Usage: self_served MOUNTPOINT NAME... It prints what it read of each. A static program. */
+ * "backing", by its name. Usage: self_served MOUNTPOINT NAME... It prints what it read of each; "never" is a name that the server does not
+ * answer for. A static program. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/fuse.h>
@@ -39,6 +40,8 @@ static void look(const struct fuse_in_header *from)
     int fd = open("backing", O_RDONLY);
 
     close(fd);
+    while (strcmp((const char *)(from + 1), "never") == 0)
+        pause();
     answer(from, 0, &entry, sizeof entry);
 }
 

@@ -250,15 +250,20 @@ def test_many_threads_of_several_processes(runs: Runs, images: Images) -> None:
     assert record["not_seen"] == []
 
 
-@pytest.mark.modes("userns")
-def test_a_file_system_that_the_run_serves_itself_does_not_hang_it(runs: Runs, images: Images) -> None:
-    """Its server asks the recorder, which waits for the server: it is let go, and the record says so."""
+def self_served(runs: Runs, images: Images) -> None:
+    """A program that waits for a server of its own, which asks the recorder, which waits for the server."""
     runs.put("backing")
     runs.put("mnt/x")
     runs.put("after")
     program = runs.put("self_served")
     program.write_bytes(images.program(Path(__file__).parent / "self_served.c").read_bytes())
     program.chmod(0o755)
+
+
+@pytest.mark.modes("userns", "suid")
+def test_a_file_system_that_the_run_serves_itself_does_not_hang_it(runs: Runs, images: Images) -> None:
+    """Calls are let go after some seconds, and the record says so; then all is seen again."""
+    self_served(runs, images)
     begun = time.monotonic()
     record = runs("./self_served mnt mnt/a mnt/b mnt/c; cat after; echo x > made")
     assert time.monotonic() - begun < 20
@@ -266,6 +271,27 @@ def test_a_file_system_that_the_run_serves_itself_does_not_hang_it(runs: Runs, i
     assert re.fullmatch(r"\d+ calls that named files, .* did not answer", gap), gap
     assert "after" in runs.names(record, "inputs")
     assert "made" in runs.names(record, "outputs")
+
+
+@pytest.mark.modes("userns")
+def test_a_server_that_never_answers_does_not_keep_the_record(runs: Runs, images: Images) -> None:
+    """The recorder cannot be woken; what it has seen is written down, and other processes of the run go on."""
+    self_served(runs, images)
+    record = runs(
+        "cat after > before; ./self_served mnt mnt/never > /dev/null 2>&1 & echo $! > pid; sleep 1; echo x > made;"
+        "(sleep 3; cat after > later) > /dev/null 2>&1 & exit 3",
+        status=3,
+    )
+    assert record["status"] == 3
+    assert any("did not answer" in gap for gap in record["not_seen"])
+    assert "after" in runs.names(record, "inputs")
+    deadline = time.monotonic() + 10
+    while not (runs.home / "later").exists() or (runs.home / "later").read_text() != "content\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        if bytes_of(each).startswith(b"./self_served\0mnt\0"):
+            os.kill(int(each.parent.name), signal.SIGKILL)
 
 
 @pytest.mark.modes("userns")
