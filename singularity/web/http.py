@@ -365,7 +365,7 @@ def _innermost(error: BaseException) -> BaseException:
 def _reason(error: BaseException) -> str:
     """The words of the innermost exception."""
     error = _innermost(error)
-    if isinstance(error, exceptions.IncompleteRead | ValueError):  # the other: where the length of a piece should be
+    if isinstance(error, exceptions.IncompleteRead) or type(error) is ValueError:  # where a piece's length should be
         return "the connection ended too early"
     if isinstance(error, TimeoutError | exceptions.TimeoutError):
         return "no answer in time (i/o timeout)"
