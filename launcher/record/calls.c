@@ -187,6 +187,17 @@ static void note_variables(const struct question *question, uint64_t list)
     }
 }
 
+/* Whether it is executed for the first time: what it needs has been noted then. */
+static bool is_new_program(const struct place *program)
+{
+    const struct stat *status = &program->status;
+    char text[128];
+
+    snprintf(text, sizeof text, "program %llu %llu %lld %lld %ld", (unsigned long long)status->st_dev, (unsigned long long)status->st_ino,
+             (long long)status->st_size, (long long)status->st_ctim.tv_sec, status->st_ctim.tv_nsec);
+    return is_new(text);
+}
+
 /* The program, and what the kernel opens with it: interpreters, which may be scripts themselves, and the loader. */
 static void note_program(struct question *question)
 {
@@ -197,7 +208,7 @@ static void note_program(struct question *question)
     for (int depth = 0; depth <= DEEPEST; depth++) {
         if (program->outside && S_ISREG(program->status.st_mode))
             note_read(program);
-        if (!program_needs(program, path) || !look_place(&question->who, AT_FDCWD, path, false, false, next))
+        if (!is_new_program(program) || !program_needs(program, path) || !look_place(&question->who, AT_FDCWD, path, false, false, next))
             return;
         struct place *last = program;
         program = next;
