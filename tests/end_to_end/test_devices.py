@@ -143,15 +143,15 @@ def test_a_specification_that_makes_no_sense_is_left_out(
     assert all(word in warning for word in words), warning
 
 
-@pytest.mark.parametrize("text", ["A=b\\u0000B/etc:/srv", "A=\\ud800"])
+@pytest.mark.parametrize(("name", "text"), [("x.json", "A=b\\u0000B/etc:/srv"), ("x.yaml", "A=\\ud800")])
 def test_words_of_a_specification_end_at_their_ends(
-    launch: Launcher, images: Images, specifications: Path, text: str
+    launch: Launcher, images: Images, specifications: Path, name: str, text: str
 ) -> None:
     """No word brings along another one, which nobody has read there, or one that no program can be given."""
     edits = f'{{"name": "0", "containerEdits": {{"env": ["{text}"]}}}}'
-    (specifications / "x.json").write_text(f'{{"kind": "example.com/x", "devices": [{edits}]}}')
+    (specifications / name).write_text(f'{{"kind": "example.com/x", "devices": [{edits}]}}')
     result = launch("exec", "--cdi-dirs", specifications, "--device", "example.com/x=0", images.sandbox, "true")
-    result.refused("x.json", "containerEdits.env: a list of words is wanted")
+    result.refused(name, "containerEdits.env: a list of words is wanted")
 
 
 def test_containlibs_shows_libraries(launch: Launcher, images: Images, specifications: Path, directory: Path) -> None:
