@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ KEPT += (
     "SINGULARITY_TEST_PREFIX",
     "SANITIZE",
     "TESTS_STRICT",
+    "TESTS_UNTIL",
     "UPDATE_PLANS",
     "FUZZ_EXAMPLES",
     "HYPOTHESIS_",
@@ -41,6 +43,7 @@ KEPT += (
     "GUEST",
 )
 KEPT += ("PYTEST_", "TERM", "COLUMNS")
+UNTIL = float(os.environ.get("TESTS_UNTIL", "inf"))  # seconds since 1970: no test begins later
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     live_as_usual()
     be_patient()
     config.addinivalue_line("markers", "needs(*names): what the machine must have (tests/machine.py); else skipped")
+    config.addinivalue_line("markers", "long: tests of minutes, which come last, and may find no time left")
     config.addinivalue_line("markers", "modes(*names): the launch modes of an end-to-end test: suid, userns, root")
     config.addinivalue_line("markers", "client(name, *packages): a program of the field, of these packages of Python's")
     config.addinivalue_line("markers", "formats(*names): the image formats of an end-to-end test")
@@ -90,7 +94,14 @@ def pytest_report_header() -> list[str]:
     return lines
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("long") is not None)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if time.time() > UNTIL:
+        pytest.skip("no time was left")
     for mark in item.iter_markers("needs"):
         machine.require(*mark.args)
 

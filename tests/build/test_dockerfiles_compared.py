@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from builds import Build
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.needs("busybox", "root", "overlay"),
     pytest.mark.skipif(not shutil.which("buildah"), reason="buildah is not installed"),
 ]

@@ -29,7 +29,7 @@ from singularity.image.sif.write import encode_head
 if TYPE_CHECKING:
     from launching import Launcher
 
-pytestmark = pytest.mark.needs("fuse", "userns", "mksquashfs", "gocryptfs", "openssl")
+pytestmark = [pytest.mark.long, pytest.mark.needs("fuse", "userns", "mksquashfs", "gocryptfs", "openssl")]
 SECRET = "a word with spaces, and 'quotes'"
 BY_WORD = {"SINGULARITY_ENCRYPTION_PASSPHRASE": SECRET}
 OTHERS = Path(__file__).parents[1] / "vectors/encrypted"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from conftest import Alice
     from repositories import Inside, Server
 
-pytestmark = pytest.mark.needs("busybox", "mksquashfs")
+pytestmark = [pytest.mark.long, pytest.mark.needs("busybox", "mksquashfs")]
 
 
 @pytest.mark.needs("network", "mmdebstrap")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from repositories import Server
     from servers import Certificates, Registry
 
-pytestmark = pytest.mark.needs("busybox", "mksquashfs")
+pytestmark = [pytest.mark.long, pytest.mark.needs("busybox", "mksquashfs")]
 
 MODES = {"/proc": "%attr(0555,root,root)", "/sys": "%attr(0555,root,root)", "/tmp": "%attr(1777,root,root)"}
 

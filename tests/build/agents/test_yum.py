@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from conftest import Alice
     from repositories import Inside, Server
 
-pytestmark = pytest.mark.needs("dnf", "rpmbuild", "createrepo", "busybox", "mksquashfs")
+pytestmark = [pytest.mark.long, pytest.mark.needs("dnf", "rpmbuild", "createrepo", "busybox", "mksquashfs")]
 
 SCRIPT = 'echo "$HOME" >/etc/home\nls /proc/self/exe /dev/null >/etc/seen\nmkdir -p "$HOME/.cache/left"'
 # What the Fedora package `filesystem` has, too: directories that the build mounts something on.
