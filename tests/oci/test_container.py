@@ -138,7 +138,7 @@ def test_the_files_of_a_configuration(tmp_path: Path, caplog: pytest.LogCaptureF
         container.write(root, image_of(config))
     place = tmp_path / "etc"
     assert json.loads((place / "oci-config.json").read_text())["WorkingDir"] == "/w"
-    assert json.loads((place / "labels.json").read_text()) == {"l": "m", "ü": "?"}
+    assert json.loads((place / "labels.json").read_text()) == {"l": "m", "ü": "\N{REPLACEMENT CHARACTER}"}
     assert stat.S_IMODE((place / "runscript").stat().st_mode) == 0o755
     assert (place / "env/10-docker2singularity.sh").read_text().count("\n") == 4
     assert (place / "oci-start").read_text() == "USER=7\nWORKDIR=/w\n"
